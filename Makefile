@@ -1,0 +1,66 @@
+# Needs only make and a Python with venv; all else is installed into .venv.
+# Another Python: make PYTHON=python3.13 ...
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+
+MAKEFLAGS += --no-print-directory
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help test demo run docs coverage clean
+
+help:      ## list the targets
+	@sed -n 's/^\([a-z]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+
+test: $(VENV)/.dev      ## every check: format, lint, imports, types, tests, docs, wheel
+	@tools/check
+
+demo: $(VENV)/.runtime      ## a server, two workers and three clients play a short story
+	@$(BIN)/python -m dangad.demo
+
+run: $(VENV)/.runtime      ## a server in the foreground, with the defaults; Ctrl-C ends it
+	@exec $(BIN)/twistd --nodaemon dangad
+
+docs: $(VENV)/.dev      ## the documentation, into docs/_build/html
+	@tools/check docs
+
+coverage: $(VENV)/.dev      ## the tests, and the lines that they do not reach
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
+
+clean:      ## remove .venv and all that was built
+	@rm -rf $(VENV) build dist docs/_build *.egg-info htmlcov .coverage .coverage.* _trial_temp*
+	@rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@rm -f twisted/plugins/dropin.cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The three stamps: made, with what the server needs, with what the checks need.
+
+$(VENV)/.made:
+	@command -v $(PYTHON) >/dev/null || { \
+	    echo "There is no $(PYTHON). Name a Python: make PYTHON=/path/to/python3 $(MAKECMDGOALS)" >&2; \
+	    exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "dangad needs Python 3.11 or newer, and $(PYTHON) is: $$($(PYTHON) --version)." >&2; \
+	    echo "Name another one: make PYTHON=python3.13 $(MAKECMDGOALS)" >&2; \
+	    exit 1; }
+	@echo "making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.runtime: $(VENV)/.made pyproject.toml
+	@echo "installing dangad into $(VENV)"
+	@$(PIP) install --editable .
+	@touch $@
+
+# pip knows dependency groups since 25.1; the one that comes with Python may be older.
+$(VENV)/.dev: $(VENV)/.made pyproject.toml
+	@echo "installing dangad and its development tools into $(VENV)"
+	@$(BIN)/python -c 'import pip; assert (*map(int, pip.__version__.split(".")[:2]),) >= (25, 1)' \
+	    2>/dev/null || $(PIP) install --upgrade "pip>=25.1"
+	@$(PIP) install --editable . --group dev
+	@touch $(VENV)/.runtime $@

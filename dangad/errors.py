@@ -1,0 +1,134 @@
+"""Every error that a client can meet, one class each, with its AMP error code.
+
+The server sends the code and the text; :mod:`dangad.client` turns the code back into the
+class. A client of stock Twisted gets these classes if its command declares them, as in
+``errors = {**dangad.ERRORS, MyError: b"MY_ERROR"}``, and else an ``UnknownRemoteError`` with
+the text alone.
+
+Each docstring says what happened, to which job, and what to do next.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class DangadError(Exception):
+    """The common ancestor of the errors that dangad itself reports; never raised as such."""
+
+    code: ClassVar[bytes] = b""
+
+
+class JobFailed(DangadError):
+    """The job function raised an exception that its command does not declare.
+
+    The text is the exception's type and message; the traceback is in the server's log under
+    the job's id. Declare the exception in the command's ``errors`` if clients should tell it
+    from others.
+    """
+
+    code = b"JOB_FAILED"
+
+
+class BadArguments(DangadError):
+    """The request could not be read: an argument or a reserved key is missing or malformed.
+
+    Nothing ran. Correct the request; sending it again unchanged cannot help.
+    """
+
+    code = b"BAD_ARGUMENTS"
+
+
+class BadResponse(DangadError):
+    """The job function ran to its end but returned what its command does not declare.
+
+    What the job did is done. Correct the job function or the command's ``response``.
+    """
+
+    code = b"BAD_RESPONSE"
+
+
+class TimedOut(DangadError):
+    """The job ran for longer than its type's time limit and was stopped."""
+
+    code = b"TIMED_OUT"
+
+
+class DeadlinePassed(DangadError):
+    """The request's deadline passed, while the job waited or while it ran, and it was stopped."""
+
+    code = b"DEADLINE_PASSED"
+
+
+class Cancelled(DangadError):
+    """The job was cancelled by its client or by an operator before it ended."""
+
+    code = b"CANCELLED"
+
+
+class WorkerLost(DangadError):
+    """The worker process died while it ran this job; how far the job came is unknown.
+
+    The text says which signal or exit status ended the worker. The job is not run again unless
+    its type allows retries. A new worker takes the place of the old one.
+    """
+
+    code = b"WORKER_LOST"
+
+
+class QueueFull(DangadError):
+    """The server has as much work as it may hold, and refused this request at once.
+
+    Nothing ran. Wait and try again, or have the limit named in the text raised.
+    """
+
+    code = b"QUEUE_FULL"
+
+
+class NoWorkers(DangadError):
+    """No worker process can be started, for the reason in the text; nothing ran.
+
+    The server goes on trying and recovers by itself once workers start again.
+    """
+
+    code = b"NO_WORKERS"
+
+
+class ShuttingDown(DangadError):
+    """The server is stopping and takes no new jobs, or it stopped before this one could end."""
+
+    code = b"SHUTTING_DOWN"
+
+
+class TooLarge(DangadError):
+    """The request or the answer is larger than the server's ``--max-payload``."""
+
+    code = b"TOO_LARGE"
+
+
+class UnhandledCommand(DangadError):
+    """No worker performs a command of this name; the code is AMP's own.
+
+    Compare with ``dangad commands``, and with the modules given to ``--jobs``.
+    """
+
+    code = b"UNHANDLED"
+
+
+ERRORS: dict[type[Exception], bytes] = {
+    error: error.code
+    for error in (
+        JobFailed,
+        BadArguments,
+        BadResponse,
+        TimedOut,
+        DeadlinePassed,
+        Cancelled,
+        WorkerLost,
+        QueueFull,
+        NoWorkers,
+        ShuttingDown,
+        TooLarge,
+    )
+}
+"""Exception class to AMP error code, in the form of ``amp.Command.errors``."""

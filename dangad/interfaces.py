@@ -1,0 +1,69 @@
+"""What the parts promise each other; each interface is what one room may ask of the next.
+
+The way of a job crosses them in this order: a client's connection submits to the dispatcher,
+which calls :class:`IWorker`; the answer comes back and goes out through :class:`IClient`.
+How many workers there are is a conversation of its own: the dispatcher tells
+:class:`IWorkforce` that jobs wait, and the workforce asks :class:`IHatchery` for processes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zope.interface import Attribute, Interface
+
+if TYPE_CHECKING:
+    from dangad.errors import DangadError
+    from dangad.jobrecord import Job
+
+
+class IClient(Interface):
+    """Somebody who submitted jobs and is told the outcome of each, exactly once."""
+
+    def deliver(job: Job, failed: bool, body: bytes) -> None:
+        """Take a worker's answer to `job`: a result, or an error if `failed`.
+
+        `body` is the part of the AMP answer box that follows its tag, as the worker wrote it.
+        May submit more jobs before it returns. Never called for a job twice, nor after `fail`.
+        """
+
+    def fail(job: Job, error: DangadError) -> None:
+        """Take the news that `job` ended, or was refused, without an answer of a worker's."""
+
+
+class IWorker(Interface):
+    """A worker process that has said Hello, as the dispatcher sees it."""
+
+    pid: int = Attribute("The process id, for people.")  # type: ignore[assignment]
+
+    def perform(job: Job) -> None:
+        """Give the worker `job`; legal only while it is idle.
+
+        Afterwards the dispatcher hears either ``job_finished`` or ``worker_gone``, once.
+        Never raises: a worker that cannot take the job is a worker that is about to be gone.
+        """
+
+    def kill(reason: str) -> None:
+        """End the process and its process group now; ``worker_gone`` follows, and nothing else."""
+
+    def stop() -> None:
+        """Let an idle worker exit by itself, and kill it if it does not; no job may follow."""
+
+
+class IWorkforce(Interface):
+    """Whoever decides how many workers there are, as the dispatcher sees it."""
+
+    def demand(waiting: int) -> None:
+        """Hear that `waiting` jobs wait and no worker is idle."""
+
+
+class IHatchery(Interface):
+    """Whoever can start worker processes, as the workforce sees it."""
+
+    def spawn() -> None:
+        """Start one worker process.
+
+        Its life is then told to the workforce: ``worker_started`` before this returns, later
+        ``worker_booted`` if it says Hello, and ``worker_exited`` when it is gone. Raises
+        OSError if the system has no room for another process; nothing else is told then.
+        """

@@ -1,0 +1,107 @@
+"""How a worker process begins: its settings, its environment and its first lines of Python.
+
+Used by :mod:`dangad.pool`, which starts workers on a reactor, and by :mod:`dangad.tap`, which
+tries the job modules out before the server starts. The other side is
+:mod:`dangad.worker.child`, named here only as text: the parent never imports it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+
+SETTINGS_VARIABLE = "DANGAD_WORKER_SETTINGS"
+
+BOOTSTRAP = f"""\
+import json, os, sys
+settings = json.loads(os.environ.pop({SETTINGS_VARIABLE!r}))
+sys.path[:] = settings["path"]
+from dangad.worker.child import main
+main(settings)
+"""
+"""The program of a worker process, run with ``python -c``."""
+
+
+class BrokenJobs(Exception):
+    """The job modules cannot be served; the text says why in one line.
+
+    :ivar traceback: what the worker printed, for those who ask.
+    """
+
+    def __init__(self, reason: str, traceback: str) -> None:
+        super().__init__(reason)
+        self.traceback = traceback
+
+
+def default_path() -> tuple[str, ...]:
+    """The parent's import path, then its working directory, so that jobs beside it are found."""
+    cwd = os.getcwd()
+    path = tuple(entry or cwd for entry in sys.path)
+    return path if cwd in path else (*path, cwd)
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """What a worker process is given at its birth."""
+
+    jobs: tuple[str, ...]
+    """Names of the modules whose job types it performs."""
+    max_payload: int = 64 * 2**20
+    """Bytes of the largest box that it may answer."""
+    path: tuple[str, ...] = field(default_factory=default_path)
+    """Its ``sys.path``."""
+    directory: str = field(default_factory=os.getcwd)
+    """Its working directory."""
+    environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
+    """Its environment variables, all of them."""
+
+    def process_environment(self, check: bool = False) -> dict[str, str]:
+        """The environment with which to start :data:`BOOTSTRAP`.
+
+        :param check: whether the worker should only import the job modules, and exit.
+        """
+        settings = {
+            "check": check,
+            "directory": self.directory,
+            "jobs": self.jobs,
+            "max_payload": self.max_payload,
+            "parent": os.getpid(),
+            "path": self.path,
+            "pythonpath": self.environment.get("PYTHONPATH"),
+        }
+        return {**self.environment, SETTINGS_VARIABLE: json.dumps(settings)}
+
+
+class JobsCheck:
+    """A process that only imports the job modules, started at once and waited for later."""
+
+    def __init__(
+        self, settings: WorkerSettings, uid: int | None = None, gid: int | None = None
+    ) -> None:
+        """
+        :param uid: the user as whom to import them, if not this process's.
+        :param gid: the group likewise.
+        """
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", BOOTSTRAP],
+            env=settings.process_environment(check=True),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            user=uid,
+            group=gid,
+        )
+
+    def wait(self) -> None:
+        """Wait for the outcome; this blocks, so it is for before the reactor runs.
+
+        :raises BrokenJobs: the modules cannot be imported, or have no job types, or wrong ones.
+        """
+        output = self._process.communicate()[1].decode("utf-8", "replace").rstrip()
+        status = self._process.returncode
+        if status:
+            lines = output.splitlines() or [f"the check of the job modules ended with {status}"]
+            raise BrokenJobs(lines[-1], output)

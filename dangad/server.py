@@ -1,0 +1,384 @@
+"""Where clients connect: one protocol for every kind of stream, and its factory.
+
+The first and the last step of a job's way: bytes become requests and go to
+:mod:`dangad.dispatcher`; outcomes come back through :class:`IClient` and go out under the
+request's own tag. Here are the limits that keep a client's troubles its own: the size of a
+box, the requests in flight, the answers that it does not read, the number of connections.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IFileDescriptorReceiver, IPushProducer
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from dangad import commands, wire
+from dangad.errors import (
+    BadArguments,
+    DangadError,
+    QueueFull,
+    TooLarge,
+    UnhandledCommand,
+)
+from dangad.interfaces import IClient
+from dangad.jobrecord import Job, Priority
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, ITransport
+    from twisted.python.failure import Failure
+
+    from dangad.dispatcher import Dispatcher
+
+log = Logger()
+
+MAX_TAG = 255
+"""Bytes of the longest ``_ask`` that is answered under its name."""
+REFUSAL_TIME = 5.0
+"""Seconds that a connection over the limit has for a first request, to be told so."""
+MAX_REFUSALS = 100
+"""Connections over the limit that are told so at once; more are closed without a word."""
+SMALL = 2**16
+"""Bytes up to which an answer is joined with its tag, to be written in one piece."""
+
+_PRIORITIES = {priority.name.lower().encode(): priority for priority in Priority}
+
+
+@implementer(IClient, IPushProducer, IFileDescriptorReceiver)
+class ClientConnection(Protocol):
+    """One client's connection.
+
+    All mutable state: `_jobs`, the jobs whose outcome it is still to be told, by id; `_tags`,
+    those of them that have a tag, by it; `_congested`, whether its answers wait to be read;
+    `_paused`, whether reading from it is; `_open`, whether it can be written to.
+    """
+
+    transport: ITransport
+
+    def __init__(self, site: ClientFactory) -> None:
+        self._site = site
+        self._dispatcher = site.dispatcher
+        self._reader = wire.BoxReader(site.max_payload, wire.REQUEST_KEYS)
+        self._jobs: dict[int, Job] = {}
+        self._tags: dict[bytes, Job] = {}
+        self._congested = False
+        self._paused = False
+        self._open = False
+
+    # The transport's calls.
+
+    def connectionMade(self) -> None:
+        """Begin to read, and to be told when the client does not."""
+        self._open = True
+        self.transport.registerProducer(self, True)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take the client's bytes."""
+        self._reader.feed(data)
+        self._take_boxes()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Forget the client and its jobs."""
+        self._open = False
+        self._jobs.clear()
+        self._tags.clear()
+        self._dispatcher.client_gone(self)
+        self._site.connection_lost(self)
+
+    def fileDescriptorReceived(self, descriptor: int) -> None:
+        """Close a descriptor that came over a UNIX socket: no job takes one."""
+        os.close(descriptor)
+
+    # The factory's call.
+
+    def close(self) -> None:
+        """Read no more, and close the connection once what was written to it is sent."""
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
+
+    # The transport's calls to it as the producer of answers.
+
+    def pauseProducing(self) -> None:
+        """The client does not read its answers: read no more of it, start nothing more for it."""
+        self._congested = True
+        self._dispatcher.hold(self)
+        self._set_pace()
+
+    def resumeProducing(self) -> None:
+        """The client has read its answers."""
+        self._congested = False
+        self._dispatcher.release(self)
+        self._set_pace()
+        self._take_boxes()
+
+    def stopProducing(self) -> None:
+        """Nothing: `connectionLost` comes."""
+
+    # The dispatcher's calls.
+
+    def deliver(self, job: Job, failed: bool, body: bytes) -> None:
+        """See :meth:`IClient.deliver`."""
+        self._answer(job.tag, failed, body)
+        self._forget(job)
+
+    def fail(self, job: Job, error: DangadError) -> None:
+        """See :meth:`IClient.fail`."""
+        self._refuse(job.tag, error)
+        self._forget(job)
+
+    # Requests.
+
+    def _take_boxes(self) -> None:
+        """Read the boxes that have come, as long as the client's pace allows it."""
+        try:
+            while self._open and not self._paused and (box := self._reader.next()) is not None:
+                self._box_received(box)
+        except wire.Garbage as garbage:
+            log.warn("{peer} sent {garbage}; closing", peer=self._peer, garbage=str(garbage))
+            self._open = False
+            self.transport.abortConnection()
+
+    def _box_received(self, box: wire.Box) -> None:
+        keys = box.keys
+        tag = keys.get(wire.ASK)
+        command = keys.get(wire.COMMAND)
+        if command is None:
+            if tag is not None:
+                self._refuse(tag, BadArguments("the request has no _command"))
+            elif wire.ANSWER not in keys and wire.ERROR not in keys:
+                raise wire.Garbage("a box that is neither a request nor an answer")
+        elif tag is not None and len(tag) > MAX_TAG:
+            self._refuse(
+                tag, BadArguments(f"the tag (_ask) is {len(tag)} bytes; at most {MAX_TAG}")
+            )
+        elif tag is not None and tag in self._tags:
+            self._refuse(tag, BadArguments(f"the tag (_ask) {tag!r} is in use by another request"))
+        elif box.raw is None:
+            limit = self._site.max_payload
+            self._refuse(
+                tag, TooLarge(f"the request is {box.size} bytes, --max-payload is {limit}")
+            )
+        elif command.startswith(commands.PREFIX):
+            self._perform(command, tag, box.raw)
+        else:
+            self._submit(command, tag, keys, box.raw)
+
+    def _submit(
+        self, command: bytes, tag: bytes | None, keys: dict[bytes, bytes], raw: bytes
+    ) -> None:
+        """Make a job of a request, and submit it."""
+        priority = Priority.NORMAL
+        if wire.PRIORITY in keys:
+            named = _PRIORITIES.get(keys[wire.PRIORITY])
+            if named is None:
+                self._refuse(
+                    tag,
+                    BadArguments(
+                        f"_priority is {keys[wire.PRIORITY][:40]!r}, not high, normal or low"
+                    ),
+                )
+                return
+            priority = named
+        job = Job(self._site.next_id(), self, tag, command, raw, priority)
+        self._jobs[job.id] = job
+        if tag is not None:
+            self._tags[tag] = job
+        if len(self._jobs) >= self._site.max_in_flight:
+            self._set_pace()
+        self._dispatcher.submit(job)
+
+    def _perform(self, command: bytes, tag: bytes | None, raw: bytes) -> None:
+        """Answer one of dangad's own commands."""
+        if command == commands.Ping.commandName:
+            self._answer(tag, False, wire.END)
+        elif command == commands.Describe.commandName:
+            self._dispatcher.describe().addCallbacks(
+                lambda catalogue: self._send_catalogue(tag, catalogue),
+                lambda failure: self._refuse(tag, failure.value),
+            )
+        elif command == commands.Cancel.commandName:
+            target = wire.unpack(raw).get(b"tag")
+            if target is None:
+                self._refuse(tag, BadArguments("argument 'tag' is missing"))
+                return
+            if target in self._tags:
+                self._dispatcher.cancel(self._tags[target])
+            self._answer(tag, False, wire.END)
+        else:
+            name = command[:100].decode("ascii", "backslashreplace")
+            self._refuse(tag, UnhandledCommand(f"this server has no command {name}"))
+
+    def _send_catalogue(self, tag: bytes | None, catalogue: str) -> None:
+        strings = commands.Describe.makeResponse({"catalogue": catalogue}, None)
+        self._answer(tag, False, wire.pack(strings.items()))
+
+    # Answers.
+
+    def _answer(self, tag: bytes | None, failed: bool, body: bytes) -> None:
+        if tag is None or not self._open:
+            return
+        start = wire.pair(wire.ERROR if failed else wire.ANSWER, tag)
+        if len(body) <= SMALL:
+            self.transport.write(start + body)
+        else:
+            self.transport.writeSequence((start, body))
+
+    def _refuse(self, tag: bytes | None, error: DangadError) -> None:
+        self._answer(tag, True, wire.pack(wire.error_pairs(error.code, str(error))))
+
+    def _forget(self, job: Job) -> None:
+        """The client was told the outcome of `job`."""
+        self._jobs.pop(job.id, None)
+        if job.tag is not None:
+            self._tags.pop(job.tag, None)
+        if self._paused and not self._congested:
+            self._set_pace()
+            self._take_boxes()
+
+    def _set_pace(self) -> None:
+        """Read from the client, or do not, as its limits say."""
+        pause = self._congested or len(self._jobs) >= self._site.max_in_flight
+        if pause == self._paused or not self._open:
+            return
+        self._paused = pause
+        if pause:
+            self.transport.pauseProducing()
+        else:
+            self.transport.resumeProducing()
+
+    @property
+    def _peer(self) -> str:
+        return f"client {self.transport.getPeer()}"
+
+
+class RefusedConnection(Protocol):
+    """A connection over the limit: its first request is answered by an error, and it is closed."""
+
+    transport: ITransport
+
+    def __init__(self, site: ClientFactory, clock: IReactorTime) -> None:
+        self._site = site
+        self._clock = clock
+        self._alarm: IDelayedCall | None = None
+        self._reader = wire.BoxReader(0, wire.REQUEST_KEYS)
+
+    def connectionMade(self) -> None:
+        """Wait for the first request, for a short time."""
+        self._alarm = self._clock.callLater(REFUSAL_TIME, self.transport.abortConnection)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Refuse the first request that wants an answer."""
+        self._reader.feed(data)
+        try:
+            while (box := self._reader.next()) is not None:
+                tag = box.keys.get(wire.ASK)
+                if tag is not None:
+                    error = QueueFull(
+                        f"the server has {self._site.max_connections} connections, which is "
+                        "--max-connections; try again later"
+                    )
+                    self.transport.write(
+                        wire.pair(wire.ERROR, tag)
+                        + wire.pack(wire.error_pairs(error.code, str(error)))
+                    )
+                    self.transport.loseConnection()
+                    return
+        except wire.Garbage:
+            self.transport.abortConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Make room for another refusal."""
+        if self._alarm is not None and self._alarm.active():
+            self._alarm.cancel()
+        self._site.refusal_ended()
+
+
+class ClientFactory(Factory):
+    """Makes a :class:`ClientConnection` for each client, up to a limit.
+
+    All mutable state: `_connections` that are open, and `_refusals`, how many connections
+    over the limit are being told so; `_closed`, who waits for the last to close, once the
+    server stops, and `_close_alarm`, the limit of that.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        dispatcher: Dispatcher,
+        *,
+        max_payload: int,
+        max_in_flight: int,
+        max_connections: int,
+    ) -> None:
+        """
+        :param clock: where the time comes from.
+        :param dispatcher: who gets the jobs.
+        :param max_payload: bytes of the largest request.
+        :param max_in_flight: unanswered requests of one connection beyond which it is not read.
+        :param max_connections: connections beyond which a new one is refused.
+        """
+        self.dispatcher = dispatcher
+        self.max_payload = max_payload
+        self.max_in_flight = max_in_flight
+        self.max_connections = max_connections
+        self.next_id = itertools.count(1).__next__
+        self._clock = clock
+        self._connections: set[ClientConnection] = set()
+        self._refusals = 0
+        self._closed: Deferred[None] | None = None
+        self._close_alarm: IDelayedCall | None = None
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
+        """A protocol for a new connection; None to close it at once."""
+        if len(self._connections) < self.max_connections:
+            connection = ClientConnection(self)
+            self._connections.add(connection)
+            return connection
+        if self._refusals < MAX_REFUSALS:
+            self._refusals += 1
+            return RefusedConnection(self, self._clock)
+        return None
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return len(self._connections)
+
+    def connection_lost(self, connection: ClientConnection) -> None:
+        """Hear that `connection` is closed."""
+        self._connections.discard(connection)
+        if self._closed is not None and not self._connections:
+            closed, self._closed = self._closed, None
+            if self._close_alarm is not None and self._close_alarm.active():
+                self._close_alarm.cancel()
+            closed.callback(None)
+
+    def refusal_ended(self) -> None:
+        """Hear that a refused connection is closed."""
+        self._refusals -= 1
+
+    def close(self, seconds: float) -> Deferred[None]:
+        """Close all connections, once what was written to them is sent.
+
+        A client that has not read it after `seconds` is cut off. Fires when all are closed.
+        """
+        closed: Deferred[None] = Deferred()
+        if not self._connections:
+            closed.callback(None)
+            return closed
+        self._closed = closed
+        self._close_alarm = self._clock.callLater(seconds, self._abort)
+        for connection in list(self._connections):
+            connection.close()
+        return closed
+
+    def _abort(self) -> None:
+        for connection in list(self._connections):
+            connection.transport.abortConnection()

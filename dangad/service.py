@@ -1,0 +1,164 @@
+"""Puts the parts together, and starts and stops them in the right order.
+
+Made by :mod:`dangad.tap` from the command line, and by :mod:`dangad.testing`. The one module
+that knows both the server and the pool.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from twisted.application import service
+from twisted.internet import defer, error
+from twisted.internet.endpoints import serverFromString
+from twisted.logger import Logger
+
+from dangad.dispatcher import Dispatcher
+from dangad.jobrecord import JobState
+from dangad.pool import WorkerPool
+from dangad.server import ClientFactory
+from dangad.workforce import Workforce
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from twisted.internet.interfaces import IListeningPort
+
+    from dangad.launch import WorkerSettings
+
+log = Logger()
+
+FLUSH_TIME = 5.0
+"""Seconds in which clients must read their last answers when the server stops."""
+
+
+class CannotListen(Exception):
+    """An endpoint cannot be listened on; the text says which and why, in one line."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The numbers that bound the server; the options of ``twistd dangad`` of the same names."""
+
+    min_workers: int = 1
+    max_workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    max_queued: int = 10_000
+    max_in_flight: int = 1000
+    max_connections: int = 10_000
+    max_payload: int = 64 * 2**20
+    drain: float = 30.0
+
+
+class DangadService(service.Service):
+    """The whole server as one Twisted service.
+
+    One service and not several in a MultiService, because those would all be stopped at once:
+    here the end has an order. Listening stops, accepted jobs are finished, workers are
+    stopped, and connections are closed when their answers are out.
+
+    All mutable state: the parts that the constructor makes, and `_ports`, what it listens on.
+    """
+
+    name = "dangad"  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        reactor: Any,
+        endpoints: list[str],
+        settings: WorkerSettings,
+        limits: Limits,
+        log_jobs: bool = False,
+    ) -> None:
+        """
+        :param reactor: the reactor, which must be the global one: ampoule knows no other.
+        :param endpoints: where to listen, as Twisted server endpoint descriptions.
+        :param settings: what the workers are given.
+        :param limits: the bounds of everything.
+        :param log_jobs: whether to log the end of every job.
+        """
+        self._reactor = reactor
+        self._endpoints = endpoints
+        self._limits = limits
+        self.dispatcher = Dispatcher(reactor, limits.max_queued, log_jobs)
+        self.workforce = Workforce(reactor, self.dispatcher, limits.min_workers, limits.max_workers)
+        self.pool = WorkerPool(reactor, self.workforce, self.dispatcher, settings)
+        self.clients = ClientFactory(
+            reactor,
+            self.dispatcher,
+            max_payload=limits.max_payload,
+            max_in_flight=limits.max_in_flight,
+            max_connections=limits.max_connections,
+        )
+        self._ports: list[IListeningPort] = []
+
+    def privilegedStartService(self) -> None:
+        """Listen, while still root if started as root.
+
+        :raises CannotListen: one of the endpoints cannot be listened on.
+        """
+        super().privilegedStartService()  # type: ignore[no-untyped-call]
+        for description in self._endpoints:
+            self._listen(description)
+
+    def startService(self) -> None:
+        """Start the first workers; clients that came before wait for them."""
+        super().startService()  # type: ignore[no-untyped-call]
+        if not self._ports:
+            for description in self._endpoints:
+                self._listen(description)
+        self.workforce.start(self.pool)
+
+    def stopService(self) -> defer.Deferred[None]:
+        """Stop in the order that the class tells.
+
+        Fires with None when no job, no worker and no connection is left.
+        """
+        super().stopService()  # type: ignore[no-untyped-call]
+        return defer.Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        ports, self._ports = self._ports, []
+        await defer.DeferredList([defer.maybeDeferred(port.stopListening) for port in ports])
+        log.info(
+            "stopping: {running} jobs run and {waiting} wait, for at most {drain:g} s",
+            running=self.dispatcher.running,
+            waiting=self.dispatcher.waiting,
+            drain=self._limits.drain,
+        )
+        await self.dispatcher.drain(self._limits.drain)
+        self.workforce.stop()
+        await self.pool.stop()
+        await self.clients.close(FLUSH_TIME)
+        tally = self.dispatcher.tally
+        log.info(
+            "stopped: of {accepted} jobs {done} were done, {failed} failed, {lost} lost, "
+            "{cancelled} cancelled; {refused} more were refused",
+            accepted=tally.accepted,
+            done=tally.ended[JobState.DONE],
+            failed=tally.ended[JobState.FAILED],
+            lost=tally.ended[JobState.LOST],
+            cancelled=tally.ended[JobState.CANCELLED],
+            refused=tally.refused,
+        )
+
+    @property
+    def addresses(self) -> list[Any]:
+        """Where it listens, in the order of the endpoints."""
+        return [port.getHost() for port in self._ports]
+
+    def _listen(self, description: str) -> None:
+        """Listen on one endpoint; those of Twisted tell at once whether they can."""
+        outcome: list[Any] = []
+        endpoint = serverFromString(self._reactor, description)
+        listening = endpoint.listen(self.clients)
+        listening.addCallbacks(self._ports.append, outcome.append)
+        for failure in outcome:
+            raise CannotListen(f"cannot listen on {description}: {_why(failure.value)}")
+
+
+def _why(problem: BaseException) -> str:
+    """What the system said, without what the reader knows."""
+    cause = problem.socketError if isinstance(problem, error.CannotListenError) else problem
+    return getattr(cause, "strerror", None) or str(cause)

@@ -1,0 +1,228 @@
+"""The command line of ``twistd dangad``: its options, and the service that they describe.
+
+Imported by twistd when the command is named; everything heavier is imported by `makeService`,
+after twistd has chosen the reactor.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from twisted.python import usage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from twisted.application.service import IService
+
+DEFAULT_ENDPOINTS = ("unix:dangad.sock:mode=600", "tcp:7003:interface=127.0.0.1")
+DEFAULT_JOBS = ("dangad.examples",)
+
+
+def whole_number(least: int) -> Callable[[str], int]:
+    """A parser of whole numbers from `least`, for an option's text."""
+
+    def parse(text: str) -> int:
+        number = int(text) if text.isascii() and text.isdigit() else -1
+        if number < least:
+            raise ValueError(f"{text!r} is not a whole number from {least}")
+        return number
+
+    parse.coerceDoc = f"A whole number from {least}."  # type: ignore[attr-defined]
+    return parse
+
+
+def seconds(text: str) -> float:
+    """The seconds that an option's text says, 0 or more."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise ValueError(f"{text!r} is not a number of seconds")
+    return number
+
+
+seconds.coerceDoc = "A number of seconds."  # type: ignore[attr-defined]
+
+
+def size(text: str) -> int:
+    """The bytes that an option's text says, which may end in k, M or G (1024 and its powers)."""
+    units = {"k": 2**10, "m": 2**20, "g": 2**30}
+    unit = units.get(text[-1:].lower(), 1)
+    digits = text[:-1] if unit > 1 else text
+    if not (digits.isascii() and digits.isdigit()) or int(digits) == 0:
+        raise ValueError(f"{text!r} is not a size: a number of bytes, or one with k, M or G")
+    return int(digits) * unit
+
+
+size.coerceDoc = "A number of bytes, or one with k, M or G."  # type: ignore[attr-defined]
+
+
+class Options(usage.Options):
+    """What ``twistd dangad`` can be told."""
+
+    synopsis = "Usage: twistd [twistd options] dangad [options]"
+    longdesc = (
+        "A job server: takes jobs from clients over AMP, has worker processes perform them, "
+        "and gives the results back."
+    )
+
+    optParameters = [
+        ["min-workers", None, 1, "Worker processes that live always.", whole_number(0)],
+        [
+            "max-workers",
+            None,
+            os.cpu_count() or 1,
+            "Worker processes that live at most.",
+            whole_number(1),
+        ],
+        ["max-queued", None, 10_000, "Jobs that wait at most, of all clients.", whole_number(0)],
+        [
+            "max-in-flight",
+            None,
+            1000,
+            "Unanswered requests of one connection, beyond which it is not read.",
+            whole_number(1),
+        ],
+        ["max-connections", None, 10_000, "Connections of clients at most.", whole_number(1)],
+        ["max-payload", None, 64 * 2**20, "Bytes of the largest request or answer.", size],
+        ["drain", None, 30.0, "Seconds for accepted jobs to end when stopping.", seconds],
+        ["worker-directory", None, None, "The workers' working directory, if not the server's."],
+    ]
+
+    optFlags = [
+        ["log-jobs", None, "Log the end of every job, not only of those that fail."],
+        ["traceback", None, "Show the traceback of an error at the start."],
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["listen"] = []
+        self["jobs"] = []
+        self["worker-path"] = []
+        self["worker-env"] = {}
+
+    def opt_listen(self, endpoint: str) -> None:
+        """
+        Where clients connect: a Twisted server endpoint; may be given several times.
+        [default: unix:dangad.sock:mode=600 and tcp:7003:interface=127.0.0.1]
+        """
+        self["listen"].append(endpoint)
+
+    def opt_jobs(self, module: str) -> None:
+        """
+        A module with job types; may be given several times. [default: dangad.examples]
+        """
+        self["jobs"].append(module)
+
+    def opt_worker_path(self, directory: str) -> None:
+        """
+        A directory in which workers look for modules first; may be given several times.
+        """
+        self["worker-path"].append(os.path.abspath(directory))
+
+    def opt_worker_env(self, setting: str) -> None:
+        """
+        NAME=VALUE, a variable for the workers' environment; may be given several times.
+        """
+        name, equals, value = setting.partition("=")
+        if not (name and equals):
+            raise usage.UsageError(f"--worker-env {setting}: write NAME=VALUE")
+        self["worker-env"][name] = value
+
+    def postOptions(self) -> None:
+        """Fill in the defaults of what may be repeated, and compare what belongs together."""
+        self["listen"] = self["listen"] or list(DEFAULT_ENDPOINTS)
+        self["jobs"] = self["jobs"] or list(DEFAULT_JOBS)
+        if self["min-workers"] > self["max-workers"]:
+            raise usage.UsageError(
+                f"--min-workers {self['min-workers']} is more than "
+                f"--max-workers {self['max-workers']}"
+            )
+        directory = self["worker-directory"]
+        if directory is not None and not os.path.isdir(directory):
+            raise usage.UsageError(f"--worker-directory {directory}: no such directory")
+
+    def parseOptions(self, options: Any = None) -> None:
+        """Read the command line; what is wrong with it is said in one line, and ends twistd.
+
+        Twisted's way would be to print all the help, on stdout.
+        """
+        try:
+            super().parseOptions(options)
+        except usage.UsageError as error:
+            _give_up(f"{error}; see twistd dangad --help")
+
+
+def makeService(options: Options) -> IService:
+    """The service that the options describe.
+
+    Ends the program, with one line on stderr, if the endpoints cannot be read or the job
+    modules not be served; and has that done too if an endpoint cannot be listened on.
+    """
+    from dangad.launch import BrokenJobs, JobsCheck, WorkerSettings, default_path
+
+    settings = WorkerSettings(
+        jobs=tuple(options["jobs"]),
+        max_payload=options["max-payload"],
+        path=(*options["worker-path"], *default_path()),
+        directory=os.path.abspath(options["worker-directory"] or "."),
+        environment={**os.environ, **options["worker-env"]},
+    )
+    twistd = options.parent or {}
+    check = JobsCheck(settings, twistd.get("uid"), twistd.get("gid"))
+
+    from twisted.internet import reactor
+    from twisted.internet.endpoints import serverFromString
+
+    from dangad.service import CannotListen, DangadService, Limits
+
+    for description in options["listen"]:
+        try:
+            serverFromString(reactor, description)
+        except Exception as error:  # noqa: BLE001 - each kind of endpoint has its own
+            _give_up(f"--listen {description}: {error}")
+    try:
+        check.wait()
+    except BrokenJobs as error:
+        if options["traceback"]:
+            print(error.traceback, file=sys.stderr)
+        _give_up(str(error))
+    if not options["traceback"]:
+        _say_in_one_line(CannotListen)
+    names = ("min_workers", "max_workers", "max_queued", "max_in_flight", "max_connections")
+    limits = Limits(
+        **{name: options[name.replace("_", "-")] for name in names},
+        max_payload=options["max-payload"],
+        drain=options["drain"],
+    )
+    return DangadService(
+        reactor, options["listen"], settings, limits, log_jobs=bool(options["log-jobs"])
+    )
+
+
+def _give_up(message: str) -> NoReturn:
+    """End the program with status 1 and one line on stderr."""
+    raise SystemExit(f"twistd dangad: {message}")
+
+
+def _say_in_one_line(kind: type[Exception]) -> None:
+    """When an exception of this kind ends the program, print its text and no traceback.
+
+    It is raised in the middle of twistd's start, where only it can clean up behind itself.
+    """
+    usual = sys.excepthook
+
+    def hook(
+        raised: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
+        if issubclass(raised, kind):
+            print(f"twistd dangad: {error}", file=sys.stderr)
+        else:
+            usual(raised, error, trace)
+
+    sys.excepthook = hook

@@ -1,0 +1,180 @@
+"""Job types: the ``@job`` decorator, and finding the decorated functions in modules.
+
+Job authors decorate; :mod:`dangad.worker.child` and :mod:`dangad.testing` find.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from twisted.protocols import amp
+
+from dangad.commands import PREFIX
+from dangad.jobrecord import Policy
+from dangad.schema import command_doc, describe_command, write_catalogue
+from dangad.wire import python_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+_MARK = "__dangad_job_types__"
+_F = TypeVar("_F", bound="Callable[..., Any]")
+
+ENTRY_POINT_GROUP = "dangad.jobs"
+
+
+class BadJobType(Exception):
+    """A job type, or a module of them, that cannot be served; the text says why."""
+
+
+@dataclass(frozen=True)
+class JobType:
+    """A command, the function that performs it, and its policy."""
+
+    command: type[amp.Command]
+    function: Callable[..., Any]
+    policy: Policy
+
+    @property
+    def name(self) -> bytes:
+        """The command's name on the wire."""
+        name: bytes = self.command.commandName
+        return name
+
+
+def job(
+    command: type[amp.Command],
+    *,
+    time_limit: float | None = None,
+    retries: int = 0,
+    max_running: int | None = None,
+    on_disconnect: Literal["cancel", "finish"] = "cancel",
+) -> Callable[[_F], _F]:
+    """Declare that the decorated function performs `command`.
+
+    The function is called with the command's arguments as keywords, in a worker process, in
+    its main thread, and may take its time. It returns a dict with the command's response, or
+    a Deferred of one, or is ``async def``. It is itself left as it is, for tests to call.
+
+    :param time_limit: seconds that one attempt may run; None for no limit.
+    :param retries: how often the job may be run again after its worker died. Only for
+        functions that may safely be run twice.
+    :param max_running: how many jobs of this type may run at once; None for no limit.
+    :param on_disconnect: "cancel" or "finish" a running job whose client disconnects.
+    :raises BadJobType: the command or the policy cannot be served, and why.
+    """
+    policy = Policy(time_limit, retries, max_running, on_disconnect)
+    _check_command(command)
+    _check_policy(command, policy)
+
+    def decorate(function: _F) -> _F:
+        _check_signature(command, function)
+        types = (*getattr(function, _MARK, ()), JobType(command, function, policy))
+        setattr(function, _MARK, types)
+        return function
+
+    return decorate
+
+
+def job_types_of(function: Callable[..., Any]) -> tuple[JobType, ...]:
+    """The job types that the function was declared to perform, in no telling order."""
+    types: tuple[JobType, ...] = getattr(function, _MARK, ())
+    return types
+
+
+def find_job_types(modules: Iterable[str]) -> dict[bytes, JobType]:
+    """The job types of these modules, by command name; the modules are imported.
+
+    A module's job types are the decorated functions among its attributes. A name of the form
+    ``group:dangad.jobs`` stands for the modules that installed packages offer under that
+    entry-point group.
+
+    :raises BadJobType: a module has none, or two functions claim one command.
+    """
+    found: dict[bytes, JobType] = {}
+    for name in modules:
+        in_module = [
+            job_type
+            for module in _import(name)
+            for value in vars(module).values()
+            if callable(value)
+            for job_type in job_types_of(value)
+        ]
+        if not in_module:
+            raise BadJobType(f"{name} has no job types: decorate a function with @dangad.job")
+        for job_type in in_module:
+            other = found.setdefault(job_type.name, job_type)
+            if other.function is not job_type.function:
+                raise BadJobType(
+                    f"{_where(job_type.function)} and {_where(other.function)} both perform "
+                    f"{job_type.name.decode('ascii')}"
+                )
+    return found
+
+
+def catalogue_of(job_types: Iterable[JobType]) -> str:
+    """The JSON document of :mod:`dangad.schema` that describes these job types."""
+    return write_catalogue(
+        describe_command(
+            job_type.command, job_type.policy, command_doc(job_type.command, job_type.function)
+        )
+        for job_type in job_types
+    )
+
+
+def _import(name: str) -> list[Any]:
+    if name == f"group:{ENTRY_POINT_GROUP}":
+        return [point.load() for point in entry_points(group=ENTRY_POINT_GROUP)]
+    return [importlib.import_module(name)]
+
+
+def _where(function: Callable[..., Any]) -> str:
+    return f"{function.__module__}.{function.__qualname__}"
+
+
+def _check_command(command: object) -> None:
+    if not (isinstance(command, type) and issubclass(command, amp.Command)):
+        raise BadJobType(f"@job takes a subclass of amp.Command, not {command!r}")
+    name = command.commandName
+    label = repr(command)
+    try:
+        name.decode("ascii")
+    except UnicodeDecodeError:
+        raise BadJobType(f"the name of {label} is not ASCII") from None
+    if name.startswith(PREFIX):
+        raise BadJobType(f"{label}: names that begin with {PREFIX.decode()!r} are dangad's own")
+    for key, argument in [*command.arguments, *command.response]:
+        if key.startswith(b"_"):
+            raise BadJobType(f"{label}: key {key!r} begins with an underscore, which is reserved")
+        if isinstance(argument, amp.Descriptor):
+            raise BadJobType(f"{label}: a descriptor ({key!r}) cannot be handed to a worker")
+
+
+def _check_policy(command: type[amp.Command], policy: Policy) -> None:
+    label = command.__name__
+    if policy.time_limit is not None and not policy.time_limit > 0:
+        raise BadJobType(f"{label}: time_limit is a number of seconds above 0, or None")
+    if not isinstance(policy.retries, int) or policy.retries < 0:
+        raise BadJobType(f"{label}: retries is a whole number from 0")
+    if policy.max_running is not None and (
+        not isinstance(policy.max_running, int) or policy.max_running < 1
+    ):
+        raise BadJobType(f"{label}: max_running is a whole number from 1, or None")
+    if policy.on_disconnect not in {"cancel", "finish"}:
+        raise BadJobType(f'{label}: on_disconnect is "cancel" or "finish"')
+
+
+def _check_signature(command: type[amp.Command], function: Callable[..., Any]) -> None:
+    """See that the function can be called with the command's arguments."""
+    names = [python_name(key) for key, _ in command.arguments]
+    try:
+        inspect.signature(function).bind(**dict.fromkeys(names))
+    except TypeError as error:
+        raise BadJobType(
+            f"{_where(function)} cannot take the arguments of {command.__name__} "
+            f"({', '.join(names) or 'none'}): {error}"
+        ) from None

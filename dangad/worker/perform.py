@@ -1,0 +1,181 @@
+"""From a request's pairs to an answer's: one call of a job function, whatever it does.
+
+Called by :mod:`dangad.worker.child` for each job, and by :mod:`dangad.testing`, so that a
+test of a job type meets the very checks that production does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import sys
+import traceback
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.protocols import amp
+
+from dangad.errors import BadArguments, BadResponse, DangadError, JobFailed, TooLarge
+from dangad.wire import COMMAND, error_pairs, pack, python_name
+from dangad.worker.context import NO_JOB, RunningJob, set_current_job
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from dangad.worker.jobtypes import JobType
+
+MAX_MESSAGE = 2000
+"""Characters of an undeclared exception's message that a client is sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What goes back for a job: the rest of an AMP answer box after its tag, or of an error box."""
+
+    failed: bool
+    body: bytes
+
+
+class Performer:
+    """Runs job functions and turns whatever comes of them into an :class:`Answer`."""
+
+    def __init__(
+        self,
+        job_types: Mapping[bytes, JobType],
+        max_payload: int,
+        wait: Callable[[Deferred[Any]], Any],
+    ) -> None:
+        """
+        :param job_types: what can be performed, by command name.
+        :param max_payload: bytes of the largest answer.
+        :param wait: gives a Deferred's result, or raises its exception, once it has fired.
+        """
+        self._calls = {name: _Call(job_type) for name, job_type in job_types.items()}
+        self._max_payload = max_payload
+        self._wait = wait
+
+    def perform(self, strings: dict[bytes, bytes], running: RunningJob) -> Answer:
+        """Run the job that the pairs of the request box ask for.
+
+        Raises nothing that the job function raises: exceptions of any kind become an error
+        answer, those that the command does not declare with a traceback on stderr.
+        """
+        call = self._calls[strings[COMMAND]]
+        try:
+            arguments = call.parse(strings)
+        except BadArguments as error:
+            return _refuse(error)
+        set_current_job(running)
+        try:
+            result = call.function(**arguments)
+            if not isinstance(result, dict):
+                result = self._settle(result)
+        except BaseException as error:  # noqa: BLE001 - SystemExit in a job is the job's failure
+            return call.explain(error)
+        finally:
+            set_current_job(NO_JOB)
+        try:
+            body = call.pack(result)
+        except BadResponse as error:
+            return _refuse(error)
+        if len(body) > self._max_payload:
+            return _refuse(
+                TooLarge(f"the answer is {len(body)} bytes, the limit is {self._max_payload}")
+            )
+        return Answer(False, body)
+
+    def _settle(self, result: Any) -> Any:
+        """Wait for `result` if it is asynchronous."""
+        if inspect.iscoroutine(result):
+            result = ensureDeferred(result)
+        return self._wait(result) if isinstance(result, Deferred) else result
+
+
+class _Call:
+    """A job type made ready to be called often."""
+
+    def __init__(self, job_type: JobType) -> None:
+        command = job_type.command
+        self.function = job_type.function
+        self._errors: dict[type[BaseException], bytes] = dict(command.allErrors)
+        self._arguments: list[tuple[bytes, amp.Argument]] = command.arguments
+        self._response = [(key, python_name(key), argument) for key, argument in command.response]
+        self._declared = {name for _, name, _ in self._response}
+
+    def parse(self, strings: dict[bytes, bytes]) -> dict[str, Any]:
+        """The function's keyword arguments from the pairs of a request."""
+        arguments: dict[str, Any] = {}
+        for key, argument in self._arguments:
+            try:
+                argument.fromBox(key, strings, arguments, None)
+            except KeyError:
+                raise BadArguments(f"argument {key.decode()!r} is missing") from None
+            except Exception as error:
+                raise BadArguments(
+                    f"argument {key.decode()!r} is no {type(argument).__name__}: {_summary(error)}"
+                ) from None
+        return arguments
+
+    def pack(self, result: Any) -> bytes:
+        """The answer's pairs from what the function returned."""
+        if not isinstance(result, dict):
+            raise BadResponse(f"the job returned {_kind(result)}, not a dict of its response")
+        for name in result:
+            if name not in self._declared:
+                raise BadResponse(f"the job returned {name!r}, which its command does not declare")
+        strings: dict[bytes, bytes] = {}
+        for key, name, argument in self._response:
+            if not argument.optional and result.get(name) is None:
+                raise BadResponse(f"the job returned no {name!r}")
+            try:
+                argument.toBox(key, strings, result, None)
+            except Exception as error:
+                raise BadResponse(
+                    f"{name!r} is {_kind(result.get(name))}, which is no "
+                    f"{type(argument).__name__}: {_summary(error)}"
+                ) from None
+        for key, value in strings.items():
+            if not isinstance(value, bytes):
+                raise BadResponse(f"{key.decode()!r} is {_kind(value)} where bytes are declared")
+        try:
+            return pack(strings.items())
+        except amp.TooLong as error:
+            raise BadResponse(
+                f"{(error.keyName or b'a key').decode()!r} is {len(error.value)} bytes long, and "
+                "AMP takes 65,535 in one value: declare it as dangad.Blob() or dangad.Large(...)"
+            ) from None
+
+    def explain(self, error: BaseException) -> Answer:
+        """The error answer for what the function raised."""
+        for declared, code in self._errors.items():
+            if isinstance(error, declared):
+                return Answer(True, pack(error_pairs(code, _message(error))))
+        with contextlib.suppress(Exception):  # a traceback that cannot be shown is not shown
+            shown = error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
+            traceback.print_exception(shown, file=sys.stderr)
+        return _refuse(JobFailed(_summary(error)))
+
+
+def _refuse(error: DangadError) -> Answer:
+    return Answer(True, pack(error_pairs(error.code, str(error))))
+
+
+def _kind(value: object) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
+def _message(error: BaseException) -> str:
+    """The exception's message, whatever its ``__str__`` does."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - the exception's class is anybody's code
+        return "(its message cannot be shown)"
+
+
+def _summary(error: BaseException) -> str:
+    """The exception's type and message, bounded."""
+    message = _message(error)
+    if len(message) > MAX_MESSAGE:
+        message = message[:MAX_MESSAGE] + "..."
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
