@@ -28,7 +28,7 @@ from dangad.errors import (
     WorkerLost,
 )
 from dangad.jobqueue import JobQueue
-from dangad.jobrecord import Job, JobState, Policy
+from dangad.jobrecord import END_STATES, Job, JobState, Policy
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -59,9 +59,7 @@ class Tally:
     def __init__(self) -> None:
         self.accepted = 0
         self.refused = 0
-        self.ended = {
-            state: 0 for state in JobState if state not in {JobState.QUEUED, JobState.RUNNING}
-        }
+        self.ended: dict[JobState, int] = dict.fromkeys(END_STATES, 0)
 
 
 class Dispatcher:
@@ -75,7 +73,8 @@ class Dispatcher:
     """
 
     def __init__(self, clock: IReactorTime, max_queued: int, log_jobs: bool = False) -> None:
-        """
+        """Begin with no jobs and no workers.
+
         :param clock: where the time comes from.
         :param max_queued: how many jobs may wait, of all clients together.
         :param log_jobs: whether the end of every job is logged, not only of those that fail.
@@ -148,8 +147,11 @@ class Dispatcher:
             self._stop(job, Cancelled(f"{job.name} was cancelled {ran:.1f} s into its run"))
 
     def client_gone(self, client: IClient) -> None:
-        """`client` is told nothing any more; its waiting jobs never run, and its running jobs
-        are stopped, except those whose type says that they finish."""
+        """Tell `client` nothing any more, and end its jobs.
+
+        Those that wait never run; those that run are stopped, unless their type says that they
+        finish.
+        """
         for job in self._queue.drop(client):
             job.client = None
             self._end(job, Cancelled(f"the client of {job.name} disconnected"))
@@ -319,7 +321,7 @@ class Dispatcher:
             job.worker.kill(str(error))
 
     def _end(self, job: Job, error: DangadError) -> None:
-        """Bring `job`, which is neither queued nor running any more, to an end without an answer."""
+        """Bring `job`, which neither waits nor runs any more, to an end without an answer."""
         job.state = _END_STATES.get(type(error), JobState.FAILED)
         self.tally.ended[job.state] += 1
         log.info(

@@ -34,7 +34,7 @@ class IClient(Interface):
 class IWorker(Interface):
     """A worker process that has said Hello, as the dispatcher sees it."""
 
-    pid: int = Attribute("The process id, for people.")  # type: ignore[assignment]
+    pid: int = Attribute("The process id, for people.")
 
     def perform(job: Job) -> None:
         """Give the worker `job`; legal only while it is idle.

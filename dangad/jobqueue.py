@@ -95,7 +95,7 @@ class JobQueue:
         return len(self._owners)
 
     def __iter__(self) -> Iterator[Job]:
-        """All waiting jobs, by priority and then by arrival; the queue must not change meanwhile."""
+        """All waiting jobs, by priority and arrival; the queue must not change meanwhile."""
         for level in self._levels:
             for _, job in level.arrivals.values():
                 yield job

@@ -27,6 +27,16 @@ class JobState(enum.Enum):
     LOST = "lost"
 
 
+END_STATES = (
+    JobState.DONE,
+    JobState.FAILED,
+    JobState.CANCELLED,
+    JobState.TIMED_OUT,
+    JobState.LOST,
+)
+"""The states in which a job has ended."""
+
+
 class Priority(enum.IntEnum):
     """How urgent a job is; a smaller number goes first."""
 

@@ -81,7 +81,8 @@ class JobsCheck:
     def __init__(
         self, settings: WorkerSettings, uid: int | None = None, gid: int | None = None
     ) -> None:
-        """
+        """Start the process.
+
         :param uid: the user as whom to import them, if not this process's.
         :param gid: the group likewise.
         """

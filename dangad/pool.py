@@ -218,7 +218,7 @@ def _how_it_ended(status: Failure) -> str:
     return f"exited with status {getattr(value, 'exitCode', None) or 0}"
 
 
-class WorkerConnector(AMPConnector):  # type: ignore[misc]
+class WorkerConnector(AMPConnector):
     """ampoule's process protocol, for workers that lead a process group and may die at any time.
 
     ampoule takes a worker for dead when the last descriptor that it held is closed, which a
@@ -300,7 +300,7 @@ class WorkerConnector(AMPConnector):  # type: ignore[misc]
 
 
 @implementer(iampoule.IStarter)
-class WorkerStarter(ProcessStarter):  # type: ignore[misc]
+class WorkerStarter(ProcessStarter):
     """ampoule's starter, for dangad's own child program with a full environment.
 
     ampoule's would look the child's protocol up by name in a program that runs a reactor.
@@ -320,7 +320,7 @@ class WorkerStarter(ProcessStarter):  # type: ignore[misc]
 
 
 @implementer(IHatchery)
-class WorkerPool(ProcessPool):  # type: ignore[misc]
+class WorkerPool(ProcessPool):
     """ampoule's pool: it starts the processes, counts them, and stops them.
 
     How many there are is the workforce's to say, and who gets which job the dispatcher's, so

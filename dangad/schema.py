@@ -86,9 +86,15 @@ def describe_command(command: type[amp.Command], policy: Policy, doc: str) -> di
         "doc": doc,
         "arguments": describe_keys(command.arguments),
         "response": describe_keys(command.response),
-        "errors": sorted(code.decode("ascii", "replace") for code in command.allErrors.values()),
+        "errors": sorted(code.decode("ascii", "replace") for code in all_errors(command).values()),
         "policy": dataclasses.asdict(policy),
     }
+
+
+def all_errors(command: type[amp.Command]) -> dict[type[Exception], bytes]:
+    """The errors that the command declares, with their codes; those that are fatal included."""
+    declared: dict[type[Exception], bytes] = command.allErrors  # type: ignore[attr-defined]
+    return declared
 
 
 def command_doc(command: type[amp.Command], function: object) -> str:

@@ -30,10 +30,20 @@ from dangad.interfaces import IClient
 from dangad.jobrecord import Job, Priority
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, ITransport
+    from twisted.internet.interfaces import (
+        IAddress,
+        IConsumer,
+        IDelayedCall,
+        IReactorTime,
+        ITCPTransport,
+    )
     from twisted.python.failure import Failure
 
     from dangad.dispatcher import Dispatcher
+
+    class _StreamTransport(ITCPTransport, IConsumer, IPushProducer):
+        """What is asked of a client's transport, TCP or not."""
+
 
 log = Logger()
 
@@ -58,7 +68,7 @@ class ClientConnection(Protocol):
     `_paused`, whether reading from it is; `_open`, whether it can be written to.
     """
 
-    transport: ITransport
+    transport: _StreamTransport
 
     def __init__(self, site: ClientFactory) -> None:
         self._site = site
@@ -259,7 +269,7 @@ class ClientConnection(Protocol):
 class RefusedConnection(Protocol):
     """A connection over the limit: its first request is answered by an error, and it is closed."""
 
-    transport: ITransport
+    transport: _StreamTransport
 
     def __init__(self, site: ClientFactory, clock: IReactorTime) -> None:
         self._site = site
@@ -317,7 +327,8 @@ class ClientFactory(Factory):
         max_in_flight: int,
         max_connections: int,
     ) -> None:
-        """
+        """Begin with no connections.
+
         :param clock: where the time comes from.
         :param dispatcher: who gets the jobs.
         :param max_payload: bytes of the largest request.

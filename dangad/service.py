@@ -61,7 +61,7 @@ class DangadService(service.Service):
     All mutable state: the parts that the constructor makes, and `_ports`, what it listens on.
     """
 
-    name = "dangad"  # type: ignore[assignment]
+    name = "dangad"
 
     def __init__(
         self,
@@ -71,7 +71,8 @@ class DangadService(service.Service):
         limits: Limits,
         log_jobs: bool = False,
     ) -> None:
-        """
+        """Make the parts; `startService` starts them.
+
         :param reactor: the reactor, which must be the global one: ampoule knows no other.
         :param endpoints: where to listen, as Twisted server endpoint descriptions.
         :param settings: what the workers are given.
@@ -98,13 +99,13 @@ class DangadService(service.Service):
 
         :raises CannotListen: one of the endpoints cannot be listened on.
         """
-        super().privilegedStartService()  # type: ignore[no-untyped-call]
+        super().privilegedStartService()
         for description in self._endpoints:
             self._listen(description)
 
     def startService(self) -> None:
         """Start the first workers; clients that came before wait for them."""
-        super().startService()  # type: ignore[no-untyped-call]
+        super().startService()
         if not self._ports:
             for description in self._endpoints:
                 self._listen(description)
@@ -115,7 +116,7 @@ class DangadService(service.Service):
 
         Fires with None when no job, no worker and no connection is left.
         """
-        super().stopService()  # type: ignore[no-untyped-call]
+        super().stopService()
         return defer.Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:

@@ -107,28 +107,22 @@ class Options(usage.Options):
         self["worker-env"] = {}
 
     def opt_listen(self, endpoint: str) -> None:
-        """
-        Where clients connect: a Twisted server endpoint; may be given several times.
+        """Where clients connect, a Twisted server endpoint; repeatable.
+
         [default: unix:dangad.sock:mode=600 and tcp:7003:interface=127.0.0.1]
         """
         self["listen"].append(endpoint)
 
     def opt_jobs(self, module: str) -> None:
-        """
-        A module with job types; may be given several times. [default: dangad.examples]
-        """
+        """A module with job types; repeatable. [default: dangad.examples]."""
         self["jobs"].append(module)
 
     def opt_worker_path(self, directory: str) -> None:
-        """
-        A directory in which workers look for modules first; may be given several times.
-        """
+        """A directory in which workers look for modules first; repeatable."""
         self["worker-path"].append(os.path.abspath(directory))
 
     def opt_worker_env(self, setting: str) -> None:
-        """
-        NAME=VALUE, a variable for the workers' environment; may be given several times.
-        """
+        """A variable NAME=VALUE for the workers' environment; repeatable."""
         name, equals, value = setting.partition("=")
         if not (name and equals):
             raise usage.UsageError(f"--worker-env {setting}: write NAME=VALUE")
@@ -173,7 +167,7 @@ def makeService(options: Options) -> IService:
         directory=os.path.abspath(options["worker-directory"] or "."),
         environment={**os.environ, **options["worker-env"]},
     )
-    twistd = options.parent or {}
+    twistd: Any = options.parent or {}
     check = JobsCheck(settings, twistd.get("uid"), twistd.get("gid"))
 
     from twisted.internet import reactor
@@ -190,7 +184,7 @@ def makeService(options: Options) -> IService:
         check.wait()
     except BrokenJobs as error:
         if options["traceback"]:
-            print(error.traceback, file=sys.stderr)
+            sys.stderr.write(f"{error.traceback}\n")
         _give_up(str(error))
     if not options["traceback"]:
         _say_in_one_line(CannotListen)
@@ -221,7 +215,7 @@ def _say_in_one_line(kind: type[Exception]) -> None:
         raised: type[BaseException], error: BaseException, trace: TracebackType | None
     ) -> None:
         if issubclass(raised, kind):
-            print(f"twistd dangad: {error}", file=sys.stderr)
+            sys.stderr.write(f"twistd dangad: {error}\n")
         else:
             usual(raised, error, trace)
 

@@ -82,7 +82,8 @@ class BoxReader:
     __slots__ = ("_buffer", "_dropped", "_keys", "_max_size", "_position", "_start", "_wanted")
 
     def __init__(self, max_size: int, wanted: Collection[bytes]) -> None:
-        """
+        """Begin before the first byte.
+
         :param max_size: the size in bytes above which a box is thrown away.
         :param wanted: the reserved keys to note; all begin with an underscore.
         """
@@ -183,7 +184,7 @@ def pack(pairs: Iterable[tuple[bytes, bytes]]) -> bytes:
 
     :raises amp.TooLong: a key or a value is out of AMP's bounds.
     """
-    parts = []
+    parts: list[bytes] = []
     for key, value in pairs:
         if not 0 < len(key) <= MAX_KEY:
             raise amp.TooLong(True, True, key, None)
@@ -226,7 +227,7 @@ def python_name(wire_name: bytes) -> str:
     return name.title() if keyword.iskeyword(name) else name
 
 
-class Large(amp.Argument):  # type: ignore[misc]
+class Large(amp.Argument):
     """Any AMP argument, freed from AMP's limit of 65,535 bytes for one value.
 
     A value that fits goes under the argument's own key and looks like any other. A longer one
@@ -235,7 +236,8 @@ class Large(amp.Argument):  # type: ignore[misc]
     """
 
     def __init__(self, argument: amp.Argument, optional: bool = False) -> None:
-        """
+        """Lay out what `argument` carries.
+
         :param argument: how the value is turned into bytes and back.
         :param optional: whether the value may be left out (it is then None).
         """

@@ -167,7 +167,7 @@ class Workforce:
     # The rules.
 
     def _fill(self, waiting: int = 0) -> None:
-        """Start what is missing: up to the minimum, and one for each waiting job up to the maximum."""
+        """Start what is missing: the minimum, and up to the maximum one for each waiting job."""
         waiting = max(waiting, self._dispatcher.waiting)
         booted = sum(
             life.booted_at is not None and not life.stopping for life in self._lives.values()

@@ -21,8 +21,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from twisted.internet.defer import Deferred
-from twisted.logger import LogLevel, ILogObserver, eventAsText, globalLogBeginner
+from twisted.logger import ILogObserver, LogLevel, eventAsText, globalLogBeginner
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -33,6 +32,7 @@ from dangad.worker.jobtypes import catalogue_of, find_job_types
 from dangad.worker.perform import Performer
 
 if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
     from twisted.logger import LogEvent
 
     from dangad.worker.perform import Answer
@@ -121,9 +121,9 @@ def run_until_fired(deferred: Deferred[Any]) -> Any:
     if not outcome:
         from twisted.internet import reactor  # the job's own choice of reactor, if it made one
 
-        deferred.addBoth(lambda _: reactor.crash())  # type: ignore[attr-defined]
-        reactor.callWhenRunning(_leave_signals_to_parent)  # type: ignore[attr-defined]
-        reactor.run()  # type: ignore[attr-defined]
+        deferred.addBoth(lambda _: reactor.crash())
+        reactor.callWhenRunning(_leave_signals_to_parent)
+        reactor.run()
         _leave_signals_to_parent()
     if not outcome:
         raise RuntimeError("the job stopped the reactor before its Deferred fired")
@@ -225,7 +225,7 @@ class _StderrObserver:
         chatter = event.get("log_namespace") == _REACTOR and level == LogLevel.info
         if level >= LogLevel.info and not chatter:
             text = eventAsText(event, includeTimestamp=False, includeSystem=False)
-            print(text, file=sys.stderr)
+            sys.stderr.write(text + "\n")
 
 
 def _log_to_stderr() -> None:

@@ -28,7 +28,8 @@ class RunningJob:
         ends_at: float | None = None,
         report: Callable[[int, int, str], None] | None = None,
     ) -> None:
-        """
+        """Describe a job.
+
         :param ends_at: when its time is over, in seconds of :func:`time.monotonic`.
         :param report: what takes its progress; None if nobody wants to know.
         """
@@ -62,5 +63,5 @@ def current_job() -> RunningJob:
 
 def set_current_job(job: RunningJob) -> None:
     """Make `job` the one that :func:`current_job` gives."""
-    global _current  # noqa: PLW0603 - a worker runs one job at a time
+    global _current
     _current = job

@@ -158,11 +158,10 @@ def _check_policy(command: type[amp.Command], policy: Policy) -> None:
     label = command.__name__
     if policy.time_limit is not None and not policy.time_limit > 0:
         raise BadJobType(f"{label}: time_limit is a number of seconds above 0, or None")
-    if not isinstance(policy.retries, int) or policy.retries < 0:
+    if policy.retries < 0 or policy.retries != int(policy.retries):
         raise BadJobType(f"{label}: retries is a whole number from 0")
-    if policy.max_running is not None and (
-        not isinstance(policy.max_running, int) or policy.max_running < 1
-    ):
+    most = policy.max_running
+    if most is not None and (most < 1 or most != int(most)):
         raise BadJobType(f"{label}: max_running is a whole number from 1, or None")
     if policy.on_disconnect not in {"cancel", "finish"}:
         raise BadJobType(f'{label}: on_disconnect is "cancel" or "finish"')

@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.protocols import amp
 
 from dangad.errors import BadArguments, BadResponse, DangadError, JobFailed, TooLarge
+from dangad.schema import all_errors
 from dangad.wire import COMMAND, error_pairs, pack, python_name
 from dangad.worker.context import NO_JOB, RunningJob, set_current_job
 
@@ -46,7 +47,8 @@ class Performer:
         max_payload: int,
         wait: Callable[[Deferred[Any]], Any],
     ) -> None:
-        """
+        """Be ready to perform `job_types`.
+
         :param job_types: what can be performed, by command name.
         :param max_payload: bytes of the largest answer.
         :param wait: gives a Deferred's result, or raises its exception, once it has fired.
@@ -98,7 +100,7 @@ class _Call:
     def __init__(self, job_type: JobType) -> None:
         command = job_type.command
         self.function = job_type.function
-        self._errors: dict[type[BaseException], bytes] = dict(command.allErrors)
+        self._errors: dict[type[Exception], bytes] = all_errors(command)
         self._arguments: list[tuple[bytes, amp.Argument]] = command.arguments
         self._response = [(key, python_name(key), argument) for key, argument in command.response]
         self._declared = {name for _, name, _ in self._response}
@@ -111,7 +113,7 @@ class _Call:
                 argument.fromBox(key, strings, arguments, None)
             except KeyError:
                 raise BadArguments(f"argument {key.decode()!r} is missing") from None
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - argument classes are anybody's code
                 raise BadArguments(
                     f"argument {key.decode()!r} is no {type(argument).__name__}: {_summary(error)}"
                 ) from None
@@ -130,7 +132,7 @@ class _Call:
                 raise BadResponse(f"the job returned no {name!r}")
             try:
                 argument.toBox(key, strings, result, None)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - argument classes are anybody's code
                 raise BadResponse(
                     f"{name!r} is {_kind(result.get(name))}, which is no "
                     f"{type(argument).__name__}: {_summary(error)}"
