@@ -53,19 +53,19 @@ class WorkerSettings:
     """Bytes of the largest box that it may answer."""
     path: tuple[str, ...] = field(default_factory=default_path)
     """Its ``sys.path``."""
-    directory: str = field(default_factory=os.getcwd)
-    """Its working directory."""
+    directory: str | None = None
+    """Its working directory, None for the parent's."""
     environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
     """Its environment variables, all of them."""
 
     def process_environment(self, check: bool = False) -> dict[str, str]:
-        """The environment with which to start :data:`BOOTSTRAP`.
+        """The environment with which this process may now start :data:`BOOTSTRAP`.
 
         :param check: whether the worker should only import the job modules, and exit.
         """
         settings = {
             "check": check,
-            "directory": self.directory,
+            "directory": self.directory or os.getcwd(),
             "jobs": self.jobs,
             "max_payload": self.max_payload,
             "parent": os.getpid(),
@@ -105,4 +105,4 @@ class JobsCheck:
         status = self._process.returncode
         if status:
             lines = output.splitlines() or [f"the check of the job modules ended with {status}"]
-            raise BrokenJobs(lines[-1], output)
+            raise BrokenJobs(lines[-1], "\n".join(lines[:-1]))

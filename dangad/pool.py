@@ -215,7 +215,7 @@ def _how_it_ended(status: Failure) -> str:
             return f"was killed by {signal.Signals(value.signal).name}"
         except ValueError:
             return f"was killed by signal {value.signal}"
-    return f"exited with status {getattr(value, 'exitCode', None) or 0}"
+    return f"exited (status {getattr(value, 'exitCode', None) or 0})"
 
 
 class WorkerConnector(AMPConnector):
@@ -261,7 +261,12 @@ class WorkerConnector(AMPConnector):
 
         ampoule's own version fails `finished` for any status but 0, only to log it as fatal.
         """
-        self.finished.callback("")
+        self.finished.callback(f"worker {self.amp.pid}")
+
+    def write(self, data: bytes) -> None:
+        """Write to the worker, if it has not closed its end: then it is about to be gone."""
+        if TO_WORKER in self.transport.pipes:
+            self.transport.writeToChild(TO_WORKER, data)
 
     def kill(self) -> None:
         """Kill the process and its group, if it is not gone yet."""
@@ -307,12 +312,14 @@ class WorkerStarter(ProcessStarter):
     """
 
     def __init__(self, settings: WorkerSettings) -> None:
-        super().__init__(bootstrap=BOOTSTRAP, env=settings.process_environment())
+        super().__init__(bootstrap=BOOTSTRAP)
+        self._settings = settings
 
     def startAMPProcess(
         self, ampChild: object, ampParent: Any = None, ampChildArgs: tuple[str, ...] = ()
     ) -> tuple[WorkerLink, defer.Deferred[str]]:
         """Start a worker; ampoule's way to say it."""
+        self.env = self._settings.process_environment()
         started: tuple[WorkerLink, defer.Deferred[str]] = self.startPythonProcess(
             WorkerConnector(ampParent()), "dangad-worker"
         )

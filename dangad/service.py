@@ -156,7 +156,7 @@ class DangadService(service.Service):
         listening = endpoint.listen(self.clients)
         listening.addCallbacks(self._ports.append, outcome.append)
         for failure in outcome:
-            raise CannotListen(f"cannot listen on {description}: {_why(failure.value)}")
+            raise CannotListen(f"{description}: {_why(failure.value)}")
 
 
 def _why(problem: BaseException) -> str:

@@ -22,13 +22,13 @@ DEFAULT_ENDPOINTS = ("unix:dangad.sock:mode=600", "tcp:7003:interface=127.0.0.1"
 DEFAULT_JOBS = ("dangad.examples",)
 
 
-def whole_number(least: int) -> Callable[[str], int]:
+def whole_number(option: str, least: int) -> Callable[[str], int]:
     """A parser of whole numbers from `least`, for an option's text."""
 
     def parse(text: str) -> int:
         number = int(text) if text.isascii() and text.isdigit() else -1
         if number < least:
-            raise ValueError(f"{text!r} is not a whole number from {least}")
+            raise ValueError(f"--{option} {text}: not a whole number from {least}")
         return number
 
     parse.coerceDoc = f"A whole number from {least}."  # type: ignore[attr-defined]
@@ -42,7 +42,7 @@ def seconds(text: str) -> float:
     except ValueError:
         number = -1.0
     if not 0 <= number < float("inf"):
-        raise ValueError(f"{text!r} is not a number of seconds")
+        raise ValueError(f"--drain {text}: not a number of seconds")
     return number
 
 
@@ -55,40 +55,33 @@ def size(text: str) -> int:
     unit = units.get(text[-1:].lower(), 1)
     digits = text[:-1] if unit > 1 else text
     if not (digits.isascii() and digits.isdigit()) or int(digits) == 0:
-        raise ValueError(f"{text!r} is not a size: a number of bytes, or one with k, M or G")
+        raise ValueError(f"--max-payload {text}: not a number of bytes, or one with k, M or G")
     return int(digits) * unit
 
 
 size.coerceDoc = "A number of bytes, or one with k, M or G."  # type: ignore[attr-defined]
 
 
+def _number(option: str, default: int, least: int, doc: str) -> list[Any]:
+    """An option that takes a whole number, in the form of `usage.Options.optParameters`."""
+    return [option, None, default, doc, whole_number(option, least)]
+
+
 class Options(usage.Options):
     """What ``twistd dangad`` can be told."""
 
-    synopsis = "Usage: twistd [twistd options] dangad [options]"
+    synopsis = "[options]"
     longdesc = (
         "A job server: takes jobs from clients over AMP, has worker processes perform them, "
         "and gives the results back."
     )
 
     optParameters = [
-        ["min-workers", None, 1, "Worker processes that live always.", whole_number(0)],
-        [
-            "max-workers",
-            None,
-            os.cpu_count() or 1,
-            "Worker processes that live at most.",
-            whole_number(1),
-        ],
-        ["max-queued", None, 10_000, "Jobs that wait at most, of all clients.", whole_number(0)],
-        [
-            "max-in-flight",
-            None,
-            1000,
-            "Unanswered requests of one connection, beyond which it is not read.",
-            whole_number(1),
-        ],
-        ["max-connections", None, 10_000, "Connections of clients at most.", whole_number(1)],
+        _number("min-workers", 1, 0, "Worker processes that live always."),
+        _number("max-workers", os.cpu_count() or 1, 1, "Worker processes that live at most."),
+        _number("max-queued", 10_000, 0, "Jobs that wait at most, of all clients."),
+        _number("max-in-flight", 1000, 1, "Unanswered requests for which one connection is read."),
+        _number("max-connections", 10_000, 1, "Connections of clients at most."),
         ["max-payload", None, 64 * 2**20, "Bytes of the largest request or answer.", size],
         ["drain", None, 30.0, "Seconds for accepted jobs to end when stopping.", seconds],
         ["worker-directory", None, None, "The workers' working directory, if not the server's."],
@@ -138,8 +131,10 @@ class Options(usage.Options):
                 f"--max-workers {self['max-workers']}"
             )
         directory = self["worker-directory"]
-        if directory is not None and not os.path.isdir(directory):
-            raise usage.UsageError(f"--worker-directory {directory}: no such directory")
+        if directory is not None:
+            self["worker-directory"] = os.path.abspath(directory)
+            if not os.path.isdir(directory):
+                raise usage.UsageError(f"--worker-directory {directory}: no such directory")
 
     def parseOptions(self, options: Any = None) -> None:
         """Read the command line; what is wrong with it is said in one line, and ends twistd.
@@ -149,7 +144,8 @@ class Options(usage.Options):
         try:
             super().parseOptions(options)
         except usage.UsageError as error:
-            _give_up(f"{error}; see twistd dangad --help")
+            text = str(error).removeprefix("Parameter type enforcement failed: ")
+            _give_up(f"{text}; see twistd dangad --help")
 
 
 def makeService(options: Options) -> IService:
@@ -164,7 +160,7 @@ def makeService(options: Options) -> IService:
         jobs=tuple(options["jobs"]),
         max_payload=options["max-payload"],
         path=(*options["worker-path"], *default_path()),
-        directory=os.path.abspath(options["worker-directory"] or "."),
+        directory=options["worker-directory"],
         environment={**os.environ, **options["worker-env"]},
     )
     twistd: Any = options.parent or {}
@@ -215,7 +211,7 @@ def _say_in_one_line(kind: type[Exception]) -> None:
         raised: type[BaseException], error: BaseException, trace: TracebackType | None
     ) -> None:
         if issubclass(raised, kind):
-            sys.stderr.write(f"twistd dangad: {error}\n")
+            os.write(2, f"twistd dangad: cannot listen on {error}\n".encode())
         else:
             usual(raised, error, trace)
 

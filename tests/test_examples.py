@@ -284,6 +284,8 @@ class Listing(ExamplesCase):
         with self.alarm(5):
             for path in ("top", "top/", "top/.", "top/..", "top/x", "fifo", "fifo/x", "to-top"):
                 self.refused(NotADirectory, ListDirectory, path=path)
+        for path in ("top/", "top/.", "top/..", "top/x", "to-top/"):
+            self.refused(NotADirectory, ReadFile, path=path)
 
 
 class Reading(ExamplesCase):
@@ -355,10 +357,12 @@ class Confinement(ExamplesCase):
         self.link(f"{self.root}/docs/", "to-docs-absolutely")
         self.link("to-docs", "to-to-docs")
         self.link("../docs/../docs", "docs/round")
+        self.link(f"{self.root}/docs", "docs/deep/to-docs-absolutely")
         for directory in (
             *("docs", "./docs//", "docs/deep/..", "docs/deep/../../docs/."),
             *(f"{self.root}/docs", f"//{self.root}//./docs"),
             *("to-docs", "to-docs-absolutely", "to-to-docs", "docs/round", "to-docs/round/round"),
+            "docs/deep/to-docs-absolutely",
         ):
             self.assertEqual(self.names(directory)[0], b"a.txt", directory)
             self.assertEqual(self.read(f"{directory}/a.txt"), b"hello, world")

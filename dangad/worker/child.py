@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import importlib
 import logging
 import os
 import signal
@@ -28,7 +29,7 @@ from zope.interface import implementer
 from dangad.commands import DONE, FAILED, RUN, BootFailed, Hello
 from dangad.wire import COMMAND, BoxReader, pack, pair, unpack
 from dangad.worker.context import RunningJob
-from dangad.worker.jobtypes import catalogue_of, find_job_types
+from dangad.worker.jobtypes import BadJobType, catalogue_of, find_job_types
 from dangad.worker.perform import Performer
 
 if TYPE_CHECKING:
@@ -43,6 +44,13 @@ TO_PARENT = 4
 
 _OUT_OF_REACH = 200
 """Where the pipe is moved to, so that a job that writes to a small number does not hit it."""
+
+_NOT_THEIRS = (
+    "<frozen",
+    os.path.dirname(importlib.__file__),
+    os.path.dirname(__file__),
+)
+"""How the names of files begin that are not at fault when a job module does not import."""
 
 _READ_SIZE = 2**18
 _BOX_OVERHEAD = 2**16
@@ -105,11 +113,15 @@ def _check(settings: dict[str, Any]) -> NoReturn:
 
 
 def _reason(error: BaseException) -> str:
-    """One line that says what went wrong with the job modules."""
+    """One line that says what went wrong with the job modules, and where in them."""
+    if isinstance(error, BadJobType):
+        return str(error)
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    frames = traceback.extract_tb(error.__traceback__)
-    if isinstance(error, SyntaxError):
-        return f"the job modules cannot be served: {text}"
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(_NOT_THEIRS)
+    ]
     where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
     return " ".join(f"the job modules cannot be served: {text}{where}".split())[:1000]
 

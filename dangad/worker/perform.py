@@ -127,11 +127,12 @@ class _Call:
             if name not in self._declared:
                 raise BadResponse(f"the job returned {name!r}, which its command does not declare")
         strings: dict[bytes, bytes] = {}
+        objects = result.copy()  # AMP takes out what it has packed
         for key, name, argument in self._response:
             if not argument.optional and result.get(name) is None:
                 raise BadResponse(f"the job returned no {name!r}")
             try:
-                argument.toBox(key, strings, result, None)
+                argument.toBox(key, strings, objects, None)
             except Exception as error:  # noqa: BLE001 - argument classes are anybody's code
                 raise BadResponse(
                     f"{name!r} is {_kind(result.get(name))}, which is no "

@@ -1,0 +1,372 @@
+"""What a job does to its worker, and what its client is told: with real processes."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList, gatherResults
+from twisted.protocols import amp
+
+import dangad
+from dangad.launch import WorkerSettings
+from dangad.service import Limits
+from tests.oddjobs import Facts, Long, Odd, Oops, Short, Wait, WaitAnyway
+from tests.realserver import RealServerCase, alive, until
+
+
+def a_story(
+    function: Callable[[Any], Coroutine[Any, Any, None]],
+) -> Callable[[Any], Deferred[None]]:
+    """Make a test method of one that waits."""
+
+    @wraps(function)
+    def method(self: Any) -> Deferred[None]:
+        return Deferred.fromCoroutine(function(self))
+
+    return method
+
+
+class AnswerTests(RealServerCase):
+    """Whatever the function does, the client is answered and the worker lives on."""
+
+    async def outcome(self, what: str) -> Any:
+        """The pid that the job answered, or the error that it ended with."""
+        try:
+            return (await self.client.callRemote(Odd, what=what))["pid"]
+        except Exception as error:  # noqa: BLE001 - which one it is, is the question
+            return error
+
+    async def check(self, what: str, kind: type[Exception], text: str) -> None:
+        """The deed ends with that error, and the next job runs in the same worker."""
+        self.client = await self.connect()
+        before = await self.outcome("nothing")
+        error = await self.outcome(what)
+        self.assertIsInstance(error, kind)
+        self.assertIn(text, str(error))
+        self.assertEqual(await self.outcome("nothing"), before)
+
+    @a_story
+    async def test_undeclared_exception(self) -> None:
+        """An undeclared exception is JOB_FAILED with type and message, and its traceback logged."""
+        await self.check("raise", dangad.JobFailed, "ZeroDivisionError: by zero")
+        lines = [line for _, job, line in self.lines() if job == 2]
+        self.assertIn("Traceback (most recent call last):", lines)
+        self.assertIn("ZeroDivisionError: by zero", lines)
+
+    @a_story
+    async def test_declared_exception(self) -> None:
+        """A declared exception passes through."""
+        await self.check("oops", Oops, "declared")
+
+    @a_story
+    async def test_declared_exception_later(self) -> None:
+        """A declared exception of an asynchronous job passes through."""
+        await self.check("fails later", Oops, "later")
+
+    @a_story
+    async def test_system_exit(self) -> None:
+        """SystemExit in a job is the job's failure, not the worker's end."""
+        await self.check("system exit", dangad.JobFailed, "SystemExit")
+
+    @a_story
+    async def test_keyboard_interrupt(self) -> None:
+        """KeyboardInterrupt in a job is the job's failure."""
+        await self.check("keyboard interrupt", dangad.JobFailed, "KeyboardInterrupt")
+
+    @a_story
+    async def test_returns_none(self) -> None:
+        """A job that returns None gets BAD_RESPONSE."""
+        await self.check("none", dangad.BadResponse, "the job returned None")
+
+    @a_story
+    async def test_returns_wrong_type(self) -> None:
+        """A job that returns a wrong type gets BAD_RESPONSE which names key and type."""
+        await self.check("wrong type", dangad.BadResponse, "'pid' is a str, which is no Integer")
+
+    @a_story
+    async def test_returns_more(self) -> None:
+        """A job that returns an undeclared key gets BAD_RESPONSE which names it."""
+        await self.check("extra", dangad.BadResponse, "'more'")
+
+    @a_story
+    async def test_writes_to_ampoules_descriptor(self) -> None:
+        """A job that writes to descriptor 4, where ampoule's pipe was, hits nothing."""
+        await self.check("write to 4", dangad.JobFailed, "Bad file descriptor")
+
+    @a_story
+    async def test_too_long_for_one_value(self) -> None:
+        """An answer over 65,535 bytes in a plain value gets BAD_RESPONSE with advice."""
+        client = await self.connect()
+        self.assertEqual(len((await client.callRemote(Short, size=65_535))["data"]), 65_535)
+        error = await self.assertFailure(client.callRemote(Short, size=65_536), dangad.BadResponse)
+        self.assertIn("dangad.Blob()", str(error))
+        self.assertEqual(len((await client.callRemote(Short, size=1))["data"]), 1)
+
+    @a_story
+    async def test_asynchronous_jobs(self) -> None:
+        """A job may return a Deferred, be a coroutine, and use the reactor's processes."""
+        self.client = await self.connect()
+        before = await self.outcome("nothing")
+        self.assertEqual(await self.outcome("deferred"), before)
+        self.assertEqual(await self.outcome("coroutine"), before)
+        self.assertEqual(await self.outcome("process in reactor"), len("hi\n"))
+        self.assertEqual(await self.outcome("deferred"), before)
+
+    @a_story
+    async def test_missing_argument(self) -> None:
+        """A missing argument is BAD_ARGUMENTS, and other calls of the connection go on."""
+        client = await self.connect()
+        error = await self.assertFailure(
+            client.callRemoteString(b"Odd", requiresAnswer=True),
+            amp.UnknownRemoteError,
+            amp.RemoteAmpError,
+        )
+        self.assertIn("argument 'what' is missing", str(error))
+        self.assertTrue((await client.callRemote(Odd, what="nothing"))["pid"])
+
+    @a_story
+    async def test_fork_that_returns(self) -> None:
+        """A fork of the worker that comes back from the job cannot answer a second time."""
+        self.client = await self.connect()
+        before = await self.outcome("nothing")
+        self.assertEqual(await self.outcome("fork and return"), before)
+        self.assertEqual(await self.outcome("nothing"), before)
+
+
+class OutputTests(RealServerCase):
+    """What jobs print is in the server's log."""
+
+    @a_story
+    async def test_lines(self) -> None:
+        """Raw writes, prints, warnings and log records have the worker's pid and the job's id."""
+        client = await self.connect()
+        pid = (await client.callRemote(Odd, what="nothing"))["pid"]
+        await client.callRemote(Odd, what="descriptors")
+        await client.callRemote(Odd, what="log")
+        self.assertIn((pid, 2, "raw to one"), self.lines())
+        self.assertIn((pid, 2, "raw to two, and no newline"), self.lines())
+        of_third = [line for _, job, line in self.lines() if job == 3]
+        self.assertTrue(any("a warning of the job" in line for line in of_third))
+        self.assertTrue(any("an info of the job" in line for line in of_third))
+
+    @a_story
+    async def test_much(self) -> None:
+        """Ten megabytes of output hurt nobody, and the log keeps a bounded part of it."""
+        client = await self.connect()
+        await client.callRemote(Odd, what="print much")
+        self.assertEqual(len([line for _, job, line in self.lines() if job == 1]), 1000)
+        self.assertTrue(
+            any("129000 more lines" in text for text in self.logged("dangad.joboutput"))
+        )
+
+
+class DeathTests(RealServerCase):
+    """A worker's death is told to the client of its job, and to nobody else."""
+
+    async def check(self, what: str, text: str) -> None:
+        """The deed costs the worker, its job is told how, and the next runs in another."""
+        client = await self.connect()
+        before = (await client.callRemote(Odd, what="nothing"))["pid"]
+        waiting = [client.callRemote(Odd, what=deed) for deed in (what, *["nothing"] * 400)]
+        error = await self.assertFailure(waiting[0], dangad.WorkerLost)
+        self.assertIn(text, str(error))
+        self.assertIn(f"worker {before} ", str(error))
+        for answer in await gatherResults(waiting[1:]):
+            self.assertNotEqual(answer["pid"], before)
+        self.assertFalse(alive(before))
+        await until(lambda: self.service.dispatcher.idle >= self.limits.min_workers)
+
+    @a_story
+    async def test_exit_0(self) -> None:
+        """A worker that exits with status 0 in the middle of a job costs that job alone."""
+        await self.check("exit 0", "exited (status 0)")
+
+    @a_story
+    async def test_exit_3(self) -> None:
+        """A worker that exits with another status likewise."""
+        await self.check("exit 3", "exited (status 3)")
+
+    @a_story
+    async def test_segfault(self) -> None:
+        """A segmentation fault is told by its name."""
+        await self.check("segfault", "was killed by SIGSEGV")
+
+    @a_story
+    async def test_kill(self) -> None:
+        """So is any other signal."""
+        await self.check("kill", "was killed by SIGKILL")
+
+    @a_story
+    async def test_closes_descriptors(self) -> None:
+        """A job that closes all descriptors costs its worker."""
+        await self.check("close all", "exited (status 1)")
+
+    @a_story
+    async def test_closes_descriptors_and_hangs(self) -> None:
+        """A job that closes the pipe and goes on is killed."""
+        await self.check("close all and hang", "closed its pipe and was killed")
+
+    @a_story
+    async def test_garbage(self) -> None:
+        """A job that writes garbage to the pipe is killed, and no client sees any of it."""
+        await self.check("garbage", "wrote garbage to its pipe")
+
+    @a_story
+    async def test_foreign_answer(self) -> None:
+        """A job that answers a job that its worker was not given is killed."""
+        await self.check("foreign answer", "which it was not given")
+
+    @a_story
+    async def test_child_keeps_pipes(self) -> None:
+        """A process that a dead worker left behind delays nothing, and is killed with it."""
+        await self.check("leave child and exit", "exited (status 0)")
+
+    @a_story
+    async def test_idle_death(self) -> None:
+        """A worker killed while idle is replaced, and no job notices."""
+        client = await self.connect()
+        pid = (await client.callRemote(Odd, what="nothing"))["pid"]
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: not alive(pid))
+        self.assertNotEqual((await client.callRemote(Odd, what="nothing"))["pid"], pid)
+
+    @a_story
+    async def test_signals_of_a_terminal(self) -> None:
+        """SIGINT, SIGTERM and SIGHUP to a busy worker do nothing to its job."""
+        client = await self.connect()
+        mark, go = f"{self.folder}/mark", f"{self.folder}/go"
+        waiting = client.callRemote(Wait, path=go, mark=mark)
+        await until(lambda: os.path.exists(mark))
+        [pid] = self.pids()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            os.kill(pid, number)
+        with open(go, "w"):
+            pass
+        self.assertEqual((await waiting)["pid"], pid)
+
+
+class DisconnectTests(RealServerCase):
+    """A client that disconnects takes its jobs along."""
+
+    @a_story
+    async def test_cancels(self) -> None:
+        """Its waiting jobs never run, and the worker of its running job is killed."""
+        client, other = await self.connect(), await self.connect()
+        marks = [f"{self.folder}/mark{number}" for number in range(5)]
+        never = f"{self.folder}/never"
+        for mark in marks:
+            client.callRemote(Wait, path=never, mark=mark).addErrback(lambda _: None)
+        await until(lambda: os.path.exists(marks[0]) and os.path.exists(marks[1]))
+        victims = self.pids()
+        client.transport.abortConnection()
+        await until(lambda: not any(map(alive, victims)))
+        self.assertTrue((await other.callRemote(Odd, what="nothing"))["pid"])
+        self.assertFalse([mark for mark in marks[2:] if os.path.exists(mark)])
+
+    @a_story
+    async def test_finishes_by_policy(self) -> None:
+        """A job whose type says so is finished all the same."""
+        client = await self.connect()
+        mark, go = f"{self.folder}/mark", f"{self.folder}/go"
+        client.callRemote(WaitAnyway, path=go, mark=mark).addErrback(lambda _: None)
+        await until(lambda: os.path.exists(mark))
+        client.transport.abortConnection()
+        await until(lambda: not self.service.clients.connections)
+        with open(go, "w"):
+            pass
+        await until(lambda: not self.service.dispatcher.running)
+        self.assertEqual(self.service.dispatcher.tally.ended[dangad.jobrecord.JobState.DONE], 1)
+
+
+class ProcessTests(RealServerCase):
+    """The parent's surroundings reach the worker."""
+
+    def start(self, settings: WorkerSettings) -> None:
+        """Start with an extra variable and path."""
+        environment = {**os.environ, "ODD_VARIABLE": "odd value"}
+        super().start(
+            WorkerSettings(self.jobs, path=("/odd/path", *settings.path), environment=environment)
+        )
+
+    @a_story
+    async def test_facts(self) -> None:
+        """Environment, working directory and path arrive; stdin is empty, the group its own."""
+        client = await self.connect()
+        facts = await client.callRemote(Facts)
+        self.assertEqual(facts["cwd"], os.getcwd())
+        self.assertEqual(facts["path"][0], "/odd/path")
+        self.assertTrue({entry for entry in sys.path if entry} <= set(facts["path"]))
+        self.assertEqual(facts["variable"], "odd value")
+        self.assertEqual(facts["stdin"], "")
+        self.assertTrue(facts["own_group"])
+        self.assertEqual(facts["pythonpath"], os.environ.get("PYTHONPATH", "unset"))
+        self.assertEqual([fd for fd in facts["descriptors"] if fd < 3], [0, 1, 2])
+
+
+class StopTests(RealServerCase):
+    """Stopping finishes what was accepted."""
+
+    @a_story
+    async def test_drains(self) -> None:
+        """Running and waiting jobs are finished and answered before the server is gone."""
+        client = await self.connect()
+        mark, go = f"{self.folder}/mark", f"{self.folder}/go"
+        jobs = [client.callRemote(Wait, path=go, mark=mark) for _ in range(6)]
+        await until(lambda: os.path.exists(mark))
+        stopping = self.service.stopService()
+        error = await self.assertFailure(
+            client.callRemote(Odd, what="nothing"), dangad.ShuttingDown
+        )
+        self.assertIn("stopping", str(error))
+        with open(go, "w"):
+            pass
+        self.assertEqual(len(await gatherResults(jobs)), 6)
+        await stopping
+        self.assertFalse(self.pids())
+        await until(lambda: client.transport is None)
+
+    @a_story
+    async def test_leftover_of_a_job(self) -> None:
+        """A process that a job left running does not keep the server from stopping."""
+        client = await self.connect()
+        await client.callRemote(Odd, what="leave child")
+        await self.service.stopService()
+        self.assertFalse(self.pids())
+
+
+class HungStopTests(RealServerCase):
+    """A job that does not end cannot hold the server."""
+
+    limits = Limits(min_workers=1, max_workers=1, drain=0.2)
+
+    @a_story
+    async def test_gives_up(self) -> None:
+        """After the drain time running and waiting jobs are told SHUTTING_DOWN."""
+        client = await self.connect()
+        mark, never = f"{self.folder}/mark", f"{self.folder}/never"
+        jobs = [client.callRemote(Wait, path=never, mark=mark) for _ in range(2)]
+        await until(lambda: os.path.exists(mark))
+        stopping = self.service.stopService()
+        for _, failure in await DeferredList(jobs, consumeErrors=True):
+            failure.trap(dangad.ShuttingDown)
+            self.assertIn("0.2 s", str(failure.value))
+        await stopping
+
+
+class SizeTests(RealServerCase):
+    """Payloads have a limit, and the client is told."""
+
+    limits = Limits(min_workers=1, max_workers=1, max_payload=200_000)
+
+    @a_story
+    async def test_answer_over_the_limit(self) -> None:
+        """An answer over --max-payload gets TOO_LARGE, and the worker lives on."""
+        client = await self.connect()
+        self.assertEqual(len((await client.callRemote(Long, size=190_000))["data"]), 190_000)
+        pids = self.pids()
+        error = await self.assertFailure(client.callRemote(Long, size=200_000), dangad.TooLarge)
+        self.assertIn("200000", str(error))
+        self.assertEqual(self.pids(), pids)
