@@ -1,0 +1,272 @@
+"""``twistd dangad`` as a user runs it: in the foreground, as a daemon, and with mistakes."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.realserver import alive
+
+ROOT = Path(__file__).parent.parent
+TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
+PATIENCE = 60
+
+
+def wait_for(condition: Callable[[], Any]) -> Any:
+    """The condition's value, once it is true; looks often, and gives up in the end."""
+    end = time.monotonic() + PATIENCE
+    while not (value := condition()):
+        if time.monotonic() > end:
+            raise AssertionError(f"{condition} did not come true")
+        time.sleep(0.01)
+    return value
+
+
+class TwistdCase(unittest.TestCase):
+    """Runs twistd in a directory of its own, with nothing in the environment but paths."""
+
+    def setUp(self) -> None:
+        """Make the directory."""
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+
+    def run_twistd(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run it to its end."""
+        return subprocess.run(
+            [*TWISTD, *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+
+    def start_twistd(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start it in the foreground, and wait until a worker is ready."""
+        log = open(self.folder / "log", "w+")  # noqa: SIM115 - closed by the cleanup
+        self.addCleanup(log.close)
+        process = subprocess.Popen(
+            [*TWISTD, "-n", "dangad", *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=log,
+            stderr=log,
+            text=True,
+        )
+
+        def end() -> None:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+        self.addCleanup(end)
+        wait_for(lambda: self.ready_workers() or process.poll() is not None)
+        self.assertIsNone(process.poll(), self.log())
+        return process
+
+    def log(self, name: str = "log") -> str:
+        """What the server has logged."""
+        path = self.folder / name
+        return path.read_text() if path.exists() else ""
+
+    def ready_workers(self, name: str = "log") -> list[int]:
+        """The pids of the workers that have said Hello."""
+        return [int(pid) for pid in re.findall(r"worker (\d+) is ready", self.log(name))]
+
+    def ask(self, request: bytes, path: str = "dangad.sock") -> bytes:
+        """Send a box to the UNIX socket, and give the beginning of the answer."""
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(PATIENCE)
+            client.connect(str(self.folder / path))
+            client.sendall(request)
+            return client.recv(1000)
+
+    def write_jobs(self, name: str, text: str) -> None:
+        """Put a module of jobs into the directory."""
+        (self.folder / f"{name}.py").write_text(text)
+
+
+PING = b"\0\4_ask\0\0017\0\x08_command\0\x0bdangad.Ping\0\0"
+PONG = b"\0\7_answer\0\0017\0\0"
+
+GOOD_JOBS = """
+from twisted.protocols import amp
+from dangad import job
+import time
+
+class Nap(amp.Command):
+    arguments = [(b"seconds", amp.Float())]
+
+@job(Nap)
+def nap(seconds):
+    time.sleep(seconds)
+    return {}
+"""
+
+
+def nap(seconds: float, tag: bytes = b"1") -> bytes:
+    """A request for the job type of `GOOD_JOBS`."""
+    text = str(seconds).encode()
+    return b"\0\4_ask\0\1%b\0\x08_command\0\3Nap\0\7seconds\0%c%b\0\0" % (tag, len(text), text)
+
+
+class RunTests(TwistdCase):
+    """It starts, serves and stops."""
+
+    def test_is_listed(self) -> None:
+        """``twistd --help`` lists dangad, and ``twistd dangad --help`` its options."""
+        self.assertIn("dangad", self.run_twistd("--help").stdout)
+        text = self.run_twistd("dangad", "--help").stdout
+        options = "listen jobs min-workers max-workers max-queued max-in-flight max-payload drain"
+        for option in [*options.split(), "max-connections"]:
+            self.assertIn(f"--{option}=", text)
+
+    def test_foreground(self) -> None:
+        """With several endpoints and modules in the foreground; SIGTERM ends it, workers too."""
+        self.write_jobs("naps", GOOD_JOBS)
+        process = self.start_twistd(
+            *("--listen", "unix:one.sock", "--listen", "unix:two.sock"),
+            *("--jobs", "naps", "--jobs", "dangad.examples"),
+        )
+        self.assertEqual(self.ask(PING, "one.sock"), PONG)
+        self.assertEqual(self.ask(PING, "two.sock"), PONG)
+        self.assertEqual(self.ask(nap(0), "one.sock"), b"\0\7_answer\0\0011\0\0")
+        process.terminate()
+        process.wait(PATIENCE)
+        self.assertEqual(process.returncode, -signal.SIGTERM)
+        self.assertFalse([pid for pid in self.ready_workers() if alive(pid)])
+        self.assertEqual(sorted(os.listdir(self.folder)), ["__pycache__", "log", "naps.py"])
+
+    def test_daemon(self) -> None:
+        """As a daemon with the defaults it serves its UNIX socket, and cleans up behind itself."""
+        result = self.run_twistd("dangad")
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        pid = int((self.folder / "twistd.pid").read_text())
+        try:
+            wait_for(lambda: self.ready_workers("twistd.log"))
+            self.assertEqual(os.stat(self.folder / "dangad.sock").st_mode & 0o777, 0o600)
+            self.assertEqual(self.ask(PING), PONG)
+            with socket.create_connection(("127.0.0.1", 7003), PATIENCE) as client:
+                client.sendall(PING)
+                self.assertEqual(client.recv(100), PONG)
+        finally:
+            os.kill(pid, signal.SIGTERM)
+        wait_for(lambda: not alive(pid))
+        self.assertEqual(os.listdir(self.folder), ["twistd.log"])
+
+    def test_orphans(self) -> None:
+        """When the server is killed with SIGKILL, its workers are gone, in the middle of a job."""
+        self.write_jobs("naps", GOOD_JOBS)
+        process = self.start_twistd("--listen", "unix:dangad.sock", "--jobs", "naps")
+        [worker] = self.ready_workers()
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(self.folder / "dangad.sock"))
+            client.sendall(nap(600) + PING)
+            self.assertEqual(client.recv(100), PONG)
+            process.kill()
+            process.wait()
+            wait_for(lambda: not alive(worker))
+
+    def test_interrupt(self) -> None:
+        """Ctrl-C in a terminal lets the running job end, and answers it."""
+        self.write_jobs("naps", GOOD_JOBS)
+        process = self.start_twistd("--listen", "unix:dangad.sock", "--jobs", "naps")
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(PATIENCE)
+            client.connect(str(self.folder / "dangad.sock"))
+            client.sendall(nap(0.5) + PING)
+            self.assertEqual(client.recv(len(PONG)), PONG)
+            process.send_signal(signal.SIGINT)
+            self.assertEqual(client.recv(100), b"\0\7_answer\0\0011\0\0")
+            self.assertEqual(client.recv(100), b"")
+        process.wait(PATIENCE)
+        self.assertIn("of 1 jobs 1 were done", self.log())
+
+
+class MistakeTests(TwistdCase):
+    """What cannot work is said in one line on stderr, with an exit status that is not 0."""
+
+    def check(self, *arguments: str, says: str) -> None:
+        """Run it in the foreground, and look at what it says."""
+        result = self.run_twistd("-n", "dangad", *arguments)
+        self.assertEqual(result.returncode, 1)
+        self.assertEqual(result.stderr.count("\n"), 1, result.stderr)
+        self.assertRegex(result.stderr, says)
+        self.assertNotIn("Traceback", result.stdout)
+        self.assertNotIn("twistd.pid", os.listdir(self.folder))
+
+    def test_options(self) -> None:
+        """Options that do not exist, or have no sensible value."""
+        for arguments, says in (
+            ("--nope", "option --nope not recognized"),
+            ("--min-workers x", "--min-workers x: not a whole number from 0"),
+            ("--max-workers 0", "--max-workers 0: not a whole number from 1"),
+            ("--min-workers 3 --max-workers 2", "--min-workers 3 is more than --max-workers 2"),
+            ("--max-payload 1T", "--max-payload 1T: not a number of bytes"),
+            ("--drain soon", "--drain soon: not a number of seconds"),
+            ("--drain nan", "--drain nan: not a number of seconds"),
+            ("--worker-env X", "--worker-env X: write NAME=VALUE"),
+            ("--worker-directory nowhere", "--worker-directory nowhere: no such directory"),
+            ("--listen nothing:1", "--listen nothing:1: Unknown endpoint type"),
+            ("--listen tcp:http", "--listen tcp:http: "),
+            ("extra", "takes no arguments|Wrong number of arguments"),
+        ):
+            with self.subTest(arguments):
+                self.check(*arguments.split(), says=says)
+
+    def test_job_modules(self) -> None:
+        """Modules that are not there, do not import, or have nothing to serve."""
+        self.write_jobs("broken", "import os\nimport nowhere_to_be_found\n")
+        self.write_jobs("wrong", "def f(:\n")
+        self.write_jobs("leaves", "raise SystemExit(0)\n")
+        self.write_jobs("empty", "")
+        self.write_jobs("bad", GOOD_JOBS.replace("nap(seconds)", "nap(minutes)"))
+        for module, says in (
+            ("nowhere", "ModuleNotFoundError: No module named 'nowhere'"),
+            ("broken", r"No module named 'nowhere_to_be_found' \(.*broken\.py, line 2\)"),
+            ("wrong", r"SyntaxError: .*wrong\.py, line 1"),
+            ("leaves", "SystemExit"),
+            ("empty", "empty has no job types"),
+            ("bad", "bad.nap cannot take the arguments of Nap"),
+        ):
+            with self.subTest(module):
+                self.check("--jobs", module, "--listen", "unix:s", says=says)
+
+    def test_traceback(self) -> None:
+        """The traceback is there for those who ask."""
+        self.write_jobs("broken", "import os\nimport nowhere_to_be_found\n")
+        result = self.run_twistd("-n", "dangad", "--traceback", "--jobs", "broken")
+        self.assertIn("Traceback", result.stderr)
+
+    def test_port_in_use(self) -> None:
+        """A port that somebody has."""
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            endpoint = f"tcp:{taken.getsockname()[1]}:interface=127.0.0.1"
+            self.check("--listen", endpoint, says=f"cannot listen on {endpoint}: Address already")
+
+    def test_socket_path(self) -> None:
+        """A UNIX socket where there can be none."""
+        self.check("--listen", "unix:/nowhere/s", says="unix:/nowhere/s: No such file or dir")
+
+    def test_daemon(self) -> None:
+        """A daemon's launcher says it too, and leaves nothing running."""
+        result = self.run_twistd("dangad", "--listen", "unix:/nowhere/s")
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("unix:/nowhere/s: No such file or directory", result.stderr)
+        result = self.run_twistd("dangad", "--jobs", "nowhere")
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("No module named 'nowhere'", result.stderr)
+        self.assertNotIn("twistd.pid", os.listdir(self.folder))
