@@ -27,7 +27,7 @@ from dangad.errors import (
 from dangad.wire import Blob, Large
 
 if TYPE_CHECKING:
-    from dangad.client import Client, connect
+    from dangad.client import Client, Disconnected, NotSent, connect
     from dangad.worker.context import current_job
     from dangad.worker.jobtypes import BadJobType, job
 
@@ -41,9 +41,11 @@ __all__ = [
     "Client",
     "DangadError",
     "DeadlinePassed",
+    "Disconnected",
     "JobFailed",
     "Large",
     "NoWorkers",
+    "NotSent",
     "QueueFull",
     "ShuttingDown",
     "TimedOut",
@@ -58,6 +60,8 @@ __all__ = [
 _LAZY = {
     "BadJobType": "dangad.worker.jobtypes",
     "Client": "dangad.client",
+    "Disconnected": "dangad.client",
+    "NotSent": "dangad.client",
     "connect": "dangad.client",
     "current_job": "dangad.worker.context",
     "job": "dangad.worker.jobtypes",

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,12 +34,14 @@ from dangad.commands import Ping
 from dangad.examples import CountPrimes, Echo, ListDirectory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import FrameType, TracebackType
+    from collections.abc import Callable, Iterator
+    from types import FrameType
 
 TWISTD = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
 """twistd of this very Python, wherever its script may be."""
 
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
+"""Signals that end the story early."""
 PATIENCE = 60
 """Whole seconds that the story may take."""
 GRACE = 10.0
@@ -102,44 +104,55 @@ PARTS = {
 
 def main() -> int:
     """Play the story and print it; gives the exit status."""
+    for number in ENDINGS:
+        signal.signal(number, give_up)
+    signal.alarm(PATIENCE)
+    failure: StoryFailed | None = None
     with ExitStack() as stack:
-        stack.callback(signal.alarm, 0)
-        for number in (signal.SIGALRM, signal.SIGTERM, signal.SIGHUP):
-            stack.callback(signal.signal, number, signal.signal(number, give_up))
-        signal.alarm(PATIENCE)
-        server: Server | None = None
-        try:
+        with undisturbed():
             directory = Path(stack.enter_context(TemporaryDirectory(prefix="dangad-demo-")))
             server = stack.enter_context(Server(directory))
+        try:
             play(server, stack)
             stop(server, directory)
         except StoryFailed as problem:
-            stack.close()
-            print(f"\nThe demo failed: {problem}", file=sys.stderr)
-            if server is not None:
-                print("The end of the server's log:", file=sys.stderr)
-                print("".join(f"  {line}" for line in server.said[-LOG_TAIL:]), file=sys.stderr)
-            return 1
-    return 0
+            failure = problem
+        finally:
+            for number in ENDINGS:  # what was started is stopped now, which takes little time
+                signal.signal(number, signal.SIG_IGN)
+    if failure is not None:
+        print(f"The demo failed: {failure}", file=sys.stderr)
+        print("The end of the server's log:", file=sys.stderr)
+        print("".join(f"  {line}" for line in server.said[-LOG_TAIL:]), file=sys.stderr)
+    return 0 if failure is None else 1
 
 
 def play(server: Server, stack: ExitStack) -> None:
-    """Have the clients ask in the order of the story, and print what happened."""
+    """Have the clients ask in the order of the story, and print what happened.
+
+    The clients are processes that end with `stack`.
+    """
     server.wait_until_ready()
-    two, five, seven = clients = [
-        stack.enter_context(Client(name, part, server.endpoints[part.transport]))
-        for name, part in PARTS.items()
-    ]
+    with undisturbed():
+        two, five, seven = clients = [
+            stack.enter_context(Client(name, part, server.endpoints[part.transport]))
+            for name, part in PARTS.items()
+        ]
     for client in clients:
         client.wait_for("connected")
 
-    two.ask()
-    five.ask()
-    five.wait_for("accepted")  # two workers, two jobs: from now on, both have been started
-    seven.ask()
+    two.cue()
+    two.wait_for("asked")
+    five.cue()
+    five.wait_for("asked")
+    five.wait_for("accepted")  # and so started: there was a worker for each of the two
+    seven.cue()
+    seven.wait_for("asked")
     for client in clients:
         client.wait_for("answered")
         client.finish()
+        if client.status:
+            raise StoryFailed(f"client {client.name} ended with status {client.status}")
 
     runs = {client: server.run_of(client) for client in clients}
     tell(clients, runs)
@@ -147,6 +160,7 @@ def play(server: Server, stack: ExitStack) -> None:
         raise StoryFailed("client 5's slow job was answered before client 7's quick one")
     if runs[five].worker == runs[seven].worker:
         raise StoryFailed("clients 5 and 7 were served by one worker")
+    print("\nClient 7 asked after client 5 and was answered first, by another worker.")
 
 
 def tell(clients: list[Client], runs: dict[Client, Run]) -> None:
@@ -203,7 +217,23 @@ def give_up(number: int, _: FrameType | None) -> NoReturn:
     """End the story on a signal; what was started is stopped on the way out."""
     if number == signal.SIGALRM:
         raise StoryFailed(f"it did not come to its end within {PATIENCE} s")
+    print(f"The demo was stopped by {signal.Signals(number).name}.", file=sys.stderr)
     sys.exit(128 + number)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let no signal end the story while something starts; one that comes does so afterwards."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)
+
+
+def unblock_signals() -> None:
+    """Undo `undisturbed` in a process that was started in it."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)
 
 
 # --- The processes -------------------------------------------------------------------------------
@@ -216,27 +246,32 @@ class Process:
     the others. All mutable state: `said`, the lines it has said, and the process itself.
     """
 
-    label = "process"
+    label: str
+    ending = signal.SIGTERM
+    """The signal that ends it early."""
 
-    def __init__(self, *command: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, *command: str, environment: dict[str, str], stderr: int | None) -> None:
         self.said: list[str] = []
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, **(environment or {})},
+            stderr=stderr,
+            env={**os.environ, **environment},
             text=True,
             errors="backslashreplace",
             process_group=0,
+            preexec_fn=unblock_signals,
         )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._stdin, self._stdout = self._process.stdin, self._process.stdout
         self.pid = self._process.pid
 
     def __enter__(self) -> Any:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.end()
 
     @property
@@ -246,8 +281,7 @@ class Process:
 
     def wait_for_line(self, pattern: str) -> re.Match[str]:
         """The next line that matches `pattern`."""
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
+        for line in self._stdout:
             self.said.append(line)
             if match := re.search(pattern, line):
                 return match
@@ -255,26 +289,25 @@ class Process:
 
     def say(self, line: str) -> None:
         """Write a line to its stdin."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{line}\n")
-        self._process.stdin.flush()
+        with suppress(BrokenPipeError):  # it has ended: whoever waits for its words will see
+            self._stdin.write(f"{line}\n")
+            self._stdin.flush()
 
     def end(self) -> None:
         """Ask the process to end, and make it if it does not; listen to its last words."""
         if self.status is None:
-            self._process.terminate()
+            self._process.send_signal(self.ending)
         self.finish()
 
     def finish(self) -> None:
         """Wait for the process to end by itself, listening; it is killed if it takes long."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
         alarm = threading.Timer(GRACE, self._process.kill)
         alarm.start()
-        self._process.stdin.close()
-        if not self._process.stdout.closed:
-            self.said += self._process.stdout.readlines()
-            self._process.stdout.close()
+        with suppress(BrokenPipeError):
+            self._stdin.close()
+        if not self._stdout.closed:
+            self.said += self._stdout.readlines()
+            self._stdout.close()
         self._process.wait()
         alarm.cancel()
 
@@ -308,6 +341,7 @@ class Server(Process):
             *("dangad", "--log-jobs", "--min-workers=2", "--max-workers=2"),
             *(f"--listen=unix:{path}:mode=600", "--listen=tcp:0:interface=127.0.0.1"),
             environment={"DANGAD_EXAMPLES_ROOT": os.getcwd()},
+            stderr=subprocess.STDOUT,
         )
 
     def wait_until_ready(self) -> None:
@@ -328,7 +362,8 @@ class Server(Process):
             r"worker=(\d+) wait=([\d.]+) runtime=([\d.]+)$"
         )
         found = next(filter(None, map(pattern.search, self.said)), None)
-        job, command, worker, wait, runtime = (found or self.wait_for_line(pattern.pattern)).groups()
+        match = found or self.wait_for_line(pattern.pattern)
+        job, command, worker, wait, runtime = match.groups()
         return Run(job, command, worker, float(wait), float(runtime))
 
 
@@ -338,17 +373,22 @@ class Client(Process):
     All mutable state, besides the process: `times`, when each thing happened to it.
     """
 
+    ending = signal.SIGKILL  # it has nothing to put in order
+
     def __init__(self, name: str, part: Part, endpoint: str) -> None:
         self.name = name
         self.part = part
         self.label = f"client {name}"
         self.times: dict[str, float] = {}
-        super().__init__(sys.executable, "-m", "dangad.demo", "--client", name, endpoint)
+        super().__init__(
+            *(sys.executable, "-m", "dangad.demo", "--client", name, endpoint),
+            environment={},
+            stderr=None,
+        )
 
-    def ask(self) -> None:
-        """Give the client its cue, and wait until it has asked."""
+    def cue(self) -> None:
+        """Let the client ask."""
         self.say("ask")
-        self.wait_for("asked")
 
     def wait_for(self, event: str) -> None:
         """Wait until it says that `event` has happened, and note the time."""
@@ -387,10 +427,7 @@ def happened(event: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
     if sys.argv[1:2] == ["--client"]:
         react(be_client, sys.argv[2:])
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit("interrupted")
+    sys.exit(main())

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 log = Logger()
 
 AGEING = 30.0
-"""Seconds after which a waiting job moves up one priority."""
+"""Seconds after which a priority's next job, still waiting, takes turns with higher ones."""
 
 _END_STATES: dict[type[DangadError], JobState] = {
     Cancelled: JobState.CANCELLED,
@@ -124,18 +124,18 @@ class Dispatcher:
         client = job.client
         if client is None:
             raise ValueError(f"{job!r} has no client")
-        refusal = self._refusal(job)
+        refusal = self._refusal(job, client)
         if refusal is not None:
             self.tally.refused += 1
             client.fail(job, refusal)
             return
         self.tally.accepted += 1
         now = job.accepted_at = self._clock.seconds()
-        if self._idle and not self._queue and not self._queue.is_on_hold(client):
+        if self._idle and not self._queue.is_on_hold(client):  # then what waits is on hold
             worker, _ = self._idle.popitem()
             self._start(job, worker, now)
             return
-        self._queue.push(client, job, now)
+        self._queue.push(client, job)
         self._match(now)
 
     def cancel(self, job: Job) -> None:
@@ -173,15 +173,23 @@ class Dispatcher:
         """The catalogue of job types.
 
         Fires with the JSON document of :mod:`dangad.schema`, as soon as the first worker has
-        told it; fails with :class:`ShuttingDown` if the server stops before.
+        told it, which counts as demand for one. Fails with :class:`ShuttingDown` if the server
+        stops before, :class:`NoWorkers` if no worker can be had, and :class:`QueueFull` if as
+        many as may wait for jobs wait for this.
         """
         waiter: Deferred[str] = Deferred()
         if self._policies is not None:
             waiter.callback(self._catalogue)
         elif self._draining:
             waiter.errback(ShuttingDown("the server is stopping"))
+        elif self._no_workers is not None:
+            waiter.errback(self._no_workers_error())
+        elif len(self._describing) >= self.max_queued:
+            waiter.errback(self._queue_full())
         else:
             self._describing.append(waiter)
+            if self._workforce is not None:
+                self._workforce.demand(1)
         return waiter
 
     # Told by the workforce and by workers.
@@ -238,8 +246,10 @@ class Dispatcher:
     def no_workers(self, reason: str) -> None:
         """No worker can be had, for `reason`: refuse what waits and what comes, until one can."""
         self._no_workers = reason
-        for job in self._queue.clear():
-            self._end(job, self._no_workers_error())
+        waiters, self._describing = self._describing, []
+        for waiter in waiters:
+            waiter.errback(self._no_workers_error())
+        self._end_waiting(list(self._queue), self._no_workers_error())
 
     # Told by the service.
 
@@ -264,19 +274,24 @@ class Dispatcher:
 
     # The rules.
 
-    def _refusal(self, job: Job) -> DangadError | None:
+    def _refusal(self, job: Job, client: IClient) -> DangadError | None:
         if self._draining:
             return ShuttingDown("the server is stopping and takes no new jobs")
         if self._policies is not None and job.command not in self._policies:
             return self._unhandled(job)
         if self._no_workers is not None:
             return self._no_workers_error()
-        if len(self._queue) >= self.max_queued:
-            return QueueFull(f"{self.max_queued} jobs wait already, which is --max-queued")
+        if len(self._queue) >= self.max_queued and (
+            not self._idle or self._queue.is_on_hold(client)
+        ):
+            return self._queue_full()
         return None
 
     def _unhandled(self, job: Job) -> DangadError:
         return UnhandledCommand(f"no worker performs {job.name}")
+
+    def _queue_full(self) -> DangadError:
+        return QueueFull(f"{self.max_queued} jobs wait already, which is --max-queued")
 
     def _no_workers_error(self) -> DangadError:
         return NoWorkers(f"no worker can be started: {self._no_workers}")
@@ -292,8 +307,7 @@ class Dispatcher:
         }
         self._catalogue = catalogue
         for job in [job for job in self._queue if job.command not in self._policies]:
-            self._queue.remove(job)
-            self._end(job, self._unhandled(job))
+            self._end_waiting([job], self._unhandled(job))
         waiters, self._describing = self._describing, []
         for waiter in waiters:
             waiter.callback(catalogue)
@@ -319,6 +333,12 @@ class Dispatcher:
         job.stopped_for = error
         if job.worker is not None:
             job.worker.kill(str(error))
+
+    def _end_waiting(self, jobs: list[Job], error: DangadError) -> None:
+        """End those of `jobs` that still wait: to hear of an end, a client may end others."""
+        for job in jobs:
+            if self._queue.remove(job):
+                self._end(job, error)
 
     def _end(self, job: Job, error: DangadError) -> None:
         """Bring `job`, which neither waits nor runs any more, to an end without an answer."""
@@ -351,13 +371,13 @@ class Dispatcher:
     def _give_up_draining(self, seconds: float) -> None:
         self._drain_alarm = None
         error = ShuttingDown(f"the server stopped; the job had not ended after {seconds:g} s")
-        for job in self._queue.clear():
-            self._end(job, error)
+        self._end_waiting(list(self._queue), error)
         for job in list(self._running.values()):
-            self._stop(job, error)
+            if job.stopped_for is None:
+                self._stop(job, error)
 
     def _check_drained(self) -> None:
-        if self._queue or self._running:
+        if self.tally.accepted != sum(self.tally.ended.values()):
             return
         if self._drain_alarm is not None:
             self._drain_alarm.cancel()

@@ -6,9 +6,14 @@ The order. Strict priority: a high job goes before any normal one, a normal befo
 Within a priority the clients that have jobs waiting take turns, one job a turn, and each
 client's own jobs go in the order in which they came; so ten thousand jobs of one client delay
 another's next job by one turn (round-robin fair queueing as in J. Nagle, RFC 970, with jobs
-for packets). A job that has waited for `ageing` seconds moves to the end of its client's jobs
-of the next higher priority, so a low job is overtaken by others' priority for at most twice
-that time, and fairness between clients holds for aged jobs as for any.
+for packets).
+
+Ageing: while the job whose turn is next in a priority has waited for `ageing` seconds, that
+priority takes turns with those above it, start by start. So a client's next job is overtaken
+freely for that time only, counted from the client's previous turn in that priority or from the
+job's arrival, whichever came later; then higher priorities get at most two starts for each one
+of its own. No job changes its priority by waiting, because then a backlog that has aged would
+go before every new job of the others, and be a flood of high jobs.
 
 Every operation takes the same time whatever the number of waiting jobs or clients.
 """
@@ -26,119 +31,138 @@ if TYPE_CHECKING:
     from dangad.interfaces import IClient
     from dangad.jobrecord import Job
 
-_Jobs = OrderedDict[int, "Job"]
+
+class _Line:
+    """The waiting jobs of one client in one priority, the next first; never empty.
+
+    `since` is when the job arrived that was first when the client took its place among the
+    turns: were it the first job's own arrival, a client could keep its place and stay young by
+    cancelling that job now and then, and those behind it would never age.
+    """
+
+    __slots__ = ("jobs", "since")
+
+    def __init__(self, job: Job) -> None:
+        self.jobs: OrderedDict[int, Job] = OrderedDict()
+        self.since = job.accepted_at
 
 
 class _Level:
     """The waiting jobs of one priority.
 
-    All mutable state: `arrivals` has every job of the level, the longest there first, each
-    with the time when it came to the level; `clients` has each client's jobs; `turns` has
-    the clients whose turn may come, the next first. Always true: a client is in `clients`
-    exactly if it has jobs here, and in `turns` exactly if, besides, it is not on hold.
+    All mutable state: `lines` has each client's jobs; `turns` has the clients whose turn may
+    come, the next first; `last_start` numbers the start that was the level's last. Always
+    true: a client is in `lines` exactly if it has jobs here, and in `turns` exactly if,
+    besides, it is not on hold.
     """
 
-    __slots__ = ("arrivals", "clients", "turns")
+    __slots__ = ("last_start", "lines", "turns")
 
     def __init__(self) -> None:
-        self.arrivals: OrderedDict[int, tuple[float, Job]] = OrderedDict()
-        self.clients: dict[IClient, _Jobs] = {}
-        self.turns: OrderedDict[IClient, _Jobs] = OrderedDict()
+        self.lines: dict[IClient, _Line] = {}
+        self.turns: OrderedDict[IClient, _Line] = OrderedDict()
+        self.last_start = 0
 
-    def add(self, client: IClient, job: Job, now: float, on_hold: bool) -> None:
-        jobs = self.clients.get(client)
-        if jobs is None:
-            jobs = self.clients[client] = OrderedDict()
+    def add(self, client: IClient, job: Job, on_hold: bool) -> None:
+        line = self.lines.get(client)
+        if line is None:
+            line = self.lines[client] = _Line(job)
             if not on_hold:
-                self.turns[client] = jobs
-        jobs[job.id] = job
-        self.arrivals[job.id] = (now, job)
+                self.turns[client] = line
+        line.jobs[job.id] = job
 
-    def take(self) -> Job | None:
-        if not self.turns:
-            return None
-        client, jobs = next(iter(self.turns.items()))
-        _, job = jobs.popitem(last=False)
-        del self.arrivals[job.id]
-        if jobs:
+    def has_waited_since(self, time: float) -> bool:
+        """Whether the turn that is next has waited since then; there must be one."""
+        return next(iter(self.turns.values())).since <= time
+
+    def take(self) -> Job:
+        """The job whose turn is next, taken out; there must be one."""
+        client, line = next(iter(self.turns.items()))
+        _, job = line.jobs.popitem(last=False)
+        if line.jobs:
+            line.since = next(iter(line.jobs.values())).accepted_at
             self.turns.move_to_end(client)
         else:
-            del self.turns[client], self.clients[client]
+            del self.turns[client], self.lines[client]
         return job
 
-    def discard(self, client: IClient, job: Job) -> bool:
-        jobs = self.clients.get(client)
-        if jobs is None or jobs.pop(job.id, None) is None:
-            return False
-        del self.arrivals[job.id]
-        if not jobs:
-            del self.clients[client]
+    def discard(self, client: IClient, job: Job) -> None:
+        line = self.lines[client]
+        del line.jobs[job.id]
+        if not line.jobs:
+            del self.lines[client]
             self.turns.pop(client, None)
-        return True
 
 
 class JobQueue:
     """Jobs that wait for a worker; see the module for their order.
 
     All mutable state: `_levels`, one for each priority, the highest first; `_on_hold`, the
-    clients that get no turn; `_owners`, the client under which each waiting job was put in.
+    clients that get no turn; `_owners`, the client under which each waiting job was put in;
+    `_starts`, how many jobs were taken out to be started.
     """
 
     def __init__(self, ageing: float) -> None:
-        """:param ageing: seconds after which a waiting job moves up one priority."""
+        """:param ageing: seconds after which a turn that waits goes on a level with higher ones."""
         self._ageing = ageing
         self._levels = tuple(_Level() for _ in Priority)
         self._on_hold: set[IClient] = set()
         self._owners: dict[int, IClient] = {}
+        self._starts = 0
 
     def __len__(self) -> int:
         return len(self._owners)
 
     def __iter__(self) -> Iterator[Job]:
-        """All waiting jobs, by priority and arrival; the queue must not change meanwhile."""
+        """All waiting jobs, by priority and client; the queue must not change meanwhile."""
         for level in self._levels:
-            for _, job in level.arrivals.values():
-                yield job
+            for line in level.lines.values():
+                yield from line.jobs.values()
 
-    def push(self, client: IClient, job: Job, now: float) -> None:
-        """Let `job` wait behind all of its client's jobs of its priority."""
+    def push(self, client: IClient, job: Job) -> None:
+        """Let `job` wait, since it was accepted, behind all of its client's of its priority."""
         self._owners[job.id] = client
-        self._levels[job.priority].add(client, job, now, client in self._on_hold)
+        self._levels[job.priority].add(client, job, client in self._on_hold)
 
     def pop(self, now: float) -> Job | None:
         """The job whose turn it is, taken out; None if none may start."""
-        if not self._owners:
-            return None
-        self._promote_aged(now)
+        chosen: _Level | None = None
         for level in self._levels:
-            job = level.take()
-            if job is not None:
-                del self._owners[job.id]
-                return job
-        return None
+            if level.turns and (
+                chosen is None
+                or (
+                    level.last_start < chosen.last_start
+                    and level.has_waited_since(now - self._ageing)
+                )
+            ):
+                chosen = level
+        if chosen is None:
+            return None
+        job = chosen.take()
+        del self._owners[job.id]
+        self._starts += 1
+        chosen.last_start = self._starts
+        return job
 
     def remove(self, job: Job) -> bool:
         """Take `job` out, whatever its turn; False if it does not wait here."""
         client = self._owners.pop(job.id, None)
-        return client is not None and any(level.discard(client, job) for level in self._levels)
+        if client is None:
+            return False
+        self._levels[job.priority].discard(client, job)
+        return True
 
     def drop(self, client: IClient) -> list[Job]:
         """Take out all jobs of `client`, and forget it."""
-        dropped = [job for level in self._levels for job in level.clients.get(client, {}).values()]
+        lines = [level.lines[client] for level in self._levels if client in level.lines]
+        dropped = [job for line in lines for job in line.jobs.values()]
         for job in dropped:
             self.remove(job)
         self._on_hold.discard(client)
         return dropped
 
-    def clear(self) -> list[Job]:
-        """Take out all jobs."""
-        jobs = list(self)
-        for job in jobs:
-            self.remove(job)
-        return jobs
-
     def hold(self, client: IClient) -> None:
-        """Give `client` no turn until it is released; its jobs keep waiting, and ageing."""
+        """Give `client` no turn until it is released; its jobs keep waiting."""
         self._on_hold.add(client)
         for level in self._levels:
             level.turns.pop(client, None)
@@ -147,19 +171,9 @@ class JobQueue:
         """Give `client` turns again, after all others."""
         self._on_hold.discard(client)
         for level in self._levels:
-            if client in level.clients:
-                level.turns[client] = level.clients[client]
+            if client in level.lines:
+                level.turns[client] = level.lines[client]
 
     def is_on_hold(self, client: IClient) -> bool:
         """Whether `client` is getting no turn."""
         return client in self._on_hold
-
-    def _promote_aged(self, now: float) -> None:
-        for higher, lower in zip(self._levels, self._levels[1:], strict=False):
-            while lower.arrivals:
-                arrived, job = next(iter(lower.arrivals.values()))
-                if now - arrived < self._ageing:
-                    break
-                client = self._owners[job.id]
-                lower.discard(client, job)
-                higher.add(client, job, now, client in self._on_hold)

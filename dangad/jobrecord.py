@@ -72,6 +72,7 @@ class Job:
     :ivar command: the AMP command's name.
     :ivar box: the request, byte for byte as it came.
     :ivar priority: how urgent the client says it is.
+    :ivar deadline: seconds from acceptance until an answer is useless; None for ever.
     :ivar attempt: 0 while it waits for its first start, then 1, 2, ...
     :ivar worker: who runs it, None while it does not run.
     :ivar stopped_for: why a running job is being stopped, None while it is not.
@@ -83,6 +84,7 @@ class Job:
         "box",
         "client",
         "command",
+        "deadline",
         "id",
         "priority",
         "started_at",
@@ -100,6 +102,7 @@ class Job:
         command: bytes,
         box: bytes,
         priority: Priority = Priority.NORMAL,
+        deadline: float | None = None,
     ) -> None:
         self.id = id
         self.client = client
@@ -107,6 +110,7 @@ class Job:
         self.command = command
         self.box = box
         self.priority = priority
+        self.deadline = deadline
         self.state = JobState.QUEUED
         self.attempt = 0
         self.worker: IWorker | None = None

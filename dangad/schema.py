@@ -16,9 +16,9 @@ The document::
                     "on_disconnect": "cancel"}}]}
 
 A type is named like its AMP argument class. ``Large`` and ``ListOf`` have their element's type
-under ``of``, ``AmpList`` and ``AmpBox`` their keys (in the form of ``arguments``) under
-``keys``. A class of somebody's own is described by the class that it derives from, and by
-``Custom`` if that is only ``Argument``; its values are bytes to all who do not have the class.
+under ``of``, ``AmpList`` its keys (in the form of ``arguments``) under ``keys``. A class of
+somebody's own is described by the class that it derives from, and by ``Custom`` if that is
+only ``Argument``; its values are bytes to all who do not have the class.
 Commands are in the order of their names.
 """
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import itertools
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IFileDescriptorReceiver, IPushProducer
+from twisted.internet.interfaces import IFileDescriptorReceiver, IPushProducer, ITCPTransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dangad import commands, wire
@@ -30,14 +31,14 @@ from dangad.interfaces import IClient
 from dangad.jobrecord import Job, Priority
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from twisted.internet.interfaces import (
         IAddress,
         IConsumer,
         IDelayedCall,
         IReactorTime,
-        ITCPTransport,
     )
-    from twisted.python.failure import Failure
 
     from dangad.dispatcher import Dispatcher
 
@@ -55,8 +56,39 @@ MAX_REFUSALS = 100
 """Connections over the limit that are told so at once; more are closed without a word."""
 SMALL = 2**16
 """Bytes up to which an answer is joined with its tag, to be written in one piece."""
+MAX_OWN_COMMAND = 2**16
+"""Bytes of the largest request for one of dangad's own commands, which are read here."""
 
 _PRIORITIES = {priority.name.lower().encode(): priority for priority in Priority}
+_FLAGS = {b"0": False, b"1": True}
+_OPTIONS: dict[bytes, tuple[Callable[[bytes], Any], str]] = {
+    wire.PRIORITY: (_PRIORITIES.__getitem__, "high, normal or low"),
+    wire.DEADLINE: (wire.read_seconds, "a number of seconds, 0 or more"),
+    wire.PROGRESS: (_FLAGS.__getitem__, "0 or 1"),
+    wire.CHUNKS: (_FLAGS.__getitem__, "0 or 1"),
+}
+"""The reserved keys that say how a job is to be done: how each is read, and what it may be."""
+
+
+def _read_options(keys: dict[bytes, bytes]) -> dict[bytes, Any]:
+    """What the request says of how it is to be done, by reserved key.
+
+    :raises BadArguments: a value cannot be read.
+    """
+    options = {}
+    for key, value in keys.items():
+        if key in _OPTIONS:
+            read, expected = _OPTIONS[key]
+            try:
+                options[key] = read(value)
+            except (KeyError, ValueError):
+                raise BadArguments(f"{key.decode()} is {_shown(value)}, not {expected}") from None
+    return options
+
+
+def _shown(value: bytes) -> str:
+    """A client's bytes as they may stand in an error's text."""
+    return repr(value[:40])[1:]
 
 
 @implementer(IClient, IPushProducer, IFileDescriptorReceiver)
@@ -64,8 +96,10 @@ class ClientConnection(Protocol):
     """One client's connection.
 
     All mutable state: `_jobs`, the jobs whose outcome it is still to be told, by id; `_tags`,
-    those of them that have a tag, by it; `_congested`, whether its answers wait to be read;
-    `_paused`, whether reading from it is; `_open`, whether it can be written to.
+    those of them that have a tag, by it; `_bytes`, the size of their requests; `_lookups`, its
+    requests for the catalogue that wait; `_congested`, whether its answers wait to be read;
+    `_paused`, whether reading from it is; `_taking`, whether its boxes are being gone through;
+    `_open`, whether it can be written to.
     """
 
     transport: _StreamTransport
@@ -76,8 +110,11 @@ class ClientConnection(Protocol):
         self._reader = wire.BoxReader(site.max_payload, wire.REQUEST_KEYS)
         self._jobs: dict[int, Job] = {}
         self._tags: dict[bytes, Job] = {}
+        self._bytes = 0
+        self._lookups: set[Deferred[str]] = set()
         self._congested = False
         self._paused = False
+        self._taking = False
         self._open = False
 
     # The transport's calls.
@@ -85,6 +122,9 @@ class ClientConnection(Protocol):
     def connectionMade(self) -> None:
         """Begin to read, and to be told when the client does not."""
         self._open = True
+        if ITCPTransport.providedBy(self.transport):
+            self.transport.setTcpNoDelay(True)  # else an answer waits for the last one's ACK
+            self.transport.setTcpKeepAlive(True)  # else a peer that vanished stays for ever
         self.transport.registerProducer(self, True)
 
     def dataReceived(self, data: bytes) -> None:
@@ -97,6 +137,8 @@ class ClientConnection(Protocol):
         self._open = False
         self._jobs.clear()
         self._tags.clear()
+        for lookup in list(self._lookups):
+            lookup.cancel()
         self._dispatcher.client_gone(self)
         self._site.connection_lost(self)
 
@@ -108,6 +150,7 @@ class ClientConnection(Protocol):
 
     def close(self) -> None:
         """Read no more, and close the connection once what was written to it is sent."""
+        self._open = False
         self.transport.unregisterProducer()
         self.transport.loseConnection()
 
@@ -144,14 +187,22 @@ class ClientConnection(Protocol):
     # Requests.
 
     def _take_boxes(self) -> None:
-        """Read the boxes that have come, as long as the client's pace allows it."""
+        """Read the boxes that have come, as long as the client's pace allows it.
+
+        An outcome that comes at once, in the middle of it, does not begin it anew: the boxes
+        that it makes room for are read by the loop that is running already.
+        """
+        if self._taking:
+            return
+        self._taking = True
         try:
             while self._open and not self._paused and (box := self._reader.next()) is not None:
                 self._box_received(box)
         except wire.Garbage as garbage:
             log.warn("{peer} sent {garbage}; closing", peer=self._peer, garbage=str(garbage))
-            self._open = False
-            self.transport.abortConnection()
+            self._abort()
+        finally:
+            self._taking = False
 
     def _box_received(self, box: wire.Box) -> None:
         keys = box.keys
@@ -167,7 +218,9 @@ class ClientConnection(Protocol):
                 tag, BadArguments(f"the tag (_ask) is {len(tag)} bytes; at most {MAX_TAG}")
             )
         elif tag is not None and tag in self._tags:
-            self._refuse(tag, BadArguments(f"the tag (_ask) {tag!r} is in use by another request"))
+            self._refuse(
+                tag, BadArguments(f"the tag (_ask) {_shown(tag)} is in use by another request")
+            )
         elif box.raw is None:
             limit = self._site.max_payload
             self._refuse(
@@ -182,35 +235,38 @@ class ClientConnection(Protocol):
         self, command: bytes, tag: bytes | None, keys: dict[bytes, bytes], raw: bytes
     ) -> None:
         """Make a job of a request, and submit it."""
-        priority = Priority.NORMAL
-        if wire.PRIORITY in keys:
-            named = _PRIORITIES.get(keys[wire.PRIORITY])
-            if named is None:
-                self._refuse(
-                    tag,
-                    BadArguments(
-                        f"_priority is {keys[wire.PRIORITY][:40]!r}, not high, normal or low"
-                    ),
-                )
-                return
-            priority = named
-        job = Job(self._site.next_id(), self, tag, command, raw, priority)
+        try:
+            options = _read_options(keys)
+        except BadArguments as error:
+            self._refuse(tag, error)
+            return
+        priority = options.get(wire.PRIORITY, Priority.NORMAL)
+        deadline = options.get(wire.DEADLINE)
+        job = Job(self._site.next_id(), self, tag, command, raw, priority, deadline)
         self._jobs[job.id] = job
         if tag is not None:
             self._tags[tag] = job
-        if len(self._jobs) >= self._site.max_in_flight:
-            self._set_pace()
+        self._bytes += len(raw)
+        self._set_pace()
         self._dispatcher.submit(job)
 
     def _perform(self, command: bytes, tag: bytes | None, raw: bytes) -> None:
         """Answer one of dangad's own commands."""
-        if command == commands.Ping.commandName:
+        if len(raw) > MAX_OWN_COMMAND:
+            self._refuse(
+                tag,
+                TooLarge(
+                    f"the request is {len(raw)} bytes; at most {MAX_OWN_COMMAND} for a command "
+                    f"of the server's own"
+                ),
+            )
+        elif command == commands.Ping.commandName:
             self._answer(tag, False, wire.END)
         elif command == commands.Describe.commandName:
-            self._dispatcher.describe().addCallbacks(
-                lambda catalogue: self._send_catalogue(tag, catalogue),
-                lambda failure: self._refuse(tag, failure.value),
-            )
+            lookup = self._dispatcher.describe()
+            self._lookups.add(lookup)
+            lookup.addBoth(self._described, lookup, tag)
+            self._set_pace()
         elif command == commands.Cancel.commandName:
             target = wire.unpack(raw).get(b"tag")
             if target is None:
@@ -223,36 +279,56 @@ class ClientConnection(Protocol):
             name = command[:100].decode("ascii", "backslashreplace")
             self._refuse(tag, UnhandledCommand(f"this server has no command {name}"))
 
-    def _send_catalogue(self, tag: bytes | None, catalogue: str) -> None:
-        strings = commands.Describe.makeResponse({"catalogue": catalogue}, None)
-        self._answer(tag, False, wire.pack(strings.items()))
+    def _described(self, outcome: str | Failure, lookup: Deferred[str], tag: bytes | None) -> None:
+        """Answer a request for the catalogue."""
+        self._lookups.discard(lookup)
+        if not isinstance(outcome, Failure):
+            strings = commands.Describe.makeResponse({"catalogue": outcome}, None)
+            self._answer(tag, False, wire.pack(strings.items()))
+        elif isinstance(outcome.value, DangadError):
+            self._refuse(tag, outcome.value)
+        self._keep_pace()
 
     # Answers.
 
     def _answer(self, tag: bytes | None, failed: bool, body: bytes) -> None:
+        """Write an answer; never raises, since others' jobs are waiting for the caller."""
         if tag is None or not self._open:
             return
         start = wire.pair(wire.ERROR if failed else wire.ANSWER, tag)
-        if len(body) <= SMALL:
-            self.transport.write(start + body)
-        else:
-            self.transport.writeSequence((start, body))
+        try:
+            if len(body) <= SMALL:
+                self.transport.write(start + body)
+            else:
+                self.transport.writeSequence((start, body))
+        except Exception:  # noqa: BLE001 - see above; transports are of many kinds
+            log.failure("cannot write to {peer}; closing", peer=self._peer)
+            self._abort()
 
     def _refuse(self, tag: bytes | None, error: DangadError) -> None:
         self._answer(tag, True, wire.pack(wire.error_pairs(error.code, str(error))))
 
     def _forget(self, job: Job) -> None:
         """The client was told the outcome of `job`."""
-        self._jobs.pop(job.id, None)
+        if self._jobs.pop(job.id, None) is not None:
+            self._bytes -= len(job.box)
         if job.tag is not None:
             self._tags.pop(job.tag, None)
-        if self._paused and not self._congested:
+        self._keep_pace()
+
+    def _keep_pace(self) -> None:
+        """Read on if it was this request that kept the client from being read."""
+        if self._paused:
             self._set_pace()
             self._take_boxes()
 
     def _set_pace(self) -> None:
         """Read from the client, or do not, as its limits say."""
-        pause = self._congested or len(self._jobs) >= self._site.max_in_flight
+        pause = (
+            self._congested
+            or len(self._jobs) + len(self._lookups) >= self._site.max_in_flight
+            or self._bytes >= self._site.max_payload
+        )
         if pause == self._paused or not self._open:
             return
         self._paused = pause
@@ -261,11 +337,17 @@ class ClientConnection(Protocol):
         else:
             self.transport.resumeProducing()
 
+    def _abort(self) -> None:
+        """Close the connection now; what follows is `connectionLost`."""
+        self._open = False
+        self.transport.abortConnection()
+
     @property
     def _peer(self) -> str:
         return f"client {self.transport.getPeer()}"
 
 
+@implementer(IFileDescriptorReceiver)
 class RefusedConnection(Protocol):
     """A connection over the limit: its first request is answered by an error, and it is closed."""
 
@@ -305,15 +387,19 @@ class RefusedConnection(Protocol):
         """Make room for another refusal."""
         if self._alarm is not None and self._alarm.active():
             self._alarm.cancel()
-        self._site.refusal_ended()
+        self._site.refusal_ended(self)
+
+    def fileDescriptorReceived(self, descriptor: int) -> None:
+        """Close a descriptor that came over a UNIX socket."""
+        os.close(descriptor)
 
 
 class ClientFactory(Factory):
     """Makes a :class:`ClientConnection` for each client, up to a limit.
 
-    All mutable state: `_connections` that are open, and `_refusals`, how many connections
-    over the limit are being told so; `_closed`, who waits for the last to close, once the
-    server stops, and `_close_alarm`, the limit of that.
+    All mutable state: `_connections` that are open, and `_refusals`, those over the limit
+    that are being told so; `_closed`, who waits for the last to close, once the server stops,
+    and `_close_alarm`, the limit of that.
     """
 
     noisy = False
@@ -342,7 +428,7 @@ class ClientFactory(Factory):
         self.next_id = itertools.count(1).__next__
         self._clock = clock
         self._connections: set[ClientConnection] = set()
-        self._refusals = 0
+        self._refusals: set[RefusedConnection] = set()
         self._closed: Deferred[None] | None = None
         self._close_alarm: IDelayedCall | None = None
 
@@ -352,9 +438,10 @@ class ClientFactory(Factory):
             connection = ClientConnection(self)
             self._connections.add(connection)
             return connection
-        if self._refusals < MAX_REFUSALS:
-            self._refusals += 1
-            return RefusedConnection(self, self._clock)
+        if len(self._refusals) < MAX_REFUSALS:
+            refusal = RefusedConnection(self, self._clock)
+            self._refusals.add(refusal)
+            return refusal
         return None
 
     @property
@@ -365,31 +452,35 @@ class ClientFactory(Factory):
     def connection_lost(self, connection: ClientConnection) -> None:
         """Hear that `connection` is closed."""
         self._connections.discard(connection)
-        if self._closed is not None and not self._connections:
-            closed, self._closed = self._closed, None
-            if self._close_alarm is not None and self._close_alarm.active():
-                self._close_alarm.cancel()
-            closed.callback(None)
+        self._check_closed()
 
-    def refusal_ended(self) -> None:
+    def refusal_ended(self, refusal: RefusedConnection) -> None:
         """Hear that a refused connection is closed."""
-        self._refusals -= 1
+        self._refusals.discard(refusal)
+        self._check_closed()
 
     def close(self, seconds: float) -> Deferred[None]:
         """Close all connections, once what was written to them is sent.
 
         A client that has not read it after `seconds` is cut off. Fires when all are closed.
         """
-        closed: Deferred[None] = Deferred()
-        if not self._connections:
-            closed.callback(None)
-            return closed
-        self._closed = closed
+        closed = self._closed = Deferred()
         self._close_alarm = self._clock.callLater(seconds, self._abort)
+        for refusal in list(self._refusals):
+            refusal.transport.abortConnection()
         for connection in list(self._connections):
             connection.close()
+        self._check_closed()
         return closed
 
     def _abort(self) -> None:
         for connection in list(self._connections):
             connection.transport.abortConnection()
+
+    def _check_closed(self) -> None:
+        if self._closed is None or self._connections or self._refusals:
+            return
+        closed, self._closed = self._closed, None
+        if self._close_alarm is not None and self._close_alarm.active():
+            self._close_alarm.cancel()
+        closed.callback(None)

@@ -12,7 +12,8 @@ values 0 to 65,535 bytes), closed by an empty key.
 
 from __future__ import annotations
 
-import keyword
+import math
+import re
 from typing import TYPE_CHECKING, Any
 
 from twisted.protocols import amp
@@ -39,6 +40,7 @@ MAX_VALUE = 65535
 END = b"\0\0"
 
 _RESERVED_MARK = ord("_")
+_SECONDS = re.compile(rb"[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?")
 
 
 class Garbage(Exception):
@@ -150,7 +152,6 @@ class BoxReader:
             if position > limit:
                 self._dropped += position - self._start
                 self._start = position
-                limit = -1
         self._position = position
         return None
 
@@ -218,13 +219,24 @@ def error_pairs(code: bytes, text: str) -> list[tuple[bytes, bytes]]:
     return [(ERROR_CODE, code[:MAX_VALUE]), (ERROR_DESCRIPTION, description)]
 
 
+def read_seconds(text: bytes) -> float:
+    """The seconds that a decimal number says, as in ``5``, ``0.25`` or ``1e-3``.
+
+    :raises ValueError: it is no such number, negative, or too large.
+    """
+    if _SECONDS.fullmatch(text) is None or not math.isfinite(seconds := float(text)):
+        raise ValueError(text)
+    return seconds
+
+
 def python_name(wire_name: bytes) -> str:
     """The keyword under which AMP passes the argument `wire_name` to Python code.
 
-    AMP's rule: dashes become underscores, and a Python keyword is written with a capital.
+    AMP's rule: dashes become underscores, and what AMP takes for a Python keyword is written
+    with a capital. Its list is that of Python 2, so ``print`` is on it and ``async`` is not.
     """
     name = wire_name.replace(b"-", b"_").decode("ascii")
-    return name.title() if keyword.iskeyword(name) else name
+    return name.title() if name in amp.PYTHON_KEYWORDS else name
 
 
 class Large(amp.Argument):

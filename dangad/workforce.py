@@ -63,7 +63,8 @@ class Workforce:
     """The rules of the module's docstring.
 
     All mutable state: `_lives` has every process that is not known to be dead; `_failures`
-    counts failed starts since the last good one, `_reason` says why the last failed;
+    counts failures of starts since the last good one (those that come while the next try
+    waits already count as one), `_failed_at` and `_reason` say when and why the last failed;
     `_retry`, `_alarm` and `_pruning` are the pending calls of the clock: the next start, the
     end of patience, the next look for idle surplus.
     """
@@ -82,6 +83,7 @@ class Workforce:
         self._hatchery: IHatchery | None = None
         self._lives: dict[IWorker, _Life] = {}
         self._failures = 0
+        self._failed_at = 0.0
         self._reason = ""
         self._retry: IDelayedCall | None = None
         self._alarm: IDelayedCall | None = None
@@ -128,9 +130,9 @@ class Workforce:
     def worker_booted(self, worker: IWorker, catalogue: str) -> None:
         """`worker` has said Hello, with the catalogue of what it performs."""
         life = self._lives[worker]
-        life.boot_alarm.cancel()
         if life.stopping:
             return
+        life.boot_alarm.cancel()
         life.booted_at = self._clock.seconds()
         if self._alarm is not None:
             self._alarm.cancel()
@@ -153,35 +155,36 @@ class Workforce:
             self._dispatcher.worker_gone(worker, how)
         if life.stopping:
             return
-        if performed:
-            self._failures = 0
-            self._fill()
-        elif life.booted_at is None:
+        if life.booted_at is None:
             self._start_failed(f"worker {worker.pid} {how}")
-        elif self._clock.seconds() - life.booted_at < PROBATION:
+        elif not performed and self._clock.seconds() - life.booted_at < PROBATION:
             self._start_failed(f"worker {worker.pid} {how} as soon as it was ready")
         else:
             self._failures = 0
+            if self._retry is not None:
+                self._retry.cancel()
+                self._retry = None
             self._fill()
 
     # The rules.
 
     def _fill(self, waiting: int = 0) -> None:
         """Start what is missing: the minimum, and up to the maximum one for each waiting job."""
-        waiting = max(waiting, self._dispatcher.waiting)
+        idle = self._dispatcher.idle
+        waiting = 0 if idle else max(waiting, self._dispatcher.waiting)  # if so, they are on hold
         booted = sum(
             life.booted_at is not None and not life.stopping for life in self._lives.values()
         )
-        idle = self._dispatcher.idle
         wanted = max(self.min_workers, min(self.max_workers, booted - idle + waiting))
-        while self._hatchery is not None and self._retry is None and self.size < wanted:
+        for _ in range(wanted - self.size):
+            if self._hatchery is None or self._retry is not None:
+                return
             try:
                 self._hatchery.spawn()
             except OSError as error:
                 self._start_failed(f"no process can be started: {error.strerror or error}")
 
     def _start_failed(self, reason: str) -> None:
-        self._failures += 1
         self._reason = reason
         if self._hatchery is None:
             return
@@ -189,6 +192,14 @@ class Workforce:
             self._alarm = self._clock.callLater(PATIENCE, self._give_up_waiting)
         if self._retry is not None:
             return
+        now = self._clock.seconds()
+        if any(
+            life.booted_at is not None and self._failed_at <= life.booted_at <= now - PROBATION
+            for life in self._lives.values()
+        ):
+            self._failures = 0
+        self._failures += 1
+        self._failed_at = now
         delay = 0.0
         if self._failures > 1:
             delay = min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(self._failures - 2, 30))
@@ -201,11 +212,14 @@ class Workforce:
         self._retry = self._clock.callLater(delay, self._try_again)
 
     def _has_booted(self) -> bool:
-        return any(life.booted_at is not None for life in self._lives.values())
+        return any(
+            life.booted_at is not None and not life.stopping for life in self._lives.values()
+        )
 
     def _try_again(self) -> None:
         self._retry = None
-        self._fill()
+        # With no minimum, and jobs refused for want of workers, nobody else asks for a worker.
+        self._fill(0 if self._has_booted() else 1)
 
     def _give_up_waiting(self) -> None:
         self._alarm = None

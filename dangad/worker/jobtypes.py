@@ -16,7 +16,7 @@ from twisted.protocols import amp
 from dangad.commands import PREFIX
 from dangad.jobrecord import Policy
 from dangad.schema import command_doc, describe_command, write_catalogue
-from dangad.wire import python_name
+from dangad.wire import MAX_KEY, python_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -73,8 +73,13 @@ def job(
 
     def decorate(function: _F) -> _F:
         _check_signature(command, function)
-        types = (*getattr(function, _MARK, ()), JobType(command, function, policy))
-        setattr(function, _MARK, types)
+        types = (*job_types_of(function), JobType(command, function, policy))
+        try:
+            setattr(function, _MARK, types)
+        except AttributeError:
+            raise BadJobType(
+                f"{_where(function)} cannot be decorated: wrap it in a function"
+            ) from None
         return function
 
     return decorate
@@ -82,7 +87,8 @@ def job(
 
 def job_types_of(function: Callable[..., Any]) -> tuple[JobType, ...]:
     """The job types that the function was declared to perform, in no telling order."""
-    types: tuple[JobType, ...] = getattr(function, _MARK, ())
+    # Statically, because a module may hold mocks and proxies, which answer to any name.
+    types: tuple[JobType, ...] = inspect.getattr_static(function, _MARK, ())
     return types
 
 
@@ -93,14 +99,14 @@ def find_job_types(modules: Iterable[str]) -> dict[bytes, JobType]:
     ``group:dangad.jobs`` stands for the modules that installed packages offer under that
     entry-point group.
 
-    :raises BadJobType: a module has none, or two functions claim one command.
+    :raises BadJobType: a module has none, or one command is claimed twice.
     """
     found: dict[bytes, JobType] = {}
     for name in modules:
         in_module = [
             job_type
             for module in _import(name)
-            for value in vars(module).values()
+            for value in list(vars(module).values())
             if callable(value)
             for job_type in job_types_of(value)
         ]
@@ -108,7 +114,7 @@ def find_job_types(modules: Iterable[str]) -> dict[bytes, JobType]:
             raise BadJobType(f"{name} has no job types: decorate a function with @dangad.job")
         for job_type in in_module:
             other = found.setdefault(job_type.name, job_type)
-            if other.function is not job_type.function:
+            if other is not job_type:
                 raise BadJobType(
                     f"{_where(job_type.function)} and {_where(other.function)} both perform "
                     f"{job_type.name.decode('ascii')}"
@@ -133,7 +139,8 @@ def _import(name: str) -> list[Any]:
 
 
 def _where(function: Callable[..., Any]) -> str:
-    return f"{function.__module__}.{function.__qualname__}"
+    name = getattr(function, "__qualname__", None)
+    return f"{function.__module__}.{name}" if name else repr(function)
 
 
 def _check_command(command: object) -> None:
@@ -147,23 +154,39 @@ def _check_command(command: object) -> None:
         raise BadJobType(f"the name of {label} is not ASCII") from None
     if name.startswith(PREFIX):
         raise BadJobType(f"{label}: names that begin with {PREFIX.decode()!r} are dangad's own")
-    for key, argument in [*command.arguments, *command.response]:
-        if key.startswith(b"_"):
-            raise BadJobType(f"{label}: key {key!r} begins with an underscore, which is reserved")
-        if isinstance(argument, amp.Descriptor):
-            raise BadJobType(f"{label}: a descriptor ({key!r}) cannot be handed to a worker")
+    for keys in (command.arguments, command.response):
+        names = set()
+        for key, argument in keys:
+            _check_key(label, key, argument)
+            names.add(python_name(key))
+        if len(names) < len(keys):
+            raise BadJobType(f"{label}: two keys have one and the same name in Python")
+
+
+def _check_key(label: str, key: bytes, argument: object) -> None:
+    if not key.isascii() or not 0 < len(key) <= MAX_KEY:
+        raise BadJobType(f"{label}: key {key!r} is not 1 to {MAX_KEY} characters of ASCII")
+    if key.startswith(b"_"):
+        raise BadJobType(f"{label}: key {key!r} begins with an underscore, which is reserved")
+    if not isinstance(argument, amp.Argument):
+        raise BadJobType(f"{label}: the type of {key!r} is {argument!r}, not an argument of AMP")
+    if isinstance(argument, amp.Descriptor):
+        raise BadJobType(f"{label}: a descriptor ({key!r}) cannot be handed to a worker")
 
 
 def _check_policy(command: type[amp.Command], policy: Policy) -> None:
     label = command.__name__
-    if policy.time_limit is not None and not policy.time_limit > 0:
+    # Of any type, whatever the annotations promise: job authors need not check theirs.
+    limit: object = policy.time_limit
+    retries: object = policy.retries
+    most: object = policy.max_running
+    if limit is not None and not (isinstance(limit, int | float) and 0 < limit < float("inf")):
         raise BadJobType(f"{label}: time_limit is a number of seconds above 0, or None")
-    if policy.retries < 0 or policy.retries != int(policy.retries):
+    if not (isinstance(retries, int) and retries >= 0):
         raise BadJobType(f"{label}: retries is a whole number from 0")
-    most = policy.max_running
-    if most is not None and (most < 1 or most != int(most)):
+    if most is not None and not (isinstance(most, int) and most >= 1):
         raise BadJobType(f"{label}: max_running is a whole number from 1, or None")
-    if policy.on_disconnect not in {"cancel", "finish"}:
+    if policy.on_disconnect not in ("cancel", "finish"):
         raise BadJobType(f'{label}: on_disconnect is "cancel" or "finish"')
 
 
@@ -172,7 +195,7 @@ def _check_signature(command: type[amp.Command], function: Callable[..., Any]) -
     names = [python_name(key) for key, _ in command.arguments]
     try:
         inspect.signature(function).bind(**dict.fromkeys(names))
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise BadJobType(
             f"{_where(function)} cannot take the arguments of {command.__name__} "
             f"({', '.join(names) or 'none'}): {error}"

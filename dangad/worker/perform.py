@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.protocols import amp
 
-from dangad.errors import BadArguments, BadResponse, DangadError, JobFailed, TooLarge
+from dangad.errors import (
+    BadArguments,
+    BadResponse,
+    DangadError,
+    JobFailed,
+    TooLarge,
+    UnhandledCommand,
+)
 from dangad.schema import all_errors
 from dangad.wire import COMMAND, error_pairs, pack, python_name
 from dangad.worker.context import NO_JOB, RunningJob, set_current_job
@@ -63,7 +70,9 @@ class Performer:
         Raises nothing that the job function raises: exceptions of any kind become an error
         answer, those that the command does not declare with a traceback on stderr.
         """
-        call = self._calls[strings[COMMAND]]
+        call = self._calls.get(strings[COMMAND])
+        if call is None:  # known to other workers only, whose job modules are older or newer
+            return _refuse(UnhandledCommand("the worker does not perform this command"))
         try:
             arguments = call.parse(strings)
         except BadArguments as error:
@@ -81,6 +90,8 @@ class Performer:
             body = call.pack(result)
         except BadResponse as error:
             return _refuse(error)
+        except BaseException as error:  # noqa: BLE001 - a dict may be of the job's own class, too
+            return call.explain(error)
         if len(body) > self._max_payload:
             return _refuse(
                 TooLarge(f"the answer is {len(body)} bytes, the limit is {self._max_payload}")
@@ -111,9 +122,9 @@ class _Call:
         for key, argument in self._arguments:
             try:
                 argument.fromBox(key, strings, arguments, None)
-            except KeyError:
-                raise BadArguments(f"argument {key.decode()!r} is missing") from None
-            except Exception as error:  # noqa: BLE001 - argument classes are anybody's code
+            except BaseException as error:  # noqa: BLE001 - argument classes are anybody's code
+                if isinstance(error, KeyError) and error.args == (key,):
+                    raise BadArguments(f"argument {key.decode()!r} is missing") from None
                 raise BadArguments(
                     f"argument {key.decode()!r} is no {type(argument).__name__}: {_summary(error)}"
                 ) from None
@@ -129,7 +140,7 @@ class _Call:
         strings: dict[bytes, bytes] = {}
         objects = result.copy()  # AMP takes out what it has packed
         for key, name, argument in self._response:
-            if not argument.optional and result.get(name) is None:
+            if not argument.optional and name not in result:
                 raise BadResponse(f"the job returned no {name!r}")
             try:
                 argument.toBox(key, strings, objects, None)
@@ -172,7 +183,7 @@ def _message(error: BaseException) -> str:
     """The exception's message, whatever its ``__str__`` does."""
     try:
         return str(error)
-    except Exception:  # noqa: BLE001 - the exception's class is anybody's code
+    except BaseException:  # noqa: BLE001 - the exception's class is anybody's code
         return "(its message cannot be shown)"
 
 

@@ -1,0 +1,326 @@
+"""What was typed after ``dangad call Command``, turned into arguments by the catalogue's types.
+
+:mod:`dangad.cli` calls it in two steps: :func:`read_words` before there is a connection, since
+files and the standard input may take their time, and :func:`build_arguments` once the server has
+described the command. Nothing here knows of terminals or sockets.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+import os
+import re
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Any
+
+from twisted.protocols import amp
+from twisted.python.filepath import FilePath
+
+from dangad.schema import CUSTOM, build_command
+from dangad.wire import Large, python_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+TYPE_NAMES = {
+    "Integer": "integer",
+    "Float": "number",
+    "Boolean": "boolean",
+    "Decimal": "decimal",
+    "DateTime": "datetime",
+    "Path": "path",
+    "Unicode": "text",
+    "String": "bytes",
+    CUSTOM: "bytes",
+}
+"""What the types of the catalogue are called in front of people."""
+
+_HINTS = {
+    "Boolean": "write true or false, yes or no, 1 or 0",
+    "DateTime": "write ISO 8601, as in 2026-11-23T14:30 (local time) or 2026-11-23T14:30Z",
+    "ListOf": "write key=value once for each element, or a JSON list",
+    "AmpList": "write a JSON list of objects, or one key={...} for each",
+}
+_BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+class WrongUsage(Exception):
+    """The command line asks for what makes no sense; the text says in one line what to change."""
+
+
+def type_name(kind: dict[str, Any]) -> str:
+    """A type of the catalogue in a few words."""
+    if kind["name"] == "Large":
+        return type_name(kind["of"])
+    if kind["name"] == "ListOf":
+        return f"list of {type_name(kind['of'])}"
+    if kind["name"] == "AmpList":
+        return f"list of {{{describe_keys(kind['keys'])}}}"
+    name: str = kind["name"]
+    return TYPE_NAMES.get(name, name)
+
+
+def describe_keys(keys: Iterable[dict[str, Any]]) -> str:
+    """Keys with their types in one line, those that may be left out in brackets."""
+    words = [f"{key['key']}: {type_name(key['type'])}" for key in keys]
+    marked = [f"[{w}]" if key["optional"] else w for w, key in zip(words, keys, strict=True)]
+    return ", ".join(marked)
+
+
+# From the command line to words: text as it was typed, or bytes that were read from a file.
+
+
+def read_words(
+    pairs: Iterable[str], read_stdin: Callable[[], bytes]
+) -> dict[str, list[str | bytes]]:
+    """The words for each key, in their order; those that begin with @ are read from files.
+
+    :raises WrongUsage: a pair is none, or a file cannot be read.
+    """
+    words: dict[str, list[str | bytes]] = {}
+    stdin_is_for = ""
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not (key and equals):
+            raise WrongUsage(f"{pair!r} is no argument: write key=value")
+        word: str | bytes = text
+        if text.startswith("@@"):
+            word = text[1:]
+        elif text == "@-":
+            if stdin_is_for:
+                raise WrongUsage(
+                    f"{pair}: the standard input is read only once, for {stdin_is_for}"
+                )
+            stdin_is_for = pair
+            try:
+                word = read_stdin()
+            except OSError as error:
+                raise WrongUsage(
+                    f"{pair}: cannot read the standard input: {error.strerror}"
+                ) from None
+        elif text.startswith("@"):
+            try:
+                with open(text[1:], "rb") as file:
+                    word = file.read()
+            except (OSError, ValueError) as error:
+                why = getattr(error, "strerror", None) or error
+                hint = "; a value that begins with @ is written @@" if len(text) == 1 else ""
+                raise WrongUsage(f"{pair}: cannot read {text[1:]!r}: {why}{hint}") from None
+        words.setdefault(key, []).append(word)
+    return words
+
+
+# From words to values.
+
+
+def build_arguments(entry: dict[str, Any], words: dict[str, list[str | bytes]]) -> dict[str, Any]:
+    """The arguments of the command that the catalogue's `entry` describes, by Python name.
+
+    :raises WrongUsage: an argument is missing, unknown, given twice, or not of its type.
+    """
+    declared = {key["key"]: key for key in entry["arguments"]}
+    spellings = {name.replace("-", "_"): name for name in declared} | {n: n for n in declared}
+    values: dict[str, Any] = {}
+    for given, texts in words.items():
+        name = spellings.get(given)
+        if name is None:
+            known = describe_keys(entry["arguments"]) or "none"
+            raise WrongUsage(f"{entry['name']} has no argument {given!r}; its arguments: {known}")
+        if name in values:
+            raise WrongUsage(f"argument {name!r} is given twice, as {given!r} too")
+        values[name] = _from_words(declared[name]["type"], texts, f"argument {name!r}")
+    for name, key in declared.items():
+        if name not in values and not key["optional"]:
+            raise WrongUsage(
+                f"argument {name!r} ({type_name(key['type'])}) of {entry['name']} is missing"
+            )
+    return {python_name(name.encode("ascii")): value for name, value in values.items()}
+
+
+def _from_words(kind: dict[str, Any], words: list[str | bytes], where: str) -> Any:
+    """The value of a type that the words for one key stand for."""
+    if kind["name"] == "Large":
+        return _from_words(kind["of"], words, where)
+    if kind["name"] in {"ListOf", "AmpList"}:
+        first = words[0] if len(words) == 1 else ""
+        start = first.lstrip()[:1]
+        if start in {"[", b"["}:
+            return _from_json(kind, _json(kind, _text(kind, first, where), where), where)
+        if kind["name"] == "ListOf":
+            return [_from_words(kind["of"], [word], where) for word in words]
+        return [
+            _record(kind["keys"], _json(kind, _text(kind, word, where), where), where)
+            for word in words
+        ]
+    if len(words) > 1:
+        raise WrongUsage(f"{where} is given {len(words)} times, and is no list")
+    word = words[0]
+    if kind["name"] in {"String", CUSTOM}:
+        return word if isinstance(word, bytes) else os.fsencode(word)
+    text = _text(kind, word, where)
+    # The newline at the end of a file belongs to a text, and not to a number.
+    return _from_text(kind, text if kind["name"] == "Unicode" else text.strip(), where)
+
+
+def _text(kind: dict[str, Any], word: str | bytes, where: str) -> str:
+    if isinstance(word, str):
+        return word
+    try:
+        return word.decode("utf-8")
+    except UnicodeDecodeError:
+        raise WrongUsage(f"{where}: the file is not UTF-8, and no {type_name(kind)}") from None
+
+
+def _from_text(kind: dict[str, Any], text: str, where: str) -> Any:
+    """The value of a type for one value that `text` stands for."""
+    try:
+        return _PARSERS[kind["name"]](text)
+    except (ValueError, OverflowError, KeyError, InvalidOperation):
+        raise _wrong(kind, text, where) from None
+
+
+def _integer(text: str) -> int:
+    if not re.fullmatch("[-+]?[0-9]+", text):
+        raise ValueError
+    return int(text)
+
+
+def _date_time(text: str) -> datetime:
+    """A point in time; one without a zone is local time."""
+    value = datetime.fromisoformat(text)
+    return value if value.tzinfo is not None else value.astimezone()
+
+
+_PARSERS: dict[str, Callable[[str], Any]] = {
+    "Integer": _integer,
+    "Float": float,
+    "Boolean": lambda text: _BOOLEANS[text.lower()],
+    "Decimal": Decimal,
+    "DateTime": _date_time,
+    "Path": FilePath,
+    "Unicode": str,
+    "String": os.fsencode,
+    CUSTOM: os.fsencode,
+}
+
+
+def _json(kind: dict[str, Any], text: str, where: str) -> Any:
+    try:
+        return json.loads(text, parse_float=Decimal)
+    except (ValueError, RecursionError) as error:
+        hint = _HINTS[kind["name"]]
+        raise WrongUsage(
+            f"{where} is a {type_name(kind)}: {hint} (the JSON is wrong: {error})"
+        ) from None
+
+
+def _from_json(kind: dict[str, Any], value: Any, where: str) -> Any:
+    """The value of a type that a JSON value stands for."""
+    name = kind["name"]
+    if name == "Large":
+        return _from_json(kind["of"], value, where)
+    if name in {"ListOf", "AmpList"} and isinstance(value, list):
+        each: Callable[[Any, str], Any] = (
+            (lambda item, place: _record(kind["keys"], item, place))
+            if name == "AmpList"
+            else (lambda item, place: _from_json(kind["of"], item, place))
+        )
+        return [each(item, f"{where}[{index}]") for index, item in enumerate(value)]
+    if name in {"String", CUSTOM} and isinstance(value, dict) and value.keys() == {"base64"}:
+        try:
+            return base64.b64decode(value["base64"], validate=True)
+        except (TypeError, ValueError, binascii.Error):
+            raise _wrong(kind, value, where) from None
+    if isinstance(value, bool) and name == "Boolean":
+        return value
+    if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
+        if name == "Integer" and isinstance(value, int):
+            return value
+        if name == "Float":
+            return _from_text(kind, str(value), where)
+        if name == "Decimal":
+            return Decimal(value)
+    if isinstance(value, str) and name in _PARSERS:
+        return _from_text(kind, value, where)
+    raise _wrong(kind, value, where)
+
+
+def _record(keys: list[dict[str, Any]], value: Any, where: str) -> dict[str, Any]:
+    """One element of an AmpList."""
+    if not isinstance(value, dict):
+        raise WrongUsage(f"{where}: {_quoted(value)} is no object {{{describe_keys(keys)}}}")
+    declared = {key["key"]: key for key in keys}
+    for name in value:
+        if name not in declared:
+            known = describe_keys(keys)
+            raise WrongUsage(f"{where} has no key {name!r}; its keys: {known}")
+    record: dict[str, Any] = {}
+    for name, key in declared.items():
+        if value.get(name) is not None:
+            place = f"{where}.{name}"
+            record[python_name(name.encode("ascii"))] = _from_json(key["type"], value[name], place)
+        elif not key["optional"]:
+            raise WrongUsage(f"{where}: key {name!r} ({type_name(key['type'])}) is missing")
+    return record
+
+
+def _wrong(kind: dict[str, Any], value: Any, where: str) -> WrongUsage:
+    hint = _HINTS.get(kind["name"])
+    return WrongUsage(
+        f"{where}: {_quoted(value)} is no {type_name(kind)}" + (f"; {hint}" if hint else "")
+    )
+
+
+def _quoted(value: Any) -> str:
+    text = repr(value) if isinstance(value, str) else json.dumps(value, default=str)
+    return text if len(text) <= 80 else f"{text[:60]}...{text[-10:]}"
+
+
+def parse_seconds(text: str) -> float:
+    """The seconds, 0 or more, that an option's text says; raises ValueError."""
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise ValueError
+    return value
+
+
+# From a catalogue's entry to a command.
+
+
+class TypedText(amp.Unicode):
+    """Text that was typed in a terminal: what is not UTF-8 in it stays as it was typed.
+
+    Names of files need not be UTF-8, and Python has lone surrogates for the bytes that are not
+    (:func:`os.fsdecode`). They are sent as these bytes; whether the job takes them is its affair.
+    """
+
+    def toString(self, inObject: str) -> bytes:
+        """The text as the terminal's bytes."""
+        return inObject.encode("utf-8", "surrogateescape")
+
+    def fromString(self, inString: bytes) -> str:
+        """The text, with a lone surrogate for each byte that is not UTF-8."""
+        return inString.decode("utf-8", "surrogateescape")
+
+
+def build_typed_command(entry: dict[str, Any]) -> type[amp.Command]:
+    """The command that the catalogue's `entry` describes, with :class:`TypedText` for its text."""
+    command = build_command(entry)
+    for keys in (command.arguments, command.response):
+        keys[:] = [(key, _typed(argument)) for key, argument in keys]
+    return command
+
+
+def _typed(argument: amp.Argument) -> amp.Argument:
+    if isinstance(argument, Large):
+        return Large(_typed(argument.argument), argument.optional)
+    if isinstance(argument, amp.ListOf):
+        return amp.ListOf(_typed(argument.elementType), argument.optional)
+    if isinstance(argument, amp.AmpList):
+        keys = [(key, _typed(each)) for key, each in argument.subargs]
+        return amp.AmpList(keys, argument.optional)
+    return TypedText(argument.optional) if type(argument) is amp.Unicode else argument

@@ -1,0 +1,240 @@
+"""Answers and catalogues as text: tables for people, JSON for machines, raw bytes for files.
+
+:mod:`dangad.cli` writes what these functions return. The types of the catalogue say how a value
+is shown. In tables, whatever could move a terminal's cursor or hide text is shown escaped.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import unicodedata
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from twisted.python.filepath import FilePath
+
+from dangad.cli.arguments import describe_keys
+from dangad.schema import CUSTOM
+from dangad.wire import python_name
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+NOTHING = "-"
+"""What a table has in place of an optional value that is not there."""
+GAP = "  "
+
+_NUMBERS = {"Integer", "Float", "Decimal"}
+_BYTES = {"String", CUSTOM}
+
+
+def printable(text: str) -> str:
+    r"""The text with a backslash escape for every character that is not simply printed.
+
+    Those are control characters, line breaks, and the invisible ones that turn the direction of
+    writing; bytes that were no UTF-8 (lone surrogates) become ``\xff`` and the like.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else _escape(c) for c in text)
+
+
+def _escape(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def answer_as_table(keys: Sequence[dict[str, Any]], response: dict[str, Any]) -> str:
+    """A response as ``key  value`` lines, and an aligned table for each list in it.
+
+    A text with line breaks follows its key, indented. Of blocks that follow one another, each
+    but the lines of single values is headed by its key, unless it is all there is.
+    """
+    singles: list[tuple[str, str]] = []
+    blocks: list[list[str]] = []
+    for key in keys:
+        kind = _plain(key["type"])
+        name = printable(key["key"])
+        value = response.get(_python_name(key))
+        lines = _block(name, kind, value)
+        if lines is None:
+            singles.append((name, _cell(kind, value)))
+        elif len(keys) == 1 and kind["name"] in {"ListOf", "AmpList"}:
+            blocks.append(lines)
+        else:
+            blocks.append([f"{name}:", *(f"  {line}".rstrip() for line in lines)])
+    width = max((_width(name) for name, _ in singles), default=0)
+    if singles:
+        blocks.insert(0, [f"{_pad(name, width)}{GAP}{text}" for name, text in singles])
+    return "\n\n".join("\n".join(lines) for lines in blocks) + "\n" if blocks else ""
+
+
+def _block(name: str, kind: dict[str, Any], value: Any) -> list[str] | None:
+    """The lines of a value that takes several; None if it takes one."""
+    if value is None:
+        return None
+    if kind["name"] == "AmpList":
+        columns = kind["keys"]
+        rows = [[_cell(k["type"], row.get(_python_name(k))) for k in columns] for row in value]
+        right = [_plain(k["type"])["name"] in _NUMBERS for k in columns]
+        return _table([printable(k["key"]).upper() for k in columns], rows, right)
+    if kind["name"] == "ListOf":
+        rows = [[_cell(kind["of"], element)] for element in value]
+        return _table([name.upper()], rows, [_plain(kind["of"])["name"] in _NUMBERS])
+    text = _utf8(value)
+    if text is not None and "\n" in text and not text.isspace():
+        return [printable(line.expandtabs()) for line in text.rstrip("\n").split("\n")]
+    return None
+
+
+def _cell(kind: dict[str, Any], value: Any) -> str:
+    """A value in one line of printable text."""
+    kind = _plain(kind)
+    if value is None:
+        return NOTHING
+    if kind["name"] in {"ListOf", "AmpList"}:
+        return printable(json.dumps(_as_json(kind, value), ensure_ascii=False))
+    if isinstance(value, bytes):
+        return printable(value.decode("utf-8", "surrogateescape"))
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, datetime):
+        return _local(value).isoformat(" ", "seconds")
+    if isinstance(value, FilePath):
+        value = value.asTextMode().path
+    return printable(str(value))
+
+
+def _local(time: datetime) -> datetime:
+    try:
+        return time.astimezone()
+    except (OverflowError, ValueError):  # at the ends of what a datetime can say
+        return time
+
+
+def _utf8(value: Any) -> str | None:
+    """The text that the value is, or that its bytes are; None if it is no text."""
+    try:
+        if isinstance(value, str):
+            value.encode("utf-8")
+            return value
+        return value.decode("utf-8") if isinstance(value, bytes) else None
+    except UnicodeError:
+        return None
+
+
+def catalogue_as_table(catalogue: dict[str, Any]) -> str:
+    """The commands of a catalogue: arguments, response, and what each is for."""
+    rows = [
+        [
+            printable(entry["name"]),
+            printable(describe_keys(entry["arguments"])) or NOTHING,
+            printable(describe_keys(entry["response"])) or NOTHING,
+            printable(entry["doc"].partition("\n")[0]),
+        ]
+        for entry in catalogue["commands"]
+    ]
+    lines = _table(["COMMAND", "ARGUMENTS", "RESPONSE", "WHAT IT DOES"], rows, [False] * 4)
+    return "\n".join(lines) + "\n"
+
+
+def _table(headers: list[str], rows: list[list[str]], right: list[bool]) -> list[str]:
+    """Aligned lines, the headers first; `right` says which columns are numbers."""
+    widths = [max(map(_width, column)) for column in zip(headers, *rows, strict=True)]
+    return [
+        GAP.join(map(_pad, row, widths, right)).rstrip()  # the last column needs no padding
+        for row in [headers, *rows]
+    ]
+
+
+def _pad(text: str, width: int, right: bool = False) -> str:
+    padding = " " * (width - _width(text))
+    return padding + text if right else text + padding
+
+
+def _width(text: str) -> int:
+    """How many columns of a terminal the printable text takes."""
+    if text.isascii():
+        return len(text)
+    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
+    return len(text) + wide - sum(unicodedata.combining(c) != 0 for c in text)
+
+
+# For machines.
+
+
+def answer_as_json(keys: Sequence[dict[str, Any]], response: dict[str, Any]) -> str:
+    """A response as one line of JSON."""
+    return json.dumps(_object(keys, response)) + "\n"
+
+
+def _object(keys: Sequence[dict[str, Any]], values: dict[str, Any]) -> dict[str, Any]:
+    return {key["key"]: _as_json(key["type"], values.get(_python_name(key))) for key in keys}
+
+
+def _as_json(kind: dict[str, Any], value: Any) -> Any:
+    kind = _plain(kind)
+    if value is None:
+        return None
+    if kind["name"] == "AmpList":
+        return [_object(kind["keys"], row) for row in value]
+    if kind["name"] == "ListOf":
+        return [_as_json(kind["of"], element) for element in value]
+    if isinstance(value, bytes):
+        text = _utf8(value)
+        return {"base64": base64.b64encode(value).decode("ascii")} if text is None else text
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, FilePath):
+        return value.asTextMode().path
+    if isinstance(value, Decimal) or (isinstance(value, float) and not math.isfinite(value)):
+        return str(value)  # JSON has no such numbers
+    return value
+
+
+# For files.
+
+
+def raw_key(keys: Sequence[dict[str, Any]]) -> str | None:
+    """The key whose value alone is written where no terminal is; None if a table is.
+
+    That is the one Blob of a response, whatever else is in it, or the one key of a response
+    that has only one, of bytes. It depends on what is declared, never on the answer.
+    """
+    blobs = [key for key in keys if key["type"]["name"] == "Large" and _holds_bytes(key)]
+    if len(blobs) == 1:
+        return str(blobs[0]["key"])
+    if len(keys) == 1 and _holds_bytes(keys[0]):
+        return str(keys[0]["key"])
+    return None
+
+
+def value_as_bytes(key: dict[str, Any], response: dict[str, Any]) -> bytes:
+    """One value of a response and nothing else; bytes and text as they are."""
+    value = response.get(_python_name(key))
+    if value is None:
+        return b""
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape")
+    return _cell(key["type"], value).encode("utf-8")
+
+
+def _holds_bytes(key: dict[str, Any]) -> bool:
+    return _plain(key["type"])["name"] in _BYTES
+
+
+def _plain(kind: dict[str, Any]) -> dict[str, Any]:
+    """The type inside any number of Large."""
+    while kind["name"] == "Large":
+        kind = kind["of"]
+    return kind
+
+
+def _python_name(key: dict[str, Any]) -> str:
+    return python_name(key["key"].encode("ascii"))

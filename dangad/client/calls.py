@@ -1,0 +1,165 @@
+"""Commands made ready to be sent: arguments into boxes, answers and errors out of them.
+
+:class:`dangad.client.Client` asks here for the bytes of each request, and gives the pairs of each
+answer. Whatever cannot be sent or read is said in words that name the command and the argument.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from functools import lru_cache
+from typing import Any
+
+from twisted.protocols import amp
+
+from dangad import wire
+from dangad.errors import ERRORS, BadArguments, BadResponse, UnhandledCommand
+from dangad.jobrecord import Priority
+
+MAX_SUMMARY = 200
+"""Characters of somebody else's error that are repeated in one of ours."""
+
+_ERRORS: dict[bytes, type[Exception]] = {
+    **{code: error for error, code in ERRORS.items()},
+    UnhandledCommand.code: UnhandledCommand,
+}
+_PRIORITIES: dict[object, bytes] = {
+    name: wire.pair(wire.PRIORITY, priority.name.lower().encode())
+    for priority in Priority
+    for name in (priority, priority.name.lower())
+}
+_OPTIONS = frozenset({"priority", "deadline"})
+
+
+class Call:
+    """A command made ready to be sent often.
+
+    :ivar name: the command's name, for people.
+    :ivar start: the pair of a request that names the command.
+    """
+
+    def __init__(self, command: type[amp.Command]) -> None:
+        self.name = command.commandName.decode("ascii", "backslashreplace")
+        self.start = wire.pair(wire.COMMAND, command.commandName)
+        self._arguments = [(key, wire.python_name(key), kind) for key, kind in command.arguments]
+        self._names = frozenset(name for _, name, _ in self._arguments)
+        self._response = list(command.response)
+        declared: dict[bytes, type[Exception]] = command.reverseErrors  # type: ignore[attr-defined]
+        self._errors = _ERRORS | declared
+        for key, _, _ in self._arguments:
+            if key.startswith(b"_"):
+                raise BadArguments(f"{self.name}: key {key!r} begins with _, which is reserved")
+
+    def request(self, arguments: dict[str, Any]) -> bytes:
+        """The part of the request box that holds the arguments, and its end.
+
+        :raises BadArguments: which argument cannot be sent, and why.
+        """
+        strings: dict[bytes, bytes] = {}
+        objects = arguments.copy()  # AMP takes out what it has packed
+        for key, name, kind in self._arguments:
+            if arguments.get(name) is None and not kind.optional:
+                raise BadArguments(f"argument {name!r} of {self.name} is missing{_hint(name)}")
+            try:
+                kind.toBox(key, strings, objects, None)
+            except Exception as error:  # noqa: BLE001 - argument classes are anybody's code
+                raise BadArguments(
+                    f"argument {name!r} of {self.name} is a {type(arguments.get(name)).__name__} "
+                    f"that cannot be sent as {type(kind).__name__}: {_summary(error)}"
+                ) from None
+        if not self._names.issuperset(arguments):
+            unknown = ", ".join(sorted(repr(name) for name in set(arguments) - self._names))
+            known = ", ".join(name for _, name, _ in self._arguments) or "none"
+            raise BadArguments(f"{self.name} has no argument {unknown}; it has: {known}")
+        for key, value in strings.items():
+            if not isinstance(value, bytes):
+                strings[key] = self._as_bytes(key, value)
+        try:
+            return wire.pack(strings.items())
+        except amp.TooLong as error:
+            raise BadArguments(self._too_long(error)) from None
+
+    def options(self, priority: object, deadline: float | None, apart: bool) -> bytes:
+        """The pairs of a request that say how it is to be treated.
+
+        :param apart: whether arguments were given in a dict, so that these must be options.
+        :raises BadArguments: one of them makes no sense, or may be meant as an argument.
+        """
+        pairs = b""
+        for name, value in (("priority", priority), ("deadline", deadline)):
+            if value is not None and not apart and name in self._names:
+                raise BadArguments(f"{self.name} has an argument {name!r}{_hint(name)}")
+        if priority is not None:
+            if priority not in _PRIORITIES:
+                raise BadArguments(f"priority is {priority!r}, not 'high', 'normal' or 'low'")
+            pairs += _PRIORITIES[priority]
+        if deadline is not None:
+            if not deadline < float("inf"):
+                raise BadArguments(f"deadline is {deadline!r}, not a number of seconds")
+            pairs += wire.pair(wire.DEADLINE, b"%.6f" % max(deadline, 0.0))
+        return pairs
+
+    def response(self, strings: dict[bytes, bytes]) -> dict[str, Any]:
+        """The response that the pairs of an answer hold.
+
+        :raises BadResponse: they are not what the command declares.
+        """
+        objects: dict[str, Any] = {}
+        for key, kind in self._response:
+            if key not in strings and not kind.optional:
+                raise BadResponse(f"the answer to {self.name} has no {key.decode()!r}")
+            try:
+                kind.fromBox(key, strings, objects, None)
+            except Exception as error:  # noqa: BLE001 - argument classes are anybody's code
+                raise BadResponse(
+                    f"{key.decode()!r} in the answer to {self.name} is no "
+                    f"{type(kind).__name__}: {_summary(error)}"
+                ) from None
+        return objects
+
+    def error(self, strings: dict[bytes, bytes]) -> Exception:
+        """The exception that the pairs of an error stand for."""
+        code = strings.get(wire.ERROR_CODE, b"")
+        text = strings.get(wire.ERROR_DESCRIPTION, b"").decode("utf-8", "replace")
+        kind = self._errors.get(code)
+        if kind is not None:
+            with contextlib.suppress(Exception):  # one that is not made of a text alone
+                return kind(text)
+        return amp.RemoteAmpError(code, text)
+
+    def _as_bytes(self, key: bytes, value: object) -> bytes:
+        if isinstance(value, (bytearray, memoryview)):
+            return bytes(value)
+        raise BadArguments(
+            f"argument {wire.python_name(key)!r} of {self.name} is a {type(value).__name__} "
+            "where bytes are declared"
+        )
+
+    def _too_long(self, error: amp.TooLong) -> str:
+        if error.isKey:
+            return f"{self.name}: the key {error.value[:40]!r} is {len(error.value)} bytes long"
+        kinds = {key: kind for key, _, kind in self._arguments}
+        kind = kinds.get(error.keyName)
+        name = type(kind).__name__
+        better = "dangad.Blob()" if type(kind) is amp.String else f"dangad.Large({name}(...))"
+        return (
+            f"argument {wire.python_name(error.keyName)!r} of {self.name} is {len(error.value)} "
+            f"bytes long as {name}, and AMP takes {wire.MAX_VALUE:,} in one value: declare it as "
+            f"{better}"
+        )
+
+
+prepare = lru_cache(maxsize=1024)(Call)
+"""The :class:`Call` of a command."""
+
+
+def _hint(name: str) -> str:
+    """What to say of an argument that is named like an option of `run`."""
+    if name not in _OPTIONS:
+        return ""
+    return f"; run() has an option of this name: pass arguments in a dict, {{{name!r}: ...}}"
+
+
+def _summary(error: BaseException) -> str:
+    text = str(error)[:MAX_SUMMARY]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

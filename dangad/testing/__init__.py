@@ -1,0 +1,31 @@
+"""For tests of your own job types: run them in the test's process, or by a real server.
+
+:func:`perform` runs one job right there, synchronously, with no process and no reactor; what
+goes in and what comes out is serialised, so what fails in production fails in the test::
+
+    answer = dangad.testing.perform(count_words, text=b"to be or not to be")
+
+:func:`serve` starts the whole server with worker processes, on a private socket::
+
+    async with dangad.testing.serve("wordcount.jobs") as server:
+        client = await server.connect()
+        answer = await client.run(CountWords, text=b"to be or not to be")
+
+The first is for what a job does, the second for how your program uses the server. Both work
+with trial and with pytest.
+"""
+
+from __future__ import annotations
+
+from dangad.testing.realserver import RunningServer, serve, server_fixture
+from dangad.testing.rehearsal import Rehearsal, Report, perform, perform_async
+
+__all__ = [
+    "Rehearsal",
+    "Report",
+    "RunningServer",
+    "perform",
+    "perform_async",
+    "serve",
+    "server_fixture",
+]

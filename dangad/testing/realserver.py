@@ -1,0 +1,297 @@
+"""A real server for a test: its own socket, real worker processes, the test's own reactor.
+
+:func:`serve` makes one. What is imported here at module level installs no reactor; the parts
+that do are imported when a server is made.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import deque
+from contextlib import ExitStack
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.endpoints import quoteStringArgument
+from twisted.internet.task import deferLater
+from twisted.logger import ILogObserver, globalLogPublisher
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from dangad import client
+from dangad.launch import BrokenJobs, WorkerSettings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+    from types import TracebackType
+    from typing import Literal, Self
+
+    from twisted.logger import LogEvent
+
+    from dangad.client import Client
+    from dangad.pool import WorkerPool
+    from dangad.service import DangadService, Limits
+
+MAX_OUTPUT = 1000
+"""Lines of the workers' output that are kept."""
+
+
+def serve(
+    *jobs: str,
+    tcp: bool = False,
+    directory: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    **limits: Any,
+) -> RunningServer:
+    """A server of these job modules, to be started: by ``async with``, or by its `start`.
+
+    What the test process can import, the workers can. But they are processes of their own: what
+    a test patches or sets in its own process means nothing to them.
+
+    :param jobs: names of modules with job types.
+    :param tcp: whether to listen on a free port of 127.0.0.1 as well.
+    :param directory: the workers' working directory; None for the test's.
+    :param environment: variables for the workers, besides those of the test.
+    :param limits: any of :class:`dangad.service.Limits`. There are one worker to begin with
+        and two at most, unless this says otherwise.
+    """
+    from dangad.service import Limits
+
+    usual: dict[str, Any] = {"min_workers": 1, "max_workers": 2, "drain": 5.0}
+    return RunningServer(jobs, tcp, directory, environment or {}, Limits(**{**usual, **limits}))
+
+
+def server_fixture(
+    *jobs: str, scope: Literal["function", "module"] = "function", **options: Any
+) -> Any:
+    """A pytest fixture that is a started :class:`RunningServer`; needs pytest-twisted.
+
+    In a test module or a conftest::
+
+        server = dangad.testing.server_fixture("wordcount.jobs", max_workers=2)
+
+
+        @pytest_twisted.ensureDeferred
+        async def test_count(server):
+            client = await server.connect()
+            ...
+
+    In one run of pytest, use pytest-twisted for all asynchronous tests or for none: after its
+    first, trial's ``TestCase`` cannot run asynchronous ones any more, whatever they test.
+
+    :param jobs: names of modules with job types.
+    :param scope: whether each test function gets a server of its own, or each module.
+    :param options: any that :func:`serve` takes.
+    """
+    import pytest_twisted  # type: ignore[import-untyped]
+
+    async def server() -> AsyncIterator[RunningServer]:
+        async with serve(*jobs, **options) as running:
+            yield running
+
+    server.__doc__ = f"A server of {', '.join(jobs)}."
+    return pytest_twisted.async_yield_fixture(scope=scope)(server)
+
+
+class RunningServer:
+    """A server in the test's process, with workers in processes of their own.
+
+    Either ``async with serve("wordcount.jobs") as server: ...``, or for trial::
+
+        def setUp(self):
+            self.server = dangad.testing.serve("wordcount.jobs")
+            self.addCleanup(self.server.stop)
+            return self.server.start()
+
+    What the workers print, with the tracebacks of jobs that fail, goes to the test's stderr.
+
+    All mutable state: `output`; from start to stop `_service`, the `_folder` with its socket, the
+    `_addresses` where it listens, the `_clients` that it has made, and what else is left to undo,
+    `_leftovers`; `_starting`, who waits for the first worker.
+
+    :ivar output: the latest lines that the workers printed.
+    """
+
+    def __init__(
+        self,
+        jobs: tuple[str, ...],
+        tcp: bool,
+        directory: str | None,
+        environment: Mapping[str, str],
+        limits: Limits,
+    ) -> None:
+        """Remember what to start; see :func:`serve`."""
+        self.output: deque[str] = deque(maxlen=MAX_OUTPUT)
+        self._jobs = jobs
+        self._tcp = tcp
+        self._directory = directory
+        self._environment = environment
+        self._limits = limits
+        self._leftovers = ExitStack()
+        self._folder = ""
+        self._service: DangadService | None = None
+        self._addresses: list[Any] = []
+        self._clients: list[Client] = []
+        self._starting: Deferred[None] | None = None
+
+    def start(self) -> Deferred[Self]:
+        """Start the server, and its first worker.
+
+        Fires with the server itself when that worker is ready for jobs. Fails with
+        :class:`dangad.launch.BrokenJobs` if it does not start, which says why and has the
+        traceback, or with :class:`dangad.service.CannotListen`; then nothing is left to stop.
+        Cancelling it stops the server.
+        """
+        return Deferred.fromCoroutine(self._start())
+
+    def stop(self) -> Deferred[None]:
+        """Close the clients, and stop the server and its workers.
+
+        Fires with None when no process, socket or file is left; at once if it is not running, or
+        is being stopped already. Jobs that still run are cancelled with their clients, but those
+        of a type that finishes on disconnect have `drain` seconds. Cancelling it does not change
+        that the server stops.
+        """
+        stopped: Deferred[None] = Deferred()
+        Deferred.fromCoroutine(self._stop()).chainDeferred(stopped)
+        return stopped
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    @property
+    def endpoint(self) -> str:
+        """Where clients connect, as a Twisted client endpoint description."""
+        return f"unix:{quoteStringArgument(self._socket)}"
+
+    @property
+    def port(self) -> int:
+        """The port of 127.0.0.1 on which a server with ``tcp=True`` listens, too."""
+        if len(self._addresses) < 2:
+            raise RuntimeError("the server has no port: start serve(..., tcp=True)")
+        port: int = self._addresses[1].port
+        return port
+
+    @property
+    def service(self) -> DangadService:
+        """The server itself, for tests that look inside.
+
+        :raises RuntimeError: it is not running.
+        """
+        if self._service is None:
+            raise RuntimeError("the server is not running")
+        return self._service
+
+    def connect(self, *, max_payload: int = client.MAX_PAYLOAD) -> Deferred[Client]:
+        """A new client of this server, which :meth:`stop` closes; see :func:`dangad.connect`."""
+        from twisted.internet import reactor
+
+        connecting = client.connect(reactor, self.endpoint, max_payload=max_payload)
+        return connecting.addCallback(self._remember)
+
+    @property
+    def _socket(self) -> str:
+        if not self._folder:
+            raise RuntimeError("the server is not running")
+        return os.path.join(self._folder, "dangad.sock")
+
+    def _remember(self, connected: Client) -> Client:
+        self._clients.append(connected)
+        return connected
+
+    async def _start(self) -> Self:
+        from twisted.internet import reactor
+
+        from dangad.service import DangadService
+
+        if self._service is not None:
+            raise RuntimeError("the server has been started already")
+        self._folder = self._leftovers.enter_context(TemporaryDirectory(prefix="dangad-"))
+        endpoints = [f"{self.endpoint}:mode=600"]
+        if self._tcp:
+            endpoints.append("tcp:0:interface=127.0.0.1")
+        settings = WorkerSettings(
+            self._jobs,
+            self._limits.max_payload,
+            directory=self._directory,
+            environment={**os.environ, **self._environment},
+        )
+        self.output.clear()
+        service = self._service = DangadService(reactor, endpoints, settings, self._limits)
+        log = _WorkerLog(service.pool, self.output, self._worker_died)
+        globalLogPublisher.addObserver(log)
+        self._leftovers.callback(globalLogPublisher.removeObserver, log)
+        try:
+            service.startService()
+            self._addresses = service.addresses
+            started = self._starting = Deferred()
+            service.dispatcher.describe().addCallbacks(self._has_worker, self._has_no_worker)
+            await started
+        except Exception:
+            await self.stop()
+            raise
+        return self
+
+    async def _stop(self) -> None:
+        service, self._service = self._service, None
+        if service is None:
+            return
+        from twisted.internet import reactor
+
+        clients, self._clients = self._clients, []
+        await DeferredList([client.close() for client in clients])
+        await service.stopService()
+        # What tells of the last worker's end is in the middle of it, and pytest-twisted would
+        # begin the next test right there.
+        await deferLater(reactor, 0)
+        self._leftovers.close()
+        self._folder = ""
+        self._addresses = []
+
+    def _has_worker(self, _: object) -> None:
+        starting, self._starting = self._starting, None
+        if starting is not None:
+            starting.callback(None)
+
+    def _has_no_worker(self, failure: Failure) -> None:
+        starting, self._starting = self._starting, None
+        if starting is not None:
+            starting.errback(failure)
+
+    def _worker_died(self, how: str) -> None:
+        """A worker is dead: if no other was ready before, it will be no better for the next."""
+        from twisted.internet import reactor
+
+        failure = Failure(BrokenJobs(f"no worker starts: {how}", "\n".join(self.output)))
+        if self._starting is not None:  # the pool is in the middle of it, so wait for its end
+            reactor.callLater(0, self._has_no_worker, failure)
+
+
+@implementer(ILogObserver)
+class _WorkerLog:
+    """Picks from the log what it says of one server's workers, whose pids tell them from others."""
+
+    def __init__(self, pool: WorkerPool, output: deque[str], died: Callable[[str], None]) -> None:
+        self._pool = pool
+        self._output = output
+        self._died = died
+
+    def __call__(self, event: LogEvent) -> None:
+        pid = event.get("pid")
+        if pid is None or all(link.pid != pid for link in self._pool.processes):
+            return
+        if "line" in event:
+            self._output.append(event["line"])
+            sys.stderr.write(f"{event['line']}\n")
+        elif "how" in event:
+            self._died(event["how"])

@@ -1,0 +1,283 @@
+"""A job run in the test's own process: client, serialisation and worker's rules, and no server.
+
+The request is made by a real :class:`dangad.client.Client`, on a transport of memory; its bytes
+are performed by the worker's own :class:`dangad.worker.perform.Performer`; and the answer's
+bytes go back to the client. So there is one code for tests and for production.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from twisted.internet.address import UNIXAddress
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+
+from dangad import wire
+from dangad.client import MAX_PAYLOAD, ClientFactory
+from dangad.errors import TooLarge
+from dangad.worker.context import NO_JOB, RunningJob, current_job, set_current_job
+from dangad.worker.jobtypes import catalogue_of, job_types_of
+from dangad.worker.perform import Answer, Performer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.defer import Deferred
+    from twisted.protocols import amp
+
+    from dangad.worker.jobtypes import JobType
+
+
+class Report(NamedTuple):
+    """What a job told of its progress, once."""
+
+    done: int
+    total: int
+    message: str
+
+
+class Rehearsal:
+    """Jobs that run in the test's own process, under other than the usual circumstances.
+
+    What the jobs report through ``dangad.current_job().progress(...)`` gathers in `progress`::
+
+        rehearsal = Rehearsal(attempt=2)
+        rehearsal.perform(count_words, text=b"to be")
+        assert rehearsal.progress == [(1, 2, "to"), (2, 2, "be")]
+
+    :ivar progress: all reports, in order.
+    """
+
+    def __init__(self, *, id: int = 1, attempt: int = 1, max_payload: int = MAX_PAYLOAD) -> None:
+        """Set the circumstances.
+
+        :param id: the job's id, as its function sees it.
+        :param attempt: the attempt likewise.
+        :param max_payload: bytes of the largest request and the largest answer, like the
+            server's ``--max-payload``.
+        """
+        self.progress: list[Report] = []
+        self._id = id
+        self._attempt = attempt
+        self._max_payload = max_payload
+
+    def perform(
+        self,
+        function: Callable[..., Any],
+        command: type[amp.Command] | None = None,
+        /,
+        **arguments: Any,
+    ) -> dict[str, Any]:
+        """See :func:`dangad.testing.perform`."""
+        __tracebackhide__ = True
+        run = self._run(function, command, arguments)
+        outcome: list[Any] = []
+        run.answer.addBoth(outcome.append)
+        if not outcome:
+            run.answer.cancel()
+            raise RuntimeError(
+                f"{function.__qualname__} is asynchronous, and its Deferred has not fired: use "
+                f"`await dangad.testing.perform_async({function.__qualname__}, ...)`"
+            )
+        if isinstance(outcome[0], Failure):
+            error: Any = outcome[0].value
+            raise error from run.raised
+        answer: dict[str, Any] = outcome[0]
+        return answer
+
+    def perform_async(
+        self,
+        function: Callable[..., Any],
+        command: type[amp.Command] | None = None,
+        /,
+        **arguments: Any,
+    ) -> Deferred[dict[str, Any]]:
+        """See :func:`dangad.testing.perform_async`."""
+        run = self._run(function, command, arguments)
+        return run.answer.addErrback(run.explain)
+
+    def _run(
+        self,
+        function: Callable[..., Any],
+        command: type[amp.Command] | None,
+        arguments: dict[str, Any],
+    ) -> _Run:
+        job_type = _job_type(function, command)
+        running = RunningJob(
+            self._id, job_type.name.decode("ascii"), self._attempt, report=self._note_progress
+        )
+        return _Run(job_type, arguments, running, self._max_payload)
+
+    def _note_progress(self, done: int, total: int, message: str) -> None:
+        self.progress.append(Report(done, total, message))
+
+
+def perform(
+    function: Callable[..., Any], command: type[amp.Command] | None = None, /, **arguments: Any
+) -> dict[str, Any]:
+    """The answer of one job, run here and now in the test's own process.
+
+    Raises what :meth:`dangad.Client.run` would fail with: an error that the command declares, or
+    `dangad.JobFailed`, `dangad.BadArguments`, `dangad.BadResponse` or `dangad.TooLarge`. The
+    exception that the function itself raised is that one's ``__cause__``. What the worker would
+    print into the server's log, as the traceback of an undeclared exception, goes to stderr.
+
+    There is no other process here: a job that crashes its process, or hangs, does it to the test.
+    A command that wants no answer gets one all the same.
+
+    For jobs that need an id, an attempt or a limit of their own, or whose progress is of
+    interest, use a :class:`Rehearsal`, which has this function as a method.
+
+    :param function: a function decorated with ``@dangad.job``.
+    :param command: which of its commands it shall perform, if it has several.
+    :param arguments: the command's arguments. All names are free for them.
+    :raises RuntimeError: the function is asynchronous, and its Deferred has not fired.
+    :raises TypeError: the function is no job function, or has no or several such commands.
+    """
+    __tracebackhide__ = True
+    return Rehearsal().perform(function, command, **arguments)
+
+
+def perform_async(
+    function: Callable[..., Any], command: type[amp.Command] | None = None, /, **arguments: Any
+) -> Deferred[dict[str, Any]]:
+    """The same for job functions that are ``async def`` or return a Deferred that fires later.
+
+    Fires with the answer, fails with what :func:`perform` raises. Cancelling it cancels the
+    function's Deferred. Wait for one before you begin the next, as a worker does: there is one
+    ``current_job()``.
+
+    :raises TypeError: as :func:`perform` does.
+    """
+    return Rehearsal().perform_async(function, command, **arguments)
+
+
+def _job_type(function: Callable[..., Any], command: type[amp.Command] | None) -> JobType:
+    """The job type that the function and, if it has several, the command name."""
+    job_types = job_types_of(function)
+    if not job_types:
+        raise TypeError(f"{function!r} has no job type: decorate it with @dangad.job")
+    name = function.__qualname__
+    commands = ", ".join(sorted(job_type.command.__name__ for job_type in job_types))
+    if command is None and len(job_types) > 1:
+        raise TypeError(f"{name} performs {commands}: name one, as in perform({name}, {commands})")
+    for job_type in job_types:
+        if command in (None, job_type.command):
+            return job_type
+    raise TypeError(f"{name} performs {commands}, and not {command!r}")
+
+
+class _Run:
+    """One job's way from a client to the job function and back.
+
+    An asynchronous function is performed in two steps, because the Performer cannot be left and
+    entered again: the first gives its Deferred and an answer that is dropped, the second has
+    the Deferred's result for a function's.
+
+    :ivar answer: fires or fails with what the client gets.
+    :ivar raised: what the function raised.
+    """
+
+    def __init__(
+        self,
+        job_type: JobType,
+        arguments: dict[str, Any],
+        running: RunningJob,
+        max_payload: int,
+    ) -> None:
+        self._job_type = job_type
+        self._running = running
+        self._max_payload = max_payload
+        self._unfinished: Deferred[Any] | None = None
+        self.raised: BaseException | None = None
+        catalogue_of([job_type])  # what a worker has to say of it when it starts
+        transport = StringTransport(peerAddress=UNIXAddress(None))
+        self._client = ClientFactory(max_payload).buildProtocol(None)
+        self._client.makeConnection(transport)
+        self.answer = self._client.run(_with_answer(job_type.command), arguments)
+        self.answer.addBoth(self._ended)
+        reader = wire.BoxReader(max_payload, wire.REQUEST_KEYS)
+        reader.feed(transport.value())
+        self._request = reader.next()
+        if self._request is not None:
+            self._perform(job_type.function)
+
+    def explain(self, failure: Failure) -> Failure:
+        """The failure, whose exception tells what the function raised."""
+        if failure.value is not None:
+            failure.value.__cause__ = self.raised
+        return failure
+
+    def _perform(self, function: Callable[..., Any]) -> None:
+        """Have the request performed by `function`, and give the client the answer."""
+        box = self._request
+        assert box is not None
+        if box.raw is None:
+            text = f"the request is {box.size} bytes, --max-payload is {self._max_payload}"
+            self._give(Answer(True, wire.pack(wire.error_pairs(TooLarge.code, text))))
+            return
+
+        def noting(**arguments: Any) -> Any:
+            try:
+                return function(**arguments)
+            except BaseException as error:
+                self.raised = error
+                raise
+
+        job_type = replace(self._job_type, function=noting)
+        performer = Performer({job_type.name: job_type}, self._max_payload, self._settle)
+        before = current_job()
+        answer = performer.perform(wire.unpack(box.raw), self._running)
+        if self._unfinished is None:
+            set_current_job(before)
+            self._give(answer)
+        else:
+            set_current_job(self._running)
+
+    def _settle(self, deferred: Deferred[Any]) -> Any:
+        """The result of `deferred`; None if it has not fired, in which case all is done again."""
+        outcome: list[Any] = []
+        deferred.addBoth(outcome.append)
+        if outcome:
+            return self._open(outcome[0])
+        self._unfinished = deferred
+        deferred.addCallback(lambda _: self._finish(outcome[0]))
+        return None
+
+    def _open(self, result: Any) -> Any:
+        if isinstance(result, Failure):
+            self.raised = result.value
+            result.raiseException()
+        return result
+
+    def _finish(self, result: Any) -> None:
+        """The function's Deferred has fired with `result`."""
+        self._unfinished = None
+        if not self.answer.called:
+            self._perform(lambda **_: self._open(result))
+
+    def _give(self, answer: Answer) -> None:
+        """Send the client the answer."""
+        box = self._request
+        assert box is not None
+        start = wire.pair(wire.ERROR if answer.failed else wire.ANSWER, box.keys[wire.ASK])
+        self._client.dataReceived(start + answer.body)
+
+    def _ended(self, result: Any) -> Any:
+        """The client has its answer, or wants none any more."""
+        if current_job() is self._running:
+            set_current_job(NO_JOB)
+        if self._unfinished is not None:
+            self._unfinished.cancel()
+        return result
+
+
+def _with_answer(command: type[amp.Command]) -> type[amp.Command]:
+    """The command as one that wants an answer: a test wants to know."""
+    if command.requiresAnswer:
+        return command
+    names = {"commandName": command.commandName, "requiresAnswer": True}
+    answered: type[amp.Command] = type(command.__name__, (command,), names)
+    return answered

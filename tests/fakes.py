@@ -1,0 +1,247 @@
+"""Stand-ins for what the dispatcher and the workforce talk to; an illegal order of calls raises.
+
+They record what they are told, so that a test can ask. :class:`FakeHatchery` has the whole
+life of its workers in hand: a test boots them, lets them answer, and kills them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import TYPE_CHECKING, Any
+
+from zope.interface import implementer
+
+from dangad.interfaces import IClient, IHatchery, IWorker, IWorkforce
+from dangad.jobrecord import Job, Priority
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dangad.dispatcher import Dispatcher
+    from dangad.errors import DangadError
+    from dangad.workforce import Workforce
+
+_job_ids = itertools.count(1)
+_pids = itertools.count(4711)
+
+
+def catalogue(*commands: str, **policies: dict[str, Any]) -> str:
+    """What workers say in their Hello if they perform these commands.
+
+    Those that are given as keywords have what the keyword says in their policy.
+    """
+    default = {"time_limit": None, "retries": 0, "max_running": None, "on_disconnect": "cancel"}
+    entries = {name: policies.get(name, {}) for name in (*commands, *policies)}
+    return json.dumps(
+        {"commands": [{"name": name, "policy": default | own} for name, own in entries.items()]}
+    )
+
+
+def make_job(
+    client: FakeClient | None,
+    command: str = "Echo",
+    priority: Priority = Priority.NORMAL,
+    accepted_at: float = 0.0,
+) -> Job:
+    """A job that nobody has submitted yet, with an id that no other has."""
+    number = next(_job_ids)
+    job = Job(number, client, b"%d" % number, command.encode("ascii"), b"\0\0", priority)
+    job.accepted_at = accepted_at
+    return job
+
+
+@implementer(IClient)
+class FakeClient:
+    """A client that notes the outcome of each of its jobs.
+
+    :ivar answers: what was delivered, in order: job, whether it failed, and the body.
+    :ivar failures: the jobs that ended without an answer, or were refused, and why, in order.
+    :ivar gone: set it to have any further news raise.
+    :ivar when_told: called with each job whose outcome is told; may submit and cancel.
+    """
+
+    def __init__(self, name: str = "client") -> None:
+        self.name = name
+        self.answers: list[tuple[Job, bool, bytes]] = []
+        self.failures: list[tuple[Job, DangadError]] = []
+        self.gone = False
+        self.when_told: Callable[[Job], object] | None = None
+        self._told: set[int] = set()
+
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
+
+    def deliver(self, job: Job, failed: bool, body: bytes) -> None:
+        """See :meth:`IClient.deliver`."""
+        self.answers.append((job, failed, body))
+        self._tell(job)
+
+    def fail(self, job: Job, error: DangadError) -> None:
+        """See :meth:`IClient.fail`."""
+        self.failures.append((job, error))
+        self._tell(job)
+
+    def failure_of(self, job: Job) -> str:
+        """The code and the text with which `job` ended."""
+        (error,) = [error for ended, error in self.failures if ended is job]
+        return f"{error.code.decode()}: {error}"
+
+    def _tell(self, job: Job) -> None:
+        if self.gone:
+            raise AssertionError(f"{self} is gone, and is told of {job}")
+        if job.id in self._told:
+            raise AssertionError(f"{self} is told of {job} once more")
+        self._told.add(job.id)
+        if self.when_told is not None:
+            self.when_told(job)
+
+
+@implementer(IWorker)
+class FakeWorker:
+    """A worker process whose every step is the test's to make.
+
+    :ivar job: what it runs now, None if nothing.
+    :ivar performed: the jobs that it was given, in order.
+    :ivar killed: why it is being killed, None if it is not.
+    :ivar stopping: whether it was asked to stop.
+    :ivar dead: whether it is gone.
+    """
+
+    def __init__(self) -> None:
+        self.pid = next(_pids)
+        self.booted = False
+        self.job: Job | None = None
+        self.performed: list[Job] = []
+        self.killed: str | None = None
+        self.stopping = False
+        self.dead = False
+
+    def __repr__(self) -> str:
+        return f"<worker {self.pid}>"
+
+    @property
+    def idle(self) -> bool:
+        """Whether it may be given a job."""
+        return (
+            self.booted
+            and self.job is None
+            and self.killed is None
+            and not (self.stopping or self.dead)
+        )
+
+    def perform(self, job: Job) -> None:
+        """See :meth:`IWorker.perform`."""
+        if not self.idle:
+            raise AssertionError(f"{self} is given {job}, but is not idle")
+        self.job = job
+        self.performed.append(job)
+
+    def kill(self, reason: str) -> None:
+        """See :meth:`IWorker.kill`."""
+        if self.dead:
+            raise AssertionError(f"{self} is killed ({reason}), but is dead")
+        self.killed = self.killed or reason
+
+    def stop(self) -> None:
+        """See :meth:`IWorker.stop`."""
+        if not self.idle:
+            raise AssertionError(f"{self} is asked to stop, but is not idle")
+        self.stopping = True
+
+    def finish(self) -> Job:
+        """Have it done with its job, which is returned; the caller tells the dispatcher."""
+        if self.job is None or self.killed is not None or self.dead:
+            raise AssertionError(f"{self} cannot answer")
+        job, self.job = self.job, None
+        return job
+
+    def die(self) -> None:
+        """Have it gone; the caller tells whom it concerns."""
+        if self.dead:
+            raise AssertionError(f"{self} dies twice")
+        self.dead = True
+        self.job = None
+
+
+@implementer(IWorkforce)
+class FakeWorkforce:
+    """A workforce that only notes what is asked of it."""
+
+    def __init__(self) -> None:
+        self.demands: list[int] = []
+
+    def demand(self, waiting: int) -> None:
+        """See :meth:`IWorkforce.demand`."""
+        if waiting < 1:
+            raise AssertionError("workers are demanded for nothing")
+        self.demands.append(waiting)
+
+
+@implementer(IHatchery)
+class FakeHatchery:
+    """Starts workers that are not processes, and tells of their lives as the pool does.
+
+    :ivar workers: those that live, in the order of their starts.
+    :ivar spawned: how many were started.
+    :ivar refusal: set it to have starts fail with it.
+    :ivar when_spawned: called with each new worker, after its start was told.
+    """
+
+    def __init__(self, workforce: Workforce, dispatcher: Dispatcher) -> None:
+        self.workers: list[FakeWorker] = []
+        self.spawned = 0
+        self.refusal: OSError | None = None
+        self.when_spawned: Callable[[FakeWorker], object] | None = None
+        self._workforce = workforce
+        self._dispatcher = dispatcher
+
+    def spawn(self) -> None:
+        """See :meth:`IHatchery.spawn`."""
+        self.spawned += 1
+        if self.refusal is not None:
+            raise self.refusal
+        worker = FakeWorker()
+        self.workers.append(worker)
+        self._workforce.worker_started(worker)
+        if self.when_spawned is not None:
+            self.when_spawned(worker)
+
+    @property
+    def starting(self) -> list[FakeWorker]:
+        """The workers that have not said Hello."""
+        return [worker for worker in self.workers if not worker.booted]
+
+    @property
+    def idle(self) -> list[FakeWorker]:
+        """The workers that may be given a job."""
+        return [worker for worker in self.workers if worker.idle]
+
+    @property
+    def busy(self) -> list[FakeWorker]:
+        """The workers that run a job, those that are being killed included."""
+        return [worker for worker in self.workers if worker.job is not None]
+
+    def boot(self, worker: FakeWorker, performs: str) -> None:
+        """Have `worker` say Hello."""
+        if worker.killed is not None:
+            raise AssertionError(f"{worker} is being killed, and says nothing any more")
+        worker.booted = True
+        self._workforce.worker_booted(worker, performs)
+
+    def boot_all(self, performs: str) -> None:
+        """Have all that start say Hello, those included that are started meanwhile."""
+        while self.starting:
+            self.boot(self.starting[0], performs)
+
+    def answer(self, worker: FakeWorker, failed: bool = False, body: bytes = b"\0\0") -> Job:
+        """Have `worker` answer its job, which is returned."""
+        job = worker.finish()
+        self._dispatcher.job_finished(worker, failed, body)
+        return job
+
+    def die(self, worker: FakeWorker, how: str = "was killed by SIGKILL") -> None:
+        """Have `worker` be gone."""
+        worker.die()
+        self.workers.remove(worker)
+        self._workforce.worker_exited(worker, worker.killed or how, len(worker.performed))

@@ -1,0 +1,750 @@
+"""dangad's Twisted client: against the real server over memory, and against hostile peers."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.application.internet import ClientService
+from twisted.internet import defer, error
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.protocols import amp
+from twisted.python.failure import Failure
+from twisted.python.filepath import FilePath
+from twisted.trial.unittest import SynchronousTestCase
+
+import dangad
+from dangad import Blob, Large, errors, wire
+from dangad.client import (
+    ENVELOPE,
+    Client,
+    ClientFactory,
+    Disconnected,
+    NotSent,
+    connect,
+)
+from dangad.dispatcher import Dispatcher
+from dangad.jobrecord import Job, Policy, Priority
+from dangad.schema import describe_command, write_catalogue
+from dangad.server import ClientFactory as ServerFactory
+from tests.fakes import FakeWorker
+
+
+class Refused(Exception):
+    """An error that Greet declares."""
+
+
+class Uncommon(Exception):
+    """A declared error that is not made of a text alone."""
+
+    def __init__(self, text: str, number: int) -> None:
+        super().__init__(text, number)
+
+
+class Greet(amp.Command):
+    """Greet somebody."""
+
+    arguments = [(b"name", amp.Unicode()), (b"times", amp.Integer(optional=True))]
+    response = [(b"greeting", amp.Unicode()), (b"note", amp.Unicode(optional=True))]
+    errors = {Refused: b"REFUSED", Uncommon: b"UNCOMMON"}
+
+
+class Everything(amp.Command):
+    """Take one of each."""
+
+    arguments = [
+        (b"small", amp.String()),
+        (b"large", Blob()),
+        (b"numbers", amp.ListOf(amp.Integer())),
+        (b"many", Large(amp.ListOf(amp.Integer()), optional=True)),
+        (b"rows", amp.AmpList([(b"at", amp.DateTime()), (b"path", amp.Path())])),
+        (b"is-it", amp.Boolean()),
+    ]
+    response = arguments
+
+
+class Paint(amp.Command):
+    """Have arguments that are named like the client's options."""
+
+    arguments = [
+        (b"priority", amp.Integer()),
+        (b"deadline", amp.Float(optional=True)),
+        (b"self", amp.Unicode(optional=True)),
+        (b"command", amp.Unicode(optional=True)),
+    ]
+
+
+class Notify(amp.Command):
+    """Want no answer."""
+
+    arguments = [(b"text", amp.Unicode())]
+    requiresAnswer = False
+
+
+class Unserved(amp.Command):
+    """Be performed by nobody."""
+
+
+SERVED = (Greet, Everything, Paint, Notify)
+WHEN = datetime.datetime(2026, 11, 23, 14, 30, tzinfo=amp.utc)
+
+
+def as_pairs(response: dict[bytes, bytes]) -> bytes:
+    """An answer's part after the tag, as a worker writes it."""
+    return wire.pack(response.items())
+
+
+def _job_id(worker: FakeWorker) -> int:
+    return worker.job.id if worker.job is not None else 0
+
+
+class Link:
+    """A client and its peer, joined by two transports whose bytes the test moves."""
+
+    def __init__(self, client: Client, peer: Any = None) -> None:
+        self.client = client
+        self.peer = peer
+        self.to_server = StringTransport()
+        self.to_client = StringTransport(lenient=True)
+        client.makeConnection(self.to_server)
+        if peer is not None:
+            peer.makeConnection(self.to_client)
+
+    def pump(self, piece: int = 2**20) -> None:
+        """Move bytes, in pieces, until nobody has anything to say, and closings."""
+        while self._carry(self.to_server, self.peer, piece) or self._carry(
+            self.to_client, self.client, piece
+        ):
+            pass
+        if self.to_server.disconnecting or self.to_client.disconnecting:
+            self.lose(error.ConnectionDone())
+
+    def lose(self, reason: Exception) -> None:
+        """Close the connection, as far as it is open."""
+        if self.to_server.connected:
+            self.to_server.connected = self.to_client.connected = False
+            self.client.connectionLost(Failure(reason))
+            if self.peer is not None:
+                self.peer.connectionLost(Failure(reason))
+
+    def sent(self) -> list[dict[bytes, bytes]]:
+        """The boxes that the client has sent and nobody took."""
+        data = self.to_server.value()
+        self.to_server.clear()
+        return [dict(box) for box in amp.parseString(data)]
+
+    def _carry(self, transport: StringTransport, receiver: Any, piece: int) -> bool:
+        data = transport.value()
+        transport.clear()
+        for start in range(0, len(data), piece):
+            receiver.dataReceived(data[start : start + piece])
+        return bool(data)
+
+
+class AgainstTheServer(SynchronousTestCase):
+    """The client and dangad's own server and dispatcher; only the workers are stand-ins."""
+
+    def setUp(self) -> None:
+        """Connect a client to a server with three idle workers."""
+        clock = Clock()
+        self.dispatcher = Dispatcher(clock, max_queued=5)
+        site = ServerFactory(
+            clock, self.dispatcher, max_payload=200_000, max_in_flight=100, max_connections=1
+        )
+        self.server = site.buildProtocol(None)
+        self.link = Link(ClientFactory().buildProtocol(None), self.server)
+        self.client = self.link.client
+        self.workers = [FakeWorker() for _ in range(3)]
+        entries = [describe_command(command, Policy(), "") for command in SERVED]
+        for worker in self.workers:
+            worker.booted = True
+            self.dispatcher.worker_ready(worker, write_catalogue(entries))
+
+    def run_job(self, command: type[amp.Command], /, *args: Any, **arguments: Any) -> Deferred[Any]:
+        """The client's Deferred, after the request has come to the server."""
+        answer = self.client.run(command, *args, **arguments)
+        self.link.pump()
+        return answer
+
+    def job(self, number: int) -> Job:
+        """The job that the dispatcher accepted as the `number`th."""
+        (job,) = [job for worker in self.workers for job in worker.performed if job.id == number]
+        return job
+
+    def answer(self, number: int, failed: bool = False, /, **strings: Any) -> None:
+        """Have the worker of the `number`th job answer."""
+        (worker,) = [each for each in self.workers if each.job and each.job.id == number]
+        worker.finish()
+        body = as_pairs({key.encode(): value for key, value in strings.items()})
+        self.dispatcher.job_finished(worker, failed, body)
+        self.link.pump()
+
+    def fail(self, number: int, code: bytes, text: str = "so it is") -> None:  # type: ignore[override]
+        """Have the worker of the `number`th job answer with an error."""
+        self.answer(number, True, _error_code=code, _error_description=text.encode())
+
+    def test_answer(self) -> None:
+        """A job's answer is a dict of its response, with None for what is left out."""
+        answer = self.run_job(Greet, name="Zoë")
+        self.assertNoResult(answer)
+        self.answer(1, greeting="Hello, Zoë".encode())
+        self.assertEqual(self.successResultOf(answer), {"greeting": "Hello, Zoë", "note": None})
+
+    def test_any_pieces(self) -> None:
+        """It makes no difference how the bytes are split on their way."""
+        answers = [self.client.run(Greet, name=name) for name in ("A", "B")]
+        self.link.pump(1)
+        for number, worker in enumerate(self.workers[:0:-1], 1):
+            worker.finish()
+            self.dispatcher.job_finished(worker, False, as_pairs({b"greeting": b"%d" % number}))
+        self.link.pump(1)
+        self.assertEqual(
+            [self.successResultOf(answer)["greeting"] for answer in answers], ["1", "2"]
+        )
+
+    def test_out_of_order(self) -> None:
+        """Answers find their requests, whichever comes first."""
+        answers = [self.run_job(Greet, name=name) for name in "ABC"]
+        for number in (2, 3, 1):
+            self.answer(number, greeting=b"to %d" % number)
+            self.assertEqual(self.successResultOf(answers[number - 1])["greeting"], f"to {number}")
+
+    def test_arguments_of_all_types(self) -> None:
+        """What a job gets is what was given, a value over 65,535 bytes among it."""
+        given_ = {
+            "small": b"\0\xff",
+            "large": os.urandom(150_000),
+            "numbers": [1, -2],
+            "many": None,
+            "rows": [{"at": WHEN, "path": FilePath("/srv")}],
+            "is_it": True,
+        }
+        answer = self.run_job(Everything, **given_)
+        strings = wire.unpack(self.job(1).box)
+        self.assertEqual(Everything.parseArguments(amp.AmpBox(strings), None), given_)
+        self.answer(1, **{k.decode(): v for k, v in strings.items() if not k.startswith(b"_")})
+        self.assertEqual(self.successResultOf(answer), given_)
+
+    def test_bytes_like(self) -> None:
+        """Where bytes are declared, a bytearray and a memoryview will do."""
+        for value in (bytearray(b"ab"), memoryview(b"ab")):
+            call = self.client.run(
+                Everything, small=value, large=value, numbers=[], rows=[], is_it=False
+            )
+            (sent,) = self.link.sent()
+            self.assertEqual((sent[b"small"], sent[b"large"]), (b"ab", b"ab"))
+            call.cancel()
+            self.failureResultOf(call, CancelledError)
+            self.link.sent()
+
+    def test_arguments_in_a_dict(self) -> None:
+        """Arguments may be given in a dict, in part or all, and then options are options."""
+        self.run_job(Paint, {"priority": 3, "self": "me"}, priority="high", command="c")
+        strings = wire.unpack(self.job(1).box)
+        self.assertEqual(
+            [strings[key] for key in (b"priority", b"self", b"command", b"_priority")],
+            [b"3", b"me", b"c", b"high"],
+        )
+
+    def test_priority(self) -> None:
+        """A priority is a word or a Priority, and reaches the job; none is sent by itself."""
+        for priority in ("low", Priority.LOW):
+            self.run_job(Greet, name="A", priority=priority)
+        self.run_job(Greet, name="A")
+        self.assertEqual(
+            [self.job(number).priority for number in (1, 2, 3)],
+            [Priority.LOW, Priority.LOW, Priority.NORMAL],
+        )
+        self.assertNotIn(b"_priority", wire.unpack(self.job(3).box))
+
+    def test_deadline(self) -> None:
+        """A deadline is sent as decimal seconds; one that has passed is sent as none left."""
+        for deadline, sent in ((2, b"2.000000"), (0.25, b"0.250000"), (-1, b"0.000000")):
+            self.client.run(Greet, name="A", deadline=deadline)
+            (box,) = self.link.sent()
+            self.assertEqual(box[b"_deadline"], sent)
+
+    def test_declared_error(self) -> None:
+        """An error that the command declares is raised as its class."""
+        answer = self.run_job(Greet, name="A")
+        self.fail(1, b"REFUSED", "not today: ü")
+        self.assertEqual(str(self.failureResultOf(answer, Refused).value), "not today: ü")
+
+    def test_error_of_another_making(self) -> None:
+        """A declared error that cannot be made of its text comes as code and text."""
+        answer = self.run_job(Greet, name="A")
+        self.fail(1, b"UNCOMMON", "text")
+        raised: Any = self.failureResultOf(answer, amp.RemoteAmpError).value
+        self.assertEqual((raised.errorCode, raised.description), (b"UNCOMMON", "text"))
+
+    def test_errors_of_dangad(self) -> None:
+        """Each code of dangad's comes as its class, with the server's text."""
+        for number, (kind, code) in enumerate(dangad.ERRORS.items(), 1):
+            answer = self.run_job(Greet, name="A")
+            self.fail(number, code, f"text {number}")
+            self.assertEqual(str(self.failureResultOf(answer, kind).value), f"text {number}")
+
+    def test_unknown_error(self) -> None:
+        """A code that nobody knows is kept."""
+        answer = self.run_job(Greet, name="A")
+        self.fail(1, b"F\xfcR", "text")
+        raised: Any = self.failureResultOf(answer, amp.RemoteAmpError).value
+        self.assertEqual((raised.errorCode, raised.description), (b"F\xfcR", "text"))
+
+    def test_unhandled_command(self) -> None:
+        """A command that nobody performs is UnhandledCommand; the connection lives on."""
+        answer = self.run_job(Unserved)
+        self.failureResultOf(answer, dangad.UnhandledCommand)
+        self.successResultOf(self.pumped(self.client.ping()))
+
+    def test_queue_full(self) -> None:
+        """What the server refuses fails with the server's reason."""
+        answers = [self.run_job(Greet, name="A") for _ in range(3 + 5 + 1)]
+        self.assertIn("5", str(self.failureResultOf(answers[-1], dangad.QueueFull).value))
+        for answer in answers[:-1]:
+            self.assertNoResult(answer)
+
+    def test_request_too_large(self) -> None:
+        """A request over the server's limit is refused by it, and the connection lives on."""
+        answer = self.run_job(
+            Everything, small=b"", large=bytes(200_000), numbers=[], rows=[], is_it=False
+        )
+        self.failureResultOf(answer, dangad.TooLarge)
+        self.successResultOf(self.pumped(self.client.ping()))
+
+    def test_wrong_response(self) -> None:
+        """An answer that the command does not declare is BadResponse, which names the key."""
+        for number, strings, text in (
+            (1, {}, "has no 'greeting'"),
+            (2, {"greeting": b"\xff"}, "'greeting' in the answer to Greet is no Unicode: Unicode"),
+        ):
+            answer = self.run_job(Greet, name="A")
+            self.answer(number, **strings)
+            self.assertIn(text, str(self.failureResultOf(answer, dangad.BadResponse).value))
+
+    def test_no_answer_wanted(self) -> None:
+        """A command that wants no answer fires with None at once, and its job runs."""
+        self.assertIsNone(self.successResultOf(self.run_job(Notify, text="x")))
+        self.assertIsNone(self.job(1).tag)
+        self.answer(1)
+        self.successResultOf(self.pumped(self.client.ping()))
+
+    def test_cancel_waiting(self) -> None:
+        """Cancelling ends the Deferred at once, and a job that waits never starts."""
+        answers = [self.run_job(Greet, name="A") for _ in range(4)]
+        answers[3].cancel()
+        self.failureResultOf(answers[3], CancelledError)
+        self.assertEqual(self.dispatcher.waiting, 1)
+        self.link.pump()
+        self.assertEqual(self.dispatcher.waiting, 0)
+        self.answer(1, greeting=b"hi")
+        self.successResultOf(answers[0])
+
+    def test_cancel_running(self) -> None:
+        """Cancelling has the worker of a running job stopped, and of no other."""
+        answers = [self.run_job(Greet, name="A") for _ in range(2)]
+        answers[0].cancel()
+        self.failureResultOf(answers[0], CancelledError)
+        self.link.pump()
+        self.assertEqual(
+            [bool(worker.killed) for worker in self.workers if worker.performed],
+            [worker.performed[0].id == 1 for worker in self.workers if worker.performed],
+        )
+
+    def test_answer_that_crosses_the_cancel(self) -> None:
+        """An answer that comes after all is dropped, and the next one finds its request."""
+        answer = self.run_job(Greet, name="A")
+        answer.cancel()
+        self.failureResultOf(answer, CancelledError)
+        self.answer(1, greeting=b"too late")
+        other = self.run_job(Greet, name="B")
+        self.answer(2, greeting=b"in time")
+        self.assertEqual(self.successResultOf(other)["greeting"], "in time")
+
+    def test_describe(self) -> None:
+        """The catalogue is the server's document, parsed."""
+        catalogue = self.successResultOf(self.pumped(self.client.describe()))
+        self.assertEqual(
+            [entry["name"] for entry in catalogue["commands"]],
+            sorted(command.__name__ for command in SERVED),
+        )
+
+    def test_ping(self) -> None:
+        """A ping is answered ahead of jobs, with nothing."""
+        job = self.run_job(Greet, name="A")
+        self.assertIsNone(self.successResultOf(self.pumped(self.client.ping())))
+        self.assertNoResult(job)
+
+    def test_server_closes(self) -> None:
+        """When the connection is lost, everything under way fails, and watchers are told."""
+        watched = self.client.when_disconnected()
+        answers = [self.run_job(Greet, name="A"), self.client.describe(), self.client.ping()]
+        self.link.lose(error.ConnectionLost("cable cut"))
+        for answer in answers:
+            text = str(self.failureResultOf(answer, Disconnected).value)
+            self.assertIn("unknown", text)
+            self.assertIn("cable cut", text)
+        self.assertIn("cable cut", str(self.successResultOf(watched)))
+        self.assertIn("cable cut", str(self.successResultOf(self.client.when_disconnected())))
+        for late in (self.client.run(Greet, name="A"), self.client.ping(), self.client.describe()):
+            self.failureResultOf(late, NotSent)
+        self.failureResultOf(self.client.run(Notify, text=""), NotSent)
+        self.successResultOf(self.client.close())
+
+    def test_close_in_peace(self) -> None:
+        """Closing with nothing under way sends what was written, and fires when it is closed."""
+        self.client.run(Notify, text="last words")
+        closed = self.client.close()
+        self.assertNoResult(closed)
+        self.failureResultOf(self.client.run(Greet, name="A"), NotSent)
+        self.link.pump()
+        self.assertIsNone(self.successResultOf(closed))
+        self.assertEqual(self.job(1).command, b"Notify")
+
+    def test_close_with_jobs_under_way(self) -> None:
+        """Closing gives up the jobs under way, and the server stops them."""
+        answer = self.run_job(Greet, name="A")
+        closed = [self.client.close(), self.client.close()]
+        self.assertTrue(self.link.to_server.disconnected)
+        self.link.pump()
+        for each in closed:
+            self.successResultOf(each)
+        self.assertIn("by the client", str(self.failureResultOf(answer, Disconnected).value))
+        self.assertEqual(sum(bool(worker.killed) for worker in self.workers), 1)
+
+    def test_callbacks_meddle(self) -> None:
+        """A callback may cancel what else is under way, run more, and close: all ends once."""
+        answers = [self.run_job(Greet, name="A") for _ in range(3)]
+        more: list[Deferred[Any]] = []
+
+        def meddle(result: Any) -> None:
+            answers[1].cancel()
+            answers[2].cancel()
+            more.extend([self.client.run(Greet, name="B"), self.client.close()])
+
+        answers[0].addBoth(meddle)
+        self.link.lose(error.ConnectionDone())
+        for answer in answers[1:]:
+            self.failureResultOf(answer, CancelledError)
+        self.failureResultOf(more[0], NotSent)
+        self.successResultOf(more[1])
+
+    def test_close_while_answers_come(self) -> None:
+        """Answers that come in one piece with the one whose callback closes are not delivered."""
+        first, second = self.run_job(Greet, name="A"), self.run_job(Greet, name="B")
+        closed: list[Deferred[None]] = []
+        first.addCallback(lambda _: closed.append(self.client.close()))
+        for worker in sorted(filter(lambda worker: worker.job, self.workers), key=_job_id):
+            worker.finish()
+            self.dispatcher.job_finished(worker, False, as_pairs({b"greeting": b"hi"}))
+        self.assertEqual(self.link.to_client.value().count(b"_answer"), 2)
+        self.link.pump()
+        self.successResultOf(first)
+        self.failureResultOf(second, Disconnected)
+        self.successResultOf(closed[0])
+
+    def test_watchers_may_leave(self) -> None:
+        """Waiting for the end of the connection can be given up."""
+        watched = [self.client.when_disconnected(), self.client.when_disconnected()]
+        watched[0].addCallback(lambda _: watched[1].cancel())
+        left = self.client.when_disconnected()
+        left.cancel()
+        self.failureResultOf(left, CancelledError)
+        self.link.lose(error.ConnectionDone())
+        self.successResultOf(watched[0])
+        self.failureResultOf(watched[1], CancelledError)
+
+    def pumped(self, answer: Deferred[Any]) -> Deferred[Any]:
+        """The Deferred, after all bytes were moved."""
+        self.link.pump()
+        return answer
+
+
+class WhatCannotBeSent(SynchronousTestCase):
+    """Wrong uses of `run` fail its Deferred, send nothing, and name what is wrong."""
+
+    def setUp(self) -> None:
+        """Connect a client to nobody."""
+        self.link = Link(Client())
+
+    def wrong(self, command: Any, *args: Any, **arguments: Any) -> str:
+        """What is wrong with the call."""
+        answer = self.link.client.run(command, *args, **arguments)
+        text = str(self.failureResultOf(answer, dangad.BadArguments).value)
+        self.assertEqual(self.link.to_server.value(), b"")
+        return text
+
+    def everything(self, **changes: Any) -> str:
+        """What is wrong with arguments that differ in these from right ones."""
+        right = {"small": b"", "large": b"", "numbers": [], "rows": [], "is_it": True}
+        return self.wrong(Everything, {**right, **changes})
+
+    def test_missing(self) -> None:
+        """An argument that is left out, or None, is named."""
+        self.assertIn("'name' of Greet is missing", self.wrong(Greet))
+        self.assertIn("'name' of Greet is missing", self.wrong(Greet, name=None))
+
+    def test_unknown(self) -> None:
+        """So are arguments that the command does not have, beside those that it has."""
+        text = self.wrong(Greet, name="A", nmae="B")
+        self.assertIn("no argument 'nmae'", text)
+        self.assertIn("name, times", text)
+
+    def test_types(self) -> None:
+        """A value of a wrong type is named with both types."""
+        self.assertIn(
+            "'name' of Greet is a int that cannot be sent as Unicode", self.wrong(Greet, name=1)
+        )
+        self.assertIn("'times' of Greet is a str", self.wrong(Greet, name="A", times="x"))
+        self.assertIn("'small' of Everything is a str where bytes", self.everything(small="x"))
+        self.assertIn("'large' of Everything is a str", self.everything(large="x"))
+        self.assertIn("'numbers' of Everything is a list", self.everything(numbers=["x"]))
+        self.assertIn("'rows' of Everything", self.everything(rows=[{"at": WHEN}]))
+
+    def test_too_long(self) -> None:
+        """A value over AMP's limit is named, with the type that would take it."""
+        text = self.everything(small=bytes(65_536))
+        self.assertIn("'small' of Everything is 65536 bytes", text)
+        self.assertIn("dangad.Blob()", text)
+        self.assertIn("dangad.Large(ListOf(...))", self.everything(numbers=[1] * 30_000))
+        self.assertIn("dangad.Large(Unicode(...))", self.wrong(Greet, name="ü" * 40_000))
+
+    def test_options(self) -> None:
+        """A priority that is none, and a deadline that is no number of seconds."""
+        self.assertIn("'urgent'", self.wrong(Greet, name="A", priority="urgent"))
+        for deadline in (float("nan"), float("inf")):
+            self.assertIn("deadline", self.wrong(Greet, name="A", deadline=deadline))
+        answer = self.link.client.run(Greet, name="A", deadline="soon")  # type: ignore[arg-type]
+        self.failureResultOf(answer, TypeError)
+
+    def test_arguments_named_like_options(self) -> None:
+        """What may be meant as an argument is never taken for an option unnoticed."""
+        self.assertIn("pass arguments in a dict", self.wrong(Paint, priority="high"))
+        self.assertIn("pass arguments in a dict", self.wrong(Paint, {"self": ""}, priority="high"))
+        self.link.client.run(Paint, {"priority": 1}, deadline=2)
+        (sent,) = self.link.sent()
+        self.assertNotIn(b"deadline", sent)
+
+    def test_reserved_keys(self) -> None:
+        """A command with an argument of a reserved name is not sent."""
+
+        class Sly(amp.Command):
+            arguments = [(b"_ask", amp.Integer())]
+
+        self.assertIn("reserved", self.wrong(Sly, _ask=1))
+
+    def test_no_command(self) -> None:
+        """Neither is what is no command."""
+        nonsense: tuple[Any, ...] = (None, "Greet", [], object)
+        for thing in nonsense:
+            self.failureResultOf(self.link.client.run(thing))
+
+    def test_descriptors(self) -> None:
+        """Nor is a descriptor, which no worker could take."""
+
+        class Pass(amp.Command):
+            arguments = [(b"fd", amp.Descriptor())]
+
+        self.assertIn("Descriptor", self.wrong(Pass, fd=1))
+
+    def test_not_connected_yet(self) -> None:
+        """A client without a connection sends nothing, too."""
+        client = Client()
+        self.failureResultOf(client.run(Greet, name="A"), NotSent)
+        self.successResultOf(client.close())
+        self.successResultOf(client.when_disconnected())
+
+
+class AgainstAHostileServer(SynchronousTestCase):
+    """What a server sends can close the connection, but neither raise, nor fill the memory."""
+
+    MAX = 1000
+
+    def setUp(self) -> None:
+        """Connect a client with a job under way."""
+        self.link = Link(Client(self.MAX))
+        self.client = self.link.client
+        self.answer = self.client.run(Greet, name="A")
+        ((self.tag),) = [box[b"_ask"] for box in self.link.sent()]
+
+    def assert_closed(self, text: str) -> None:
+        """The connection was closed for a reason that this text is part of."""
+        self.assertTrue(self.link.to_server.disconnected)
+        self.assertNoResult(self.answer)
+        self.link.lose(error.ConnectionAborted())
+        self.assertIn(text, str(self.failureResultOf(self.answer, Disconnected).value))
+
+    def test_no_amp(self) -> None:
+        """A server that speaks something else."""
+        self.client.dataReceived(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        self.assert_closed("does not speak AMP")
+        self.client.dataReceived(b"more of it" * 10_000)
+
+    def test_aimless_box(self) -> None:
+        """A box that is neither an answer nor a request."""
+        self.client.dataReceived(wire.pack([(b"x", b"y")]))
+        self.assert_closed("neither an answer nor a request")
+
+    def test_answer_to_nothing(self) -> None:
+        """An answer to what was not asked, or twice to the same."""
+        self.client.dataReceived(wire.pack([(b"_answer", b"nobody's")]))
+        self.assert_closed("nobody's")
+
+    def test_two_answers(self) -> None:
+        """Two answers to one request: the first counts."""
+        box = wire.pack([(b"_answer", self.tag), (b"greeting", b"hi")])
+        self.client.dataReceived(box + box)
+        self.successResultOf(self.answer)
+        self.assertTrue(self.link.to_server.disconnected)
+
+    def test_answer_too_large(self) -> None:
+        """An answer over the limit fails its request alone, and was never held whole."""
+        start = wire.pair(b"_answer", self.tag)
+        piece = wire.pair(b"x", bytes(500))
+        self.client.dataReceived(start)
+        for _ in range(10_000):
+            self.client.dataReceived(piece)
+            self.assertLess(self.client._reader.held, self.MAX + ENVELOPE + 2000)
+        self.client.dataReceived(wire.END)
+        text = str(self.failureResultOf(self.answer, dangad.TooLarge).value)
+        self.assertIn("1000 (max_payload)", text)
+        ping = self.client.ping()
+        self.client.dataReceived(wire.pack([(b"_answer", b"2")]))
+        self.successResultOf(ping)
+
+    def test_as_large_as_may_be(self) -> None:
+        """An answer of just the limit's size is taken, whatever the tag adds to it."""
+        body = wire.pack([(b"greeting", b"x" * (self.MAX - 2 - 2 - 8 - 2))])
+        self.assertEqual(len(body), self.MAX)
+        self.client.dataReceived(wire.pair(b"_answer", self.tag) + body)
+        self.successResultOf(self.answer)
+
+    def test_requests(self) -> None:
+        """A server's request is declined, and one that wants no answer ignored."""
+        self.client.dataReceived(wire.pack([(b"_command", b"dangad.Later"), (b"tag", b"1")]))
+        self.assertEqual(self.link.sent(), [])
+        self.client.dataReceived(wire.pack([(b"_ask", b"7"), (b"_command", b"Greet")]))
+        (sent,) = self.link.sent()
+        self.assertEqual((sent[b"_error"], sent[b"_error_code"]), (b"7", b"UNHANDLED"))
+        self.assertNoResult(self.answer)
+
+    def test_error_without_a_word(self) -> None:
+        """An error box with neither code nor text still fails its request."""
+        self.client.dataReceived(wire.pack([(b"_error", self.tag)]))
+        self.failureResultOf(self.answer, amp.RemoteAmpError)
+
+    def test_descriptors(self) -> None:
+        """A descriptor that comes over a UNIX socket is closed."""
+        descriptor = os.open(os.devnull, os.O_RDONLY)
+        self.client.fileDescriptorReceived(descriptor)
+        self.assertRaises(OSError, os.fstat, descriptor)
+
+    @given(st.lists(st.binary(max_size=40), max_size=20))
+    def test_any_bytes(self, pieces: list[bytes]) -> None:
+        """No bytes raise in the transport's face, and the job ends once."""
+        link = Link(Client(self.MAX))
+        answer = link.client.run(Greet, name="A")
+        ends: list[Any] = []
+        answer.addBoth(ends.append)
+        for piece in [*pieces, wire.pack([(b"_answer", b"1"), (b"greeting", b"hi")]), *pieces]:
+            link.client.dataReceived(piece)
+        link.lose(error.ConnectionDone())
+        self.assertEqual(len(ends), 1)
+
+
+class Connecting(SynchronousTestCase):
+    """`connect`, and clients that come back."""
+
+    def test_description(self) -> None:
+        """An endpoint's description is enough, and connecting gives a client."""
+        reactor = MemoryReactorClock()
+        connecting = connect(reactor, "unix:/run/dangad.sock")
+        (path, factory, *_) = reactor.unixClients[0]
+        self.assertEqual(path, "/run/dangad.sock")
+        client = self.connected(factory)
+        self.assertIs(self.successResultOf(connecting), client._wrappedProtocol)
+        self.assertIsInstance(client._wrappedProtocol, Client)
+
+    def test_default(self) -> None:
+        """Without an endpoint it is the server's default, in the working directory."""
+        reactor = MemoryReactorClock()
+        connect(reactor)
+        self.assertEqual(reactor.unixClients[0][0], "dangad.sock")
+
+    def test_endpoint(self) -> None:
+        """An endpoint will do, too, and its failure is connect's."""
+
+        class Closed:
+            def connect(self, factory: object) -> Deferred[Any]:
+                return defer.fail(error.ConnectionRefusedError())
+
+        endpoint: Any = Closed()
+        self.failureResultOf(connect(None, endpoint), error.ConnectionRefusedError)
+
+    def test_wrong_description(self) -> None:
+        """A description that cannot be read fails the Deferred."""
+        for text in ("dangad.sock", "nosuch:thing", "tcp:localhost", ""):
+            self.failureResultOf(connect(MemoryReactorClock(), text))
+
+    def test_cancel(self) -> None:
+        """Cancelling gives up connecting."""
+        reactor = MemoryReactorClock()
+        connecting = connect(reactor, "tcp:127.0.0.1:7003")
+        connecting.cancel()
+        self.failureResultOf(connecting, error.ConnectingCancelledError)
+        self.assertTrue(reactor.connectors[0].stoppedConnecting)
+
+    def test_client_service(self) -> None:
+        """With Twisted's ClientService and the factory there is a new client after a loss."""
+        reactor = MemoryReactorClock()
+        service = ClientService(
+            TCP4ClientEndpoint(reactor, "127.0.0.1", 7003),
+            ClientFactory(),
+            retryPolicy=lambda attempts: 1.0,
+            clock=reactor,
+        )
+        service.startService()
+        transport = self.connected(reactor.tcpClients[0][2])
+        first: Any = self.successResultOf(service.whenConnected())
+        transport.connectionLost(Failure(error.ConnectionDone()))
+        self.failureResultOf(first.run(Greet, name="A"), NotSent)
+        reactor.advance(1.0)
+        self.connected(reactor.tcpClients[1][2])
+        second: Any = self.successResultOf(service.whenConnected())
+        self.assertIsNot(second, first)
+        self.assertNoResult(second.run(Greet, name="A"))
+
+    def connected(self, factory: Any) -> Any:
+        """The protocol of a connection that the factory's connector made."""
+        protocol = factory.buildProtocol(None)
+        protocol.makeConnection(StringTransport())
+        return protocol
+
+
+class Names(SynchronousTestCase):
+    """What the package says of itself."""
+
+    def test_exported(self) -> None:
+        """The package exports what users of the client need."""
+        self.assertIs(dangad.connect, connect)
+        self.assertIs(dangad.Client, Client)
+
+    def test_not_sent_is_disconnected(self) -> None:
+        """Who catches a lost connection catches one lost before, too, as Python's own kind."""
+        self.assertTrue(issubclass(NotSent, Disconnected))
+        self.assertTrue(issubclass(Disconnected, ConnectionError))
+        self.assertFalse(issubclass(Disconnected, errors.DangadError))
+
+    def test_catalogue_is_json(self) -> None:
+        """A server's catalogue that is no JSON fails describe, and nothing else."""
+        link = Link(Client())
+        catalogue = link.client.describe()
+        link.client.dataReceived(wire.pack([(b"_answer", b"1"), (b"catalogue", b"{")]))
+        self.failureResultOf(catalogue, json.JSONDecodeError)

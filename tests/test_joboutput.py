@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import itertools
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.logger import capturedLogs, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+
+from dangad.joboutput import MAX_LINE, MAX_LINES, JobOutput
+
+
+def logged(*pieces: bytes) -> list[str]:
+    """What the log says if job 7 of worker 4711 prints these pieces."""
+    output = JobOutput()
+    output.pid = 4711
+    with capturedLogs() as events:
+        output.begin_job(7)
+        for piece in pieces:
+            output.received(piece)
+        output.end_job()
+    return [formatEvent(event) for event in events]
+
+
+class JobOutputTests(SynchronousTestCase):
+    def test_line_by_line(self) -> None:
+        """Each line of a job's output is one log line, with the worker's pid and the job's id."""
+        self.assertEqual(
+            logged(b"one\ntwo\n"), ["worker 4711 job 7: one", "worker 4711 job 7: two"]
+        )
+
+    def test_pieces(self) -> None:
+        """A line that comes in pieces is still one line."""
+        self.assertEqual(logged(b"o", b"n", b"", b"e\nt", b"wo\n"), logged(b"one\ntwo\n"))
+
+    def test_last_line_without_an_end(self) -> None:
+        """What a job prints without ending the line is logged when the job ends."""
+        self.assertEqual(logged(b"one"), ["worker 4711 job 7: one"])
+
+    def test_empty_lines(self) -> None:
+        """Empty lines are lines, and no output is none."""
+        self.assertEqual(len(logged(b"\n\n")), 2)
+        self.assertEqual(logged(), [])
+        self.assertEqual(logged(b""), [])
+
+    def test_odd_bytes(self) -> None:
+        """What is no UTF-8 is shown as escapes, braces as they are, and a line may end in CRLF."""
+        self.assertEqual(logged(b"\xff {pid} \xc3\xa9\r\n"), ["worker 4711 job 7: \\xff {pid} é"])
+
+    def test_long_line(self) -> None:
+        """A line that is too long is cut into several, and nothing of it is lost."""
+        lines = logged(b"x" * (3 * MAX_LINE + 5) + b"\n")
+        self.assertEqual(
+            [len(line) - len("worker 4711 job 7: ") for line in lines], [4096] * 3 + [5]
+        )
+
+    def test_line_without_end(self) -> None:
+        """A line that never ends is logged as it comes, and not kept."""
+        output = JobOutput()
+        output.begin_job(1)
+        with capturedLogs() as events:
+            for _ in range(100):
+                output.received(b"x" * 1000)
+        self.assertEqual(len(events), 100 * 1000 // MAX_LINE)
+        self.assertLessEqual(len(output._partial), MAX_LINE)
+
+    def test_too_many_lines(self) -> None:
+        """Of a job that fills the log, what is over the limit is only counted."""
+        lines = logged(b"x\n" * (MAX_LINES + 234))
+        self.assertEqual(len(lines), MAX_LINES + 1)
+        self.assertEqual(lines[-1], "worker 4711 job 7: 234 more lines of output were dropped")
+
+    def test_next_job_starts_afresh(self) -> None:
+        """Each job may print as much, whatever the one before it printed."""
+        output = JobOutput()
+        for job in (1, 2):
+            with capturedLogs() as events:
+                output.begin_job(job)
+                output.received(b"x\n" * (MAX_LINES + 1))
+                output.end_job()
+            self.assertEqual([event["job"] for event in events], [job] * (MAX_LINES + 1))
+
+    def test_between_jobs(self) -> None:
+        """What a worker prints between jobs is nobody's, is bounded, and does not hit the next."""
+        output = JobOutput()
+        with capturedLogs() as events:
+            output.received(b"x\n" * 2 * MAX_LINES + b"rest")
+            output.begin_job(7)
+            output.received(b"mine\n")
+        self.assertEqual([event["job"] for event in events], [0] * (MAX_LINES + 1) + [7])
+        self.assertEqual(events[-1]["line"], "mine")
+
+    def test_unended_line_before_a_job(self) -> None:
+        """A line begun between jobs is not joined with what the next job prints."""
+        output = JobOutput()
+        with capturedLogs() as events:
+            output.received(b"booting...")
+            output.begin_job(7)
+            output.received(b"mine\n")
+        self.assertEqual(
+            [(event["job"], event["line"]) for event in events], [(0, "booting..."), (7, "mine")]
+        )
+
+    def test_close(self) -> None:
+        """When the worker dies, what it printed last is logged."""
+        output = JobOutput()
+        output.begin_job(7)
+        output.received(b"about to d")
+        with capturedLogs() as events:
+            output.close()
+            output.close()
+        self.assertEqual([event["line"] for event in events], ["about to d"])
+
+    @settings(max_examples=60, deadline=None, derandomize=True)
+    @given(st.binary(max_size=12), st.lists(st.integers(0, 20_000), max_size=8))
+    def test_any_split(self, seed: bytes, cuts: list[int]) -> None:
+        """The same output makes the same log lines, in whatever pieces it comes."""
+        text = b"".join(bytes([byte % 3 + 9]) * (byte % 3 == 1 or byte * 60) for byte in seed)
+        edges = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
+        pieces = [text[start:end] for start, end in itertools.pairwise(edges)]
+        self.assertEqual(logged(*pieces), logged(text))

@@ -1,0 +1,464 @@
+from __future__ import annotations
+
+import itertools
+import sys
+from typing import TYPE_CHECKING
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from dangad.interfaces import IClient
+from dangad.jobqueue import JobQueue
+from dangad.jobrecord import Job, Priority
+from tests.fakes import FakeClient, make_job
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+AGEING = 30.0
+HIGH, NORMAL, LOW = Priority
+
+
+class QueueTestCase(SynchronousTestCase):
+    """A queue, and a few clients."""
+
+    def setUp(self) -> None:
+        """Make the queue and the clients."""
+        self.queue = JobQueue(AGEING)
+        self.ann, self.bob, self.cid = (FakeClient(name) for name in ("ann", "bob", "cid"))
+
+    def push(
+        self, client: FakeClient, count: int = 1, priority: Priority = NORMAL, at: float = 0.0
+    ) -> list[Job]:
+        """Let so many jobs of `client` wait, and return them."""
+        jobs = [make_job(client, priority=priority, accepted_at=at) for _ in range(count)]
+        for job in jobs:
+            self.queue.push(client, job)
+        return jobs
+
+    def pop_all(self, now: float = 0.0) -> list[Job]:
+        """All jobs that may start, in their order."""
+        return list(iter(lambda: self.queue.pop(now), None))
+
+    def pop_clients(self, count: int, now: float = 0.0) -> str:
+        """The first letters of the clients of the next jobs."""
+        jobs = (self.queue.pop(now) for _ in range(count))
+        return "".join("-" if job is None else str(job.client)[1] for job in jobs)
+
+
+class OrderTests(QueueTestCase):
+    def test_fake_client_is_a_client(self) -> None:
+        """The stand-in for a client has all that the interface promises."""
+        verifyObject(IClient, self.ann)
+
+    def test_empty(self) -> None:
+        """An empty queue has no job to give."""
+        self.assertIsNone(self.queue.pop(0.0))
+        self.assertEqual(len(self.queue), 0)
+        self.assertEqual(list(self.queue), [])
+
+    def test_one_client_in_order(self) -> None:
+        """A client's jobs go in the order in which they came."""
+        jobs = self.push(self.ann, 5)
+        self.assertEqual(self.pop_all(), jobs)
+
+    def test_clients_take_turns(self) -> None:
+        """Clients with jobs waiting take turns, one job a turn, in the order of their coming."""
+        self.push(self.ann, 3)
+        self.push(self.bob, 2)
+        self.push(self.cid, 1)
+        self.assertEqual(self.pop_clients(7), "abcaba-")
+
+    def test_flood_delays_by_one_turn(self) -> None:
+        """Ten thousand jobs of one client delay another's next job by one turn."""
+        self.push(self.ann, 10_000)
+        self.queue.pop(0.0)
+        self.push(self.bob, 2)
+        self.assertEqual(self.pop_clients(5), "ababa")
+
+    def test_new_job_of_a_served_client_waits_its_turn(self) -> None:
+        """A client whose turn has just been has its next turn after all others."""
+        self.push(self.ann, 1)
+        self.push(self.bob, 1)
+        self.push(self.cid, 1)
+        self.assertEqual(self.pop_clients(1), "a")
+        self.push(self.ann, 1)
+        self.assertEqual(self.pop_clients(3), "bca")
+
+    def test_priorities_are_strict(self) -> None:
+        """High goes before normal, and normal before low, whoever came first."""
+        low = self.push(self.ann, 2, LOW)
+        normal = self.push(self.bob, 2, NORMAL)
+        high = self.push(self.cid, 2, HIGH)
+        self.assertEqual(self.pop_all(), high + normal + low)
+
+    def test_turns_within_each_priority(self) -> None:
+        """A client's turn in one priority does not cost it its turn in another."""
+        self.push(self.ann, 2, HIGH)
+        self.push(self.ann, 2, NORMAL)
+        self.push(self.bob, 2, NORMAL)
+        self.assertEqual(self.pop_clients(6), "aaabab")
+
+    def test_iteration(self) -> None:
+        """All waiting jobs can be looked at, held ones included, without being taken."""
+        low = self.push(self.ann, 2, LOW)
+        high = self.push(self.bob, 2, HIGH)
+        self.queue.hold(self.bob)
+        self.assertEqual(list(self.queue), high + low)
+        self.assertEqual(len(self.queue), 4)
+
+
+class AgeingTests(QueueTestCase):
+    def test_young_job_is_overtaken(self) -> None:
+        """Until its time has come, a low job is overtaken by every higher one."""
+        self.push(self.ann, 1, LOW)
+        self.push(self.bob, 9, HIGH)
+        self.assertEqual(self.pop_clients(9, now=AGEING - 0.1), "b" * 9)
+
+    def test_aged_job_goes_at_once(self) -> None:
+        """A low job that has waited for its time is overtaken no more."""
+        self.push(self.ann, 1, LOW)
+        self.push(self.bob, 9, HIGH, at=10)
+        self.pop_clients(2, now=10)
+        self.assertEqual(self.pop_clients(3, now=AGEING), "abb")
+
+    def test_bound_on_overtaking(self) -> None:
+        """Whatever comes of higher priorities, a low job waits no longer than twice its time."""
+        (job,) = self.push(self.ann, 1, LOW)
+        now = 0.0
+        while job in self.queue:
+            self.push(self.bob, 2, HIGH, at=now)
+            self.push(self.cid, 2, NORMAL, at=now)
+            self.queue.pop(now)
+            now += 0.5
+        self.assertLessEqual(now, AGEING + 1.5)
+
+    def test_rare_starts(self) -> None:
+        """The bound holds if, for longer than the time, there was no start at all."""
+        (job,) = self.push(self.ann, 1, LOW)
+        self.push(self.bob, 50, HIGH, at=38)
+        self.push(self.cid, 50, NORMAL, at=38)
+        self.pop_clients(1, now=40)
+        started = [self.queue.pop(2 * AGEING) for _ in range(3)]
+        self.assertTrue(job not in self.queue or job in started)
+
+    def test_each_turn_ages_for_itself(self) -> None:
+        """After a client's aged job its next one, if younger, is overtaken until it has aged."""
+        self.push(self.ann, 1, LOW, at=0)
+        self.push(self.ann, 1, LOW, at=25)
+        self.push(self.bob, 20, HIGH, at=25)
+        self.assertEqual(self.pop_clients(5, now=AGEING), "babbb")
+        self.assertEqual(self.pop_clients(3, now=AGEING + 25), "abb")
+
+    def test_all_priorities_go_on(self) -> None:
+        """With aged jobs in every priority, each gets its share of the starts."""
+        self.push(self.ann, 9, LOW)
+        self.push(self.bob, 9, NORMAL)
+        self.push(self.cid, 9, HIGH)
+        self.assertEqual(self.pop_clients(9, now=AGEING), "cbacbacba")
+
+    def test_aged_flood_delays_by_one_turn(self) -> None:
+        """Ten thousand jobs that have aged still delay another client's next job by one turn."""
+        self.push(self.ann, 10_000, NORMAL)
+        self.pop_clients(100, now=2 * AGEING)
+        self.push(self.bob, 1, NORMAL, at=2 * AGEING)
+        self.assertIn("b", self.pop_clients(2, now=2 * AGEING))
+
+    def test_aged_low_flood_does_not_stop_the_others(self) -> None:
+        """Ten thousand low jobs that have aged delay each higher one by one start at most."""
+        self.push(self.ann, 10_000, LOW)
+        self.pop_clients(100, now=2 * AGEING)
+        self.push(self.bob, 3, NORMAL, at=2 * AGEING)
+        self.push(self.cid, 3, HIGH, at=2 * AGEING)
+        self.assertEqual(self.pop_clients(9, now=2 * AGEING), "cacacbaba")
+
+    def test_fair_turns_among_aged_jobs(self) -> None:
+        """Clients whose jobs have aged take turns with each other as ever."""
+        self.push(self.ann, 5, LOW)
+        self.push(self.bob, 5, LOW)
+        self.push(self.cid, 20, HIGH)
+        self.assertEqual(self.pop_clients(8, now=AGEING), "cacbcacb")
+
+    def test_cancelling_does_not_keep_a_turn_young(self) -> None:
+        """A client that cancels and submits for ever does not stop the ageing of those behind."""
+        churn = self.push(self.bob, 2, LOW)
+        (job,) = self.push(self.ann, 1, LOW, at=1)
+        now = 1.0
+        while job in self.queue and now < 10 * AGEING:
+            now += 1
+            self.push(self.cid, 1, HIGH, at=now)
+            churn += self.push(self.bob, 1, LOW, at=now)
+            self.queue.remove(churn.pop(0))
+            self.queue.pop(now)
+        self.assertLessEqual(now, 2 * AGEING)
+
+
+class RemovalTests(QueueTestCase):
+    def test_remove(self) -> None:
+        """A job that is taken out never comes up, and the others keep their order."""
+        first, second, third = self.push(self.ann, 3)
+        self.assertTrue(self.queue.remove(second))
+        self.assertEqual(self.pop_all(), [first, third])
+
+    def test_remove_what_does_not_wait(self) -> None:
+        """Taking out what was never in, has started or is out already changes nothing."""
+        started, removed = self.push(self.ann, 2)
+        self.queue.pop(0.0)
+        self.assertTrue(self.queue.remove(removed))
+        for job in (started, removed, make_job(self.bob)):
+            self.assertFalse(self.queue.remove(job))
+        self.assertEqual(len(self.queue), 0)
+
+    def test_remove_of_a_held_client(self) -> None:
+        """A job can be taken out while its client is on hold."""
+        (job,) = self.push(self.ann)
+        self.queue.hold(self.ann)
+        self.assertTrue(self.queue.remove(job))
+        self.queue.release(self.ann)
+        self.assertEqual(self.pop_all(), [])
+
+    def test_drop(self) -> None:
+        """All jobs of one client go, of every priority, and no other's."""
+        mine = self.push(self.ann, 2, HIGH) + self.push(self.ann, 2, LOW)
+        theirs = self.push(self.bob, 2)
+        self.assertEqual(self.queue.drop(self.ann), mine)
+        self.assertEqual(len(self.queue), 2)
+        self.assertEqual(self.pop_all(), theirs)
+
+    def test_drop_forgets_the_client(self) -> None:
+        """A client that was dropped on hold leaves nothing behind, its hold included."""
+        self.push(self.ann, 2)
+        self.queue.hold(self.ann)
+        self.queue.drop(self.ann)
+        self.assertFalse(self.queue.is_on_hold(self.ann))
+        self.assertEqual(self.queue.drop(self.ann), [])
+
+    def test_removal_under_a_changed_client(self) -> None:
+        """A job whose record has lost its client is still found."""
+        (job,) = self.push(self.ann)
+        job.client = None
+        self.assertTrue(self.queue.remove(job))
+
+
+class HoldTests(QueueTestCase):
+    def test_held_client_gets_no_turn(self) -> None:
+        """While a client is on hold the others go on, and its jobs stay."""
+        self.push(self.ann, 2)
+        self.push(self.bob, 2)
+        self.queue.hold(self.ann)
+        self.assertEqual(self.pop_clients(3), "bb-")
+        self.assertEqual(len(self.queue), 2)
+
+    def test_hold_covers_jobs_to_come(self) -> None:
+        """A job that comes while its client is on hold waits too, in every priority."""
+        self.queue.hold(self.ann)
+        self.push(self.ann, 1, HIGH)
+        self.push(self.ann, 1, LOW)
+        self.assertEqual(self.pop_clients(1, now=1000.0), "-")
+        self.assertTrue(self.queue.is_on_hold(self.ann))
+
+    def test_release(self) -> None:
+        """A client that is released has its turn after those who wait."""
+        mine = self.push(self.ann, 2)
+        self.push(self.bob, 2)
+        self.queue.hold(self.ann)
+        self.queue.release(self.ann)
+        self.assertFalse(self.queue.is_on_hold(self.ann))
+        self.assertEqual(self.pop_clients(2), "ba")
+        self.assertIn(mine[1], self.pop_all())
+
+    def test_twice(self) -> None:
+        """Holding or releasing a client twice is the same as once."""
+        self.push(self.ann, 1)
+        self.queue.hold(self.ann)
+        self.queue.hold(self.ann)
+        self.queue.release(self.ann)
+        self.queue.release(self.ann)
+        self.assertEqual(self.pop_clients(2), "a-")
+
+    def test_release_of_a_client_not_held(self) -> None:
+        """Releasing a client that was not on hold does not cost it its turn."""
+        self.push(self.ann, 1)
+        self.push(self.bob, 1)
+        self.queue.release(self.ann)
+        self.assertEqual(self.pop_clients(2), "ab")
+
+
+class CostTests(QueueTestCase):
+    def test_cost_does_not_grow_with_the_backlog(self) -> None:
+        """Every operation takes as many steps with 20,000 jobs of 500 clients as with 20 of 2."""
+        self.assertEqual(self.steps(2, 10), self.steps(500, 40))
+
+    def steps(self, clients: int, jobs_each: int) -> dict[str, int]:
+        """How many function calls each operation takes with so many jobs waiting, aged ones."""
+        self.queue = JobQueue(AGEING)
+        everybody = [FakeClient() for _ in range(clients)]
+        priorities = itertools.cycle(Priority)
+        for _ in range(jobs_each):
+            for client in everybody:
+                self.push(client, 1, next(priorities))
+        self.push(everybody[0], 1)
+        victim = self.push(everybody[0], 2)[0]
+        new = make_job(self.ann)
+        operations: dict[str, Callable[[], object]] = {
+            "push": lambda: self.queue.push(self.ann, new),
+            "hold": lambda: self.queue.hold(self.ann),
+            "release": lambda: self.queue.release(self.ann),
+            "remove": lambda: self.queue.remove(victim),
+            "pop": lambda: self.queue.pop(0.0),
+            "pop aged": lambda: self.queue.pop(1000.0),
+            "len": lambda: len(self.queue),
+            "drop": lambda: self.queue.drop(self.ann),
+        }
+        return {name: count_calls(operation) for name, operation in operations.items()}
+
+
+def count_calls(operation: Callable[[], object]) -> int:
+    """How many functions, of Python and of C, the operation calls."""
+    events = []
+    sys.setprofile(lambda frame, event, argument: events.append(event))
+    try:
+        operation()
+    finally:
+        sys.setprofile(None)
+    return sum(event in {"call", "c_call"} for event in events)
+
+
+class SlowQueue:
+    """What the queue should do, in a form to be seen to be right, at any cost.
+
+    `jobs` are all that wait in the order of their coming; `turns` has for each priority the
+    clients in the order of their turns, and `since` how long each has waited for its own.
+    """
+
+    def __init__(self) -> None:
+        self.jobs: list[Job] = []
+        self.held: set[FakeClient] = set()
+        self.turns: dict[Priority, list[FakeClient]] = {priority: [] for priority in Priority}
+        self.since: dict[tuple[Priority, FakeClient], float] = {}
+        self.starts: list[Priority] = []
+
+    def jobs_of(self, priority: Priority, client: FakeClient) -> list[Job]:
+        """What of `client` waits in this priority."""
+        return [job for job in self.jobs if job.priority == priority and job.client is client]
+
+    def push(self, client: FakeClient, job: Job) -> None:
+        """See the queue."""
+        self.jobs.append(job)
+        if client not in self.turns[job.priority]:
+            self.turns[job.priority].append(client)
+            self.since[job.priority, client] = job.accepted_at
+
+    def pop(self, now: float) -> Job | None:
+        """See the queue."""
+        next_turns = {
+            priority: startable[0]
+            for priority in Priority
+            if (startable := [client for client in self.turns[priority] if client not in self.held])
+        }
+        if not next_turns:
+            return None
+        highest = min(next_turns)
+        due = [
+            priority
+            for priority, client in next_turns.items()
+            if priority == highest or now - self.since[priority, client] >= AGEING
+        ]
+        priority = min(due, key=self.last_start)
+        client = next_turns[priority]
+        job = self.jobs_of(priority, client)[0]
+        self.jobs.remove(job)
+        self.starts.append(priority)
+        self.turns[priority].remove(client)
+        if rest := self.jobs_of(priority, client):
+            self.turns[priority].append(client)
+            self.since[priority, client] = rest[0].accepted_at
+        return job
+
+    def last_start(self, priority: Priority) -> int:
+        """When this priority had its last start; never is before all others."""
+        return max((n for n, started in enumerate(self.starts) if started == priority), default=-1)
+
+    def remove(self, job: Job) -> bool:
+        """See the queue."""
+        if job not in self.jobs:
+            return False
+        self.jobs.remove(job)
+        assert isinstance(job.client, FakeClient)
+        if not self.jobs_of(job.priority, job.client):
+            self.turns[job.priority].remove(job.client)
+        return True
+
+    def drop(self, client: FakeClient) -> list[Job]:
+        """See the queue."""
+        dropped = [job for priority in Priority for job in self.jobs_of(priority, client)]
+        for job in dropped:
+            self.remove(job)
+        self.held.discard(client)
+        return dropped
+
+    def hold(self, client: FakeClient) -> None:
+        """See the queue."""
+        self.held.add(client)
+
+    def release(self, client: FakeClient) -> None:
+        """See the queue."""
+        if client in self.held:
+            self.held.discard(client)
+            for turns in self.turns.values():
+                if client in turns:
+                    turns.remove(client)
+                    turns.append(client)
+
+
+CLIENTS = st.integers(0, 3)
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("push"), CLIENTS, st.sampled_from(Priority)),
+        st.tuples(st.just("pop"), st.integers(1, 3)),
+        st.tuples(st.just("remove"), st.integers(0, 30)),
+        st.tuples(st.sampled_from(["drop", "hold", "release"]), CLIENTS),
+        st.tuples(st.just("wait"), st.sampled_from([0.0, 1.0, AGEING / 2, AGEING])),
+    ),
+    max_size=80,
+)
+
+
+class ModelTests(SynchronousTestCase):
+    @settings(max_examples=150, deadline=None, derandomize=True)
+    @given(STEPS)
+    def test_same_as_the_slow_queue(self, steps: list[tuple[str, ...]]) -> None:
+        """Whatever happens to it, the queue does what its description says."""
+        queue, model, now = JobQueue(AGEING), SlowQueue(), 0.0
+        clients = [FakeClient(str(number)) for number in range(4)]
+        pushed: list[Job] = []
+        for name, *details in steps:
+            first: int = details[0]  # type: ignore[assignment]
+            if name == "push":
+                priority: Priority = details[1]  # type: ignore[assignment]
+                job = make_job(clients[first], priority=priority, accepted_at=now)
+                pushed.append(job)
+                queue.push(clients[first], job)
+                model.push(clients[first], job)
+            elif name == "pop":
+                for _ in range(first):
+                    self.assertIs(queue.pop(now), model.pop(now))
+            elif name == "remove":
+                if first < len(pushed):
+                    self.assertEqual(queue.remove(pushed[first]), model.remove(pushed[first]))
+            elif name == "wait":
+                now += float(first)
+            else:
+                self.assertEqual(
+                    getattr(queue, name)(clients[first]), getattr(model, name)(clients[first])
+                )
+            self.assertEqual(len(queue), len(model.jobs))
+            self.assertEqual({job.id for job in queue}, {job.id for job in model.jobs})
+        for client in clients:
+            queue.release(client)
+            model.release(client)
+        while model.jobs:
+            self.assertIs(queue.pop(now), model.pop(now))
+        self.assertIsNone(queue.pop(now))

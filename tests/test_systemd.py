@@ -1,0 +1,199 @@
+"""The units of docs/how-to/systemd, run as systemd would: what the page shows is what works."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from twisted.protocols import amp
+from twisted.trial.unittest import SynchronousTestCase
+
+from dangad.pool import STOP_GRACE
+from dangad.service import FLUSH_TIME
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+REPOSITORY = Path(__file__).parent.parent
+UNITS = REPOSITORY / "docs/how-to/systemd"
+PATIENCE = 60.0
+"""Seconds after which something that should have happened is taken for hung."""
+
+TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
+
+STAND_IN = """\
+import ctypes, fcntl, os, sys
+sockets = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 100) for fd in sys.argv[2].split(",")]
+for number, fd in enumerate(sockets):
+    os.dup2(fd, 3 + number)
+    os.close(fd)
+if os.getuid() == 0:  # directories shall be as closed to root as to a User=
+    PR_CAPBSET_DROP, CAP_DAC_OVERRIDE = 24, 1
+    ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, 0, 0, 0)
+os.environ |= {
+    "LISTEN_PID": str(os.getpid()),
+    "LISTEN_FDS": str(len(sockets)),
+    "LISTEN_FDNAMES": sys.argv[1],
+}
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+"""Does what systemd does between fork and exec: sd_listen_fds(3)."""
+
+
+def unit(name: str) -> configparser.ConfigParser:
+    """A unit file of the page."""
+    parser = configparser.ConfigParser(strict=False, interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment, method-assign]
+    parser.read_string((UNITS / name).read_text().replace("\\\n", " "))
+    return parser
+
+
+def options_of(name: str) -> list[str]:
+    """What the unit's ExecStart gives to twistd."""
+    program, *options = shlex.split(unit(name)["Service"]["ExecStart"])
+    assert program.endswith("/bin/twistd")
+    return options
+
+
+class SystemdTest(SynchronousTestCase):
+    def setUp(self) -> None:
+        """Make a directory for sockets, whose path is short enough for them."""
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.addCleanup(self.folder.chmod, 0o700)
+
+    def start(
+        self, options: Sequence[str], sockets: dict[str, socket.socket]
+    ) -> subprocess.Popen[str]:
+        """A server started with these options, and with sockets if there are any, by name."""
+        command = [*TWISTD, *options]
+        if sockets:
+            numbers = ",".join(str(listener.fileno()) for listener in sockets.values())
+            command = [sys.executable, "-c", STAND_IN, ":".join(sockets), numbers, *command]
+        path = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
+        server = subprocess.Popen(
+            command,
+            pass_fds=[listener.fileno() for listener in sockets.values()],
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert server.stdout is not None
+        self.addCleanup(server.stdout.close)
+        self.addCleanup(server.wait)
+        self.addCleanup(server.kill)
+        return server
+
+    def stop(self, server: subprocess.Popen[str]) -> None:
+        """Stop the server as systemd does with KillMode=mixed; nothing is amiss in its log."""
+        server.terminate()
+        output, _ = server.communicate(timeout=PATIENCE)
+        self.assertEqual(server.returncode, -signal.SIGTERM, output)
+        self.assertNotIn("Traceback", output)
+
+    def listen(self, unit_name: str) -> tuple[str, socket.socket]:
+        """The socket that the unit describes, in the test's directory, and its name."""
+        section = unit(unit_name)["Socket"]
+        where = section["ListenStream"]
+        if where.startswith("/"):
+            listener = socket.socket(socket.AF_UNIX)
+            listener.bind(str(self.folder / Path(where).name))
+        else:
+            listener = socket.socket()
+            listener.bind((where.partition(":")[0], 0))
+        listener.listen()
+        self.addCleanup(listener.close)
+        return section["FileDescriptorName"], listener
+
+    def connect(self, listener: socket.socket) -> socket.socket:
+        """A client's connection to that socket."""
+        client = socket.socket(listener.family)
+        self.addCleanup(client.close)
+        client.settimeout(PATIENCE)
+        client.connect(listener.getsockname())
+        return client
+
+    def assert_answers(self, client: socket.socket) -> None:
+        """The client asks for something, and gets it."""
+        client.sendall(amp.AmpBox(_ask=b"1", _command=b"Echo", data=b"hello").serialize())
+        answer = amp.AmpBox(_answer=b"1", data=b"hello").serialize()
+        received = b""
+        while len(received) < len(answer) and (data := client.recv(4096)):
+            received += data
+        self.assertEqual(amp.parseString(received), amp.parseString(answer))
+
+    def test_socket_activation(self) -> None:
+        """The first client's connection, which starts the server, is answered."""
+        name, listener = self.listen("dangad.socket")
+        self.folder.chmod(0o555)  # tmpfiles.d: only root may remove the socket
+        client = self.connect(listener)
+        server = self.start(options_of("dangad.service"), {name: listener})
+        self.assert_answers(client)
+        self.stop(server)
+
+    def test_restart(self) -> None:
+        """A client that connects while the server restarts waits, and is answered."""
+        name, listener = self.listen("dangad.socket")
+        self.folder.chmod(0o555)
+        first = self.start(options_of("dangad.service"), {name: listener})
+        self.assert_answers(self.connect(listener))
+        self.stop(first)
+        client = self.connect(listener)
+        second = self.start(options_of("dangad.service"), {name: listener})
+        self.assert_answers(client)
+        self.stop(second)
+
+    def test_two_sockets(self) -> None:
+        """A UNIX and a TCP socket, each by its name; the page gives the option for the second."""
+        page = (UNITS.parent / "systemd.md").read_text()
+        option = "--listen systemd:domain=INET:name=dangad-tcp"
+        self.assertIn(option, page)
+        unix_name, unix = self.listen("dangad.socket")
+        tcp_name, tcp = self.listen("dangad-tcp.socket")
+        self.folder.chmod(0o555)
+        options = [*options_of("dangad.service"), *option.split()]
+        server = self.start(options, {tcp_name: tcp, unix_name: unix})
+        for listener in (unix, tcp):
+            self.assert_answers(self.connect(listener))
+        self.stop(server)
+
+    def test_without_socket_activation(self) -> None:
+        """The server makes its sockets itself, where the unit says, and removes them."""
+        options = [
+            option.replace("/run/dangad", str(self.folder)).replace("tcp:7003", "tcp:0")
+            for option in options_of("without-socket/dangad.service")
+        ]
+        server = self.start(options, {})
+        assert server.stdout is not None
+        for line in server.stdout:
+            if "is ready" in line:
+                break
+        path = self.folder / "dangad.sock"
+        self.assertEqual(path.stat().st_mode & 0o777, 0o660)
+        client = socket.socket(socket.AF_UNIX)
+        self.addCleanup(client.close)
+        client.settimeout(PATIENCE)
+        client.connect(str(path))
+        self.assert_answers(client)
+        self.stop(server)
+        self.assertEqual(list(self.folder.iterdir()), [])
+
+    def test_time_to_stop(self) -> None:
+        """Nothing is killed while it stops in order: jobs, workers, connections have their time."""
+        for name in ("dangad.service", "without-socket/dangad.service"):
+            options = options_of(name)
+            drain = float(options[options.index("--drain") + 1])
+            patience = float(unit(name)["Service"]["TimeoutStopSec"])
+            self.assertGreater(patience, drain + FLUSH_TIME + STOP_GRACE)
+            self.assertEqual(unit(name)["Service"]["KillMode"], "mixed")
