@@ -155,7 +155,9 @@ class WorkerLink:
         """The process is gone; all that it wrote has been read."""
         self._gone = True
         self._job = None
-        how = self._boot_failure or _how_it_ended(status)
+        how = _how_it_ended(status)
+        if self._boot_failure is not None:
+            how = f"could not start: {self._boot_failure}"
         if self._killed_for is not None:
             how = self._killed_for
         level = log.info if status.check(error.ProcessDone) else log.warn

@@ -54,6 +54,8 @@ REFUSAL_TIME = 5.0
 """Seconds that a connection over the limit has for a first request, to be told so."""
 MAX_REFUSALS = 100
 """Connections over the limit that are told so at once; more are closed without a word."""
+STALL_TIME = 300
+"""Seconds for which a client may leave its answers unread, while its jobs fill the queue."""
 SMALL = 2**16
 """Bytes up to which an answer is joined with its tag, to be written in one piece."""
 MAX_OWN_COMMAND = 2**16
@@ -97,7 +99,8 @@ class ClientConnection(Protocol):
 
     All mutable state: `_jobs`, the jobs whose outcome it is still to be told, by id; `_tags`,
     those of them that have a tag, by it; `_bytes`, the size of their requests; `_lookups`, its
-    requests for the catalogue that wait; `_congested`, whether its answers wait to be read;
+    requests for the catalogue that wait; `_congested`, whether its answers wait to be read, and
+    `_stalled`, the end of the patience with that;
     `_paused`, whether reading from it is; `_taking`, whether its boxes are being gone through;
     `_open`, whether it can be written to.
     """
@@ -113,6 +116,7 @@ class ClientConnection(Protocol):
         self._bytes = 0
         self._lookups: set[Deferred[str]] = set()
         self._congested = False
+        self._stalled: IDelayedCall | None = None
         self._paused = False
         self._taking = False
         self._open = False
@@ -135,6 +139,7 @@ class ClientConnection(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget the client and its jobs."""
         self._open = False
+        self._stop_stall_alarm()
         self._jobs.clear()
         self._tags.clear()
         for lookup in list(self._lookups):
@@ -159,12 +164,15 @@ class ClientConnection(Protocol):
     def pauseProducing(self) -> None:
         """The client does not read its answers: read no more of it, start nothing more for it."""
         self._congested = True
+        if self._stalled is None:
+            self._stalled = self._site.call_later(STALL_TIME, self._cut_off)
         self._dispatcher.hold(self)
         self._set_pace()
 
     def resumeProducing(self) -> None:
         """The client has read its answers."""
         self._congested = False
+        self._stop_stall_alarm()
         self._dispatcher.release(self)
         self._set_pace()
         self._take_boxes()
@@ -337,6 +345,20 @@ class ClientConnection(Protocol):
         else:
             self.transport.resumeProducing()
 
+    def _cut_off(self) -> None:
+        self._stalled = None
+        log.warn(
+            "{peer} has not read its answers for {seconds} s; closing",
+            peer=self._peer,
+            seconds=STALL_TIME,
+        )
+        self._abort()
+
+    def _stop_stall_alarm(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+
     def _abort(self) -> None:
         """Close the connection now; what follows is `connectionLost`."""
         self._open = False
@@ -426,6 +448,7 @@ class ClientFactory(Factory):
         self.max_in_flight = max_in_flight
         self.max_connections = max_connections
         self.next_id = itertools.count(1).__next__
+        self.call_later = clock.callLater
         self._clock = clock
         self._connections: set[ClientConnection] = set()
         self._refusals: set[RefusedConnection] = set()

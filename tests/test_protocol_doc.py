@@ -237,6 +237,7 @@ class ProtocolTest(SynchronousTestCase):
             ("a request for one of the server's own commands", [server.MAX_OWN_COMMAND]),
             ("unanswered requests of a connection", [defaults["max-in-flight"]]),
             ("unread answers of a connection", [2**16]),
+            ("patience with answers left unread", [server.STALL_TIME]),
             ("waiting jobs", [defaults["max-queued"]]),
             ("connections", [defaults["max-connections"]]),
             ("connections being refused", [server.MAX_REFUSALS, int(server.REFUSAL_TIME)]),

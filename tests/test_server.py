@@ -21,7 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import directlyProvides, implementer
 from zope.interface.verify import verifyObject
 
-from dangad import commands, wire
+from dangad import commands, server, wire
 from dangad.dispatcher import Dispatcher
 from dangad.interfaces import IClient, IWorker
 from dangad.jobrecord import Job, JobState, Policy, Priority
@@ -883,6 +883,29 @@ class CongestionTest(ServerCase):
             self.assertEqual(len(more), 1)
             answers += more
         self.assertEqual(answers, [echo(b"%02d" % tag) for tag in range(50)])
+
+    def test_stalled(self) -> None:
+        """A client that leaves its answers unread for minutes is cut off, and its jobs end."""
+        worker, client = self.worker(), self.client()
+        client.call(b"Echo", b"1")
+        client.call(b"Echo", b"2")
+        worker.answer(a=bytes(60_000), b=bytes(60_000))
+        self.clock.advance(server.STALL_TIME - 1)
+        self.assertFalse(client.line.cut_off)
+        self.clock.advance(1)
+        self.assertTrue(client.line.cut_off)
+        self.assertIn("has not read its answers for 300 s; closing", self.logged()[-1])
+
+    def test_slow_but_reading(self) -> None:
+        """One that has read in time is not, and nothing is left to the clock."""
+        worker, client = self.worker(), self.client()
+        client.call(b"Echo", b"1")
+        worker.answer(a=bytes(60_000), b=bytes(60_000))
+        self.clock.advance(server.STALL_TIME - 1)
+        client.answers()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.clock.advance(2)
+        self.assertFalse(client.line.cut_off)
 
 
 class BrokenTransportTest(ServerCase):

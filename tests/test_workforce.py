@@ -138,6 +138,16 @@ class SizeTests(WorkforceTestCase):
         self.hatchery.die(self.hatchery.idle[0])
         self.assertEqual(self.workforce.size, 2)
 
+    def test_surplus_that_dies(self) -> None:
+        """A worker above the minimum that dies with nothing to do is not replaced."""
+        self.start_and_boot()
+        self.submit(4)
+        self.boot()
+        for worker in self.hatchery.busy:
+            self.hatchery.answer(worker)
+        self.hatchery.die(self.hatchery.idle[0])
+        self.assertEqual(self.workforce.size, 3)
+
     def test_surplus_is_let_go(self) -> None:
         """A worker above the minimum that has nothing to do for long is asked to stop."""
         self.start_and_boot()

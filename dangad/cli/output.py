@@ -49,7 +49,7 @@ def _escape(character: str) -> str:
 
 
 def answer_as_table(keys: Sequence[dict[str, Any]], response: dict[str, Any]) -> str:
-    """A response as ``key  value`` lines, and an aligned table for each list in it.
+    """A response as lines of key and value, and an aligned table for each list in it.
 
     A text with line breaks follows its key, indented. Of blocks that follow one another, each
     but the lines of single values is headed by its key, unless it is all there is.
