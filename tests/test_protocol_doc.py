@@ -264,7 +264,7 @@ class ErrorsTest(SynchronousTestCase):
             sorted(code.decode() for code in classes.values()),
         )
         for section in sections:
-            [name] = re.findall(r"\A\w+\s+\{py:class\}`dangad\.errors\.(\w+)`", section)
+            [name] = re.findall(r"\A\w+\s+\{py:class\}`dangad\.(\w+)`", section)
             self.assertEqual(f"{classes[name].decode()}", section.split("\n")[0])
 
     def test_table(self) -> None:
