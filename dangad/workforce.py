@@ -37,7 +37,7 @@ FIRST_DELAY = 0.1
 """Seconds before the second start in a row that follows a failure."""
 LONGEST_DELAY = 30.0
 """Seconds between starts, however often they fail."""
-PATIENCE = 5.0
+PATIENCE = 10.0
 """Seconds for which jobs wait for a first worker while starts fail."""
 PROBATION = 5.0
 """Seconds after which an idle worker that did nothing yet counts as well started."""

@@ -69,9 +69,10 @@ class LoadTests(RealServerCase):
         killed: set[int] = set()
 
         def kill() -> None:
-            pid = chance.choice(self.pids())
-            killed.add(pid)
-            os.kill(pid, signal.SIGKILL)
+            if pids := self.pids():
+                pid = chance.choice(pids)
+                killed.add(pid)
+                os.kill(pid, signal.SIGKILL)
 
         clients = [await self.connect() for _ in range(4)]
         outcomes: Counter[str] = Counter()
