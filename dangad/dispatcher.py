@@ -1,34 +1,46 @@
-"""The rules for jobs: who runs next and where, what an answer, a death, a cancel or a drain means.
+"""The rules for jobs: who runs next and where, and what ends a job.
 
 The middle of a job's way: :mod:`dangad.server` submits jobs and is told their outcomes through
-:class:`IClient`; :mod:`dangad.pool` is given jobs through :class:`IWorker` and reports answers.
+:class:`IClient`; :mod:`dangad.workerlink` is given jobs through :class:`IWorker`, and reports
+answers.
 How many workers there are is :mod:`dangad.workforce`'s; which job waits where is
-:mod:`dangad.jobqueue`'s. No sockets, no processes, no bytes, no time but the clock's.
+:mod:`dangad.jobqueue`'s; the states of a job's life are in :mod:`dangad.jobrecord`. No
+sockets, no processes, no bytes, no time but the clock's.
 
-What always holds between two events: a job that was accepted is either in the queue, or runs
-on exactly one worker, or has ended, and its client was told of its end once; and no worker is
-idle while a job waits that may start.
+What always holds between two events: a job that was accepted is either in the queue, or rests
+before its next attempt, or runs on exactly one worker, or has ended, and its client was told
+of its end once; and no worker is idle while a job waits that may start.
+
+A running job is stopped in two steps: it is interrupted, which it may use to clean up, and
+after a time of grace its worker is killed. Either way the worker's process and its group are
+gone before the job's client is told, and another worker takes its place.
 """
 
 from __future__ import annotations
 
-import json
+import math
+import random
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from dangad.commands import Chunk
 from dangad.errors import (
     Cancelled,
     DangadError,
+    DeadlinePassed,
     NoWorkers,
     QueueFull,
     ShuttingDown,
+    TimedOut,
     UnhandledCommand,
     WorkerLost,
 )
 from dangad.jobqueue import JobQueue
-from dangad.jobrecord import END_STATES, Job, JobState, Policy
+from dangad.jobrecord import END_STATES, Event, Job, JobState
+from dangad.quarantine import Quarantine
+from dangad.repertoire import Repertoire
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -39,11 +51,22 @@ log = Logger()
 
 AGEING = 30.0
 """Seconds after which a priority's next job, still waiting, takes turns with higher ones."""
+GRACE = 2.0
+"""Seconds that an interrupted job has to clean up before its process is killed."""
+FIRST_RETRY = 0.1
+"""Seconds before the second attempt; each further delay is twice the last."""
+LONGEST_RETRY = 10.0
+"""Seconds before an attempt at most; each delay is then multiplied by between 0.5 and 1.5."""
+ENDS_AT_ONCE = 100
+"""Waiting jobs of a quarantined command that are ended in one turn of the reactor."""
 
-_END_STATES: dict[type[DangadError], JobState] = {
-    Cancelled: JobState.CANCELLED,
-    WorkerLost: JobState.LOST,
+_EVENTS: dict[type[DangadError], Event] = {
+    Cancelled: Event.CANCEL,
+    DeadlinePassed: Event.TIME_OUT,
+    TimedOut: Event.TIME_OUT,
+    WorkerLost: Event.LOSE,
 }
+"""What each error that the dispatcher itself ends a job with is in the job's life."""
 
 
 class Tally:
@@ -66,30 +89,48 @@ class Dispatcher:
     """The rules of the module's docstring.
 
     All mutable state: `_queue`, the jobs that wait; `_running`, the job of each busy worker;
-    `_idle`, the idle workers with the time since when, the most recently used last;
-    `_policies` and `_catalogue`, what the workers perform (None until one has told);
-    `_describing`, who waits to be told; `_no_workers`, why none can be had, if so;
-    `_drained`, who waits for the end, once the server drains, and `_drain_alarm`, its limit.
+    `_active`, how many run of each job type that has a limit; `_idle`, the idle workers with
+    the time since when, the most recently used last; `_matching`, whether they are being given
+    jobs; `_repertoire`, what the workers perform, and `_quarantine`, what they must not
+    for a while; `_no_workers`, why none can be had, if so; `_drained`, who waits for the end,
+    once the server drains, and `_drain_alarm`, its limit.
     """
 
-    def __init__(self, clock: IReactorTime, max_queued: int, log_jobs: bool = False) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        max_queued: int = 10_000,
+        *,
+        max_queued_bytes: int = 2**30,
+        quarantine_after: int = 5,
+        quarantine_time: float = 30.0,
+        log_jobs: bool = False,
+        chance: random.Random | None = None,
+    ) -> None:
         """Begin with no jobs and no workers.
 
         :param clock: where the time comes from.
         :param max_queued: how many jobs may wait, of all clients together.
+        :param max_queued_bytes: how many bytes their requests may have together.
+        :param quarantine_after: how many workers in a row a command may cost; 0 for any number.
+        :param quarantine_time: seconds for which it is then refused.
         :param log_jobs: whether the end of every job is logged, not only of those that fail.
+        :param chance: where the jitter of retries comes from.
         """
         self.max_queued = max_queued
+        self.max_queued_bytes = max_queued_bytes
         self.log_jobs = log_jobs
         self.tally = Tally()
         self._clock = clock
+        self._chance = chance or random.Random()
         self._workforce: IWorkforce | None = None
         self._queue = JobQueue(AGEING)
         self._running: dict[IWorker, Job] = {}
+        self._active: dict[bytes, int] = {}
         self._idle: dict[IWorker, float] = {}
-        self._policies: dict[bytes, Policy] | None = None
-        self._catalogue = ""
-        self._describing: list[Deferred[str]] = []
+        self._matching = False
+        self._repertoire = Repertoire()
+        self._quarantine = Quarantine(quarantine_after, quarantine_time)
         self._no_workers: str | None = None
         self._draining = False
         self._drained: list[Deferred[None]] = []
@@ -101,7 +142,7 @@ class Dispatcher:
 
     @property
     def waiting(self) -> int:
-        """How many jobs wait."""
+        """How many jobs wait, those that rest before their next attempt included."""
         return len(self._queue)
 
     @property
@@ -124,27 +165,32 @@ class Dispatcher:
         client = job.client
         if client is None:
             raise ValueError(f"{job!r} has no client")
-        refusal = self._refusal(job, client)
+        now = job.accepted_at = self._clock.seconds()
+        job.lane = self._lane(job)
+        refusal = self._refusal(job, client, now)
         if refusal is not None:
             self.tally.refused += 1
             client.fail(job, refusal)
             return
         self.tally.accepted += 1
-        now = job.accepted_at = self._clock.seconds()
-        if self._idle and not self._queue.is_on_hold(client):  # then what waits is on hold
+        if job.deadline is not None:
+            job.deadline_alarm = self._clock.callLater(job.deadline, self._deadline_passed, job)
+        if not self._queue and self._may_start_at_once(job, client):
             worker, _ = self._idle.popitem()
             self._start(job, worker, now)
-            return
-        self._queue.push(client, job)
-        self._match(now)
+        else:
+            self._queue.push(client, job, job.lane)
+            self._match(now)
 
     def cancel(self, job: Job) -> None:
-        """End `job` if it has not ended: at once if it waits, by killing its worker if it runs."""
+        """End `job` if it has not ended: at once if it waits, else by stopping it."""
         if self._queue.remove(job):
-            self._end(job, Cancelled(f"{job.name} was cancelled while it waited; it never ran"))
+            self._end(job, Cancelled(f"{job.name} was cancelled while it waited; {job.past}"))
         elif job.worker is not None and job.stopped_for is None:
             ran = self._clock.seconds() - job.started_at
-            self._stop(job, Cancelled(f"{job.name} was cancelled {ran:.1f} s into its run"))
+            self._stop(
+                job, Cancelled(f"{job.name} was cancelled {ran:.1f} s into its run"), b"cancelled"
+            )
 
     def client_gone(self, client: IClient) -> None:
         """Tell `client` nothing any more, and end its jobs.
@@ -152,21 +198,32 @@ class Dispatcher:
         Those that wait never run; those that run are stopped, unless their type says that they
         finish.
         """
-        for job in self._queue.drop(client):
+        waiting = self._queue.drop(client)
+        for job in waiting:
             job.client = None
-            self._end(job, Cancelled(f"the client of {job.name} disconnected"))
-        for job in [job for job in self._running.values() if job.client is client]:
-            job.client = None
-            if self._policy(job).on_disconnect == "cancel":
-                self.cancel(job)
+            self._end(job, Cancelled("its client disconnected"), quietly=True)
+        if waiting:
+            log.info("{jobs} waiting jobs of a client that disconnected end", jobs=len(waiting))
+        for worker, job in list(self._running.items()):
+            if job.client is client:
+                job.client = None
+                worker.resume()
+                if self._repertoire.policy(job.command).on_disconnect == "cancel":
+                    self.cancel(job)
 
     def hold(self, client: IClient) -> None:
-        """Start no job of `client` until it is released: it does not read its answers."""
+        """Start no job of `client`, and let those that send it parts wait: it does not read."""
         self._queue.hold(client)
+        for worker, job in self._running.items():
+            if job.client is client and job.wants_chunks and job.stopped_for is None:
+                worker.pause()
 
     def release(self, client: IClient) -> None:
-        """Start jobs of `client` again."""
+        """Let the jobs of `client` go on, and start more."""
         self._queue.release(client)
+        for worker, job in self._running.items():
+            if job.client is client and job.wants_chunks:
+                worker.resume()
         self._match(self._clock.seconds())
 
     def describe(self) -> Deferred[str]:
@@ -177,19 +234,21 @@ class Dispatcher:
         stops before, :class:`NoWorkers` if no worker can be had, and :class:`QueueFull` if as
         many as may wait for jobs wait for this.
         """
-        waiter: Deferred[str] = Deferred()
-        if self._policies is not None:
-            waiter.callback(self._catalogue)
-        elif self._draining:
-            waiter.errback(ShuttingDown("the server is stopping"))
-        elif self._no_workers is not None:
-            waiter.errback(self._no_workers_error())
-        elif len(self._describing) >= self.max_queued:
-            waiter.errback(self._queue_full())
-        else:
-            self._describing.append(waiter)
-            if self._workforce is not None:
-                self._workforce.demand(1)
+        refusal: DangadError | None = None
+        if not self._repertoire.known:
+            if self._draining:
+                refusal = ShuttingDown("the server is stopping")
+            elif self._no_workers is not None:
+                refusal = self._no_workers_error()
+            elif self._repertoire.waiting >= self.max_queued:
+                refusal = self._queue_full()
+        if refusal is not None:
+            refused: Deferred[str] = Deferred()
+            refused.errback(refusal)
+            return refused
+        waiter = self._repertoire.catalogue()
+        if not self._repertoire.known and self._workforce is not None:
+            self._workforce.demand(1)
         return waiter
 
     # Told by the workforce and by workers.
@@ -197,23 +256,35 @@ class Dispatcher:
     def worker_ready(self, worker: IWorker, catalogue: str) -> None:
         """`worker` has booted, performs what `catalogue` says, and is idle."""
         self._no_workers = None
-        if catalogue != self._catalogue:
-            self._adopt(catalogue)
-        self._idle[worker] = self._clock.seconds()
-        self._match(self._idle[worker])
+        if self._repertoire.adopt(catalogue):
+            self._review_jobs()
+        now = self._clock.seconds()
+        self._idle[worker] = now
+        self._match(now)
+
+    def job_reported(self, worker: IWorker, command: bytes, body: bytes) -> None:
+        """The job of `worker` has news for its client: see :meth:`IClient.report`."""
+        job = self._running[worker]
+        if job.client is not None and job.stopped_for is None:
+            if command == Chunk.commandName:
+                job.box = b""  # never again: its client would get the parts twice
+            job.client.report(job, command, body)
 
     def job_finished(self, worker: IWorker, failed: bool, body: bytes) -> None:
         """`worker` has answered its job, with an error if `failed`, and is idle."""
-        job = self._running.pop(worker)
+        job = self._running[worker]
+        if job.stopped_for is not None:
+            worker.kill(f"was stopped: {job.stopped_for}")
+            return
+        del self._running[worker]
         now = self._clock.seconds()
-        job.worker = None
-        next_job = self._queue.pop(now)
-        if next_job is None:
-            self._idle[worker] = now
-        else:
-            self._start(next_job, worker, now)
-        job.state = JobState.FAILED if failed else JobState.DONE
-        self.tally.ended[job.state] += 1
+        self._leave_worker(job)
+        self._quarantine.succeeded(job.command)
+        state = job.live(Event.FAIL if failed else Event.ANSWER)
+        self._cancel_alarms(job)
+        self.tally.ended[state] += 1
+        self._idle[worker] = now
+        self._give_work(now)
         if self.log_jobs:
             self._log_end(job, worker, now)
         client, job.client = job.client, None
@@ -226,14 +297,18 @@ class Dispatcher:
         """`worker` is dead, and its process group with it: ended as in "was killed by SIGSEGV"."""
         self._idle.pop(worker, None)
         job = self._running.pop(worker, None)
-        if job is not None:
-            job.worker = None
-            ran = self._clock.seconds() - job.started_at
-            self._end(
-                job,
-                job.stopped_for
-                or WorkerLost(f"worker {worker.pid} {how} {ran:.1f} s into {job.name}"),
+        if job is None:
+            return
+        now = self._clock.seconds()
+        self._leave_worker(job)
+        if job.stopped_for is not None:
+            self._end(job, job.stopped_for)
+        else:
+            ran = now - job.started_at
+            self._lost(
+                job, WorkerLost(f"worker {worker.pid} {how} {ran:.1f} s into {job.name}"), now
             )
+        self._give_work(now)
 
     def dismiss_idle(self, before: float) -> IWorker | None:
         """A worker that has been idle since before that time, taken away; None if there is none."""
@@ -246,10 +321,8 @@ class Dispatcher:
     def no_workers(self, reason: str) -> None:
         """No worker can be had, for `reason`: refuse what waits and what comes, until one can."""
         self._no_workers = reason
-        waiters, self._describing = self._describing, []
-        for waiter in waiters:
-            waiter.errback(self._no_workers_error())
-        self._end_waiting(list(self._queue), self._no_workers_error())
+        self._repertoire.give_up(self._no_workers_error())
+        self._end_waiting(self._no_workers_error())
 
     # Told by the service.
 
@@ -261,9 +334,7 @@ class Dispatcher:
         """
         if not self._draining:
             self._draining = True
-            waiters, self._describing = self._describing, []
-            for waiter in waiters:
-                waiter.errback(ShuttingDown("the server is stopping"))
+            self._repertoire.give_up(ShuttingDown("the server is stopping"))
         done: Deferred[None] = Deferred()
         self._drained.append(done)
         if self._drain_alarm is not None:
@@ -272,23 +343,36 @@ class Dispatcher:
         self._check_drained()
         return done
 
-    # The rules.
+    # What is refused.
 
-    def _refusal(self, job: Job, client: IClient) -> DangadError | None:
+    def _refusal(self, job: Job, client: IClient, now: float) -> DangadError | None:
         if self._draining:
             return ShuttingDown("the server is stopping and takes no new jobs")
-        if self._policies is not None and job.command not in self._policies:
+        if self._repertoire.lacks(job.command):
             return self._unhandled(job)
         if self._no_workers is not None:
             return self._no_workers_error()
-        if len(self._queue) >= self.max_queued and (
-            not self._idle or self._queue.is_on_hold(client)
-        ):
+        if seconds := self._quarantine.seconds_left(job.command, now):
+            return self._quarantined(job, seconds)
+        if job.deadline is not None and job.deadline <= 0:
+            return DeadlinePassed(f"{job.name} came with a deadline of 0 s")
+        if self._may_start_at_once(job, client):
+            return None
+        if self.waiting >= self.max_queued:
             return self._queue_full()
+        if self._queue.size + job.size > self.max_queued_bytes:
+            return QueueFull(
+                f"the jobs that wait have {self._queue.size} bytes, and with this one would have "
+                f"more than --max-queued-bytes {self.max_queued_bytes}"
+            )
         return None
 
     def _unhandled(self, job: Job) -> DangadError:
         return UnhandledCommand(f"no worker performs {job.name}")
+
+    def _deadline_error(self, job: Job) -> DangadError:
+        text = f"{job.name} waited for its deadline, {job.deadline:g} s"
+        return DeadlinePassed(f"{text}; {job.past}" if job.attempt else text)
 
     def _queue_full(self) -> DangadError:
         return QueueFull(f"{self.max_queued} jobs wait already, which is --max-queued")
@@ -296,66 +380,232 @@ class Dispatcher:
     def _no_workers_error(self) -> DangadError:
         return NoWorkers(f"no worker can be started: {self._no_workers}")
 
-    def _policy(self, job: Job) -> Policy:
-        return (self._policies or {}).get(job.command) or Policy()
+    def _quarantined(self, job: Job, seconds: float) -> DangadError:
+        return NoWorkers(
+            f"{job.name} has killed too many workers in a row, and is refused for another "
+            f"{math.ceil(seconds)} s"
+        )
 
-    def _adopt(self, catalogue: str) -> None:
-        """Take `catalogue` for what the workers perform, and refuse what waits for more."""
-        self._policies = {
-            entry["name"].encode("ascii"): Policy(**entry["policy"])
-            for entry in json.loads(catalogue)["commands"]
-        }
-        self._catalogue = catalogue
-        for job in [job for job in self._queue if job.command not in self._policies]:
-            self._end_waiting([job], self._unhandled(job))
-        waiters, self._describing = self._describing, []
-        for waiter in waiters:
-            waiter.callback(catalogue)
+    # Who runs next.
+
+    def _may_start_at_once(self, job: Job, client: IClient) -> bool:
+        """Whether a worker is idle for `job`; then what waits is on hold, or in a closed lane."""
+        return bool(
+            self._idle
+            and not self._queue.is_on_hold(client)
+            and not self._queue.is_closed(job.lane)
+        )
 
     def _match(self, now: float) -> None:
         """Start jobs while there are workers for them, and ask for workers if there are not."""
-        while self._idle and (job := self._queue.pop(now)) is not None:
-            worker, _ = self._idle.popitem()
-            self._start(job, worker, now)
+        self._give_work(now)
         if self._queue and not self._idle and self._workforce is not None:
             self._workforce.demand(len(self._queue))
 
+    def _give_work(self, now: float) -> None:
+        """Start jobs while there are workers for them, and end those that must not start.
+
+        A client that is told of an end may submit more: that waits for the loop's next round.
+        """
+        if self._matching:
+            return
+        self._matching = True
+        ends = 0
+        try:
+            while self._idle and (job := self._queue.pop(now)) is not None:
+                obstacle = self._obstacle(job, now)
+                if obstacle is None:
+                    worker, _ = self._idle.popitem()
+                    self._start(job, worker, now)
+                    continue
+                self._end(job, obstacle, quietly=True)
+                ends += 1
+                if ends == ENDS_AT_ONCE:
+                    self._clock.callLater(0, self._match_again)
+                    return
+        finally:
+            self._matching = False
+
+    def _match_again(self) -> None:
+        self._match(self._clock.seconds())
+
+    def _obstacle(self, job: Job, now: float) -> DangadError | None:
+        """Why `job`, whose turn it is, must not start; the reactor may be late with an alarm."""
+        if job.deadline is not None and job.accepted_at + job.deadline <= now:
+            return self._deadline_error(job)
+        if seconds := self._quarantine.seconds_left(job.command, now):
+            return self._quarantined(job, seconds)
+        return None
+
     def _start(self, job: Job, worker: IWorker, now: float) -> None:
-        job.state = JobState.RUNNING
+        policy = self._repertoire.policy(job.command)
+        job.live(Event.START)
         job.attempt += 1
         job.started_at = now
         job.worker = worker
+        job.seconds = policy.time_limit
+        if policy.time_limit is not None:
+            job.run_alarm = self._clock.callLater(policy.time_limit, self._time_is_up, job)
+        if job.deadline is not None:
+            left = job.accepted_at + job.deadline - now
+            job.seconds = left if job.seconds is None else min(left, job.seconds)
+        if job.lane is not None:
+            self._active[job.lane] = self._active.get(job.lane, 0) + 1
+            self._set_lane(job.lane)
         self._running[worker] = job
         worker.perform(job)
+        if job.attempt > policy.retries:
+            job.box = b""
 
-    def _stop(self, job: Job, error: DangadError) -> None:
-        """Kill the worker that runs `job`, which ends with `error` once that is dead."""
-        job.stopped_for = error
-        if job.worker is not None:
-            job.worker.kill(str(error))
+    def _leave_worker(self, job: Job) -> None:
+        """Note that `job` does not run any more."""
+        job.worker = None
+        if job.lane is not None:
+            self._active[job.lane] -= 1
+            self._set_lane(job.lane)
 
-    def _end_waiting(self, jobs: list[Job], error: DangadError) -> None:
-        """End those of `jobs` that still wait: to hear of an end, a client may end others."""
-        for job in jobs:
+    def _lane(self, job: Job) -> bytes | None:
+        """The lane of the queue for `job`: one of its own for each job type that has a limit."""
+        return None if self._repertoire.policy(job.command).max_running is None else job.command
+
+    def _set_lane(self, lane: bytes) -> None:
+        """Keep back the jobs of `lane` if as many run as may, and let them go on if not."""
+        limit = self._repertoire.policy(lane).max_running
+        if limit is not None and self._active[lane] >= limit:
+            self._queue.close_lane(lane)
+        else:
+            self._queue.open_lane(lane)
+
+    def _review_jobs(self) -> None:
+        """Look at all jobs again: what the workers perform has become known, or changed."""
+        self._active = dict.fromkeys(self._active, 0)
+        for job in self._running.values():
+            job.lane = self._lane(job)
+            if job.lane is not None:
+                self._active[job.lane] = self._active.get(job.lane, 0) + 1
+        for limited in self._active:
+            self._set_lane(limited)
+        for job in list(self._queue):
+            if job.lane != (lane := self._lane(job)):
+                job.lane = lane
+                if job.run_alarm is None and job.client is not None:
+                    self._queue.remove(job)
+                    self._queue.push(job.client, job, lane)
+        for job in [job for job in self._queue if self._repertoire.lacks(job.command)]:
             if self._queue.remove(job):
-                self._end(job, error)
+                self._end(job, self._unhandled(job))
 
-    def _end(self, job: Job, error: DangadError) -> None:
-        """Bring `job`, which neither waits nor runs any more, to an end without an answer."""
-        job.state = _END_STATES.get(type(error), JobState.FAILED)
-        self.tally.ended[job.state] += 1
+    # What ends a job.
+
+    def _deadline_passed(self, job: Job) -> None:
+        job.deadline_alarm = None
+        if self._queue.remove(job):
+            self._end(job, self._deadline_error(job))
+        elif job.stopped_for is None:
+            ran = self._clock.seconds() - job.started_at
+            error = DeadlinePassed(
+                f"{job.name} reached its deadline, {job.deadline:g} s, after {ran:.1f} s of its run"
+            )
+            self._stop(job, error, b"time")
+
+    def _time_is_up(self, job: Job) -> None:
+        job.run_alarm = None
+        limit = self._clock.seconds() - job.started_at
+        waited = job.started_at - job.accepted_at
+        error = TimedOut(
+            f"{job.name} ran for its time limit, {limit:.1f} s, after it had waited {waited:.1f} s"
+        )
+        self._stop(job, error, b"time")
+
+    def _stop(self, job: Job, error: DangadError, why: bytes) -> None:
+        """Have `job`, which runs, end with `error`: by itself, or when the grace is over."""
+        if job.worker is None or job.stopped_for is not None:
+            return
+        job.stopped_for = error
+        if job.run_alarm is not None:
+            job.run_alarm.cancel()
+        job.run_alarm = self._clock.callLater(GRACE, job.worker.kill, f"was killed: {error}")
+        job.worker.resume()
+        job.worker.interrupt(job, why)
+
+    def _lost(self, job: Job, error: WorkerLost, now: float) -> None:
+        """Have `job`, whose worker died, run again if it may, and end it if not."""
+        job.lost_for = error
+        quarantined = self._quarantine.worker_lost(job.command, now)
+        if quarantined:
+            log.warn("{command} is quarantined: {error}", command=job.name, error=str(error))
+        retries = self._repertoire.policy(job.command).retries
+        if job.attempt > retries or not job.box or job.client is None:
+            self._end(job, error)
+            return
+        if quarantined:
+            self._end(job, self._quarantined(job, self._quarantine.seconds_left(job.command, now)))
+            return
+        delay = min(LONGEST_RETRY, FIRST_RETRY * 2 ** min(job.attempt - 1, 30))
+        delay *= self._chance.uniform(0.5, 1.5)
         log.info(
-            "job {job} {command} ended as {state}: {error}",
+            "job {job} {command} is tried again in {delay:.1f} s: attempt {attempt}: {error}",
             job=job.id,
             command=job.name,
-            state=job.state.value,
+            delay=delay,
+            attempt=job.attempt,
             error=str(error),
         )
+        job.live(Event.RETRY)
+        self._cancel_run_alarm(job)
+        self._queue.rest(job)
+        job.run_alarm = self._clock.callLater(delay, self._rested, job)
+
+    def _rested(self, job: Job) -> None:
+        job.run_alarm = None
+        if job.client is not None:
+            self._queue.push(job.client, job, job.lane)
+            self._match(self._clock.seconds())
+
+    def _end_waiting(self, error: DangadError) -> None:
+        """End all that waits now: to hear of an end, a client may end others, or submit more."""
+        jobs = list(self._queue)
+        for job in jobs:
+            if self._queue.remove(job):
+                self._end(job, error, quietly=True)
+        if jobs:
+            log.info("{jobs} waiting jobs end: {error}", jobs=len(jobs), error=str(error))
+
+    def _end(self, job: Job, error: DangadError, quietly: bool = False) -> None:
+        """Bring `job`, which neither waits nor runs any more, to an end without an answer.
+
+        One that has lost a worker has run, and must not be told what means that it has not.
+        """
+        if job.lost_for is not None and isinstance(error, NoWorkers):
+            error = WorkerLost(f"{job.lost_for}; it is not tried again: {error}")
+        state = job.live(_EVENTS.get(type(error), Event.GIVE_UP))
+        self._cancel_alarms(job)
+        self.tally.ended[state] += 1
+        if not quietly:
+            log.info(
+                "job {job} {command} ended as {state}: {error}",
+                job=job.id,
+                command=job.name,
+                state=state.value,
+                error=str(error),
+            )
         client, job.client = job.client, None
         if client is not None:
             client.fail(job, error)
         if self._draining:
             self._check_drained()
+
+    def _cancel_alarms(self, job: Job) -> None:
+        self._cancel_run_alarm(job)
+        if job.deadline_alarm is not None:
+            job.deadline_alarm.cancel()
+            job.deadline_alarm = None
+
+    def _cancel_run_alarm(self, job: Job) -> None:
+        if job.run_alarm is not None:
+            if job.run_alarm.active():
+                job.run_alarm.cancel()
+            job.run_alarm = None
 
     def _log_end(self, job: Job, worker: IWorker, now: float) -> None:
         log.info(
@@ -368,13 +618,16 @@ class Dispatcher:
             runtime=now - job.started_at,
         )
 
+    # The end of all.
+
     def _give_up_draining(self, seconds: float) -> None:
         self._drain_alarm = None
         error = ShuttingDown(f"the server stopped; the job had not ended after {seconds:g} s")
-        self._end_waiting(list(self._queue), error)
-        for job in list(self._running.values()):
+        self._end_waiting(error)
+        for worker, job in list(self._running.items()):
             if job.stopped_for is None:
-                self._stop(job, error)
+                job.stopped_for = error
+            worker.kill(f"was killed: {error}")
 
     def _check_drained(self) -> None:
         if self.tally.accepted != sum(self.tally.ended.values()):

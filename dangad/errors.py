@@ -61,7 +61,10 @@ class DeadlinePassed(DangadError):
 
 
 class Cancelled(DangadError):
-    """The job was cancelled by its client or by an operator before it ended."""
+    """The job was cancelled by its client or by an operator before it ended.
+
+    It never ran, or its process is gone; the text says which.
+    """
 
     code = b"CANCELLED"
 
@@ -86,9 +89,10 @@ class QueueFull(DangadError):
 
 
 class NoWorkers(DangadError):
-    """No worker process can be started, for the reason in the text; nothing ran.
+    """No worker may or can take the job, for the reason in the text.
 
-    The server goes on trying and recovers by itself once workers start again.
+    Either none can be started: the server goes on trying, and recovers by itself. Or the
+    command has killed too many workers in a row, and is kept away from them for a while.
     """
 
     code = b"NO_WORKERS"

@@ -27,6 +27,13 @@ class IClient(Interface):
         May submit more jobs before it returns. Never called for a job twice, nor after `fail`.
         """
 
+    def report(job: Job, command: bytes, body: bytes) -> None:
+        """Take a worker's news of `job`, which runs: how far it is, or a part of its result.
+
+        `command` is the name of the AMP command that carries it, `body` its arguments but for
+        the tag. Only for jobs that asked. May put the client on hold before it returns.
+        """
+
     def fail(job: Job, error: DangadError) -> None:
         """Take the news that `job` ended, or was refused, without an answer of a worker's."""
 
@@ -42,6 +49,19 @@ class IWorker(Interface):
         Afterwards the dispatcher hears either ``job_finished`` or ``worker_gone``, once.
         Never raises: a worker that cannot take the job is a worker that is about to be gone.
         """
+
+    def interrupt(job: Job, why: bytes) -> None:
+        """Raise an exception in `job`, which the worker was given last: it is to end by itself.
+
+        `why` is "cancelled" or "time". It does nothing if the job has ended in the worker
+        already. Whether and how the job ends is then told as always; kill what does not.
+        """
+
+    def pause() -> None:
+        """Take nothing more of what the job writes, so that it waits; until `resume`."""
+
+    def resume() -> None:
+        """Take again what the job writes."""
 
     def kill(reason: str) -> None:
         """End the process and its process group now; ``worker_gone`` follows, and nothing else."""

@@ -15,7 +15,14 @@ job's arrival, whichever came later; then higher priorities get at most two star
 of its own. No job changes its priority by waiting, because then a backlog that has aged would
 go before every new job of the others, and be a flood of high jobs.
 
-Every operation takes the same time whatever the number of waiting jobs or clients.
+Lanes: the jobs of one lane can be kept back while all others go on. A job type of which only
+so many may run has a lane of its own; all other jobs are in the lane None. A client's turn is
+one in all lanes: whichever its last job was in, its next comes after the others' turns.
+
+A job may also rest: it counts among those that wait, and has no turn until it is put in again.
+
+Every operation takes the same time whatever the number of waiting jobs or clients; taking a
+job looks once at each lane.
 """
 
 from __future__ import annotations
@@ -26,80 +33,138 @@ from typing import TYPE_CHECKING
 from dangad.jobrecord import Priority
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
     from dangad.interfaces import IClient
     from dangad.jobrecord import Job
 
 
+Lane = bytes | None
+
+
 class _Line:
-    """The waiting jobs of one client in one priority, the next first; never empty.
+    """The waiting jobs of one client in one priority and lane, the next first; never empty.
 
     `since` is when the job arrived that was first when the client took its place among the
     turns: were it the first job's own arrival, a client could keep its place and stay young by
-    cancelling that job now and then, and those behind it would never age.
+    cancelling that job now and then, and those behind it would never age. `place` is the
+    number of turns that had been taken when it did.
     """
 
-    __slots__ = ("jobs", "since")
+    __slots__ = ("jobs", "place", "since")
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, place: int) -> None:
         self.jobs: OrderedDict[int, Job] = OrderedDict()
         self.since = job.accepted_at
+        self.place = place
+
+
+class _Ring:
+    """The lines of one priority and lane.
+
+    All mutable state: `lines` has each client's; `turns` has those whose turn may come, the
+    next first, so by their `place`. Always true: a client is in `lines` exactly if it has jobs
+    here, and in `turns` exactly if, besides, it is not on hold.
+    """
+
+    __slots__ = ("lines", "turns")
+
+    def __init__(self) -> None:
+        self.lines: dict[IClient, _Line] = {}
+        self.turns: OrderedDict[IClient, _Line] = OrderedDict()
 
 
 class _Level:
     """The waiting jobs of one priority.
 
-    All mutable state: `lines` has each client's jobs; `turns` has the clients whose turn may
-    come, the next first; `last_start` numbers the start that was the level's last. Always
-    true: a client is in `lines` exactly if it has jobs here, and in `turns` exactly if,
-    besides, it is not on hold.
+    All mutable state: `rings`, one for each lane that has been used; `turns_taken`, how many
+    turns clients have had; `last_turn`, the number of the last turn of each client that has
+    had one in one lane while it had jobs in another; `last_start`, the number of the start
+    that was the level's last.
     """
 
-    __slots__ = ("last_start", "lines", "turns")
+    __slots__ = ("last_start", "last_turn", "rings", "turns_taken")
 
     def __init__(self) -> None:
-        self.lines: dict[IClient, _Line] = {}
-        self.turns: OrderedDict[IClient, _Line] = OrderedDict()
+        self.rings: dict[Lane, _Ring] = {None: _Ring()}
+        self.turns_taken = 0
+        self.last_turn: dict[IClient, int] = {}
         self.last_start = 0
 
-    def add(self, client: IClient, job: Job, on_hold: bool) -> None:
-        line = self.lines.get(client)
+    def add(self, client: IClient, job: Job, lane: Lane, on_hold: bool) -> None:
+        ring = self.rings.get(lane)
+        if ring is None:
+            ring = self.rings[lane] = _Ring()
+        line = ring.lines.get(client)
         if line is None:
-            line = self.lines[client] = _Line(job)
+            line = ring.lines[client] = _Line(job, self.turns_taken)
             if not on_hold:
-                self.turns[client] = line
+                ring.turns[client] = line
         line.jobs[job.id] = job
 
-    def has_waited_since(self, time: float) -> bool:
-        """Whether the turn that is next has waited since then; there must be one."""
-        return next(iter(self.turns.values())).since <= time
+    def next(self, closed: Container[Lane]) -> tuple[_Ring, IClient, _Line] | None:
+        """Whose turn is next in the lanes that are open; None if it is nobody's."""
+        first: tuple[_Ring, IClient, _Line] | None = None
+        for lane, ring in self.rings.items():
+            if ring.turns and lane not in closed:
+                client, line = self._head(ring)
+                if first is None or line.place < first[2].place:
+                    first = ring, client, line
+        return first
 
-    def take(self) -> Job:
-        """The job whose turn is next, taken out; there must be one."""
-        client, line = next(iter(self.turns.items()))
+    def take(self, ring: _Ring, client: IClient, line: _Line) -> Job:
+        """The job whose turn `next` said it is, taken out."""
         _, job = line.jobs.popitem(last=False)
+        self.turns_taken += 1
         if line.jobs:
             line.since = next(iter(line.jobs.values())).accepted_at
-            self.turns.move_to_end(client)
+            line.place = self.turns_taken
+            ring.turns.move_to_end(client)
         else:
-            del self.turns[client], self.lines[client]
+            del ring.turns[client], ring.lines[client]
+        if len(self.rings) > 1:
+            self._note_turn(client)
         return job
 
-    def discard(self, client: IClient, job: Job) -> None:
-        line = self.lines[client]
+    def discard(self, client: IClient, job: Job, lane: Lane) -> None:
+        ring = self.rings[lane]
+        line = ring.lines[client]
         del line.jobs[job.id]
         if not line.jobs:
-            del self.lines[client]
-            self.turns.pop(client, None)
+            del ring.lines[client]
+            ring.turns.pop(client, None)
+            if not self._has_jobs(client):
+                self.last_turn.pop(client, None)
+
+    def _head(self, ring: _Ring) -> tuple[IClient, _Line]:
+        """Whose turn is next in `ring`; one that had a turn in another lane goes to the end."""
+        while True:
+            client, line = next(iter(ring.turns.items()))
+            last_turn = self.last_turn.get(client, 0)
+            if last_turn <= line.place:
+                return client, line
+            line.place = last_turn
+            ring.turns.move_to_end(client)
+
+    def _note_turn(self, client: IClient) -> None:
+        """Remember when `client` had its turn, as long as it has jobs in some lane."""
+        if self._has_jobs(client):
+            self.last_turn[client] = self.turns_taken
+        else:
+            self.last_turn.pop(client, None)
+
+    def _has_jobs(self, client: IClient) -> bool:
+        return any(client in ring.lines for ring in self.rings.values())
 
 
 class JobQueue:
     """Jobs that wait for a worker; see the module for their order.
 
     All mutable state: `_levels`, one for each priority, the highest first; `_on_hold`, the
-    clients that get no turn; `_owners`, the client under which each waiting job was put in;
-    `_starts`, how many jobs were taken out to be started.
+    clients that get no turn; `_closed`, the lanes from which nothing is taken; `_places`, the
+    client and the lane under which each waiting job was put in; `_resting`, those that have no
+    turn; `_starts`, how many jobs were taken out to be started; `_size`, the bytes of the
+    waiting requests.
     """
 
     def __init__(self, ageing: float) -> None:
@@ -107,55 +172,83 @@ class JobQueue:
         self._ageing = ageing
         self._levels = tuple(_Level() for _ in Priority)
         self._on_hold: set[IClient] = set()
-        self._owners: dict[int, IClient] = {}
+        self._closed: set[Lane] = set()
+        self._places: dict[int, tuple[IClient, Lane]] = {}
+        self._resting: dict[int, Job] = {}
         self._starts = 0
+        self._size = 0
 
     def __len__(self) -> int:
-        return len(self._owners)
+        return len(self._places) + len(self._resting)
 
     def __iter__(self) -> Iterator[Job]:
-        """All waiting jobs, by priority and client; the queue must not change meanwhile."""
+        """All waiting jobs, by priority and client, and those that rest; nothing may change."""
         for level in self._levels:
-            for line in level.lines.values():
-                yield from line.jobs.values()
+            for ring in level.rings.values():
+                for line in ring.lines.values():
+                    yield from line.jobs.values()
+        yield from self._resting.values()
 
-    def push(self, client: IClient, job: Job) -> None:
-        """Let `job` wait, since it was accepted, behind all of its client's of its priority."""
-        self._owners[job.id] = client
-        self._levels[job.priority].add(client, job, client in self._on_hold)
+    @property
+    def size(self) -> int:
+        """The bytes of the waiting requests, all together."""
+        return self._size
+
+    def push(self, client: IClient, job: Job, lane: Lane = None) -> None:
+        """Let `job` wait, since it was accepted, behind its client's of its priority and lane."""
+        if self._resting.pop(job.id, None) is None:
+            self._size += job.size
+        self._places[job.id] = client, lane
+        self._levels[job.priority].add(client, job, lane, client in self._on_hold)
+
+    def rest(self, job: Job) -> None:
+        """Let `job` wait without a turn, until it is pushed or removed."""
+        self._resting[job.id] = job
+        self._size += job.size
 
     def pop(self, now: float) -> Job | None:
         """The job whose turn it is, taken out; None if none may start."""
+        if not self._places:
+            return None
         chosen: _Level | None = None
+        turn: tuple[_Ring, IClient, _Line] | None = None
         for level in self._levels:
-            if level.turns and (
+            upcoming = level.next(self._closed)
+            if upcoming is not None and (
                 chosen is None
                 or (
-                    level.last_start < chosen.last_start
-                    and level.has_waited_since(now - self._ageing)
+                    level.last_start < chosen.last_start and upcoming[2].since <= now - self._ageing
                 )
             ):
-                chosen = level
-        if chosen is None:
+                chosen, turn = level, upcoming
+        if chosen is None or turn is None:
             return None
-        job = chosen.take()
-        del self._owners[job.id]
+        job = chosen.take(*turn)
+        del self._places[job.id]
+        self._size -= job.size
         self._starts += 1
         chosen.last_start = self._starts
         return job
 
     def remove(self, job: Job) -> bool:
         """Take `job` out, whatever its turn; False if it does not wait here."""
-        client = self._owners.pop(job.id, None)
-        if client is None:
-            return False
-        self._levels[job.priority].discard(client, job)
+        place = self._places.pop(job.id, None)
+        if place is None:
+            if self._resting.pop(job.id, None) is None:
+                return False
+            self._size -= job.size
+            return True
+        self._size -= job.size
+        client, lane = place
+        self._levels[job.priority].discard(client, job, lane)
         return True
 
     def drop(self, client: IClient) -> list[Job]:
         """Take out all jobs of `client`, and forget it."""
-        lines = [level.lines[client] for level in self._levels if client in level.lines]
-        dropped = [job for line in lines for job in line.jobs.values()]
+        dropped = [
+            job for ring in self._rings_of(client) for job in ring.lines[client].jobs.values()
+        ]
+        dropped += [job for job in self._resting.values() if job.client is client]
         for job in dropped:
             self.remove(job)
         self._on_hold.discard(client)
@@ -164,16 +257,37 @@ class JobQueue:
     def hold(self, client: IClient) -> None:
         """Give `client` no turn until it is released; its jobs keep waiting."""
         self._on_hold.add(client)
-        for level in self._levels:
-            level.turns.pop(client, None)
+        for ring in self._rings_of(client):
+            ring.turns.pop(client, None)
 
     def release(self, client: IClient) -> None:
         """Give `client` turns again, after all others."""
+        if client not in self._on_hold:
+            return
         self._on_hold.discard(client)
         for level in self._levels:
-            if client in level.lines:
-                level.turns[client] = level.lines[client]
+            for ring in level.rings.values():
+                if client in ring.lines:
+                    ring.lines[client].place = level.turns_taken
+                    ring.turns[client] = ring.lines[client]
 
     def is_on_hold(self, client: IClient) -> bool:
         """Whether `client` is getting no turn."""
         return client in self._on_hold
+
+    def close_lane(self, lane: Lane) -> None:
+        """Take nothing from `lane` until it is opened again."""
+        self._closed.add(lane)
+
+    def open_lane(self, lane: Lane) -> None:
+        """Take jobs from `lane` again."""
+        self._closed.discard(lane)
+
+    def is_closed(self, lane: Lane) -> bool:
+        """Whether nothing is taken from `lane`."""
+        return lane in self._closed
+
+    def _rings_of(self, client: IClient) -> list[_Ring]:
+        return [
+            ring for level in self._levels for ring in level.rings.values() if client in ring.lines
+        ]

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall
+
     from dangad.errors import DangadError
     from dangad.interfaces import IClient, IWorker
 
@@ -35,6 +37,36 @@ END_STATES = (
     JobState.LOST,
 )
 """The states in which a job has ended."""
+
+
+class Event(enum.Enum):
+    """What can happen to an accepted job."""
+
+    START = "given to a worker"
+    ANSWER = "answered with a result"
+    FAIL = "answered with an error"
+    CANCEL = "cancelled, or its client gone"
+    TIME_OUT = "out of time"
+    LOSE = "its worker died"
+    RETRY = "its worker died, attempts left"
+    GIVE_UP = "the server cannot run it"
+
+
+TRANSITIONS: dict[tuple[JobState, Event], JobState] = {
+    (JobState.QUEUED, Event.START): JobState.RUNNING,
+    (JobState.QUEUED, Event.CANCEL): JobState.CANCELLED,
+    (JobState.QUEUED, Event.TIME_OUT): JobState.TIMED_OUT,
+    (JobState.QUEUED, Event.LOSE): JobState.LOST,
+    (JobState.QUEUED, Event.GIVE_UP): JobState.FAILED,
+    (JobState.RUNNING, Event.ANSWER): JobState.DONE,
+    (JobState.RUNNING, Event.FAIL): JobState.FAILED,
+    (JobState.RUNNING, Event.CANCEL): JobState.CANCELLED,
+    (JobState.RUNNING, Event.TIME_OUT): JobState.TIMED_OUT,
+    (JobState.RUNNING, Event.LOSE): JobState.LOST,
+    (JobState.RUNNING, Event.RETRY): JobState.QUEUED,
+    (JobState.RUNNING, Event.GIVE_UP): JobState.FAILED,
+}
+"""A job's life: what each event makes of each state. What is not here cannot happen."""
 
 
 class Priority(enum.IntEnum):
@@ -62,9 +94,9 @@ class Policy:
 class Job:
     """A request that was received, from then until its one end.
 
-    All mutable state: `client` becomes None when nobody is left to be told; `state`,
-    `attempt`, `worker`, `accepted_at`, `started_at` and `stopped_for` belong to the
-    dispatcher. Times are seconds of the dispatcher's clock.
+    All mutable state: `client` becomes None when nobody is left to be told, and `box` empty
+    when it will not be needed again; from `state` on, all belongs to the dispatcher. Times are
+    seconds of the dispatcher's clock.
 
     :ivar id: a number, unique while the server lives.
     :ivar client: who gets the outcome.
@@ -73,8 +105,16 @@ class Job:
     :ivar box: the request, byte for byte as it came.
     :ivar priority: how urgent the client says it is.
     :ivar deadline: seconds from acceptance until an answer is useless; None for ever.
+    :ivar size: the request's size in bytes.
+    :ivar wants_chunks: whether its client asked for partial results.
+    :ivar state: where it is in its life.
+    :ivar lane: the lane of the queue that it waits in.
     :ivar attempt: 0 while it waits for its first start, then 1, 2, ...
     :ivar worker: who runs it, None while it does not run.
+    :ivar seconds: how long this attempt may run, None for ever.
+    :ivar run_alarm: the end of its time limit, of its grace, or of its rest between attempts.
+    :ivar deadline_alarm: its deadline.
+    :ivar lost_for: how its last attempt ended, if that lost its worker.
     :ivar stopped_for: why a running job is being stopped, None while it is not.
     """
 
@@ -85,12 +125,19 @@ class Job:
         "client",
         "command",
         "deadline",
+        "deadline_alarm",
         "id",
+        "lane",
+        "lost_for",
         "priority",
+        "run_alarm",
+        "seconds",
+        "size",
         "started_at",
         "state",
         "stopped_for",
         "tag",
+        "wants_chunks",
         "worker",
     )
 
@@ -103,25 +150,48 @@ class Job:
         box: bytes,
         priority: Priority = Priority.NORMAL,
         deadline: float | None = None,
+        wants_chunks: bool = False,
     ) -> None:
         self.id = id
         self.client = client
         self.tag = tag
         self.command = command
         self.box = box
+        self.size = len(box)
         self.priority = priority
         self.deadline = deadline
+        self.wants_chunks = wants_chunks
         self.state = JobState.QUEUED
+        self.lane: bytes | None = None
         self.attempt = 0
         self.worker: IWorker | None = None
+        self.seconds: float | None = None
+        self.run_alarm: IDelayedCall | None = None
+        self.deadline_alarm: IDelayedCall | None = None
         self.stopped_for: DangadError | None = None
+        self.lost_for: DangadError | None = None
         self.accepted_at = 0.0
         self.started_at = 0.0
+
+    def live(self, event: Event) -> JobState:
+        """Go on to the state that `event` leads to, which is returned.
+
+        :raises KeyError: the event cannot happen in the job's state.
+        """
+        self.state = TRANSITIONS[self.state, event]
+        return self.state
 
     @property
     def name(self) -> str:
         """The command's name as text fit for a log line or an error, whatever its bytes."""
-        return self.command[:100].decode("ascii", "backslashreplace")
+        return self.command[:100].decode("latin-1").encode("unicode_escape").decode("ascii")
+
+    @property
+    def past(self) -> str:
+        """What became of its attempts so far, in words for its client."""
+        if not self.attempt:
+            return "it never ran"
+        return f"it had run {self.attempt} times" if self.attempt > 1 else "it had run once"
 
     def __repr__(self) -> str:
         return f"<Job {self.id} {self.name} {self.state.value}>"

@@ -1,6 +1,6 @@
 """How many workers there are: when to start one, what a death means, when to let one go.
 
-Pure rules with a clock and no processes: told of births and deaths by :mod:`dangad.pool`
+Pure rules with a clock and no processes: told of births and deaths by :mod:`dangad.workerlink`
 and of waiting jobs by :mod:`dangad.dispatcher`, it asks an :class:`IHatchery` for processes
 and tells the dispatcher which workers it has.
 

@@ -43,10 +43,23 @@ def make_job(
     command: str = "Echo",
     priority: Priority = Priority.NORMAL,
     accepted_at: float = 0.0,
+    *,
+    deadline: float | None = None,
+    wants_chunks: bool = False,
+    box: bytes = b"\0\0",
 ) -> Job:
     """A job that nobody has submitted yet, with an id that no other has."""
     number = next(_job_ids)
-    job = Job(number, client, b"%d" % number, command.encode("ascii"), b"\0\0", priority)
+    job = Job(
+        number,
+        client,
+        b"%d" % number,
+        command.encode("ascii"),
+        box,
+        priority,
+        deadline,
+        wants_chunks,
+    )
     job.accepted_at = accepted_at
     return job
 
@@ -56,17 +69,21 @@ class FakeClient:
     """A client that notes the outcome of each of its jobs.
 
     :ivar answers: what was delivered, in order: job, whether it failed, and the body.
+    :ivar reports: the news of its jobs, in order: job, command, body.
     :ivar failures: the jobs that ended without an answer, or were refused, and why, in order.
     :ivar gone: set it to have any further news raise.
     :ivar when_told: called with each job whose outcome is told; may submit and cancel.
+    :ivar when_reported: called with each job of which news are told; may put it on hold.
     """
 
     def __init__(self, name: str = "client") -> None:
         self.name = name
         self.answers: list[tuple[Job, bool, bytes]] = []
+        self.reports: list[tuple[Job, bytes, bytes]] = []
         self.failures: list[tuple[Job, DangadError]] = []
         self.gone = False
         self.when_told: Callable[[Job], object] | None = None
+        self.when_reported: Callable[[Job], object] | None = None
         self._told: set[int] = set()
 
     def __repr__(self) -> str:
@@ -76,6 +93,14 @@ class FakeClient:
         """See :meth:`IClient.deliver`."""
         self.answers.append((job, failed, body))
         self._tell(job)
+
+    def report(self, job: Job, command: bytes, body: bytes) -> None:
+        """See :meth:`IClient.report`."""
+        if self.gone or job.id in self._told:
+            raise AssertionError(f"{self} is told news of {job}, which has ended for it")
+        self.reports.append((job, command, body))
+        if self.when_reported is not None:
+            self.when_reported(job)
 
     def fail(self, job: Job, error: DangadError) -> None:
         """See :meth:`IClient.fail`."""
@@ -103,9 +128,13 @@ class FakeWorker:
 
     :ivar job: what it runs now, None if nothing.
     :ivar performed: the jobs that it was given, in order.
+    :ivar boxes: their requests, in order.
+    :ivar interrupts: what it was interrupted for in its job, in order.
+    :ivar paused: whether what it writes is not taken.
     :ivar killed: why it is being killed, None if it is not.
     :ivar stopping: whether it was asked to stop.
     :ivar dead: whether it is gone.
+    :ivar when_performing: called with each job that it is given, before it begins.
     """
 
     def __init__(self) -> None:
@@ -113,9 +142,13 @@ class FakeWorker:
         self.booted = False
         self.job: Job | None = None
         self.performed: list[Job] = []
+        self.boxes: list[bytes] = []
+        self.interrupts: list[bytes] = []
+        self.paused = False
         self.killed: str | None = None
         self.stopping = False
         self.dead = False
+        self.when_performing: Callable[[Job], object] | None = None
 
     def __repr__(self) -> str:
         return f"<worker {self.pid}>"
@@ -134,8 +167,32 @@ class FakeWorker:
         """See :meth:`IWorker.perform`."""
         if not self.idle:
             raise AssertionError(f"{self} is given {job}, but is not idle")
+        if self.when_performing is not None:
+            self.when_performing(job)
         self.job = job
         self.performed.append(job)
+        self.boxes.append(job.box)
+        self.interrupts = []
+
+    def interrupt(self, job: Job, why: bytes) -> None:
+        """See :meth:`IWorker.interrupt`."""
+        if self.job is not job or self.dead:
+            raise AssertionError(f"{self} is interrupted in {job}, which it does not run")
+        if self.interrupts or why not in (b"cancelled", b"time"):
+            raise AssertionError(f"{self} is interrupted once more, or for no reason: {why!r}")
+        self.interrupts.append(why)
+
+    def pause(self) -> None:
+        """See :meth:`IWorker.pause`."""
+        if self.job is None or self.dead:
+            raise AssertionError(f"{self} is paused, but runs no job")
+        self.paused = True
+
+    def resume(self) -> None:
+        """See :meth:`IWorker.resume`."""
+        if self.dead:
+            raise AssertionError(f"{self} is resumed, but is dead")
+        self.paused = False
 
     def kill(self, reason: str) -> None:
         """See :meth:`IWorker.kill`."""
@@ -151,7 +208,7 @@ class FakeWorker:
 
     def finish(self) -> Job:
         """Have it done with its job, which is returned; the caller tells the dispatcher."""
-        if self.job is None or self.killed is not None or self.dead:
+        if self.job is None or self.killed is not None or self.dead or self.paused:
             raise AssertionError(f"{self} cannot answer")
         job, self.job = self.job, None
         return job
@@ -239,6 +296,12 @@ class FakeHatchery:
         job = worker.finish()
         self._dispatcher.job_finished(worker, failed, body)
         return job
+
+    def report(self, worker: FakeWorker, command: bytes, body: bytes = b"\0\0") -> None:
+        """Have `worker` tell news of its job."""
+        if worker.job is None or worker.killed is not None or worker.paused:
+            raise AssertionError(f"{worker} cannot tell anything")
+        self._dispatcher.job_reported(worker, command, body)
 
     def die(self, worker: FakeWorker, how: str = "was killed by SIGKILL") -> None:
         """Have `worker` be gone."""

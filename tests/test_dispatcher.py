@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING, Any
 
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from dangad.dispatcher import Dispatcher
+from dangad.commands import Chunk, Progress
+from dangad.dispatcher import ENDS_AT_ONCE, FIRST_RETRY, GRACE, LONGEST_RETRY, Dispatcher
 from dangad.errors import NoWorkers, QueueFull, ShuttingDown
 from dangad.interfaces import IClient, IHatchery, IWorker, IWorkforce
 from dangad.jobrecord import Job, JobState, Priority
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
 
 ECHO = catalogue("Echo")
 MAX_QUEUED = 20
+PROGRESS, CHUNK = Progress.commandName, Chunk.commandName
 
 
 class DispatcherTestCase(SynchronousTestCase):
@@ -41,18 +46,29 @@ class DispatcherTestCase(SynchronousTestCase):
         self.ann, self.bob = FakeClient("ann"), FakeClient("bob")
 
     def tearDown(self) -> None:
-        """See that the books balance, whatever was done."""
+        """See that the books balance, and no alarm is left for what has ended."""
         tally = self.dispatcher.tally
         self.assertEqual(
             tally.accepted,
             sum(tally.ended.values()) + self.dispatcher.waiting + self.dispatcher.running,
         )
+        if not self.dispatcher.waiting + self.dispatcher.running:
+            self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def serve(self, **options: Any) -> None:
+        """Have another dispatcher, with these options."""
+        self.dispatcher = Dispatcher(self.clock, MAX_QUEUED, **options)
+        self.dispatcher.staffed_by(self.workforce)
 
     def submit(
-        self, client: FakeClient, command: str = "Echo", priority: Priority = Priority.NORMAL
+        self,
+        client: FakeClient,
+        command: str = "Echo",
+        priority: Priority = Priority.NORMAL,
+        **options: Any,
     ) -> Job:
         """A job of `client`, submitted."""
-        job = make_job(client, command, priority)
+        job = make_job(client, command, priority, **options)
         self.dispatcher.submit(job)
         return job
 
@@ -74,6 +90,10 @@ class DispatcherTestCase(SynchronousTestCase):
         worker.die()
         self.dispatcher.worker_gone(worker, worker.killed or how)
 
+    def report(self, worker: FakeWorker, command: bytes = PROGRESS) -> None:
+        """Have `worker` tell news of its job."""
+        self.dispatcher.job_reported(worker, command, b"news")
+
     def cancel_all(self, jobs: list[Job]) -> None:
         """Cancel these jobs."""
         for job in jobs:
@@ -83,6 +103,11 @@ class DispatcherTestCase(SynchronousTestCase):
         """How many jobs came to which end, without those to which none came."""
         ended = self.dispatcher.tally.ended.items()
         return {state.value: count for state, count in ended if count}
+
+    def leave(self, client: FakeClient) -> None:
+        """Have `client` disconnect; if it is told anything afterwards, it raises."""
+        client.gone = True
+        self.dispatcher.client_gone(client)
 
 
 class FakesTests(DispatcherTestCase):
@@ -436,13 +461,15 @@ class CancelTests(DispatcherTestCase):
         self.assertEqual(job.attempt, 0)
 
     def test_running(self) -> None:
-        """A cancelled job that runs ends when its worker is dead, and not before."""
+        """A cancelled job that runs is interrupted, and ends when its worker is dead."""
         worker = self.ready()
         job = self.submit(self.ann)
         self.clock.advance(3)
         self.dispatcher.cancel(job)
         text = "Echo was cancelled 3.0 s into its run"
-        self.assertEqual((worker.killed, self.ann.failures), (text, []))
+        self.assertEqual((worker.interrupts, worker.killed), ([b"cancelled"], None))
+        self.clock.advance(GRACE)
+        self.assertEqual((worker.killed, self.ann.failures), (f"was killed: {text}", []))
         self.assertEqual(self.dispatcher.running, 1)
         self.clock.advance(1)
         self.die(worker)
@@ -468,7 +495,7 @@ class CancelTests(DispatcherTestCase):
         first, second = self.submit(self.ann), self.submit(self.bob)
         self.answer(worker)
         self.dispatcher.cancel(first)
-        self.assertIsNone(worker.killed)
+        self.assertEqual((worker.killed, worker.interrupts), (None, []))
         self.assertIs(worker.job, second)
 
     def test_cancel_from_deliver(self) -> None:
@@ -478,7 +505,7 @@ class CancelTests(DispatcherTestCase):
         second, third = self.submit(self.ann), self.submit(self.ann)
         self.ann.when_told = lambda _: self.cancel_all([second, third])
         self.answer(worker)
-        self.assertIn("0.0 s into", worker.killed or "")
+        self.assertEqual((worker.job, worker.interrupts), (second, [b"cancelled"]))
         self.assertIn("never ran", self.ann.failure_of(third))
 
     def test_never_submitted(self) -> None:
@@ -490,11 +517,6 @@ class CancelTests(DispatcherTestCase):
 
 
 class DisconnectTests(DispatcherTestCase):
-    def leave(self, client: FakeClient) -> None:
-        """Have `client` disconnect; if it is told anything afterwards, it raises."""
-        client.gone = True
-        self.dispatcher.client_gone(client)
-
     def test_waiting_jobs_never_run(self) -> None:
         """The waiting jobs of a client that disconnects are gone, and only its."""
         worker = self.ready()
@@ -512,7 +534,7 @@ class DisconnectTests(DispatcherTestCase):
         worker = self.ready()
         self.submit(self.ann)
         self.leave(self.ann)
-        self.assertIn("cancelled", worker.killed or "")
+        self.assertEqual(worker.interrupts, [b"cancelled"])
         self.die(worker)
         self.assertEqual(self.ended(), {"cancelled": 1})
 
@@ -521,7 +543,7 @@ class DisconnectTests(DispatcherTestCase):
         worker = self.ready(catalogue(Echo={"on_disconnect": "finish"}))
         self.submit(self.ann)
         self.leave(self.ann)
-        self.assertIsNone(worker.killed)
+        self.assertEqual((worker.killed, worker.interrupts), (None, []))
         self.answer(worker)
         self.assertEqual(self.ended(), {"done": 1})
 
@@ -794,6 +816,908 @@ class DescribeTests(DispatcherTestCase):
         self.dispatcher.describe().addCallback(lambda _: again.append(self.dispatcher.describe()))
         self.ready()
         self.assertEqual(self.successResultOf(again[0]), ECHO)
+
+
+class DeadlineTests(DispatcherTestCase):
+    def test_waiting(self) -> None:
+        """A job that waits for its deadline ends then, and never starts."""
+        job = self.submit(self.ann, deadline=5)
+        self.clock.advance(4.9)
+        self.assertEqual(self.ann.failures, [])
+        self.clock.advance(0.1)
+        self.assertEqual(
+            self.ann.failure_of(job), "DEADLINE_PASSED: Echo waited for its deadline, 5 s"
+        )
+        self.assertIsNone(self.ready().job)
+        self.assertEqual(self.ended(), {"timed out": 1})
+
+    def test_zero(self) -> None:
+        """A deadline of 0 is one that nothing can meet, idle worker or not."""
+        worker = self.ready()
+        job = self.submit(self.ann, deadline=0)
+        self.assertEqual(
+            self.ann.failure_of(job), "DEADLINE_PASSED: Echo came with a deadline of 0 s"
+        )
+        self.assertIsNone(worker.job)
+        self.assertEqual(self.dispatcher.tally.refused, 1)
+
+    def test_running(self) -> None:
+        """A running job that reaches its deadline is interrupted, killed after the grace, told."""
+        self.submit(self.ann, deadline=5)
+        self.clock.advance(2)
+        worker = self.ready()
+        self.clock.advance(3)
+        self.assertEqual((worker.interrupts, worker.killed), ([b"time"], None))
+        self.clock.advance(GRACE)
+        self.assertIn("was killed: Echo reached its deadline", worker.killed or "")
+        self.assertEqual(self.ann.failures, [])
+        self.die(worker)
+        self.assertEqual(
+            self.ann.failure_of(worker.performed[0]),
+            "DEADLINE_PASSED: Echo reached its deadline, 5 s, after 3.0 s of its run",
+        )
+        self.assertEqual(self.ended(), {"timed out": 1})
+
+    def test_met(self) -> None:
+        """A deadline that was met is forgotten."""
+        worker = self.ready()
+        self.submit(self.ann, deadline=5)
+        self.clock.advance(4.9)
+        self.answer(worker)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_resting(self) -> None:
+        """The deadline counts on between attempts."""
+        worker = self.ready(catalogue(Echo={"retries": 3}))
+        job = self.submit(self.ann, deadline=5)
+        self.clock.advance(4.99)
+        self.die(worker)
+        self.assertEqual(job.state, JobState.QUEUED)
+        self.clock.advance(0.01)
+        self.assertIn("DEADLINE_PASSED", self.ann.failure_of(job))
+        self.assertEqual(self.ready().performed, [])
+
+    def test_never_starts_after_it(self) -> None:
+        """A job does not start after its deadline even if the reactor is late with the alarm."""
+        worker = self.ready()
+        self.submit(self.bob)
+        late = self.submit(self.ann, deadline=5)
+        others = [self.submit(self.bob) for _ in range(2)]
+        self.clock.rightNow += 5
+        self.answer(worker)
+        self.assertIn("DEADLINE_PASSED", self.ann.failure_of(late))
+        self.assertIs(worker.job, others[0])
+        self.clock.advance(0)
+        self.assertEqual(len(self.ann.failures), 1)
+
+    def test_told_to_the_job(self) -> None:
+        """A job is told the seconds that it has: what is left of its deadline, or its limit."""
+        limited = catalogue(Echo={"time_limit": 4.0})
+        for deadline, wait, left in ((None, 3, 4), (5, 3, 2), (50, 3, 4)):
+            job = self.submit(self.ann, deadline=deadline)
+            self.clock.advance(wait)
+            worker = self.ready(limited)
+            self.assertEqual(job.seconds, left)
+            self.answer(worker)
+            self.dispatcher.dismiss_idle(self.clock.seconds())
+
+    def test_resubmitted_from_its_end(self) -> None:
+        """A client may submit again while it is told of a deadline."""
+        self.submit(self.ann, deadline=1)
+        self.ann.when_told = lambda _: (
+            len(self.ann.failures) < 3 and self.submit(self.ann, deadline=1)
+        )
+        for _ in range(4):
+            self.clock.advance(1)
+        self.assertEqual(len(self.ann.failures), 3)
+
+    def test_client_gone(self) -> None:
+        """Deadlines of a client that has gone are gone with it."""
+        worker = self.ready()
+        self.submit(self.ann, deadline=5)
+        self.submit(self.ann, deadline=5)
+        self.leave(self.ann)
+        self.die(worker)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class TimeLimitTests(DispatcherTestCase):
+    limited = catalogue("Free", Echo={"time_limit": 10.0})
+
+    def test_limit(self) -> None:
+        """At its time limit a job is interrupted, and told with its wait and its runtime."""
+        job = self.submit(self.ann)
+        self.clock.advance(2)
+        worker = self.ready(self.limited)
+        self.clock.advance(9.9)
+        self.assertEqual(worker.interrupts, [])
+        self.clock.advance(0.1)
+        self.assertEqual((worker.interrupts, worker.killed), ([b"time"], None))
+        self.clock.advance(GRACE)
+        self.assertIsNotNone(worker.killed)
+        self.die(worker)
+        self.assertEqual(
+            self.ann.failure_of(job),
+            "TIMED_OUT: Echo ran for its time limit, 10.0 s, after it had waited 2.0 s",
+        )
+        self.assertEqual(self.ended(), {"timed out": 1})
+
+    def test_answers_within_the_grace(self) -> None:
+        """What an interrupted job answers is not delivered: its worker goes, and then it ends."""
+        worker = self.ready(self.limited)
+        job = self.submit(self.ann)
+        self.clock.advance(10)
+        self.answer(worker)
+        self.assertIn("was stopped: Echo ran for its time limit", worker.killed or "")
+        self.assertEqual((self.ann.failures, self.dispatcher.idle), ([], 0))
+        self.die(worker)
+        self.assertIn("TIMED_OUT", self.ann.failure_of(job))
+        self.assertEqual(self.ann.answers, [])
+
+    def test_dies_within_the_grace(self) -> None:
+        """A job that dies of its interrupt has ended for its reason, and is not tried again."""
+        worker = self.ready(catalogue(Echo={"time_limit": 1.0, "retries": 3}))
+        job = self.submit(self.ann)
+        self.clock.advance(1)
+        self.die(worker)
+        self.assertIn("TIMED_OUT", self.ann.failure_of(job))
+
+    def test_slow_death(self) -> None:
+        """A worker that takes its time to die after a kill is nobody's for that time."""
+        worker = self.ready(self.limited)
+        self.submit(self.ann)
+        waiting = self.submit(self.ann)
+        self.clock.advance(10)
+        self.clock.advance(GRACE)
+        self.clock.advance(100)
+        self.assertEqual((self.dispatcher.running, self.ann.failures), (1, []))
+        self.die(worker)
+        self.assertIs(self.ready(self.limited).job, waiting)
+        self.cancel_all([waiting])
+
+    def test_the_earlier_wins(self) -> None:
+        """Of a time limit and a deadline, the one that comes first counts, and only it."""
+        for deadline, code in ((7, "DEADLINE_PASSED"), (12, "TIMED_OUT"), (10.5, "TIMED_OUT")):
+            worker = self.ready(self.limited)
+            job = self.submit(self.ann, deadline=deadline)
+            self.clock.advance(min(deadline, 10))
+            self.assertEqual(worker.interrupts, [b"time"])
+            self.clock.advance(1)
+            self.clock.advance(1)
+            self.die(worker)
+            self.assertIn(code, self.ann.failure_of(job))
+            self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_both_at_once(self) -> None:
+        """A time limit and a deadline at the same moment stop the job once."""
+        worker = self.ready(self.limited)
+        self.submit(self.ann, deadline=10)
+        self.clock.advance(10)
+        self.assertEqual(worker.interrupts, [b"time"])
+        self.die(worker)
+        self.assertEqual(len(self.ann.failures), 1)
+
+    def test_met(self) -> None:
+        """A limit that was met is forgotten, and does not hit the worker's next job."""
+        worker = self.ready(self.limited)
+        self.submit(self.ann)
+        self.clock.advance(9)
+        free = self.submit(self.ann, "Free")
+        self.answer(worker)
+        self.clock.advance(100)
+        self.assertEqual((worker.job, worker.interrupts), (free, []))
+
+    def test_each_attempt_has_its_own(self) -> None:
+        """The time limit begins anew with each attempt."""
+        policy = catalogue(Echo={"time_limit": 10.0, "retries": 1})
+        worker = self.ready(policy)
+        self.submit(self.ann)
+        self.clock.advance(9)
+        self.die(worker)
+        worker = self.ready(policy)
+        self.clock.advance(LONGEST_RETRY)
+        self.assertEqual(len(worker.performed), 1)
+        self.clock.advance(9)
+        self.assertEqual(worker.interrupts, [])
+        self.clock.advance(1)
+        self.assertEqual(worker.interrupts, [b"time"])
+        self.die(worker)
+
+
+class StopTests(DispatcherTestCase):
+    def test_crossing_answer(self) -> None:
+        """The answer that crosses with a cancel is dropped: cancelled is told, once, at the end."""
+        worker = self.ready()
+        job, waiting = self.submit(self.ann), self.submit(self.bob)
+        self.dispatcher.cancel(job)
+        self.answer(worker)
+        self.assertEqual((worker.job, self.ann.failures, self.dispatcher.running), (None, [], 1))
+        self.dispatcher.cancel(job)
+        self.die(worker)
+        self.assertIn("CANCELLED", self.ann.failure_of(job))
+        self.assertEqual(self.ann.answers, [])
+        self.assertIs(self.ready().job, waiting)
+
+    def test_cancel_after_the_time_limit(self) -> None:
+        """A job that is being stopped for its time is not stopped again for a cancel."""
+        worker = self.ready(catalogue(Echo={"time_limit": 1.0}))
+        job = self.submit(self.ann)
+        self.clock.advance(1)
+        self.dispatcher.cancel(job)
+        self.assertEqual(worker.interrupts, [b"time"])
+        self.die(worker)
+        self.assertIn("TIMED_OUT", self.ann.failure_of(job))
+
+    def test_deadline_after_a_cancel(self) -> None:
+        """A deadline in the grace of a cancel changes nothing."""
+        worker = self.ready()
+        job = self.submit(self.ann, deadline=1)
+        self.clock.advance(0.5)
+        self.dispatcher.cancel(job)
+        self.clock.advance(1)
+        self.assertEqual((worker.interrupts, worker.killed), ([b"cancelled"], None))
+        self.die(worker)
+        self.assertIn("CANCELLED", self.ann.failure_of(job))
+
+    def test_worker_that_was_paused(self) -> None:
+        """A worker whose writing is held back goes on when it is stopped, so that it can end."""
+        worker = self.ready()
+        job = self.submit(self.ann, wants_chunks=True)
+        self.dispatcher.hold(self.ann)
+        self.assertTrue(worker.paused)
+        self.dispatcher.cancel(job)
+        self.assertFalse(worker.paused)
+        self.dispatcher.hold(self.ann)
+        self.assertFalse(worker.paused)
+        self.answer(worker)
+        self.die(worker)
+
+    def test_cancel_at_each_point_of_a_retried_job(self) -> None:
+        """A retried job can be cancelled before, between, and in the middle of its attempts."""
+        retried = catalogue(Echo={"retries": 5})
+        for deaths in range(3):
+            job = self.submit(self.ann)
+            for _ in range(deaths):
+                self.die(self.ready(retried))
+                self.clock.advance(1)
+            self.dispatcher.cancel(job)
+            self.assertIn("CANCELLED: Echo was cancelled while it w", self.ann.failure_of(job))
+        job = self.submit(self.ann)
+        self.die(self.ready(retried))
+        self.dispatcher.cancel(job)
+        self.assertIn("CANCELLED", self.ann.failure_of(job))
+        self.assertEqual((self.dispatcher.waiting, self.clock.getDelayedCalls()), (0, []))
+
+
+class RetryTests(DispatcherTestCase):
+    retried = catalogue("Once", Echo={"retries": 2})
+
+    def test_again(self) -> None:
+        """A job whose type allows it runs again with the same request, after its worker's death."""
+        job = self.submit(self.ann, box=b"\0\1a\0\1b\0\0")
+        workers = []
+        for attempt in (1, 2, 3):
+            workers.append(self.ready(self.retried))
+            self.clock.advance(LONGEST_RETRY)
+            self.assertEqual((workers[-1].job, job.attempt), (job, attempt))
+            if attempt < 3:
+                self.die(workers[-1])
+                self.assertEqual((job.state, job.worker), (JobState.QUEUED, None))
+                self.assertEqual((self.dispatcher.waiting, self.dispatcher.running), (1, 0))
+        self.answer(workers[-1])
+        self.assertEqual([worker.boxes for worker in workers], [[b"\0\1a\0\1b\0\0"]] * 3)
+        self.assertEqual(job.box, b"")
+        self.assertEqual(self.ended(), {"done": 1})
+        self.assertEqual(len(self.ann.answers), 1)
+
+    def test_not_for_ever(self) -> None:
+        """After its last retry a job is lost, and says where it ran last."""
+        job = self.submit(self.ann)
+        pid = 0
+        for _ in range(3):
+            self.assertEqual(self.ann.failures, [])
+            worker = self.ready(self.retried)
+            pid = worker.pid
+            self.clock.advance(LONGEST_RETRY)
+            self.die(worker)
+        self.assertIn(f"WORKER_LOST: worker {pid}", self.ann.failure_of(job))
+        self.assertEqual(self.ended(), {"lost": 1})
+
+    def test_only_declared(self) -> None:
+        """A job of a type without retries runs once, whatever becomes of it."""
+        worker = self.ready(self.retried)
+        job = self.submit(self.ann, "Once")
+        self.assertEqual(job.box, b"")
+        self.die(worker)
+        self.assertIn("WORKER_LOST", self.ann.failure_of(job))
+
+    def test_only_after_a_death(self) -> None:
+        """An error that the job answers is its answer."""
+        worker = self.ready(self.retried)
+        self.submit(self.ann)
+        self.answer(worker, failed=True)
+        self.assertEqual(self.ended(), {"failed": 1})
+
+    def test_at_the_tail(self) -> None:
+        """A job that is tried again waits behind its client's other jobs."""
+        worker = self.ready(self.retried)
+        jobs = [self.submit(self.ann) for _ in range(3)]
+        self.die(worker)
+        self.clock.advance(LONGEST_RETRY)
+        worker = self.ready(self.retried)
+        for _ in range(3):
+            self.answer(worker)
+        self.assertEqual(worker.performed, [jobs[1], jobs[2], jobs[0]])
+
+    @given(seed=st.integers(0, 2**32))
+    def test_delays(self, seed: int) -> None:
+        """Each rest is twice the last, up to the longest, times between a half and one and a half.
+
+        However often it is: no number of attempts is too many for the arithmetic.
+        """
+        clock = Clock()
+        dispatcher = Dispatcher(clock, quarantine_after=0, chance=random.Random(seed))
+        many = catalogue(Echo={"retries": 10**6})
+        job = make_job(self.ann)
+        dispatcher.submit(job)
+        for attempt in range(1, 12):
+            worker = FakeWorker()
+            worker.booted = True
+            dispatcher.worker_ready(worker, many)
+            worker.die()
+            dispatcher.worker_gone(worker, "died")
+            (alarm,) = clock.getDelayedCalls()
+            base = min(LONGEST_RETRY, FIRST_RETRY * 2 ** (attempt - 1))
+            delay = alarm.getTime() - clock.seconds()
+            self.assertTrue(0.5 * base - 1e-6 <= delay <= 1.5 * base + 1e-6, (attempt, delay))
+            clock.advance(delay)
+        job.attempt = 5000
+        worker = FakeWorker()
+        worker.booted = True
+        dispatcher.worker_ready(worker, many)
+        worker.die()
+        dispatcher.worker_gone(worker, "died")
+        dispatcher.cancel(job)
+
+    def test_client_gone(self) -> None:
+        """Nobody's job is not tried again, resting or running."""
+        worker = self.ready(catalogue(Echo={"retries": 5, "on_disconnect": "finish"}))
+        other = self.ready(catalogue(Echo={"retries": 5, "on_disconnect": "finish"}))
+        third = self.ready(catalogue(Echo={"retries": 5, "on_disconnect": "finish"}))
+        for _ in range(3):
+            self.submit(self.ann)
+        self.die(worker)
+        self.die(other)
+        self.assertEqual(self.dispatcher.waiting, 2)
+        self.leave(self.ann)
+        self.assertEqual(self.dispatcher.waiting, 0)
+        self.die(third)
+        self.assertEqual(self.ended(), {"cancelled": 2, "lost": 1})
+
+    def test_other_clients_rest_on(self) -> None:
+        """A client that goes takes only its own resting jobs with it."""
+        workers = [self.ready(self.retried) for _ in range(3)]
+        self.submit(self.ann)
+        theirs = self.submit(self.bob)
+        self.submit(self.ann)
+        for worker in workers:
+            self.die(worker)
+        self.leave(self.ann)
+        worker = self.ready(self.retried)
+        self.clock.advance(LONGEST_RETRY)
+        self.assertIs(worker.job, theirs)
+        self.answer(worker)
+
+    def test_on_hold(self) -> None:
+        """A job of a client on hold rests, and then waits for the release."""
+        worker = self.ready(self.retried)
+        job = self.submit(self.ann)
+        self.dispatcher.hold(self.ann)
+        self.die(worker)
+        worker = self.ready(self.retried)
+        self.clock.advance(LONGEST_RETRY)
+        self.assertIsNone(worker.job)
+        self.dispatcher.release(self.ann)
+        self.assertIs(worker.job, job)
+        self.answer(worker)
+
+    def test_resting_jobs_count(self) -> None:
+        """Jobs that rest are among those that wait, for every bound."""
+        self.dispatcher.max_queued = 1
+        worker = self.ready(self.retried)
+        job = self.submit(self.ann, box=bytes(100))
+        self.die(worker)
+        self.assertIn("QUEUE_FULL", self.bob.failure_of(self.submit(self.bob)))
+        self.dispatcher.max_queued = 2
+        self.dispatcher.max_queued_bytes = 150
+        self.assertIn("have 100 bytes", self.bob.failure_of(self.submit(self.bob, box=bytes(51))))
+        self.submit(self.bob, box=bytes(50))
+        self.cancel_all([job])
+
+    def test_no_workers(self) -> None:
+        """When no worker can be had, a job that rests is lost: it has run, and is told so."""
+        self.ready(self.retried)
+        job = self.submit(self.ann)
+        self.die(job.worker)  # type: ignore[arg-type]
+        self.dispatcher.no_workers("no memory")
+        text = self.ann.failure_of(job)
+        self.assertIn("WORKER_LOST", text)
+        self.assertIn("not tried again: no worker can be started: no memory", text)
+        self.assertEqual(self.ended(), {"lost": 1})
+
+    def test_quarantine(self) -> None:
+        """A job whose command comes into quarantine while it rests is lost, and so is told."""
+        self.serve(quarantine_after=1)
+        worker = self.ready(self.retried)
+        job = self.submit(self.ann)
+        self.die(worker)
+        self.ready(self.retried)
+        self.clock.advance(LONGEST_RETRY)
+        self.assertIn("WORKER_LOST", self.ann.failure_of(job))
+
+    def test_drain_waits(self) -> None:
+        """A drain waits for a job that rests, and its attempt."""
+        self.ready(self.retried)
+        job = self.submit(self.ann)
+        self.die(job.worker)  # type: ignore[arg-type]
+        drained = self.dispatcher.drain(60)
+        worker = self.ready(self.retried)
+        self.clock.advance(LONGEST_RETRY)
+        self.assertNoResult(drained)
+        self.answer(worker)
+        self.successResultOf(drained)
+
+    def test_drain_gives_up(self) -> None:
+        """At its limit a drain ends a job that rests."""
+        self.ready(self.retried)
+        job = self.submit(self.ann)
+        self.die(job.worker)  # type: ignore[arg-type]
+        drained = self.dispatcher.drain(0)
+        self.clock.advance(0)
+        self.assertIn("SHUTTING_DOWN", self.ann.failure_of(job))
+        self.successResultOf(drained)
+
+    def test_drain_kills_what_could_be_tried_again(self) -> None:
+        """What a drain kills is not tried again."""
+        worker = self.ready(self.retried)
+        job = self.submit(self.ann)
+        self.dispatcher.drain(0)
+        self.clock.advance(0)
+        self.die(worker)
+        self.assertIn("SHUTTING_DOWN", self.ann.failure_of(job))
+
+    def test_more_retries_after_a_reload(self) -> None:
+        """A job whose request was dropped is not tried again, whatever new code would allow."""
+        worker = self.ready(catalogue("Echo"))
+        job = self.submit(self.ann)
+        self.ready(self.retried)
+        self.die(worker)
+        self.assertIn("WORKER_LOST", self.ann.failure_of(job))
+
+    def test_fewer_retries_after_a_reload(self) -> None:
+        """New code that allows fewer attempts is obeyed by the jobs that run already."""
+        worker = self.ready(self.retried)
+        job = self.submit(self.ann)
+        self.ready(catalogue("Echo"))
+        self.die(worker)
+        self.assertIn("WORKER_LOST", self.ann.failure_of(job))
+
+    def test_type_is_gone_after_a_reload(self) -> None:
+        """A job that rests while new code comes that has no such type is refused."""
+        self.die(self.ready(self.retried))
+        worker = self.ready(self.retried)
+        job = self.submit(self.ann)
+        self.die(worker)
+        self.ready(catalogue("Other"))
+        self.assertIn("UNHANDLED", self.ann.failure_of(job))
+
+    def test_not_after_a_part(self) -> None:
+        """A job that has sent a part of its result is not tried again: it would come twice."""
+        worker = self.ready(self.retried)
+        job = self.submit(self.ann, wants_chunks=True)
+        self.report(worker, CHUNK)
+        self.die(worker)
+        self.assertIn("WORKER_LOST", self.ann.failure_of(job))
+
+    def test_after_progress(self) -> None:
+        """A job that has told how far it is may be tried again."""
+        worker = self.ready(self.retried)
+        job = self.submit(self.ann)
+        self.report(worker, PROGRESS)
+        self.die(worker)
+        self.assertEqual(job.state, JobState.QUEUED)
+        self.dispatcher.cancel(job)
+
+
+class QuarantineTests(DispatcherTestCase):
+    performs = catalogue("Echo", "Bad")
+
+    def lose(self, times: int, command: str = "Bad") -> None:
+        """Have so many workers die of this command."""
+        for _ in range(times):
+            worker = self.ready(self.performs)
+            self.submit(self.bob, command)
+            self.assertIsNotNone(worker.job)
+            self.die(worker)
+
+    def test_threshold(self) -> None:
+        """The command that kills the fifth worker in a row is refused for a while; others run."""
+        self.lose(4)
+        ok = self.ready(self.performs)
+        self.submit(self.bob, "Bad")
+        self.die(ok)
+        self.assertEqual(self.dispatcher.tally.refused, 0)
+        job = self.submit(self.ann, "Bad")
+        self.assertEqual(
+            self.ann.failure_of(job),
+            "NO_WORKERS: Bad has killed too many workers in a row, and is refused for another 30 s",
+        )
+        worker = self.ready(self.performs)
+        self.assertIs(self.submit(self.ann).worker, worker)
+
+    def test_is_over(self) -> None:
+        """When the quarantine is over the command is tried again, and one loss sends it back."""
+        self.lose(5)
+        self.clock.advance(29.5)
+        self.assertIn("for another 1 s", self.ann.failure_of(self.submit(self.ann, "Bad")))
+        self.clock.advance(0.5)
+        self.lose(1)
+        self.assertIn("for another 30 s", self.ann.failure_of(self.submit(self.ann, "Bad")))
+
+    def test_success(self) -> None:
+        """A worker that survives the command clears its name."""
+        self.lose(4)
+        worker = self.ready(self.performs)
+        self.submit(self.ann, "Bad")
+        self.answer(worker, failed=True)
+        self.dispatcher.dismiss_idle(self.clock.seconds())
+        self.lose(4)
+        self.assertEqual(self.dispatcher.tally.refused, 0)
+
+    def test_success_lifts_it(self) -> None:
+        """A job that was running when its command came into quarantine, and succeeds, ends it."""
+        survivor = self.ready(self.performs)
+        self.submit(self.ann, "Bad")
+        self.lose(5)
+        self.answer(survivor)
+        self.assertIs(self.submit(self.ann, "Bad"), survivor.job)
+
+    def test_off(self) -> None:
+        """With a threshold of 0 nothing is ever refused for its losses."""
+        self.serve(quarantine_after=0)
+        self.lose(50)
+        self.assertEqual(self.dispatcher.tally.refused, 0)
+
+    def test_stopped_jobs_do_not_count(self) -> None:
+        """Workers that were killed to stop a job are no losses."""
+        for _ in range(10):
+            worker = self.ready(self.performs)
+            self.dispatcher.cancel(self.submit(self.ann, "Bad"))
+            self.die(worker)
+        self.assertIs(self.submit(self.ann, "Bad"), self.ready(self.performs).job)
+
+    def test_waiting_jobs_end_when_their_turn_comes(self) -> None:
+        """Waiting jobs of a quarantined command are ended, and cost no workers; others run."""
+        bad = [self.submit(self.ann, "Bad") for _ in range(8)]
+        good = self.submit(self.ann)
+        for _ in range(5):
+            self.die(self.ready(self.performs))
+        worker = self.ready(self.performs)
+        self.assertIs(worker.job, good)
+        self.answer(worker)
+        self.assertEqual(len(self.ann.failures), len(bad))
+        texts = [self.ann.failure_of(job) for job in bad]
+        self.assertEqual(
+            [text.split(":")[0] for text in texts], ["WORKER_LOST"] * 5 + ["NO_WORKERS"] * 3
+        )
+
+    def many_waiting(self, good: int) -> list[Job]:
+        """Fill the queue with more quarantined jobs than end at once, and good ones behind."""
+        self.dispatcher.max_queued = 1000
+        waiting = [self.submit(self.ann, "Bad") for _ in range(3 * ENDS_AT_ONCE)]
+        for _ in range(5):
+            self.die(self.ready(self.performs))
+        return waiting + [self.submit(self.ann) for _ in range(good)]
+
+    def test_ends_in_batches(self) -> None:
+        """However many of its jobs wait, only so many end in one turn of the reactor."""
+        jobs = self.many_waiting(good=1)
+        worker = self.ready(self.performs)
+        before = -1
+        while worker.job is None:
+            self.assertLessEqual(len(self.ann.failures), before + ENDS_AT_ONCE + 6)
+            before = len(self.ann.failures)
+            self.clock.advance(0)
+        self.assertIs(worker.job, jobs[-1])
+        self.assertEqual(len(self.ann.failures), 3 * ENDS_AT_ONCE)
+
+    def test_nobody_jumps_the_queue_between_batches(self) -> None:
+        """A job that comes while a worker waits for the next batch waits for its turn, too."""
+        jobs = self.many_waiting(good=2)
+        worker = self.ready(self.performs)
+        late = self.submit(self.ann)
+        self.assertIsNone(worker.job)
+        for _ in range(5):
+            self.clock.advance(0)
+        for _ in range(2):
+            self.answer(worker)
+        self.assertEqual(worker.performed, [*jobs[-2:], late])
+
+    def test_submit_from_the_end_of_a_batch(self) -> None:
+        """A client may submit more while it is told that its job is refused for its command."""
+        self.many_waiting(good=0)
+        left = [ENDS_AT_ONCE]
+
+        def submit_another(job: Job) -> None:
+            left[0] -= 1
+            if left[0] > 0:
+                self.submit(self.ann)
+
+        self.ann.when_told = submit_another
+        worker = self.ready(self.performs)
+        for _ in range(5):
+            self.clock.advance(0)
+        while worker.job is not None:
+            self.answer(worker)
+        self.assertEqual((self.dispatcher.waiting, self.dispatcher.idle), (0, 1))
+
+    def test_many_clients_submit_from_the_end_of_a_batch(self) -> None:
+        """However many clients react to the end of their jobs at once, the stack stays flat."""
+        clients = [FakeClient(str(number)) for number in range(500)]
+        self.dispatcher.max_queued = 10_000
+        for client in clients:
+            self.submit(client, "Bad")
+        for _ in range(5):
+            self.die(self.ready(self.performs))
+        for client in clients:
+            client.when_told = lambda job, client=client: self.submit(client)
+        worker = self.ready(self.performs)
+        for _ in range(6):
+            self.clock.advance(0)
+        self.assertIsNotNone(worker.job)
+        self.assertEqual(self.dispatcher.waiting, 494)
+
+
+class MaxRunningTests(DispatcherTestCase):
+    two = catalogue("Echo", Few={"max_running": 2})
+
+    def running(self) -> int:
+        """How many jobs of the limited type run."""
+        return sum(job.command == b"Few" for job in self.dispatcher._running.values())
+
+    def test_limit(self) -> None:
+        """No more jobs of a type run than may; the next starts when one has ended."""
+        workers = [self.ready(self.two) for _ in range(4)]
+        jobs = [self.submit(self.ann, "Few") for _ in range(4)]
+        self.assertEqual([job.state.value for job in jobs], ["running"] * 2 + ["queued"] * 2)
+        self.assertEqual((self.dispatcher.idle, self.dispatcher.waiting), (2, 2))
+        self.answer(workers[3])
+        self.assertEqual(jobs[2].state, JobState.RUNNING)
+        self.assertEqual(self.running(), 2)
+
+    def test_others_overtake(self) -> None:
+        """While a type's jobs are kept back all others go on, of the same client, too."""
+        workers = [self.ready(self.two) for _ in range(3)]
+        few = [self.submit(self.ann, "Few") for _ in range(5)]
+        other = self.submit(self.ann)
+        self.assertEqual(other.state, JobState.RUNNING)
+        self.assertEqual(self.submit(self.bob).state, JobState.QUEUED)
+        self.answer(workers[0])
+        self.assertEqual((self.running(), self.dispatcher.waiting), (2, 3))
+        self.cancel_all(few[2:])
+
+    def test_ends_of_every_kind_make_room(self) -> None:
+        """A death, a cancel and a time limit make room for the next of the type."""
+        policy = catalogue("Echo", Few={"max_running": 1, "time_limit": 1.0})
+        jobs = [self.submit(self.ann, "Few") for _ in range(4)]
+        spare = self.ready(policy)
+        for end in (self.die, lambda w: self.dispatcher.cancel(w.job), lambda w: None):
+            busy, other = spare, self.ready(policy)
+            if busy.job is None:
+                busy, other = other, busy
+            end(busy)
+            if not busy.dead:
+                self.assertIsNone(other.job)
+                self.clock.advance(1)
+                self.clock.advance(GRACE)
+                self.die(busy)
+            self.assertIsNotNone(other.job)
+            spare = other
+        self.assertEqual(spare.job, jobs[3])
+        self.answer(spare)
+
+    def test_resting_jobs_make_room(self) -> None:
+        """A job that rests before its next attempt does not count as running."""
+        policy = catalogue(Few={"max_running": 1, "retries": 1})
+        worker, other = self.ready(policy), self.ready(policy)
+        first, second = self.submit(self.ann, "Few"), self.submit(self.ann, "Few")
+        self.assertIsNone(worker.job)
+        self.die(other)
+        self.assertIs(worker.job, second)
+        self.clock.advance(LONGEST_RETRY)
+        other = self.ready(policy)
+        self.assertIsNone(other.job)
+        self.answer(worker)
+        self.assertEqual(first.state, JobState.RUNNING)
+        self.assertEqual(self.running(), 1)
+
+    def test_turns_are_one_in_all_lanes(self) -> None:
+        """A client with jobs of many types gets no more turns than one with jobs of one."""
+        policy = catalogue("Echo", Few={"max_running": 2}, Rare={"max_running": 2})
+        worker = self.ready(policy)
+        self.submit(self.bob)
+        for command in ("Few", "Rare", "Echo"):
+            for _ in range(3):
+                self.submit(self.ann, command)
+        theirs = [self.submit(self.bob) for _ in range(4)]
+        for _ in range(8):
+            self.answer(worker)
+        order = ["bob" if job in theirs else "ann" for job in worker.performed[1:]]
+        self.assertEqual(order, ["ann", "bob"] * 4)
+
+    def test_catalogue_after_the_jobs(self) -> None:
+        """A limit that becomes known when its jobs wait already holds for them."""
+        jobs = [self.submit(self.ann, "Few") for _ in range(3)]
+        other = self.submit(self.ann)
+        workers = [self.ready(self.two) for _ in range(4)]
+        self.assertEqual([job.state.value for job in jobs], ["running"] * 2 + ["queued"])
+        self.assertEqual(other.state, JobState.RUNNING)
+        self.assertIsNone(workers[3].job)
+
+    def test_limit_comes_with_new_code(self) -> None:
+        """A limit that new code brings counts the jobs that run already."""
+        old = catalogue("Few")
+        workers = [self.ready(old) for _ in range(3)]
+        for _ in range(3):
+            self.submit(self.ann, "Few")
+        waiting = [self.submit(self.ann, "Few") for _ in range(2)]
+        self.ready(self.two)
+        self.assertEqual(self.running(), 3)
+        self.answer(workers[0])
+        self.assertEqual((self.running(), self.dispatcher.waiting), (2, 2))
+        self.answer(workers[1])
+        self.assertEqual((self.running(), self.dispatcher.waiting), (2, 1))
+        self.cancel_all(waiting)
+
+    def test_limit_changes_with_new_code(self) -> None:
+        """A higher limit starts more at once, a lower one lets the surplus end, none frees all."""
+        workers = [self.ready(self.two) for _ in range(5)]
+        for _ in range(6):
+            self.submit(self.ann, "Few")
+        self.ready(catalogue(Few={"max_running": 4}))
+        self.assertEqual(self.running(), 4)
+        lower = self.ready(catalogue(Few={"max_running": 1}))
+        for worker in workers:
+            if worker.job is not None and self.running() > 1:
+                self.answer(worker)
+                self.assertEqual(self.dispatcher.waiting, 2)
+        self.assertEqual(self.running(), 1)
+        self.die(lower)
+        self.ready(catalogue("Few"))
+        self.assertEqual((self.running(), self.dispatcher.waiting), (3, 0))
+
+    def test_client_of_kept_back_jobs_goes(self) -> None:
+        """Jobs that are kept back go with their client."""
+        worker = self.ready(catalogue(Few={"max_running": 1}))
+        self.submit(self.bob, "Few")
+        for _ in range(3):
+            self.submit(self.ann, "Few")
+        self.leave(self.ann)
+        self.assertEqual(self.dispatcher.waiting, 0)
+        self.answer(worker)
+
+
+class ByteBoundTests(DispatcherTestCase):
+    def setUp(self) -> None:
+        """Have room for 1000 bytes to wait."""
+        super().setUp()
+        self.serve(max_queued_bytes=1000)
+
+    def test_refused(self) -> None:
+        """A job that would have the waiting requests exceed their bytes is refused at once."""
+        first = self.submit(self.ann, box=bytes(600))
+        job = self.submit(self.bob, box=bytes(401))
+        self.assertEqual(
+            self.bob.failure_of(job),
+            "QUEUE_FULL: the jobs that wait have 600 bytes, and with this one would have more than "
+            "--max-queued-bytes 1000",
+        )
+        self.submit(self.bob, box=bytes(400))
+        self.dispatcher.cancel(first)
+        self.submit(self.bob, box=bytes(600))
+        self.assertEqual(len(self.bob.failures), 1)
+
+    def test_every_end_frees_them(self) -> None:
+        """The bytes of jobs that start, are cancelled, too late or lose their client are free."""
+        for _ in range(3):
+            self.submit(self.ann, box=bytes(300))
+        worker = self.ready()
+        self.dispatcher.cancel(next(iter(self.dispatcher._queue)))
+        self.submit(self.bob, deadline=1, box=bytes(700))
+        self.leave(self.ann)
+        self.clock.advance(1)
+        self.assertEqual(self.dispatcher._queue.size, 0)
+        self.die(worker)
+
+    def test_not_for_what_starts_at_once(self) -> None:
+        """A job that an idle worker takes does not wait, whatever its size."""
+        worker = self.ready()
+        self.assertIs(self.submit(self.ann, box=bytes(5000)), worker.job)
+
+
+class ReportTests(DispatcherTestCase):
+    def test_to_its_client(self) -> None:
+        """What a job reports reaches its client, in order, and nobody else."""
+        worker, other = self.ready(), self.ready()
+        theirs, mine = self.submit(self.bob), self.submit(self.ann)
+        self.report(worker, PROGRESS)
+        self.report(worker, CHUNK)
+        self.report(other, PROGRESS)
+        self.assertEqual(self.ann.reports, [(mine, PROGRESS, b"news"), (mine, CHUNK, b"news")])
+        self.assertEqual(self.bob.reports, [(theirs, PROGRESS, b"news")])
+
+    def test_not_after_a_stop(self) -> None:
+        """Nothing is told of a job that is being stopped but its end."""
+        worker = self.ready()
+        job = self.submit(self.ann)
+        self.dispatcher.cancel(job)
+        self.report(worker)
+        self.assertEqual(self.ann.reports, [])
+        self.die(worker)
+
+    def test_not_to_a_client_that_has_gone(self) -> None:
+        """What a job reports that may finish without its client goes nowhere."""
+        worker = self.ready(catalogue(Echo={"on_disconnect": "finish"}))
+        self.submit(self.ann)
+        self.leave(self.ann)
+        self.report(worker)
+        self.answer(worker)
+
+    def test_hold_from_report(self) -> None:
+        """A client that has too much to read is put on hold while it is told, and the job waits."""
+        worker = self.ready()
+        self.submit(self.ann, wants_chunks=True)
+        self.ann.when_reported = lambda _: self.dispatcher.hold(self.ann)
+        self.report(worker, CHUNK)
+        self.assertTrue(worker.paused)
+        self.dispatcher.release(self.ann)
+        self.assertFalse(worker.paused)
+        self.answer(worker)
+
+    def test_hold_pauses_only_jobs_with_parts(self) -> None:
+        """Only the workers of the held client's jobs that send parts of their results wait."""
+        workers = [self.ready() for _ in range(3)]
+        self.submit(self.bob, wants_chunks=True)
+        self.submit(self.ann)
+        self.submit(self.ann, wants_chunks=True)
+        self.dispatcher.hold(self.ann)
+        self.assertEqual([worker.paused for worker in workers], [True, False, False])
+        self.dispatcher.release(self.bob)
+        self.assertTrue(workers[0].paused)
+
+    def test_client_gone_while_on_hold(self) -> None:
+        """A job that waits for a client to read goes on, to be stopped or to finish, without it."""
+        worker = self.ready(catalogue("Stop", Finish={"on_disconnect": "finish"}))
+        self.submit(self.ann, "Finish", wants_chunks=True)
+        other = self.ready(catalogue("Stop", Finish={"on_disconnect": "finish"}))
+        self.submit(self.ann, "Stop", wants_chunks=True)
+        self.dispatcher.hold(self.ann)
+        self.leave(self.ann)
+        self.assertEqual([worker.paused, other.paused], [False, False])
+        self.assertEqual([worker.interrupts, other.interrupts], [[], [b"cancelled"]])
+        self.answer(worker)
+        self.die(other)
+
+    def test_time_limit_of_a_paused_job(self) -> None:
+        """A job that waits for its client to read has its time limit all the same."""
+        worker = self.ready(catalogue(Echo={"time_limit": 5.0}))
+        job = self.submit(self.ann, wants_chunks=True)
+        self.dispatcher.hold(self.ann)
+        self.clock.advance(5)
+        self.assertEqual((worker.paused, worker.interrupts), (False, [b"time"]))
+        self.answer(worker)
+        self.die(worker)
+        self.assertIn("TIMED_OUT", self.ann.failure_of(job))
 
 
 class DismissTests(DispatcherTestCase):

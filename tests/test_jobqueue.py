@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import itertools
 import sys
 from typing import TYPE_CHECKING
@@ -286,6 +287,74 @@ class HoldTests(QueueTestCase):
         self.assertEqual(self.pop_clients(2), "ab")
 
 
+class LaneTests(QueueTestCase):
+    def push_to(self, client: FakeClient, lane: bytes | None, count: int = 1) -> list[Job]:
+        """Let so many jobs of `client` wait in this lane, and return them."""
+        jobs = [make_job(client) for _ in range(count)]
+        for job in jobs:
+            self.queue.push(client, job, lane)
+        return jobs
+
+    def test_closed(self) -> None:
+        """Nothing is taken from a closed lane, and all from the others; until it is opened."""
+        kept = self.push_to(self.ann, b"X", 2)
+        others = self.push_to(self.ann, None, 2) + self.push_to(self.bob, b"Y")
+        self.queue.close_lane(b"X")
+        self.assertCountEqual(self.pop_all(), others)
+        self.queue.open_lane(b"X")
+        self.assertEqual(self.pop_all(), kept)
+
+    def test_one_turn_in_all_lanes(self) -> None:
+        """A client has one turn, whatever the number of lanes that it has jobs in."""
+        for lane in (None, b"X", b"Y"):
+            self.push_to(self.ann, lane, 2)
+        self.push_to(self.bob, None, 6)
+        self.assertEqual(self.pop_clients(12), "ab" * 6)
+
+    def test_opened_lane_is_no_head_start(self) -> None:
+        """Who had turns while another lane was closed comes after those who had none."""
+        self.queue.close_lane(b"X")
+        self.push_to(self.ann, b"X", 3)
+        self.push_to(self.bob, b"X", 3)
+        self.push_to(self.ann, None, 3)
+        self.assertEqual(self.pop_clients(3), "aaa")
+        self.queue.open_lane(b"X")
+        self.assertEqual(self.pop_clients(6), "bababa")
+
+    def test_cancelling_in_one_lane_costs_no_turn_in_another(self) -> None:
+        """A client whose job in one lane is taken out keeps its place in the other."""
+        self.push_to(self.bob, None)
+        (mine,) = self.push_to(self.ann, None)
+        self.push_to(self.bob, None, 20)
+        self.push_to(self.cid, None, 20)
+        for _ in range(2):
+            (other,) = self.push_to(self.ann, b"X")
+            self.queue.close_lane(b"X")
+            self.assertIsNot(self.queue.pop(0.0), None)
+            self.queue.remove(other)
+        self.assertNotIn(mine, list(self.queue))
+
+    def test_rest(self) -> None:
+        """A job that rests counts, is seen, and has no turn until it is put in again."""
+        job = make_job(self.ann, box=bytes(100))
+        self.queue.rest(job)
+        self.assertEqual((len(self.queue), self.queue.size, list(self.queue)), (1, 100, [job]))
+        self.assertIsNone(self.queue.pop(0.0))
+        self.queue.push(self.ann, job)
+        self.assertEqual((len(self.queue), self.queue.size, list(self.queue)), (1, 100, [job]))
+        self.assertIs(self.queue.pop(0.0), job)
+        self.assertEqual((len(self.queue), self.queue.size), (0, 0))
+
+    def test_removed_from_rest(self) -> None:
+        """A job that rests can be taken out, once; and with all of its client's."""
+        mine, theirs = make_job(self.ann), make_job(self.bob)
+        self.queue.rest(mine)
+        self.queue.rest(theirs)
+        self.assertEqual(self.queue.drop(self.ann), [mine])
+        self.assertEqual([self.queue.remove(theirs) for _ in range(2)], [True, False])
+        self.assertEqual((len(self.queue), self.queue.size), (0, 0))
+
+
 class CostTests(QueueTestCase):
     def test_cost_does_not_grow_with_the_backlog(self) -> None:
         """Every operation takes as many steps with 20,000 jobs of 500 clients as with 20 of 2."""
@@ -318,11 +387,13 @@ class CostTests(QueueTestCase):
 def count_calls(operation: Callable[[], object]) -> int:
     """How many functions, of Python and of C, the operation calls."""
     events = []
+    gc.disable()  # a collection in between would count too, and all that listens to it
     sys.setprofile(lambda frame, event, argument: events.append(event))
     try:
         operation()
     finally:
         sys.setprofile(None)
+        gc.enable()
     return sum(event in {"call", "c_call"} for event in events)
 
 
@@ -462,3 +533,76 @@ class ModelTests(SynchronousTestCase):
         while model.jobs:
             self.assertIs(queue.pop(now), model.pop(now))
         self.assertIsNone(queue.pop(now))
+
+
+LANES = (None, b"X", b"Y")
+LANE_STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("push"), CLIENTS, st.sampled_from(LANES)),
+        st.tuples(st.just("pop"), st.just(0), st.none()),
+        st.tuples(st.just("remove"), st.integers(0, 30), st.none()),
+        st.tuples(st.sampled_from(["hold", "release"]), CLIENTS, st.none()),
+        st.tuples(st.sampled_from(["close", "open"]), st.just(0), st.sampled_from(LANES[1:])),
+    ),
+    max_size=120,
+)
+
+
+class LanePropertyTests(SynchronousTestCase):
+    @settings(max_examples=200, deadline=None, derandomize=True)
+    @given(LANE_STEPS)
+    def test_lanes(self, steps: list[tuple[str, int, bytes | None]]) -> None:
+        """Whatever opens and closes, what may start does, in its order and its turn.
+
+        While a client has a job that may start, each other one gets two turns at most.
+        """
+        queue = JobQueue(AGEING)
+        clients = [FakeClient(str(number)) for number in range(4)]
+        waiting: list[tuple[Job, bytes | None]] = []
+        held: set[FakeClient] = set()
+        closed: set[bytes | None] = set()
+        overtaken: dict[tuple[IClient | None, IClient | None], int] = {}
+        for name, number, lane in steps:
+            client = clients[number % 4]
+            if name == "push":
+                waiting.append((make_job(client), lane))
+                queue.push(client, *waiting[-1])
+            elif name == "remove" and number < len(waiting):
+                self.assertTrue(queue.remove(waiting.pop(number)[0]))
+            elif name == "hold":
+                held.add(client)
+                queue.hold(client)
+            elif name == "release":
+                held.discard(client)
+                queue.release(client)
+            elif name == "close":
+                closed.add(lane)
+                queue.close_lane(lane)
+            elif name == "open":
+                closed.discard(lane)
+                queue.open_lane(lane)
+            ready = [
+                (job, lane)
+                for job, lane in waiting
+                if lane not in closed and job.client not in held
+            ]
+            if name == "pop":
+                popped = queue.pop(0.0)
+                self.assertEqual(popped is None, not ready)
+                if popped is not None:
+                    (lane,) = [lane for job, lane in ready if job is popped]
+                    mine = [
+                        job for job, other in ready if other == lane and job.client is popped.client
+                    ]
+                    self.assertIs(mine[0], popped)
+                    waiting.remove((popped, lane))
+                    for other_client in clients:
+                        pair = popped.client, other_client
+                        overtaken[pair] = overtaken.get(pair, 0) + 1
+                    for other_client in clients:
+                        overtaken[other_client, popped.client] = 0
+            may_start = {job.client for job, _ in ready}
+            overtaken = {pair: n for pair, n in overtaken.items() if pair[1] in may_start}
+            self.assertLessEqual(max(overtaken.values(), default=0), 2)
+            self.assertEqual(len(queue), len(waiting))
+            self.assertEqual({job.id for job in queue}, {job.id for job, _ in waiting})

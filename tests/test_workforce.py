@@ -30,9 +30,9 @@ class WorkforceTestCase(SynchronousTestCase):
         self.ann = FakeClient("ann")
         self.staff(1, 4)
 
-    def staff(self, min_workers: int, max_workers: int) -> None:
+    def staff(self, min_workers: int, max_workers: int, quarantine_after: int = 5) -> None:
         """Make a workforce of this size, not yet started."""
-        self.dispatcher = Dispatcher(self.clock, 10_000)
+        self.dispatcher = Dispatcher(self.clock, 10_000, quarantine_after=quarantine_after)
         self.workforce = Workforce(self.clock, self.dispatcher, min_workers, max_workers)
         self.hatchery = FakeHatchery(self.workforce, self.dispatcher)
 
@@ -283,6 +283,7 @@ class DeathTests(WorkforceTestCase):
 
     def test_dies_at_each_job(self) -> None:
         """Jobs that kill their workers cost a start each, and no delay for the next job."""
+        self.staff(1, 4, quarantine_after=0)
         self.start_and_boot()
         for _ in range(50):
             self.submit()
@@ -290,6 +291,17 @@ class DeathTests(WorkforceTestCase):
             self.boot()
         self.assertEqual(self.hatchery.spawned, 51)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_quarantined_command_costs_no_more_starts(self) -> None:
+        """A command that keeps killing its workers costs five of them, and then none."""
+        self.start_and_boot()
+        for _ in range(50):
+            self.submit()
+            for worker in self.hatchery.busy:
+                self.hatchery.die(worker)
+            self.boot()
+        self.assertEqual(self.hatchery.spawned, 6)
+        self.assertEqual(len(self.hatchery.idle), 1)
 
 
 class BackoffTests(WorkforceTestCase):
