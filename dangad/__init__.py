@@ -28,7 +28,12 @@ from dangad.wire import Blob, Large
 
 if TYPE_CHECKING:
     from dangad.client import Client, Disconnected, NotSent, connect
-    from dangad.worker.context import current_job
+    from dangad.worker.context import (
+        JobCancelled,
+        JobStopped,
+        TimeLimitExceeded,
+        current_job,
+    )
     from dangad.worker.jobtypes import BadJobType, job
 
 __all__ = [
@@ -42,12 +47,15 @@ __all__ = [
     "DangadError",
     "DeadlinePassed",
     "Disconnected",
+    "JobCancelled",
     "JobFailed",
+    "JobStopped",
     "Large",
     "NoWorkers",
     "NotSent",
     "QueueFull",
     "ShuttingDown",
+    "TimeLimitExceeded",
     "TimedOut",
     "TooLarge",
     "UnhandledCommand",
@@ -62,6 +70,9 @@ _LAZY = {
     "Client": "dangad.client",
     "Disconnected": "dangad.client",
     "NotSent": "dangad.client",
+    "JobCancelled": "dangad.worker.context",
+    "JobStopped": "dangad.worker.context",
+    "TimeLimitExceeded": "dangad.worker.context",
     "connect": "dangad.client",
     "current_job": "dangad.worker.context",
     "job": "dangad.worker.jobtypes",

@@ -6,9 +6,11 @@ end of its pipe reads. Job types are commands too, but those are the users'.
 
 from __future__ import annotations
 
+import signal
+
 from twisted.protocols import amp
 
-from dangad.wire import Large
+from dangad.wire import Blob, Large
 
 PREFIX = b"dangad."
 
@@ -42,6 +44,31 @@ class Cancel(amp.Command):
     arguments = [(b"tag", amp.String())]
 
 
+# From server to client, for requests that asked with ``_progress`` or ``_chunks``; neither is
+# answered, and neither comes after the request's own answer.
+
+
+class Progress(amp.Command):
+    """How far the job of the request `tag` is; at most ten a second."""
+
+    commandName = b"dangad.Progress"
+    arguments = [
+        (b"tag", amp.String()),
+        (b"done", amp.Integer()),
+        (b"total", amp.Integer()),
+        (b"message", amp.Unicode()),
+    ]
+    requiresAnswer = False
+
+
+class Chunk(amp.Command):
+    """A part of the result of the request `tag`; parts come in the order of their making."""
+
+    commandName = b"dangad.Chunk"
+    arguments = [(b"tag", amp.String()), (b"data", Blob())]
+    requiresAnswer = False
+
+
 # From worker to parent, over the pipe; none is answered.
 
 
@@ -61,15 +88,28 @@ class BootFailed(amp.Command):
     requiresAnswer = False
 
 
-# The pipe's two boxes that are no AMP commands, because a job is passed on as it came. Each
+# The pipe's boxes that are no AMP commands, because they are passed on as they came. Each
 # begins with a pair of its own, and the rest of the box is the client's or the job's.
 
 RUN = b"_run"
-"""Parent to worker, first key of the client's own box: "<job id> <attempt>"."""
+"""Parent to worker, first key of the client's own box: "<job id> <attempt> [<seconds left>]"."""
+STOP = b"_stop"
+"""Parent to worker, the only key of a box: "<job id> <why>", and then `STOP_SIGNAL`."""
 DONE = b"_done"
 """Worker to parent, first key of a result: the job id."""
 FAILED = b"_failed"
 """Worker to parent, first key of an error: the job id."""
+REPORT = b"_report"
+"""Worker to parent, first key of a :class:`Progress` without its tag: the job id."""
+PART = b"_part"
+"""Worker to parent, first key of a :class:`Chunk` without its tag: the job id."""
 
-WORKER_KEYS = frozenset({DONE, FAILED, b"_command"})
+WORKER_KEYS = frozenset({DONE, FAILED, REPORT, PART, b"_command"})
 """The reserved keys that the parent reads in what a worker sends."""
+
+STOP_SIGNAL = signal.SIGURG
+"""What makes a worker look for a `STOP` while a job runs.
+
+One whose default is to be ignored, so that it does no harm to a worker that has not set its
+handler yet, nor to a program that a job has started.
+"""

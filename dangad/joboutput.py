@@ -1,6 +1,6 @@
 """What a worker prints, line by line in the server's log, with its pid and the job's id.
 
-Fed by :mod:`dangad.pool`. Bounded: a line longer than `MAX_LINE` is cut into several, and of
+Fed by :mod:`dangad.workerlink`. Bounded: a line longer than `MAX_LINE` is cut into several, and of
 a job that prints more than `MAX_LINES` lines, or one that would fill the log between two jobs,
 the rest is only counted.
 """

@@ -1,10 +1,9 @@
-"""The worker processes, kept by ampoule, and the parent's end of each one's pipe.
+"""The worker processes and their pipes, kept by ampoule.
 
-On a job's way between :mod:`dangad.dispatcher`, which decides, and
-:mod:`dangad.worker.child`, which performs. :class:`WorkerPool` starts processes when
-:mod:`dangad.workforce` asks; each has a :class:`WorkerLink`, which is the worker as the
-dispatcher knows it. This is the one file of the parent that knows ampoule; what it bends, and
-why, is told in the docstring of each override:
+On a job's way between :mod:`dangad.workerlink`, which is a worker as the dispatcher knows it,
+and :mod:`dangad.worker.child`, which performs. :class:`WorkerPool` starts processes when
+:mod:`dangad.workforce` asks. This is the one file of the parent that knows ampoule; what it
+bends, and why, is told in the docstring of each override:
 
 - ampoule's own job queue and its ``doWork`` are never used, so nothing of what goes wrong
   there can happen here.
@@ -28,196 +27,24 @@ from ampoule import iampoule
 from ampoule.main import AMPConnector, ProcessStarter
 from ampoule.pool import ProcessPool
 from twisted.internet import defer, error
-from twisted.logger import Logger
 from zope.interface import implementer
 
-from dangad import commands, wire
-from dangad.interfaces import IHatchery, IWorker
-from dangad.joboutput import JobOutput
+from dangad.interfaces import IHatchery
 from dangad.launch import BOOTSTRAP
+from dangad.workerlink import WorkerLink
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
     from twisted.python.failure import Failure
 
     from dangad.dispatcher import Dispatcher
-    from dangad.jobrecord import Job
+    from dangad.guardian import Guardian
     from dangad.launch import WorkerSettings
     from dangad.workforce import Workforce
-
-log = Logger()
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 TO_WORKER, FROM_WORKER = 3, 4
 """The worker's descriptors as ampoule numbers them."""
-
-BOX_OVERHEAD = 2**16
-"""Bytes that a worker's box may be larger than the largest payload: its own pairs."""
-STOP_GRACE = 5.0
-"""Seconds in which a worker that was asked to stop must exit."""
-CLOSED_GRACE = 0.5
-"""Seconds in which a worker that closed its pipe must exit."""
-
-
-@implementer(IWorker)
-class WorkerLink:
-    """The parent's end of one worker's pipe, and all that it knows of the worker.
-
-    ampoule makes one for each process, as the AMP protocol of its pipe, and calls
-    `makeConnection`, `dataReceived`, `connectionLost` and `callRemote`.
-
-    All mutable state: `pid`; `performed`, how many jobs it was given; `_job`, the one it has
-    now; `_booted`, whether it has said Hello; `_killed_for`, why the parent killed it, and
-    `_gone`, whether it is dead: after either, nothing it wrote counts.
-    """
-
-    def __init__(
-        self,
-        clock: IReactorTime,
-        workforce: Workforce,
-        dispatcher: Dispatcher,
-        max_payload: int,
-    ) -> None:
-        self.pid = 0
-        self.performed = 0
-        self.output = JobOutput()
-        self._clock = clock
-        self._workforce = workforce
-        self._dispatcher = dispatcher
-        self._reader = wire.BoxReader(max_payload + BOX_OVERHEAD, commands.WORKER_KEYS)
-        self._job: Job | None = None
-        self._booted = False
-        self._boot_failure: str | None = None
-        self._killed_for: str | None = None
-        self._gone = False
-
-    # Called by ampoule.
-
-    def makeConnection(self, connector: WorkerConnector) -> None:
-        """Begin: the process has been started, and its pipe is open."""
-        self.transport = connector
-        self.pid = self.output.pid = connector.transport.pid
-        self._workforce.worker_started(self)
-
-    def dataReceived(self, data: bytes) -> None:
-        """Take what the worker wrote: its Hello, or the answer to its job."""
-        if self._gone or self._killed_for is not None:
-            return
-        self._reader.feed(data)
-        try:
-            while (box := self._reader.next()) is not None:
-                self._box_received(box)
-        except wire.Garbage as garbage:
-            self.kill(f"wrote garbage to its pipe ({garbage}) and was killed")
-
-    def connectionLost(self, reason: Failure) -> None:
-        """Nothing: death was seen before, at `exited`."""
-
-    def callRemote(self, command: type, **arguments: object) -> defer.Deferred[dict[str, Any]]:
-        """Stop; ampoule's ``Shutdown`` is the only thing that it asks for by itself."""
-        self.stop()
-        return defer.succeed({})
-
-    # Called by the dispatcher and the workforce.
-
-    def perform(self, job: Job) -> None:
-        """See :meth:`IWorker.perform`."""
-        self._job = job
-        self.performed += 1
-        self.output.begin_job(job.id)
-        header = wire.pair(commands.RUN, b"%d %d" % (job.id, job.attempt))
-        self.transport.write(header + job.box)
-
-    def kill(self, reason: str) -> None:
-        """See :meth:`IWorker.kill`."""
-        if self._killed_for is None:
-            self._killed_for = reason
-        self.transport.kill()
-
-    def stop(self) -> None:
-        """See :meth:`IWorker.stop`."""
-        if not self._booted:
-            self.kill("was stopped while it started")
-        elif not self._gone:
-            self.transport.close_input()
-            alarm = self._clock.callLater(STOP_GRACE, self.transport.kill)
-            self.transport.finished.addBoth(_cancel_alarm, alarm)
-
-    # Called by the connector.
-
-    def pipe_closed(self) -> None:
-        """The worker has closed its end of the pipe: it has exited, or it must."""
-        if not self._gone:
-            alarm = self._clock.callLater(CLOSED_GRACE, self.kill, "closed its pipe and was killed")
-            self.transport.finished.addBoth(_cancel_alarm, alarm)
-
-    def exited(self, status: Failure) -> None:
-        """The process is gone; all that it wrote has been read."""
-        self._gone = True
-        self._job = None
-        how = _how_it_ended(status)
-        if self._boot_failure is not None:
-            how = f"could not start: {self._boot_failure}"
-        if self._killed_for is not None:
-            how = self._killed_for
-        level = log.info if status.check(error.ProcessDone) else log.warn
-        level("worker {pid} {how}, after {jobs} jobs", pid=self.pid, how=how, jobs=self.performed)
-        self.output.close()
-        self._workforce.worker_exited(self, how, self.performed)
-
-    # The boxes of a worker.
-
-    def _box_received(self, box: wire.Box) -> None:
-        if box.raw is None:
-            raise wire.Garbage(f"a box of {box.size} bytes, more than any answer may have")
-        for key, value in box.keys.items():
-            if key == commands.DONE:
-                self._answered(box.raw, key, value, failed=False)
-            elif key == commands.FAILED:
-                self._answered(box.raw, key, value, failed=True)
-            else:
-                self._command_received(value, box.raw)
-            return
-        raise wire.Garbage("a box that is neither an answer nor a command")
-
-    def _answered(self, raw: bytes, key: bytes, job_id: bytes, failed: bool) -> None:
-        job = self._job
-        start = 4 + len(key) + len(job_id)
-        if job is None or job_id != b"%d" % job.id or raw[2 : 2 + len(key)] != key:
-            raise wire.Garbage(f"an answer to job {job_id[:20]!r}, which it was not given")
-        self.transport.drain_output()
-        self.output.end_job()
-        self._job = None
-        self._dispatcher.job_finished(self, failed, raw[start:])
-
-    def _command_received(self, name: bytes, raw: bytes) -> None:
-        strings = wire.unpack(raw)
-        if name == commands.Hello.commandName and not self._booted:
-            self._booted = True
-            hello = commands.Hello.parseArguments(strings, None)
-            log.info("worker {pid} is ready", pid=self.pid)
-            self._workforce.worker_booted(self, hello["catalogue"])
-        elif name == commands.BootFailed.commandName and not self._booted:
-            self._boot_failure = commands.BootFailed.parseArguments(strings, None)["reason"]
-        else:
-            raise wire.Garbage(f"a command {name[:40]!r} that it may not send now")
-
-
-def _cancel_alarm(result: object, alarm: Any) -> object:
-    if alarm.active():
-        alarm.cancel()
-    return result
-
-
-def _how_it_ended(status: Failure) -> str:
-    """The process's end in words that follow "worker 4711"."""
-    value = status.value
-    if isinstance(value, error.ProcessTerminated) and value.signal is not None:
-        try:
-            return f"was killed by {signal.Signals(value.signal).name}"
-        except ValueError:
-            return f"was killed by signal {value.signal}"
-    return f"exited (status {getattr(value, 'exitCode', None) or 0})"
 
 
 class WorkerConnector(AMPConnector):
@@ -231,6 +58,12 @@ class WorkerConnector(AMPConnector):
 
     amp: WorkerLink
     finished: defer.Deferred[str]
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        pid: int = self.transport.pid
+        return pid
 
     def connectionMade(self) -> None:
         """Begin, with nothing on the worker's stdin."""
@@ -265,10 +98,45 @@ class WorkerConnector(AMPConnector):
         """
         self.finished.callback(f"worker {self.amp.pid}")
 
-    def write(self, data: bytes) -> None:
-        """Write to the worker, if it has not closed its end: then it is about to be gone."""
-        if TO_WORKER in self.transport.pipes:
-            self.transport.writeToChild(TO_WORKER, data)
+    @property
+    def is_flushed(self) -> bool:
+        """Whether the worker was sent all that was written to it."""
+        pipe = self.transport.pipes.get(TO_WORKER)
+        # Twisted has no public word for what it has not sent.
+        return pipe is None or not (pipe.dataBuffer or pipe._tempDataLen)  # noqa: SLF001
+
+    def write_now(self, header: bytes, box: bytes) -> None:
+        """Write to a worker that has been sent all that was written before.
+
+        What the pipe takes at once need not wait for a turn of the reactor.
+        """
+        pipe = self.transport.pipes.get(TO_WORKER)
+        if pipe is None:
+            return
+        try:
+            written = os.writev(pipe.fileno(), (header, box))
+        except BlockingIOError:
+            written = 0
+        except OSError:
+            return  # it has closed its end, and is about to be gone
+        if written < len(header) + len(box):
+            pipe.write(header[written:])
+            pipe.write(box[max(0, written - len(header)) :])
+
+    def signal(self, number: int) -> None:
+        """Send the worker's process a signal, if it has not exited."""
+        with contextlib.suppress(error.ProcessExitedAlready):
+            self.transport.signalProcess(number)
+
+    def pause(self) -> None:
+        """Do not read what the worker writes to its pipe, so that in the end it blocks."""
+        if FROM_WORKER in self.transport.pipes:
+            self.transport.pipes[FROM_WORKER].stopReading()
+
+    def resume(self) -> None:
+        """Read what the worker writes."""
+        if FROM_WORKER in self.transport.pipes:
+            self.transport.pipes[FROM_WORKER].startReading()
 
     def kill(self) -> None:
         """Kill the process and its group, if it is not gone yet."""
@@ -342,10 +210,13 @@ class WorkerPool(ProcessPool):
         clock: IReactorTime,
         workforce: Workforce,
         dispatcher: Dispatcher,
+        guardian: Guardian,
         settings: WorkerSettings,
     ) -> None:
         super().__init__(
-            ampParent=lambda: WorkerLink(clock, workforce, dispatcher, settings.max_payload),
+            ampParent=lambda: WorkerLink(
+                clock, workforce, dispatcher, guardian, settings.max_payload
+            ),
             min=0,
             max=workforce.max_workers,
             recycleAfter=0,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IFileDescriptorReceiver, IPushProducer, ITCPTransport
@@ -29,10 +29,10 @@ from dangad.errors import (
 )
 from dangad.interfaces import IClient
 from dangad.jobrecord import Job, Priority
+from dangad.refusal import RefusedConnection
+from dangad.requestoptions import read_options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from twisted.internet.interfaces import (
         IAddress,
         IConsumer,
@@ -50,8 +50,6 @@ log = Logger()
 
 MAX_TAG = 255
 """Bytes of the longest ``_ask`` that is answered under its name."""
-REFUSAL_TIME = 5.0
-"""Seconds that a connection over the limit has for a first request, to be told so."""
 MAX_REFUSALS = 100
 """Connections over the limit that are told so at once; more are closed without a word."""
 STALL_TIME = 300
@@ -61,37 +59,6 @@ SMALL = 2**16
 MAX_OWN_COMMAND = 2**16
 """Bytes of the largest request for one of dangad's own commands, which are read here."""
 
-_PRIORITIES = {priority.name.lower().encode(): priority for priority in Priority}
-_FLAGS = {b"0": False, b"1": True}
-_OPTIONS: dict[bytes, tuple[Callable[[bytes], Any], str]] = {
-    wire.PRIORITY: (_PRIORITIES.__getitem__, "high, normal or low"),
-    wire.DEADLINE: (wire.read_seconds, "a number of seconds, 0 or more"),
-    wire.PROGRESS: (_FLAGS.__getitem__, "0 or 1"),
-    wire.CHUNKS: (_FLAGS.__getitem__, "0 or 1"),
-}
-"""The reserved keys that say how a job is to be done: how each is read, and what it may be."""
-
-
-def _read_options(keys: dict[bytes, bytes]) -> dict[bytes, Any]:
-    """What the request says of how it is to be done, by reserved key.
-
-    :raises BadArguments: a value cannot be read.
-    """
-    options = {}
-    for key, value in keys.items():
-        if key in _OPTIONS:
-            read, expected = _OPTIONS[key]
-            try:
-                options[key] = read(value)
-            except (KeyError, ValueError):
-                raise BadArguments(f"{key.decode()} is {_shown(value)}, not {expected}") from None
-    return options
-
-
-def _shown(value: bytes) -> str:
-    """A client's bytes as they may stand in an error's text."""
-    return repr(value[:40])[1:]
-
 
 @implementer(IClient, IPushProducer, IFileDescriptorReceiver)
 class ClientConnection(Protocol):
@@ -99,8 +66,8 @@ class ClientConnection(Protocol):
 
     All mutable state: `_jobs`, the jobs whose outcome it is still to be told, by id; `_tags`,
     those of them that have a tag, by it; `_bytes`, the size of their requests; `_lookups`, its
-    requests for the catalogue that wait; `_congested`, whether its answers wait to be read, and
-    `_stalled`, the end of the patience with that;
+    requests for the catalogue that wait; `_congested`, whether its answers wait to be read,
+    `_stalled`, the end of the patience with that, and `_news`, how far its jobs are meanwhile;
     `_paused`, whether reading from it is; `_taking`, whether its boxes are being gone through;
     `_open`, whether it can be written to.
     """
@@ -115,6 +82,7 @@ class ClientConnection(Protocol):
         self._tags: dict[bytes, Job] = {}
         self._bytes = 0
         self._lookups: set[Deferred[str]] = set()
+        self._news: dict[int, tuple[bytes, bytes]] = {}
         self._congested = False
         self._stalled: IDelayedCall | None = None
         self._paused = False
@@ -173,6 +141,9 @@ class ClientConnection(Protocol):
         """The client has read its answers."""
         self._congested = False
         self._stop_stall_alarm()
+        news, self._news = self._news, {}
+        for start, body in news.values():
+            self._write(start, body)
         self._dispatcher.release(self)
         self._set_pace()
         self._take_boxes()
@@ -184,11 +155,24 @@ class ClientConnection(Protocol):
 
     def deliver(self, job: Job, failed: bool, body: bytes) -> None:
         """See :meth:`IClient.deliver`."""
+        if job.id in self._news:
+            self._write(*self._news.pop(job.id))
         self._answer(job.tag, failed, body)
         self._forget(job)
 
+    def report(self, job: Job, command: bytes, body: bytes) -> None:
+        """See :meth:`IClient.report`."""
+        if job.tag is None:
+            return
+        start = wire.pair(wire.COMMAND, command) + wire.pair(b"tag", job.tag)
+        if self._congested and command == commands.Progress.commandName:
+            self._news[job.id] = start, body  # in place of the last, so that nothing piles up
+        else:
+            self._write(start, body)
+
     def fail(self, job: Job, error: DangadError) -> None:
         """See :meth:`IClient.fail`."""
+        self._news.pop(job.id, None)
         self._refuse(job.tag, error)
         self._forget(job)
 
@@ -227,7 +211,7 @@ class ClientConnection(Protocol):
             )
         elif tag is not None and tag in self._tags:
             self._refuse(
-                tag, BadArguments(f"the tag (_ask) {_shown(tag)} is in use by another request")
+                tag, BadArguments(f"the tag (_ask) {wire.show(tag)} is in use by another request")
             )
         elif box.raw is None:
             limit = self._site.max_payload
@@ -244,13 +228,14 @@ class ClientConnection(Protocol):
     ) -> None:
         """Make a job of a request, and submit it."""
         try:
-            options = _read_options(keys)
+            options = read_options(keys)
         except BadArguments as error:
             self._refuse(tag, error)
             return
         priority = options.get(wire.PRIORITY, Priority.NORMAL)
         deadline = options.get(wire.DEADLINE)
-        job = Job(self._site.next_id(), self, tag, command, raw, priority, deadline)
+        chunks = options.get(wire.CHUNKS, False)
+        job = Job(self._site.next_id(), self, tag, command, raw, priority, deadline, chunks)
         self._jobs[job.id] = job
         if tag is not None:
             self._tags[tag] = job
@@ -300,10 +285,13 @@ class ClientConnection(Protocol):
     # Answers.
 
     def _answer(self, tag: bytes | None, failed: bool, body: bytes) -> None:
-        """Write an answer; never raises, since others' jobs are waiting for the caller."""
-        if tag is None or not self._open:
+        if tag is not None:
+            self._write(wire.pair(wire.ERROR if failed else wire.ANSWER, tag), body)
+
+    def _write(self, start: bytes, body: bytes) -> None:
+        """Write a box; never raises, since others' jobs are waiting for the caller."""
+        if not self._open:
             return
-        start = wire.pair(wire.ERROR if failed else wire.ANSWER, tag)
         try:
             if len(body) <= SMALL:
                 self.transport.write(start + body)
@@ -319,7 +307,7 @@ class ClientConnection(Protocol):
     def _forget(self, job: Job) -> None:
         """The client was told the outcome of `job`."""
         if self._jobs.pop(job.id, None) is not None:
-            self._bytes -= len(job.box)
+            self._bytes -= job.size
         if job.tag is not None:
             self._tags.pop(job.tag, None)
         self._keep_pace()
@@ -369,53 +357,6 @@ class ClientConnection(Protocol):
         return f"client {self.transport.getPeer()}"
 
 
-@implementer(IFileDescriptorReceiver)
-class RefusedConnection(Protocol):
-    """A connection over the limit: its first request is answered by an error, and it is closed."""
-
-    transport: _StreamTransport
-
-    def __init__(self, site: ClientFactory, clock: IReactorTime) -> None:
-        self._site = site
-        self._clock = clock
-        self._alarm: IDelayedCall | None = None
-        self._reader = wire.BoxReader(0, wire.REQUEST_KEYS)
-
-    def connectionMade(self) -> None:
-        """Wait for the first request, for a short time."""
-        self._alarm = self._clock.callLater(REFUSAL_TIME, self.transport.abortConnection)
-
-    def dataReceived(self, data: bytes) -> None:
-        """Refuse the first request that wants an answer."""
-        self._reader.feed(data)
-        try:
-            while (box := self._reader.next()) is not None:
-                tag = box.keys.get(wire.ASK)
-                if tag is not None:
-                    error = QueueFull(
-                        f"the server has {self._site.max_connections} connections, which is "
-                        "--max-connections; try again later"
-                    )
-                    self.transport.write(
-                        wire.pair(wire.ERROR, tag)
-                        + wire.pack(wire.error_pairs(error.code, str(error)))
-                    )
-                    self.transport.loseConnection()
-                    return
-        except wire.Garbage:
-            self.transport.abortConnection()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Make room for another refusal."""
-        if self._alarm is not None and self._alarm.active():
-            self._alarm.cancel()
-        self._site.refusal_ended(self)
-
-    def fileDescriptorReceived(self, descriptor: int) -> None:
-        """Close a descriptor that came over a UNIX socket."""
-        os.close(descriptor)
-
-
 class ClientFactory(Factory):
     """Makes a :class:`ClientConnection` for each client, up to a limit.
 
@@ -462,7 +403,11 @@ class ClientFactory(Factory):
             self._connections.add(connection)
             return connection
         if len(self._refusals) < MAX_REFUSALS:
-            refusal = RefusedConnection(self, self._clock)
+            error = QueueFull(
+                f"the server has {self.max_connections} connections, which is "
+                "--max-connections; try again later"
+            )
+            refusal = RefusedConnection(self._clock, error, self._refusal_ended)
             self._refusals.add(refusal)
             return refusal
         return None
@@ -477,8 +422,7 @@ class ClientFactory(Factory):
         self._connections.discard(connection)
         self._check_closed()
 
-    def refusal_ended(self, refusal: RefusedConnection) -> None:
-        """Hear that a refused connection is closed."""
+    def _refusal_ended(self, refusal: RefusedConnection) -> None:
         self._refusals.discard(refusal)
         self._check_closed()
 
@@ -488,7 +432,7 @@ class ClientFactory(Factory):
         A client that has not read it after `seconds` is cut off. Fires when all are closed.
         """
         closed = self._closed = Deferred()
-        self._close_alarm = self._clock.callLater(seconds, self._abort)
+        self._close_alarm = self._clock.callLater(seconds, self.abort)
         for refusal in list(self._refusals):
             refusal.transport.abortConnection()
         for connection in list(self._connections):
@@ -496,7 +440,8 @@ class ClientFactory(Factory):
         self._check_closed()
         return closed
 
-    def _abort(self) -> None:
+    def abort(self) -> None:
+        """Close all connections now, whatever was written to them."""
         for connection in list(self._connections):
             connection.transport.abortConnection()
 

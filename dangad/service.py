@@ -7,6 +7,7 @@ that knows both the server and the pool.
 from __future__ import annotations
 
 import os
+import signal
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from twisted.internet.endpoints import serverFromString
 from twisted.logger import Logger
 
 from dangad.dispatcher import Dispatcher
+from dangad.guardian import Guardian
 from dangad.jobrecord import JobState
 from dangad.pool import WorkerPool
 from dangad.server import ClientFactory
@@ -34,6 +36,10 @@ FLUSH_TIME = 5.0
 """Seconds in which clients must read their last answers when the server stops."""
 
 
+HURRIED_FLUSH_TIME = 0.2
+"""The same when it stops at once."""
+
+
 class CannotListen(Exception):
     """An endpoint cannot be listened on; the text says which and why, in one line."""
 
@@ -45,10 +51,13 @@ class Limits:
     min_workers: int = 1
     max_workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     max_queued: int = 10_000
+    max_queued_bytes: int = 2**30
     max_in_flight: int = 1000
     max_connections: int = 10_000
     max_payload: int = 64 * 2**20
     drain: float = 30.0
+    quarantine_after: int = 5
+    quarantine_time: float = 30.0
 
 
 class DangadService(service.Service):
@@ -58,7 +67,9 @@ class DangadService(service.Service):
     here the end has an order. Listening stops, accepted jobs are finished, workers are
     stopped, and connections are closed when their answers are out.
 
-    All mutable state: the parts that the constructor makes, and `_ports`, what it listens on.
+    All mutable state: the parts that the constructor makes; `_ports`, what it listens on;
+    `_hurried`, whether it was told to stop at once, and `_flushing`, whether all that is left
+    to do is to write the last answers.
     """
 
     name = "dangad"
@@ -70,6 +81,7 @@ class DangadService(service.Service):
         settings: WorkerSettings,
         limits: Limits,
         log_jobs: bool = False,
+        own_signals: bool = False,
     ) -> None:
         """Make the parts; `startService` starts them.
 
@@ -78,13 +90,23 @@ class DangadService(service.Service):
         :param settings: what the workers are given.
         :param limits: the bounds of everything.
         :param log_jobs: whether to log the end of every job.
+        :param own_signals: whether the process is the service's own, so that a second SIGTERM
+            or SIGINT, which Twisted ignores, may end the stop at once.
         """
         self._reactor = reactor
         self._endpoints = endpoints
         self._limits = limits
-        self.dispatcher = Dispatcher(reactor, limits.max_queued, log_jobs)
+        self.dispatcher = Dispatcher(
+            reactor,
+            max_queued=limits.max_queued,
+            max_queued_bytes=limits.max_queued_bytes,
+            quarantine_after=limits.quarantine_after,
+            quarantine_time=limits.quarantine_time,
+            log_jobs=log_jobs,
+        )
         self.workforce = Workforce(reactor, self.dispatcher, limits.min_workers, limits.max_workers)
-        self.pool = WorkerPool(reactor, self.workforce, self.dispatcher, settings)
+        self.guardian = Guardian(reactor)
+        self.pool = WorkerPool(reactor, self.workforce, self.dispatcher, self.guardian, settings)
         self.clients = ClientFactory(
             reactor,
             self.dispatcher,
@@ -92,6 +114,9 @@ class DangadService(service.Service):
             max_in_flight=limits.max_in_flight,
             max_connections=limits.max_connections,
         )
+        self._own_signals = own_signals
+        self._hurried = False
+        self._flushing = False
         self._ports: list[IListeningPort] = []
 
     def privilegedStartService(self) -> None:
@@ -109,6 +134,7 @@ class DangadService(service.Service):
         if not self._ports:
             for description in self._endpoints:
                 self._listen(description)
+        self.guardian.start()
         self.workforce.start(self.pool)
 
     def stopService(self) -> defer.Deferred[None]:
@@ -117,7 +143,23 @@ class DangadService(service.Service):
         Fires with None when no job, no worker and no connection is left.
         """
         super().stopService()
+        if self._own_signals:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self._signalled)
         return defer.Deferred.fromCoroutine(self._stop())
+
+    def hurry(self) -> None:
+        """Go on with the stop that is under way at once: end every job, and kill every worker."""
+        log.warn("stopping at once")
+        self._hurried = True
+        self.workforce.stop()
+        self.dispatcher.drain(0)
+        self.pool.kill_all("was killed: the server stops at once")
+        if self._flushing:
+            self.clients.abort()
+
+    def _signalled(self, _number: int, _frame: object) -> None:
+        self._reactor.callFromThread(self.hurry)
 
     async def _stop(self) -> None:
         ports, self._ports = self._ports, []
@@ -131,7 +173,9 @@ class DangadService(service.Service):
         await self.dispatcher.drain(self._limits.drain)
         self.workforce.stop()
         await self.pool.stop()
-        await self.clients.close(FLUSH_TIME)
+        await self.guardian.stop()
+        self._flushing = True
+        await self.clients.close(HURRIED_FLUSH_TIME if self._hurried else FLUSH_TIME)
         tally = self.dispatcher.tally
         log.info(
             "stopped: of {accepted} jobs {done} were done, {failed} failed, {lost} lost, "

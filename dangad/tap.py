@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from twisted.python import usage
@@ -35,36 +36,50 @@ def whole_number(option: str, least: int) -> Callable[[str], int]:
     return parse
 
 
-def seconds(text: str) -> float:
-    """The seconds that an option's text says, 0 or more."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number < float("inf"):
-        raise ValueError(f"--drain {text}: not a number of seconds")
-    return number
+def seconds(option: str) -> Callable[[str], float]:
+    """A parser of seconds, 0 or more, for an option's text."""
+
+    def parse(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = -1.0
+        if not 0 <= number < float("inf"):
+            raise ValueError(f"--{option} {text}: not a number of seconds")
+        return number
+
+    parse.coerceDoc = "A number of seconds."  # type: ignore[attr-defined]
+    return parse
 
 
-seconds.coerceDoc = "A number of seconds."  # type: ignore[attr-defined]
+def size(option: str) -> Callable[[str], int]:
+    """A parser of bytes, for an option's text, which may end in k, M or G (1024 and its powers)."""
 
+    def parse(text: str) -> int:
+        units = {"k": 2**10, "m": 2**20, "g": 2**30}
+        unit = units.get(text[-1:].lower(), 1)
+        digits = text[:-1] if unit > 1 else text
+        if not (digits.isascii() and digits.isdigit()) or int(digits) == 0:
+            raise ValueError(f"--{option} {text}: not a number of bytes, or one with k, M or G")
+        return int(digits) * unit
 
-def size(text: str) -> int:
-    """The bytes that an option's text says, which may end in k, M or G (1024 and its powers)."""
-    units = {"k": 2**10, "m": 2**20, "g": 2**30}
-    unit = units.get(text[-1:].lower(), 1)
-    digits = text[:-1] if unit > 1 else text
-    if not (digits.isascii() and digits.isdigit()) or int(digits) == 0:
-        raise ValueError(f"--max-payload {text}: not a number of bytes, or one with k, M or G")
-    return int(digits) * unit
-
-
-size.coerceDoc = "A number of bytes, or one with k, M or G."  # type: ignore[attr-defined]
+    parse.coerceDoc = "A number of bytes, or one with k, M or G."  # type: ignore[attr-defined]
+    return parse
 
 
 def _number(option: str, default: int, least: int, doc: str) -> list[Any]:
     """An option that takes a whole number, in the form of `usage.Options.optParameters`."""
     return [option, None, default, doc, whole_number(option, least)]
+
+
+def _size(option: str, default: int, doc: str) -> list[Any]:
+    """One that takes bytes."""
+    return [option, None, default, doc, size(option)]
+
+
+def _seconds(option: str, default: float, doc: str) -> list[Any]:
+    """One that takes seconds."""
+    return [option, None, default, doc, seconds(option)]
 
 
 class Options(usage.Options):
@@ -80,10 +95,13 @@ class Options(usage.Options):
         _number("min-workers", 1, 0, "Worker processes that live always."),
         _number("max-workers", os.cpu_count() or 1, 1, "Worker processes that live at most."),
         _number("max-queued", 10_000, 0, "Jobs that wait at most, of all clients."),
+        _size("max-queued-bytes", 2**30, "Bytes that their requests have together at most."),
         _number("max-in-flight", 1000, 1, "Unanswered requests for which one connection is read."),
         _number("max-connections", 10_000, 1, "Connections of clients at most."),
-        ["max-payload", None, 64 * 2**20, "Bytes of the largest request or answer.", size],
-        ["drain", None, 30.0, "Seconds for accepted jobs to end when stopping.", seconds],
+        _size("max-payload", 64 * 2**20, "Bytes of the largest request or answer."),
+        _number("quarantine-after", 5, 0, "Workers in a row that a command may kill; 0: any."),
+        _seconds("quarantine-time", 30.0, "Seconds for which it is refused then."),
+        _seconds("drain", 30.0, "Seconds for accepted jobs to end when stopping."),
         ["worker-directory", None, None, "The workers' working directory, if not the server's."],
     ]
 
@@ -184,14 +202,14 @@ def makeService(options: Options) -> IService:
         _give_up(str(error))
     if not options["traceback"]:
         _say_in_one_line(CannotListen)
-    names = ("min_workers", "max_workers", "max_queued", "max_in_flight", "max_connections")
-    limits = Limits(
-        **{name: options[name.replace("_", "-")] for name in names},
-        max_payload=options["max-payload"],
-        drain=options["drain"],
-    )
+    limits = Limits(**{each.name: options[each.name.replace("_", "-")] for each in fields(Limits)})
     return DangadService(
-        reactor, options["listen"], settings, limits, log_jobs=bool(options["log-jobs"])
+        reactor,
+        options["listen"],
+        settings,
+        limits,
+        log_jobs=bool(options["log-jobs"]),
+        own_signals=True,
     )
 
 

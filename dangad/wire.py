@@ -219,6 +219,11 @@ def error_pairs(code: bytes, text: str) -> list[tuple[bytes, bytes]]:
     return [(ERROR_CODE, code[:MAX_VALUE]), (ERROR_DESCRIPTION, description)]
 
 
+def show(value: bytes) -> str:
+    """A peer's bytes as they may stand in the text of an error: quoted, and not too many."""
+    return repr(value[:40])[1:]
+
+
 def read_seconds(text: bytes) -> float:
     """The seconds that a decimal number says, as in ``5``, ``0.25`` or ``1e-3``.
 

@@ -4,12 +4,14 @@ import contextlib
 import ctypes
 import logging
 import os
+import re
 import signal
 import stat
 import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Generator
 from typing import Any
 
 from twisted.internet import defer, task
@@ -219,3 +221,182 @@ def facts() -> dict[str, Any]:
 def some_bytes(size: int) -> dict[str, bytes]:
     """Answer with that many bytes."""
     return {"data": b"x" * size}
+
+
+class Endless(amp.Command):
+    """Never ends by itself, in the way that its argument says; leaves a mark when it begins."""
+
+    arguments = [(b"how", amp.Unicode()), (b"mark", amp.Unicode())]
+    response = [(b"pid", amp.Integer())]
+    errors = {**dangad.ERRORS}
+
+
+class Limited(Endless):
+    """The same, for half a second at most."""
+
+
+class Flaky(amp.Command):
+    """Kills its worker as long as there are fewer marks than asked for."""
+
+    arguments = [(b"marks", amp.Unicode()), (b"deaths", amp.Integer())]
+    response = [(b"attempt", amp.Integer())]
+    errors = {**dangad.ERRORS}
+
+
+class Deadly(amp.Command):
+    """Kills its worker."""
+
+    response = [(b"pid", amp.Integer())]
+    errors = {**dangad.ERRORS}
+
+
+class Parts(amp.Command):
+    """Yields so many chunks of so many bytes, and reports its progress as often."""
+
+    arguments = [(b"count", amp.Integer()), (b"size", amp.Integer())]
+    response = [(b"sent", amp.Integer())]
+    errors = {**dangad.ERRORS}
+
+
+class One(amp.Command):
+    """Waits for a file; only one at a time."""
+
+    arguments = [(b"path", amp.Unicode()), (b"mark", amp.Unicode())]
+    response = [(b"pid", amp.Integer())]
+    errors = {**dangad.ERRORS}
+
+
+def _clean_up(mark: str) -> None:
+    try:
+        while True:
+            pass
+    except dangad.TimeLimitExceeded:
+        _leave(f"{mark}.time")
+        raise
+    except dangad.JobCancelled:
+        _leave(f"{mark}.cancelled")
+        raise
+
+
+def _swallow(mark: str) -> None:
+    while True:
+        with contextlib.suppress(BaseException):
+            time.sleep(600)
+
+
+def _block_signals(mark: str) -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, range(1, signal.NSIG))
+    while True:
+        time.sleep(600)
+
+
+def _child(mark: str) -> None:
+    child = subprocess.Popen(["sleep", "600"])
+    _leave(f"{mark}.child", str(child.pid))
+    time.sleep(600)
+
+
+async def _forever(mark: str) -> None:
+    try:
+        await defer.Deferred()
+    finally:
+        _leave(f"{mark}.cancelled")
+
+
+_WAYS: dict[str, Any] = {
+    "busy": _clean_up,
+    "sleep": lambda mark: time.sleep(600),
+    "in C": lambda mark: re.match(r"(a+)+$", "a" * 60 + "b"),
+    "swallow": _swallow,
+    "block signals": _block_signals,
+    "child": _child,
+    "asynchronous": _forever,
+}
+
+
+def _leave(mark: str, text: str = "") -> None:
+    with open(f"{mark}.new", "w") as file:
+        file.write(text or str(os.getpid()))
+    os.rename(f"{mark}.new", mark)
+
+
+@job(Endless)
+@job(Limited, time_limit=0.5)
+def endless(how: str, mark: str) -> Any:
+    """Go on."""
+    _leave(mark)
+    return _WAYS[how](mark)
+
+
+@job(Flaky, retries=3)
+def flaky(marks: str, deaths: int) -> dict[str, int]:
+    """Leave a mark, and die or answer."""
+    attempt = current_job().attempt
+    _leave(f"{marks}.{attempt}")
+    if attempt <= deaths:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"attempt": attempt}
+
+
+@job(Deadly)
+def deadly() -> None:
+    """Die."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@job(Parts)
+def parts(count: int, size: int) -> Generator[bytes, None, dict[str, int]]:
+    """Yield, and report."""
+    for number in range(count):
+        current_job().progress(number + 1, count, f"chunk {number}")
+        yield bytes([number % 256]) * size
+    return {"sent": count}
+
+
+class Careful(amp.Command):
+    """Yields for ever, and leaves a mark when it is told to stop."""
+
+    arguments = [(b"mark", amp.Unicode())]
+    response = [(b"pid", amp.Integer())]
+    errors = {**dangad.ERRORS}
+
+
+@job(Careful)
+def careful(mark: str) -> Generator[bytes, None, dict[str, int]]:
+    """Yield, and clean up."""
+    try:
+        while True:
+            yield bytes(100_000)
+    except dangad.JobStopped as stop:
+        _leave(mark, type(stop).__name__)
+        raise
+
+
+class Misreport(amp.Command):
+    """Reports progress, or sends a part, that cannot be sent."""
+
+    arguments = [(b"how", amp.Unicode())]
+    response = [(b"pid", amp.Integer())]
+    errors = {**dangad.ERRORS}
+
+
+@job(Misreport)
+def misreport(how: str) -> dict[str, int]:
+    """Try, in the way that is named."""
+    report: Any = current_job().progress
+    match how:
+        case "surrogate":
+            report(1, 2, "caf\udce9")
+        case "number":
+            report("one", 2)
+        case "large":
+            current_job().send(bytes(300_000))
+        case "text":
+            current_job().send("text")  # type: ignore[arg-type]
+    return {"pid": os.getpid()}
+
+
+@job(One, max_running=1)
+def one(path: str, mark: str) -> dict[str, int]:
+    """Leave a mark, and wait."""
+    return {"pid": wait(path, mark)["pid"]}

@@ -45,6 +45,7 @@ class RealServerCase(TestCase):
 
     timeout = 90
     jobs: tuple[str, ...] = ("tests.oddjobs",)
+    protocol: type[amp.AMP] = amp.AMP
     limits = Limits(min_workers=1, max_workers=2, drain=5.0)
 
     def setUp(self) -> None:
@@ -85,7 +86,9 @@ class RealServerCase(TestCase):
 
     async def connect(self) -> Any:
         """A new connection of stock AMP."""
-        connection = await connectProtocol(UNIXClientEndpoint(reactor, self.socket), amp.AMP())
+        connection = await connectProtocol(
+            UNIXClientEndpoint(reactor, self.socket), self.protocol()
+        )
         self.connections.append(connection)
         return connection
 

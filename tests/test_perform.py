@@ -20,7 +20,7 @@ from dangad.worker.jobtypes import JobType
 from dangad.worker.perform import MAX_MESSAGE, Performer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 MAX_PAYLOAD = 300_000
 
@@ -162,11 +162,6 @@ def returning(result: Any) -> Callable[..., Any]:
     return lambda **arguments: result
 
 
-def iter_nothing() -> Iterator[None]:
-    """A generator."""
-    yield
-
-
 class Unspeakable(Exception):
     """Cannot be shown."""
 
@@ -305,7 +300,7 @@ class ResponseTests(PerformTestCase):
         """None, or anything else that is no dict, is a bad response."""
         self.assertEqual(self.bad(None), "the job returned None, not a dict of its response")
         self.assertIn("returned a list", self.bad([("text", "x")]))
-        self.assertIn("returned a generator", self.bad(iter_nothing()))
+        self.assertIn("returned a list_iterator", self.bad(iter([])))
 
     def test_missing(self) -> None:
         """A response without one of its required values is named by it."""

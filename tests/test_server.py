@@ -21,17 +21,16 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import directlyProvides, implementer
 from zope.interface.verify import verifyObject
 
-from dangad import commands, server, wire
+from dangad import commands, errors, server, wire
 from dangad.dispatcher import Dispatcher
 from dangad.interfaces import IClient, IWorker
 from dangad.jobrecord import Job, JobState, Policy, Priority
+from dangad.refusal import REFUSAL_TIME, RefusedConnection
 from dangad.server import (
     MAX_OWN_COMMAND,
     MAX_REFUSALS,
-    REFUSAL_TIME,
     ClientConnection,
     ClientFactory,
-    RefusedConnection,
 )
 
 if TYPE_CHECKING:
@@ -63,15 +62,32 @@ class FakeWorker:
     def __init__(self, dispatcher: Dispatcher, pid: int, at_once: bool) -> None:
         self.pid = pid
         self.jobs: list[Job] = []
+        self.boxes: list[bytes] = []
+        self.interrupts: list[bytes] = []
         self.killed: list[str] = []
+        self.paused = False
         self._dispatcher = dispatcher
         self._at_once = at_once
 
     def perform(self, job: Job) -> None:
         """Note the job, or answer it."""
         self.jobs.append(job)
+        self.boxes.append(job.box)
         if self._at_once:
             self.answer()
+
+    def interrupt(self, job: Job, why: bytes) -> None:
+        """Note why, and go on."""
+        assert job is self.jobs[-1]
+        self.interrupts.append(why)
+
+    def pause(self) -> None:
+        """Write no more, until `resume`."""
+        self.paused = True
+
+    def resume(self) -> None:
+        """Write on."""
+        self.paused = False
 
     def kill(self, reason: str) -> None:
         """Note why, and live on until `die`."""
@@ -282,7 +298,10 @@ class PromiseTest(ServerCase):
         for interface in (IClient, IPushProducer, IFileDescriptorReceiver):
             verifyObject(interface, connection)
         verifyObject(IWorker, self.worker())
-        verifyObject(IFileDescriptorReceiver, RefusedConnection(self.factory, self.clock))
+        verifyObject(
+            IFileDescriptorReceiver,
+            RefusedConnection(self.clock, errors.QueueFull(""), lambda _: None),
+        )
 
 
 class AnswerTest(ServerCase):
@@ -292,7 +311,7 @@ class AnswerTest(ServerCase):
         box = request(b"Echo", b"7", data=b"hello", _unknown=b"kept")
         client.line.send(box)
         [job] = worker.jobs
-        self.assertEqual((job.box, job.command, job.tag), (box, b"Echo", b"7"))
+        self.assertEqual((worker.boxes, job.command, job.tag), ([box], b"Echo", b"7"))
         worker.answer(data=b"hello")
         self.assertEqual(client.line.take(), wire.pack([(b"_answer", b"7"), (b"data", b"hello")]))
 
@@ -320,7 +339,7 @@ class AnswerTest(ServerCase):
         for number, client in enumerate(clients):
             client.call(b"Echo", b"1", number=b"%d" % number)
         for worker in workers:
-            worker.answer(number=wire.unpack(worker.jobs[0].box)[b"number"])
+            worker.answer(number=wire.unpack(worker.boxes[0])[b"number"])
         for number, client in enumerate(clients):
             self.assertEqual(client.answers(), [ok(b"1", number=b"%d" % number)])
 
@@ -396,7 +415,7 @@ class BadRequestTest(ServerCase):
         for options, priority, deadline in (
             ({}, Priority.NORMAL, None),
             ({"_priority": b"high"}, Priority.HIGH, None),
-            ({"_priority": b"normal", "_deadline": b"0"}, Priority.NORMAL, 0.0),
+            ({"_priority": b"normal", "_deadline": b"1"}, Priority.NORMAL, 1.0),
             ({"_priority": b"low", "_deadline": b"2.5"}, Priority.LOW, 2.5),
             ({"_progress": b"1", "_chunks": b"1"}, Priority.NORMAL, None),
             ({"_progress": b"0", "_chunks": b"0"}, Priority.NORMAL, None),
@@ -534,7 +553,7 @@ class GarbageTest(ServerCase):
         client.line.send(request(b"Echo", b"1") + request(b"Echo", b"2") + b"\xff\xff")
         other.call(b"Echo", b"3")
         client.line.settle()
-        self.assertEqual(len(worker.killed), 1)
+        self.assertEqual(worker.interrupts, [b"cancelled"])
         worker.die()
         self.worker(at_once=True)
         self.assertEqual(other.answers(), [echo(b"3")])
@@ -625,7 +644,7 @@ class OwnCommandTest(ServerCase):
         for tag in (b"2", b"3"):
             client.call(b"dangad.Cancel", tag, tag=b"1")
             self.assertEqual(client.answers(), [ok(tag)])
-        self.assertEqual(len(worker.killed), 1)
+        self.assertEqual(worker.interrupts, [b"cancelled"])
         worker.die()
         self.assert_error(client.answer(), b"1", b"CANCELLED", "into its run")
         client.call(b"dangad.Cancel", b"4", tag=b"1")
@@ -641,14 +660,14 @@ class OwnCommandTest(ServerCase):
         for target in (b"1", b"5", b"6", b""):
             client.call(b"dangad.Cancel", b"2", tag=target)
             self.assertEqual(client.answers(), [ok(b"2")])
-        self.assertEqual(worker.killed, [])
+        self.assertEqual(worker.interrupts + worker.killed, [])
 
     def test_cancel_without_an_answer(self) -> None:
         """Cancel does its work also if nobody wants to hear of it."""
         worker, client = self.worker(), self.client()
         client.call(b"Echo", b"1")
         client.call(b"dangad.Cancel", tag=b"1")
-        self.assertEqual(len(worker.killed), 1)
+        self.assertEqual(worker.interrupts, [b"cancelled"])
         self.assertEqual(client.answers(), [])
 
     def test_cancel_nothing(self) -> None:
@@ -666,7 +685,7 @@ class DisconnectTest(ServerCase):
             client.call(b"Echo", tag)
         other.call(b"Echo", b"4")
         client.line.drop()
-        self.assertEqual(len(worker.killed), 1)
+        self.assertEqual(worker.interrupts, [b"cancelled"])
         worker.die()
         self.worker(at_once=True)
         self.assertEqual(other.answers(), [echo(b"4")])
@@ -679,7 +698,7 @@ class DisconnectTest(ServerCase):
         client.call(b"Finish", b"1")
         client.call(b"Finish", b"2")
         client.line.drop()
-        self.assertEqual(worker.killed, [])
+        self.assertEqual(worker.interrupts + worker.killed, [])
         worker.answer()
         self.assertEqual([job.state for job in worker.jobs], [JobState.DONE])
         self.assertEqual(client.line.outbox, b"")
@@ -691,7 +710,7 @@ class DisconnectTest(ServerCase):
         client.call(b"Echo")
         client.call(b"Echo")
         client.line.drop()
-        self.assertEqual(len(worker.killed), 1)
+        self.assertEqual(worker.interrupts, [b"cancelled"])
         self.assertEqual(self.dispatcher.waiting, 0)
 
     def test_disconnect_while_paused(self) -> None:
@@ -743,7 +762,7 @@ class PaceTest(ServerCase):
             worker.answer()
             answers += client.answers()
         self.assertEqual(answers, [echo(b"%d" % tag) for tag in range(9)])
-        self.assertEqual([job.box for job in worker.jobs], boxes)
+        self.assertEqual(worker.boxes, boxes)
         self.assertTrue(client.line.reading)
 
     def test_other_clients_are_read(self) -> None:
@@ -858,6 +877,27 @@ class CongestionTest(ServerCase):
             [b"%d" % tag for _ in range(5) for tag in range(3000)],
         )
         self.assertTrue(client.line.reading)
+
+    def test_progress_while_unread(self) -> None:
+        """Of the progress that a client does not read only the last is kept, for each job."""
+        worker, other, client = self.worker(), self.worker(), self.client()
+        client.call(b"Echo", b"1")
+        client.call(b"Echo", b"2")
+        [running] = [each for each in (worker, other) if each.jobs[-1].tag == b"1"]
+        done = other if running is worker else worker
+        done.answer(a=bytes(60_000), b=bytes(60_000))
+        for number in range(1000):
+            self.dispatcher.job_reported(
+                running, b"dangad.Progress", wire.pack([(b"done", b"%d" % number)])
+            )
+        told: list[Answer] = []
+        while more := client.answers():
+            told += more
+        self.assertEqual([box[b"_answer"] for box in told if b"_answer" in box], [b"2"])
+        self.assertEqual(
+            [box for box in told if b"_command" in box],
+            [{b"_command": b"dangad.Progress", b"tag": b"1", b"done": b"999"}],
+        )
 
     def test_released_but_full(self) -> None:
         """A client that has read but still has too much in flight is not read yet."""

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from twisted.protocols import amp
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad.pool import STOP_GRACE
 from dangad.service import FLUSH_TIME
+from dangad.workerlink import STOP_GRACE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,5 +1,6 @@
 """``twistd dangad`` as a user runs it: in the foreground, as a daemon, and with mistakes."""
 
+import contextlib
 import os
 import re
 import signal
@@ -115,6 +116,30 @@ def nap(seconds):
 """
 
 
+CHILD = """
+    import os, signal, subprocess
+    signal.pthread_sigmask(signal.SIG_SETMASK, range(1, signal.NSIG))
+    child = subprocess.Popen(["sleep", "600"])
+    with open("child.new", "w") as file:
+        file.write(str(child.pid))
+    os.rename("child.new", "child")
+    time.sleep(seconds)
+"""
+"""What a job does that blocks all signals and has a process of its own."""
+
+
+def children(pid: int) -> set[int]:
+    """The living children of a process."""
+    found = set()
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError), open(f"/proc/{name}/stat") as file:
+                state, parent = file.read().rpartition(")")[2].split()[:2]
+                if int(parent) == pid and state != "Z":
+                    found.add(int(name))
+    return found
+
+
 def nap(seconds: float, tag: bytes = b"1") -> bytes:
     """A request for the job type of `GOOD_JOBS`."""
     text = str(seconds).encode()
@@ -199,6 +224,49 @@ class RunTests(TwistdCase):
             process.kill()
             process.wait()
             wait_for(lambda: not alive(worker))
+
+    def test_second_signal(self) -> None:
+        """A second SIGTERM ends the drain: the job is told so, and nothing is left."""
+        self.write_jobs("naps", GOOD_JOBS)
+        process = self.start_twistd("--listen", "unix:dangad.sock", "--jobs", "naps")
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(PATIENCE)
+            client.connect(str(self.folder / "dangad.sock"))
+            client.sendall(nap(600) + PING)
+            self.assertEqual(client.recv(len(PONG)), PONG)
+            process.terminate()
+            wait_for(lambda: "stopping: 1 jobs run" in self.log())
+            process.terminate()
+            self.assertIn(b"SHUTTING_DOWN", client.recv(1000))
+        process.wait(PATIENCE)
+        self.assertIn("of 1 jobs 0 were done, 1 failed", self.log())
+        self.assertFalse([pid for pid in self.ready_workers() if alive(pid)])
+
+    def test_orphans_of_a_job(self) -> None:
+        """What a job has started is gone too, and the guardian that saw to it."""
+        self.write_jobs("naps", GOOD_JOBS.replace("time.sleep(seconds)", CHILD))
+        process = self.start_twistd("--listen", "unix:dangad.sock", "--jobs", "naps")
+        guardians = children(process.pid) - set(self.ready_workers())
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(self.folder / "dangad.sock"))
+            client.sendall(nap(600))
+            wait_for((self.folder / "child").exists)
+            child = int((self.folder / "child").read_text())
+            self.assertTrue(alive(child))
+            process.kill()
+            process.wait()
+            wait_for(lambda: not alive(child))
+            wait_for(lambda: not any(map(alive, guardians)))
+        self.assertEqual(len(guardians), 1)
+
+    def test_guardian_is_replaced(self) -> None:
+        """A guardian that is killed is replaced."""
+        process = self.start_twistd("--listen", "unix:dangad.sock")
+        workers = set(self.ready_workers())
+        [guardian] = children(process.pid) - workers
+        os.kill(guardian, signal.SIGKILL)
+        wait_for(lambda: children(process.pid) - workers - {guardian})
+        self.assertEqual(self.ask(PING), PONG)
 
     def test_interrupt(self) -> None:
         """Ctrl-C in a terminal lets the running job end, and answers it."""

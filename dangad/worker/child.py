@@ -6,44 +6,42 @@ ends. A job function that returns a Deferred has the reactor run until the Defer
 
 A box for a worker is a client's request with one pair put before it (``_run``: the job's id
 and attempt); an answer is one pair (``_done`` or ``_failed``: the id) and the answer's own.
-The worker ends when its pipe does.
+The worker ends when its pipe does, or with a job that was stopped.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
 import importlib
 import logging
 import os
 import signal
 import sys
+import time
 import traceback
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from twisted.logger import ILogObserver, LogLevel, eventAsText, globalLogBeginner
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dangad.commands import DONE, FAILED, RUN, BootFailed, Hello
-from dangad.wire import COMMAND, BoxReader, pack, pair, unpack
-from dangad.worker.context import RunningJob
+from dangad.commands import RUN, BootFailed, Hello
+from dangad.wire import CHUNKS, COMMAND, PROGRESS, unpack
+from dangad.worker.context import JobStopped, RunningJob
 from dangad.worker.jobtypes import BadJobType, catalogue_of, find_job_types
 from dangad.worker.perform import Performer
+from dangad.worker.pipe import WorkerPipe
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
     from twisted.logger import LogEvent
 
-    from dangad.worker.perform import Answer
 
 FROM_PARENT = 3
 TO_PARENT = 4
 """The descriptors on which ampoule hands a child its pipe."""
-
-_OUT_OF_REACH = 200
-"""Where the pipe is moved to, so that a job that writes to a small number does not hit it."""
 
 _NOT_THEIRS = (
     "<frozen",
@@ -52,8 +50,6 @@ _NOT_THEIRS = (
 )
 """How the names of files begin that are not at fault when a job module does not import."""
 
-_READ_SIZE = 2**18
-_BOX_OVERHEAD = 2**16
 _PR_SET_PDEATHSIG = 1
 _REACTOR = "twisted.internet.base"
 """Who says "Main loop terminated" each time that an asynchronous job ends."""
@@ -69,7 +65,7 @@ def main(settings: dict[str, Any]) -> None:
     if settings["check"]:
         _check(settings)
     _die_with_parent(settings["parent"])
-    pipe = _Pipe(FROM_PARENT, TO_PARENT, settings["max_payload"] + _BOX_OVERHEAD)
+    pipe = WorkerPipe(FROM_PARENT, TO_PARENT, settings["max_payload"])
     _own_stdio()
     _leave_signals_to_parent()
     _log_to_stderr()
@@ -82,23 +78,40 @@ def main(settings: dict[str, Any]) -> None:
         pipe.send_command(BootFailed, reason=_reason(error))
         sys.exit(1)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    performer = Performer(job_types, settings["max_payload"], run_until_fired)
+    performer = Performer(job_types, settings["max_payload"], partial(run_until_fired, pipe))
     pipe.send_command(Hello, catalogue=catalogue)
-    while (raw := pipe.next_box()) is not None:
+    while (raw := pipe.next_job()) is not None:
         _serve(pipe, performer, raw)
 
 
-def _serve(pipe: _Pipe, performer: Performer, raw: bytes) -> None:
-    """Perform the job in the box `raw`, and send the answer."""
+def _serve(pipe: WorkerPipe, performer: Performer, raw: bytes) -> None:
+    """Perform the job in the box `raw`, and send the answer.
+
+    A job that was stopped is not answered: its worker, in whose modules and locks nobody knows
+    what it left, ends with it.
+    """
     length = raw[1]
     start = 4 + length + int.from_bytes(raw[2 + length : 4 + length], "big")
     if raw[2 : 2 + length] != RUN:
         raise RuntimeError(f"a box that is no job: {raw[:80]!r}")
-    job_id, attempt = raw[4 + length : start].split()
+    job_id, attempt, *seconds = raw[4 + length : start].split()
     strings = unpack(raw, start)
-    running = RunningJob(int(job_id), strings[COMMAND].decode("ascii"), int(attempt))
-    answer = performer.perform(strings, running)
+    running = RunningJob(
+        int(job_id),
+        strings[COMMAND].decode("ascii"),
+        int(attempt),
+        ends_at=time.monotonic() + float(seconds[0]) if seconds else None,
+        report=partial(pipe.send_report, job_id) if strings.get(PROGRESS) == b"1" else None,
+        part=partial(pipe.send_part, job_id) if strings.get(CHUNKS) == b"1" else None,
+    )
+    answer = None
+    with contextlib.suppress(JobStopped):
+        pipe.begin_job(job_id)
+        answer = performer.perform(strings, running)
+        pipe.end_job()
     _flush_stdio()
+    if pipe.stopped or answer is None:
+        os._exit(0)
     pipe.send_answer(job_id, answer)
 
 
@@ -126,69 +139,29 @@ def _reason(error: BaseException) -> str:
     return " ".join(f"the job modules cannot be served: {text}{where}".split())[:1000]
 
 
-def run_until_fired(deferred: Deferred[Any]) -> Any:
-    """The result of `deferred`, or its exception raised, after running the reactor until then."""
+def run_until_fired(pipe: WorkerPipe, deferred: Deferred[Any]) -> Any:
+    """The result of `deferred`, or its exception raised, after running the reactor until then.
+
+    A stop cancels it.
+    """
     outcome: list[Any] = []
     deferred.addBoth(outcome.append)
     if not outcome:
-        from twisted.internet import reactor  # the job's own choice of reactor, if it made one
+        from twisted.internet import reactor as running  # the job's own choice, if it made one
 
+        reactor: Any = running
+
+        pipe.instead_of_raising(lambda _: reactor.callFromThread(deferred.cancel))
         deferred.addBoth(lambda _: reactor.crash())
         reactor.callWhenRunning(_leave_signals_to_parent)
         reactor.run()
         _leave_signals_to_parent()
+        pipe.instead_of_raising(None)
     if not outcome:
         raise RuntimeError("the job stopped the reactor before its Deferred fired")
     if isinstance(outcome[0], Failure):
         outcome[0].raiseException()
     return outcome[0]
-
-
-class _Pipe:
-    """The worker's end of the pipe, read and written in the blocking way.
-
-    All mutable state: the descriptors, `_reader` with what was read but not yet served, and
-    `_owner`, the process that may use the pipe: a fork of it may not.
-    """
-
-    def __init__(self, read_fd: int, write_fd: int, max_size: int) -> None:
-        self._read_fd = _move(read_fd)
-        self._write_fd = _move(write_fd)
-        self._reader = BoxReader(max_size, ())
-        self._owner = os.getpid()
-
-    def next_box(self) -> bytes | None:
-        """The next box, waited for; None once the parent has closed the pipe."""
-        while (box := self._reader.next()) is None:
-            data = os.read(self._read_fd, _READ_SIZE)
-            if not data:
-                return None
-            self._reader.feed(data)
-        return box.raw
-
-    def send_command(self, command: Any, **arguments: object) -> None:
-        """Send one of dangad's commands to the parent."""
-        strings = command.makeArguments(arguments, None)
-        strings[COMMAND] = command.commandName
-        self._write(pack(strings.items()))
-
-    def send_answer(self, job_id: bytes, answer: Answer) -> None:
-        """Send the answer to the job `job_id`."""
-        self._write(pair(FAILED if answer.failed else DONE, job_id) + answer.body)
-
-    def _write(self, data: bytes) -> None:
-        if os.getpid() != self._owner:
-            os._exit(1)  # a fork that came back from the job function has no say here
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._write_fd, view) :]
-
-
-def _move(fd: int) -> int:
-    """The same open pipe at a number out of reach, closed on exec, and no more at `fd`."""
-    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _OUT_OF_REACH)
-    os.close(fd)
-    return moved
 
 
 def _die_with_parent(parent: int) -> None:

@@ -26,10 +26,10 @@ from dangad.errors import (
 )
 from dangad.schema import all_errors
 from dangad.wire import COMMAND, error_pairs, pack, python_name
-from dangad.worker.context import NO_JOB, RunningJob, set_current_job
+from dangad.worker.context import NO_JOB, JobStopped, RunningJob, set_current_job
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Generator, Mapping
 
     from dangad.worker.jobtypes import JobType
 
@@ -68,7 +68,8 @@ class Performer:
         """Run the job that the pairs of the request box ask for.
 
         Raises nothing that the job function raises: exceptions of any kind become an error
-        answer, those that the command does not declare with a traceback on stderr.
+        answer, those that the command does not declare with a traceback on stderr. But a
+        :class:`JobStopped` that the function lets through comes through here too.
         """
         call = self._calls.get(strings[COMMAND])
         if call is None:  # known to other workers only, whose job modules are older or newer
@@ -81,10 +82,13 @@ class Performer:
         try:
             result = call.function(**arguments)
             if not isinstance(result, dict):
-                result = self._settle(result)
+                result = self._settle(result, running)
+        except JobStopped:
+            raise
         except BaseException as error:  # noqa: BLE001 - SystemExit in a job is the job's failure
             return call.explain(error)
         finally:
+            running.flush()
             set_current_job(NO_JOB)
         try:
             body = call.pack(result)
@@ -98,8 +102,11 @@ class Performer:
             )
         return Answer(False, body)
 
-    def _settle(self, result: Any) -> Any:
-        """Wait for `result` if it is asynchronous."""
+    def _settle(self, result: Any, running: RunningJob) -> Any:
+        """Wait for `result` if it is asynchronous; send what it yields if it is a generator."""
+        if inspect.isgenerator(result):
+            with contextlib.closing(result):
+                return _send_parts(result, running)
         if inspect.iscoroutine(result):
             result = ensureDeferred(result)
         return self._wait(result) if isinstance(result, Deferred) else result
@@ -169,6 +176,25 @@ class _Call:
             shown = error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
             traceback.print_exception(shown, file=sys.stderr)
         return _refuse(JobFailed(_summary(error)))
+
+
+def _send_parts(parts: Generator[Any, Any, Any], running: RunningJob) -> Any:
+    """What the generator returns, after all that it yields was sent to the client.
+
+    What goes wrong with the sending, a stop of the job included, is raised in the generator,
+    at its ``yield``, so that it may clean up.
+    """
+    while True:
+        try:
+            part = next(parts)
+        except StopIteration as end:
+            return end.value
+        try:
+            running.send(part)
+        except BaseException as error:
+            with contextlib.suppress(StopIteration):
+                parts.throw(error)
+            raise
 
 
 def _refuse(error: DangadError) -> Answer:

@@ -1,0 +1,184 @@
+"""The worker's end of its pipe: blocking, and looked at by a signal while a job runs.
+
+Used by :mod:`dangad.worker.child`; the other end is :class:`dangad.workerlink.WorkerLink`. A job
+blocks the worker, so the parent's wish that it stop comes as a box in the pipe, which says
+which job is meant, and a signal, which makes the worker look. A wish that comes too late, for
+a job that has just ended, so can never hit the next.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import signal
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from dangad.commands import DONE, FAILED, PART, REPORT, STOP, STOP_SIGNAL, Chunk, Progress
+from dangad.errors import TooLarge
+from dangad.wire import COMMAND, BoxReader, pack, pair, unpack
+from dangad.worker.context import JobCancelled, TimeLimitExceeded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dangad.worker.context import JobStopped
+    from dangad.worker.perform import Answer
+
+_OUT_OF_REACH = 200
+"""Where the pipe is moved to, so that a job that writes to a small number does not hit it."""
+
+_READ_SIZE = 2**18
+_BOX_OVERHEAD = 2**16
+
+_STOPS: dict[bytes, type[JobStopped]] = {b"cancelled": JobCancelled, b"time": TimeLimitExceeded}
+
+
+class WorkerPipe:
+    """The pipe, and the job that runs, as far as it can be stopped.
+
+    All mutable state: the descriptors; `_reader`, with what was read but not taken apart, and
+    `_boxes`, with what was taken apart but not asked for; `_owner`, the process that may use
+    the pipe: a fork of it may not; `_job`, the id of the job that runs, None between jobs;
+    `_called`, whether the signal came between jobs; `_on_stop`, what to do instead of raising
+    when the job is to stop; `stopped`, whether a running job was told to.
+    """
+
+    def __init__(self, read_fd: int, write_fd: int, max_payload: int) -> None:
+        """Take the pipe over from the descriptors on which it was handed down.
+
+        :param max_payload: bytes of the largest request, and of the largest part of a result.
+        """
+        self._read_fd = _move(read_fd)
+        self._write_fd = _move(write_fd)
+        self._max_payload = max_payload
+        self._reader = BoxReader(max_payload + _BOX_OVERHEAD, ())
+        self._boxes: deque[bytes] = deque()
+        self._owner = os.getpid()
+        self._writing = threading.Lock()
+        self._job: bytes | None = None
+        self._called = False
+        self._on_stop: Callable[[JobStopped], None] | None = None
+        self.stopped = False
+        signal.signal(STOP_SIGNAL, self._signalled)
+
+    def next_job(self) -> bytes | None:
+        """The next job's box, waited for; None once the parent has closed the pipe."""
+        while True:
+            while self._boxes:
+                box = self._boxes.popleft()
+                if not _is_stop(box):
+                    return box
+            data = os.read(self._read_fd, _READ_SIZE)
+            if not data:
+                return None
+            self._take(data)
+
+    def begin_job(self, job_id: bytes) -> None:
+        """From now on the job may be stopped: the exception is raised anywhere in the main thread.
+
+        :raises JobStopped: it is to stop already.
+        """
+        self._job = job_id
+        if self._called:
+            self._called = False
+            self._look()
+
+    def end_job(self) -> None:
+        """From now on no job runs."""
+        self._job = None
+
+    def instead_of_raising(self, on_stop: Callable[[JobStopped], None] | None) -> None:
+        """Stop an asynchronous job by calling this; None to raise again."""
+        self._on_stop = on_stop
+
+    def send_command(self, command: Any, **arguments: object) -> None:
+        """Send one of dangad's commands to the parent."""
+        strings = command.makeArguments(arguments, None)
+        strings[COMMAND] = command.commandName
+        self._write(pack(strings.items()))
+
+    def send_answer(self, job_id: bytes, answer: Answer) -> None:
+        """Send the answer to the job `job_id`."""
+        self._write(pair(FAILED if answer.failed else DONE, job_id) + answer.body)
+
+    def send_report(self, job_id: bytes, done: int, total: int, message: str) -> None:
+        """Send the client of the job `job_id` its progress."""
+        if self.stopped:
+            return  # perhaps in the middle of a box, and nobody is told any more
+        strings = Progress.makeArguments(
+            {"tag": b"", "done": done, "total": total, "message": message}, None
+        )
+        del strings[b"tag"]
+        self._write(pair(REPORT, job_id) + pack(strings.items()))
+
+    def send_part(self, job_id: bytes, data: bytes) -> None:
+        """Send the client of the job `job_id` a part of its result.
+
+        :raises TooLarge: it is larger than any payload may be.
+        """
+        strings = Chunk.makeArguments({"tag": b"", "data": data}, None)
+        del strings[b"tag"]
+        body = pack(strings.items())
+        if len(body) > self._max_payload:
+            raise TooLarge(
+                f"a chunk of {len(data)} bytes, in a box of {len(body)}, where "
+                f"{self._max_payload} are the limit"
+            )
+        if not self.stopped:  # as above
+            self._write(pair(PART, job_id) + body)
+
+    def _write(self, data: bytes) -> None:
+        if os.getpid() != self._owner:
+            os._exit(1)  # a fork that came back from the job function has no say here
+        view = memoryview(data)
+        with self._writing:
+            while view:
+                view = view[os.write(self._write_fd, view) :]
+
+    def _take(self, data: bytes) -> None:
+        self._reader.feed(data)
+        while (box := self._reader.next()) is not None:
+            if box.raw is not None:
+                self._boxes.append(box.raw)
+
+    def _signalled(self, _number: int, _frame: object) -> None:
+        if self._job is None:
+            self._called = True
+        else:
+            self._look()
+
+    def _look(self) -> None:
+        """Read what has come, and stop the job that runs if that is asked for."""
+        poll = select.poll()
+        poll.register(self._read_fd, select.POLLIN)
+        while poll.poll(0):
+            data = os.read(self._read_fd, _READ_SIZE)
+            if not data:
+                break
+            self._take(data)
+        for box in self._boxes:
+            if _is_stop(box):
+                job_id, why = unpack(box)[STOP].split()
+                if job_id == self._job and not self.stopped:
+                    self._stop(why)
+
+    def _stop(self, why: bytes) -> None:
+        self.stopped = True
+        exception = _STOPS[why]()
+        if self._on_stop is None:
+            raise exception
+        self._on_stop(exception)
+
+
+def _is_stop(box: bytes) -> bool:
+    return box[2 : 2 + len(STOP)] == STOP
+
+
+def _move(fd: int) -> int:
+    """The same open pipe at a number out of reach, closed on exec, and no more at `fd`."""
+    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _OUT_OF_REACH)
+    os.close(fd)
+    return moved

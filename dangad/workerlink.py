@@ -1,0 +1,276 @@
+"""One worker as the parent sees it: its boxes, its job, its life.
+
+On a job's way between :mod:`dangad.dispatcher`, which gives it jobs through :class:`IWorker`
+and hears of its answers, and the worker's pipe, which is in :mod:`dangad.pool`. Its birth and
+its death it tells to :mod:`dangad.workforce`.
+"""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, Any, Protocol
+
+from twisted.internet import defer, error
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from dangad import commands, wire
+from dangad.interfaces import IWorker
+from dangad.joboutput import JobOutput
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+    from twisted.python.failure import Failure
+
+    from dangad.dispatcher import Dispatcher
+    from dangad.guardian import Guardian
+    from dangad.jobrecord import Job
+    from dangad.workforce import Workforce
+
+log = Logger()
+
+_REPORTS = {
+    commands.REPORT: commands.Progress.commandName,
+    commands.PART: commands.Chunk.commandName,
+}
+"""What a worker may say of its job before the answer, and the client's command for it."""
+
+BOX_OVERHEAD = 2**16
+"""Bytes that a worker's box may be larger than the largest payload: its own pairs."""
+STOP_GRACE = 5.0
+"""Seconds in which a worker that was asked to stop must exit."""
+CLOSED_GRACE = 0.5
+"""Seconds in which a worker that closed its pipe must exit."""
+
+
+class Connector(Protocol):
+    """What the link asks of whoever holds the process: :class:`dangad.pool.WorkerConnector`.
+
+    :ivar pid: the process's id.
+    :ivar finished: fires when the process is gone and its pipes are closed.
+    """
+
+    pid: int
+    finished: defer.Deferred[str]
+
+    @property
+    def is_flushed(self) -> bool:
+        """Whether the worker was sent all that was written to it."""
+
+    def write_now(self, header: bytes, box: bytes) -> None:
+        """Write to a worker that is flushed, without waiting for the reactor."""
+
+    def signal(self, number: int) -> None:
+        """Send the process a signal, if it has not exited."""
+
+    def pause(self) -> None:
+        """Do not read what the worker writes to its pipe."""
+
+    def resume(self) -> None:
+        """Read it again."""
+
+    def kill(self) -> None:
+        """Kill the process and its group, if it is not gone yet."""
+
+    def close_input(self) -> None:
+        """Close the pipe towards the worker, which ends it once it is idle."""
+
+    def drain_output(self) -> None:
+        """Read what the worker has printed so far."""
+
+
+@implementer(IWorker)
+class WorkerLink:
+    """The parent's end of one worker's pipe, and all that it knows of the worker.
+
+    ampoule makes one for each process, as the AMP protocol of its pipe, and calls
+    `makeConnection`, `dataReceived`, `connectionLost` and `callRemote`.
+
+    All mutable state: `pid`; `performed`, how many jobs it was given; `_job`, the one it has
+    now; `_booted`, whether it has said Hello; `_paused`, whether it is not read;
+    `_killed_for`, why the parent killed it, and `_gone`, whether it is dead: after either,
+    nothing it wrote counts.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        workforce: Workforce,
+        dispatcher: Dispatcher,
+        guardian: Guardian,
+        max_payload: int,
+    ) -> None:
+        self.pid = 0
+        self.performed = 0
+        self.output = JobOutput()
+        self._clock = clock
+        self._workforce = workforce
+        self._dispatcher = dispatcher
+        self._guardian = guardian
+        self._reader = wire.BoxReader(max_payload + BOX_OVERHEAD, commands.WORKER_KEYS)
+        self._job: Job | None = None
+        self._booted = False
+        self._boot_failure: str | None = None
+        self._paused = False
+        self._killed_for: str | None = None
+        self._gone = False
+
+    # Called by ampoule.
+
+    def makeConnection(self, connector: Connector) -> None:
+        """Begin: the process has been started, and its pipe is open."""
+        self.transport = connector
+        self.pid = self.output.pid = connector.pid
+        self._guardian.watch(self.pid)
+        self._workforce.worker_started(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take what the worker wrote: its Hello, or the answer to its job."""
+        if self._gone or self._killed_for is not None:
+            return
+        self._reader.feed(data)
+        try:
+            while (box := self._reader.next()) is not None:
+                self._box_received(box)
+        except wire.Garbage as garbage:
+            self.kill(f"wrote garbage to its pipe ({garbage}) and was killed")
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Nothing: death was seen before, at `exited`."""
+
+    def callRemote(self, command: type, **arguments: object) -> defer.Deferred[dict[str, Any]]:
+        """Stop; ampoule's ``Shutdown`` is the only thing that it asks for by itself."""
+        self.stop()
+        return defer.succeed({})
+
+    # Called by the dispatcher and the workforce.
+
+    def perform(self, job: Job) -> None:
+        """See :meth:`IWorker.perform`."""
+        self._job = job
+        self.performed += 1
+        self.output.begin_job(job.id)
+        header = b"%d %d" % (job.id, job.attempt)
+        if job.seconds is not None:
+            header += b" %.6f" % job.seconds
+        self.transport.write_now(wire.pair(commands.RUN, header), job.box)
+
+    def interrupt(self, job: Job, why: bytes) -> None:
+        """See :meth:`IWorker.interrupt`."""
+        if self.transport.is_flushed:
+            stop = wire.pair(commands.STOP, b"%d %b" % (job.id, why))
+            self.transport.write_now(stop, wire.END)
+            self.transport.signal(commands.STOP_SIGNAL)
+        else:
+            self.kill("was killed before it had read its job")
+
+    def pause(self) -> None:
+        """See :meth:`IWorker.pause`."""
+        self._paused = True
+        self.transport.pause()
+
+    def resume(self) -> None:
+        """See :meth:`IWorker.resume`."""
+        if self._paused:
+            self._paused = False
+            self.transport.resume()
+
+    def kill(self, reason: str) -> None:
+        """See :meth:`IWorker.kill`."""
+        if self._killed_for is None:
+            self._killed_for = reason
+        self.transport.kill()
+
+    def stop(self) -> None:
+        """See :meth:`IWorker.stop`."""
+        if not self._booted:
+            self.kill("was stopped while it started")
+        elif not self._gone:
+            self.transport.close_input()
+            alarm = self._clock.callLater(STOP_GRACE, self.transport.kill)
+            self.transport.finished.addBoth(_cancel_alarm, alarm)
+
+    # Called by the connector.
+
+    def pipe_closed(self) -> None:
+        """The worker has closed its end of the pipe: it has exited, or it must."""
+        if not self._gone:
+            alarm = self._clock.callLater(CLOSED_GRACE, self.kill, "closed its pipe and was killed")
+            self.transport.finished.addBoth(_cancel_alarm, alarm)
+
+    def exited(self, status: Failure) -> None:
+        """The process is gone; all that it wrote has been read."""
+        self._gone = True
+        self._job = None
+        self._guardian.forget(self.pid)
+        how = _how_it_ended(status)
+        if self._boot_failure is not None:
+            how = f"could not start: {self._boot_failure}"
+        if self._killed_for is not None:
+            how = self._killed_for
+        level = log.info if status.check(error.ProcessDone) else log.warn
+        level("worker {pid} {how}, after {jobs} jobs", pid=self.pid, how=how, jobs=self.performed)
+        self.output.close()
+        self._workforce.worker_exited(self, how, self.performed)
+
+    # The boxes of a worker.
+
+    def _box_received(self, box: wire.Box) -> None:
+        if box.raw is None:
+            raise wire.Garbage(f"a box of {box.size} bytes, more than any answer may have")
+        for key, value in box.keys.items():
+            if key == commands.DONE:
+                self._answered(box.raw, key, value, failed=False)
+            elif key == commands.FAILED:
+                self._answered(box.raw, key, value, failed=True)
+            elif key in _REPORTS:
+                body = self._own_part(box.raw, key, value)
+                self._dispatcher.job_reported(self, _REPORTS[key], body)
+            else:
+                self._command_received(value, box.raw)
+            return
+        raise wire.Garbage("a box that is neither an answer nor a command")
+
+    def _answered(self, raw: bytes, key: bytes, job_id: bytes, failed: bool) -> None:
+        body = self._own_part(raw, key, job_id)
+        self.transport.drain_output()
+        self.output.end_job()
+        self._job = None
+        self.resume()
+        self._dispatcher.job_finished(self, failed, body)
+
+    def _own_part(self, raw: bytes, key: bytes, job_id: bytes) -> bytes:
+        """What follows the first pair of a box, which must name the job that runs."""
+        job = self._job
+        if job is None or job_id != b"%d" % job.id or raw[2 : 2 + len(key)] != key:
+            raise wire.Garbage(f"an answer to job {job_id[:20]!r}, which it was not given")
+        return raw[4 + len(key) + len(job_id) :]
+
+    def _command_received(self, name: bytes, raw: bytes) -> None:
+        strings = wire.unpack(raw)
+        if name == commands.Hello.commandName and not self._booted:
+            self._booted = True
+            hello = commands.Hello.parseArguments(strings, None)
+            log.info("worker {pid} is ready", pid=self.pid)
+            self._workforce.worker_booted(self, hello["catalogue"])
+        elif name == commands.BootFailed.commandName and not self._booted:
+            self._boot_failure = commands.BootFailed.parseArguments(strings, None)["reason"]
+        else:
+            raise wire.Garbage(f"a command {name[:40]!r} that it may not send now")
+
+
+def _cancel_alarm(result: object, alarm: Any) -> object:
+    if alarm.active():
+        alarm.cancel()
+    return result
+
+
+def _how_it_ended(status: Failure) -> str:
+    """The process's end in words that follow "worker 4711"."""
+    value = status.value
+    if isinstance(value, error.ProcessTerminated) and value.signal is not None:
+        try:
+            return f"was killed by {signal.Signals(value.signal).name}"
+        except ValueError:
+            return f"was killed by signal {value.signal}"
+    return f"exited (status {getattr(value, 'exitCode', None) or 0})"
