@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import fcntl
+import io
 import json
 import os
 import pty
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import termios
 import time
 from decimal import Decimal
 from pathlib import Path
@@ -33,6 +37,7 @@ from dangad.cli.arguments import (
     read_words,
     type_name,
 )
+from dangad.cli.bar import ProgressBar, draw
 from dangad.cli.output import (
     answer_as_json,
     answer_as_table,
@@ -537,7 +542,7 @@ def test_endpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 JOBS = '''
 import datetime, os, pathlib, signal, time
 from twisted.protocols import amp
-from dangad import Blob, job
+from dangad import Blob, current_job, job
 
 ALL = [
     (b"integer", amp.Integer()),
@@ -583,6 +588,20 @@ def hang(mark):
     path.with_suffix(".new").write_text(str(os.getpid()))
     path.with_suffix(".new").rename(path)
     time.sleep(600)
+
+class Parts(amp.Command):
+    """Send partial results."""
+    arguments = [(b"how", amp.Unicode())]
+    response = [(b"sent", amp.Integer()), (b"summary", amp.String())]
+
+@job(Parts)
+def parts(how):
+    for number, letter in enumerate("abc", 1):
+        current_job().progress(number, 3, f"chunk {letter}\\x1b")
+        yield letter.encode()
+    if how == "badly":
+        raise ValueError(how)
+    return {"sent": 3, "summary": b"abc"}
 
 class Evil(amp.Command):
     """Answer with what would play tricks on a terminal."""
@@ -955,6 +974,165 @@ def test_interrupted(server: Server, tmp_path: Path, number: signal.Signals) -> 
         _, complaint = process.communicate(timeout=PATIENCE)
     assert (process.returncode, complaint) == (128 + number, b"")
     wait_for(lambda: gone(int(mark.read_text())), "the end of the job's worker")
+
+
+PEAK = """
+import sys
+from dangad.cli import main
+status = main(sys.argv[1:])
+with open("/proc/self/status") as file:
+    (line,) = [line for line in file if line.startswith("VmHWM:")]
+sys.stderr.write(line.split()[1])
+sys.exit(status)
+"""
+"""The command, which tells the most memory that it had, in KiB."""
+
+
+def test_large_file(server: Server) -> None:
+    """A file of any size is written as it comes, in memory that does not grow with it."""
+    size = 256 * 2**20
+    with (server.folder / "big").open("wb") as file:
+        file.truncate(size)
+    with (
+        (server.folder / "copy").open("wb") as copy,
+        subprocess.Popen(
+            [sys.executable, "-c", PEAK, "call", "ReadFile", "path=big"],
+            cwd=server.folder,
+            env=server.environment,
+            stdout=copy,
+            stderr=subprocess.PIPE,
+        ) as process,
+    ):
+        _, memory = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, memory
+    assert (server.folder / "copy").stat().st_size == size
+    assert int(memory) * 1024 < size / 2
+    (server.folder / "copy").unlink()
+    text = server.complaint(1, "call", "ReadFile", "path=big", "--json")
+    assert text.startswith("BAD_RANGE: ")
+    text = server.complaint(1, "call", "ReadFile", "path=nothing")
+    assert text.startswith("NOT_FOUND: ")
+
+
+def test_stream(server: Server) -> None:
+    """Partial results are written where the bytes of the answer are, and where it is asked for."""
+    data = os.urandom(1_000_003)
+    (server.folder / "random").write_bytes(data)
+    for words in ([], ["--stream"], ["--raw", "data"]):
+        assert server.output("call", "ReadFile", "path=random", *words) == data
+    assert server.output("call", "ReadFile", "path=random", "--raw", "size") == b"1000003"
+    assert server.output("call", "Parts", "how=well") == b"sent     3\nsummary  abc\n"
+    assert server.output("call", "Parts", "how=well", "--stream") == b"abc"
+    assert server.output("call", "Parts", "how=well", "--raw", "summary") == b"abc"
+    assert server.output("call", "Echo", "data=x", "--stream") == b"x"
+    done = server.dangad("call", "Parts", "how=badly", "--stream")
+    assert (done.returncode, done.stdout) == (1, b"abc")
+    assert done.stderr.startswith(b"dangad: JOB_FAILED: ")
+    assert "not allowed with" in server.complaint(
+        2, "call", "Parts", "how=well", "--stream", "--json"
+    )
+
+
+def test_stream_on_a_terminal(server: Server) -> None:
+    """So on a terminal, where no bar then disturbs them."""
+    assert on_a_terminal(server, "call", "Parts", "how=well", "--stream") == b"abc"
+
+
+def test_progress_on_a_terminal(server: Server) -> None:
+    """A terminal is shown a bar, which is gone at the end; nothing else is."""
+    output = on_a_terminal(server, "call", "Parts", "how=well")
+    *bars, last = output.split(b"\r")
+    assert b"[########................]  33%  1/3  chunk a\\x1b" in bars
+    assert bars[-1].isspace()
+    assert last == b"sent     3\nsummary  abc\n"
+    assert server.dangad("call", "Parts", "how=well").stderr == b""
+
+
+def test_progress_while_writing_to_a_file(server: Server) -> None:
+    """The bar is on the standard error, and so is there when the output goes to a file."""
+    main, terminal = pty.openpty()
+    copy = server.folder / "copy"
+    with (
+        copy.open("wb") as file,
+        server.start("call", "Parts", "how=well", "--stream", stdout=file, stderr=terminal),
+    ):
+        os.close(terminal)
+        output = b""
+        with contextlib.suppress(OSError):
+            while piece := os.read(main, 65_536):
+                output += piece
+    os.close(main)
+    assert b" 33%  1/3  chunk" in output
+    assert output.rstrip(b" \r") != output
+    assert copy.read_bytes() == b"abc"
+
+
+@pytest.mark.parametrize(
+    ("news", "line"),
+    [
+        ((1, 4, "half of a half"), "[######..................]  25%  1/4  half of a half"),
+        ((0, 12345, ""), "[........................]   0%  0/12,345"),
+        ((9, 4, ""), "[########################] 100%  9/4"),
+        ((-1, 4, ""), "[........................]   0%  -1/4"),
+        ((7, 0, "so far"), "7  so far"),
+        ((1, 4, "x" * 100), "[######..................]  25%  1/4  " + "x" * 22),
+        ((1, 4, "\u65e5" * 100), "[######..................]  25%  1/4  " + "\u65e5" * 11),
+        ((1, 4, "\n\x1b"), "[######..................]  25%  1/4  \\n\\x1b"),
+    ],
+)
+def test_bar(news: tuple[int, int, str], line: str) -> None:
+    """A bar fits its line, whatever a job tells."""
+    assert draw(*news, 60) == line
+
+
+def test_bar_is_redrawn() -> None:
+    """What is drawn covers what stood there, and clearing leaves nothing."""
+    terminal = io.StringIO()
+    bar = ProgressBar(terminal)
+    bar.clear()
+    bar.show(10, 0, "long")
+    bar.show(11, 0, "")
+    bar.clear()
+    bar.clear()
+    assert terminal.getvalue() == "\r10  long\r11      \r  \r"
+    terminal.close()
+    bar.show(12, 0, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_while_nobody_reads(server: Server, number: signal.Signals) -> None:
+    """Ctrl-C ends the command, and its job, while the output waits for its reader."""
+    with (server.folder / "big").open("wb") as file:
+        file.truncate(2**30)
+    reader, writer = os.pipe()
+    words = ("call", "ReadFile", "path=big")
+    with server.start(*words, stdout=writer, stderr=subprocess.PIPE) as process:
+        os.close(writer)
+        assert os.read(reader, 1) == b"\0"
+        # A chunk is more than a pipe holds: when that is full, the command waits in the write.
+        wait_for(lambda: waiting(reader) > 60_000, "the full pipe")
+        process.send_signal(number)
+        _, complaint = process.communicate(timeout=PATIENCE)
+    os.close(reader)
+    assert (process.returncode, complaint) == (128 + number, b"")
+
+
+def waiting(reader: int) -> int:
+    """How many bytes are in a pipe."""
+    (count,) = struct.unpack("i", fcntl.ioctl(reader, termios.FIONREAD, bytes(4)))
+    return int(count)
+
+
+def test_reader_of_stream_leaves(server: Server) -> None:
+    """When the reader of a stream has gone, the command ends without a word."""
+    reader, writer = os.pipe()
+    words = ("call", "ReadFile", "path=big")
+    with server.start(*words, stdout=writer, stderr=subprocess.PIPE) as process:
+        os.close(writer)
+        os.read(reader, 1)
+        os.close(reader)
+        _, complaint = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, complaint) == (128 + signal.SIGPIPE, b"")
 
 
 def test_nobody_reads(server: Server) -> None:

@@ -178,6 +178,16 @@ class AgainstTheServer(SynchronousTestCase):
         (job,) = [job for worker in self.workers for job in worker.performed if job.id == number]
         return job
 
+    def box(self, number: int) -> bytes:
+        """The request that a worker was given as the `number`th job."""
+        (box,) = [
+            box
+            for worker in self.workers
+            for job, box in zip(worker.performed, worker.boxes, strict=True)
+            if job.id == number
+        ]
+        return box
+
     def answer(self, number: int, failed: bool = False, /, **strings: Any) -> None:
         """Have the worker of the `number`th job answer."""
         (worker,) = [each for each in self.workers if each.job and each.job.id == number]
@@ -227,7 +237,7 @@ class AgainstTheServer(SynchronousTestCase):
             "is_it": True,
         }
         answer = self.run_job(Everything, **given_)
-        strings = wire.unpack(self.job(1).box)
+        strings = wire.unpack(self.box(1))
         self.assertEqual(Everything.parseArguments(amp.AmpBox(strings), None), given_)
         self.answer(1, **{k.decode(): v for k, v in strings.items() if not k.startswith(b"_")})
         self.assertEqual(self.successResultOf(answer), given_)
@@ -247,7 +257,7 @@ class AgainstTheServer(SynchronousTestCase):
     def test_arguments_in_a_dict(self) -> None:
         """Arguments may be given in a dict, in part or all, and then options are options."""
         self.run_job(Paint, {"priority": 3, "self": "me"}, priority="high", command="c")
-        strings = wire.unpack(self.job(1).box)
+        strings = wire.unpack(self.box(1))
         self.assertEqual(
             [strings[key] for key in (b"priority", b"self", b"command", b"_priority")],
             [b"3", b"me", b"c", b"high"],
@@ -262,7 +272,7 @@ class AgainstTheServer(SynchronousTestCase):
             [self.job(number).priority for number in (1, 2, 3)],
             [Priority.LOW, Priority.LOW, Priority.NORMAL],
         )
-        self.assertNotIn(b"_priority", wire.unpack(self.job(3).box))
+        self.assertNotIn(b"_priority", wire.unpack(self.box(3)))
 
     def test_deadline(self) -> None:
         """A deadline is sent as decimal seconds; one that has passed is sent as none left."""
@@ -354,7 +364,7 @@ class AgainstTheServer(SynchronousTestCase):
         self.failureResultOf(answers[0], CancelledError)
         self.link.pump()
         self.assertEqual(
-            [bool(worker.killed) for worker in self.workers if worker.performed],
+            [bool(worker.interrupts) for worker in self.workers if worker.performed],
             [worker.performed[0].id == 1 for worker in self.workers if worker.performed],
         )
 
@@ -417,7 +427,7 @@ class AgainstTheServer(SynchronousTestCase):
         for each in closed:
             self.successResultOf(each)
         self.assertIn("by the client", str(self.failureResultOf(answer, Disconnected).value))
-        self.assertEqual(sum(bool(worker.killed) for worker in self.workers), 1)
+        self.assertEqual(sum(bool(worker.interrupts) for worker in self.workers), 1)
 
     def test_callbacks_meddle(self) -> None:
         """A callback may cancel what else is under way, run more, and close: all ends once."""

@@ -41,6 +41,7 @@ from dangad.examples import (
     Unreadable,
     confined,
 )
+from dangad.worker import context
 from dangad.worker.context import NO_JOB, RunningJob, set_current_job
 from dangad.worker.jobtypes import find_job_types
 
@@ -326,6 +327,34 @@ class Reading(ExamplesCase):
             self.assertIn("66,060,288", self.refused(BadRange, ReadFile, path="huge", **arguments))
         answer = run(ReadFile, path="huge", offset=2**40 - 4)
         self.assertEqual(answer, {"data": b"\0\0\0\0", "size": 2**40})
+
+    def test_in_parts(self) -> None:
+        """To who wants partial results, a file of any size comes as these, and no data after."""
+        parts: list[int] = []
+        with open(os.path.join(self.root, "huge"), "wb") as file:
+            file.truncate(examples.READ_AT_MOST + 10)
+        set_current_job(RunningJob(7, "ReadFile", 1, part=lambda part: parts.append(len(part))))
+        self.addCleanup(set_current_job, NO_JOB)
+        answer = run(ReadFile, path="huge", offset=3)
+        self.assertEqual(answer, {"data": b"", "size": examples.READ_AT_MOST + 10})
+        self.assertEqual(
+            parts, [examples.READ_CHUNK] * (examples.READ_AT_MOST // examples.READ_CHUNK) + [7]
+        )
+        self.assertIn("-1", self.refused(BadRange, ReadFile, path="huge", offset=-1))
+
+    def test_file_shrinks(self) -> None:
+        """A file that is cut while it is read gives what there was."""
+        self.write("root/big", bytes(examples.READ_CHUNK * 3))
+
+        def cut(part: bytes) -> None:
+            os.truncate(os.path.join(self.root, "big"), examples.READ_CHUNK + 1)
+            parts.append(part)
+
+        parts: list[bytes] = []
+        set_current_job(RunningJob(7, "ReadFile", 1, part=cut))
+        self.addCleanup(set_current_job, NO_JOB)
+        self.assertEqual(run(ReadFile, path="big")["size"], examples.READ_CHUNK * 3)
+        self.assertLess(sum(map(len, parts)), examples.READ_CHUNK * 3)
 
     def test_not_a_file(self) -> None:
         """Reading a directory, a fifo or a socket is ``NOT_A_FILE``, and is over at once."""
@@ -642,6 +671,7 @@ class WithProgress(ExamplesCase):
         """Be in a job whose client asked for progress."""
         super().setUp()
         self.told: list[tuple[int, int]] = []
+        self.patch(context, "REPORT_INTERVAL", 0.0)
         set_current_job(RunningJob(7, "Test", 1, report=self.report))
         self.addCleanup(set_current_job, NO_JOB)
 
@@ -666,6 +696,13 @@ class WithProgress(ExamplesCase):
             {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)},
         )
         self.check_told(len(content))
+
+    def test_reading_in_parts(self) -> None:
+        """A file that is sent in parts is told of in bytes, counted from where it begins."""
+        self.write("root/big", bytes(5_000_000))
+        set_current_job(RunningJob(7, "ReadFile", 1, report=self.report, part=lambda _: None))
+        run(ReadFile, path="big", offset=1_000_000)
+        self.check_told(4_000_000)
 
     def test_checksum_of_nothing(self) -> None:
         """An empty file has a checksum, too."""

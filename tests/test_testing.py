@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any, NoReturn
 from unittest import mock
@@ -75,6 +76,24 @@ class Tell(amp.Command):
     """Tells what it knows of itself."""
 
     response = [(b"command", amp.Unicode()), (b"id", amp.Integer()), (b"attempt", amp.Integer())]
+
+
+class Spell(amp.Command):
+    """Spells a word, letter by letter."""
+
+    arguments = [(b"word", amp.Unicode())]
+    response = [(b"letters", amp.Integer())]
+    errors = {Unreadable: b"UNREADABLE"}
+
+
+class Say(amp.Command):
+    """Sends one part of some size."""
+
+    arguments = [(b"size", amp.Integer())]
+
+
+class SendLater(amp.Command):
+    """Sends a part before and one after a wait."""
 
 
 class TellLater(Tell):
@@ -146,6 +165,35 @@ async def tell_later() -> dict[str, Any]:
     await succeed(None)
     dangad.current_job().progress(1, 1)
     return _facts()
+
+
+@dangad.job(Spell)
+def spell(word: str) -> Generator[bytes, None, dict[str, Any]]:
+    """Spell, with progress, as far as it goes."""
+    for number, letter in enumerate(word, 1):
+        dangad.current_job().progress(number, len(word), letter)
+        if letter == "?":
+            raise Unreadable(word)
+        yield letter if letter == "!" else letter.encode()  # type: ignore[misc]
+    return {"letters": len(word)}
+
+
+@dangad.job(Say)
+def say(size: int) -> dict[str, Any]:
+    """Send it."""
+    dangad.current_job().send(bytes(size))
+    return {}
+
+
+@dangad.job(SendLater)
+async def send_later() -> dict[str, Any]:
+    """Send."""
+    running = dangad.current_job()
+    running.send(b"before")
+    await later.wait()
+    if running.wants_chunks:
+        running.send(b"after")
+    return {}
 
 
 def undecorated() -> NoReturn:
@@ -231,6 +279,42 @@ class PerformTests(SynchronousTestCase):
         self.assertEqual(rehearsal.progress, [(1, 2, ""), (2, 2, "done")])
         self.assertEqual(dangad.current_job().id, 0)
 
+    def test_all_progress(self) -> None:
+        """All that a job reports is told, however fast it comes, and with what fails."""
+        rehearsal = testing.Rehearsal()
+        rehearsal.perform(spell, word="abc")
+        with self.assertRaises(Unreadable):
+            rehearsal.perform(spell, word="?")
+        self.assertEqual(rehearsal.progress, [(1, 3, "a"), (2, 3, "b"), (3, 3, "c"), (1, 1, "?")])
+        self.assertEqual(rehearsal.progress[0].message, "a")
+
+    def test_generator(self) -> None:
+        """A generator is run to its end, and answers with what it returns; its parts are lost."""
+        self.assertEqual(testing.perform(spell, word="abc"), {"letters": 3})
+        with self.assertRaises(Unreadable) as caught:
+            testing.perform(spell, word="ab?")
+        self.assertIsInstance(caught.exception.__cause__, Unreadable)
+        self.assertIsNot(caught.exception.__cause__, caught.exception)
+
+    def test_chunks(self) -> None:
+        """Who asks for partial results gets them, in order, those before an error among them."""
+        rehearsal = testing.Rehearsal(chunks=True)
+        self.assertEqual(rehearsal.perform(spell, word="ab"), {"letters": 2})
+        self.assertEqual(rehearsal.perform(spell, word="c"), {"letters": 1})
+        with self.assertRaises(Unreadable):
+            rehearsal.perform(spell, word="d?e")
+        self.assertEqual(rehearsal.chunks, [b"a", b"b", b"c", b"d"])
+        self.assertEqual(len(rehearsal.progress), 5)
+
+    def test_bad_chunk(self) -> None:
+        """A part that is no bytes, or too large, fails as in production."""
+        rehearsal = testing.Rehearsal(chunks=True, max_payload=1000)
+        with stderr() as text, self.assertRaisesRegex(dangad.JobFailed, "a chunk is bytes"):
+            rehearsal.perform(spell, word="a!")
+        self.assertIn("TypeError", text.getvalue())
+        with self.assertRaises(dangad.TooLarge):
+            testing.Rehearsal(chunks=True, max_payload=100).perform(say, size=3000)
+
     def test_names(self) -> None:
         """No name of an argument is taken."""
         arguments = dict.fromkeys(
@@ -284,6 +368,26 @@ class PerformAsyncTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(answer), expected)
         self.assertEqual(rehearsal.progress, [(0, 1, ""), (1, 1, "")])
         self.assertEqual(dangad.current_job().id, 0)
+
+    def test_chunks(self) -> None:
+        """An asynchronous job may send, before and after it waits, to who wants it."""
+        rehearsal = testing.Rehearsal(chunks=True)
+        answer = rehearsal.perform_async(send_later)
+        self.assertEqual(rehearsal.chunks, [b"before"])
+        self.assertNoResult(answer)
+        later.waiting.pop().callback(None)
+        self.assertEqual(self.successResultOf(answer), {})
+        self.assertEqual(rehearsal.chunks, [b"before", b"after"])
+        plain = testing.perform_async(send_later)
+        later.waiting.pop().callback(None)
+        self.assertEqual(self.successResultOf(plain), {})
+
+    def test_cancel_with_chunks(self) -> None:
+        """Cancelling it cancels the function's Deferred, with partial results, too."""
+        answer = testing.Rehearsal(chunks=True).perform_async(send_later)
+        answer.cancel()
+        self.failureResultOf(answer, CancelledError)
+        self.assertTrue(later.waiting.pop().called)
 
     def test_fails_later(self) -> None:
         """An error that comes later is like one that comes at once."""
@@ -358,6 +462,16 @@ class ServerTests(TestCase):
                     real = await _end(client.run(oddjobs.Odd, what=what))
                     rehearsed = await _end(testing.perform_async(oddjobs.odd, what=what))
                     self.assertEqual(rehearsed, real)
+
+    async def test_chunks_like_in_process(self) -> None:
+        """A job sends by the real server what it sends in-process."""
+        rehearsal = testing.Rehearsal(chunks=True)
+        rehearsed = rehearsal.perform(oddjobs.parts, count=3, size=5)
+        async with testing.serve("tests.oddjobs") as server:
+            client = await server.connect()
+            stream = client.stream(oddjobs.Parts, count=3, size=5)
+            self.assertEqual([chunk async for chunk in stream], rehearsal.chunks)
+            self.assertEqual(await stream.result(), rehearsed)
 
     async def test_addresses(self) -> None:
         """Stock AMP reaches it by its endpoint, and by a port if it asked for one."""

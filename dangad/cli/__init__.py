@@ -3,12 +3,14 @@
 :func:`main` is the console script. It reads the command line, connects as any other client
 (:mod:`dangad.client`), learns the types of the command's arguments from the server, and writes
 the answer. Words become values in :mod:`dangad.cli.arguments`, answers become text in
-:mod:`dangad.cli.output`; here are the options, the reactor and the exit statuses.
+:mod:`dangad.cli.output`, progress becomes a bar in :mod:`dangad.cli.bar`; here are the options,
+the reactor and the exit statuses.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import errno
 import json
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
     from twisted.protocols import amp
 
+    from dangad.cli.bar import ProgressBar
     from dangad.client import Client, Disconnected
     from dangad.errors import DangadError
 
@@ -66,6 +69,17 @@ class Failed(Exception):
         self.status = status
 
 
+class _Interrupted(Exception):
+    """A signal came while the standard output was written to, where nothing else would end it.
+
+    :ivar number: the signal's.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status, after everything was done and said.
 
@@ -74,12 +88,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         options = parse_options(sys.argv[1:] if arguments is None else arguments)
-        output = options.perform(options)
-        return _write(output)
+        _write(options.perform(options))
+        return OK
     except WrongUsage as error:
         return _say(WRONG_USAGE, str(error))
     except Failed as error:
         return _say(error.status, str(error))
+    except _Interrupted as interrupted:
+        return SIGNALLED + interrupted.number
     except KeyboardInterrupt:
         return SIGNALLED + signal.SIGINT
 
@@ -136,7 +152,8 @@ def _make_parser() -> argparse.ArgumentParser:
         help="have a job done, and print its answer",
         description="Have a job done, and print its answer as a table. Where no terminal is, the "
         "bytes of a response that has exactly one Blob, or is one key of bytes, are written as "
-        "they are, and nothing else.",
+        "they are, and nothing else: first the partial results that the job sends, as they come, "
+        "then what the answer holds. On a terminal, the job's progress is shown meanwhile.",
         epilog="A list is written as one key=value for each element, or as JSON, as are records. "
         "A value that begins with @ is read from that file, @- from the standard input, @@ "
         "stands for a value that begins with @. A date without a zone is local time.",
@@ -150,6 +167,12 @@ def _make_parser() -> argparse.ArgumentParser:
     form = call.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print the answer as a line of JSON")
     form.add_argument("--raw", metavar="KEY", help="write the value of this key as it is")
+    form.add_argument(
+        "--stream",
+        action="store_true",
+        help="write the partial results as they come, and then the bytes of the answer, whatever "
+        "the standard output and the response are",
+    )
     call.add_argument("--priority", choices=PRIORITIES, help="which jobs go first")
     call.add_argument(
         "--deadline",
@@ -201,7 +224,9 @@ def _call(options: argparse.Namespace) -> bytes:
         entry = _find(await client.describe(), options.command)
         values = build_arguments(entry, words)
         keys = entry["response"]
-        raw = options.raw or (None if options.json or _on_terminal() else raw_key(keys))
+        usual = raw_key(keys)
+        plain = not (options.json or _on_terminal())
+        raw = options.raw or (usual if plain or options.stream else None)
         raw_keys = [key for key in keys if key["key"] == raw]
         if raw is not None and not raw_keys:
             names = ", ".join(key["key"] for key in keys) or "none"
@@ -210,14 +235,38 @@ def _call(options: argparse.Namespace) -> bytes:
             command = build_typed_command(entry)
         except KeyError as error:
             raise Failed(FAILED, f"{entry['name']} has a type unknown here: {error}") from None
-        response = await client.run(
-            command, values, priority=options.priority, deadline=options.deadline
-        )
+        how: dict[str, Any] = {"priority": options.priority, "deadline": options.deadline}
+        streams = options.stream or (raw is not None and raw == usual)
+        if bar is not None and not (streams and _on_terminal()):
+            how["progress"] = bar.show
+        if streams:
+            stream = client.stream(command, values, **how)
+            async for chunk in stream:
+                _write(chunk)
+            response = await stream.result()
+        else:
+            response = await client.run(command, values, **how)
         if raw_keys:
             return value_as_bytes(raw_keys[0], response)
+        if options.stream:
+            return b""
         return _encode((answer_as_json if options.json else answer_as_table)(keys, response))
 
-    return _with_client(options, call)
+    bar = _make_bar()
+    try:
+        return _with_client(options, call)
+    finally:
+        if bar is not None:
+            bar.clear()
+
+
+def _make_bar() -> ProgressBar | None:
+    """A bar on the standard error, if that is a terminal."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        return None
+    from dangad.cli.bar import ProgressBar
+
+    return ProgressBar(sys.stderr)
 
 
 def _find(catalogue: dict[str, Any], name: str) -> dict[str, Any]:
@@ -290,6 +339,8 @@ def _run_reactor(work: Callable[[Any], Awaitable[bytes]]) -> bytes:
         signals.append(number)
         signal.signal(number, signal.SIG_DFL)  # the second one ends this process at once
         loop.callFromThread(_stop, loop)
+        if _writing:
+            raise _Interrupted(number)
 
     def start() -> None:
         done = defer.Deferred.fromCoroutine(_collect(work(loop), outcome))
@@ -318,7 +369,9 @@ async def _collect(work: Awaitable[bytes], outcome: list[Any]) -> None:
 
 
 def _stop(reactor: Any) -> None:
-    if reactor.running:
+    from twisted.internet.error import ReactorNotRunning
+
+    with contextlib.suppress(ReactorNotRunning):  # it is being stopped already
         reactor.stop()
 
 
@@ -361,20 +414,30 @@ def _encode(text: str) -> bytes:
     return text.encode(getattr(sys.stdout, "encoding", None) or "utf-8", "backslashreplace")
 
 
-def _write(output: bytes) -> int:
-    """Write to the standard output; the exit status."""
+_writing: list[None] = []
+"""Not empty while the standard output is written to, which may take as long as its reader likes."""
+
+
+def _write(output: bytes) -> None:
+    """Write to the standard output.
+
+    Past Python's buffer, which would be written at the exit, even if nobody reads any more.
+
+    :raises Failed: it cannot be written to, or nobody reads it any more.
+    """
     if sys.stdout is None:
-        return _say(FAILED, "cannot write the answer: the standard output is closed")
+        raise Failed(FAILED, "cannot write the answer: the standard output is closed")
+    left = memoryview(output)
+    _writing.append(None)
     try:
-        sys.stdout.buffer.write(output)
-        sys.stdout.buffer.flush()
+        while left:
+            left = left[os.write(sys.stdout.fileno(), left) :]
+    except BrokenPipeError:
+        raise Failed(SIGNALLED + signal.SIGPIPE, "") from None
     except OSError as error:
-        # Python would try again at the exit, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):
-            return SIGNALLED + signal.SIGPIPE
-        return _say(FAILED, f"cannot write the answer: {error.strerror}")
-    return OK
+        raise Failed(FAILED, f"cannot write the answer: {error.strerror}") from None
+    finally:
+        _writing.clear()
 
 
 def _say(status: int, text: str) -> int:

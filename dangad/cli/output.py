@@ -67,9 +67,9 @@ def answer_as_table(keys: Sequence[dict[str, Any]], response: dict[str, Any]) ->
             blocks.append(lines)
         else:
             blocks.append([f"{name}:", *(f"  {line}".rstrip() for line in lines)])
-    width = max((_width(name) for name, _ in singles), default=0)
+    widest = max((width(name) for name, _ in singles), default=0)
     if singles:
-        blocks.insert(0, [f"{_pad(name, width)}{GAP}{text}" for name, text in singles])
+        blocks.insert(0, [f"{_pad(name, widest)}{GAP}{text}" for name, text in singles])
     return "\n\n".join("\n".join(lines) for lines in blocks) + "\n" if blocks else ""
 
 
@@ -144,24 +144,32 @@ def catalogue_as_table(catalogue: dict[str, Any]) -> str:
 
 def _table(headers: list[str], rows: list[list[str]], right: list[bool]) -> list[str]:
     """Aligned lines, the headers first; `right` says which columns are numbers."""
-    widths = [max(map(_width, column)) for column in zip(headers, *rows, strict=True)]
+    widths = [max(map(width, column)) for column in zip(headers, *rows, strict=True)]
     return [
         GAP.join(map(_pad, row, widths, right)).rstrip()  # the last column needs no padding
         for row in [headers, *rows]
     ]
 
 
-def _pad(text: str, width: int, right: bool = False) -> str:
-    padding = " " * (width - _width(text))
+def _pad(text: str, columns: int, right: bool = False) -> str:
+    padding = " " * (columns - width(text))
     return padding + text if right else text + padding
 
 
-def _width(text: str) -> int:
+def width(text: str) -> int:
     """How many columns of a terminal the printable text takes."""
     if text.isascii():
         return len(text)
     wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
     return len(text) + wide - sum(unicodedata.combining(c) != 0 for c in text)
+
+
+def cut(text: str, columns: int) -> str:
+    """As much of the beginning of the printable text as `columns` columns of a terminal hold."""
+    text = text[: max(columns, 0) * 2]  # a character may take no column, but not many do
+    while width(text) > columns and text:
+        text = text[:-1]
+    return text
 
 
 # For machines.

@@ -2,9 +2,10 @@
 
 The two ends of a job's way: :meth:`Client.run` makes a box of a command and its arguments and
 sends it to :mod:`dangad.server`; the answer becomes a dict again, or the exception that its code
-stands for. :mod:`dangad.cli` is built on this. Nothing here is needed to call a job from stock
-Twisted (``amp.AMP().callRemote(Command, ...)``); what this adds is priorities, deadlines,
-cancelling, the error classes of :mod:`dangad.errors`, and bounds on what a server can make it hold.
+stands for. :meth:`Client.stream` gives a job's partial results as they come. :mod:`dangad.cli` is
+built on this. Nothing here is needed to call a job from stock Twisted
+(``amp.AMP().callRemote(Command, ...)``); what this adds is priorities, deadlines, cancelling,
+progress, the error classes of :mod:`dangad.errors`, and bounds on what a server can make it hold.
 """
 
 from __future__ import annotations
@@ -19,22 +20,30 @@ from twisted.internet import defer
 from twisted.internet.endpoints import clientFromString
 from twisted.internet.interfaces import IFileDescriptorReceiver, ITCPTransport, IUNIXTransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from dangad import commands, wire
 from dangad.client.calls import Call, prepare
-from dangad.errors import BadResponse, TooLarge, UnhandledCommand
+from dangad.client.streams import Parts, Stream
+from dangad.errors import BadArguments, BadResponse, TooLarge, UnhandledCommand
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Literal
 
     from twisted.internet.defer import Deferred
-    from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
+    from twisted.internet.interfaces import IAddress, IPushProducer, IStreamClientEndpoint
     from twisted.protocols import amp
     from twisted.python.failure import Failure
 
     from dangad.jobrecord import Priority
+
+    class _StreamTransport(ITCPTransport, IPushProducer):
+        """What is asked of the transport, TCP or not."""
+
+
+log = Logger()
 
 DEFAULT_ENDPOINT = "unix:dangad.sock"
 """Where a server started with the defaults, from the same directory, is found."""
@@ -46,6 +55,31 @@ SMALL = 2**16
 """Bytes up to which a request is joined with its tag, to be written in one piece."""
 
 _WANTED = frozenset({wire.ASK, wire.COMMAND, wire.ANSWER, wire.ERROR})
+_NO_OPTIONS = (None, None, None)
+_CHUNKS = wire.pair(wire.CHUNKS, b"1")
+
+
+class _Request:
+    """A request under way.
+
+    :ivar answer: who gets the answer.
+    :ivar progress: who wants to be told of progress.
+    :ivar parts: who wants chunks.
+    """
+
+    __slots__ = ("answer", "call", "parts", "progress")
+
+    def __init__(
+        self,
+        call: Call,
+        answer: Deferred[Any],
+        progress: Callable[[int, int, str], object] | None,
+        parts: Parts | None,
+    ) -> None:
+        self.call = call
+        self.answer = answer
+        self.progress = progress
+        self.parts = parts
 
 
 class Disconnected(ConnectionError):
@@ -134,19 +168,20 @@ class Client(Protocol):
     in flight (``--max-in-flight``), and what is sent beyond that waits in this process's memory:
     a program with very many jobs should have a bounded number of them under way.
 
-    All mutable state: `_pending`, by tag, each request under way with its Deferred, or None in
-    place of both if that was cancelled and the server's answer is still to come; `_closed`, why
-    the connection cannot be used any more, None while it can; `_open`, whether there is one;
-    `_watchers`, who waits to be told of its end.
+    All mutable state: `_pending`, by tag, each request under way, or None in its place if it was
+    cancelled and the server's answer is still to come; `_full`, the streams with so many unread
+    chunks that the connection is not read; `_closed`, why the connection cannot be used any more,
+    None while it can; `_open`, whether there is one; `_watchers`, who waits to be told of its end.
     """
 
-    transport: ITCPTransport
+    transport: _StreamTransport
 
     def __init__(self, max_payload: int = MAX_PAYLOAD) -> None:
         self._max_payload = max_payload
         self._reader = wire.BoxReader(max_payload + ENVELOPE, _WANTED)
         self._next_tag = itertools.count(1).__next__
-        self._pending: dict[bytes, tuple[Call, Deferred[Any]] | None] = {}
+        self._pending: dict[bytes, _Request | None] = {}
+        self._full: set[Parts] = set()
         self._open = False
         self._closed: str | None = "there is no connection yet"
         self._watchers: list[Deferred[Disconnected]] = []
@@ -161,13 +196,15 @@ class Client(Protocol):
         *,
         priority: Priority | Literal["high", "normal", "low"] | None = None,
         deadline: float | None = None,
+        progress: Callable[[int, int, str], object] | None = None,
         **more: Any,
     ) -> Deferred[dict[str, Any]]:
         """The answer of one job, as a dict of its command's response.
 
         The command's arguments are given by keyword: ``run(Sleep, seconds=2.5)``. The keywords
-        `priority` and `deadline` are dangad's own; a command with arguments of these names takes
-        them, or all its arguments, in a dict: ``run(Paint, {"priority": 3}, deadline=60, ...)``.
+        `priority`, `deadline` and `progress` are dangad's own; a command with arguments of these
+        names takes them, or all its arguments, in a dict:
+        ``run(Paint, {"priority": 3}, deadline=60, ...)``.
         (Later versions may have more such options. A command of whose arguments one is named
         like an option never loses it unnoticed: without the dict, that is `BadArguments`.)
 
@@ -191,14 +228,71 @@ class Client(Protocol):
         :param priority: which jobs go first; the server takes none for "normal".
         :param deadline: seconds from now after which the answer is of no use: a job that waits
             by then never starts, one that runs is stopped. Less than 0 counts as 0.
+        :param progress: what to call with what is done, the total and a message, each time that
+            the job tells of its progress: ten times a second at most, and never after the answer.
+            An exception that it raises is logged.
         :param more: more arguments of the command.
         """
+        if arguments:
+            more = {**arguments, **more}
+        options = priority, deadline, progress
+        return self._ask(command, more, options, arguments is not None, None)
+
+    def stream(
+        self,
+        command: type[amp.Command],
+        arguments: Mapping[str, Any] | None = None,
+        /,
+        *,
+        priority: Priority | Literal["high", "normal", "low"] | None = None,
+        deadline: float | None = None,
+        progress: Callable[[int, int, str], object] | None = None,
+        **more: Any,
+    ) -> Stream:
+        """The partial results of one job, as they come, and its response.
+
+        The job is asked for at once. What comes is read by ``async for`` in a coroutine of
+        Twisted's, see :class:`dangad.client.streams.Stream`::
+
+            async for chunk in client.stream(ReadFile, path="big.iso"):
+                copy.write(chunk)
+
+        Arguments and options are those of :meth:`run`. What :meth:`run` fails with, the iterator
+        raises. A job that sends no partial results gives a stream of none, and its response.
+
+        A slow reader slows the job: when more than a megabyte or so waits unread, the client
+        stops reading its connection, and in the end the job waits with its next chunk. What other
+        calls of this same client wait for comes over that connection, too, and waits with it. So
+        do not await another call of this client in the loop over a stream, nor read two of its
+        streams one after the other: that could wait for ever. Connect a second client for that.
+        A server cuts off a client that reads nothing for five minutes.
+        """
+        if arguments:
+            more = {**arguments, **more}
+        options = priority, deadline, progress
+        parts = Parts(self._set_pace)
+        parts.belong_to(self._ask(command, more, options, arguments is not None, parts))
+        return Stream(parts)
+
+    def _ask(
+        self,
+        command: type[amp.Command],
+        arguments: dict[str, Any],
+        options: tuple[Any, float | None, Callable[[int, int, str], object] | None],
+        apart: bool,
+        parts: Parts | None,
+    ) -> Deferred[dict[str, Any]]:
+        """The answer to one request, for :meth:`run` and :meth:`stream`."""
         try:
             call = prepare(command)
-            request = call.request({**arguments, **more} if arguments else more)
+            request = call.request(arguments)
             start = call.start
-            if priority is not None or deadline is not None:
-                start += call.options(priority, deadline, arguments is not None)
+            if options != _NO_OPTIONS:
+                start += call.options(*options, apart)
+            if parts is not None:
+                if not command.requiresAnswer:
+                    raise BadArguments(f"{call.name} wants no answer, so there is none to stream")
+                start += _CHUNKS
         except Exception:  # noqa: BLE001 - BadArguments, or the command is no command
             return defer.fail()
         if self._closed is not None:
@@ -210,7 +304,7 @@ class Client(Protocol):
             return cast("Deferred[dict[str, Any]]", defer.succeed(None))
         tag = b"%d" % self._next_tag()
         answer: Deferred[dict[str, Any]] = defer.Deferred(partial(self._cancel, tag))
-        self._pending[tag] = call, answer
+        self._pending[tag] = _Request(call, answer, options[2], parts)
         self._write(wire.pair(wire.ASK, tag) + start, request)
         return answer
 
@@ -289,11 +383,10 @@ class Client(Protocol):
         for tag in list(self._pending):  # taken off one by one: their callbacks may cancel others
             request = self._pending.pop(tag)
             if request is not None:
-                call, answer = request
-                answer.errback(
+                request.answer.errback(
                     Disconnected(
-                        f"the connection was closed before the answer to {call.name} came, and "
-                        f"whether it ran is unknown ({self._closed})"
+                        f"the connection was closed before the answer to {request.call.name} "
+                        f"came, and whether it ran is unknown ({self._closed})"
                     )
                 )
         while self._watchers:
@@ -325,7 +418,7 @@ class Client(Protocol):
         request = self._pending.pop(tag)
         if request is None:
             return
-        call, answer = request
+        call, answer = request.call, request.answer
         if box.raw is None:
             answer.errback(
                 TooLarge(
@@ -346,13 +439,59 @@ class Client(Protocol):
             answer.callback(response)
 
     def _asked(self, box: wire.Box) -> None:
-        """Decline what the server asks; what wants no answer is a newer server's, and ignored."""
-        if wire.COMMAND not in box.keys:
-            raise wire.Garbage("a box that is neither an answer nor a request")
+        """Take news of a request; decline all else that the server asks.
+
+        What wants no answer is a newer server's, and ignored.
+        """
+        command = box.keys.get(wire.COMMAND)
         tag = box.keys.get(wire.ASK)
-        if tag is not None:
+        if command is None:
+            raise wire.Garbage("a box that is neither an answer nor a request")
+        if tag is None and command == commands.Chunk.commandName:
+            self._chunk_came(box)
+        elif tag is None and command == commands.Progress.commandName:
+            self._progress_came(box)
+        elif tag is not None:
             error = wire.error_pairs(UnhandledCommand.code, "a client performs no commands")
             self.transport.write(wire.pair(wire.ERROR, tag) + wire.pack(error))
+
+    def _chunk_came(self, box: wire.Box) -> None:
+        if box.raw is None:
+            self._lose_chunk(box.size)
+            return
+        news = _read_news(commands.Chunk, box.raw)
+        request = self._pending.get(news["tag"])
+        if request is not None and request.parts is not None:
+            request.parts.put(news["data"])
+
+    def _lose_chunk(self, size: int) -> None:
+        """Give up the streams, of which one lacks a chunk; whose it was went with it."""
+        text = f"a chunk of {size} bytes came, and this client takes {self._max_payload}"
+        for request in list(self._pending.values()):
+            if request is not None and request.parts is not None:
+                request.parts.lose(TooLarge(f"{text} (max_payload)"))
+
+    def _progress_came(self, box: wire.Box) -> None:
+        if box.raw is None:
+            return
+        news = _read_news(commands.Progress, box.raw)
+        request = self._pending.get(news["tag"])
+        if request is not None and request.progress is not None:
+            try:
+                request.progress(news["done"], news["total"], news["message"])
+            except Exception:  # noqa: BLE001 - others' answers come over the same connection
+                log.failure("the progress callback of {command}", command=request.call.name)
+
+    def _set_pace(self, parts: Parts) -> None:
+        """Read the connection, or do not, as the unread chunks of its streams allow it."""
+        before = bool(self._full)
+        (self._full.add if parts.full else self._full.discard)(parts)
+        if not self._open or bool(self._full) == before:
+            return
+        if self._full:
+            self.transport.pauseProducing()
+        else:
+            self.transport.resumeProducing()
 
     def _write(self, start: bytes, rest: bytes) -> None:
         if len(rest) <= SMALL:
@@ -374,6 +513,18 @@ class Client(Protocol):
 def _parse_catalogue(response: dict[str, Any]) -> dict[str, Any]:
     catalogue: dict[str, Any] = json.loads(response["catalogue"])
     return catalogue
+
+
+def _read_news(command: type[amp.Command], raw: bytes) -> dict[str, Any]:
+    """What the server tells of a request under way.
+
+    :raises wire.Garbage: it cannot be read.
+    """
+    try:
+        news: dict[str, Any] = command.parseArguments(wire.unpack(raw), None)
+    except (KeyError, ValueError):
+        raise wire.Garbage(f"a {command.commandName.decode()} that cannot be read") from None
+    return news
 
 
 def _nothing(_: object) -> None:

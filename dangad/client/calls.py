@@ -28,7 +28,7 @@ _PRIORITIES: dict[object, bytes] = {
     for priority in Priority
     for name in (priority, priority.name.lower())
 }
-_OPTIONS = frozenset({"priority", "deadline"})
+_OPTIONS = frozenset({"priority", "deadline", "progress"})
 
 
 class Call:
@@ -79,14 +79,17 @@ class Call:
         except amp.TooLong as error:
             raise BadArguments(self._too_long(error)) from None
 
-    def options(self, priority: object, deadline: float | None, apart: bool) -> bytes:
+    def options(
+        self, priority: object, deadline: float | None, progress: object, apart: bool
+    ) -> bytes:
         """The pairs of a request that say how it is to be treated.
 
         :param apart: whether arguments were given in a dict, so that these must be options.
         :raises BadArguments: one of them makes no sense, or may be meant as an argument.
         """
         pairs = b""
-        for name, value in (("priority", priority), ("deadline", deadline)):
+        given = {"priority": priority, "deadline": deadline, "progress": progress}
+        for name, value in given.items():
             if value is not None and not apart and name in self._names:
                 raise BadArguments(f"{self.name} has an argument {name!r}{_hint(name)}")
         if priority is not None:
@@ -97,6 +100,10 @@ class Call:
             if not deadline < float("inf"):
                 raise BadArguments(f"deadline is {deadline!r}, not a number of seconds")
             pairs += wire.pair(wire.DEADLINE, b"%.6f" % max(deadline, 0.0))
+        if progress is not None:
+            if not callable(progress):
+                raise BadArguments(f"progress is {progress!r}, which cannot be called")
+            pairs += wire.pair(wire.PROGRESS, b"1")
         return pairs
 
     def response(self, strings: dict[bytes, bytes]) -> dict[str, Any]:
@@ -154,10 +161,10 @@ prepare = lru_cache(maxsize=1024)(Call)
 
 
 def _hint(name: str) -> str:
-    """What to say of an argument that is named like an option of `run`."""
+    """What to say of an argument that is named like an option of `run` and `stream`."""
     if name not in _OPTIONS:
         return ""
-    return f"; run() has an option of this name: pass arguments in a dict, {{{name!r}: ...}}"
+    return f"; this is also the name of an option: pass arguments in a dict, {{{name!r}: ...}}"
 
 
 def _summary(error: BaseException) -> str:

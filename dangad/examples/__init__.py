@@ -58,6 +58,9 @@ __all__ = [
 READ_AT_MOST = 63 * 2**20
 """Bytes in one answer of ReadFile: what fits a box of the default ``--max-payload``, 64 MiB."""
 
+READ_CHUNK = 2**18
+"""Bytes in each partial result of ReadFile: a pipe's or a socket's buffer holds about as many."""
+
 CHECKSUM_BLOCK = 2**20
 """Bytes that Checksum reads at a time."""
 
@@ -140,7 +143,9 @@ class ListDirectory(amp.Command):
 class ReadFile(amp.Command):
     """Read a file, or ``length`` bytes of it from ``offset`` on; also tell the size of the whole.
 
-    What is asked for beyond the end of the file is left out.
+    What is asked for beyond the end of the file is left out. A client that asks for partial
+    results (``_chunks``) gets the bytes as these, however many they are, with progress,
+    and ``data`` is empty; one that does not gets at most 63 MiB at a time.
     """
 
     arguments = [
@@ -192,9 +197,13 @@ def list_directory(path: str) -> dict[str, object]:
     return {"entries": entries}
 
 
-@job(ReadFile, time_limit=60)
+@job(ReadFile)
 def read_file(path: str, offset: int | None = None, length: int | None = None) -> dict[str, object]:
-    """Bytes of the file at ``path``, which is taken to be as long as it was when opened."""
+    """Bytes of the file at ``path``, which is taken to be as long as it was when opened.
+
+    Has no time limit, since who reads the chunks may take their time.
+    """
+    running = current_job()
     start = 0 if offset is None else offset
     if start < 0:
         raise BadRange(f"the offset is {start:,}: a file begins at 0")
@@ -204,7 +213,7 @@ def read_file(path: str, offset: int | None = None, length: int | None = None) -
         size = os.fstat(file.fileno()).st_size
         rest = max(size - start, 0)
         wanted = rest if length is None else min(length, rest)
-        if wanted > READ_AT_MOST:
+        if wanted > READ_AT_MOST and not running.wants_chunks:
             raise BadRange(
                 f"{wanted:,} bytes do not fit one answer: "
                 f"read them in ranges of at most {READ_AT_MOST:,} bytes"
@@ -212,7 +221,15 @@ def read_file(path: str, offset: int | None = None, length: int | None = None) -
         if not wanted:
             return {"data": b"", "size": size}
         file.seek(start)
-        return {"data": file.read(wanted), "size": size}
+        if not running.wants_chunks:
+            return {"data": file.read(wanted), "size": size}
+        progress = _Progress(wanted)
+        left = wanted
+        while left and (chunk := file.read(min(READ_CHUNK, left))):
+            running.send(chunk)
+            left -= len(chunk)
+            progress.reached(wanted - left)
+        return {"data": b"", "size": size}
 
 
 @job(Checksum)

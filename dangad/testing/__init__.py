@@ -12,7 +12,7 @@ goes in and what comes out is serialised, so what fails in production fails in t
         answer = await client.run(CountWords, text=b"to be or not to be")
 
 The first is for what a job does, the second for how your program uses the server. Both work
-with trial and with pytest.
+with trial and with pytest. Progress and partial results are gathered by a :class:`Rehearsal`.
 """
 
 from __future__ import annotations

@@ -7,14 +7,16 @@ bytes go back to the client. So there is one code for tests and for production.
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twisted.internet.address import UNIXAddress
+from twisted.internet.defer import Deferred
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from dangad import wire
+from dangad import commands, wire
 from dangad.client import MAX_PAYLOAD, ClientFactory
 from dangad.errors import TooLarge
 from dangad.worker.context import NO_JOB, RunningJob, current_job, set_current_job
@@ -22,11 +24,11 @@ from dangad.worker.jobtypes import catalogue_of, job_types_of
 from dangad.worker.perform import Answer, Performer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
-    from twisted.internet.defer import Deferred
     from twisted.protocols import amp
 
+    from dangad.client.streams import Stream
     from dangad.worker.jobtypes import JobType
 
 
@@ -38,6 +40,15 @@ class Report(NamedTuple):
     message: str
 
 
+class _Unhurried(RunningJob):
+    """A job whose reports are all sent, and not ten a second: a test wants to foresee them."""
+
+    def progress(self, done: int, total: int, message: str = "") -> None:
+        """Report, and have it sent at once."""
+        super().progress(done, total, message)
+        self.flush()
+
+
 class Rehearsal:
     """Jobs that run in the test's own process, under other than the usual circumstances.
 
@@ -47,18 +58,37 @@ class Rehearsal:
         rehearsal.perform(count_words, text=b"to be")
         assert rehearsal.progress == [(1, 2, "to"), (2, 2, "be")]
 
+    These are all reports, where a client of a server would get ten a second at most. What the
+    jobs yield or send gathers in `chunks`, if it is asked for; if not, the jobs run as for a
+    client that did not ask, which has no use for it::
+
+        rehearsal = Rehearsal(chunks=True)
+        rehearsal.perform(read_lines, path="poem")
+        assert rehearsal.chunks == [b"to be", b"or not to be"]
+
     :ivar progress: all reports, in order.
+    :ivar chunks: all partial results, in order.
     """
 
-    def __init__(self, *, id: int = 1, attempt: int = 1, max_payload: int = MAX_PAYLOAD) -> None:
+    def __init__(
+        self,
+        *,
+        id: int = 1,
+        attempt: int = 1,
+        max_payload: int = MAX_PAYLOAD,
+        chunks: bool = False,
+    ) -> None:
         """Set the circumstances.
 
         :param id: the job's id, as its function sees it.
         :param attempt: the attempt likewise.
         :param max_payload: bytes of the largest request and the largest answer, like the
             server's ``--max-payload``.
+        :param chunks: whether the jobs are asked for partial results.
         """
         self.progress: list[Report] = []
+        self.chunks: list[bytes] = []
+        self._wants_chunks = chunks
         self._id = id
         self._attempt = attempt
         self._max_payload = max_payload
@@ -105,10 +135,10 @@ class Rehearsal:
         arguments: dict[str, Any],
     ) -> _Run:
         job_type = _job_type(function, command)
-        running = RunningJob(
-            self._id, job_type.name.decode("ascii"), self._attempt, report=self._note_progress
-        )
-        return _Run(job_type, arguments, running, self._max_payload)
+        chunks = self.chunks if self._wants_chunks else None
+        run = _Run(job_type, arguments, self._max_payload, self._note_progress, chunks)
+        run.begin(self._id, self._attempt)
+        return run
 
     def _note_progress(self, done: int, total: int, message: str) -> None:
         self.progress.append(Report(done, total, message))
@@ -184,11 +214,18 @@ class _Run:
         self,
         job_type: JobType,
         arguments: dict[str, Any],
-        running: RunningJob,
         max_payload: int,
+        progress: Callable[[int, int, str], None],
+        chunks: list[bytes] | None,
     ) -> None:
+        """Have a client send the request; `begin` performs it.
+
+        :param progress: what the client calls with the job's progress.
+        :param chunks: where the client puts the job's partial results; None if it wants none.
+        """
         self._job_type = job_type
-        self._running = running
+        self._running = NO_JOB
+        self._wants_chunks = chunks is not None
         self._max_payload = max_payload
         self._unfinished: Deferred[Any] | None = None
         self.raised: BaseException | None = None
@@ -196,13 +233,24 @@ class _Run:
         transport = StringTransport(peerAddress=UNIXAddress(None))
         self._client = ClientFactory(max_payload).buildProtocol(None)
         self._client.makeConnection(transport)
-        self.answer = self._client.run(_with_answer(job_type.command), arguments)
+        command = _with_answer(job_type.command)
+        if chunks is None:
+            self.answer = self._client.run(command, arguments, progress=progress)
+        else:
+            stream = self._client.stream(command, arguments, progress=progress)
+            self.answer = Deferred.fromCoroutine(_gather(stream, chunks))
         self.answer.addBoth(self._ended)
         reader = wire.BoxReader(max_payload, wire.REQUEST_KEYS)
         reader.feed(transport.value())
         self._request = reader.next()
+
+    def begin(self, id: int, attempt: int) -> None:
+        """Perform the job, if there is a request for it, and have the client get the answer."""
         if self._request is not None:
-            self._perform(job_type.function)
+            name = self._job_type.name.decode("ascii")
+            part = self._send_part if self._wants_chunks else None
+            self._running = _Unhurried(id, name, attempt, report=self._send_report, part=part)
+            self._perform(self._job_type.function)
 
     def explain(self, failure: Failure) -> Failure:
         """The failure, whose exception tells what the function raised."""
@@ -221,10 +269,11 @@ class _Run:
 
         def noting(**arguments: Any) -> Any:
             try:
-                return function(**arguments)
+                result = function(**arguments)
             except BaseException as error:
                 self.raised = error
                 raise
+            return self._note_from(result) if inspect.isgenerator(result) else result
 
         job_type = replace(self._job_type, function=noting)
         performer = Performer({job_type.name: job_type}, self._max_payload, self._settle)
@@ -235,6 +284,14 @@ class _Run:
             self._give(answer)
         else:
             set_current_job(self._running)
+
+    def _note_from(self, generator: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+        """The same generator; what it raises is remembered."""
+        try:
+            return (yield from generator)
+        except BaseException as error:
+            self.raised = error
+            raise
 
     def _settle(self, deferred: Deferred[Any]) -> Any:
         """The result of `deferred`; None if it has not fired, in which case all is done again."""
@@ -258,6 +315,21 @@ class _Run:
         if not self.answer.called:
             self._perform(lambda **_: self._open(result))
 
+    def _send_report(self, done: int, total: int, message: str) -> None:
+        """Send the client the job's progress."""
+        self._tell(commands.Progress, done=done, total=total, message=message)
+
+    def _send_part(self, data: bytes) -> None:
+        """Send the client a part of the job's result."""
+        self._tell(commands.Chunk, data=data)
+
+    def _tell(self, command: type[amp.Command], **news: Any) -> None:
+        box = self._request
+        assert box is not None
+        strings = command.makeArguments({"tag": box.keys[wire.ASK], **news}, None)
+        start = wire.pair(wire.COMMAND, command.commandName)
+        self._client.dataReceived(start + wire.pack(strings.items()))
+
     def _give(self, answer: Answer) -> None:
         """Send the client the answer."""
         box = self._request
@@ -272,6 +344,13 @@ class _Run:
         if self._unfinished is not None:
             self._unfinished.cancel()
         return result
+
+
+async def _gather(stream: Stream, chunks: list[bytes]) -> dict[str, Any]:
+    """The response of a stream whose chunks have gone to `chunks`."""
+    async for chunk in stream:
+        chunks.append(chunk)  # noqa: PERF401 - each when it comes, for an error to follow them
+    return await stream.result()
 
 
 def _with_answer(command: type[amp.Command]) -> type[amp.Command]:
