@@ -4,18 +4,24 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SECONDS ?= 120
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help test demo run docs coverage clean
+.PHONY: help test soak demo run docs coverage clean
 
 help:      ## list the targets
 	@sed -n 's/^\([a-z]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 test: $(VENV)/.dev      ## every check: format, lint, imports, types, tests, docs, wheel
 	@tools/check
+
+soak: $(VENV)/.dev      ## the rules under new random histories, for SECONDS=120
+	@DANGAD_SOAK_SECONDS=$(SECONDS) $(BIN)/python -m pytest -q -s tests/test_rules_properties.py
+	@if [ -f tests/soak_history.py ]; then \
+	    $(BIN)/python -m tests.soak_history --seconds $(SECONDS); fi
 
 demo: $(VENV)/.runtime      ## a server, two workers and three clients play a short story
 	@$(BIN)/python -m dangad.demo

@@ -1,0 +1,72 @@
+"""The load of :mod:`tests.historyload` for as long as told: ``python -m tests.soak_history``.
+
+Prints the seed, what the run was made of, and the first contradictions; the exit status is 1
+if there are any. What was written down stays in a folder then, which is named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import tempfile
+import time
+from itertools import islice
+from typing import Any
+
+from twisted.internet import task
+from twisted.internet.defer import Deferred
+
+from tests.history import Reconciliation
+from tests.historyload import MIN_WORKERS, Load, summary
+
+MAX_WORKERS = MIN_WORKERS + 1
+SHOWN = 10
+"""Contradictions that are shown with all that is known of their job."""
+
+
+async def soak(reactor: Any, seconds: float, seed: int, folder: str) -> bool:
+    """Run the load once; whether it ended well and nothing contradicts in its history."""
+    load = Load(reactor, folder, seed, seconds, MAX_WORKERS)
+    good = True
+    try:
+        await load.run()
+    except AssertionError as error:
+        print(f"FAILED: {error}")
+        good = False
+    history = load.history()
+    print(summary(load, history), flush=True)
+    found = list(Reconciliation(history).contradictions())
+    for name, text in islice(found, SHOWN):
+        print(f"\nCONTRADICTION {name}: {text}")
+        for line in history.about(name) if name else ():
+            print(f"    {line}")
+    print(f"{len(found)} contradictions")
+    return good and not found
+
+
+def main(reactor: Any, *arguments: str) -> Deferred[None]:
+    """Run, and end the program."""
+    parser = argparse.ArgumentParser(prog="python -m tests.soak_history", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long (%(default)s)")
+    parser.add_argument("--seed", type=int, help="what chance begins with (any)")
+    options = parser.parse_args(arguments)
+    seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
+
+    async def run() -> None:
+        folder = tempfile.mkdtemp(prefix="dangad-history-")
+        print(f"seed {seed}, {options.seconds:g} s, in {folder}", flush=True)
+        began = time.monotonic()
+        good = await soak(reactor, options.seconds, seed, folder)
+        print(f"seed {seed}: {'good' if good else 'BAD'} after {time.monotonic() - began:.0f} s")
+        if good:
+            shutil.rmtree(folder)
+        raise SystemExit(not good)
+
+    return Deferred.fromCoroutine(run())
+
+
+if __name__ == "__main__":
+    import sys
+
+    task.react(main, sys.argv[1:])
