@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad import errors, server, tap, wire
+from dangad import commands, dispatcher, errors, refusal, server, service, tap, wire
+from dangad.worker import context
 from tests.test_hostile import Client, Server, until
 
 if TYPE_CHECKING:
@@ -165,6 +166,7 @@ class ProtocolTest(SynchronousTestCase):
             self.assertEqual((prompt, program, name), ("$", "twistd", "dangad"))
             workers = ["--min-workers=1", "--max-workers=1"]
             self.servers[command] = Server(*workers, *options)
+            Path(self.servers[command].path).with_name("hello.txt").write_text("hello")
         return self.servers[command]
 
     def test_examples(self) -> None:
@@ -239,8 +241,11 @@ class ProtocolTest(SynchronousTestCase):
             ("unread answers of a connection", [2**16]),
             ("patience with answers left unread", [server.STALL_TIME]),
             ("waiting jobs", [defaults["max-queued"]]),
+            ("bytes of their requests", [service.Limits().max_queued_bytes // 2**30]),
+            ("progress of a job", [round(1 / context.REPORT_INTERVAL), 1000]),
+            ("the end of a job that is stopped", [dispatcher.GRACE]),
             ("connections", [defaults["max-connections"]]),
-            ("connections being refused", [server.MAX_REFUSALS, int(server.REFUSAL_TIME)]),
+            ("connections being refused", [server.MAX_REFUSALS, int(refusal.REFUSAL_TIME)]),
         ):
             said = [
                 int(number.replace(",", "")) for number in re.findall(r"[\d,]*\d", table[limit])
@@ -251,6 +256,15 @@ class ProtocolTest(SynchronousTestCase):
         """The document names every reserved key and every command of the server's own."""
         for key in {*wire.REQUEST_KEYS, wire.ERROR_CODE, wire.ERROR_DESCRIPTION}:
             self.assertIn(f"`{key.decode()}`", PROTOCOL)
+        headings = re.findall(r"^### (dangad\.\w+)$", PROTOCOL, re.MULTILINE)
+        named = [commands.Ping, commands.Describe, commands.Cancel]
+        named += [commands.Progress, commands.Chunk]
+        self.assertEqual(headings, [command.commandName.decode() for command in named])
+
+    def test_ageing(self) -> None:
+        """So does the row about priorities tell the time after which they take turns."""
+        [row] = re.findall(r"^\| `_priority` .*", PROTOCOL, re.MULTILINE)
+        self.assertIn(f"has waited for {dispatcher.AGEING:g} seconds", row)
 
 
 class ErrorsTest(SynchronousTestCase):

@@ -1,0 +1,141 @@
+"""The how-to pages about jobs are true: their files are written, their commands run.
+
+A block that begins with ``# some_file.py`` is that file; in a ``console`` block each line that
+begins with ``$ `` is run by a shell, and has to print the lines that follow, where ``...`` stands
+for anything. Each page has a directory and a server of its own.
+"""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dangad import dispatcher, server, tap
+from dangad.worker import context
+from tests.test_tutorial import BLOCK, PATIENCE, PROGRAMS, ROOT, commands_of, pattern_of
+
+PAGES = ROOT / "docs" / "how-to"
+NUMBERS = {"two": 2, "ten": 10}
+
+
+class HowToTest(SynchronousTestCase):
+    """One reader a page, from its first line to its last."""
+
+    def setUp(self) -> None:
+        """An empty directory, and a shell that finds the programs."""
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name, "project")
+        self.folder.mkdir()
+        programs = Path(folder.name, "bin")
+        programs.mkdir()
+        for name, arguments in PROGRAMS.items():
+            program = programs / name
+            program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {arguments} "$@"\n')
+            program.chmod(0o755)
+        self.environment = {
+            "PATH": f"{programs}:{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "COLUMNS": "80",
+            "LC_ALL": "C.UTF-8",
+            **{key: value for key, value in os.environ.items() if key.startswith("COVERAGE_")},
+        }
+
+    def read(self, page: str) -> None:
+        """Do what the page says."""
+        for block in BLOCK.finditer((PAGES / page).read_text()):
+            if block["kind"] == "console":
+                for command, output in commands_of(block["body"]):
+                    self.run_command(command, output)
+            elif block["kind"] == "python":
+                name = block["body"].partition("\n")[0].removeprefix("# ")
+                self.assertRegex(name, r"^\w+\.py$", "a block without a file name")
+                self.folder.joinpath(name).write_text(block["body"])
+
+    def run_command(self, command: str, expected: str) -> None:
+        """Run it, and compare what it prints with what is expected."""
+        number, path = tempfile.mkstemp(dir=self.folder.parent)
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", command if "|" in command else f"exec {command}"],
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=number,
+            stderr=subprocess.STDOUT,
+        )
+        os.close(number)
+        self.addCleanup(self.end, process)
+        printed = Path(path).read_text
+        stays = command.startswith("twistd ")
+        pattern = re.compile(pattern_of(expected))
+        deadline = time.monotonic() + PATIENCE
+        while process.poll() is None and time.monotonic() < deadline:
+            if stays and pattern.match(printed()):
+                return
+            time.sleep(0.01)
+        self.assertIsNotNone(pattern.fullmatch(printed()), f"{command}\n{printed()}")
+        self.assertIsNotNone(process.returncode, f"{command} has not ended")
+
+    def end(self, process: subprocess.Popen[bytes]) -> None:
+        """Press Ctrl-C, if there is anybody to hear it."""
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            process.wait(PATIENCE)
+
+    def test_priorities(self) -> None:
+        """Priorities, turns and deadlines are as the page shows."""
+        self.read("priorities.md")
+
+    def test_cancelling(self) -> None:
+        """What is cancelled or takes too long is stopped, and cleans up."""
+        self.read("cancelling.md")
+
+    def test_retries(self) -> None:
+        """Jobs are tried again, and their command is quarantined, as the page shows."""
+        self.read("retries.md")
+
+    def test_progress(self) -> None:
+        """Progress and partial results come as the page shows."""
+        self.read("progress.md")
+
+
+class FiguresTest(SynchronousTestCase):
+    def test_constants(self) -> None:
+        """The figures that the pages give beside a constant's name are the code's."""
+        modules = {
+            "dangad.dispatcher": dispatcher,
+            "dangad.server": server,
+            "dangad.worker.context": context,
+        }
+        found = set()
+        for page in ("priorities.md", "cancelling.md", "retries.md", "progress.md"):
+            text = " ".join((PAGES / page).read_text().split())
+            for said, unit, module, name in re.findall(
+                r"([\w.]+) (seconds?)[^.({]*\(?\{py:attr\}`([\w.]+)\.(\w+)`", text
+            ):
+                value = NUMBERS[said] if said in NUMBERS else float(said)
+                self.assertEqual(value, getattr(modules[module], name), (page, unit, name))
+                found.add(name)
+        self.assertEqual(
+            found,
+            {"AGEING", "GRACE", "FIRST_RETRY", "LONGEST_RETRY", "REPORT_INTERVAL", "STALL_TIME"},
+        )
+
+    def test_quarantine_options(self) -> None:
+        """The options of the quarantine have the defaults that the page gives."""
+        defaults = {option[0]: option[2] for option in tap.Options.optParameters}
+        rows = re.findall(
+            r"^\| `--([\w-]+) \w+` \| (\d+) \|", (PAGES / "retries.md").read_text(), re.MULTILINE
+        )
+        self.assertEqual(
+            {name: float(default) for name, default in rows},
+            {name: defaults[name] for name in ("quarantine-after", "quarantine-time")},
+        )
