@@ -1,0 +1,131 @@
+"""The worker's end of its pipe, in this process: who is stopped, and who is not."""
+
+import os
+import signal
+from collections.abc import Callable
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dangad import commands, wire
+from dangad.errors import TooLarge
+from dangad.worker.context import JobCancelled, JobStopped, TimeLimitExceeded
+from dangad.worker.perform import Answer
+from dangad.worker.pipe import WorkerPipe
+
+JOB = wire.pair(commands.RUN, b"2 1") + wire.pack([(wire.COMMAND, b"Echo")])
+
+
+class PipeTests(SynchronousTestCase):
+    """Plays the parent: writes boxes, and sends the signal."""
+
+    def setUp(self) -> None:
+        """Make a pipe each way, with an end for the worker to take over."""
+        usual = signal.getsignal(commands.STOP_SIGNAL)
+        self.addCleanup(signal.signal, commands.STOP_SIGNAL, usual)
+        reads, self.parent_writes = os.pipe()
+        self.parent_reads, writes = os.pipe()
+        self.pipe = WorkerPipe(reads, writes, 100_000)
+        for fd in (
+            self.parent_reads,
+            self.parent_writes,
+            self.pipe._read_fd,
+            self.pipe._write_fd,
+        ):
+            self.addCleanup(os.close, fd)
+
+    def stop(self, job_id: int, why: bytes = b"cancelled") -> None:
+        """Have the worker told that the job is to stop."""
+        box = wire.pair(commands.STOP, b"%d %b" % (job_id, why)) + wire.END
+        os.write(self.parent_writes, box)
+        os.kill(os.getpid(), commands.STOP_SIGNAL)
+
+    def stopped(self, story: Callable[[], None]) -> JobStopped | None:
+        """What the story is stopped by, if it is."""
+        try:
+            story()
+        except JobStopped as stop:
+            return stop
+        return None
+
+    def test_stop(self) -> None:
+        """The job that runs is stopped, for the reason that the parent gives, once."""
+        self.pipe.begin_job(b"1")
+        stop = self.stopped(lambda: self.stop(1, b"cancelled"))
+        self.assertIsInstance(stop, JobCancelled)
+        self.assertTrue(self.pipe.stopped)
+        self.assertIsNone(self.stopped(lambda: self.stop(1, b"cancelled")))
+
+    def test_time_limit(self) -> None:
+        """The end of its time is told by an exception of its own."""
+        self.pipe.begin_job(b"1")
+        self.assertIsInstance(self.stopped(lambda: self.stop(1, b"time")), TimeLimitExceeded)
+
+    def test_too_late(self) -> None:
+        """A stop that comes when its job has just ended does not hit the next one."""
+        self.pipe.begin_job(b"1")
+        self.pipe.end_job()
+        self.stop(1)
+        os.write(self.parent_writes, JOB)
+        self.assertEqual(self.pipe.next_job(), JOB)
+        self.assertIsNone(self.stopped(lambda: self.pipe.begin_job(b"2")))
+        self.assertFalse(self.pipe.stopped)
+
+    def test_too_late_by_much(self) -> None:
+        """Not even when the signal comes after the next job has begun."""
+        self.pipe.begin_job(b"2")
+        self.assertIsNone(self.stopped(lambda: self.stop(1)))
+        self.assertIsInstance(self.stopped(lambda: self.stop(2)), JobCancelled)
+
+    def test_just_in_time(self) -> None:
+        """A stop that comes between the box of a job and its beginning stops it."""
+        os.write(self.parent_writes, JOB)
+        self.assertEqual(self.pipe.next_job(), JOB)
+        self.stop(2)
+        self.assertIsInstance(self.stopped(lambda: self.pipe.begin_job(b"2")), JobCancelled)
+
+    def test_instead_of_raising(self) -> None:
+        """An asynchronous job is stopped by a call."""
+        stops: list[JobStopped] = []
+        self.pipe.begin_job(b"1")
+        self.pipe.instead_of_raising(stops.append)
+        self.assertIsNone(self.stopped(lambda: self.stop(1)))
+        self.assertIsInstance(stops[0], JobCancelled)
+
+    def test_quiet_after_stop(self) -> None:
+        """A job that was stopped tells its client nothing any more."""
+        self.pipe.begin_job(b"1")
+        self.stopped(lambda: self.stop(1))
+        self.pipe.send_report(b"1", 1, 2, "")
+        self.pipe.send_part(b"1", b"part")
+        self.pipe.send_answer(b"1", Answer(False, wire.END))
+        sent = os.read(self.parent_reads, 1000)
+        self.assertEqual(sent, wire.pair(commands.DONE, b"1") + wire.END)
+
+    def test_boxes(self) -> None:
+        """Reports, parts and answers begin with the id of their job."""
+        self.pipe.send_report(b"7", 1, 2, "half")
+        self.pipe.send_part(b"7", b"part")
+        self.pipe.send_answer(b"7", Answer(True, wire.END))
+        self.assertEqual(
+            os.read(self.parent_reads, 1000),
+            wire.pair(commands.REPORT, b"7")
+            + wire.pack([(b"done", b"1"), (b"total", b"2"), (b"message", b"half")])
+            + wire.pair(commands.PART, b"7")
+            + wire.pack([(b"data", b"part")])
+            + wire.pair(commands.FAILED, b"7")
+            + wire.END,
+        )
+
+    def test_large_part(self) -> None:
+        """A part is as large as a box may be, and no larger."""
+        with self.assertRaises(TooLarge):
+            self.pipe.send_part(b"1", bytes(100_000))
+
+    def test_end(self) -> None:
+        """A pipe that the parent has closed has no more jobs."""
+        os.write(self.parent_writes, JOB)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, self.parent_writes)  # which closes it, and leaves its number taken
+        os.close(null)
+        self.assertEqual(self.pipe.next_job(), JOB)
+        self.assertIsNone(self.pipe.next_job())
