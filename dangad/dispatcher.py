@@ -2,10 +2,10 @@
 
 The middle of a job's way: :mod:`dangad.server` submits jobs and is told their outcomes through
 :class:`IClient`; :mod:`dangad.workerlink` is given jobs through :class:`IWorker`, and reports
-answers.
-How many workers there are is :mod:`dangad.workforce`'s; which job waits where is
-:mod:`dangad.jobqueue`'s; the states of a job's life are in :mod:`dangad.jobrecord`. No
-sockets, no processes, no bytes, no time but the clock's.
+answers. How many workers there are is :mod:`dangad.workforce`'s; which job waits where is
+:mod:`dangad.jobqueue`'s; the states of a job's life are in :mod:`dangad.jobrecord`, and what
+its client is told in :mod:`dangad.verdicts`. No sockets, no processes, no bytes, no time but
+the clock's.
 
 What always holds between two events: a job that was accepted is either in the queue, or rests
 before its next attempt, or runs on exactly one worker, or has ended, and its client was told
@@ -18,25 +18,14 @@ gone before the job's client is told, and another worker takes its place.
 
 from __future__ import annotations
 
-import math
 import random
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from dangad import verdicts
 from dangad.commands import Chunk
-from dangad.errors import (
-    Cancelled,
-    DangadError,
-    DeadlinePassed,
-    NoWorkers,
-    QueueFull,
-    ShuttingDown,
-    TimedOut,
-    UnhandledCommand,
-    WorkerLost,
-)
 from dangad.jobqueue import JobQueue
 from dangad.jobrecord import END_STATES, Event, Job, JobState
 from dangad.quarantine import Quarantine
@@ -45,6 +34,7 @@ from dangad.repertoire import Repertoire
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+    from dangad.errors import DangadError, WorkerLost
     from dangad.interfaces import IClient, IWorker, IWorkforce
 
 log = Logger()
@@ -59,14 +49,6 @@ LONGEST_RETRY = 10.0
 """Seconds before an attempt at most; each delay is then multiplied by between 0.5 and 1.5."""
 ENDS_AT_ONCE = 100
 """Waiting jobs of a quarantined command that are ended in one turn of the reactor."""
-
-_EVENTS: dict[type[DangadError], Event] = {
-    Cancelled: Event.CANCEL,
-    DeadlinePassed: Event.TIME_OUT,
-    TimedOut: Event.TIME_OUT,
-    WorkerLost: Event.LOSE,
-}
-"""What each error that the dispatcher itself ends a job with is in the job's life."""
 
 
 class Tally:
@@ -185,12 +167,10 @@ class Dispatcher:
     def cancel(self, job: Job) -> None:
         """End `job` if it has not ended: at once if it waits, else by stopping it."""
         if self._queue.remove(job):
-            self._end(job, Cancelled(f"{job.name} was cancelled while it waited; {job.past}"))
+            self._end(job, verdicts.cancelled_waiting(job))
         elif job.worker is not None and job.stopped_for is None:
             ran = self._clock.seconds() - job.started_at
-            self._stop(
-                job, Cancelled(f"{job.name} was cancelled {ran:.1f} s into its run"), b"cancelled"
-            )
+            self._stop(job, verdicts.cancelled_running(job, ran), b"cancelled")
 
     def client_gone(self, client: IClient) -> None:
         """Tell `client` nothing any more, and end its jobs.
@@ -201,7 +181,7 @@ class Dispatcher:
         waiting = self._queue.drop(client)
         for job in waiting:
             job.client = None
-            self._end(job, Cancelled("its client disconnected"), quietly=True)
+            self._end(job, verdicts.client_left(), quietly=True)
         if waiting:
             log.info("{jobs} waiting jobs of a client that disconnected end", jobs=len(waiting))
         for worker, job in list(self._running.items()):
@@ -237,11 +217,11 @@ class Dispatcher:
         refusal: DangadError | None = None
         if not self._repertoire.known:
             if self._draining:
-                refusal = ShuttingDown("the server is stopping")
+                refusal = verdicts.stopping()
             elif self._no_workers is not None:
-                refusal = self._no_workers_error()
+                refusal = verdicts.no_workers(self._no_workers)
             elif self._repertoire.waiting >= self.max_queued:
-                refusal = self._queue_full()
+                refusal = verdicts.too_many_wait(self.max_queued)
         if refusal is not None:
             refused: Deferred[str] = Deferred()
             refused.errback(refusal)
@@ -305,9 +285,7 @@ class Dispatcher:
             self._end(job, job.stopped_for)
         else:
             ran = now - job.started_at
-            self._lost(
-                job, WorkerLost(f"worker {worker.pid} {how} {ran:.1f} s into {job.name}"), now
-            )
+            self._lost(job, verdicts.lost(job, worker.pid, how, ran), now)
         self._give_work(now)
 
     def dismiss_idle(self, before: float) -> IWorker | None:
@@ -321,8 +299,8 @@ class Dispatcher:
     def no_workers(self, reason: str) -> None:
         """No worker can be had, for `reason`: refuse what waits and what comes, until one can."""
         self._no_workers = reason
-        self._repertoire.give_up(self._no_workers_error())
-        self._end_waiting(self._no_workers_error())
+        self._repertoire.give_up(verdicts.no_workers(reason))
+        self._end_waiting(verdicts.no_workers(reason))
 
     # Told by the service.
 
@@ -334,7 +312,7 @@ class Dispatcher:
         """
         if not self._draining:
             self._draining = True
-            self._repertoire.give_up(ShuttingDown("the server is stopping"))
+            self._repertoire.give_up(verdicts.stopping())
         done: Deferred[None] = Deferred()
         self._drained.append(done)
         if self._drain_alarm is not None:
@@ -347,44 +325,22 @@ class Dispatcher:
 
     def _refusal(self, job: Job, client: IClient, now: float) -> DangadError | None:
         if self._draining:
-            return ShuttingDown("the server is stopping and takes no new jobs")
+            return verdicts.stopping()
         if self._repertoire.lacks(job.command):
-            return self._unhandled(job)
+            return verdicts.unhandled(job)
         if self._no_workers is not None:
-            return self._no_workers_error()
+            return verdicts.no_workers(self._no_workers)
         if seconds := self._quarantine.seconds_left(job.command, now):
-            return self._quarantined(job, seconds)
+            return verdicts.quarantined(job, seconds)
         if job.deadline is not None and job.deadline <= 0:
-            return DeadlinePassed(f"{job.name} came with a deadline of 0 s")
+            return verdicts.came_late(job)
         if self._may_start_at_once(job, client):
             return None
         if self.waiting >= self.max_queued:
-            return self._queue_full()
+            return verdicts.too_many_wait(self.max_queued)
         if self._queue.size + job.size > self.max_queued_bytes:
-            return QueueFull(
-                f"the jobs that wait have {self._queue.size} bytes, and with this one would have "
-                f"more than --max-queued-bytes {self.max_queued_bytes}"
-            )
+            return verdicts.too_much_waits(self._queue.size, self.max_queued_bytes)
         return None
-
-    def _unhandled(self, job: Job) -> DangadError:
-        return UnhandledCommand(f"no worker performs {job.name}")
-
-    def _deadline_error(self, job: Job) -> DangadError:
-        text = f"{job.name} waited for its deadline, {job.deadline:g} s"
-        return DeadlinePassed(f"{text}; {job.past}" if job.attempt else text)
-
-    def _queue_full(self) -> DangadError:
-        return QueueFull(f"{self.max_queued} jobs wait already, which is --max-queued")
-
-    def _no_workers_error(self) -> DangadError:
-        return NoWorkers(f"no worker can be started: {self._no_workers}")
-
-    def _quarantined(self, job: Job, seconds: float) -> DangadError:
-        return NoWorkers(
-            f"{job.name} has killed too many workers in a row, and is refused for another "
-            f"{math.ceil(seconds)} s"
-        )
 
     # Who runs next.
 
@@ -432,9 +388,9 @@ class Dispatcher:
     def _obstacle(self, job: Job, now: float) -> DangadError | None:
         """Why `job`, whose turn it is, must not start; the reactor may be late with an alarm."""
         if job.deadline is not None and job.accepted_at + job.deadline <= now:
-            return self._deadline_error(job)
+            return verdicts.waited_too_long(job)
         if seconds := self._quarantine.seconds_left(job.command, now):
-            return self._quarantined(job, seconds)
+            return verdicts.quarantined(job, seconds)
         return None
 
     def _start(self, job: Job, worker: IWorker, now: float) -> None:
@@ -493,29 +449,23 @@ class Dispatcher:
                     self._queue.push(job.client, job, lane)
         for job in [job for job in self._queue if self._repertoire.lacks(job.command)]:
             if self._queue.remove(job):
-                self._end(job, self._unhandled(job))
+                self._end(job, verdicts.unhandled(job))
 
     # What ends a job.
 
     def _deadline_passed(self, job: Job) -> None:
         job.deadline_alarm = None
         if self._queue.remove(job):
-            self._end(job, self._deadline_error(job))
+            self._end(job, verdicts.waited_too_long(job))
         elif job.stopped_for is None:
             ran = self._clock.seconds() - job.started_at
-            error = DeadlinePassed(
-                f"{job.name} reached its deadline, {job.deadline:g} s, after {ran:.1f} s of its run"
-            )
+            error = verdicts.reached_deadline(job, ran)
             self._stop(job, error, b"time")
 
     def _time_is_up(self, job: Job) -> None:
         job.run_alarm = None
-        limit = self._clock.seconds() - job.started_at
-        waited = job.started_at - job.accepted_at
-        error = TimedOut(
-            f"{job.name} ran for its time limit, {limit:.1f} s, after it had waited {waited:.1f} s"
-        )
-        self._stop(job, error, b"time")
+        ran = self._clock.seconds() - job.started_at
+        self._stop(job, verdicts.ran_too_long(job, ran), b"time")
 
     def _stop(self, job: Job, error: DangadError, why: bytes) -> None:
         """Have `job`, which runs, end with `error`: by itself, or when the grace is over."""
@@ -539,7 +489,9 @@ class Dispatcher:
             self._end(job, error)
             return
         if quarantined:
-            self._end(job, self._quarantined(job, self._quarantine.seconds_left(job.command, now)))
+            self._end(
+                job, verdicts.quarantined(job, self._quarantine.seconds_left(job.command, now))
+            )
             return
         delay = min(LONGEST_RETRY, FIRST_RETRY * 2 ** min(job.attempt - 1, 30))
         delay *= self._chance.uniform(0.5, 1.5)
@@ -576,9 +528,8 @@ class Dispatcher:
 
         One that has lost a worker has run, and must not be told what means that it has not.
         """
-        if job.lost_for is not None and isinstance(error, NoWorkers):
-            error = WorkerLost(f"{job.lost_for}; it is not tried again: {error}")
-        state = job.live(_EVENTS.get(type(error), Event.GIVE_UP))
+        error = verdicts.as_one_that_ran(job, error)
+        state = job.live(verdicts.event_of(error))
         self._cancel_alarms(job)
         self.tally.ended[state] += 1
         if not quietly:
@@ -622,7 +573,7 @@ class Dispatcher:
 
     def _give_up_draining(self, seconds: float) -> None:
         self._drain_alarm = None
-        error = ShuttingDown(f"the server stopped; the job had not ended after {seconds:g} s")
+        error = verdicts.stopped(seconds)
         self._end_waiting(error)
         for worker, job in list(self._running.items()):
             if job.stopped_for is None:
