@@ -58,7 +58,10 @@ class IWorker(Interface):
         """
 
     def pause() -> None:
-        """Take nothing more of what the job writes, so that it waits; until `resume`."""
+        """Take nothing more of what the job writes, so that it waits; until `resume`.
+
+        What was read already may still be told, the end of the job included, which resumes.
+        """
 
     def resume() -> None:
         """Take again what the job writes."""

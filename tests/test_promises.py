@@ -1,0 +1,1150 @@
+"""What dangad.interfaces promises, asked of the stand-ins of tests.fakes and of the real objects.
+
+Each interface has a class of promises, which knows no implementation, and one test case for
+each implementation, which says how to bring about what the promises speak of.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import resource
+import select
+import signal
+import tempfile
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import reactor as _reactor
+from twisted.internet import task
+from twisted.internet.task import Clock
+from twisted.protocols import amp
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface.verify import verifyObject
+
+from dangad import commands, wire
+from dangad.dispatcher import Dispatcher
+from dangad.errors import Cancelled, DangadError, QueueFull, WorkerLost
+from dangad.guardian import Guardian
+from dangad.interfaces import IClient, IHatchery, IWorker, IWorkforce
+from dangad.launch import WorkerSettings
+from dangad.pool import FROM_WORKER, WorkerPool
+from dangad.server import ClientFactory
+from dangad.workerlink import STOP_GRACE
+from dangad.workforce import Workforce
+from tests.fakes import FakeClient, FakeHatchery, FakeWorkforce, catalogue, make_job
+from tests.oddjobs import Endless, Odd, Wait
+from tests.realserver import alive, until
+from tests.test_server import Line
+from tests.test_workers import a_story
+
+if TYPE_CHECKING:
+    from dangad.jobrecord import Job
+
+    AsyncPromises = TestCase
+    Promises = SynchronousTestCase
+else:
+    AsyncPromises = Promises = object
+
+reactor: Any = _reactor
+
+News = tuple[Any, ...]
+
+
+class Office:
+    """Stands in for the dispatcher, or for it and the workforce: notes what it is told, in order.
+
+    :ivar told: what it was told of workers and jobs, by the name of the method.
+    """
+
+    max_workers = 2
+    idle = waiting = 0
+
+    def __init__(self) -> None:
+        self.told: list[News] = []
+
+    def worker_ready(self, worker: Any, catalogue: str) -> None:
+        """Note it."""
+        self.told.append(("worker_ready", worker))
+
+    def job_reported(self, worker: Any, command: bytes, body: bytes) -> None:
+        """Note it."""
+        self.told.append(("job_reported", worker, command))
+
+    def job_finished(self, worker: Any, failed: bool, body: bytes) -> None:
+        """Note it."""
+        self.told.append(("job_finished", worker, failed))
+
+    def worker_gone(self, worker: Any, how: str) -> None:
+        """Note it."""
+        self.told.append(("worker_gone", worker, how))
+
+    def worker_started(self, worker: Any) -> None:
+        """Note it."""
+        self.told.append(("worker_started", worker))
+
+    def worker_booted(self, worker: Any, catalogue: str) -> None:
+        """Note it."""
+        self.told.append(("worker_booted", worker, catalogue))
+
+    def worker_exited(self, worker: Any, how: str, performed: int) -> None:
+        """Note it."""
+        self.told.append(("worker_exited", worker, how, performed))
+
+    def words(self) -> list[str]:
+        """The names of what it was told."""
+        return [news[0] for news in self.told]
+
+
+# Workers.
+
+
+class WorkerPromises(AsyncPromises):
+    """What :class:`IWorker` promises the dispatcher, which here only notes what it is told."""
+
+    office: Office
+
+    async def hatch(self) -> Any:
+        """A worker that is idle."""
+        raise NotImplementedError
+
+    def quick(self, fails: bool = False) -> Job:
+        """A job that ends by itself at once."""
+        raise NotImplementedError
+
+    def waiting(self) -> Job:
+        """A job that ends by itself when `let_end` is called."""
+        raise NotImplementedError
+
+    def endless(self) -> Job:
+        """A job that ends only if it is interrupted."""
+        raise NotImplementedError
+
+    async def begun(self, worker: Any) -> None:
+        """The worker's job runs in it."""
+        raise NotImplementedError
+
+    def let_end(self, worker: Any) -> None:
+        """Have the waiting job end in the worker, its answer written but not yet taken."""
+        raise NotImplementedError
+
+    async def told_of_end(self, worker: Any) -> None:
+        """Wait until it is told that the job of the worker has ended."""
+        raise NotImplementedError
+
+    async def fall_dead(self, worker: Any) -> None:
+        """Have the process die of something else than the parent."""
+        raise NotImplementedError
+
+    async def told_of_death(self, worker: Any) -> None:
+        """Wait until it is told that the worker is gone, and for what may be told after that."""
+        raise NotImplementedError
+
+    async def told_nothing(self, worker: Any) -> None:
+        """Give what might be told wrongly an opportunity."""
+        raise NotImplementedError
+
+    async def setting(self) -> Any:
+        """A worker that is idle, with all that was told so far forgotten."""
+        worker = await self.hatch()
+        self.office.told.clear()
+        return worker
+
+    def gone(self, worker: Any) -> str:
+        """How the worker ended, of which the dispatcher was told, and of nothing else."""
+        self.assertEqual(self.office.words(), ["worker_gone"])
+        [(_, subject, how)] = self.office.told
+        self.assertIs(subject, worker)
+        self.assertIsInstance(how, str)
+        return str(how)
+
+    async def assert_idle(self, worker: Any) -> None:
+        """The worker takes the next job and answers it."""
+        self.office.told.clear()
+        worker.perform(self.quick())
+        await self.told_of_end(worker)
+        self.assertEqual(self.office.told, [("job_finished", worker, False)])
+
+    @a_story
+    async def test_interface(self) -> None:
+        """It has all that the dispatcher may ask for, and a process id for people."""
+        worker = await self.setting()
+        verifyObject(IWorker, worker)
+        self.assertGreater(worker.pid, 0)
+
+    @a_story
+    async def test_answer(self) -> None:
+        """The dispatcher hears of a job's end once, and the worker is idle again."""
+        worker = await self.setting()
+        worker.perform(self.quick())
+        self.assertEqual(self.office.told, [])
+        await self.told_of_end(worker)
+        self.assertEqual(self.office.told, [("job_finished", worker, False)])
+        await self.assert_idle(worker)
+
+    @a_story
+    async def test_failure(self) -> None:
+        """A job that fails is a job that finished, too."""
+        worker = await self.setting()
+        worker.perform(self.quick(fails=True))
+        await self.told_of_end(worker)
+        self.assertEqual(self.office.told, [("job_finished", worker, True)])
+        await self.assert_idle(worker)
+
+    @a_story
+    async def test_death_in_job(self) -> None:
+        """Of a worker that dies in its job the dispatcher hears that it is gone, and only that."""
+        worker = await self.setting()
+        worker.perform(self.endless())
+        await self.begun(worker)
+        await self.fall_dead(worker)
+        await self.told_of_death(worker)
+        self.assertEqual(self.gone(worker), "was killed by SIGKILL")
+
+    @a_story
+    async def test_death_while_idle(self) -> None:
+        """So it does of one that dies idle."""
+        worker = await self.setting()
+        await self.fall_dead(worker)
+        await self.told_of_death(worker)
+        self.assertEqual(self.gone(worker), "was killed by SIGKILL")
+
+    @a_story
+    async def test_kill_idle(self) -> None:
+        """An idle worker that is killed is gone, for the reason given, and nothing else is told."""
+        worker = await self.setting()
+        worker.kill("was in the way")
+        self.assertEqual(self.office.told, [])
+        await self.told_of_death(worker)
+        self.assertEqual(self.gone(worker), "was in the way")
+
+    @a_story
+    async def test_kill_busy(self) -> None:
+        """A busy worker that is killed is gone, and its job has not finished."""
+        worker = await self.setting()
+        worker.perform(self.endless())
+        await self.begun(worker)
+        worker.kill("was in the way")
+        self.assertEqual(self.office.told, [])
+        await self.told_of_death(worker)
+        self.assertEqual(self.gone(worker), "was in the way")
+
+    @a_story
+    async def test_kill_at_once(self) -> None:
+        """So it is if the job had only just been given."""
+        worker = await self.setting()
+        worker.perform(self.endless())
+        worker.kill("was in the way")
+        await self.told_of_death(worker)
+        self.assertEqual(self.gone(worker), "was in the way")
+
+    @a_story
+    async def test_kill_after_the_end(self) -> None:
+        """So it is if the job had ended in the worker, but its answer was not yet taken."""
+        worker = await self.setting()
+        worker.perform(self.waiting())
+        await self.begun(worker)
+        self.let_end(worker)
+        worker.kill("was in the way")
+        await self.told_of_death(worker)
+        self.assertEqual(self.gone(worker), "was in the way")
+
+    @a_story
+    async def test_kill_paused(self) -> None:
+        """So it is if nothing is taken of what the job writes."""
+        worker = await self.setting()
+        worker.perform(self.waiting())
+        await self.begun(worker)
+        worker.pause()
+        self.let_end(worker)
+        worker.kill("was in the way")
+        await self.told_of_death(worker)
+        self.assertEqual(self.gone(worker), "was in the way")
+
+    @a_story
+    async def test_kill_twice(self) -> None:
+        """A worker dies once, for the first reason."""
+        worker = await self.setting()
+        worker.perform(self.endless())
+        worker.kill("was in the way")
+        worker.kill("was still in the way")
+        await self.told_of_death(worker)
+        self.assertEqual(self.gone(worker), "was in the way")
+
+    @a_story
+    async def test_kill_interrupted(self) -> None:
+        """A job that was interrupted may still be killed."""
+        worker = await self.setting()
+        job = self.endless()
+        worker.perform(job)
+        await self.begun(worker)
+        worker.interrupt(job, b"time")
+        worker.kill("took its time")
+        await self.told_of_death(worker)
+        self.assertEqual(self.gone(worker), "took its time")
+
+    @a_story
+    async def test_stop(self) -> None:
+        """An idle worker that is to stop exits by itself, and nothing else is told."""
+        worker = await self.setting()
+        worker.stop()
+        self.assertEqual(self.office.told, [])
+        await self.told_of_death(worker)
+        self.assertEqual(self.gone(worker), "exited (status 0)")
+
+    @a_story
+    async def test_stop_after_job(self) -> None:
+        """So is one that has performed."""
+        worker = await self.setting()
+        await self.assert_idle(worker)
+        self.office.told.clear()
+        worker.stop()
+        await self.told_of_death(worker)
+        self.assertEqual(self.gone(worker), "exited (status 0)")
+
+    @a_story
+    async def test_interrupt(self) -> None:
+        """An interrupted job ends by itself, for either reason, and its worker with it."""
+        for why in (b"cancelled", b"time"):
+            worker = await self.setting()
+            job = self.endless()
+            worker.perform(job)
+            await self.begun(worker)
+            worker.interrupt(job, why)
+            self.assertEqual(self.office.told, [])
+            await self.told_of_death(worker)
+            self.assertEqual(self.gone(worker), "exited (status 0)")
+
+    @a_story
+    async def test_interrupt_at_once(self) -> None:
+        """So does one that was only just given, and may not have begun."""
+        worker = await self.setting()
+        job = self.endless()
+        worker.perform(job)
+        worker.interrupt(job, b"cancelled")
+        await self.told_of_death(worker)
+        self.assertEqual(self.gone(worker), "exited (status 0)")
+
+    @a_story
+    async def test_interrupt_after_the_end(self) -> None:
+        """An interrupt does nothing if the job has ended in the worker, nor to the next job."""
+        worker = await self.setting()
+        job = self.waiting()
+        worker.perform(job)
+        await self.begun(worker)
+        self.let_end(worker)
+        worker.interrupt(job, b"cancelled")
+        await self.told_of_end(worker)
+        self.assertEqual(self.office.told, [("job_finished", worker, False)])
+        await self.assert_idle(worker)
+
+    @a_story
+    async def test_interrupt_after_news_of_the_end(self) -> None:
+        """Nor does it if the dispatcher has heard of the end, and gave no job since."""
+        worker = await self.setting()
+        job = self.quick()
+        worker.perform(job)
+        await self.told_of_end(worker)
+        worker.interrupt(job, b"time")
+        await self.assert_idle(worker)
+        await self.assert_idle(worker)
+
+    @a_story
+    async def test_pause(self) -> None:
+        """Nothing is told of a job while it is paused; when it is resumed, all is."""
+        worker = await self.setting()
+        worker.perform(self.waiting())
+        await self.begun(worker)
+        worker.pause()
+        self.let_end(worker)
+        await self.told_nothing(worker)
+        self.assertEqual(self.office.told, [])
+        worker.resume()
+        await self.told_of_end(worker)
+        self.assertEqual(self.office.told, [("job_finished", worker, False)])
+        await self.assert_idle(worker)
+
+    @a_story
+    async def test_pause_and_resume_in_any_order(self) -> None:
+        """Any number of either, in any order, is harmless while a job runs; the last counts."""
+        worker = await self.setting()
+        for calls in itertools.product(("pause", "resume"), repeat=3):
+            worker.perform(self.waiting())
+            await self.begun(worker)
+            for call in (*calls, "resume"):
+                getattr(worker, call)()
+            self.let_end(worker)
+            await self.told_of_end(worker)
+            self.assertEqual(self.office.told, [("job_finished", worker, False)])
+            worker.resume()
+            self.office.told.clear()
+        await self.assert_idle(worker)
+
+    @a_story
+    async def test_death_while_paused(self) -> None:
+        """The death of a paused worker is told none the less."""
+        worker = await self.setting()
+        worker.perform(self.endless())
+        await self.begun(worker)
+        worker.pause()
+        await self.fall_dead(worker)
+        await self.told_of_death(worker)
+        self.assertEqual(self.gone(worker), "was killed by SIGKILL")
+
+
+class FakeWorkerTest(WorkerPromises, TestCase):
+    """FakeWorker keeps the promises; what a process does by itself is the hatchery's to call."""
+
+    def setUp(self) -> None:
+        """Make an office and a hatchery, with a real workforce between them."""
+        super().setUp()
+        self.office = Office()
+        office: Any = self.office
+        workforce = Workforce(Clock(), office, 0, 2)
+        self.hatchery = FakeHatchery(workforce, office)
+        self.how = "exited (status 0)"
+
+    async def hatch(self) -> Any:
+        """See :class:`WorkerPromises`."""
+        self.hatchery.spawn()
+        worker = self.hatchery.starting[0]
+        self.hatchery.boot(worker, catalogue("Odd"))
+        self.fails = False
+        return worker
+
+    def quick(self, fails: bool = False) -> Job:
+        """See :class:`WorkerPromises`."""
+        self.fails = fails
+        return make_job(None)
+
+    waiting = endless = quick
+
+    async def begun(self, worker: Any) -> None:
+        """It has."""
+
+    def let_end(self, worker: Any) -> None:
+        """What is told of it is the test's to say."""
+
+    async def told_of_end(self, worker: Any) -> None:
+        """See :class:`WorkerPromises`."""
+        self.hatchery.answer(worker, self.fails)
+
+    async def fall_dead(self, worker: Any) -> None:
+        """See :class:`WorkerPromises`."""
+        self.how = "was killed by SIGKILL"
+
+    async def told_of_death(self, worker: Any) -> None:
+        """One that exits has been asked to, and one that is killed cannot answer any more."""
+        if worker.killed is not None:
+            self.assertRaises(AssertionError, self.hatchery.answer, worker)
+        if self.how == "exited (status 0)":
+            self.assertTrue(worker.killed or worker.stopping or worker.interrupts)
+        self.hatchery.die(worker, self.how)
+        self.assertRaises(AssertionError, self.hatchery.answer, worker)
+        self.assertRaises(AssertionError, worker.die)
+
+    async def told_nothing(self, worker: Any) -> None:
+        """A paused worker cannot be heard."""
+        self.assertRaises(AssertionError, self.hatchery.answer, worker)
+        self.assertRaises(AssertionError, self.hatchery.report, worker, b"dangad.Progress")
+
+    @a_story
+    async def test_only_idle_workers_take_jobs(self) -> None:
+        """A job for a worker that starts, is busy, stops, is killed or is dead is an error."""
+        self.hatchery.spawn()
+        starting = self.hatchery.starting[0]
+        self.assertRaises(AssertionError, starting.perform, make_job(None))
+        busy, stopping, killed, dead = [await self.hatch() for _ in range(4)]
+        busy.perform(make_job(None))
+        stopping.stop()
+        killed.kill("was in the way")
+        self.hatchery.die(dead)
+        for worker in (busy, stopping, killed, dead):
+            self.assertRaises(AssertionError, worker.perform, make_job(None))
+
+    @a_story
+    async def test_only_the_last_job_is_interrupted(self) -> None:
+        """An interrupt of a job that the worker was not given, or not last, is an error."""
+        worker = await self.hatch()
+        first, second = make_job(None), make_job(None)
+        worker.perform(first)
+        self.assertRaises(AssertionError, worker.interrupt, second, b"time")
+        self.hatchery.answer(worker)
+        worker.perform(second)
+        self.assertRaises(AssertionError, worker.interrupt, first, b"time")
+
+
+class RealPoolCase(TestCase):
+    """A real pool of real processes, which is empty before the test and after it."""
+
+    timeout = 90
+    jobs: tuple[str, ...] = ("tests.oddjobs",)
+
+    def fill_pool(self, workforce: Any, office: Any) -> None:
+        """Make the pool, which the test's own clock tells of the time."""
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = folder.name
+        self.clock: Any = Clock()
+        self.pool = WorkerPool(
+            self.clock, workforce, office, Guardian(reactor), WorkerSettings(self.jobs)
+        )
+        self.addCleanup(self.empty_pool)
+
+    @a_story
+    async def empty_pool(self) -> None:
+        """Kill what is left."""
+        self.pool.kill_all("was killed: the test is over")
+        await until(lambda: not self.pool.processes)
+        self.pool.finished = True
+
+
+class WorkerLinkTest(WorkerPromises, RealPoolCase):
+    """WorkerLink keeps the promises with a real process."""
+
+    def setUp(self) -> None:
+        """Make an office and a pool, with a real workforce between them that starts nothing."""
+        super().setUp()
+        self.office = Office()
+        office: Any = self.office
+        self.workforce = Workforce(Clock(), office, 0, 2)
+        self.fill_pool(self.workforce, office)
+        self.numbers = itertools.count(1)
+
+    def make(self, command: type[amp.Command], **arguments: Any) -> Job:
+        """A job of `command`, for a worker."""
+        box = command.makeArguments(arguments, amp.AMP())
+        box[wire.COMMAND] = command.commandName
+        job = make_job(None, command.commandName.decode(), box=wire.pack(box.items()))
+        job.attempt = 1
+        return job
+
+    def new_path(self) -> str:
+        """Where no file is."""
+        return os.path.join(self.folder, str(next(self.numbers)))
+
+    async def hatch(self) -> Any:
+        """See :class:`WorkerPromises`."""
+        self.pool.spawn()
+        (worker,) = self.pool.processes
+        await until(lambda: ("worker_ready", worker) in self.office.told)
+        return worker
+
+    def quick(self, fails: bool = False) -> Job:
+        """See :class:`WorkerPromises`."""
+        return self.make(Odd, what="raise" if fails else "nothing")
+
+    def waiting(self) -> Job:
+        """See :class:`WorkerPromises`."""
+        self.mark, self.path = self.new_path(), self.new_path()
+        return self.make(Wait, path=self.path, mark=self.mark)
+
+    def endless(self) -> Job:
+        """See :class:`WorkerPromises`."""
+        self.mark = self.new_path()
+        return self.make(Endless, how="sleep", mark=self.mark)
+
+    async def begun(self, worker: Any) -> None:
+        """See :class:`WorkerPromises`."""
+        await until(lambda: os.path.exists(self.mark))
+
+    def let_end(self, worker: Any) -> None:
+        """The answer is in the pipe when this returns, and the reactor has not turned since."""
+        with open(self.path, "w"):
+            pass
+        pipe = worker.transport.transport.pipes[FROM_WORKER]
+        self.assertTrue(select.select([pipe.fileno()], [], [], 60)[0])
+
+    async def told_of_end(self, worker: Any) -> None:
+        """See :class:`WorkerPromises`."""
+        await until(lambda: self.office.told)
+
+    async def fall_dead(self, worker: Any) -> None:
+        """See :class:`WorkerPromises`."""
+        os.kill(worker.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)
+
+    async def told_of_death(self, worker: Any) -> None:
+        """See :class:`WorkerPromises`."""
+        await until(lambda: worker not in self.pool.processes)
+        self.assertFalse(alive(worker.pid))
+        self.assertEqual(self.workforce.size, 0)
+
+    async def told_nothing(self, worker: Any) -> None:
+        """Let the reactor turn."""
+        for _ in range(10):
+            await task.deferLater(reactor, 0)
+
+    @a_story
+    async def test_perform_on_the_dead(self) -> None:
+        """A worker that has died, which nobody knows yet, takes its job, and then is gone."""
+        for size in (0, 300_000):
+            worker = await self.setting()
+            await self.fall_dead(worker)
+            job = self.quick()
+            job.box = wire.pack((b"%d" % n, bytes(60_000)) for n in range(size // 60_000))
+            worker.perform(job)
+            worker.interrupt(job, b"cancelled")
+            await self.told_of_death(worker)
+            self.gone(worker)
+
+    @a_story
+    async def test_perform_on_the_killed(self) -> None:
+        """So does one that was killed, not by the dispatcher, while it was idle."""
+        worker = await self.setting()
+        worker.kill("wrote garbage")
+        worker.perform(self.quick())
+        await self.told_of_death(worker)
+        self.assertEqual(self.gone(worker), "wrote garbage")
+
+    @a_story
+    async def test_interrupt_before_the_job_is_read(self) -> None:
+        """A job that is too large to be written at once is interrupted all the same."""
+        worker = await self.setting()
+        job = self.endless()
+        job.box = wire.pack((b"%d" % n, bytes(60_000)) for n in range(20))
+        worker.perform(job)
+        worker.interrupt(job, b"cancelled")
+        await self.told_of_death(worker)
+        self.assertEqual(self.gone(worker), "was killed before it had read its job")
+
+    @a_story
+    async def test_stop_of_a_stubborn_worker(self) -> None:
+        """A worker that does not exit by itself is killed after a while."""
+        worker = await self.setting()
+        os.kill(worker.pid, signal.SIGSTOP)
+        worker.stop()
+        self.clock.advance(STOP_GRACE)
+        await self.told_of_death(worker)
+        self.assertEqual(self.gone(worker), "was killed by SIGKILL")
+
+    @a_story
+    async def test_calls_after_death(self) -> None:
+        """What the dispatcher asks of a worker between its death and the news does nothing."""
+        worker = await self.setting()
+        job = self.endless()
+        worker.perform(job)
+        await self.begun(worker)
+        await self.fall_dead(worker)
+        for call in (worker.pause, worker.resume, worker.pause):
+            call()
+        worker.interrupt(job, b"time")
+        worker.kill("was in the way")
+        await self.told_of_death(worker)
+        self.assertEqual(self.gone(worker), "was in the way")
+
+
+# Clients.
+
+
+class Requests:
+    """Stands in for the dispatcher of clients.
+
+    :ivar submitted: the jobs that were submitted to it, in order.
+    :ivar held: the clients that are on hold.
+    """
+
+    def __init__(self) -> None:
+        self.submitted: list[Job] = []
+        self.held: list[Any] = []
+
+    def submit(self, job: Job) -> None:
+        """Note it."""
+        self.submitted.append(job)
+
+    def hold(self, client: Any) -> None:
+        """Note it."""
+        self.held.append(client)
+
+    def release(self, client: Any) -> None:
+        """Note it."""
+        self.held.remove(client)
+
+    def client_gone(self, client: Any) -> None:
+        """Nothing."""
+
+
+def body(**pairs: bytes) -> bytes:
+    """What follows the tag in a box."""
+    return wire.pack((key.encode(), value) for key, value in pairs.items())
+
+
+class ClientPromises(Promises):
+    """What :class:`IClient` promises the dispatcher."""
+
+    requests: Requests
+    client: Any
+
+    def submit(self, count: int, later: int = 0) -> list[Job]:
+        """Have the client submit so many jobs now, and `later` when it is told of an end."""
+        raise NotImplementedError
+
+    def read_slowly(self) -> None:
+        """Have the next news be too much for the client."""
+        raise NotImplementedError
+
+    def heard(self) -> list[News]:
+        """What has reached the client: the tag, what it is, and what it says, in order."""
+        raise NotImplementedError
+
+    def test_interface(self) -> None:
+        """It has all that the dispatcher may ask for."""
+        verifyObject(IClient, self.client)
+
+    def test_answers(self) -> None:
+        """Results and errors of workers reach it once, under the tags of their jobs, in order."""
+        first, second, third = self.submit(3)
+        self.client.deliver(third, False, body(data=b"3"))
+        self.client.deliver(first, True, body(_error_code=b"MINE", _error_description=b"no"))
+        self.client.deliver(second, False, body())
+        self.assertEqual(
+            self.heard(),
+            [
+                (third.tag, "answer", {b"data": b"3"}),
+                (first.tag, "error", {b"_error_code": b"MINE", b"_error_description": b"no"}),
+                (second.tag, "answer", {}),
+            ],
+        )
+
+    def test_failures(self) -> None:
+        """The ends that no worker told reach it likewise, with code and text."""
+        first, second = self.submit(2)
+        self.client.fail(second, WorkerLost("worker 4711 exited"))
+        self.client.fail(first, Cancelled("it never ran"))
+        self.assertEqual(
+            self.heard(),
+            [
+                (second.tag, "error", says(WorkerLost("worker 4711 exited"))),
+                (first.tag, "error", says(Cancelled("it never ran"))),
+            ],
+        )
+
+    def test_reports(self) -> None:
+        """News of its jobs reach it in order, and before the ends of their jobs."""
+        first, second = self.submit(2)
+        half = body(done=b"1", total=b"2", message=b"")
+        self.client.report(first, commands.Progress.commandName, half)
+        self.client.report(second, commands.Chunk.commandName, body(data=b"a"))
+        self.client.report(second, commands.Chunk.commandName, body(data=b"b"))
+        self.client.deliver(second, False, body(data=b"c"))
+        self.client.fail(first, Cancelled("no"))
+        self.assertEqual(
+            self.heard(),
+            [
+                (first.tag, "dangad.Progress", {b"done": b"1", b"total": b"2", b"message": b""}),
+                (second.tag, "dangad.Chunk", {b"data": b"a"}),
+                (second.tag, "dangad.Chunk", {b"data": b"b"}),
+                (second.tag, "answer", {b"data": b"c"}),
+                (first.tag, "error", says(Cancelled("no"))),
+            ],
+        )
+
+    def test_submits_when_told(self) -> None:
+        """It may submit more before `deliver` and `fail` return."""
+        first, second = self.submit(2, later=2)
+        self.client.deliver(first, False, body())
+        self.assertEqual(len(self.requests.submitted), 3)
+        self.client.fail(second, QueueFull("no"))
+        self.assertEqual(len(self.requests.submitted), 4)
+        self.assertEqual([tag for tag, *_ in self.heard()], [first.tag, second.tag])
+        third, fourth = self.requests.submitted[2:]
+        self.client.deliver(fourth, False, body())
+        self.client.deliver(third, False, body())
+        self.assertEqual([tag for tag, *_ in self.heard()], [fourth.tag, third.tag])
+
+    def test_put_on_hold_by_news(self) -> None:
+        """It may be put on hold before `report` returns, and hears of its jobs none the less."""
+        (job,) = self.submit(1)
+        self.read_slowly()
+        self.client.report(job, commands.Chunk.commandName, body(data=b"a"))
+        self.assertEqual(self.requests.held, [self.client])
+        self.client.deliver(job, False, body())
+        self.assertEqual(
+            self.heard(), [(job.tag, "dangad.Chunk", {b"data": b"a"}), (job.tag, "answer", {})]
+        )
+
+
+def says(error: DangadError) -> dict[bytes, bytes]:
+    """An error as a client reads it."""
+    return dict(wire.error_pairs(error.code, str(error)))
+
+
+class FakeClientTest(ClientPromises, SynchronousTestCase):
+    """FakeClient keeps the promises; what it does when it is told is the test's to say."""
+
+    def setUp(self) -> None:
+        """Make a client that notes all that it is told in one list."""
+        super().setUp()
+        self.requests = Requests()
+        self.client = FakeClient("ann")
+        self.client.when_told = self.told
+        self.client.when_reported = self.told_news
+        self.later = 0
+        self.slow = False
+        self.news: list[News] = []
+
+    def told(self, job: Job) -> None:
+        """Note the end of `job`, and submit another."""
+        for answered, failed, text in self.client.answers[-1:]:
+            if answered is job:
+                word = "error" if failed else "answer"
+                self.news.append((job.tag, word, wire.unpack(text)))
+        for failed_job, error in self.client.failures[-1:]:
+            if failed_job is job:
+                self.news.append((job.tag, "error", says(error)))
+        if self.later:
+            self.later -= 1
+            self.submit(1, self.later)
+
+    def told_news(self, job: Job) -> None:
+        """Note the news of `job`."""
+        _, command, text = self.client.reports[-1]
+        self.news.append((job.tag, command.decode(), wire.unpack(text)))
+        if self.slow:
+            self.requests.hold(self.client)
+
+    def submit(self, count: int, later: int = 0) -> list[Job]:
+        """See :class:`ClientPromises`."""
+        self.later = later
+        jobs = [make_job(self.client) for _ in range(count)]
+        for job in jobs:
+            self.requests.submit(job)
+        return jobs
+
+    def read_slowly(self) -> None:
+        """See :class:`ClientPromises`."""
+        self.slow = True
+
+    def heard(self) -> list[News]:
+        """See :class:`ClientPromises`."""
+        news, self.news = self.news, []
+        return news
+
+    def test_told_once(self) -> None:
+        """To tell it of an ended job once more is an error, whatever is told."""
+        first, second = self.submit(2)
+        self.client.deliver(first, False, body())
+        self.client.fail(second, Cancelled("no"))
+        for job in (first, second):
+            self.assertRaises(AssertionError, self.client.deliver, job, False, body())
+            self.assertRaises(AssertionError, self.client.fail, job, Cancelled("no"))
+            self.assertRaises(AssertionError, self.client.report, job, b"dangad.Chunk", body())
+
+
+class ClientConnectionTest(ClientPromises, SynchronousTestCase):
+    """ClientConnection keeps the promises, over a line in memory."""
+
+    def setUp(self) -> None:
+        """Connect a client."""
+        super().setUp()
+        self.connect(10)
+
+    def connect(self, max_in_flight: int) -> None:
+        """Connect a client that may have so many requests in flight."""
+        self.requests = Requests()
+        dispatcher: Any = self.requests
+        factory = ClientFactory(
+            Clock(),
+            dispatcher,
+            max_payload=10_000,
+            max_in_flight=max_in_flight,
+            max_connections=1,
+        )
+        self.line = Line()
+        self.client = self.line.protocol = factory.buildProtocol(None)
+        self.client.makeConnection(self.line)
+
+    def submit(self, count: int, later: int = 0) -> list[Job]:
+        """What comes later has come already, but the limit keeps it from being read."""
+        if later:
+            self.connect(count)
+        box = [(wire.COMMAND, b"Echo")]
+        self.line.send(
+            b"".join(wire.pack([(wire.ASK, b"tag%d" % n), *box]) for n in range(count + later))
+        )
+        jobs = list(self.requests.submitted)
+        self.assertEqual(len(jobs), count)
+        return jobs
+
+    def read_slowly(self) -> None:
+        """See :class:`ClientPromises`."""
+        self.line.capacity = 0
+
+    def heard(self) -> list[News]:
+        """See :class:`ClientPromises`."""
+        news: list[News] = []
+        for box in amp.parseString(self.line.take()):
+            pairs = dict(box)
+            if wire.COMMAND in pairs:
+                word, tag = pairs.pop(wire.COMMAND).decode(), pairs.pop(b"tag")
+            elif wire.ANSWER in pairs:
+                word, tag = "answer", pairs.pop(wire.ANSWER)
+            else:
+                word, tag = "error", pairs.pop(wire.ERROR)
+            news.append((tag, word, pairs))
+        return news
+
+
+# Hatcheries.
+
+
+class HatcheryPromises(AsyncPromises):
+    """What :class:`IHatchery` promises the workforce, which here only notes what it is told."""
+
+    office: Office
+    hatchery: Any
+
+    async def greeted(self, worker: Any) -> None:
+        """Wait until the worker has said Hello."""
+        raise NotImplementedError
+
+    async def gone(self, worker: Any) -> None:
+        """Wait until the worker, which has a reason to be gone, is gone."""
+        raise NotImplementedError
+
+    def break_starts(self) -> None:
+        """Have the system have no room for another process."""
+        raise NotImplementedError
+
+    def repair_starts(self) -> None:
+        """Have it have room again."""
+        raise NotImplementedError
+
+    def spawn(self) -> Any:
+        """Start a worker, which is told before that returns, and nothing else."""
+        before = len(self.office.told)
+        self.assertIsNone(self.hatchery.spawn())
+        ((word, worker),) = self.office.told[before:]
+        self.assertEqual(word, "worker_started")
+        verifyObject(IWorker, worker)
+        return worker
+
+    def test_interface(self) -> None:
+        """It has all that the workforce may ask for."""
+        verifyObject(IHatchery, self.hatchery)
+
+    @a_story
+    async def test_life(self) -> None:
+        """A worker's start, its Hello with a catalogue, and its end are told once each."""
+        worker = self.spawn()
+        await self.greeted(worker)
+        word, subject, says_hello = self.office.told[1]
+        self.assertEqual((word, subject), ("worker_booted", worker))
+        self.assertIn('"Odd"', says_hello)
+        worker.kill("was in the way")
+        await self.gone(worker)
+        self.assertEqual(self.office.told[2:], [("worker_exited", worker, "was in the way", 0)])
+
+    @a_story
+    async def test_no_hello(self) -> None:
+        """A worker that is gone before its Hello has never booted."""
+        worker = self.spawn()
+        worker.kill("took its time")
+        await self.gone(worker)
+        self.assertEqual(self.office.told[1:], [("worker_exited", worker, "took its time", 0)])
+
+    @a_story
+    async def test_two_lives(self) -> None:
+        """Each call starts one worker, with a life and a process id of its own."""
+        first, second = self.spawn(), self.spawn()
+        self.assertNotEqual(first.pid, second.pid)
+        await self.greeted(second)
+        await self.greeted(first)
+        second.kill("was in the way")
+        await self.gone(second)
+        for worker in (first, second):
+            told = [news[0] for news in self.office.told if news[1] is worker]
+            exits = ["worker_exited"] * (worker is second)
+            self.assertEqual(told, ["worker_started", "worker_booted", *exits])
+
+    @a_story
+    async def test_no_room(self) -> None:
+        """If there is no room for a process, that is raised, and nothing is told."""
+        self.break_starts()
+        for _ in range(3):
+            self.assertRaises(OSError, self.hatchery.spawn)
+        self.assertEqual(self.office.told, [])
+        self.repair_starts()
+        worker = self.spawn()
+        await self.greeted(worker)
+        self.assertEqual(self.office.words(), ["worker_started", "worker_booted"])
+
+
+class FakeHatcheryTest(HatcheryPromises, TestCase):
+    """FakeHatchery keeps the promises; when a worker boots and dies is the test's to say."""
+
+    def setUp(self) -> None:
+        """Make the hatchery."""
+        super().setUp()
+        self.office = Office()
+        office: Any = self.office
+        self.hatchery = FakeHatchery(office, office)
+
+    async def greeted(self, worker: Any) -> None:
+        """See :class:`HatcheryPromises`."""
+        self.hatchery.boot(worker, catalogue("Odd"))
+
+    async def gone(self, worker: Any) -> None:
+        """One that is killed cannot say Hello any more."""
+        self.assertRaises(AssertionError, self.hatchery.boot, worker, catalogue("Odd"))
+        self.hatchery.die(worker)
+
+    def break_starts(self) -> None:
+        """See :class:`HatcheryPromises`."""
+        self.hatchery.refusal = OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    def repair_starts(self) -> None:
+        """See :class:`HatcheryPromises`."""
+        self.hatchery.refusal = None
+
+
+def _no_room(*args: object, **keywords: object) -> int:
+    raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+
+class WorkerPoolTest(HatcheryPromises, RealPoolCase):
+    """WorkerPool keeps the promises with real processes."""
+
+    def setUp(self) -> None:
+        """Make the pool."""
+        super().setUp()
+        self.office = Office()
+        self.fill_pool(self.office, self.office)
+        self.hatchery = self.pool
+
+    async def greeted(self, worker: Any) -> None:
+        """See :class:`HatcheryPromises`."""
+        await until(lambda: any(news[:2] == ("worker_booted", worker) for news in self.office.told))
+
+    async def gone(self, worker: Any) -> None:
+        """See :class:`HatcheryPromises`."""
+        await until(lambda: worker not in self.pool.processes)
+        self.assertFalse(alive(worker.pid))
+
+    def break_starts(self) -> None:
+        """Have each fork fail, as it does when the user has too many processes."""
+        self.patches = [self.patch(os, name, _no_room) for name in ("fork", "posix_spawnp")]
+
+    def repair_starts(self) -> None:
+        """See :class:`HatcheryPromises`."""
+        for patch in self.patches:
+            patch.restore()
+
+    def test_no_descriptors(self) -> None:
+        """So it is if there is no room for the pipes of another process."""
+        free = os.open(os.devnull, os.O_RDONLY)
+        os.close(free)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free + 3, hard))
+        try:
+            self.assertRaises(OSError, self.pool.spawn)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        self.assertEqual(self.office.told, [])
+        self.assertFalse(self.pool.processes)
+
+
+class BrokenWorkerPoolTest(RealPoolCase):
+    """WorkerPool, when the job modules cannot be imported."""
+
+    jobs = ("tests.no_such_module",)
+
+    @a_story
+    async def test_cannot_boot(self) -> None:
+        """A worker that cannot say Hello is started and gone, and the reason is told."""
+        office = Office()
+        self.fill_pool(office, office)
+        self.pool.spawn()
+        await until(lambda: not self.pool.processes)
+        self.assertEqual(office.words(), ["worker_started", "worker_exited"])
+        self.assertIn("no_such_module", office.told[1][2])
+
+
+# Workforces.
+
+
+class WorkforcePromises(Promises):
+    """What :class:`IWorkforce` promises the dispatcher, which is a real one."""
+
+    workforce: Any
+    dispatcher: Dispatcher
+
+    def demanded(self) -> int:
+        """The largest number of waiting jobs that it has heard of and not forgotten."""
+        raise NotImplementedError
+
+    def submit(self) -> None:
+        """Have a job wait."""
+        self.dispatcher.submit(make_job(self.ann))
+
+    def make_dispatcher(self) -> None:
+        """Make a dispatcher without workers."""
+        self.clock = Clock()
+        self.ann = FakeClient("ann")
+        self.dispatcher = Dispatcher(self.clock)
+
+    def test_interface(self) -> None:
+        """It has all that the dispatcher may ask for."""
+        verifyObject(IWorkforce, self.workforce)
+
+    def test_demand(self) -> None:
+        """It hears of each job that waits while no worker is idle."""
+        self.assertEqual(self.demanded(), 0)
+        for waiting in (1, 2, 3):
+            self.submit()
+            self.assertEqual(self.demanded(), waiting)
+
+    def test_demand_again(self) -> None:
+        """To hear of the same jobs again changes nothing, nor does any number do harm."""
+        self.submit()
+        for _ in range(3):
+            self.assertIsNone(self.workforce.demand(1))
+        self.assertEqual(self.demanded(), 1)
+        self.assertIsNone(self.workforce.demand(1_000_000))
+        self.assertEqual(self.dispatcher.waiting, 1)
+
+
+class FakeWorkforceTest(WorkforcePromises, SynchronousTestCase):
+    """FakeWorkforce keeps the promises."""
+
+    def setUp(self) -> None:
+        """Make it."""
+        super().setUp()
+        self.make_dispatcher()
+        self.workforce = FakeWorkforce()
+        self.dispatcher.staffed_by(self.workforce)
+
+    def demanded(self) -> int:
+        """See :class:`WorkforcePromises`."""
+        return max(self.workforce.demands, default=0)
+
+    def test_demand_for_nothing(self) -> None:
+        """To demand workers for no jobs is an error."""
+        self.assertRaises(AssertionError, self.workforce.demand, 0)
+
+
+class WorkforceTest(WorkforcePromises, SynchronousTestCase):
+    """Workforce keeps the promises, with workers that are no processes."""
+
+    def setUp(self) -> None:
+        """Make one of none to ten workers."""
+        super().setUp()
+        self.make_dispatcher()
+        self.workforce = Workforce(self.clock, self.dispatcher, 0, 10)
+        self.hatchery = FakeHatchery(self.workforce, self.dispatcher)
+        self.workforce.start(self.hatchery)
+
+    def demanded(self) -> int:
+        """A worker starts for each job."""
+        return self.hatchery.spawned
+
+    def test_many(self) -> None:
+        """However many jobs wait, it starts no more than it may."""
+        self.workforce.demand(1_000_000)
+        self.assertEqual(self.hatchery.spawned, 10)
+
+    def test_stopped(self) -> None:
+        """When it is stopped, it hears and does nothing."""
+        self.workforce.stop()
+        self.workforce.demand(3)
+        self.assertEqual(self.hatchery.spawned, 0)
