@@ -179,12 +179,13 @@ class DangadService(service.Service):
         tally = self.dispatcher.tally
         log.info(
             "stopped: of {accepted} jobs {done} were done, {failed} failed, {lost} lost, "
-            "{cancelled} cancelled; {refused} more were refused",
+            "{cancelled} cancelled, {timed_out} timed out; {refused} more were refused",
             accepted=tally.accepted,
             done=tally.ended[JobState.DONE],
             failed=tally.ended[JobState.FAILED],
             lost=tally.ended[JobState.LOST],
             cancelled=tally.ended[JobState.CANCELLED],
+            timed_out=tally.ended[JobState.TIMED_OUT],
             refused=tally.refused,
         )
 

@@ -239,7 +239,10 @@ class RunTests(TwistdCase):
             process.terminate()
             self.assertIn(b"SHUTTING_DOWN", client.recv(1000))
         process.wait(PATIENCE)
-        self.assertIn("of 1 jobs 0 were done, 1 failed", self.log())
+        self.assertIn(
+            "of 1 jobs 0 were done, 1 failed, 0 lost, 0 cancelled, 0 timed out; 0 more were ",
+            self.log(),
+        )
         self.assertFalse([pid for pid in self.ready_workers() if alive(pid)])
 
     def test_orphans_of_a_job(self) -> None:
