@@ -194,9 +194,7 @@ def odd(what: str, detail: str | None) -> Any:
 def wait(path: str, mark: str | None) -> dict[str, int]:
     """Leave a mark with the pid in it, and wait for a file, looking often."""
     if mark is not None:
-        with open(f"{mark}.new", "w") as file:
-            file.write(str(os.getpid()))
-        os.rename(f"{mark}.new", mark)
+        _leave(mark)
     while not os.path.exists(path):
         time.sleep(0.005)
     return {"pid": os.getpid(), "attempt": current_job().attempt}
@@ -315,9 +313,10 @@ _WAYS: dict[str, Any] = {
 
 
 def _leave(mark: str, text: str = "") -> None:
-    with open(f"{mark}.new", "w") as file:
+    new = f"{mark}.{os.getpid()}.new"  # several jobs may leave the same mark at once
+    with open(new, "w") as file:
         file.write(text or str(os.getpid()))
-    os.rename(f"{mark}.new", mark)
+    os.rename(new, mark)
 
 
 @job(Endless)
