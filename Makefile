@@ -19,7 +19,8 @@ test: $(VENV)/.dev      ## every check: format, lint, imports, types, tests, doc
 	@tools/check
 
 soak: $(VENV)/.dev      ## the rules under new random histories, for SECONDS=120
-	@DANGAD_SOAK_SECONDS=$(SECONDS) $(BIN)/python -m pytest -q -s tests/test_rules_properties.py
+	@DANGAD_SOAK_SECONDS=$(SECONDS) $(BIN)/python -m pytest -q -s \
+	    -o faulthandler_timeout=0 tests/test_rules_properties.py
 	@if [ -f tests/soak_history.py ]; then \
 	    $(BIN)/python -m tests.soak_history --seconds $(SECONDS); fi
 

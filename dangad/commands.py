@@ -80,10 +80,10 @@ class Hello(amp.Command):
     requiresAnswer = False
 
 
-class BootFailed(amp.Command):
-    """The worker cannot perform jobs, for a reason in one line, and is about to exit."""
+class LastWords(amp.Command):
+    """The worker is about to exit, for a reason in one line: it could not start, or go on."""
 
-    commandName = b"dangad.BootFailed"
+    commandName = b"dangad.LastWords"
     arguments = [(b"reason", amp.Unicode())]
     requiresAnswer = False
 
@@ -95,16 +95,25 @@ RUN = b"_run"
 """Parent to worker, first key of the client's own box: "<job id> <attempt> [<seconds left>]"."""
 STOP = b"_stop"
 """Parent to worker, the only key of a box: "<job id> <why>", and then `STOP_SIGNAL`."""
+PING = b"_ping"
+"""Parent to worker, the only key of a box, with no value: give a sign of life."""
+PONG = b"_pong"
+"""Worker to parent, the only key of a box, with no value: a sign of life."""
 DONE = b"_done"
-"""Worker to parent, first key of a result: the job id."""
+"""Worker to parent, first key of a result: "<job id> <receipt>[ unfit]".
+
+The receipt is "<microseconds of CPU> <KiB of peak memory>". After "unfit" the worker must not
+be given another job.
+"""
 FAILED = b"_failed"
-"""Worker to parent, first key of an error: the job id."""
+"""Worker to parent, first key of an error: the same."""
 REPORT = b"_report"
 """Worker to parent, first key of a :class:`Progress` without its tag: the job id."""
 PART = b"_part"
 """Worker to parent, first key of a :class:`Chunk` without its tag: the job id."""
+UNFIT = b" unfit"
 
-WORKER_KEYS = frozenset({DONE, FAILED, REPORT, PART, b"_command"})
+WORKER_KEYS = frozenset({DONE, FAILED, REPORT, PART, PONG, b"_command"})
 """The reserved keys that the parent reads in what a worker sends."""
 
 STOP_SIGNAL = signal.SIGURG
@@ -113,3 +122,5 @@ STOP_SIGNAL = signal.SIGURG
 One whose default is to be ignored, so that it does no harm to a worker that has not set its
 handler yet, nor to a program that a job has started.
 """
+STACK_SIGNAL = signal.SIGWINCH
+"""What makes a worker print its stack, even in the middle of a busy loop; chosen likewise."""

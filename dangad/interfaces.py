@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
     from dangad.errors import DangadError
     from dangad.jobrecord import Job
 
@@ -50,6 +52,12 @@ class IWorker(Interface):
         Never raises: a worker that cannot take the job is a worker that is about to be gone.
         """
 
+    def show_stack() -> Deferred[str]:
+        """Have the stack of the worker's main thread written to the log, under its job's id.
+
+        Fires soon with what it wrote, as text; with nothing if it could not. Never fails.
+        """
+
     def interrupt(job: Job, why: bytes) -> None:
         """Raise an exception in `job`, which the worker was given last: it is to end by itself.
 
@@ -69,15 +77,37 @@ class IWorker(Interface):
     def kill(reason: str) -> None:
         """End the process and its process group now; ``worker_gone`` follows, and nothing else."""
 
+
+class IProcess(IWorker):
+    """A worker from its birth to its death, as the workforce sees it."""
+
+    performed: int = Attribute("How many jobs it was given.")
+
     def stop() -> None:
         """Let an idle worker exit by itself, and kill it if it does not; no job may follow."""
+
+    def ping() -> None:
+        """Ask for a sign of life, which the workforce is told as ``worker_answered``.
+
+        A worker gives it when it comes to it: before a job that it is given afterwards, and
+        after one that it was given before.
+        """
+
+    def memory() -> int:
+        """The bytes that the process has in RAM now; 0 if that cannot be told."""
 
 
 class IWorkforce(Interface):
     """Whoever decides how many workers there are, as the dispatcher sees it."""
 
     def demand(waiting: int) -> None:
-        """Hear that `waiting` jobs wait and no worker is idle."""
+        """Hear that `waiting` jobs wait and no worker is idle, or that few are."""
+
+    def worker_released(worker: IWorker) -> None:
+        """Have back a `worker` that has done its last job, and answered it.
+
+        Either it was asked for (``Dispatcher.take_back``), or it is not fit for another.
+        """
 
 
 class IHatchery(Interface):

@@ -6,6 +6,7 @@ that knows both the server and the pool.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from dataclasses import dataclass, field
@@ -16,17 +17,21 @@ from twisted.internet import defer, error
 from twisted.internet.endpoints import serverFromString
 from twisted.logger import Logger
 
+from dangad.control import ControlFactory
 from dangad.dispatcher import Dispatcher
+from dangad.errors import ReloadFailed
 from dangad.guardian import Guardian
 from dangad.jobrecord import JobState
+from dangad.operations import Operations
 from dangad.pool import WorkerPool
 from dangad.server import ClientFactory
-from dangad.workforce import Workforce
+from dangad.workforce import Wear, Workforce
 
 if TYPE_CHECKING:
     from typing import Any
 
     from twisted.internet.interfaces import IListeningPort
+    from twisted.internet.protocol import Factory
 
     from dangad.launch import WorkerSettings
 
@@ -58,6 +63,16 @@ class Limits:
     drain: float = 30.0
     quarantine_after: int = 5
     quarantine_time: float = 30.0
+    spare_workers: int = 0
+    recycle_jobs: int = 0
+    recycle_memory: int = 0
+    recycle_age: float = 0.0
+    max_memory: int = 0
+
+    @property
+    def wear(self) -> Wear:
+        """After what a worker is replaced, or ended."""
+        return Wear(self.recycle_jobs, self.recycle_memory, self.recycle_age, self.max_memory)
 
 
 class DangadService(service.Service):
@@ -67,7 +82,8 @@ class DangadService(service.Service):
     here the end has an order. Listening stops, accepted jobs are finished, workers are
     stopped, and connections are closed when their answers are out.
 
-    All mutable state: the parts that the constructor makes; `_ports`, what it listens on;
+    All mutable state: the parts that the constructor makes; `_ports`, what it listens on, that
+    for operators last; `_terminal`, the descriptor of the terminal that it was started in;
     `_hurried`, whether it was told to stop at once, and `_flushing`, whether all that is left
     to do is to write the last answers.
     """
@@ -80,8 +96,9 @@ class DangadService(service.Service):
         endpoints: list[str],
         settings: WorkerSettings,
         limits: Limits,
+        control: str | None = None,
         log_jobs: bool = False,
-        own_signals: bool = False,
+        own_process: bool = False,
     ) -> None:
         """Make the parts; `startService` starts them.
 
@@ -89,9 +106,11 @@ class DangadService(service.Service):
         :param endpoints: where to listen, as Twisted server endpoint descriptions.
         :param settings: what the workers are given.
         :param limits: the bounds of everything.
+        :param control: where operators connect, likewise; None for nowhere.
         :param log_jobs: whether to log the end of every job.
-        :param own_signals: whether the process is the service's own, so that a second SIGTERM
-            or SIGINT, which Twisted ignores, may end the stop at once.
+        :param own_process: whether the process is the service's own, so that SIGHUP, by which
+            Twisted would end it, may reload, and a second SIGTERM or SIGINT, which Twisted
+            ignores, may end the stop at once.
         """
         self._reactor = reactor
         self._endpoints = endpoints
@@ -104,7 +123,14 @@ class DangadService(service.Service):
             quarantine_time=limits.quarantine_time,
             log_jobs=log_jobs,
         )
-        self.workforce = Workforce(reactor, self.dispatcher, limits.min_workers, limits.max_workers)
+        self.workforce = Workforce(
+            reactor,
+            self.dispatcher,
+            limits.min_workers,
+            limits.max_workers,
+            limits.spare_workers,
+            limits.wear,
+        )
         self.guardian = Guardian(reactor)
         self.pool = WorkerPool(reactor, self.workforce, self.dispatcher, self.guardian, settings)
         self.clients = ClientFactory(
@@ -114,10 +140,16 @@ class DangadService(service.Service):
             max_in_flight=limits.max_in_flight,
             max_connections=limits.max_connections,
         )
-        self._own_signals = own_signals
+        self.operations = Operations(
+            reactor, self.dispatcher, self.workforce, self.clients, self._end
+        )
+        self._control = ControlFactory(self.operations)
+        self._control_endpoint = control
+        self._own_process = own_process
         self._hurried = False
         self._flushing = False
         self._ports: list[IListeningPort] = []
+        self._terminal = 0 if own_process and os.isatty(0) else None
 
     def privilegedStartService(self) -> None:
         """Listen, while still root if started as root.
@@ -125,15 +157,15 @@ class DangadService(service.Service):
         :raises CannotListen: one of the endpoints cannot be listened on.
         """
         super().privilegedStartService()
-        for description in self._endpoints:
-            self._listen(description)
+        self._listen_everywhere()
 
     def startService(self) -> None:
         """Start the first workers; clients that came before wait for them."""
         super().startService()
         if not self._ports:
-            for description in self._endpoints:
-                self._listen(description)
+            self._listen_everywhere()
+        if self._own_process:
+            signal.signal(signal.SIGHUP, self._hung_up)
         self.guardian.start()
         self.workforce.start(self.pool)
 
@@ -143,7 +175,7 @@ class DangadService(service.Service):
         Fires with None when no job, no worker and no connection is left.
         """
         super().stopService()
-        if self._own_signals:
+        if self._own_process:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._signalled)
         return defer.Deferred.fromCoroutine(self._stop())
@@ -158,8 +190,26 @@ class DangadService(service.Service):
         if self._flushing:
             self.clients.abort()
 
+    def reload(self) -> None:
+        """Replace the workers by such that have the job modules as they are now, one by one."""
+        log.info("reloading")
+        self.workforce.reload().addErrback(lambda failed: failed.trap(ReloadFailed) and None)
+
     def _signalled(self, _number: int, _frame: object) -> None:
         self._reactor.callFromThread(self.hurry)
+
+    def _hung_up(self, _number: int, _frame: object) -> None:
+        """SIGHUP: somebody wants a reload, or the terminal is gone in which the server runs."""
+        gone = self._terminal is not None and not os.isatty(self._terminal)
+        self._reactor.callFromThread(self._end if gone else self.reload)
+
+    def _end(self) -> None:
+        """Begin the orderly end of the server, as an operator wants it."""
+        if not self._own_process:
+            self.dispatcher.drain(self._limits.drain)
+            return
+        with contextlib.suppress(error.ReactorNotRunning):  # it has begun already
+            self._reactor.stop()
 
     async def _stop(self) -> None:
         ports, self._ports = self._ports, []
@@ -175,7 +225,9 @@ class DangadService(service.Service):
         await self.pool.stop()
         await self.guardian.stop()
         self._flushing = True
-        await self.clients.close(HURRIED_FLUSH_TIME if self._hurried else FLUSH_TIME)
+        seconds = HURRIED_FLUSH_TIME if self._hurried else FLUSH_TIME
+        await self.clients.close(seconds)
+        await self._control.close(seconds)
         tally = self.dispatcher.tally
         log.info(
             "stopped: of {accepted} jobs {done} were done, {failed} failed, {lost} lost, "
@@ -194,11 +246,17 @@ class DangadService(service.Service):
         """Where it listens, in the order of the endpoints."""
         return [port.getHost() for port in self._ports]
 
-    def _listen(self, description: str) -> None:
+    def _listen_everywhere(self) -> None:
+        for description in self._endpoints:
+            self._listen(description, self.clients)
+        if self._control_endpoint is not None:
+            self._listen(self._control_endpoint, self._control)
+
+    def _listen(self, description: str, factory: Factory) -> None:
         """Listen on one endpoint; those of Twisted tell at once whether they can."""
         outcome: list[Any] = []
         endpoint = serverFromString(self._reactor, description)
-        listening = endpoint.listen(self.clients)
+        listening = endpoint.listen(factory)
         listening.addCallbacks(self._ports.append, outcome.append)
         for failure in outcome:
             raise CannotListen(f"{description}: {_why(failure.value)}")
