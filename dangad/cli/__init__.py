@@ -1,10 +1,10 @@
-"""The ``dangad`` command: call a job from a shell, and see which there are.
+"""The ``dangad`` command: call a job from a shell, see which there are, and look after a server.
 
 :func:`main` is the console script. It reads the command line, connects as any other client
 (:mod:`dangad.cli.running`), learns the types of the command's arguments from the server, and
 writes the answer. Words become values in :mod:`dangad.cli.arguments`, answers become text in
-:mod:`dangad.cli.output`, progress becomes a bar in :mod:`dangad.cli.bar`; here are the options
-and the subcommands.
+:mod:`dangad.cli.output`, progress becomes a bar in :mod:`dangad.cli.bar`. The subcommands for
+operators are in :mod:`dangad.cli.operators`; here are the options, and the others.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from dangad.cli import operators
 from dangad.cli.arguments import (
     WrongUsage,
     build_arguments,
@@ -105,17 +106,19 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _make_parser() -> argparse.ArgumentParser:
     users = _endpoint_option("connect", "where the server listens")
+    keepers = _endpoint_option("control", "where the server listens to its operators")
     parser = _Parser(
         prog="dangad",
-        description="Call jobs of a dangad server.",
-        epilog="Exit status: 0 success, 1 the job ended with an error, 2 wrong usage, 3 no "
-        "connection or connection lost, 130 interrupted.",
-        parents=[users],
+        description="Call jobs of a dangad server, and look after it.",
+        epilog="Exit status: 0 success, 1 the job ended with an error, or the server refused what "
+        "an operator wanted, 2 wrong usage, 3 no connection or connection lost, 130 interrupted.",
+        parents=[users, keepers],
         allow_abbrev=False,
     )
     add = parser.add_subparsers(required=True, metavar="SUBCOMMAND").add_parser
     _add_call(add, users)
     _add_commands(add, users)
+    operators.add_subcommands(add, keepers)
     return parser
 
 

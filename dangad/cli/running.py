@@ -1,6 +1,6 @@
 """What every subcommand of ``dangad`` needs: a connection, a running reactor, and an end.
 
-:mod:`dangad.cli` says here where to connect and what to do with the
+:mod:`dangad.cli` and :mod:`dangad.cli.operators` say here where to connect and what to do with the
 connection. The outcome is what is to be written to the standard output, or a :class:`Failed` with
 one of the exit statuses.
 """
