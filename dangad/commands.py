@@ -1,7 +1,8 @@
 """dangad's own AMP commands, by direction; the names of all begin with ``dangad.``.
 
-:mod:`dangad.server` performs what clients send, :mod:`dangad.worker` sends what the pool's
-end of its pipe reads. Job types are commands too, but those are the users'.
+:mod:`dangad.server` performs what clients send, :mod:`dangad.control` what operators send,
+:mod:`dangad.worker` sends what the pool's end of its pipe reads. Job types are commands too,
+but those are the users'.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import signal
 
 from twisted.protocols import amp
 
+from dangad.errors import BadArguments, NotRunning, ReloadFailed
 from dangad.wire import Blob, Large
 
 PREFIX = b"dangad."
@@ -67,6 +69,65 @@ class Chunk(amp.Command):
     commandName = b"dangad.Chunk"
     arguments = [(b"tag", amp.String()), (b"data", Blob())]
     requiresAnswer = False
+
+
+# From operator to server, over the control endpoint. A document is JSON, in the shape that
+# docs/reference/control.md gives and IOperations promises.
+
+
+class Status(amp.Command):
+    """How the server is, in a document: an object."""
+
+    commandName = b"dangad.control.Status"
+    response = [(b"document", Large(amp.Unicode()))]
+
+
+class Workers(amp.Command):
+    """The worker processes, in a document: a list."""
+
+    commandName = b"dangad.control.Workers"
+    response = [(b"document", Large(amp.Unicode()))]
+
+
+class Recent(amp.Command):
+    """The jobs that ended last, in a document: a list, the latest last."""
+
+    commandName = b"dangad.control.Recent"
+    response = [(b"document", Large(amp.Unicode()))]
+
+
+class Want(amp.Command):
+    """Have at least `min` and at most `max` workers from now on."""
+
+    commandName = b"dangad.control.Want"
+    arguments = [(b"min", amp.Integer()), (b"max", amp.Integer())]
+    errors = {BadArguments: BadArguments.code}
+
+
+class Stack(amp.Command):
+    """The Python stack of the running job of this id, as text of many lines."""
+
+    commandName = b"dangad.control.Stack"
+    arguments = [(b"job", amp.Integer())]
+    response = [(b"stack", Large(amp.Unicode()))]
+    errors = {NotRunning: NotRunning.code}
+
+
+class Reload(amp.Command):
+    """Replace the workers by ones that import the job modules anew; answered when that is done."""
+
+    commandName = b"dangad.control.Reload"
+    errors = {ReloadFailed: ReloadFailed.code}
+
+
+class Drain(amp.Command):
+    """Take no new jobs, finish those accepted, and stop the server.
+
+    Answered when they have ended, with a document: an object that counts the ends.
+    """
+
+    commandName = b"dangad.control.Drain"
+    response = [(b"document", Large(amp.Unicode()))]
 
 
 # From worker to parent, over the pipe; none is answered.

@@ -8,7 +8,7 @@ How many workers there are is a conversation of its own: the dispatcher tells
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zope.interface import Attribute, Interface
 
@@ -119,4 +119,48 @@ class IHatchery(Interface):
         Its life is then told to the workforce: ``worker_started`` before this returns, later
         ``worker_booted`` if it says Hello, and ``worker_exited`` when it is gone. Raises
         OSError if the system has no room for another process; nothing else is told then.
+        """
+
+
+class IOperations(Interface):
+    """What operators may see and do, as :mod:`dangad.control` asks for it.
+
+    All documents can be written as JSON; ``docs/reference/control.md`` gives their shapes. Any
+    method may be called at any time while the server runs, in the middle of another's wait too.
+    Whoever is given a Deferred does not cancel it, and may have lost interest when it fires.
+    """
+
+    def status() -> dict[str, Any]:
+        """How the server is: its state, its settings, and its counts of workers and jobs."""
+
+    def workers() -> list[dict[str, Any]]:
+        """The worker processes that live, each with the job that it runs."""
+
+    def recent() -> list[dict[str, Any]]:
+        """The jobs that ended last, the latest last; not very many."""
+
+    def want(min_workers: int, max_workers: int) -> None:
+        """Have at least and at most so many workers from now on.
+
+        Raises ValueError if that makes no sense; the text says why, in one line.
+        """
+
+    def stack(job_id: int) -> Deferred[str]:
+        """The Python stack of the job's worker, which is written to the log, too.
+
+        Fires with text of many lines. Fails with NotRunning if no job of this id runs.
+        """
+
+    def reload() -> Deferred[None]:
+        """Replace the workers, one by one, by ones that have imported the job modules anew.
+
+        Fires when no older worker is left. Fails with ReloadFailed if the new code does not
+        start; its text is the reason.
+        """
+
+    def drain() -> Deferred[dict[str, int]]:
+        """Take no new jobs, finish the accepted ones, and then stop the server.
+
+        Fires when all accepted jobs have ended, with how many ended how, and early enough that
+        this can still be told to whoever asked. Asked for twice, it fires for both.
         """
