@@ -134,10 +134,11 @@ until(lambda: strays.sweep([]) == [] and not alive(background))
         """One that is dead already is reaped, and not said to have been killed."""
         told = run("""
 strays.adopt()
-dead, child = worker('subprocess.run(["sh", "-c", "true & echo $!"])')
+dead, child = worker('subprocess.run(["sh", "-c", "sleep 600 & echo $!"])')
 dead.kill()
 dead.wait()
 until(lambda: child in module._children())
+os.kill(child, signal.SIGKILL)
 os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
 tell(killed=strays.sweep([]), alive=alive(child))
 """)
