@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 from twisted.application import service
 from twisted.internet import defer, error
 from twisted.internet.endpoints import serverFromString
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from dangad.control import ControlFactory
 from dangad.dispatcher import Dispatcher
@@ -25,6 +27,7 @@ from dangad.jobrecord import JobState
 from dangad.operations import Operations
 from dangad.pool import WorkerPool
 from dangad.server import ClientFactory
+from dangad.strays import Strays
 from dangad.workforce import Wear, Workforce
 
 if TYPE_CHECKING:
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
 
 log = Logger()
 
+SWEEP_INTERVAL = 0.5
+"""Seconds between two looks for processes that outlived their job's worker."""
 FLUSH_TIME = 5.0
 """Seconds in which clients must read their last answers when the server stops."""
 
@@ -82,8 +87,8 @@ class DangadService(service.Service):
     here the end has an order. Listening stops, accepted jobs are finished, workers are
     stopped, and connections are closed when their answers are out.
 
-    All mutable state: the parts that the constructor makes; `_ports`, what it listens on, that
-    for operators last; `_terminal`, the descriptor of the terminal that it was started in;
+    All mutable state: the parts that the constructor makes; `_ports`, what it listens on
+    for clients, and `_control_port`, for operators, which is closed last; `_terminal`, the descriptor of the terminal that it was started in;
     `_hurried`, whether it was told to stop at once, and `_flushing`, whether all that is left
     to do is to write the last answers.
     """
@@ -108,9 +113,9 @@ class DangadService(service.Service):
         :param limits: the bounds of everything.
         :param control: where operators connect, likewise; None for nowhere.
         :param log_jobs: whether to log the end of every job.
-        :param own_process: whether the process is the service's own, so that SIGHUP, by which
-            Twisted would end it, may reload, and a second SIGTERM or SIGINT, which Twisted
-            ignores, may end the stop at once.
+        :param own_process: whether the process is the service's own: then SIGHUP, by which
+            Twisted would end it, reloads; a second SIGTERM or SIGINT, which Twisted ignores,
+            ends the stop at once; and children that it did not start are found and killed.
         """
         self._reactor = reactor
         self._endpoints = endpoints
@@ -149,6 +154,10 @@ class DangadService(service.Service):
         self._hurried = False
         self._flushing = False
         self._ports: list[IListeningPort] = []
+        self._control_port: IListeningPort | None = None
+        self._strays = Strays()
+        self._sweeping = LoopingCall(self._sweep)
+        self._sweeping.clock = reactor
         self._terminal = 0 if own_process and os.isatty(0) else None
 
     def privilegedStartService(self) -> None:
@@ -166,6 +175,8 @@ class DangadService(service.Service):
             self._listen_everywhere()
         if self._own_process:
             signal.signal(signal.SIGHUP, self._hung_up)
+            self._strays.adopt()
+            self._sweeping.start(SWEEP_INTERVAL, now=False)
         self.guardian.start()
         self.workforce.start(self.pool)
 
@@ -193,7 +204,14 @@ class DangadService(service.Service):
     def reload(self) -> None:
         """Replace the workers by such that have the job modules as they are now, one by one."""
         log.info("reloading")
-        self.workforce.reload().addErrback(lambda failed: failed.trap(ReloadFailed) and None)
+        self.workforce.reload().addErrback(_is_logged)
+
+    def _sweep(self) -> None:
+        """Kill what jobs had detached from workers that are dead now."""
+        own = [*(link.pid for link in self.pool.processes), self.guardian.pid]
+        strays = self._strays.sweep({pid for pid in own if pid is not None})
+        if strays:
+            log.warn("killed processes that jobs had left behind: {pids}", pids=strays)
 
     def _signalled(self, _number: int, _frame: object) -> None:
         self._reactor.callFromThread(self.hurry)
@@ -224,10 +242,14 @@ class DangadService(service.Service):
         self.workforce.stop()
         await self.pool.stop()
         await self.guardian.stop()
+        if self._sweeping.running:
+            self._sweeping.stop()
+            self._sweep()
         self._flushing = True
-        seconds = HURRIED_FLUSH_TIME if self._hurried else FLUSH_TIME
-        await self.clients.close(seconds)
-        await self._control.close(seconds)
+        await self.clients.close(HURRIED_FLUSH_TIME if self._hurried else FLUSH_TIME)
+        if self._control_port is not None:
+            await defer.maybeDeferred(self._control_port.stopListening)
+        await self._control.close()
         tally = self.dispatcher.tally
         log.info(
             "stopped: of {accepted} jobs {done} were done, {failed} failed, {lost} lost, "
@@ -248,18 +270,25 @@ class DangadService(service.Service):
 
     def _listen_everywhere(self) -> None:
         for description in self._endpoints:
-            self._listen(description, self.clients)
+            self._ports.append(self._listen(description, self.clients))
         if self._control_endpoint is not None:
-            self._listen(self._control_endpoint, self._control)
+            self._control_port = self._listen(self._control_endpoint, self._control)
 
-    def _listen(self, description: str, factory: Factory) -> None:
+    def _listen(self, description: str, factory: Factory) -> IListeningPort:
         """Listen on one endpoint; those of Twisted tell at once whether they can."""
         outcome: list[Any] = []
         endpoint = serverFromString(self._reactor, description)
-        listening = endpoint.listen(factory)
-        listening.addCallbacks(self._ports.append, outcome.append)
-        for failure in outcome:
-            raise CannotListen(f"{description}: {_why(failure.value)}")
+        endpoint.listen(factory).addBoth(outcome.append)
+        (port,) = outcome
+        if isinstance(port, Failure):
+            raise CannotListen(f"{description}: {_why(port.value)}")
+        listening: IListeningPort = port
+        return listening
+
+
+def _is_logged(failure: Failure) -> None:
+    """Nothing: the workforce has said why the reload failed."""
+    failure.trap(ReloadFailed)
 
 
 def _why(problem: BaseException) -> str:
