@@ -17,7 +17,6 @@ from twisted.internet import defer, error
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from dangad.control import ControlFactory
 from dangad.dispatcher import Dispatcher
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IListeningPort
     from twisted.internet.protocol import Factory
+    from twisted.python.failure import Failure
 
     from dangad.launch import WorkerSettings
 
@@ -87,8 +87,9 @@ class DangadService(service.Service):
     here the end has an order. Listening stops, accepted jobs are finished, workers are
     stopped, and connections are closed when their answers are out.
 
-    All mutable state: the parts that the constructor makes; `_ports`, what it listens on
-    for clients, and `_control_port`, for operators, which is closed last; `_terminal`, the descriptor of the terminal that it was started in;
+    All mutable state: the parts that the constructor makes; `_ports`, what it listens on for
+    clients, and `_control_ports`, for operators, to be closed last; `_terminal`, the descriptor
+    of the terminal that it was started in, if it was;
     `_hurried`, whether it was told to stop at once, and `_flushing`, whether all that is left
     to do is to write the last answers.
     """
@@ -154,7 +155,7 @@ class DangadService(service.Service):
         self._hurried = False
         self._flushing = False
         self._ports: list[IListeningPort] = []
-        self._control_port: IListeningPort | None = None
+        self._control_ports: list[IListeningPort] = []
         self._strays = Strays()
         self._sweeping = LoopingCall(self._sweep)
         self._sweeping.clock = reactor
@@ -230,8 +231,7 @@ class DangadService(service.Service):
             self._reactor.stop()
 
     async def _stop(self) -> None:
-        ports, self._ports = self._ports, []
-        await defer.DeferredList([defer.maybeDeferred(port.stopListening) for port in ports])
+        await _stop_listening(self._ports)
         log.info(
             "stopping: {running} jobs run and {waiting} wait, for at most {drain:g} s",
             running=self.dispatcher.running,
@@ -247,8 +247,7 @@ class DangadService(service.Service):
             self._sweep()
         self._flushing = True
         await self.clients.close(HURRIED_FLUSH_TIME if self._hurried else FLUSH_TIME)
-        if self._control_port is not None:
-            await defer.maybeDeferred(self._control_port.stopListening)
+        await _stop_listening(self._control_ports)
         await self._control.close()
         tally = self.dispatcher.tally
         log.info(
@@ -270,20 +269,24 @@ class DangadService(service.Service):
 
     def _listen_everywhere(self) -> None:
         for description in self._endpoints:
-            self._ports.append(self._listen(description, self.clients))
+            self._listen(description, self.clients, self._ports)
         if self._control_endpoint is not None:
-            self._control_port = self._listen(self._control_endpoint, self._control)
+            self._listen(self._control_endpoint, self._control, self._control_ports)
 
-    def _listen(self, description: str, factory: Factory) -> IListeningPort:
+    def _listen(self, description: str, factory: Factory, ports: list[IListeningPort]) -> None:
         """Listen on one endpoint; those of Twisted tell at once whether they can."""
         outcome: list[Any] = []
         endpoint = serverFromString(self._reactor, description)
-        endpoint.listen(factory).addBoth(outcome.append)
-        (port,) = outcome
-        if isinstance(port, Failure):
-            raise CannotListen(f"{description}: {_why(port.value)}")
-        listening: IListeningPort = port
-        return listening
+        listening = endpoint.listen(factory)
+        listening.addCallbacks(ports.append, outcome.append)
+        for failure in outcome:
+            raise CannotListen(f"{description}: {_why(failure.value)}")
+
+
+async def _stop_listening(ports: list[IListeningPort]) -> None:
+    stopping = [defer.maybeDeferred(port.stopListening) for port in ports]
+    ports.clear()
+    await defer.DeferredList(stopping)
 
 
 def _is_logged(failure: Failure) -> None:
