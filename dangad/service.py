@@ -20,9 +20,10 @@ from twisted.logger import Logger
 
 from dangad.control import ControlFactory
 from dangad.dispatcher import Dispatcher
-from dangad.errors import ReloadFailed
+from dangad.errors import DangadError
 from dangad.guardian import Guardian
 from dangad.jobrecord import JobState
+from dangad.notify import Notifier
 from dangad.operations import Operations
 from dangad.pool import WorkerPool
 from dangad.server import ClientFactory
@@ -156,6 +157,7 @@ class DangadService(service.Service):
         self._flushing = False
         self._ports: list[IListeningPort] = []
         self._control_ports: list[IListeningPort] = []
+        self._notifier = Notifier(reactor, os.environ if own_process else {})
         self._strays = Strays()
         self._sweeping = LoopingCall(self._sweep)
         self._sweeping.clock = reactor
@@ -178,8 +180,12 @@ class DangadService(service.Service):
             signal.signal(signal.SIGHUP, self._hung_up)
             self._strays.adopt()
             self._sweeping.start(SWEEP_INTERVAL, now=False)
+        self._notifier.start()
         self.guardian.start()
         self.workforce.start(self.pool)
+        if self._notifier.wanted:
+            booted = self.dispatcher.describe()
+            booted.addCallbacks(lambda _: self._notifier.ready("serving"), _is_logged)
 
     def stopService(self) -> defer.Deferred[None]:
         """Stop in the order that the class tells.
@@ -190,6 +196,7 @@ class DangadService(service.Service):
         if self._own_process:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._signalled)
+        self._notifier.stopping()
         return defer.Deferred.fromCoroutine(self._stop())
 
     def hurry(self) -> None:
@@ -205,7 +212,10 @@ class DangadService(service.Service):
     def reload(self) -> None:
         """Replace the workers by such that have the job modules as they are now, one by one."""
         log.info("reloading")
-        self.workforce.reload().addErrback(_is_logged)
+        self._notifier.reloading()
+        reloading = self.workforce.reloading
+        done = self.workforce.reload().addErrback(_is_logged)
+        done.addCallback(lambda _: self._notifier.ready(f"reload: {reloading.state.value}"))
 
     def _sweep(self) -> None:
         """Kill what jobs had detached from workers that are dead now."""
@@ -249,6 +259,7 @@ class DangadService(service.Service):
         await self.clients.close(HURRIED_FLUSH_TIME if self._hurried else FLUSH_TIME)
         await _stop_listening(self._control_ports)
         await self._control.close()
+        self._notifier.stop()
         tally = self.dispatcher.tally
         log.info(
             "stopped: of {accepted} jobs {done} were done, {failed} failed, {lost} lost, "
@@ -290,8 +301,8 @@ async def _stop_listening(ports: list[IListeningPort]) -> None:
 
 
 def _is_logged(failure: Failure) -> None:
-    """Nothing: the workforce has said why the reload failed."""
-    failure.trap(ReloadFailed)
+    """Nothing: why no worker starts is in the log."""
+    failure.trap(DangadError)
 
 
 def _why(problem: BaseException) -> str:
