@@ -316,9 +316,9 @@ class WorkerLink:
 
     def _answered(self, raw: bytes, key: bytes, value: bytes, failed: bool) -> None:
         job_id, _, receipt = value.partition(b" ")
+        body = self._own_part(raw, key, value, job_id)
         if not _RECEIPT.fullmatch(receipt):
             raise wire.Garbage("an answer without a receipt")
-        body = self._own_part(raw, key, value, job_id)
         self.transport.drain_output()
         self.output.end_job()
         self._job = None
