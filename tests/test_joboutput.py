@@ -123,7 +123,7 @@ class JobOutputTests(SynchronousTestCase):
 
 class LastLinesTests(SynchronousTestCase):
     def test_last(self) -> None:
-        """Of what a dead worker printed, the client is told the last few lines, cut and printable."""
+        """Of what a dead worker printed, the client is told the last lines, cut and printable."""
         lines = [*(f"line {number}" for number in range(9)), "", "x" * 500, "bell \a"]
         self.assertEqual(last_lines(lines), f"line 7 | line 8 | {'x' * 200} | bell \\x07")
 
