@@ -147,7 +147,7 @@ class Dispatcher:
     @property
     def idle(self) -> int:
         """How many workers are idle."""
-        return len(self._staff)
+        return len(self._staff.idle)
 
     @property
     def draining(self) -> bool:
@@ -161,7 +161,7 @@ class Dispatcher:
 
     def is_idle(self, worker: IWorker) -> bool:
         """Whether `worker` is idle."""
-        return worker in self._staff
+        return worker in self._staff.idle
 
     def job_of(self, worker: IWorker) -> Job | None:
         """The job that `worker` runs."""
@@ -186,7 +186,8 @@ class Dispatcher:
             raise ValueError(f"{job!r} has no client")
         now = job.accepted_at = self._clock.seconds()
         job.lane = self._lanes.lane_of(job)
-        refusal = self._refusal(job, client, now)
+        may_start = self._may_start_at_once(job, client)
+        refusal = self._refusal(job, now, may_start)
         if refusal is not None:
             self.tally.refused += 1
             client.fail(job, refusal)
@@ -194,7 +195,7 @@ class Dispatcher:
         self.tally.accepted += 1
         if job.deadline is not None:
             job.deadline_alarm = self._clock.callLater(job.deadline, self._deadline_passed, job)
-        if not self._queue and self._may_start_at_once(job, client):
+        if may_start and not self._queue:
             self._start(job, self._staff.take(job.command), now)
             self._ask_for_spares()
         else:
@@ -405,7 +406,7 @@ class Dispatcher:
 
     # What is refused.
 
-    def _refusal(self, job: Job, client: IClient, now: float) -> DangadError | None:
+    def _refusal(self, job: Job, now: float, may_start: bool) -> DangadError | None:
         if self._draining:
             return verdicts.stopping()
         if self._repertoire.lacks(job.command):
@@ -416,7 +417,7 @@ class Dispatcher:
             return verdicts.quarantined(job, seconds)
         if job.deadline is not None and job.deadline <= 0:
             return verdicts.came_late(job)
-        if self._may_start_at_once(job, client):
+        if may_start:
             return None
         if self.waiting >= self.max_queued:
             return verdicts.too_many_wait(self.max_queued)
@@ -429,7 +430,7 @@ class Dispatcher:
     def _may_start_at_once(self, job: Job, client: IClient) -> bool:
         """Whether a worker is idle for `job`; then what waits is on hold, or in a closed lane."""
         return bool(
-            self._staff
+            self._staff.idle
             and not self._queue.is_on_hold(client)
             and not self._queue.is_closed(job.lane)
         )
@@ -437,13 +438,13 @@ class Dispatcher:
     def _match(self, now: float) -> None:
         """Start jobs while there are workers for them, and ask for workers if there are not."""
         self._give_work(now)
-        if self._queue and not self._staff and self._workforce is not None:
+        if self._queue and not self._staff.idle and self._workforce is not None:
             self._workforce.demand(len(self._queue))
         else:
             self._ask_for_spares()
 
     def _ask_for_spares(self) -> None:
-        if len(self._staff) < self.low_water and self._workforce is not None:
+        if len(self._staff.idle) < self.low_water and self._workforce is not None:
             self._workforce.demand(0)
 
     def _give_work(self, now: float) -> None:
@@ -457,7 +458,7 @@ class Dispatcher:
         self._lanes.staff_changed()
         ends = 0
         try:
-            while self._staff and (job := self._queue.pop(now)) is not None:
+            while self._staff.idle and (job := self._queue.pop(now)) is not None:
                 obstacle = self._obstacle(job, now)
                 if obstacle is None:
                     self._start(job, self._staff.take(job.command), now)

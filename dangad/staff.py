@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Staff:
     """Idle workers, the most recently used last.
 
-    All mutable state: `_idle`, the workers with the time since when.
+    All mutable state: `idle`, the workers with the time since when, for others to look at only.
     """
 
     def __init__(self, repertoire: Repertoire) -> None:
@@ -25,21 +25,15 @@ class Staff:
         :param repertoire: what each of them performs.
         """
         self._repertoire = repertoire
-        self._idle: dict[IWorker, float] = {}
-
-    def __len__(self) -> int:
-        return len(self._idle)
-
-    def __contains__(self, worker: object) -> bool:
-        return worker in self._idle
+        self.idle: dict[IWorker, float] = {}
 
     def add(self, worker: IWorker, now: float) -> None:
         """`worker` is idle from `now` on."""
-        self._idle[worker] = now
+        self.idle[worker] = now
 
     def remove(self, worker: IWorker) -> bool:
         """Take `worker` out; whether it was idle."""
-        return self._idle.pop(worker, None) is not None
+        return self.idle.pop(worker, None) is not None
 
     def take(self, command: bytes) -> IWorker:
         """The worker that was used last, of those that perform `command`, taken out.
@@ -47,19 +41,19 @@ class Staff:
         :raises LookupError: none does.
         """
         if command not in self._repertoire.partial:
-            return self._idle.popitem()[0]
-        for worker in reversed(self._idle):
+            return self.idle.popitem()[0]
+        for worker in reversed(self.idle):
             if self._repertoire.performs(worker, command):
-                del self._idle[worker]
+                del self.idle[worker]
                 return worker
         raise LookupError(command)
 
     def can(self, command: bytes) -> bool:
         """Whether any performs `command`."""
-        return any(self._repertoire.performs(worker, command) for worker in self._idle)
+        return any(self._repertoire.performs(worker, command) for worker in self.idle)
 
     def idle_since(self, before: float) -> IWorker | None:
         """The one that has been idle for longest, if since before that time; not taken out."""
-        for worker, since in self._idle.items():
+        for worker, since in self.idle.items():
             return worker if since <= before else None
         return None
