@@ -1,6 +1,9 @@
 """Whether connections are accepted: with ports and numbers that are made up, and with real ones."""
 
 import errno
+import os
+import resource
+import socket
 from typing import cast
 
 from twisted.internet.interfaces import IListeningPort, IPushProducer
@@ -12,6 +15,7 @@ from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from dangad import wire
 from dangad.accepting import (
     BURST,
     LOOK_INTERVAL,
@@ -21,9 +25,11 @@ from dangad.accepting import (
     Descriptors,
     Gate,
 )
+from tests.test_twistd import PATIENCE, PING, PONG, TwistdCase, wait_for
 
 SHUT = "new connections wait"
 OPEN = "connections are accepted again"
+SOFT, HARD = resource.getrlimit(resource.RLIMIT_NOFILE)
 
 
 @implementer(IPushProducer)
@@ -226,3 +232,143 @@ class GateTest(SynchronousTestCase):
         port.numberAccepts = 100
         Gate(self.clock, [port], lambda: 0, self.descriptors).start(1)
         self.assertEqual(port.numberAccepts, BURST)
+
+
+class PortTest(TwistdCase):
+    """A server on a UNIX socket, with a limit that is lowered."""
+
+    def setUp(self) -> None:
+        """Start the server, with one worker at most."""
+        super().setUp()
+        self.clients: list[socket.socket] = []
+        self.addCleanup(close_all, self.clients)
+        self.server = self.start_twistd("--listen", "unix:dangad.sock", "--max-workers", "1")
+
+    def limit(self, most: int) -> None:
+        """Set the server's soft limit of open files."""
+        resource.prlimit(self.server.pid, resource.RLIMIT_NOFILE, (most, HARD))
+
+    def connect(self) -> socket.socket:
+        """A new client, which has sent a request."""
+        client = socket.socket(socket.AF_UNIX)
+        self.clients.append(client)
+        client.connect(str(self.folder / "dangad.sock"))  # waits while the backlog is full
+        client.settimeout(PATIENCE)
+        client.sendall(PING)
+        return client
+
+    def assert_answered(self, client: socket.socket) -> None:
+        """The client gets its answer."""
+        self.assertEqual(client.recv(100), PONG)
+
+    def assert_waits(self, client: socket.socket) -> None:
+        """The client is not closed, and has no answer."""
+        client.setblocking(False)
+        with self.assertRaises(BlockingIOError):
+            client.recv(100)
+        client.settimeout(PATIENCE)
+
+    def test_more_clients_than_room(self) -> None:
+        """Those for whom there is no room wait, and are answered when others have gone."""
+        self.limit(200)
+        while SHUT not in self.log():
+            self.assert_answered(self.connect())
+        late = [self.connect() for _ in range(20)]
+        for client in self.clients[: -len(late)]:
+            client.sendall(PING)
+            self.assert_answered(client)
+        for client in late:
+            self.assert_waits(client)
+        close_all(self.clients[: len(late)])
+        for client in late:
+            self.assert_answered(client)
+        for beginning in (SHUT, OPEN):
+            self.assertEqual(self.log().count(beginning), 1, self.log())
+        self.assertNotIn("EMFILE", self.log())
+
+    def test_no_descriptors_at_all(self) -> None:
+        """With no descriptor left it accepts nobody, says so, and goes on when there are some."""
+        before = self.connect()
+        self.assert_answered(before)
+        self.limit(3)
+        wait_for(lambda: SHUT in self.log())
+        late = self.connect()
+        before.sendall(PING)
+        self.assert_answered(before)
+        self.assert_waits(late)
+        self.limit(HARD)
+        self.assert_answered(late)
+        self.assertIn(OPEN, self.log())
+        self.assertNotIn("EMFILE", self.log())
+
+
+class ManyTest(TwistdCase):
+    """As many connections as a server has room for by default, or the machine allows."""
+
+    def setUp(self) -> None:
+        """Raise this process's own limit, for its ends of the connections."""
+        super().setUp()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (HARD, HARD))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (SOFT, HARD))
+        self.clients: list[socket.socket] = []
+        self.addCleanup(close_all, self.clients)
+
+    def connect(self) -> socket.socket:
+        """A new client."""
+        client = socket.socket(socket.AF_UNIX)
+        self.clients.append(client)
+        client.connect(str(self.folder / "dangad.sock"))  # waits while the backlog is full
+        client.settimeout(PATIENCE)
+        return client
+
+    def test_ten_thousand(self) -> None:
+        """10,000 idle connections, a job on each, one too many; then all that they took is free."""
+        count = min(10_000, HARD - 500)
+        server = self.start_twistd(
+            *("--listen", "unix:dangad.sock", "--max-connections", str(count)),
+            *("--min-workers", "2", "--max-workers", "2"),
+        )
+        wait_for(lambda: len(self.ready_workers()) == 2)
+        before = descriptors_of(server.pid)
+        for _ in range(count):
+            self.connect()
+        wait_for(lambda: descriptors_of(server.pid) == before + count)
+        for number, client in enumerate(self.clients):
+            client.sendall(echo(number))
+        for number, client in enumerate(self.clients):
+            self.assertIn(wire.pair(b"data", b"%d" % number), client.recv(1000))
+        late = self.connect()
+        late.sendall(PING)
+        self.assertIn(b"QUEUE_FULL", late.recv(1000))
+        self.assertEqual(late.recv(1000), b"")
+        close_all(self.clients)
+        wait_for(lambda: descriptors_of(server.pid) == before)
+        self.assertEqual(self.ask(PING), PONG)
+        self.assertNotIn(SHUT, self.log())
+
+
+class LimitTest(TwistdCase):
+    def test_limits(self) -> None:
+        """The server raises its soft limit to the hard one; its workers have it as it was."""
+        resource.setrlimit(resource.RLIMIT_NOFILE, (SOFT - 1, HARD))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (SOFT, HARD))
+        server = self.start_twistd("--listen", "unix:dangad.sock")
+        [worker] = self.ready_workers()
+        self.assertEqual(resource.prlimit(server.pid, resource.RLIMIT_NOFILE), (HARD, HARD))
+        self.assertEqual(resource.prlimit(worker, resource.RLIMIT_NOFILE), (SOFT - 1, HARD))
+
+
+def close_all(clients: list[socket.socket]) -> None:
+    """Close the clients' ends of their connections."""
+    for client in clients:
+        client.close()
+
+
+def descriptors_of(pid: int) -> int:
+    """How many descriptors a process has open."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def echo(number: int) -> bytes:
+    """A request to have a number echoed."""
+    return wire.pack([(b"_ask", b"1"), (b"_command", b"Echo"), (b"data", b"%d" % number)])
