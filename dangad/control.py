@@ -286,7 +286,8 @@ class ControlFactory(Factory):
     def close(self) -> Deferred[None]:
         """Close all connections now, whoever waits for an answer.
 
-        Fires when all are closed. What was written in this turn of the reactor is not sent.
+        Fires when all are closed. Answers that the transports have not sent yet are lost: that
+        takes them a turn of the reactor or two.
         """
         closed = self._closed = Deferred()
         for connection in list(self._connections):

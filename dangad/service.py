@@ -15,16 +15,19 @@ from typing import TYPE_CHECKING
 from twisted.application import service
 from twisted.internet import defer, error
 from twisted.internet.endpoints import serverFromString
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from dangad.control import ControlFactory
 from dangad.dispatcher import Dispatcher
-from dangad.errors import ReloadFailed
+from dangad.errors import DangadError
 from dangad.guardian import Guardian
 from dangad.jobrecord import JobState
+from dangad.notify import Notifier
 from dangad.operations import Operations
 from dangad.pool import WorkerPool
 from dangad.server import ClientFactory
+from dangad.strays import Strays
 from dangad.workforce import Wear, Workforce
 
 if TYPE_CHECKING:
@@ -32,11 +35,14 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IListeningPort
     from twisted.internet.protocol import Factory
+    from twisted.python.failure import Failure
 
     from dangad.launch import WorkerSettings
 
 log = Logger()
 
+SWEEP_INTERVAL = 0.5
+"""Seconds between two looks for processes that outlived their job's worker."""
 FLUSH_TIME = 5.0
 """Seconds in which clients must read their last answers when the server stops."""
 
@@ -82,8 +88,9 @@ class DangadService(service.Service):
     here the end has an order. Listening stops, accepted jobs are finished, workers are
     stopped, and connections are closed when their answers are out.
 
-    All mutable state: the parts that the constructor makes; `_ports`, what it listens on, that
-    for operators last; `_terminal`, the descriptor of the terminal that it was started in;
+    All mutable state: the parts that the constructor makes; `_ports`, what it listens on for
+    clients, and `_control_ports`, for operators, to be closed last; `_terminal`, the descriptor
+    of the terminal that it was started in, if it was;
     `_hurried`, whether it was told to stop at once, and `_flushing`, whether all that is left
     to do is to write the last answers.
     """
@@ -108,9 +115,9 @@ class DangadService(service.Service):
         :param limits: the bounds of everything.
         :param control: where operators connect, likewise; None for nowhere.
         :param log_jobs: whether to log the end of every job.
-        :param own_process: whether the process is the service's own, so that SIGHUP, by which
-            Twisted would end it, may reload, and a second SIGTERM or SIGINT, which Twisted
-            ignores, may end the stop at once.
+        :param own_process: whether the process is the service's own: then SIGHUP, by which
+            Twisted would end it, reloads; a second SIGTERM or SIGINT, which Twisted ignores,
+            ends the stop at once; and children that it did not start are found and killed.
         """
         self._reactor = reactor
         self._endpoints = endpoints
@@ -149,6 +156,11 @@ class DangadService(service.Service):
         self._hurried = False
         self._flushing = False
         self._ports: list[IListeningPort] = []
+        self._control_ports: list[IListeningPort] = []
+        self._notifier = Notifier(reactor, os.environ if own_process else {})
+        self._strays = Strays()
+        self._sweeping = LoopingCall(self._sweep)
+        self._sweeping.clock = reactor
         self._terminal = 0 if own_process and os.isatty(0) else None
 
     def privilegedStartService(self) -> None:
@@ -166,8 +178,14 @@ class DangadService(service.Service):
             self._listen_everywhere()
         if self._own_process:
             signal.signal(signal.SIGHUP, self._hung_up)
+            self._strays.adopt()
+            self._sweeping.start(SWEEP_INTERVAL, now=False)
+        self._notifier.start()
         self.guardian.start()
         self.workforce.start(self.pool)
+        if self._notifier.wanted:
+            booted = self.dispatcher.describe()
+            booted.addCallbacks(lambda _: self._notifier.ready("serving"), _is_logged)
 
     def stopService(self) -> defer.Deferred[None]:
         """Stop in the order that the class tells.
@@ -178,6 +196,7 @@ class DangadService(service.Service):
         if self._own_process:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._signalled)
+        self._notifier.stopping()
         return defer.Deferred.fromCoroutine(self._stop())
 
     def hurry(self) -> None:
@@ -193,7 +212,17 @@ class DangadService(service.Service):
     def reload(self) -> None:
         """Replace the workers by such that have the job modules as they are now, one by one."""
         log.info("reloading")
-        self.workforce.reload().addErrback(lambda failed: failed.trap(ReloadFailed) and None)
+        self._notifier.reloading()
+        reloading = self.workforce.reloading
+        done = self.workforce.reload().addErrback(_is_logged)
+        done.addCallback(lambda _: self._notifier.ready(f"reload: {reloading.state.value}"))
+
+    def _sweep(self) -> None:
+        """Kill what jobs had detached from workers that are dead now."""
+        own = [*(link.pid for link in self.pool.processes), self.guardian.pid]
+        strays = self._strays.sweep({pid for pid in own if pid is not None})
+        if strays:
+            log.warn("killed processes that jobs had left behind: {pids}", pids=strays)
 
     def _signalled(self, _number: int, _frame: object) -> None:
         self._reactor.callFromThread(self.hurry)
@@ -212,8 +241,7 @@ class DangadService(service.Service):
             self._reactor.stop()
 
     async def _stop(self) -> None:
-        ports, self._ports = self._ports, []
-        await defer.DeferredList([defer.maybeDeferred(port.stopListening) for port in ports])
+        await _stop_listening(self._ports)
         log.info(
             "stopping: {running} jobs run and {waiting} wait, for at most {drain:g} s",
             running=self.dispatcher.running,
@@ -224,10 +252,14 @@ class DangadService(service.Service):
         self.workforce.stop()
         await self.pool.stop()
         await self.guardian.stop()
+        if self._sweeping.running:
+            self._sweeping.stop()
+            self._sweep()
         self._flushing = True
-        seconds = HURRIED_FLUSH_TIME if self._hurried else FLUSH_TIME
-        await self.clients.close(seconds)
-        await self._control.close(seconds)
+        await self.clients.close(HURRIED_FLUSH_TIME if self._hurried else FLUSH_TIME)
+        await _stop_listening(self._control_ports)
+        await self._control.close()
+        self._notifier.stop()
         tally = self.dispatcher.tally
         log.info(
             "stopped: of {accepted} jobs {done} were done, {failed} failed, {lost} lost, "
@@ -248,18 +280,29 @@ class DangadService(service.Service):
 
     def _listen_everywhere(self) -> None:
         for description in self._endpoints:
-            self._listen(description, self.clients)
+            self._listen(description, self.clients, self._ports)
         if self._control_endpoint is not None:
-            self._listen(self._control_endpoint, self._control)
+            self._listen(self._control_endpoint, self._control, self._control_ports)
 
-    def _listen(self, description: str, factory: Factory) -> None:
+    def _listen(self, description: str, factory: Factory, ports: list[IListeningPort]) -> None:
         """Listen on one endpoint; those of Twisted tell at once whether they can."""
         outcome: list[Any] = []
         endpoint = serverFromString(self._reactor, description)
         listening = endpoint.listen(factory)
-        listening.addCallbacks(self._ports.append, outcome.append)
+        listening.addCallbacks(ports.append, outcome.append)
         for failure in outcome:
             raise CannotListen(f"{description}: {_why(failure.value)}")
+
+
+async def _stop_listening(ports: list[IListeningPort]) -> None:
+    stopping = [defer.maybeDeferred(port.stopListening) for port in ports]
+    ports.clear()
+    await defer.DeferredList(stopping)
+
+
+def _is_logged(failure: Failure) -> None:
+    """Nothing: why no worker starts is in the log."""
+    failure.trap(DangadError)
 
 
 def _why(problem: BaseException) -> str:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from twisted.python import usage
 
+from dangad.notify import VARIABLES as NOTIFY_VARIABLES
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
@@ -24,9 +26,7 @@ if TYPE_CHECKING:
 DEFAULT_ENDPOINTS = ("unix:dangad.sock:mode=600", "tcp:7003:interface=127.0.0.1")
 DEFAULT_JOBS = ("dangad.examples",)
 UMASK = "worker-umask"
-NOT_FOR_WORKERS = frozenset(
-    {"LISTEN_FDNAMES", "LISTEN_FDS", "LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"}
-)
+NOT_FOR_WORKERS = frozenset({"LISTEN_FDNAMES", "LISTEN_FDS", "LISTEN_PID"}) | NOTIFY_VARIABLES
 """Variables that are the server's alone: systemd's."""
 DEFAULT_CONTROL = "unix:dangad.control:mode=600"
 

@@ -785,11 +785,11 @@ class WearTests(WorkforceTestCase):
         long, *others = (job.worker for job in jobs)
         for worker in list(self.hatchery.workers):
             self.due(worker)
-        for worker in others:
+        for other in others:
             self.boot()
-            assert isinstance(worker, FakeWorker)
-            self.hatchery.answer(worker)
-            self.assertTrue(worker.stopping)
+            assert isinstance(other, FakeWorker)
+            self.hatchery.answer(other)
+            self.assertTrue(other.stopping)
             self.bury()
         self.boot()
         assert isinstance(long, FakeWorker)

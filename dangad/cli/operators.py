@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     Ask = Callable[[Client, argparse.Namespace], Awaitable[Any]]
     Show = Callable[[Any], Iterable[str]]
 
-ENDS = ("done", "failed", "cancelled", "timed_out", "lost")
+_ENDS = ("done", "failed", "cancelled", "timed_out", "lost")
+"""How jobs end, in the order in which people are told how many did."""
 
 
 def add_subcommands(
@@ -48,9 +49,19 @@ def add_subcommands(
         parser.set_defaults(perform=lambda options: _perform(options, ask, show))
         return parser
 
-    add_one("status", _ask_status, show_status, "tell how the server is")
-    add_one("workers", _ask_workers, show_workers, "list the worker processes and what they run")
-    add_one("recent", _ask_recent, show_recent, "list the jobs that ended last, the latest last")
+    add_one("status", _get(commands.Status), show_status, "tell how the server is")
+    add_one(
+        "workers",
+        _get(commands.Workers),
+        show_workers,
+        "list the worker processes and what they run",
+    )
+    add_one(
+        "recent",
+        _get(commands.Recent),
+        show_recent,
+        "list the jobs that ended last, the latest last",
+    )
     want = add_one(
         "want",
         _ask_want,
@@ -80,7 +91,7 @@ def add_subcommands(
     )
     add_one(
         "drain",
-        _ask_drain,
+        _get(commands.Drain),
         show_tally,
         "finish the accepted jobs, take no new ones, and stop the server",
         "Waits until the last job has ended, and prints how they ended.",
@@ -107,22 +118,14 @@ def _perform(options: argparse.Namespace, ask: Ask, show: Show) -> bytes:
 # Asking.
 
 
-async def _ask(client: Client, command: type[amp.Command]) -> Any:
-    """The document that answers a command."""
-    answer = await client.run(command)
-    return json.loads(answer["document"])
+def _get(command: type[amp.Command]) -> Ask:
+    """What asks for the document that answers a command without arguments."""
 
+    async def ask(client: Client, _: argparse.Namespace) -> Any:
+        answer = await client.run(command)
+        return json.loads(answer["document"])
 
-async def _ask_status(client: Client, _: argparse.Namespace) -> Any:
-    return await _ask(client, commands.Status)
-
-
-async def _ask_workers(client: Client, _: argparse.Namespace) -> Any:
-    return await _ask(client, commands.Workers)
-
-
-async def _ask_recent(client: Client, _: argparse.Namespace) -> Any:
-    return await _ask(client, commands.Recent)
+    return ask
 
 
 async def _ask_want(client: Client, options: argparse.Namespace) -> Any:
@@ -137,13 +140,9 @@ async def _ask_stack(client: Client, options: argparse.Namespace) -> Any:
     return {"job": options.job, **answer}
 
 
-async def _ask_reload(client: Client, _: argparse.Namespace) -> Any:
+async def _ask_reload(client: Client, options: argparse.Namespace) -> Any:
     await client.run(commands.Reload)
-    return await _ask(client, commands.Status)
-
-
-async def _ask_drain(client: Client, _: argparse.Namespace) -> Any:
-    return await _ask(client, commands.Drain)
+    return await _get(commands.Status)(client, options)
 
 
 # Showing.
@@ -167,7 +166,7 @@ def show_status(status: dict[str, Any]) -> list[str]:
         ("workers", f"{counts} ({wanted})"),
         ("generation", generation),
         ("jobs", _count(jobs, "waiting", "running")),
-        ("accepted", f"{jobs['accepted']}: {_count(jobs, *ENDS)}"),
+        ("accepted", f"{jobs['accepted']}: {_count(jobs, *_ENDS)}"),
         ("refused", str(jobs["refused"])),
         ("connections", str(status["connections"])),
     ]
@@ -213,7 +212,12 @@ def show_recent(jobs: list[dict[str, Any]]) -> list[str]:
 
 def show_wanted(wanted: dict[str, int]) -> list[str]:
     """How many workers there may be from now on."""
-    return [f"from now on {wanted['min']} to {wanted['max']} workers"]
+    least, most = wanted["min"], wanted["max"]
+    return [
+        f"from now on {least} workers"
+        if least == most
+        else f"from now on {least} to {most} workers"
+    ]
 
 
 def show_stack(answer: dict[str, Any]) -> list[str]:
@@ -229,7 +233,7 @@ def show_reloaded(status: dict[str, Any]) -> list[str]:
 
 def show_tally(tally: dict[str, int]) -> list[str]:
     """How many jobs ended how."""
-    return [f"drained: {_count(tally, *ENDS)}"]
+    return [f"drained: {_count(tally, *_ENDS)}"]
 
 
 def _count(counts: Mapping[str, int], *names: str) -> str:

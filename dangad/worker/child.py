@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from twisted.logger import LogEvent
 
 
+_log = logging.getLogger(__name__)
+
 FROM_PARENT = 3
 TO_PARENT = 4
 """The descriptors on which ampoule hands a child its pipe."""
@@ -59,6 +61,7 @@ _NOT_THEIRS = (
 _OOM_SCORE = 500
 """How readily the kernel kills a worker for want of memory, from -1000 to 1000; usual is 0."""
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 _REACTOR = "twisted.internet.base"
 """Who says "Main loop terminated" each time that an asynchronous job ends."""
 
@@ -144,10 +147,10 @@ def _restore(surroundings: Surroundings) -> bool:
     try:
         changed = surroundings.restore()
     except Unfit as error:
-        logging.warning("the worker is not fit for another job: %s", error)
+        _log.warning("the worker is not fit for another job: %s", error)
         return False
     if changed:
-        logging.warning("the job has changed %s; put back", ", ".join(changed))
+        _log.warning("the job has changed %s; put back", ", ".join(changed))
     return True
 
 
@@ -239,11 +242,15 @@ def run_until_fired(pipe: WorkerPipe, deferred: Deferred[Any]) -> Any:
 def _die_with_parent(parent: int) -> None:
     """Lead a process group, and be killed by the kernel when the parent dies.
 
-    Linux's PR_SET_PDEATHSIG, see prctl(2); elsewhere an idle worker ends with its pipe.
+    Linux's PR_SET_PDEATHSIG, see prctl(2); elsewhere an idle worker ends with its pipe. And
+    PR_SET_CHILD_SUBREAPER, so that what jobs detach is this process's as long as it lives, and
+    only then one of :class:`dangad.strays.Strays`.
     """
     os.setpgid(0, 0)
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        prctl = ctypes.CDLL(None, use_errno=True).prctl
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)  # it died before the kernel was told
 
