@@ -134,15 +134,18 @@ class Drain(amp.Command):
 
 
 class Hello(amp.Command):
-    """The worker has imported its job modules and is ready for its first job."""
+    """The worker has imported its job modules, and is ready for its first job.
+
+    `cpu` are the microseconds of CPU time that this took.
+    """
 
     commandName = b"dangad.Hello"
-    arguments = [(b"catalogue", Large(amp.Unicode()))]
+    arguments = [(b"catalogue", Large(amp.Unicode())), (b"cpu", amp.Integer())]
     requiresAnswer = False
 
 
 class LastWords(amp.Command):
-    """The worker is about to exit, for a reason in one line: it could not start, or go on."""
+    """The worker is about to exit, for a reason in one line that follows "worker 4711"."""
 
     commandName = b"dangad.LastWords"
     arguments = [(b"reason", amp.Unicode())]
@@ -163,8 +166,8 @@ PONG = b"_pong"
 DONE = b"_done"
 """Worker to parent, first key of a result: "<job id> <receipt>[ unfit]".
 
-The receipt is "<microseconds of CPU> <KiB of peak memory>". After "unfit" the worker must not
-be given another job.
+The receipt is "<microseconds of CPU> <KiB of peak memory> <microseconds of CPU in all>". After
+"unfit" the worker must not be given another job.
 """
 FAILED = b"_failed"
 """Worker to parent, first key of an error: the same."""

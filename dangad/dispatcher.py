@@ -332,6 +332,7 @@ class Dispatcher:
         if job is None:
             return
         now = self._clock.seconds()
+        job.receipt = death.receipt
         self._leave_worker(job)
         if job.stopped_for is not None:
             self._end(job, job.stopped_for)

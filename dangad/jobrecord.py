@@ -99,6 +99,8 @@ class Death:
     """What follows "worker 4711", as in "was killed by SIGSEGV"."""
     details: str = ""
     """What else is known of it, beginning with "; ", or nothing."""
+    receipt: bytes = b""
+    """What the job took, in the form of ``Job.receipt``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,7 +88,7 @@ def main(settings: dict[str, Any]) -> None:
     except BaseException as error:  # noqa: BLE001 - a module that exits on import has failed too
         traceback.print_exc()
         sys.stderr.flush()
-        pipe.send_command(LastWords, reason=_reason(error))
+        pipe.send_command(LastWords, reason=f"could not start: {_reason(error)}")
         sys.exit(1)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     performer = Performer(
@@ -98,7 +98,7 @@ def main(settings: dict[str, Any]) -> None:
         max_memory=settings["max_memory"],
     )
     meter, surroundings = Meter(), Surroundings()
-    pipe.send_command(Hello, catalogue=catalogue)
+    pipe.send_command(Hello, catalogue=catalogue, cpu=meter.cpu)
     while (raw := pipe.next_job()) is not None:
         _serve(pipe, performer, meter, surroundings, raw)
 

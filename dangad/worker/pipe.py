@@ -115,7 +115,7 @@ class WorkerPipe:
         self._write(pack(strings.items()))
 
     def send_answer(
-        self, job_id: bytes, answer: Answer, receipt: bytes = b"0 0", fit: bool = True
+        self, job_id: bytes, answer: Answer, receipt: bytes = b"0 0 0", fit: bool = True
     ) -> None:
         """Send the answer to the job `job_id`.
 
