@@ -64,9 +64,9 @@ class Crash(amp.Command):
 
 
 class State(amp.Command):
-    """What a deed may have changed."""
+    """Answers with what a deed may have changed, and with the worker's pid."""
 
-    response = [(b"state", amp.Unicode())]
+    response = [(b"state", amp.Unicode()), (b"pid", amp.Integer())]
 
 
 @job(Echo)
@@ -92,9 +92,9 @@ def crash(when: str, how: str, mark: str, gate: str, value: int) -> dict[str, in
 
 
 @job(State)
-def state() -> dict[str, str]:
+def state() -> dict[str, Any]:
     """Tell."""
-    return {"state": crashdeeds.state()}
+    return {"state": crashdeeds.state(), "pid": os.getpid()}
 
 
 def _with_the_answer(how: str, half: bool) -> None:

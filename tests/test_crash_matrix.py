@@ -25,8 +25,9 @@ from dangad.launch import WorkerSettings
 from dangad.service import Limits
 from dangad.strays import _children
 from tests.crashdeeds import PLANS, SITECUSTOMIZE
-from tests.crashpoints import Crash, Echo
+from tests.crashpoints import Crash, Echo, State
 from tests.realserver import RealServerCase, alive, reactor, until
+from tests.test_workers import a_story
 
 AT_ONCE = 4
 """Cells that are gone through together."""
@@ -127,6 +128,7 @@ def exception(name: str, text: str, at_start: Cell = FINE) -> dict[str, Cell]:
 
 
 SYSTEM_EXIT_AT_START = dies(exited(1), "SystemExit")
+PUT_BACK = Cell(prints=": the job has changed ")
 BEFORE_ANY_JOB = senseless("there was no job yet that could be answered")
 
 TABLE: dict[str, dict[str, Cell]] = {
@@ -166,9 +168,9 @@ TABLE: dict[str, dict[str, Cell]] = {
     "answer another job": row(dies(NOT_GIVEN), answer=dies(GARBAGE)),
     "child with the pipe": row(dies(exited(4)), start=Cell(ends=exited(4), leaves=True)),
     "daemon": row(Cell(leaves=True), stop=Cell(ends=exited(0), leaves=True)),
-    "block signals": row(FINE, stop=Cell(ends=exited(0))),
+    "block signals": row(FINE, receipt=PUT_BACK, job=PUT_BACK, stop=Cell(ends=exited(0))),
     "flood of output": row(Cell(prints="line 0 "), stop=Cell(ends=exited(0), prints="line 0 ")),
-    "change everything": row(FINE, stop=Cell(ends=exited(0))),
+    "change everything": row(FINE, receipt=PUT_BACK, job=PUT_BACK, stop=Cell(ends=exited(0))),
 }
 
 
@@ -461,6 +463,65 @@ class MatrixTests(RealServerCase):
                 return f"{PLANS}={self.plans}\0".encode() in file.read()
         except OSError:
             return False  # it is gone, or somebody else's
+
+
+class StateTests(RealServerCase):
+    """What a job changes of its process is put back before the next job."""
+
+    jobs = ("tests.crashpoints",)
+    limits = Limits(min_workers=1, max_workers=1, drain=5.0)
+
+    @a_story
+    async def test_put_back(self) -> None:
+        """The next job, in the same worker, sees what the job modules left, and the log tells."""
+        client = await self.connect()
+        before = await client.callRemote(State)
+        for moment in ("receipt", "job"):
+            for how, what in (
+                ("change everything", "the umask, the recursion limit, the environment"),
+                ("block signals", "the signal mask"),
+            ):
+                await client.callRemote(
+                    Crash,
+                    when=moment,
+                    how=how,
+                    mark=f"{self.folder}/mark",
+                    gate=self.folder,
+                    value=42,
+                )
+                told = [line for _, _, line in self.lines() if f"has changed {what}" in line]
+                self.assertEqual(len(told), 1, self.lines())
+                self.assertEqual(await client.callRemote(State), before)
+                self.events.clear()
+
+
+class MemoryTests(RealServerCase):
+    """A worker that may not have more memory does not go on without."""
+
+    jobs = ("tests.crashpoints",)
+    limits = Limits(min_workers=1, max_workers=1, drain=5.0)
+
+    def start(self, settings: WorkerSettings) -> None:
+        """Start with a limit."""
+        super().start(replace(settings, max_memory=2**30))
+
+    @a_story
+    async def test_memory_error(self) -> None:
+        """With --max-memory, a job that fails for want of it is lost, and so is its worker."""
+        client = await self.connect()
+        answer = client.callRemote(
+            Crash,
+            when="job",
+            how="MemoryError",
+            mark=f"{self.folder}/mark",
+            gate=self.folder,
+            value=42,
+        )
+        error = await self.assertFailure(answer, dangad.WorkerLost)
+        self.assertRegex(
+            str(error), r"^worker \d+ ran out of memory \(--max-memory 1.0 GiB\) .* into Crash"
+        )
+        self.assertEqual(await client.callRemote(Echo, value=5), {"value": 5})
 
 
 def _is_frozen(pid: int) -> bool:
