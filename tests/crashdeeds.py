@@ -18,14 +18,19 @@ PLANS = "DANGAD_CRASH_PLANS"
 """The variable with the folder where a test says which worker is to do what, and when."""
 
 SITECUSTOMIZE = f"""
-import importlib.util, os
+import importlib.util, os, sys
+sys.modules["OpenSSL"] = None
 if any(name.startswith("start: ") for name in os.listdir(os.environ[{PLANS!r}])):
     spec = importlib.util.spec_from_file_location("crashdeeds", {__file__!r})
     crashdeeds = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(crashdeeds)
     crashdeeds.reach("start")
 """
-"""The module that has a worker look for a plan as soon as its interpreter runs."""
+"""The module that has a worker look for a plan as soon as its interpreter runs.
+
+It also has Twisted do without TLS, to import which takes half of the time that a worker needs to
+start, and the matrix starts some two hundred.
+"""
 
 FLOOD = 3000
 """Lines."""

@@ -29,7 +29,7 @@ from tests.crashpoints import Crash, Echo, State
 from tests.realserver import RealServerCase, alive, reactor, until
 from tests.test_workers import a_story
 
-AT_ONCE = 4
+AT_ONCE = 3
 """Cells that are gone through together."""
 
 
@@ -280,7 +280,7 @@ class MatrixTests(RealServerCase):
         for how, cell in cells.items():
             with self.cell(f"{how}, at {when}"):
                 pid, outcome = outcomes[how]
-                self.check(cell, pid, outcome, logged, printed)
+                await self.check(cell, pid, outcome, logged, printed)
         with self.cell(f"others, at {when}"):
             _touch(gate)
             answers = await gatherResults([bystander, *echoes])
@@ -383,7 +383,7 @@ class MatrixTests(RealServerCase):
 
     # What is to be seen.
 
-    def check(self, cell: Cell, pid: int, outcome: Any, logged: int, printed: int) -> None:
+    async def check(self, cell: Cell, pid: int, outcome: Any, logged: int, printed: int) -> None:
         """The one who had it coming was hit, in the way that the cell says, and was blamed."""
         log = [
             event["log_format"].format(**event)
@@ -399,8 +399,13 @@ class MatrixTests(RealServerCase):
             self.assertRegex(ends[0], rf"worker {pid} {cell.ends.removeprefix(FROZEN)}.*, after")
             self.assertFalse(alive(pid))
         if cell.prints is not None:
-            lines = [line for worker, _, line in self.lines()[printed:] if worker == pid]
-            self.assertTrue([line for line in lines if cell.prints in line], lines)
+            await until(
+                lambda: [
+                    line
+                    for worker, _, line in self.lines()[printed:]
+                    if worker == pid and cell.prints in line
+                ]
+            )
         if outcome is None:
             return
         if cell.error is None:
@@ -424,7 +429,7 @@ class MatrixTests(RealServerCase):
         """Note what is wrong with a cell, and go on."""
         try:
             yield
-        except self.failureException as problem:
+        except AssertionError as problem:
             self.problems.append(f"{name}: {problem}")
 
     async def pool_is_whole(self, busy: int = 0) -> None:
