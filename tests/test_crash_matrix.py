@@ -24,6 +24,7 @@ from dangad import dispatcher, workerlink, workforce
 from dangad.launch import WorkerSettings
 from dangad.service import Limits
 from dangad.strays import _children
+from dangad.workerlife import Life
 from tests.crashdeeds import PLANS, SITECUSTOMIZE
 from tests.crashpoints import Crash, Echo, State
 from tests.crashtable import FROZEN, TABLE, Cell
@@ -169,9 +170,9 @@ class MatrixTests(RealServerCase):
 
     async def at_idle(self, when: str, cells: dict[str, Cell]) -> dict[str, tuple[int, Any]]:
         """Send idle workers, which have done a job before, a signal."""
-        for _ in self.service.dispatcher._idle:
+        for _ in list(self.service.dispatcher._staff.idle):
             await self.ask(Echo, value=1)
-        idle = [worker.pid for worker in self.service.dispatcher._idle]
+        idle = [worker.pid for worker in self.service.dispatcher._staff.idle]
         pids = dict(zip(cells, idle, strict=False))
         for how, pid in pids.items():
             _touch(f"{self.plans}/idle {pid}: {how}")
@@ -236,7 +237,7 @@ class MatrixTests(RealServerCase):
                 await until(lambda life=life: life.silent)
                 life.asked_at -= workforce.HEARTBEAT_PATIENCE
 
-    def life(self, pid: int) -> workforce.Life:
+    def life(self, pid: int) -> Life:
         """What the workforce knows of the worker."""
         lives = self.service.workforce.lives.values()
         return next(life for life in lives if life.process.pid == pid)
