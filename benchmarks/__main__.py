@@ -1,7 +1,7 @@
 """``python -m benchmarks [QUESTION ...] [--quick]``: ask, print, and write a result file.
 
-``make bench`` calls it. The exit status is 1 if anything has failed, whether or not targets are met:
-a slow machine is no error.
+``make bench`` calls it. The exit status is 1 if anything has failed, whether or not targets are
+met: a slow machine is no error.
 """
 
 from __future__ import annotations

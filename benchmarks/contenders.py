@@ -1,8 +1,8 @@
 """Everything that can be measured: how it is started, and how it is installed.
 
 Used by the questions; each function gives one :class:`~benchmarks.harness.Contender`. All have two
-workers, and whoever talks to them is a process of its own, except where the pool is meant to be part
-of its caller.
+workers, and whoever talks to them is a process of its own, except where the pool is part of its
+caller.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ C_GEARMAN = "/usr/sbin/gearmand"
 
 
 def start_dangad(stage: Stage, *options: str, workers: int = WORKERS) -> int:
-    """Start ``twistd dangad`` on the stage's socket, and return its id when its workers are ready."""
+    """Start ``twistd dangad`` on the stage's socket: its id, when its workers are ready."""
     pid = start_without_waiting(stage, *options, workers=workers)
     stage.wait_for(lambda: stage.output("server").count(" is ready") >= workers, "dangad")
     return pid
@@ -57,8 +57,13 @@ def start_without_waiting(stage: Stage, *options: str, workers: int = WORKERS) -
 
 def drive_socket(stage: Stage) -> Driver:
     """The lean client of whatever listens on the stage's socket."""
-    stage.wait_for(lambda: _accepts(stage.path(SOCKET)), "the server")
+    wait_for_socket(stage)
     return stage.drive_python("raw", stage.path(SOCKET))
+
+
+def wait_for_socket(stage: Stage) -> None:
+    """Wait until somebody listens on the stage's socket."""
+    stage.wait_for(lambda: _accepts(stage.path(SOCKET)), "the server")
 
 
 def dangad(*options: str, name: str = DANGAD, missing: str | None = None) -> Contender:

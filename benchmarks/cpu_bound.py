@@ -41,7 +41,7 @@ def run(bench: Bench, taking_part: Sequence[Contender] | None = None) -> None:
 
     :param taking_part: the contenders, if not all.
     """
-    jobs = int(bench.size(600, 20))
+    jobs = int(bench.size(400, 20))
     chosen = peers() if taking_part is None else taking_part
     bench.compare(int(bench.size(3, 1)), chosen, lambda running: _measure(running, jobs))
 

@@ -75,11 +75,15 @@ def peak_resident(pid: int) -> int:
 
 
 def proportional(pid: int) -> int:
-    """Bytes of memory of a process, where pages that n processes share count 1/n each (PSS)."""
-    for line in (_PROC / str(pid) / "smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024
-    raise LookupError(f"the kernel does not tell the PSS of process {pid}")
+    """Bytes of memory of a process, where pages that n processes share count 1/n each (PSS).
+
+    Of a process that has ended it is 0.
+    """
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for line in (_PROC / str(pid) / "smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    return 0
 
 
 def family(pid: int) -> list[int]:

@@ -33,7 +33,7 @@ RECYCLE_AFTER = 100
 
 def run(bench: Bench) -> None:
     """Ask the question."""
-    jobs = int(bench.size(1600, 250))
+    jobs = int(bench.size(1000, 250))
     known = any(option[0] == "recycle-jobs" for option in Options.optParameters)
     chosen = [
         contenders.dangad(

@@ -7,6 +7,10 @@ gives its data back, so that every answer can be checked.
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def echo(data: bytes, _amount: int = 0) -> bytes:
@@ -28,5 +32,5 @@ def nap(data: bytes, microseconds: int) -> bytes:
     return data
 
 
-WORK = {"echo": echo, "spin": spin, "nap": nap}
+WORK: dict[str, Callable[[bytes, int], bytes]] = {"echo": echo, "spin": spin, "nap": nap}
 """By the name that drivers are given."""

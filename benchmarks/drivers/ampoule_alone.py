@@ -36,7 +36,7 @@ class Work(Command):
 class Child(child.AMPChild):  # type: ignore[misc]
     """What runs in ampoule's worker processes."""
 
-    @Work.responder  # type: ignore[operator]
+    @Work.responder
     def work(self, work: bytes, data: bytes, amount: int) -> dict[str, bytes]:
         """The data, after the work."""
         return {"data": WORK[work.decode()](data, amount)}

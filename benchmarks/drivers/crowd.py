@@ -1,8 +1,8 @@
 """Many clients in one process: idle ones, slow ones, and a few that are active.
 
 ``python -m benchmarks.drivers.crowd SOCKET``. An idle client has connected and asks for nothing; a
-slow one sends a request byte by byte, and never the last. An active one asks for a job, waits for the
-answer, and asks for the next: over one connection, or over a new one for each job.
+slow one sends a request byte by byte, and never the last. An active one asks for a job, waits for
+the answer, and asks for the next: over one connection, or over a new one for each job.
 """
 
 from __future__ import annotations
@@ -33,12 +33,13 @@ class Active:
     """A client that is active.
 
     All mutable state: its socket, None if it could not connect; what has come of an answer; when it
-    asked.
+    asked; how often it was answered.
     """
 
     socket: socket.socket | None
     buffer: bytearray = field(default_factory=bytearray)
     asked: float = 0.0
+    answers: int = 0
 
 
 class Crowd:
@@ -81,7 +82,8 @@ class Crowd:
     ) -> dict[str, Any]:
         """Have so many clients be active: the seconds that each job took, and the first answer.
 
-        It ends after so many seconds, or jobs; those that are not answered by then are counted.
+        After so many seconds, or jobs, they ask no more, and wait for the answers that are due, for
+        as long again. Clients that were never answered are counted.
 
         :param request: the box of the job in hexadecimal; all answers to it have to be the same.
         :param reconnect: whether to open a connection for each job, which then counts as a part.
@@ -90,50 +92,53 @@ class Crowd:
         everyone = [Active(None) for _ in range(clients)]
         latencies: list[float] = []
         first: bytes | None = None
-        start = now = time.perf_counter()
-        dribble_at = start
+        waiting = 0
+        start = now = dribbled = time.perf_counter()
         with selectors.DefaultSelector() as selector:
             for each in everyone:
-                self._ask(each, box, selector)
-            while now < start + seconds and len(latencies) < most and selector.get_map():
+                waiting += self._ask(each, box, selector)
+            while waiting and now < start + 2 * seconds:
                 for key, _ in selector.select(0.1):
                     each = key.data
                     answer = self._receive(each)
                     if answer is None:
                         continue
-                    latencies.append(time.perf_counter() - each.asked)
+                    now = time.perf_counter()
+                    waiting -= 1
+                    latencies.append(now - each.asked)
+                    each.answers += 1
                     first = first or answer
                     if answer != first:
                         raise WrongAnswer(f"{answer!r:.200} instead of {first!r:.200}")
                     if reconnect:
                         self._leave(each, selector)
-                    if len(latencies) < most:
-                        self._ask(each, box, selector)
+                    if now < start + seconds and len(latencies) + waiting < most:
+                        waiting += self._ask(each, box, selector)
                 now = time.perf_counter()
-                if now > dribble_at + 1:
-                    dribble_at = now
+                if now > dribbled + 1:
+                    dribbled = now
                     self._dribble()
         for each in everyone:
             if each.socket is not None:
                 each.socket.close()
         return {
-            "seconds": now - start,
             "latencies": latencies,
             "answer": (first or b"").hex(),
-            "starved": sum(1 for each in everyone if now - each.asked > seconds / 2),
+            "starved": sum(1 for each in everyone if not each.answers),
         }
 
-    def _ask(self, each: Active, box: bytes, selector: selectors.BaseSelector) -> None:
-        """Send the next request; a client that cannot connect, or was thrown out, gives up."""
+    def _ask(self, each: Active, box: bytes, selector: selectors.BaseSelector) -> bool:
+        """Send the next request; return False if the client cannot connect, and gives up."""
         each.asked = time.perf_counter()
         each.buffer.clear()
         if each.socket is None:
             each.socket = self._connect()
             if each.socket is None:
-                return
+                return False
             selector.register(each.socket, selectors.EVENT_READ, each)
         with contextlib.suppress(BrokenPipeError):  # the socket becomes readable: see _receive
             each.socket.sendall(box)
+        return True
 
     def _receive(self, each: Active) -> bytes | None:
         """The answer, if it has come whole."""

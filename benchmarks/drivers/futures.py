@@ -1,7 +1,7 @@
 """A client of the pools that give out futures: concurrent.futures, loky, Dask, and Celery.
 
-``python -m benchmarks.drivers.futures POOL [ADDRESS]``. The first two are pools of this process, and
-start their two workers here; of the others this is only the client.
+``python -m benchmarks.drivers.futures POOL [ADDRESS]``. The first two are pools of this process,
+which start their two workers here; of the others this is only the client.
 """
 
 from __future__ import annotations

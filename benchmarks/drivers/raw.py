@@ -1,7 +1,7 @@
 """A lean client for whatever speaks AMP on a UNIX socket: blocking, its boxes made beforehand.
 
-``python -m benchmarks.drivers.raw SOCKET``. Since all boxes of a run are of one length, an answer is
-checked by comparing it with the bytes that it should be.
+``python -m benchmarks.drivers.raw SOCKET``. Since all boxes of a run are of one length, an answer
+is checked by comparing it with the bytes that it should be.
 """
 
 from __future__ import annotations
