@@ -68,7 +68,7 @@ def ask(question: str, quick: bool) -> dict[str, Any]:
     }
     module.run(bench)
     if bench.findings.series:
-        print(f"\n{table.for_terminal(table.figures(bench.findings))}")
+        print(f"\n{table.for_terminal(table.narrower(table.figures(bench.findings)))}")
     if judged := verdicts(question, bench.findings):
         print(f"\n{table.for_terminal(table.judgements(judged))}")
     return {**about, **bench.findings.as_json()}

@@ -5,10 +5,11 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING
 
-from benchmarks import contenders
+from benchmarks import boxes, contenders
 from benchmarks.contenders import SOCKET
 from benchmarks.harness import Bench, Measure, Running
 from benchmarks.machine import allow_many_files, resident
+from benchmarks.processes import PATIENCE, Broken
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +21,9 @@ MEASURES = {
     "throughput_alone": Measure("active client with 100 in flight, alone", "1/s"),
     "throughput_among": Measure("active client with 100 in flight, among idle ones", "1/s"),
 }
+
+LAST = boxes.request(0, b"Echo", b"last", {}).hex()
+"""What a client asks for that is accepted after all the others."""
 
 SPARE_FILES = 500
 """Descriptors that a process needs for all else."""
@@ -36,13 +40,14 @@ def run(bench: Bench) -> None:
 
 
 def _measure(running: Running, connections: int, jobs: int) -> Mapping[str, float]:
-    ask = running.driver.ask
     _active(running, jobs)  # warms up
     median_alone, throughput_alone = _active(running, jobs)
     before = resident(running.parent)
     crowd = running.stage.drive_python("crowd", running.stage.path(SOCKET))
-    crowd.ask("gather", idle=connections)
-    ask("serial", jobs=50)  # is answered when all before it are accepted
+    gathered = crowd.ask("gather", idle=connections)
+    if gathered["refused"]:
+        raise Broken(f"only {gathered['connected']} connections were taken")
+    crowd.ask("active", clients=1, seconds=PATIENCE / 2, most=1, request=LAST)  # is accepted last
     grown = resident(running.parent) - before
     median_among, throughput_among = _active(running, jobs)
     return {

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from benchmarks.harness import Contender
 
 MEASURES = {
-    "serial": Measure("one after the other, median", "s"),
-    "serial_p99": Measure("one after the other, 99th percentile", "s"),
+    "serial": Measure("serial, median", "s"),
+    "serial_p99": Measure("serial, 99th percentile", "s"),
     "throughput": Measure("100 in flight", "1/s"),
-    "parent_cpu": Measure("parent's CPU per job, 100 in flight", "s"),
-    "parent_cpu_serial": Measure("parent's CPU per job, one after the other", "s"),
+    "parent_cpu": Measure("parent's CPU per job", "s"),
+    "parent_cpu_serial": Measure("the same, serial", "s"),
 }
 
 WINDOW = 100

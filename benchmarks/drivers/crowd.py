@@ -23,8 +23,6 @@ _READ = 2**18
 _CONNECTING = 2.0
 """Seconds that a server has for taking a connection."""
 
-_REFUSED = (errno.EAGAIN, errno.ECONNREFUSED, errno.ECONNRESET)
-
 _DRIBBLE = boxes.request(0, b"Echo", b"slow", {})[:-1]
 
 
@@ -164,16 +162,20 @@ class Crowd:
                 client.send(byte, socket.MSG_DONTWAIT)
 
     def _connect(self) -> socket.socket | None:
-        """A new connection; None if the server takes none."""
+        """A new connection; None if the server takes none for some time.
+
+        On a UNIX socket, one that does not block is told at once that too many others wait.
+        """
+        deadline = time.monotonic() + _CONNECTING
         client = socket.socket(socket.AF_UNIX)
         client.settimeout(_CONNECTING)
-        try:
-            client.connect(self._path)
-        except OSError as error:
+        while (error := client.connect_ex(self._path)) == errno.EAGAIN:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.001)
+        if error:
             client.close()
-            if isinstance(error, TimeoutError) or error.errno in _REFUSED:
-                return None
-            raise
+            return None
         return client
 
 
