@@ -16,12 +16,12 @@ from benchmarks import boxes, contenders
 from benchmarks.contenders import SOCKET, start_dangad
 from benchmarks.harness import DANGAD, Bench, Contender, Measure, Running, percentile
 from benchmarks.machine import allow_many_files, available, family, proportional
-from benchmarks.processes import Broken
+from benchmarks.processes import PATIENCE, Broken, TooSlow
 from dangad.examples import ListDirectory
 from dangad.wire import unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from benchmarks.processes import Stage
 
@@ -71,6 +71,9 @@ MICROSECONDS = 20_000
 SAMPLE = 100
 """Processes whose memory is looked at, if there are more: they are all alike."""
 
+GATHERING, ARRIVING = 5.0, 0.006
+"""Seconds after which clients count as not served, and how many more for each new one."""
+
 _LISTED = "listed"
 _SPARE_MEMORY = 0.7
 """The share of the available memory that may be used."""
@@ -96,12 +99,16 @@ def peers() -> list[Contender]:
     return [Contender(DANGAD, dangad), Contender(FORK, fork), Contender(PREFORK, prefork)]
 
 
-def run(bench: Bench) -> None:
-    """Ask the question."""
+def run(bench: Bench, taking_part: Sequence[Contender] | None = None) -> None:
+    """Ask the question.
+
+    :param taking_part: the contenders, if not all.
+    """
     allow_many_files()
+    chosen = peers() if taking_part is None else taking_part
     most = int(bench.size(CLIENTS[-1], 100))
     seconds = bench.size(2.0, 0.2)
-    bench.compare(int(bench.size(2, 1)), peers(), lambda running: _measure(running, most, seconds))
+    bench.compare(int(bench.size(2, 1)), chosen, lambda running: _measure(running, most, seconds))
 
 
 def _crowd(stage: Stage, pid: int) -> Running:
@@ -127,15 +134,24 @@ def _measure(running: Running, most: int, seconds: float) -> Mapping[str, float]
             return {**measured, "too_large_at": clients}
         more = clients - crowd
         slow = more // SLOW_SHARE
-        running.driver.ask("gather", idle=more - slow, slow=slow)
-        crowd += more
-        if not _active(running, "listing", 3 + clients * 0.005, most=1):
+        if not _gathers(running, more - slow, slow):
             return {**measured, "starves_at": clients}
+        crowd += more
         memory = measured[f"{clients}_memory"] = _memory(running.parent)
         for job in JOBS:
             latencies = _active(running, job, seconds)
             measured.update(_named(f"{clients}_{job}", latencies))
     return measured
+
+
+def _gathers(running: Running, idle: int, slow: int) -> bool:
+    """Have so many more clients connect: whether an active one behind them is served."""
+    seconds = GATHERING + (idle + slow) * ARRIVING
+    try:
+        gathered = running.driver.ask("gather", idle=idle, slow=slow, patience=seconds)
+        return not gathered["refused"] and bool(_active(running, "listing", seconds, most=1))
+    except TooSlow:
+        return False
 
 
 def _active(
@@ -149,6 +165,7 @@ def _active(
         most=most,
         request=REQUESTS[job].hex(),
         reconnect=reconnect,
+        patience=seconds + PATIENCE,
     )
     latencies: list[float] = ran["latencies"]
     if latencies:

@@ -45,6 +45,10 @@ class Broken(Exception):
     """A contender did not start, gave a wrong answer, or none in time; the text says which."""
 
 
+class TooSlow(Broken):
+    """A contender gave no answer in time."""
+
+
 class Stage:
     """An empty folder and the processes of one contender.
 
@@ -188,7 +192,7 @@ class Driver:
             selector.register(self._stdout, selectors.EVENT_READ)
             while b"\n" not in self._buffer:
                 if not selector.select(max(0.0, deadline - time.monotonic())):
-                    raise Broken(f"no answer within {patience:.0f} seconds: {self._output()}")
+                    raise TooSlow(f"no answer within {patience:.0f} seconds: {self._output()}")
                 data = os.read(self._stdout, 2**20)
                 if not data:
                     raise Broken(f"the driver has ended: {self._output()}")

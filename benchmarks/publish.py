@@ -14,7 +14,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import charts, models, table
+from benchmarks import models, table
 from benchmarks.__main__ import QUESTIONS, RESULTS
 from benchmarks.harness import Findings, Series, Spread
 from benchmarks.processes import ROOT
@@ -68,7 +68,9 @@ def fill(page: str, questions: Mapping[str, Result]) -> str:
 
 
 def draw(questions: Mapping[str, Result], folder: Path) -> None:
-    """Draw all charts for which there are findings."""
+    """Draw all charts for which there are findings; this alone needs matplotlib."""
+    from benchmarks import charts
+
     if "echo" in questions:
         found = findings(questions["echo"])
         for name, title, measure, descending in (

@@ -20,6 +20,8 @@ from benchmarks import boxes
 from benchmarks.drivers import WrongAnswer, serve
 
 _READ = 2**18
+_ANSWERING = 5.0
+"""Seconds that the last answers may take."""
 _CONNECTING = 2.0
 """Seconds that a server has for taking a connection."""
 
@@ -80,8 +82,8 @@ class Crowd:
     ) -> dict[str, Any]:
         """Have so many clients be active: the seconds that each job took, and the first answer.
 
-        After so many seconds, or jobs, they ask no more, and wait for the answers that are due, for
-        as long again. Clients that were never answered are counted.
+        After so many seconds, or jobs, they ask no more, and wait a while for the answers that are
+        due. Clients that were never answered are counted.
 
         :param request: the box of the job in hexadecimal; all answers to it have to be the same.
         :param reconnect: whether to open a connection for each job, which then counts as a part.
@@ -95,7 +97,7 @@ class Crowd:
         with selectors.DefaultSelector() as selector:
             for each in everyone:
                 waiting += self._ask(each, box, selector)
-            while waiting and now < start + 2 * seconds:
+            while waiting and now < start + seconds + _ANSWERING:
                 for key, _ in selector.select(0.1):
                     each = key.data
                     answer = self._receive(each)

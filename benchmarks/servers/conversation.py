@@ -41,11 +41,12 @@ class Conversations:
                 reader.feed(data)
                 while (box := reader.next()) is not None:
                     if box.raw is not None:
-                        client.sendall(self._answer(box.raw))
+                        client.sendall(self.answer(box.raw))
         except ConnectionError:
             return
 
-    def _answer(self, request: bytes) -> bytes:
+    def answer(self, request: bytes) -> bytes:
+        """The answer to the request in a box."""
         strings = unpack(request)
         tag = strings.pop(ASK)
         running = RunningJob(0, strings[COMMAND].decode("ascii"), 1, None, None, None)
