@@ -71,7 +71,7 @@ MICROSECONDS = 20_000
 SAMPLE = 100
 """Processes whose memory is looked at, if there are more: they are all alike."""
 
-GATHERING, ARRIVING = 5.0, 0.006
+GATHERING, ARRIVING = 5.0, 0.01
 """Seconds after which clients count as not served, and how many more for each new one."""
 
 _LISTED = "listed"

@@ -30,6 +30,9 @@ PAGES = ("performance.md", "why-workers.md")
 PUBLISHED = "performance"
 """The folder beside the pages with the charts and the results."""
 
+QUIET = 2.5
+"""The load average up to which the machine was quiet; the benchmarks' own are a part of it."""
+
 _REGION = re.compile(r"(<!-- results: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 Result = dict[str, Any]
@@ -126,6 +129,10 @@ def machine_text(questions: Mapping[str, Result]) -> str:
     ]
     if any(each["quick"] for each in questions.values()):
         rows.append(("**note**", "a trial with small sizes: these figures say nothing"))
+    busiest = max(each["machine"]["load"] for each in questions.values())
+    if busiest > QUIET:
+        note = f"the machine had else to do, a load of {busiest:.1f}: these figures say little"
+        rows.append(("**note**", note))
     return table.for_markdown(rows)
 
 
