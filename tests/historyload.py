@@ -221,7 +221,7 @@ class Load:
             self.events,
             self._seed,
             self._max_workers,
-            self._goes_on,
+            self._end,
         )
         stories = [self._client(control, number) for number in range(clients)]
         stories += [self._burst(), *trouble.stories()]
@@ -239,6 +239,7 @@ class Load:
         whole = {"guardians": 1, "workers": MIN_WORKERS}
         end = self._reactor.seconds() + PATIENCE
         before: Footprint | None = None
+        wrongs: Counter[str] = Counter()
         while True:
             server.begin_census()
             await self._until("the census", server.has_counted)
@@ -252,7 +253,8 @@ class Load:
             if not wrong:
                 self.footprints.append(now)
                 return
-            assert self._reactor.seconds() < end, f"the server holds more than before: {wrong}"
+            wrongs[wrong] += 1
+            assert self._reactor.seconds() < end, f"the server holds more than before: {wrongs}"
             before = now
             await self._pause(0.2)
 
@@ -370,7 +372,8 @@ class Load:
             for _ in range(250):
                 self._ask(client, chance, *_KINDS[chance.choice((0, 1, 3, 11))][1:])
             await self._until("the burst's answers", client.is_answered)
-            await self._pause(chance.random() * 10)
+            left = self._end - self._reactor.seconds()
+            await self._pause(max(0.0, min(chance.random() * 10, left)))
         client.close(at_once=True)
         await client.closed
 

@@ -11,7 +11,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -54,16 +54,16 @@ class Trouble:
         events: list[Any],
         seed: str,
         max_workers: int,
-        goes_on: Callable[[], bool],
+        end: float,
     ) -> None:
-        """Prepare for one round, with what chance begins with, and how long it lasts."""
+        """Prepare for one round, which lasts until `end`; `seed` is what chance begins with."""
         self.counts: Counter[str] = Counter()
         self._reactor = reactor
         self._server = server
         self._events = events
         self._seed = seed
         self._max_workers = max_workers
-        self._goes_on = goes_on
+        self._end = end
 
     def stories(self) -> list[Coroutine[Any, Any, None]]:
         """All of it."""
@@ -84,7 +84,7 @@ class Trouble:
         """Stop workers for a moment, or for so long that the server must find it by itself."""
         chance = random.Random(f"{self._seed}/freeze")
         while self._goes_on():
-            await self._pause(chance.random() * 2)
+            await self._pause(chance.random() * 3)
             if workers := self._server.workers():
                 pid = chance.choice(workers)
                 self._events.append(Frozen(time.monotonic(), pid))
@@ -103,7 +103,7 @@ class Trouble:
         await operator.callRemote(commands.Want, min=MIN_WORKERS, max=self._max_workers)
         deeds = (self._hang_up, self._reload, self._want, self._want, self._look)
         while self._goes_on():
-            await self._pause(chance.random() * 1.5)
+            await self._pause(chance.random() * 3)
             await chance.choice(deeds)(operator, chance)
         # So that the pool settles at once, and not after its time of idleness.
         await operator.callRemote(commands.Want, min=MIN_WORKERS, max=MIN_WORKERS)
@@ -149,8 +149,13 @@ class Trouble:
                 vandal.transport.write(b"\xff" + chance.randbytes(chance.randrange(300, 3000)))
             await vandal.closed
 
+    def _goes_on(self) -> bool:
+        return bool(self._reactor.seconds() < self._end)
+
     def _pause(self, seconds: float) -> Deferred[None]:
-        return deferLater(self._reactor, seconds)
+        """Wait for so long, but not beyond the round's end."""
+        left = self._end - self._reactor.seconds()
+        return deferLater(self._reactor, max(0.0, min(seconds, left)))
 
 
 def _send(pid: int, number: int) -> None:

@@ -20,8 +20,9 @@ from tests.history import read_workers
 
 ROOT = Path(__file__).parent.parent
 MIN_WORKERS = 2
-RECYCLE_JOBS = 100
-RECYCLE_AGE = 4.0
+RECYCLE_JOBS = 200
+RECYCLE_AGE = 10.0
+"""Seconds: more than a server needs to settle, so that it is at rest for a while then."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,8 @@ class LoadedServer:
         folder = f"/proc/{self.pid}/fd"
         for name in os.listdir(folder):
             with contextlib.suppress(FileNotFoundError):
-                descriptors[os.readlink(f"{folder}/{name}").partition(":")[0]] += 1
+                kind, colon, _ = os.readlink(f"{folder}/{name}").partition(":")
+                descriptors[f"{kind}s" if colon else "files"] += 1
         return Footprint(
             dict(sorted(descriptors.items())),
             len(os.listdir(f"/proc/{self.pid}/task")),

@@ -24,7 +24,7 @@ from tests.loadedserver import MIN_WORKERS
 
 ROUNDS = 6
 """How many there are, the warm-up included."""
-BETWEEN = 3.0
+BETWEEN = 4.0
 """Seconds that it takes, about, until the server has settled after a round, or has stopped."""
 TREND = 2**20
 """Bytes of memory that the last rounds may need more than those before, on the average."""

@@ -14,6 +14,7 @@ from tests.history import (
     Answer,
     Closed,
     Event,
+    Frozen,
     History,
     Killed,
     Line,
