@@ -44,7 +44,11 @@ PATIENCE = 60.0
 NOTICE_PINGS = 3
 """Pings one after the other, by whose answers the server has read the end of a connection."""
 ROOM = 8 * 2**20
-"""Bytes of memory that the server may have more after a round than after the warm-up."""
+"""Bytes of memory that the server may have more after a round than after the warm-up.
+
+What it holds at its busiest is less than that, some hundreds of small jobs, and what it has let
+go of need not go back to the system. From round to round it differs by a tenth of a MiB.
+"""
 
 _KINDS: tuple[tuple[float, type[jobs.Quick], tuple[str, ...], float], ...] = (
     (60, jobs.Quick, ("live",), 0.0),

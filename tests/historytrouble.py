@@ -101,6 +101,7 @@ class Trouble:
             UNIXClientEndpoint(self._reactor, self._server.control), amp.AMP()
         )
         await operator.callRemote(commands.Want, min=MIN_WORKERS, max=self._max_workers)
+        await self._hang_up(operator, chance)
         deeds = (self._hang_up, self._reload, self._want, self._want, self._look)
         while self._goes_on():
             await self._pause(chance.random() * 3)

@@ -20,7 +20,7 @@ from tests.history import read_workers
 
 ROOT = Path(__file__).parent.parent
 MIN_WORKERS = 2
-RECYCLE_JOBS = 200
+RECYCLE_JOBS = 50
 RECYCLE_AGE = 10.0
 """Seconds: more than a server needs to settle, so that it is at rest for a while then."""
 
@@ -44,20 +44,15 @@ class Footprint:
 
     def grown_since(self, before: "Footprint", room: int) -> str:
         """What it has that it had not before, in words; `room` is what its memory may grow by."""
+        kinds = ("descriptors", "children", "objects")
         found = [
-            f"{what}: {now}, before {then}"
-            for what, now, then in (
-                ("descriptors", self.descriptors, before.descriptors),
-                ("threads", self.threads, before.threads),
-                ("children", self.children, before.children),
-            )
-            if now != then
+            f"{name}: {count}, before {getattr(before, kind).get(name, 0)}"
+            for kind in kinds
+            for name, count in getattr(self, kind).items()
+            if count > getattr(before, kind).get(name, 0)
         ]
-        found += [
-            f"{name}: {count}, before {before.objects.get(name, 0)}"
-            for name, count in self.objects.items()
-            if count > before.objects.get(name, 0)
-        ]
+        if self.threads > before.threads:
+            found.append(f"threads: {self.threads}, before {before.threads}")
         if self.memory > before.memory + room:
             found.append(f"memory: {self.memory}, before {before.memory}")
         return "; ".join(found)

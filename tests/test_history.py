@@ -10,27 +10,29 @@ from twisted.trial.unittest import TestCase
 
 from tests.history import Noticed, Reconciliation
 from tests.historyload import PATIENCE, Load, summary
-from tests.loadedserver import MIN_WORKERS
+from tests.loadedserver import MIN_WORKERS, RECYCLE_JOBS
 from tests.realserver import reactor
 from tests.test_workers import a_story
 
-ROUNDS = (3.0, 2.0, 2.0)
-"""Seconds of each; the first is the warm-up."""
 SEED = 3
 
 
 class HistoryTests(TestCase):
-    """What clients and workers wrote down fits together, under kills, cancels, disconnects."""
+    """Under cancels, disconnects, kills, freezes, reloads, recycling and garbage, all at once."""
 
     timeout = 3 * PATIENCE
+
+    def setUp(self) -> None:
+        """Make an empty folder, and prepare the load."""
+        self.folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.load = Load(reactor, self.folder, SEED, MIN_WORKERS)
 
     @a_story
     async def test_reconciles(self) -> None:
         """No job is lost, doubled, or run after it was let go, and nothing is left behind."""
-        folder = tempfile.mkdtemp()
-        self.addCleanup(shutil.rmtree, folder)
-        load = Load(reactor, folder, SEED, MIN_WORKERS)
-        await load.run(*ROUNDS)
+        load = self.load
+        await load.run(6.0)
         history = load.history()
         record = Reconciliation(history)
         found = list(record.contradictions())
@@ -44,3 +46,13 @@ class HistoryTests(TestCase):
         self.assertTrue(any(len(story.attempts) > 1 for story in stories))
         self.assertTrue(any(story.code == "CANCELLED" for story in stories))
         self.assertTrue(any(isinstance(event, Noticed) for event in history.events))
+
+    @a_story
+    async def test_leaks(self) -> None:
+        """Round after round, the server holds no more than after the first, in whatever it has."""
+        await self.load.run(3.0, 2.0, 2.0)
+        self.assertEqual(len(self.load.footprints), 3)
+        self.assertLess(self.load.footprints[0].memory, 100 * 2**20)
+        for what in ("kills", "reloads", "garbled connections"):
+            self.assertGreater(self.load.counts[what], 2, what)
+        self.assertIn(f"it has done {RECYCLE_JOBS} jobs", self.load.server.log.read_text())
