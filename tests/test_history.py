@@ -1,6 +1,6 @@
 """Short runs of the load of `tests.historyload`: the history is sound, and nothing leaks.
 
-``python -m tests.soak_history`` is the long run, with other seeds.
+``make soak`` is the long run, with other seeds.
 """
 
 import shutil
