@@ -78,6 +78,8 @@ class Gate:
     Counting could be wrong, if descriptors leak or the whole machine runs out of them. Twisted
     tells nobody of an ``accept`` that failed for that. So the gate looks at each connection and
     each second whether descriptors run short; it then stops the ports, too, until they do not.
+    What runs out from one look to the next costs those clients their connection that come in
+    between: Twisted closes them.
 
     All mutable state: `_inside`, the connections that there are; `_base`, the descriptors that
     were open at the start; `_shut`, whether the ports are stopped; `_said`, whether the log

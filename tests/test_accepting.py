@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import signal
 import socket
 from typing import cast
 
@@ -269,7 +270,7 @@ class PortTest(TwistdCase):
         client.settimeout(PATIENCE)
 
     def test_more_clients_than_room(self) -> None:
-        """Those for whom there is no room wait, and are answered when others have gone."""
+        """Those for whom there is no room wait, while workers can start, until others have gone."""
         self.limit(200)
         while SHUT not in self.log():
             self.assert_answered(self.connect())
@@ -279,6 +280,9 @@ class PortTest(TwistdCase):
             self.assert_answered(client)
         for client in late:
             self.assert_waits(client)
+        [worker] = self.ready_workers()
+        os.kill(worker, signal.SIGKILL)
+        wait_for(lambda: len(self.ready_workers()) == 2)
         close_all(self.clients[: len(late)])
         for client in late:
             self.assert_answered(client)
