@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         IReactorTime,
     )
 
+    from dangad.accepting import Gate
     from dangad.dispatcher import Dispatcher
 
     class _StreamTransport(ITCPTransport, IConsumer, IPushProducer):
@@ -371,6 +372,7 @@ class ClientFactory(Factory):
         self,
         clock: IReactorTime,
         dispatcher: Dispatcher,
+        gate: Gate,
         *,
         max_payload: int,
         max_in_flight: int,
@@ -380,6 +382,7 @@ class ClientFactory(Factory):
 
         :param clock: where the time comes from.
         :param dispatcher: who gets the jobs.
+        :param gate: who is told of every connection, and stops the ports if need be.
         :param max_payload: bytes of the largest request.
         :param max_in_flight: unanswered requests of one connection beyond which it is not read.
         :param max_connections: connections beyond which a new one is refused.
@@ -391,6 +394,7 @@ class ClientFactory(Factory):
         self.next_id = itertools.count(1).__next__
         self.call_later = clock.callLater
         self._clock = clock
+        self._gate = gate
         self._connections: set[ClientConnection] = set()
         self._refusals: set[RefusedConnection] = set()
         self._closed: Deferred[None] | None = None
@@ -401,6 +405,7 @@ class ClientFactory(Factory):
         if len(self._connections) < self.max_connections:
             connection = ClientConnection(self)
             self._connections.add(connection)
+            self._gate.entered()
             return connection
         if len(self._refusals) < MAX_REFUSALS:
             error = QueueFull(
@@ -409,6 +414,7 @@ class ClientFactory(Factory):
             )
             refusal = RefusedConnection(self._clock, error, self._refusal_ended)
             self._refusals.add(refusal)
+            self._gate.entered()
             return refusal
         return None
 
@@ -420,10 +426,12 @@ class ClientFactory(Factory):
     def connection_lost(self, connection: ClientConnection) -> None:
         """Hear that `connection` is closed."""
         self._connections.discard(connection)
+        self._gate.left()
         self._check_closed()
 
     def _refusal_ended(self, refusal: RefusedConnection) -> None:
         self._refusals.discard(refusal)
+        self._gate.left()
         self._check_closed()
 
     def close(self, seconds: float) -> Deferred[None]:

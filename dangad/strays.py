@@ -64,7 +64,10 @@ class Strays:
         """
         if not self._adopting:
             return []
-        children = _children()
+        try:
+            children = _children()
+        except OSError:
+            return []  # no descriptor was free for a look: a later call has one
         self._elder &= children  # the id of one that is gone may be given to a stray
         strays = children.difference(self._elder, own)
         self._dying = {pid for pid in self._dying & strays if not _reap(pid)}

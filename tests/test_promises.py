@@ -23,6 +23,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
 from dangad import commands, wire
+from dangad.accepting import Gate
 from dangad.dispatcher import Dispatcher
 from dangad.errors import Cancelled, DangadError, QueueFull, WorkerLost
 from dangad.guardian import Guardian
@@ -850,9 +851,11 @@ class ClientConnectionTest(ClientPromises, SynchronousTestCase):
         """Connect a client that may have so many requests in flight."""
         self.requests = Requests()
         dispatcher: Any = self.requests
+        clock = Clock()
         factory = ClientFactory(
-            Clock(),
+            clock,
             dispatcher,
+            Gate(clock, [], lambda: 0),
             max_payload=10_000,
             max_in_flight=max_in_flight,
             max_connections=1,
