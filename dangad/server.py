@@ -29,6 +29,7 @@ from dangad.errors import (
 )
 from dangad.interfaces import IClient
 from dangad.jobrecord import Job, Priority
+from dangad.promptwriter import prompt_writer
 from dangad.refusal import RefusedConnection
 from dangad.requestoptions import read_options
 
@@ -99,6 +100,7 @@ class ClientConnection(Protocol):
             self.transport.setTcpNoDelay(True)  # else an answer waits for the last one's ACK
             self.transport.setTcpKeepAlive(True)  # else a peer that vanished stays for ever
         self.transport.registerProducer(self, True)
+        self._write_now = prompt_writer(self.transport)
 
     def dataReceived(self, data: bytes) -> None:
         """Take the client's bytes."""
@@ -156,7 +158,7 @@ class ClientConnection(Protocol):
 
     def deliver(self, job: Job, failed: bool, body: bytes) -> None:
         """See :meth:`IClient.deliver`."""
-        if job.id in self._news:
+        if self._news and job.id in self._news:
             self._write(*self._news.pop(job.id))
         self._answer(job.tag, failed, body)
         self._forget(job)
@@ -295,7 +297,7 @@ class ClientConnection(Protocol):
             return
         try:
             if len(body) <= SMALL:
-                self.transport.write(start + body)
+                self._write_now(start + body)
             else:
                 self.transport.writeSequence((start, body))
         except Exception:  # noqa: BLE001 - see above; transports are of many kinds

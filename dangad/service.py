@@ -30,7 +30,8 @@ from dangad.operations import Operations
 from dangad.pool import WorkerPool
 from dangad.server import ClientFactory
 from dangad.strays import Strays
-from dangad.workforce import Wear, Workforce
+from dangad.workerlife import Wear
+from dangad.workforce import Workforce
 
 if TYPE_CHECKING:
     from typing import Any

@@ -31,8 +31,9 @@ from dangad.interfaces import IClient, IHatchery, IProcess, IWorkforce
 from dangad.launch import WorkerSettings
 from dangad.pool import FROM_WORKER, WorkerPool
 from dangad.server import ClientFactory
+from dangad.workerlife import Wear
 from dangad.workerlink import STOP_GRACE
-from dangad.workforce import Wear, Workforce
+from dangad.workforce import Workforce
 from tests.fakes import FakeClient, FakeHatchery, FakeWorkforce, catalogue, make_job
 from tests.oddjobs import Endless, Odd, Wait
 from tests.realserver import alive, until
