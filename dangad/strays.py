@@ -17,10 +17,17 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
+from twisted.internet import task
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from twisted.internet.interfaces import IReactorTime
+
 _PR_SET_CHILD_SUBREAPER = 36
+_LAST_SWEEPS = 100
+_LAST_INTERVAL = 0.01
+"""How often strays are looked for when the server stops, and after how many seconds again."""
 _THREADS = "/proc/self/task"
 
 
@@ -78,6 +85,20 @@ class Strays:
                     os.kill(pid, signal.SIGKILL)
                     killed.append(pid)
         self._dying.update(pid for pid in killed if not _reap(pid))
+        return killed
+
+    async def sweep_out(self, clock: IReactorTime) -> list[int]:
+        """Kill all children and what they have started, wait a moment for it, and name them.
+
+        For when the process has no children of its own any more.
+        """
+        killed: list[int] = []
+        for _ in range(_LAST_SWEEPS):
+            now = self.sweep(())
+            if not now and not self._dying:
+                break
+            killed += now
+            await task.deferLater(clock, _LAST_INTERVAL)
         return killed
 
 
