@@ -777,7 +777,7 @@ def soak(seconds: float, first_seed: int) -> None:
             run_state_machine_as_test(
                 machine,
                 settings=settings(
-                    max_examples=200,
+                    max_examples=30,
                     stateful_step_count=100,
                     deadline=None,
                     database=None,
