@@ -327,7 +327,8 @@ class WorkerLink:
         self._job = None
         if self._paused:
             self.resume()
-        self._dispatcher.job_finished(self, failed, body, receipt, not marks & commands.UNFIT)
+        fit = not (marks & commands.UNFIT or self._reader.held)  # after an answer it is silent
+        self._dispatcher.job_finished(self, failed, body, receipt, fit)
 
     def _own_part(self, raw: bytes, key: bytes, value: bytes, job_id: bytes) -> bytes:
         """What follows the first pair of a box, which must name the job that runs."""
