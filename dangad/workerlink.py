@@ -69,6 +69,9 @@ class Connector(Protocol):
     def write_now(self, header: bytes, box: bytes) -> None:
         """Write to a worker that is flushed, without waiting for the reactor."""
 
+    def has_read(self) -> bool:
+        """Whether nothing that was written to the worker waits in its pipe."""
+
     def signal(self, number: int) -> None:
         """Send the process a signal, if it has not exited."""
 
@@ -208,6 +211,10 @@ class WorkerLink:
     def ping(self) -> None:
         """See :meth:`IProcess.ping`."""
         self.transport.write_now(wire.pair(commands.PING, b""), wire.END)
+
+    def has_read(self) -> bool:
+        """See :meth:`IProcess.has_read`."""
+        return self.transport.has_read()
 
     def memory(self) -> int:
         """See :meth:`IProcess.memory`."""
