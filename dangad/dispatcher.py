@@ -311,7 +311,7 @@ class Dispatcher:
         released = not fit or worker in self._called_back
         if not released:
             self._idle[worker] = now
-            self._give_work(now)
+        self._give_work(now)
         if self.log_jobs:
             self._log_end(job)
         client, job.client = job.client, None
