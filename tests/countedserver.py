@@ -18,7 +18,8 @@ from twisted.scripts.twistd import run
 def write_census(path: str) -> None:
     """Count the living instances of dangad's classes, into the file `path`, at one stroke.
 
-    Not of its errors, which belong to the jobs that ended last: how many is a matter of chance.
+    Not of those whose number is bounded, and else a matter of chance: errors, which belong to
+    the jobs that ended last, and what is held against commands whose workers died.
     """
     gc.collect()
     census = Counter(
