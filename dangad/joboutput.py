@@ -122,4 +122,10 @@ def last_lines(tail: Iterable[str]) -> str:
     lines = [line for line in tail if line.strip()]
     crashes = [number for number, line in enumerate(lines) if line.startswith(_CRASH)]
     lines = lines[crashes[-1] :][:LAST_LINES] if crashes else lines[-LAST_LINES:]
-    return " | ".join(line.strip()[:MAX_LAST_LINE] for line in lines)
+    return " | ".join(_printable(line.strip()[:MAX_LAST_LINE]) for line in lines)
+
+
+def _printable(line: str) -> str:
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 class JobState(enum.Enum):
     """Where a job is in its life; the last five are ends, and a job has exactly one end."""
 
+    __hash__ = object.__hash__  # of a member there is but one; enum's own is slow, and called often
+
     QUEUED = "queued"
     RUNNING = "running"
     DONE = "done"
@@ -41,6 +43,8 @@ END_STATES = (
 
 class Event(enum.Enum):
     """What can happen to an accepted job."""
+
+    __hash__ = object.__hash__  # as above
 
     START = "given to a worker"
     ANSWER = "answered with a result"
@@ -99,6 +103,8 @@ class Death:
     """What follows "worker 4711", as in "was killed by SIGSEGV"."""
     details: str = ""
     """What else is known of it, beginning with "; ", or nothing."""
+    receipt: bytes = b""
+    """What the job took, in the form of ``Job.receipt``."""
 
 
 @dataclass(frozen=True, slots=True)

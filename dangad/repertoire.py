@@ -23,18 +23,26 @@ if TYPE_CHECKING:
 _NO_POLICY = Policy()
 
 
-class _Programme:
+class Programme:
     """The job types of one Hello.
 
     All mutable state: `workers`, those that said it and live.
     """
 
     def __init__(self, catalogue: str) -> None:
-        self.catalogue = catalogue
-        self.entries: dict[bytes, dict[str, Any]] = {
-            entry["name"].encode("ascii"): entry for entry in json.loads(catalogue)["commands"]
-        }
-        self.commands = frozenset(self.entries)
+        """Read the catalogue.
+
+        :raises ValueError: it is not in the form of :mod:`dangad.schema`.
+        """
+        try:
+            entries = {
+                entry["name"].encode("ascii"): entry for entry in json.loads(catalogue)["commands"]
+            }
+            self.policies = {name: Policy(**entry["policy"]) for name, entry in entries.items()}
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"a catalogue that cannot be read: {error!r}") from None
+        self.entries: dict[bytes, dict[str, Any]] = entries
+        self.commands = frozenset(entries)
         self.workers: set[IWorker] = set()
 
 
@@ -50,7 +58,7 @@ class Repertoire:
 
     def __init__(self) -> None:
         self.partial: frozenset[bytes] = frozenset()
-        self._programmes: dict[str, _Programme] = {}
+        self._programmes: dict[str, Programme] = {}
         self._policies: dict[bytes, Policy] | None = None
         self._catalogue = ""
         self._waiting: list[Deferred[str]] = []
@@ -84,7 +92,7 @@ class Repertoire:
         """Take in a new `worker` that performs what `catalogue` says; whether that is news."""
         known = self._programmes.pop(catalogue, None)
         news = known is None or bool(self._programmes)
-        programme = self._programmes[catalogue] = known or _Programme(catalogue)
+        programme = self._programmes[catalogue] = known or Programme(catalogue)
         programme.workers.add(worker)
         if news:
             self._review()
@@ -137,7 +145,9 @@ class Repertoire:
         }
         programmes = list(self._programmes.values())
         entries = {name: entry for each in programmes for name, entry in each.entries.items()}
-        self._policies = {name: Policy(**entry["policy"]) for name, entry in entries.items()}
+        self._policies = {
+            name: policy for each in programmes for name, policy in each.policies.items()
+        }
         self._catalogue = latest if len(programmes) == 1 else write_catalogue(entries.values())
         self.partial = frozenset(entries) - frozenset.intersection(
             *(programme.commands for programme in programmes)

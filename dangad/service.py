@@ -18,16 +18,20 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from dangad.accepting import Gate, raise_limit
+from dangad.control import MAX_CONNECTIONS as MAX_OPERATORS
 from dangad.control import ControlFactory
 from dangad.dispatcher import Dispatcher
-from dangad.errors import ReloadFailed
+from dangad.errors import DangadError
 from dangad.guardian import Guardian
 from dangad.jobrecord import JobState
+from dangad.notify import Notifier
 from dangad.operations import Operations
 from dangad.pool import WorkerPool
 from dangad.server import ClientFactory
 from dangad.strays import Strays
-from dangad.workforce import Wear, Workforce
+from dangad.workerlife import Wear
+from dangad.workforce import Workforce
 
 if TYPE_CHECKING:
     from typing import Any
@@ -42,6 +46,8 @@ log = Logger()
 
 SWEEP_INTERVAL = 0.5
 """Seconds between two looks for processes that outlived their job's worker."""
+WORKER_DESCRIPTORS = 4
+"""The parent's ends of a worker's pipes: boxes there and back, stdout, stderr."""
 FLUSH_TIME = 5.0
 """Seconds in which clients must read their last answers when the server stops."""
 
@@ -139,9 +145,12 @@ class DangadService(service.Service):
         )
         self.guardian = Guardian(reactor)
         self.pool = WorkerPool(reactor, self.workforce, self.dispatcher, self.guardian, settings)
+        self._ports: list[IListeningPort] = []
+        self.gate = Gate(reactor, self._ports, self._kept_descriptors)
         self.clients = ClientFactory(
             reactor,
             self.dispatcher,
+            self.gate,
             max_payload=limits.max_payload,
             max_in_flight=limits.max_in_flight,
             max_connections=limits.max_connections,
@@ -154,8 +163,8 @@ class DangadService(service.Service):
         self._own_process = own_process
         self._hurried = False
         self._flushing = False
-        self._ports: list[IListeningPort] = []
         self._control_ports: list[IListeningPort] = []
+        self._notifier = Notifier(reactor, os.environ if own_process else {})
         self._strays = Strays()
         self._sweeping = LoopingCall(self._sweep)
         self._sweeping.clock = reactor
@@ -178,8 +187,14 @@ class DangadService(service.Service):
             signal.signal(signal.SIGHUP, self._hung_up)
             self._strays.adopt()
             self._sweeping.start(SWEEP_INTERVAL, now=False)
+            raise_limit()
+        self._notifier.start()
         self.guardian.start()
+        self.gate.start(self._limits.max_connections)
         self.workforce.start(self.pool)
+        if self._notifier.wanted:
+            booted = self.dispatcher.describe()
+            booted.addCallbacks(lambda _: self._notifier.ready("serving"), _is_logged)
 
     def stopService(self) -> defer.Deferred[None]:
         """Stop in the order that the class tells.
@@ -190,6 +205,7 @@ class DangadService(service.Service):
         if self._own_process:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._signalled)
+        self._notifier.stopping()
         return defer.Deferred.fromCoroutine(self._stop())
 
     def hurry(self) -> None:
@@ -205,7 +221,14 @@ class DangadService(service.Service):
     def reload(self) -> None:
         """Replace the workers by such that have the job modules as they are now, one by one."""
         log.info("reloading")
-        self.workforce.reload().addErrback(_is_logged)
+        self._notifier.reloading()
+        reloading = self.workforce.reloading
+        done = self.workforce.reload().addErrback(_is_logged)
+        done.addCallback(lambda _: self._notifier.ready(f"reload: {reloading.state.value}"))
+
+    def _kept_descriptors(self) -> int:
+        """Those that workers, with one that is replaced, and operators may come to need."""
+        return WORKER_DESCRIPTORS * (self.workforce.max_workers + 1) + MAX_OPERATORS
 
     def _sweep(self) -> None:
         """Kill what jobs had detached from workers that are dead now."""
@@ -231,6 +254,7 @@ class DangadService(service.Service):
             self._reactor.stop()
 
     async def _stop(self) -> None:
+        self.gate.stop()
         await _stop_listening(self._ports)
         log.info(
             "stopping: {running} jobs run and {waiting} wait, for at most {drain:g} s",
@@ -249,6 +273,7 @@ class DangadService(service.Service):
         await self.clients.close(HURRIED_FLUSH_TIME if self._hurried else FLUSH_TIME)
         await _stop_listening(self._control_ports)
         await self._control.close()
+        self._notifier.stop()
         tally = self.dispatcher.tally
         log.info(
             "stopped: of {accepted} jobs {done} were done, {failed} failed, {lost} lost, "
@@ -290,8 +315,8 @@ async def _stop_listening(ports: list[IListeningPort]) -> None:
 
 
 def _is_logged(failure: Failure) -> None:
-    """Nothing: the workforce has said why the reload failed."""
-    failure.trap(ReloadFailed)
+    """Nothing: why no worker starts is in the log."""
+    failure.trap(DangadError)
 
 
 def _why(problem: BaseException) -> str:

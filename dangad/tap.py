@@ -7,6 +7,7 @@ after twistd has chosen the reactor.
 from __future__ import annotations
 
 import os
+import resource
 import sys
 from dataclasses import fields
 from grp import getgrnam
@@ -14,6 +15,8 @@ from pwd import getpwnam, getpwuid, struct_passwd
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from twisted.python import usage
+
+from dangad.notify import VARIABLES as NOTIFY_VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,9 +27,7 @@ if TYPE_CHECKING:
 DEFAULT_ENDPOINTS = ("unix:dangad.sock:mode=600", "tcp:7003:interface=127.0.0.1")
 DEFAULT_JOBS = ("dangad.examples",)
 UMASK = "worker-umask"
-NOT_FOR_WORKERS = frozenset(
-    {"LISTEN_FDNAMES", "LISTEN_FDS", "LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"}
-)
+NOT_FOR_WORKERS = frozenset({"LISTEN_FDNAMES", "LISTEN_FDS", "LISTEN_PID"}) | NOTIFY_VARIABLES
 """Variables that are the server's alone: systemd's."""
 DEFAULT_CONTROL = "unix:dangad.control:mode=600"
 
@@ -260,6 +261,7 @@ def makeService(options: Options) -> IService:
         umask=options["worker-umask"],
         uid=options["worker-uid"],
         gid=options["worker-gid"],
+        open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
     )
     twistd: Any = options.parent or {}
     check = JobsCheck(settings, twistd.get("uid"), twistd.get("gid"))

@@ -49,34 +49,37 @@ def _kib(value: bytes) -> int:
 class Deaths:
     """What can be learned from the deaths of this process's children, one after the other.
 
-    All mutable state: `_largest`, the peak memory of the largest child so far, and `_killed`,
-    how many processes of the machine the kernel has killed for want of memory.
+    All mutable state: `_largest`, the peak memory of the largest child so far, `_cpu`, the
+    seconds of CPU time of all, and `_killed`, how many processes of the machine the kernel has
+    killed for want of memory.
     """
 
     def __init__(self) -> None:
-        self._largest = self._largest_child()
+        self._cpu, self._largest = _read_children()
         self._killed = _killed_for_memory()
 
-    def peak_of_last(self) -> int:
-        """The peak memory in bytes of the child that was reaped last; 0 if others had more.
+    def take_last(self) -> tuple[float, int]:
+        """What the child took that was reaped since this was last asked.
 
-        The kernel keeps the maximum over all children. A child begins as a copy of this process,
-        so up to the size of this one the figure says nothing about the child.
+        That is the seconds of CPU time of the child and of those that it has waited for, and
+        its peak memory in bytes, or 0 if others had more: the kernel keeps the maximum over
+        all children. And a child begins as a copy of this process, so up to the size of this
+        one the figure says nothing about the child.
         """
-        before, self._largest = self._largest, self._largest_child()
-        if self._largest == before:
-            return 0
+        cpu, largest = self._cpu, self._largest
+        self._cpu, self._largest = _read_children()
         own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        return self._largest if self._largest > own else 0
+        return self._cpu - cpu, self._largest if self._largest > max(largest, own) else 0
 
     def kernel_killed_some(self) -> bool:
         """Whether the kernel killed any process for want of memory since this was last asked."""
         before, self._killed = self._killed, _killed_for_memory()
         return self._killed > before
 
-    @staticmethod
-    def _largest_child() -> int:
-        return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+
+def _read_children() -> tuple[float, int]:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
 
 
 def _killed_for_memory() -> int:

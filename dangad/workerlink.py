@@ -7,6 +7,7 @@ its death it tells to :mod:`dangad.workforce`.
 
 from __future__ import annotations
 
+import re
 import signal
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,6 +19,7 @@ from dangad import commands, wire
 from dangad.interfaces import IProcess
 from dangad.joboutput import JobOutput, last_lines
 from dangad.jobrecord import Death
+from dangad.repertoire import Programme
 from dangad.vitals import memory_of, show_bytes
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ _REPORTS = {
     commands.PART: commands.Chunk.commandName,
 }
 """What a worker may say of its job before the answer, and the client's command for it."""
+
+_RECEIPT = re.compile(rb"\d{1,18} \d{1,18} \d{1,18} [0-3]")
 
 BOX_OVERHEAD = 2**16
 """Bytes that a worker's box may be larger than the largest payload: its own pairs."""
@@ -92,7 +96,8 @@ class WorkerLink:
     `makeConnection`, `dataReceived`, `connectionLost` and `callRemote`.
 
     All mutable state: `pid`; `performed`, how many jobs it was given; `_job`, the one it has
-    now; `_peak`, the most memory that it was seen to have; `_booted`, whether it has said
+    now; `_peak`, the most memory that it was seen to have; `_receipt`, what its last job took, and
+    `_cpu_of_boot`, the microseconds before the first; `_booted`, whether it has said
     Hello; `_last_words`, what it said before it exited; `_paused`, whether it is not read;
     `_killed_for`, why the parent killed it, and `_gone`, whether it is dead: after either,
     nothing it wrote counts.
@@ -119,6 +124,8 @@ class WorkerLink:
         self._reader = wire.BoxReader(max_payload + BOX_OVERHEAD, commands.WORKER_KEYS)
         self._job: Job | None = None
         self._peak = 0
+        self._receipt = b""
+        self._cpu_of_boot = 0
         self._booted = False
         self._last_words: str | None = None
         self._paused = False
@@ -248,11 +255,14 @@ class WorkerLink:
         self._guardian.forget(self.pid)
         how = _how_it_ended(status)
         if self._last_words is not None:
-            how = f"could not {'go on' if self._booted else 'start'}: {self._last_words}"
+            how = self._last_words
         if self._killed_for is not None:
             how = self._killed_for
         self.output.flush()
-        death = Death(how, self._details(status))
+        cpu, peak = self._deaths.take_last()
+        self._peak = max(self._peak, peak)
+        took = max(0, int(cpu * 1e6) - self._cpu_before())
+        death = Death(how, self._details(status), b"%d %d" % (took, self._peak // 1024))
         self._job = None
         level = log.info if status.check(error.ProcessDone) else log.warn
         level(
@@ -267,7 +277,6 @@ class WorkerLink:
 
     def _details(self, status: Failure) -> str:
         """What is known of a death beyond its cause: memory, and what was printed last."""
-        self._peak = max(self._peak, self._deaths.peak_of_last())
         details = f"; it had used up to {show_bytes(self._peak)} of memory" if self._peak else ""
         if (
             self._killed_for is None
@@ -275,9 +284,15 @@ class WorkerLink:
             and self._deaths.kernel_killed_some()
         ):
             details += ", and the system has killed a process for want of memory"
-        if self._job is not None and (words := last_lines(self.output.tail)):
-            details += f"; it printed last: {words}"
+        job = self._job
+        if job is not None and job.stopped_for is None:
+            words = last_lines(self.output.tail)
+            details += f"; it printed last: {words}" if words else ""
         return details
+
+    def _cpu_before(self) -> int:
+        """The microseconds of CPU time that the worker had taken before its last job."""
+        return int(self._receipt.split()[2]) if self._receipt else self._cpu_of_boot
 
     # The boxes of a worker.
 
@@ -302,12 +317,17 @@ class WorkerLink:
     def _answered(self, raw: bytes, key: bytes, value: bytes, failed: bool) -> None:
         job_id, _, receipt = value.partition(b" ")
         body = self._own_part(raw, key, value, job_id)
-        self.transport.drain_output()
+        if not _RECEIPT.fullmatch(receipt):
+            raise wire.Garbage("an answer without a receipt")
+        self._receipt = receipt
+        marks = receipt[-1]  # an ASCII digit, whose last bits are those of its value
+        if marks & commands.PRINTED:
+            self.transport.drain_output()
         self.output.end_job()
         self._job = None
-        self.resume()
-        fit = not receipt.endswith(commands.UNFIT)
-        self._dispatcher.job_finished(self, failed, body, receipt, fit)
+        if self._paused:
+            self.resume()
+        self._dispatcher.job_finished(self, failed, body, receipt, not marks & commands.UNFIT)
 
     def _own_part(self, raw: bytes, key: bytes, value: bytes, job_id: bytes) -> bytes:
         """What follows the first pair of a box, which must name the job that runs."""
@@ -319,12 +339,17 @@ class WorkerLink:
     def _command_received(self, name: bytes, raw: bytes) -> None:
         strings = wire.unpack(raw)
         if name == commands.Hello.commandName and not self._booted:
+            try:
+                hello = commands.Hello.parseArguments(strings, None)
+                Programme(hello["catalogue"])
+            except (KeyError, ValueError) as error:
+                raise wire.Garbage(f"a Hello that cannot be read: {error}") from None
             self._booted = True
-            hello = commands.Hello.parseArguments(strings, None)
             log.info("worker {pid} is ready", pid=self.pid)
+            self._cpu_of_boot = hello["cpu"]
             self._workforce.worker_booted(self, hello["catalogue"])
         elif name == commands.LastWords.commandName:
-            self._last_words = commands.LastWords.parseArguments(strings, None)["reason"]
+            self._last_words = strings.get(b"reason", b"")[:2000].decode("utf-8", "replace")
         else:
             raise wire.Garbage(f"a command {name[:40]!r} that it may not send now")
 

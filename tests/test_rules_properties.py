@@ -33,7 +33,8 @@ from dangad.commands import Chunk, Progress
 from dangad.dispatcher import AGEING, GRACE, Dispatcher
 from dangad.errors import Cancelled
 from dangad.jobrecord import END_STATES, Job, JobState, Priority
-from dangad.workforce import LONGEST_DELAY, Wear, Workforce
+from dangad.workerlife import Wear
+from dangad.workforce import LONGEST_DELAY, Workforce
 from tests.fakes import FakeClient, FakeHatchery, FakeWorker, catalogue, make_job
 
 if TYPE_CHECKING:

@@ -25,6 +25,7 @@ from dangad.errors import (
     UnhandledCommand,
 )
 from dangad.schema import all_errors
+from dangad.vitals import show_bytes
 from dangad.wire import COMMAND, error_pairs, pack, python_name
 from dangad.worker.context import NO_JOB, JobStopped, RunningJob, set_current_job
 
@@ -115,7 +116,7 @@ class Performer:
         """The answer for what the function raised, unless it leaves the worker unfit."""
         answer = call.explain(error)
         if self._max_memory and isinstance(error, MemoryError) and not call.declares(error):
-            raise OutOfMemory(f"the job found no more memory; --max-memory is {self._max_memory}")
+            raise OutOfMemory(f"ran out of memory (--max-memory {show_bytes(self._max_memory)})")
         return answer
 
     def _settle(self, result: Any, running: RunningJob) -> Any:

@@ -20,7 +20,7 @@ class Meter:
         self._inherited = inherited if inherited > _peak_of_own() * 1.1 else 0
 
     def receipt(self) -> bytes:
-        """What was taken since the last receipt: "<microseconds of CPU> <KiB of peak memory>".
+        """What was taken since the last receipt, in the form that `dangad.commands.DONE` has.
 
         The time is of this process and of the children for which it has waited, the memory the
         most that this process has had since it began.
@@ -29,7 +29,12 @@ class Meter:
         self._cpu, peak = _read()
         if peak == self._inherited:
             peak = _peak_of_own()
-        return b"%d %d" % ((self._cpu - before) * 1e6, peak)
+        return b"%d %d %d" % ((self._cpu - before) * 1e6, peak, self._cpu * 1e6)
+
+    @property
+    def cpu(self) -> int:
+        """Microseconds of CPU time until the last receipt, or until the beginning."""
+        return int(self._cpu * 1e6)
 
 
 def _read() -> tuple[float, int]:
