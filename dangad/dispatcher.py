@@ -328,6 +328,8 @@ class Dispatcher:
         """`worker` is dead, and its process group with it."""
         self._staff.remove(worker)
         job = self._running.pop(worker, None)
+        if job is not None:
+            self._leave_worker(job)
         if self._repertoire.leave(worker):
             self._review_jobs()
         self._lanes.staff_changed()
@@ -335,7 +337,6 @@ class Dispatcher:
             return
         now = self._clock.seconds()
         job.receipt = death.receipt
-        self._leave_worker(job)
         if job.stopped_for is not None:
             self._end(job, job.stopped_for)
         else:

@@ -1639,6 +1639,19 @@ class MaxRunningTests(DispatcherTestCase):
         self.ready(catalogue("Few"))
         self.assertEqual((self.running(), self.dispatcher.waiting), (3, 0))
 
+    def test_death_of_last_old_worker(self) -> None:
+        """The death of the last worker of the old code makes room for one job, not for two."""
+        old, new = catalogue("Echo", Few={"max_running": 2}), catalogue(Few={"max_running": 2})
+        last = self.ready(old)
+        self.submit(self.ann, "Few")
+        for _ in range(3):
+            self.ready(new)
+        jobs = [self.submit(self.ann, "Few") for _ in range(3)]
+        self.assertEqual(self.running(), 2)
+        self.die(last)
+        self.assertEqual((self.running(), self.dispatcher.waiting), (2, 1))
+        self.cancel_all(jobs)
+
     def test_client_of_kept_back_jobs_goes(self) -> None:
         """Jobs that are kept back go with their client."""
         worker = self.ready(catalogue(Few={"max_running": 1}))
