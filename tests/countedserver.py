@@ -14,6 +14,8 @@ from collections import Counter
 
 from twisted.scripts.twistd import run
 
+from dangad.quarantine import _Suspect
+
 
 def write_census(path: str) -> None:
     """Count the living instances of dangad's classes, into the file `path`, at one stroke.
@@ -25,7 +27,8 @@ def write_census(path: str) -> None:
     census = Counter(
         type(each).__qualname__
         for each in gc.get_objects()
-        if str(type(each).__module__).startswith("dangad.") and not isinstance(each, BaseException)
+        if str(type(each).__module__).startswith("dangad.")
+        and not isinstance(each, (BaseException, _Suspect))
     )
     with open(f"{path}.new", "w") as file:
         json.dump(census, file)
