@@ -314,7 +314,7 @@ class Dispatcher:
         released = not fit or worker in self._called_back
         if not released:
             self._staff.add(worker, now)
-            self._give_work(now)
+        self._give_work(now)
         if self.log_jobs:
             self._log_end(job)
         client, job.client = job.client, None
@@ -329,6 +329,8 @@ class Dispatcher:
         """`worker` is dead, and its process group with it."""
         self._staff.remove(worker)
         job = self._running.pop(worker, None)
+        if job is not None:
+            self._leave_worker(job)
         if self._repertoire.leave(worker):
             self._review_jobs()
         self._lanes.staff_changed()
@@ -336,7 +338,6 @@ class Dispatcher:
             return
         now = self._clock.seconds()
         job.receipt = death.receipt
-        self._leave_worker(job)
         if job.stopped_for is not None:
             self._end(job, job.stopped_for)
         else:

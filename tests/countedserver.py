@@ -14,17 +14,21 @@ from collections import Counter
 
 from twisted.scripts.twistd import run
 
+from dangad.quarantine import _Suspect
+
 
 def write_census(path: str) -> None:
     """Count the living instances of dangad's classes, into the file `path`, at one stroke.
 
-    Not of its errors, which belong to the jobs that ended last: how many is a matter of chance.
+    Not of those whose number is bounded, and else a matter of chance: errors, which belong to
+    the jobs that ended last, and what is held against commands whose workers died.
     """
     gc.collect()
     census = Counter(
         type(each).__qualname__
         for each in gc.get_objects()
-        if str(type(each).__module__).startswith("dangad.") and not isinstance(each, BaseException)
+        if str(type(each).__module__).startswith("dangad.")
+        and not isinstance(each, (BaseException, _Suspect))
     )
     with open(f"{path}.new", "w") as file:
         json.dump(census, file)

@@ -6,6 +6,7 @@ anything.
 """
 
 import contextlib
+import json
 import os
 import random
 import signal
@@ -127,10 +128,14 @@ class Trouble:
         await operator.callRemote(commands.Want, min=chance.randint(0, most), max=most)
 
     async def _look(self, operator: amp.AMP, chance: random.Random) -> None:
-        for command in (commands.Status, commands.Workers, commands.Recent):
+        """Look at everything, and at the stack of a job that runs."""
+        for command in (commands.Status, commands.Recent):
             await operator.callRemote(command)
-        with contextlib.suppress(NotRunning):
-            await operator.callRemote(commands.Stack, job=chance.randrange(10_000))
+        workers = json.loads((await operator.callRemote(commands.Workers))["document"])
+        if running := [worker["job"]["id"] for worker in workers if worker["job"]]:
+            with contextlib.suppress(NotRunning):
+                await operator.callRemote(commands.Stack, job=chance.choice(running))
+                self.counts["stacks"] += 1
 
     async def _vandal(self) -> None:
         """Send garbage, or half a request, and wait for the end or make it."""

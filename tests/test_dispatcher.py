@@ -1561,6 +1561,21 @@ class MaxRunningTests(DispatcherTestCase):
         self.assertEqual(spare.job, jobs[3])
         self.answer(spare)
 
+    def test_last_jobs_make_room(self) -> None:
+        """The last job of a worker, called back or unfit, makes room that others use at once."""
+        policy = catalogue("Echo", Few={"max_running": 1})
+        first, second, third = (self.ready(policy) for _ in range(3))
+        self.submit(self.ann, "Few")
+        jobs = [self.submit(self.ann, "Few") for _ in range(2)]
+        self.assertIsNone(self.dispatcher.call_back([third]))
+        self.answer(third)
+        self.assertEqual(jobs[0].state, JobState.RUNNING)
+        second.finish()
+        self.dispatcher.job_finished(second, False, b"\0\0", fit=False)
+        self.assertEqual(self.workforce.released, [third, second])
+        self.assertIs(first.job, jobs[1])
+        self.answer(first)
+
     def test_resting_jobs_make_room(self) -> None:
         """A job that rests before its next attempt does not count as running."""
         policy = catalogue(Few={"max_running": 1, "retries": 1})
@@ -1630,6 +1645,19 @@ class MaxRunningTests(DispatcherTestCase):
         self.die(lower)
         self.ready(catalogue("Few"))
         self.assertEqual((self.running(), self.dispatcher.waiting), (3, 0))
+
+    def test_death_of_last_old_worker(self) -> None:
+        """The death of the last worker of the old code makes room for one job, not for two."""
+        old, new = catalogue("Echo", Few={"max_running": 2}), catalogue(Few={"max_running": 2})
+        last = self.ready(old)
+        self.submit(self.ann, "Few")
+        for _ in range(3):
+            self.ready(new)
+        jobs = [self.submit(self.ann, "Few") for _ in range(3)]
+        self.assertEqual(self.running(), 2)
+        self.die(last)
+        self.assertEqual((self.running(), self.dispatcher.waiting), (2, 1))
+        self.cancel_all(jobs)
 
     def test_client_of_kept_back_jobs_goes(self) -> None:
         """Jobs that are kept back go with their client."""

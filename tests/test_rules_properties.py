@@ -17,7 +17,7 @@ import unittest
 from typing import TYPE_CHECKING
 
 import hypothesis
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -777,6 +777,7 @@ def soak(seconds: float, first_seed: int) -> None:
             run_state_machine_as_test(
                 machine,
                 settings=settings(
+                    phases=SOAK_PHASES,
                     max_examples=30,
                     stateful_step_count=100,
                     deadline=None,
@@ -794,6 +795,8 @@ def soak(seconds: float, first_seed: int) -> None:
 
 
 SOAK_SECONDS = float(os.environ.get("DANGAD_SOAK_SECONDS") or 0)
+SOAK_PHASES = [Phase.generate, *([Phase.shrink] if os.environ.get("DANGAD_SOAK_SEED") else [])]
+"""To shorten a history that fails takes minutes: that is for when it is seen again."""
 SOAK_SEED = int(os.environ.get("DANGAD_SOAK_SEED") or random.SystemRandom().getrandbits(32))
 
 
