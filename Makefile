@@ -18,10 +18,10 @@ help:      ## list the targets
 test: $(VENV)/.dev      ## every check: format, lint, imports, types, tests, docs, wheel
 	@tools/check
 
-soak: $(VENV)/.dev      ## the rules under new random histories, for SECONDS=120
-	@DANGAD_SOAK_SECONDS=$(SECONDS) $(BIN)/python -m pytest -q -s tests/test_rules_properties.py
-	@if [ -f tests/soak_history.py ]; then \
-	    $(BIN)/python -m tests.soak_history --seconds $(SECONDS); fi
+soak: $(VENV)/.dev      ## random histories of the rules, and of a server under load, SECONDS=120
+	@DANGAD_SOAK_SECONDS=$$(($(SECONDS) / 2)) $(BIN)/python -m pytest -q -s \
+	    -o faulthandler_timeout=0 tests/test_rules_properties.py
+	@$(BIN)/python -m tests.soak_history --seconds $$(($(SECONDS) / 2)) $(if $(SEED),--seed $(SEED))
 
 demo: $(VENV)/.runtime      ## a server, two workers and three clients play a short story
 	@$(BIN)/python -m dangad.demo

@@ -1,7 +1,8 @@
 """dangad's own AMP commands, by direction; the names of all begin with ``dangad.``.
 
-:mod:`dangad.server` performs what clients send, :mod:`dangad.worker` sends what the pool's
-end of its pipe reads. Job types are commands too, but those are the users'.
+:mod:`dangad.server` performs what clients send, :mod:`dangad.control` what operators send,
+:mod:`dangad.worker` sends what the pool's end of its pipe reads. Job types are commands too,
+but those are the users'.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import signal
 
 from twisted.protocols import amp
 
+from dangad.errors import BadArguments, NotRunning, ReloadFailed
 from dangad.wire import Blob, Large
 
 PREFIX = b"dangad."
@@ -69,21 +71,83 @@ class Chunk(amp.Command):
     requiresAnswer = False
 
 
+# From operator to server, over the control endpoint. A document is JSON, in the shape that
+# docs/reference/control.md gives and IOperations promises.
+
+
+class Status(amp.Command):
+    """How the server is, in a document: an object."""
+
+    commandName = b"dangad.control.Status"
+    response = [(b"document", Large(amp.Unicode()))]
+
+
+class Workers(amp.Command):
+    """The worker processes, in a document: a list."""
+
+    commandName = b"dangad.control.Workers"
+    response = [(b"document", Large(amp.Unicode()))]
+
+
+class Recent(amp.Command):
+    """The jobs that ended last, in a document: a list, the latest last."""
+
+    commandName = b"dangad.control.Recent"
+    response = [(b"document", Large(amp.Unicode()))]
+
+
+class Want(amp.Command):
+    """Have at least `min` and at most `max` workers from now on."""
+
+    commandName = b"dangad.control.Want"
+    arguments = [(b"min", amp.Integer()), (b"max", amp.Integer())]
+    errors = {BadArguments: BadArguments.code}
+
+
+class Stack(amp.Command):
+    """The Python stack of the running job of this id, as text of many lines."""
+
+    commandName = b"dangad.control.Stack"
+    arguments = [(b"job", amp.Integer())]
+    response = [(b"stack", Large(amp.Unicode()))]
+    errors = {NotRunning: NotRunning.code}
+
+
+class Reload(amp.Command):
+    """Replace the workers by ones that import the job modules anew; answered when that is done."""
+
+    commandName = b"dangad.control.Reload"
+    errors = {ReloadFailed: ReloadFailed.code}
+
+
+class Drain(amp.Command):
+    """Take no new jobs, finish those accepted, and stop the server.
+
+    Answered when they have ended, with a document: an object that counts the ends.
+    """
+
+    commandName = b"dangad.control.Drain"
+    response = [(b"document", Large(amp.Unicode()))]
+
+
 # From worker to parent, over the pipe; none is answered.
 
 
 class Hello(amp.Command):
-    """The worker has imported its job modules and is ready for its first job."""
+    """The worker has imported its job modules, and is ready for its first job.
+
+    `cpu` are the microseconds of CPU time that this took.
+    """
 
     commandName = b"dangad.Hello"
-    arguments = [(b"catalogue", Large(amp.Unicode()))]
+    arguments = [(b"catalogue", Large(amp.Unicode())), (b"cpu", amp.Integer())]
     requiresAnswer = False
 
 
-class BootFailed(amp.Command):
-    """The worker cannot perform jobs, for a reason in one line, and is about to exit."""
+class LastWords(amp.Command):
+    """The worker is about to exit, for a reason in one line that follows "worker 4711"."""
 
-    commandName = b"dangad.BootFailed"
+    commandName = b"dangad.LastWords"
     arguments = [(b"reason", amp.Unicode())]
     requiresAnswer = False
 
@@ -95,16 +159,28 @@ RUN = b"_run"
 """Parent to worker, first key of the client's own box: "<job id> <attempt> [<seconds left>]"."""
 STOP = b"_stop"
 """Parent to worker, the only key of a box: "<job id> <why>", and then `STOP_SIGNAL`."""
+PING = b"_ping"
+"""Parent to worker, the only key of a box, with no value: give a sign of life."""
+PONG = b"_pong"
+"""Worker to parent, the only key of a box, with no value: a sign of life."""
 DONE = b"_done"
-"""Worker to parent, first key of a result: the job id."""
+"""Worker to parent, first key of a result: "<job id> <receipt> <marks>".
+
+The receipt is "<microseconds of CPU> <KiB of peak memory> <microseconds of CPU in all>", the
+marks are one digit, the sum of `PRINTED` and `UNFIT`.
+"""
 FAILED = b"_failed"
-"""Worker to parent, first key of an error: the job id."""
+"""Worker to parent, first key of an error: the same."""
 REPORT = b"_report"
 """Worker to parent, first key of a :class:`Progress` without its tag: the job id."""
 PART = b"_part"
 """Worker to parent, first key of a :class:`Chunk` without its tag: the job id."""
+PRINTED = 1
+"""The job has printed something that the parent may not have read yet."""
+UNFIT = 2
+"""The worker must not be given another job."""
 
-WORKER_KEYS = frozenset({DONE, FAILED, REPORT, PART, b"_command"})
+WORKER_KEYS = frozenset({DONE, FAILED, REPORT, PART, PONG, b"_command"})
 """The reserved keys that the parent reads in what a worker sends."""
 
 STOP_SIGNAL = signal.SIGURG
@@ -113,3 +189,5 @@ STOP_SIGNAL = signal.SIGURG
 One whose default is to be ignored, so that it does no harm to a worker that has not set its
 handler yet, nor to a program that a job has started.
 """
+STACK_SIGNAL = signal.SIGWINCH
+"""What makes a worker print its stack, even in the middle of a busy loop; chosen likewise."""

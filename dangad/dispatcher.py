@@ -19,6 +19,7 @@ gone before the job's client is told, and another worker takes its place.
 from __future__ import annotations
 
 import random
+from collections import deque
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
@@ -28,14 +29,19 @@ from dangad import verdicts
 from dangad.commands import Chunk
 from dangad.jobqueue import JobQueue
 from dangad.jobrecord import END_STATES, Event, Job, JobState
+from dangad.lanes import Lanes
 from dangad.quarantine import Quarantine
 from dangad.repertoire import Repertoire
+from dangad.staff import Staff
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
     from dangad.errors import DangadError, WorkerLost
     from dangad.interfaces import IClient, IWorker, IWorkforce
+    from dangad.jobrecord import Death
 
 log = Logger()
 
@@ -47,6 +53,8 @@ FIRST_RETRY = 0.1
 """Seconds before the second attempt; each further delay is twice the last."""
 LONGEST_RETRY = 10.0
 """Seconds before an attempt at most; each delay is then multiplied by between 0.5 and 1.5."""
+RECENT = 100
+"""Jobs that are remembered after their end."""
 ENDS_AT_ONCE = 100
 """Waiting jobs of a quarantined command that are ended in one turn of the reactor."""
 
@@ -70,12 +78,13 @@ class Tally:
 class Dispatcher:
     """The rules of the module's docstring.
 
-    All mutable state: `_queue`, the jobs that wait; `_running`, the job of each busy worker;
-    `_active`, how many run of each job type that has a limit; `_idle`, the idle workers with
-    the time since when, the most recently used last; `_matching`, whether they are being given
-    jobs; `_repertoire`, what the workers perform, and `_quarantine`, what they must not
-    for a while; `_no_workers`, why none can be had, if so; `_drained`, who waits for the end,
-    once the server drains, and `_drain_alarm`, its limit.
+    All mutable state: `_queue`, the jobs that wait, and `_lanes`, which of them are kept back;
+    `_running`, the job of each busy worker; `_staff`, the idle workers; `_called_back`, workers
+    of which the next to end its job gets no other; `_matching`, whether the idle are being given
+    jobs; `recent`, the last jobs that ended; `low_water`, how many idle workers are too few;
+    `_repertoire`, what the workers perform, and `_quarantine`, what they must not for a while;
+    `_no_workers`, why none can be had, if so; `_drained`, who waits for the end, `_draining`,
+    whether it has begun, and `_drain_alarm`, its limit.
     """
 
     def __init__(
@@ -103,15 +112,18 @@ class Dispatcher:
         self.max_queued_bytes = max_queued_bytes
         self.log_jobs = log_jobs
         self.tally = Tally()
+        self.recent: deque[Job] = deque(maxlen=RECENT)
+        self.low_water = 0
         self._clock = clock
         self._chance = chance or random.Random()
         self._workforce: IWorkforce | None = None
         self._queue = JobQueue(AGEING)
         self._running: dict[IWorker, Job] = {}
-        self._active: dict[bytes, int] = {}
-        self._idle: dict[IWorker, float] = {}
-        self._matching = False
         self._repertoire = Repertoire()
+        self._staff = Staff(self._repertoire)
+        self._lanes = Lanes(self._queue, self._repertoire, self._staff)
+        self._called_back: Collection[IWorker] = ()
+        self._matching = False
         self._quarantine = Quarantine(quarantine_after, quarantine_time)
         self._no_workers: str | None = None
         self._draining = False
@@ -135,7 +147,32 @@ class Dispatcher:
     @property
     def idle(self) -> int:
         """How many workers are idle."""
-        return len(self._idle)
+        return len(self._staff.idle)
+
+    @property
+    def draining(self) -> bool:
+        """Whether it accepts no more jobs."""
+        return self._draining
+
+    @property
+    def no_workers_because(self) -> str | None:
+        """Why no worker can be had, if so."""
+        return self._no_workers
+
+    def is_idle(self, worker: IWorker) -> bool:
+        """Whether `worker` is idle."""
+        return worker in self._staff.idle
+
+    def job_of(self, worker: IWorker) -> Job | None:
+        """The job that `worker` runs."""
+        return self._running.get(worker)
+
+    def worker_of(self, job_id: int) -> IWorker | None:
+        """Who runs the job with that id."""
+        for worker, job in self._running.items():
+            if job.id == job_id:
+                return worker
+        return None
 
     # Told by clients.
 
@@ -148,8 +185,9 @@ class Dispatcher:
         if client is None:
             raise ValueError(f"{job!r} has no client")
         now = job.accepted_at = self._clock.seconds()
-        job.lane = self._lane(job)
-        refusal = self._refusal(job, client, now)
+        job.lane = self._lanes.lane_of(job)
+        may_start = self._may_start_at_once(job, client)
+        refusal = self._refusal(job, now, may_start)
         if refusal is not None:
             self.tally.refused += 1
             client.fail(job, refusal)
@@ -157,9 +195,9 @@ class Dispatcher:
         self.tally.accepted += 1
         if job.deadline is not None:
             job.deadline_alarm = self._clock.callLater(job.deadline, self._deadline_passed, job)
-        if not self._queue and self._may_start_at_once(job, client):
-            worker, _ = self._idle.popitem()
-            self._start(job, worker, now)
+        if may_start and not self._queue:
+            self._start(job, self._staff.take(job.command), now)
+            self._ask_for_spares()
         else:
             self._queue.push(client, job, job.lane)
             self._match(now)
@@ -236,10 +274,10 @@ class Dispatcher:
     def worker_ready(self, worker: IWorker, catalogue: str) -> None:
         """`worker` has booted, performs what `catalogue` says, and is idle."""
         self._no_workers = None
-        if self._repertoire.adopt(catalogue):
-            self._review_jobs()
         now = self._clock.seconds()
-        self._idle[worker] = now
+        self._staff.add(worker, now)
+        if self._repertoire.join(worker, catalogue):
+            self._review_jobs()
         self._match(now)
 
     def job_reported(self, worker: IWorker, command: bytes, body: bytes) -> None:
@@ -250,50 +288,90 @@ class Dispatcher:
                 job.box = b""  # never again: its client would get the parts twice
             job.client.report(job, command, body)
 
-    def job_finished(self, worker: IWorker, failed: bool, body: bytes) -> None:
-        """`worker` has answered its job, with an error if `failed`, and is idle."""
+    def job_finished(
+        self, worker: IWorker, failed: bool, body: bytes, receipt: bytes = b"", fit: bool = True
+    ) -> None:
+        """`worker` has answered its job, with an error if `failed`, and is idle.
+
+        :param body: the answer.
+        :param receipt: what the job took, in the form of ``Job.receipt``.
+        :param fit: whether the worker may be given another job.
+        """
         job = self._running[worker]
         if job.stopped_for is not None:
             worker.kill(f"was stopped: {job.stopped_for}")
             return
         del self._running[worker]
-        now = self._clock.seconds()
+        now = job.ended_at = self._clock.seconds()
         self._leave_worker(job)
         self._quarantine.succeeded(job.command)
         state = job.live(Event.FAIL if failed else Event.ANSWER)
         self._cancel_alarms(job)
         self.tally.ended[state] += 1
-        self._idle[worker] = now
-        self._give_work(now)
+        job.receipt = receipt
+        self.recent.append(job)
+        released = not fit or worker in self._called_back
+        if not released:
+            self._staff.add(worker, now)
+            self._give_work(now)
         if self.log_jobs:
-            self._log_end(job, worker, now)
+            self._log_end(job)
         client, job.client = job.client, None
         if client is not None:
             client.deliver(job, failed, body)
+        if released:
+            self._release(worker)
         if self._draining:
             self._check_drained()
 
-    def worker_gone(self, worker: IWorker, how: str) -> None:
-        """`worker` is dead, and its process group with it: ended as in "was killed by SIGSEGV"."""
-        self._idle.pop(worker, None)
+    def worker_gone(self, worker: IWorker, death: Death) -> None:
+        """`worker` is dead, and its process group with it."""
+        self._staff.remove(worker)
         job = self._running.pop(worker, None)
+        if self._repertoire.leave(worker):
+            self._review_jobs()
+        self._lanes.staff_changed()
         if job is None:
             return
         now = self._clock.seconds()
+        job.receipt = death.receipt
         self._leave_worker(job)
         if job.stopped_for is not None:
             self._end(job, job.stopped_for)
         else:
             ran = now - job.started_at
-            self._lost(job, verdicts.lost(job, worker.pid, how, ran), now)
+            self._lost(job, verdicts.lost(job, worker.pid, death, ran), now)
         self._give_work(now)
 
     def dismiss_idle(self, before: float) -> IWorker | None:
         """A worker that has been idle since before that time, taken away; None if there is none."""
-        for worker, since in self._idle.items():
-            if since <= before:
-                del self._idle[worker]
+        worker = self._staff.idle_since(before)
+        if worker is not None:
+            self.dismiss(worker)
+        return worker
+
+    def dismiss(self, worker: IWorker) -> None:
+        """Give `worker` no job any more, if it is idle: it is about to be killed."""
+        self._staff.remove(worker)
+        self._lanes.staff_changed()
+
+    def outdated(self) -> set[IWorker]:
+        """The workers that perform other commands than the latest that has booted."""
+        return self._repertoire.outdated()
+
+    def call_back(self, workers: Collection[IWorker]) -> IWorker | None:
+        """Take away one of `workers`: one that is idle, which is returned, or the next to be.
+
+        In the latter case the workforce is told of it, as ``worker_released``, instead of its
+        being given another job. Each call takes the place of the last; with no workers it only
+        ends the wait.
+        """
+        self._called_back = ()
+        for worker in workers:
+            if self._staff.remove(worker):
+                self._lanes.staff_changed()
                 return worker
+        self._called_back = workers
         return None
 
     def no_workers(self, reason: str) -> None:
@@ -313,17 +391,22 @@ class Dispatcher:
         if not self._draining:
             self._draining = True
             self._repertoire.give_up(verdicts.stopping())
-        done: Deferred[None] = Deferred()
-        self._drained.append(done)
         if self._drain_alarm is not None:
             self._drain_alarm.cancel()
         self._drain_alarm = self._clock.callLater(seconds, self._give_up_draining, seconds)
-        self._check_drained()
+        return self.when_drained()
+
+    def when_drained(self) -> Deferred[None]:
+        """Fires once no job is left after the drain, which may be still to begin."""
+        done: Deferred[None] = Deferred()
+        self._drained.append(done)
+        if self._draining:
+            self._check_drained()
         return done
 
     # What is refused.
 
-    def _refusal(self, job: Job, client: IClient, now: float) -> DangadError | None:
+    def _refusal(self, job: Job, now: float, may_start: bool) -> DangadError | None:
         if self._draining:
             return verdicts.stopping()
         if self._repertoire.lacks(job.command):
@@ -334,7 +417,7 @@ class Dispatcher:
             return verdicts.quarantined(job, seconds)
         if job.deadline is not None and job.deadline <= 0:
             return verdicts.came_late(job)
-        if self._may_start_at_once(job, client):
+        if may_start:
             return None
         if self.waiting >= self.max_queued:
             return verdicts.too_many_wait(self.max_queued)
@@ -347,7 +430,7 @@ class Dispatcher:
     def _may_start_at_once(self, job: Job, client: IClient) -> bool:
         """Whether a worker is idle for `job`; then what waits is on hold, or in a closed lane."""
         return bool(
-            self._idle
+            self._staff.idle
             and not self._queue.is_on_hold(client)
             and not self._queue.is_closed(job.lane)
         )
@@ -355,8 +438,14 @@ class Dispatcher:
     def _match(self, now: float) -> None:
         """Start jobs while there are workers for them, and ask for workers if there are not."""
         self._give_work(now)
-        if self._queue and not self._idle and self._workforce is not None:
+        if self._queue and not self._staff.idle and self._workforce is not None:
             self._workforce.demand(len(self._queue))
+        else:
+            self._ask_for_spares()
+
+    def _ask_for_spares(self) -> None:
+        if len(self._staff.idle) < self.low_water and self._workforce is not None:
+            self._workforce.demand(0)
 
     def _give_work(self, now: float) -> None:
         """Start jobs while there are workers for them, and end those that must not start.
@@ -366,13 +455,13 @@ class Dispatcher:
         if self._matching:
             return
         self._matching = True
+        self._lanes.staff_changed()
         ends = 0
         try:
-            while self._idle and (job := self._queue.pop(now)) is not None:
+            while self._staff.idle and (job := self._queue.pop(now)) is not None:
                 obstacle = self._obstacle(job, now)
                 if obstacle is None:
-                    worker, _ = self._idle.popitem()
-                    self._start(job, worker, now)
+                    self._start(job, self._staff.take(job.command), now)
                     continue
                 self._end(job, obstacle, quietly=True)
                 ends += 1
@@ -399,16 +488,16 @@ class Dispatcher:
         job.attempt += 1
         job.started_at = now
         job.worker = worker
+        job.pid = worker.pid
         job.seconds = policy.time_limit
         if policy.time_limit is not None:
             job.run_alarm = self._clock.callLater(policy.time_limit, self._time_is_up, job)
         if job.deadline is not None:
             left = job.accepted_at + job.deadline - now
             job.seconds = left if job.seconds is None else min(left, job.seconds)
-        if job.lane is not None:
-            self._active[job.lane] = self._active.get(job.lane, 0) + 1
-            self._set_lane(job.lane)
         self._running[worker] = job
+        self._lanes.started(job)
+        self._lanes.staff_changed()
         worker.perform(job)
         if job.attempt > policy.retries:
             job.box = b""
@@ -416,33 +505,13 @@ class Dispatcher:
     def _leave_worker(self, job: Job) -> None:
         """Note that `job` does not run any more."""
         job.worker = None
-        if job.lane is not None:
-            self._active[job.lane] -= 1
-            self._set_lane(job.lane)
-
-    def _lane(self, job: Job) -> bytes | None:
-        """The lane of the queue for `job`: one of its own for each job type that has a limit."""
-        return None if self._repertoire.policy(job.command).max_running is None else job.command
-
-    def _set_lane(self, lane: bytes) -> None:
-        """Keep back the jobs of `lane` if as many run as may, and let them go on if not."""
-        limit = self._repertoire.policy(lane).max_running
-        if limit is not None and self._active[lane] >= limit:
-            self._queue.close_lane(lane)
-        else:
-            self._queue.open_lane(lane)
+        self._lanes.ended(job)
 
     def _review_jobs(self) -> None:
         """Look at all jobs again: what the workers perform has become known, or changed."""
-        self._active = dict.fromkeys(self._active, 0)
-        for job in self._running.values():
-            job.lane = self._lane(job)
-            if job.lane is not None:
-                self._active[job.lane] = self._active.get(job.lane, 0) + 1
-        for limited in self._active:
-            self._set_lane(limited)
+        self._lanes.review(self._running.values())
         for job in list(self._queue):
-            if job.lane != (lane := self._lane(job)):
+            if job.lane != (lane := self._lanes.lane_of(job)):
                 job.lane = lane
                 if job.run_alarm is None and job.client is not None:
                     self._queue.remove(job)
@@ -476,6 +545,8 @@ class Dispatcher:
             job.run_alarm.cancel()
         job.run_alarm = self._clock.callLater(GRACE, job.worker.kill, f"was killed: {error}")
         job.worker.resume()
+        if why == b"time":
+            job.worker.show_stack()
         job.worker.interrupt(job, why)
 
     def _lost(self, job: Job, error: WorkerLost, now: float) -> None:
@@ -532,6 +603,9 @@ class Dispatcher:
         state = job.live(verdicts.event_of(error))
         self._cancel_alarms(job)
         self.tally.ended[state] += 1
+        job.ended_at = self._clock.seconds()
+        job.box = b""
+        self.recent.append(job)
         if not quietly:
             log.info(
                 "job {job} {command} ended as {state}: {error}",
@@ -558,16 +632,27 @@ class Dispatcher:
                 job.run_alarm.cancel()
             job.run_alarm = None
 
-    def _log_end(self, job: Job, worker: IWorker, now: float) -> None:
+    def _log_end(self, job: Job) -> None:
+        took = job.took
         log.info(
-            "job {job} {command} {state} worker={pid} wait={wait:.6f} runtime={runtime:.6f}",
+            "job {job} {command} {state} worker={pid} wait={wait:.6f} runtime={runtime:.6f} "
+            "cpu={cpu:.6f} peak_memory={peak}",
             job=job.id,
             command=job.name,
             state=job.state.value,
-            pid=worker.pid,
-            wait=job.started_at - job.accepted_at,
-            runtime=now - job.started_at,
+            pid=job.pid,
+            wait=job.wait,
+            runtime=job.runtime,
+            cpu=took.cpu if took else 0.0,
+            peak=took.peak_memory if took else 0,
         )
+
+    def _release(self, worker: IWorker) -> None:
+        """Give back a worker that has done its last job."""
+        if worker in self._called_back:
+            self._called_back = ()
+        if self._workforce is not None:
+            self._workforce.worker_released(worker)
 
     # The end of all.
 

@@ -1,4 +1,4 @@
-"""Every error that a client can meet, one class each, with its AMP error code.
+"""Every error that a client or an operator can meet, one class each, with its AMP error code.
 
 The server sends the code and the text; :mod:`dangad.client` turns the code back into the
 class. A client of stock Twisted gets these classes if its command declares them, as in
@@ -119,6 +119,25 @@ class UnhandledCommand(DangadError):
     code = b"UNHANDLED"
 
 
+class NotRunning(DangadError):
+    """No job of the id that an operator named runs now: it waits, has ended, or never was.
+
+    Told to operators only. ``dangad workers`` shows the jobs that run, with their ids.
+    """
+
+    code = b"NOT_RUNNING"
+
+
+class ReloadFailed(DangadError):
+    """The new code cannot be served, for the reason in the text; the old workers go on.
+
+    Told to operators only. Correct it, and reload again. A worker that dies meanwhile is
+    replaced by one that meets the same fault.
+    """
+
+    code = b"RELOAD_FAILED"
+
+
 ERRORS: dict[type[Exception], bytes] = {
     error: error.code
     for error in (
@@ -135,4 +154,4 @@ ERRORS: dict[type[Exception], bytes] = {
         TooLarge,
     )
 }
-"""Exception class to AMP error code, in the form of ``amp.Command.errors``."""
+"""What clients can meet, exception class to AMP error code, as in ``amp.Command.errors``."""

@@ -92,6 +92,11 @@ class Guardian(ProcessProtocol):
         self._groups.discard(group)
         self._tell(b"-%d\n" % group)
 
+    @property
+    def pid(self) -> int | None:
+        """The process's id; None while there is none."""
+        return self.transport.pid if self._running else None
+
     # The process's calls.
 
     def connectionMade(self) -> None:

@@ -8,11 +8,13 @@ How many workers there are is a conversation of its own: the dispatcher tells
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
     from dangad.errors import DangadError
     from dangad.jobrecord import Job
 
@@ -50,6 +52,12 @@ class IWorker(Interface):
         Never raises: a worker that cannot take the job is a worker that is about to be gone.
         """
 
+    def show_stack() -> Deferred[str]:
+        """Have the stack of the worker's main thread written to the log, under its job's id.
+
+        Fires soon with what it wrote, as text; with nothing if it could not. Never fails.
+        """
+
     def interrupt(job: Job, why: bytes) -> None:
         """Raise an exception in `job`, which the worker was given last: it is to end by itself.
 
@@ -69,15 +77,37 @@ class IWorker(Interface):
     def kill(reason: str) -> None:
         """End the process and its process group now; ``worker_gone`` follows, and nothing else."""
 
+
+class IProcess(IWorker):
+    """A worker from its birth to its death, as the workforce sees it."""
+
+    performed: int = Attribute("How many jobs it was given.")
+
     def stop() -> None:
         """Let an idle worker exit by itself, and kill it if it does not; no job may follow."""
+
+    def ping() -> None:
+        """Ask for a sign of life, which the workforce is told as ``worker_answered``.
+
+        A worker gives it when it comes to it: before a job that it is given afterwards, and
+        after one that it was given before.
+        """
+
+    def memory() -> int:
+        """The bytes that the process has in RAM now; 0 if that cannot be told."""
 
 
 class IWorkforce(Interface):
     """Whoever decides how many workers there are, as the dispatcher sees it."""
 
     def demand(waiting: int) -> None:
-        """Hear that `waiting` jobs wait and no worker is idle."""
+        """Hear that `waiting` jobs wait and no worker is idle, or that few are."""
+
+    def worker_released(worker: IWorker) -> None:
+        """Have back a `worker` that has done its last job, and answered it.
+
+        Either it was asked for (``Dispatcher.take_back``), or it is not fit for another.
+        """
 
 
 class IHatchery(Interface):
@@ -89,4 +119,48 @@ class IHatchery(Interface):
         Its life is then told to the workforce: ``worker_started`` before this returns, later
         ``worker_booted`` if it says Hello, and ``worker_exited`` when it is gone. Raises
         OSError if the system has no room for another process; nothing else is told then.
+        """
+
+
+class IOperations(Interface):
+    """What operators may see and do, as :mod:`dangad.control` asks for it.
+
+    All documents can be written as JSON; ``docs/reference/control.md`` gives their shapes. Any
+    method may be called at any time while the server runs, in the middle of another's wait too.
+    Whoever is given a Deferred does not cancel it, and may have lost interest when it fires.
+    """
+
+    def status() -> dict[str, Any]:
+        """How the server is: its state, its settings, and its counts of workers and jobs."""
+
+    def workers() -> list[dict[str, Any]]:
+        """The worker processes that live, each with the job that it runs."""
+
+    def recent() -> list[dict[str, Any]]:
+        """The jobs that ended last, the latest last; not very many."""
+
+    def want(min_workers: int, max_workers: int) -> None:
+        """Have at least and at most so many workers from now on.
+
+        Raises ValueError if that makes no sense; the text says why, in one line.
+        """
+
+    def stack(job_id: int) -> Deferred[str]:
+        """The Python stack of the job's worker, which is written to the log, too.
+
+        Fires with text of many lines. Fails with NotRunning if no job of this id runs.
+        """
+
+    def reload() -> Deferred[None]:
+        """Replace the workers, one by one, by ones that have imported the job modules anew.
+
+        Fires when no older worker is left. Fails with ReloadFailed if the new code does not
+        start; its text is the reason.
+        """
+
+    def drain() -> Deferred[dict[str, int]]:
+        """Take no new jobs, finish the accepted ones, and then stop the server.
+
+        Fires when all accepted jobs have ended, with how many ended how, and early enough that
+        this can still be told to whoever asked. Asked for twice, it fires for both.
         """

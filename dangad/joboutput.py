@@ -7,26 +7,45 @@ the rest is only counted.
 
 from __future__ import annotations
 
+from collections import deque
+from typing import TYPE_CHECKING
+
 from twisted.logger import Logger
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 log = Logger()
+
+_CRASH = "Fatal Python error"
 
 MAX_LINE = 4096
 """Bytes of output that make one log line at most."""
 MAX_LINES = 1000
 """Lines that one job may bring into the log."""
+TAIL = 40
+"""Lines that are remembered."""
+LAST_LINES = 4
+"""Lines that the client of a lost job is told."""
+MAX_LAST_LINE = 200
+"""Characters of each of them."""
+STACK_LINES = 200
+"""Lines that a stack may bring into the log beyond that."""
 
 
 class JobOutput:
     """Cuts one worker's output into log lines.
 
-    All mutable state: `pid`; `_job`, the id of the job that runs, 0 between jobs; `_partial`,
-    a line that has not ended; `_lines`, how many were logged for the job, and `_dropped`, how
-    many were not.
+    All mutable state: `pid`; `tail`, the last lines of the job that runs, or that ran last;
+    `_listeners`, lists to which lines are added meanwhile; `_job`, the id of the job that
+    runs, 0 between jobs; `_partial`, a line that has not ended; `_lines`, how many were logged
+    for the job, and `_dropped`, how many were not.
     """
 
     def __init__(self) -> None:
         self.pid = 0
+        self.tail: deque[str] = deque(maxlen=TAIL)
+        self._listeners: list[list[str]] = []
         self._job = 0
         self._partial = b""
         self._lines = 0
@@ -49,12 +68,21 @@ class JobOutput:
             self.end_job()
         self._job = job_id
         self._lines = 0
+        if self.tail:
+            self.tail.clear()
+
+    def listen(self, lines: list[str]) -> None:
+        """Add what comes from now on to `lines`, too; a stack is coming, which is let through."""
+        self._lines = min(self._lines, MAX_LINES - STACK_LINES)
+        self._listeners.append(lines)
+
+    def end_listening(self, lines: list[str]) -> None:
+        """Add nothing more to `lines`."""
+        self._listeners = [each for each in self._listeners if each is not lines]
 
     def end_job(self) -> None:
         """What comes from now on is printed by no job."""
-        if self._partial:
-            self._log(self._partial)
-            self._partial = b""
+        self.flush()
         if self._dropped:
             log.warn(
                 "worker {pid} job {job}: {dropped} more lines of output were dropped",
@@ -67,14 +95,37 @@ class JobOutput:
 
     close = end_job
 
+    def flush(self) -> None:
+        """Take a line that has not ended for a whole one: no more will come."""
+        if self._partial:
+            self._log(self._partial)
+            self._partial = b""
+
     def _log(self, line: bytes) -> None:
+        text = line.rstrip(b"\r").decode("utf-8", "backslashreplace")
+        self.tail.append(text)
+        for lines in self._listeners:
+            lines.append(text)
         if self._lines >= MAX_LINES:
             self._dropped += 1
             return
         self._lines += 1
-        log.info(
-            "worker {pid} job {job}: {line}",
-            pid=self.pid,
-            job=self._job,
-            line=line.rstrip(b"\r").decode("utf-8", "backslashreplace"),
-        )
+        log.info("worker {pid} job {job}: {line}", pid=self.pid, job=self._job, line=text)
+
+
+def last_lines(tail: Iterable[str]) -> str:
+    """The end of what a dead worker printed, in one line for its job's client.
+
+    That is the last few lines; but of a report of Python's on a crash, which it prints with the
+    innermost frame first, it is the beginning.
+    """
+    lines = [line for line in tail if line.strip()]
+    crashes = [number for number, line in enumerate(lines) if line.startswith(_CRASH)]
+    lines = lines[crashes[-1] :][:LAST_LINES] if crashes else lines[-LAST_LINES:]
+    return " | ".join(_printable(line.strip()[:MAX_LAST_LINE]) for line in lines)
+
+
+def _printable(line: str) -> str:
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)

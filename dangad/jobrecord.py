@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 class JobState(enum.Enum):
     """Where a job is in its life; the last five are ends, and a job has exactly one end."""
 
+    __hash__ = object.__hash__  # of a member there is but one; enum's own is slow, and called often
+
     QUEUED = "queued"
     RUNNING = "running"
     DONE = "done"
@@ -41,6 +43,8 @@ END_STATES = (
 
 class Event(enum.Enum):
     """What can happen to an accepted job."""
+
+    __hash__ = object.__hash__  # as above
 
     START = "given to a worker"
     ANSWER = "answered with a result"
@@ -91,6 +95,28 @@ class Policy:
     """What becomes of a running job whose client disconnects."""
 
 
+@dataclass(frozen=True, slots=True)
+class Death:
+    """What ended a worker, in words for the client of the job that it ran."""
+
+    how: str
+    """What follows "worker 4711", as in "was killed by SIGSEGV"."""
+    details: str = ""
+    """What else is known of it, beginning with "; ", or nothing."""
+    receipt: bytes = b""
+    """What the job took, in the form of ``Job.receipt``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What the last attempt at a job took of its worker."""
+
+    cpu: float
+    """Seconds of CPU time, of the worker and of the processes for which the job waited."""
+    peak_memory: int
+    """The most bytes that the worker has had in RAM since it began."""
+
+
 class Job:
     """A request that was received, from then until its one end.
 
@@ -111,11 +137,13 @@ class Job:
     :ivar lane: the lane of the queue that it waits in.
     :ivar attempt: 0 while it waits for its first start, then 1, 2, ...
     :ivar worker: who runs it, None while it does not run.
+    :ivar pid: the process id of who ran it last, 0 if nobody did.
     :ivar seconds: how long this attempt may run, None for ever.
     :ivar run_alarm: the end of its time limit, of its grace, or of its rest between attempts.
     :ivar deadline_alarm: its deadline.
     :ivar lost_for: how its last attempt ended, if that lost its worker.
     :ivar stopped_for: why a running job is being stopped, None while it is not.
+    :ivar receipt: what its last attempt took, as the worker wrote it; see `took`.
     """
 
     __slots__ = (
@@ -126,10 +154,13 @@ class Job:
         "command",
         "deadline",
         "deadline_alarm",
+        "ended_at",
         "id",
         "lane",
         "lost_for",
+        "pid",
         "priority",
+        "receipt",
         "run_alarm",
         "seconds",
         "size",
@@ -170,8 +201,11 @@ class Job:
         self.deadline_alarm: IDelayedCall | None = None
         self.stopped_for: DangadError | None = None
         self.lost_for: DangadError | None = None
+        self.pid = 0
+        self.receipt = b""
         self.accepted_at = 0.0
         self.started_at = 0.0
+        self.ended_at = 0.0
 
     def live(self, event: Event) -> JobState:
         """Go on to the state that `event` leads to, which is returned.
@@ -180,6 +214,24 @@ class Job:
         """
         self.state = TRANSITIONS[self.state, event]
         return self.state
+
+    @property
+    def took(self) -> Receipt | None:
+        """What its last attempt took; None if no worker has told."""
+        if not self.receipt:
+            return None
+        microseconds, kibibytes = self.receipt.split()[:2]
+        return Receipt(int(microseconds) / 1e6, int(kibibytes) * 1024)
+
+    @property
+    def wait(self) -> float:
+        """Seconds from its acceptance to the start of its last attempt, or to its end."""
+        return (self.started_at if self.attempt else self.ended_at) - self.accepted_at
+
+    @property
+    def runtime(self) -> float:
+        """Seconds from the start of its last attempt to its end; 0 if it never ran."""
+        return self.ended_at - self.started_at if self.attempt else 0.0
 
     @property
     def name(self) -> str:

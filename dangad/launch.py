@@ -28,7 +28,7 @@ main(settings)
 class BrokenJobs(Exception):
     """The job modules cannot be served; the text says why in one line.
 
-    :ivar traceback: what the worker printed, for those who ask.
+    :ivar traceback: where in them it was raised, and what they printed; may be empty.
     """
 
     def __init__(self, reason: str, traceback: str) -> None:
@@ -57,6 +57,18 @@ class WorkerSettings:
     """Its working directory, None for the parent's."""
     environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
     """Its environment variables, all of them."""
+    max_memory: int = 0
+    """Bytes of private memory that it may have; 0 for any number."""
+    nice: int = 0
+    """By how much its priority for the system is lower than the parent's."""
+    umask: int | None = None
+    """Its file mode creation mask, None for the parent's."""
+    uid: int | None = None
+    """The user as whom it runs, None for the parent's; only root may choose."""
+    gid: int | None = None
+    """The group likewise."""
+    open_files: int = 0
+    """Its soft limit of open files; 0 for the parent's."""
 
     def process_environment(self, check: bool = False) -> dict[str, str]:
         """The environment with which this process may now start :data:`BOOTSTRAP`.
@@ -67,10 +79,14 @@ class WorkerSettings:
             "check": check,
             "directory": self.directory or os.getcwd(),
             "jobs": self.jobs,
+            "max_memory": self.max_memory,
             "max_payload": self.max_payload,
+            "nice": self.nice,
+            "open_files": self.open_files,
             "parent": os.getpid(),
             "path": self.path,
             "pythonpath": self.environment.get("PYTHONPATH"),
+            "umask": self.umask,
         }
         return {**self.environment, SETTINGS_VARIABLE: json.dumps(settings)}
 
@@ -83,7 +99,7 @@ class JobsCheck:
     ) -> None:
         """Start the process.
 
-        :param uid: the user as whom to import them, if not this process's.
+        :param uid: the user as whom the server will run, if not this process's.
         :param gid: the group likewise.
         """
         self._process = subprocess.Popen(
@@ -92,8 +108,8 @@ class JobsCheck:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            user=uid,
-            group=gid,
+            user=settings.uid if settings.uid is not None else uid,
+            group=settings.gid if settings.gid is not None else gid,
         )
 
     def wait(self) -> None:

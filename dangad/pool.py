@@ -31,6 +31,7 @@ from zope.interface import implementer
 
 from dangad.interfaces import IHatchery
 from dangad.launch import BOOTSTRAP
+from dangad.vitals import Deaths
 from dangad.workerlink import WorkerLink
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ class WorkerStarter(ProcessStarter):
     """
 
     def __init__(self, settings: WorkerSettings) -> None:
-        super().__init__(bootstrap=BOOTSTRAP)
+        super().__init__(bootstrap=BOOTSTRAP, uid=settings.uid, gid=settings.gid)
         self._settings = settings
 
     def startAMPProcess(
@@ -213,9 +214,10 @@ class WorkerPool(ProcessPool):
         guardian: Guardian,
         settings: WorkerSettings,
     ) -> None:
+        deaths = Deaths()
         super().__init__(
             ampParent=lambda: WorkerLink(
-                clock, workforce, dispatcher, guardian, settings.max_payload
+                clock, workforce, dispatcher, guardian, deaths, settings.max_payload
             ),
             min=0,
             max=workforce.max_workers,

@@ -6,6 +6,7 @@ that knows both the server and the pool.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from dataclasses import dataclass, field
@@ -14,24 +15,39 @@ from typing import TYPE_CHECKING
 from twisted.application import service
 from twisted.internet import defer, error
 from twisted.internet.endpoints import serverFromString
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from dangad.accepting import Gate, raise_limit
+from dangad.control import MAX_CONNECTIONS as MAX_OPERATORS
+from dangad.control import ControlFactory
 from dangad.dispatcher import Dispatcher
+from dangad.errors import DangadError
 from dangad.guardian import Guardian
 from dangad.jobrecord import JobState
+from dangad.notify import Notifier
+from dangad.operations import Operations
 from dangad.pool import WorkerPool
 from dangad.server import ClientFactory
+from dangad.strays import Strays
+from dangad.workerlife import Wear
 from dangad.workforce import Workforce
 
 if TYPE_CHECKING:
     from typing import Any
 
     from twisted.internet.interfaces import IListeningPort
+    from twisted.internet.protocol import Factory
+    from twisted.python.failure import Failure
 
     from dangad.launch import WorkerSettings
 
 log = Logger()
 
+SWEEP_INTERVAL = 0.5
+"""Seconds between two looks for processes that outlived their job's worker."""
+WORKER_DESCRIPTORS = 4
+"""The parent's ends of a worker's pipes: boxes there and back, stdout, stderr."""
 FLUSH_TIME = 5.0
 """Seconds in which clients must read their last answers when the server stops."""
 
@@ -58,6 +74,16 @@ class Limits:
     drain: float = 30.0
     quarantine_after: int = 5
     quarantine_time: float = 30.0
+    spare_workers: int = 0
+    recycle_jobs: int = 0
+    recycle_memory: int = 0
+    recycle_age: float = 0.0
+    max_memory: int = 0
+
+    @property
+    def wear(self) -> Wear:
+        """After what a worker is replaced, or ended."""
+        return Wear(self.recycle_jobs, self.recycle_memory, self.recycle_age, self.max_memory)
 
 
 class DangadService(service.Service):
@@ -67,7 +93,9 @@ class DangadService(service.Service):
     here the end has an order. Listening stops, accepted jobs are finished, workers are
     stopped, and connections are closed when their answers are out.
 
-    All mutable state: the parts that the constructor makes; `_ports`, what it listens on;
+    All mutable state: the parts that the constructor makes; `_ports`, what it listens on for
+    clients, and `_control_ports`, for operators, to be closed last; `_terminal`, the descriptor
+    of the terminal that it was started in, if it was;
     `_hurried`, whether it was told to stop at once, and `_flushing`, whether all that is left
     to do is to write the last answers.
     """
@@ -80,8 +108,9 @@ class DangadService(service.Service):
         endpoints: list[str],
         settings: WorkerSettings,
         limits: Limits,
+        control: str | None = None,
         log_jobs: bool = False,
-        own_signals: bool = False,
+        own_process: bool = False,
     ) -> None:
         """Make the parts; `startService` starts them.
 
@@ -89,9 +118,11 @@ class DangadService(service.Service):
         :param endpoints: where to listen, as Twisted server endpoint descriptions.
         :param settings: what the workers are given.
         :param limits: the bounds of everything.
+        :param control: where operators connect, likewise; None for nowhere.
         :param log_jobs: whether to log the end of every job.
-        :param own_signals: whether the process is the service's own, so that a second SIGTERM
-            or SIGINT, which Twisted ignores, may end the stop at once.
+        :param own_process: whether the process is the service's own: then SIGHUP, by which
+            Twisted would end it, reloads; a second SIGTERM or SIGINT, which Twisted ignores,
+            ends the stop at once; and children that it did not start are found and killed.
         """
         self._reactor = reactor
         self._endpoints = endpoints
@@ -104,20 +135,40 @@ class DangadService(service.Service):
             quarantine_time=limits.quarantine_time,
             log_jobs=log_jobs,
         )
-        self.workforce = Workforce(reactor, self.dispatcher, limits.min_workers, limits.max_workers)
+        self.workforce = Workforce(
+            reactor,
+            self.dispatcher,
+            limits.min_workers,
+            limits.max_workers,
+            limits.spare_workers,
+            limits.wear,
+        )
         self.guardian = Guardian(reactor)
         self.pool = WorkerPool(reactor, self.workforce, self.dispatcher, self.guardian, settings)
+        self._ports: list[IListeningPort] = []
+        self.gate = Gate(reactor, self._ports, self._kept_descriptors)
         self.clients = ClientFactory(
             reactor,
             self.dispatcher,
+            self.gate,
             max_payload=limits.max_payload,
             max_in_flight=limits.max_in_flight,
             max_connections=limits.max_connections,
         )
-        self._own_signals = own_signals
+        self.operations = Operations(
+            reactor, self.dispatcher, self.workforce, self.clients, self._end
+        )
+        self._control = ControlFactory(self.operations)
+        self._control_endpoint = control
+        self._own_process = own_process
         self._hurried = False
         self._flushing = False
-        self._ports: list[IListeningPort] = []
+        self._control_ports: list[IListeningPort] = []
+        self._notifier = Notifier(reactor, os.environ if own_process else {})
+        self._strays = Strays()
+        self._sweeping = LoopingCall(self._sweep)
+        self._sweeping.clock = reactor
+        self._terminal = 0 if own_process and os.isatty(0) else None
 
     def privilegedStartService(self) -> None:
         """Listen, while still root if started as root.
@@ -125,17 +176,25 @@ class DangadService(service.Service):
         :raises CannotListen: one of the endpoints cannot be listened on.
         """
         super().privilegedStartService()
-        for description in self._endpoints:
-            self._listen(description)
+        self._listen_everywhere()
 
     def startService(self) -> None:
         """Start the first workers; clients that came before wait for them."""
         super().startService()
         if not self._ports:
-            for description in self._endpoints:
-                self._listen(description)
+            self._listen_everywhere()
+        if self._own_process:
+            signal.signal(signal.SIGHUP, self._hung_up)
+            self._strays.adopt()
+            self._sweeping.start(SWEEP_INTERVAL, now=False)
+            raise_limit()
+        self._notifier.start()
         self.guardian.start()
+        self.gate.start(self._limits.max_connections)
         self.workforce.start(self.pool)
+        if self._notifier.wanted:
+            booted = self.dispatcher.describe()
+            booted.addCallbacks(lambda _: self._notifier.ready("serving"), _is_logged)
 
     def stopService(self) -> defer.Deferred[None]:
         """Stop in the order that the class tells.
@@ -143,9 +202,10 @@ class DangadService(service.Service):
         Fires with None when no job, no worker and no connection is left.
         """
         super().stopService()
-        if self._own_signals:
+        if self._own_process:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._signalled)
+        self._notifier.stopping()
         return defer.Deferred.fromCoroutine(self._stop())
 
     def hurry(self) -> None:
@@ -158,12 +218,44 @@ class DangadService(service.Service):
         if self._flushing:
             self.clients.abort()
 
+    def reload(self) -> None:
+        """Replace the workers by such that have the job modules as they are now, one by one."""
+        log.info("reloading")
+        self._notifier.reloading()
+        reloading = self.workforce.reloading
+        done = self.workforce.reload().addErrback(_is_logged)
+        done.addCallback(lambda _: self._notifier.ready(f"reload: {reloading.state.value}"))
+
+    def _kept_descriptors(self) -> int:
+        """Those that workers, with one that is replaced, and operators may come to need."""
+        return WORKER_DESCRIPTORS * (self.workforce.max_workers + 1) + MAX_OPERATORS
+
+    def _sweep(self) -> None:
+        """Kill what jobs had detached from workers that are dead now."""
+        own = [*(link.pid for link in self.pool.processes), self.guardian.pid]
+        strays = self._strays.sweep({pid for pid in own if pid is not None})
+        if strays:
+            log.warn("killed processes that jobs had left behind: {pids}", pids=strays)
+
     def _signalled(self, _number: int, _frame: object) -> None:
         self._reactor.callFromThread(self.hurry)
 
+    def _hung_up(self, _number: int, _frame: object) -> None:
+        """SIGHUP: somebody wants a reload, or the terminal is gone in which the server runs."""
+        gone = self._terminal is not None and not os.isatty(self._terminal)
+        self._reactor.callFromThread(self._end if gone else self.reload)
+
+    def _end(self) -> None:
+        """Begin the orderly end of the server, as an operator wants it."""
+        if not self._own_process:
+            self.dispatcher.drain(self._limits.drain)
+            return
+        with contextlib.suppress(error.ReactorNotRunning):  # it has begun already
+            self._reactor.stop()
+
     async def _stop(self) -> None:
-        ports, self._ports = self._ports, []
-        await defer.DeferredList([defer.maybeDeferred(port.stopListening) for port in ports])
+        self.gate.stop()
+        await _stop_listening(self._ports)
         log.info(
             "stopping: {running} jobs run and {waiting} wait, for at most {drain:g} s",
             running=self.dispatcher.running,
@@ -174,8 +266,14 @@ class DangadService(service.Service):
         self.workforce.stop()
         await self.pool.stop()
         await self.guardian.stop()
+        if self._sweeping.running:
+            self._sweeping.stop()
+            self._sweep()
         self._flushing = True
         await self.clients.close(HURRIED_FLUSH_TIME if self._hurried else FLUSH_TIME)
+        await _stop_listening(self._control_ports)
+        await self._control.close()
+        self._notifier.stop()
         tally = self.dispatcher.tally
         log.info(
             "stopped: of {accepted} jobs {done} were done, {failed} failed, {lost} lost, "
@@ -194,14 +292,31 @@ class DangadService(service.Service):
         """Where it listens, in the order of the endpoints."""
         return [port.getHost() for port in self._ports]
 
-    def _listen(self, description: str) -> None:
+    def _listen_everywhere(self) -> None:
+        for description in self._endpoints:
+            self._listen(description, self.clients, self._ports)
+        if self._control_endpoint is not None:
+            self._listen(self._control_endpoint, self._control, self._control_ports)
+
+    def _listen(self, description: str, factory: Factory, ports: list[IListeningPort]) -> None:
         """Listen on one endpoint; those of Twisted tell at once whether they can."""
         outcome: list[Any] = []
         endpoint = serverFromString(self._reactor, description)
-        listening = endpoint.listen(self.clients)
-        listening.addCallbacks(self._ports.append, outcome.append)
+        listening = endpoint.listen(factory)
+        listening.addCallbacks(ports.append, outcome.append)
         for failure in outcome:
             raise CannotListen(f"{description}: {_why(failure.value)}")
+
+
+async def _stop_listening(ports: list[IListeningPort]) -> None:
+    stopping = [defer.maybeDeferred(port.stopListening) for port in ports]
+    ports.clear()
+    await defer.DeferredList(stopping)
+
+
+def _is_logged(failure: Failure) -> None:
+    """Nothing: why no worker starts is in the log."""
+    failure.trap(DangadError)
 
 
 def _why(problem: BaseException) -> str:

@@ -7,11 +7,16 @@ after twistd has chosen the reactor.
 from __future__ import annotations
 
 import os
+import resource
 import sys
 from dataclasses import fields
+from grp import getgrnam
+from pwd import getpwnam, getpwuid, struct_passwd
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from twisted.python import usage
+
+from dangad.notify import VARIABLES as NOTIFY_VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +26,10 @@ if TYPE_CHECKING:
 
 DEFAULT_ENDPOINTS = ("unix:dangad.sock:mode=600", "tcp:7003:interface=127.0.0.1")
 DEFAULT_JOBS = ("dangad.examples",)
+UMASK = "worker-umask"
+NOT_FOR_WORKERS = frozenset({"LISTEN_FDNAMES", "LISTEN_FDS", "LISTEN_PID"}) | NOTIFY_VARIABLES
+"""Variables that are the server's alone: systemd's."""
+DEFAULT_CONTROL = "unix:dangad.control:mode=600"
 
 
 def whole_number(option: str, least: int) -> Callable[[str], int]:
@@ -52,18 +61,34 @@ def seconds(option: str) -> Callable[[str], float]:
     return parse
 
 
-def size(option: str) -> Callable[[str], int]:
+def size(option: str, least: int = 1) -> Callable[[str], int]:
     """A parser of bytes, for an option's text, which may end in k, M or G (1024 and its powers)."""
 
     def parse(text: str) -> int:
         units = {"k": 2**10, "m": 2**20, "g": 2**30}
         unit = units.get(text[-1:].lower(), 1)
         digits = text[:-1] if unit > 1 else text
-        if not (digits.isascii() and digits.isdigit()) or int(digits) == 0:
+        if not (digits.isascii() and digits.isdigit()) or int(digits) < least:
             raise ValueError(f"--{option} {text}: not a number of bytes, or one with k, M or G")
         return int(digits) * unit
 
     parse.coerceDoc = "A number of bytes, or one with k, M or G."  # type: ignore[attr-defined]
+    return parse
+
+
+def octal(option: str) -> Callable[[str], int]:
+    """A parser of file mode masks, for an option's text."""
+
+    def parse(text: str) -> int:
+        try:
+            mask = int(text, 8)
+        except ValueError:
+            mask = -1
+        if not 0 <= mask <= 0o777:
+            raise ValueError(f"--{option} {text}: not an octal number from 0 to 777")
+        return mask
+
+    parse.coerceDoc = "An octal number."  # type: ignore[attr-defined]
     return parse
 
 
@@ -72,9 +97,9 @@ def _number(option: str, default: int, least: int, doc: str) -> list[Any]:
     return [option, None, default, doc, whole_number(option, least)]
 
 
-def _size(option: str, default: int, doc: str) -> list[Any]:
+def _size(option: str, default: int, doc: str, least: int = 1) -> list[Any]:
     """One that takes bytes."""
-    return [option, None, default, doc, size(option)]
+    return [option, None, default, doc, size(option, least)]
 
 
 def _seconds(option: str, default: float, doc: str) -> list[Any]:
@@ -94,6 +119,11 @@ class Options(usage.Options):
     optParameters = [
         _number("min-workers", 1, 0, "Worker processes that live always."),
         _number("max-workers", os.cpu_count() or 1, 1, "Worker processes that live at most."),
+        _number("spare-workers", 0, 0, "Idle workers to have beyond those that are busy."),
+        _number("recycle-jobs", 0, 0, "Jobs after which a worker is replaced; 0: any number."),
+        _size("recycle-memory", 0, "Bytes in RAM beyond which it is replaced; 0: any.", 0),
+        _seconds("recycle-age", 0.0, "Seconds after which it is replaced; 0: never."),
+        _size("max-memory", 0, "Bytes of memory that a worker may have; 0: any.", 0),
         _number("max-queued", 10_000, 0, "Jobs that wait at most, of all clients."),
         _size("max-queued-bytes", 2**30, "Bytes that their requests have together at most."),
         _number("max-in-flight", 1000, 1, "Unanswered requests for which one connection is read."),
@@ -102,12 +132,17 @@ class Options(usage.Options):
         _number("quarantine-after", 5, 0, "Workers in a row that a command may kill; 0: any."),
         _seconds("quarantine-time", 30.0, "Seconds for which it is refused then."),
         _seconds("drain", 30.0, "Seconds for accepted jobs to end when stopping."),
+        ["control", None, DEFAULT_CONTROL, "Where operators connect, a Twisted server endpoint."],
         ["worker-directory", None, None, "The workers' working directory, if not the server's."],
+        _number("worker-nice", 0, 0, "By how much the workers give way to other processes."),
+        ["worker-umask", None, None, "Their file mode mask, if not the server's.", octal(UMASK)],
+        ["worker-uid", None, None, "The user as whom they run; the server must be root."],
+        ["worker-gid", None, None, "The group likewise; by default that of the user."],
     ]
 
     optFlags = [
         ["log-jobs", None, "Log the end of every job, not only of those that fail."],
-        ["traceback", None, "Show the traceback of an error at the start."],
+        ["traceback", None, "Show where in the server an error at the start was raised."],
     ]
 
     def __init__(self) -> None:
@@ -116,6 +151,7 @@ class Options(usage.Options):
         self["jobs"] = []
         self["worker-path"] = []
         self["worker-env"] = {}
+        self["worker-keep-env"] = []
 
     def opt_listen(self, endpoint: str) -> None:
         """Where clients connect, a Twisted server endpoint; repeatable.
@@ -139,6 +175,13 @@ class Options(usage.Options):
             raise usage.UsageError(f"--worker-env {setting}: write NAME=VALUE")
         self["worker-env"][name] = value
 
+    def opt_worker_keep_env(self, name: str) -> None:
+        """A variable that workers keep of the server's environment; repeatable. [default: all].
+
+        With this, they get those that are named here, and those of --worker-env.
+        """
+        self["worker-keep-env"].append(name)
+
     def postOptions(self) -> None:
         """Fill in the defaults of what may be repeated, and compare what belongs together."""
         self["listen"] = self["listen"] or list(DEFAULT_ENDPOINTS)
@@ -153,6 +196,31 @@ class Options(usage.Options):
             self["worker-directory"] = os.path.abspath(directory)
             if not os.path.isdir(directory):
                 raise usage.UsageError(f"--worker-directory {directory}: no such directory")
+        self["worker-uid"], self["worker-gid"] = self._worker_ids()
+
+    def _worker_ids(self) -> tuple[int | None, int | None]:
+        """The numbers of the workers' user and group, if they are not the server's."""
+        user, group = self["worker-uid"], self["worker-gid"]
+        twistd: Any = self.parent or {}
+        if (user or group) and (os.getuid() != 0 or twistd.get("uid") or twistd.get("gid")):
+            raise usage.UsageError("--worker-uid and --worker-gid: only for a server run as root")
+        try:
+            account = _account(user) if user else None
+            uid = account.pw_uid if account else None
+            gid = _group(group) if group else account.pw_gid if account else None
+        except KeyError as error:
+            raise usage.UsageError(f"--worker-uid, --worker-gid: {error.args[0]}") from None
+        return uid, gid
+
+    def worker_environment(self) -> dict[str, str]:
+        """What the environment of the workers shall be."""
+        keep = self["worker-keep-env"]
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in NOT_FOR_WORKERS and (not keep or name in keep)
+        }
+        return {**kept, **self["worker-env"]}
 
     def parseOptions(self, options: Any = None) -> None:
         """Read the command line; what is wrong with it is said in one line, and ends twistd.
@@ -164,6 +232,14 @@ class Options(usage.Options):
         except usage.UsageError as error:
             text = str(error).removeprefix("Parameter type enforcement failed: ")
             _give_up(f"{text}; see twistd dangad --help")
+
+
+def _account(user: str) -> struct_passwd:
+    return getpwuid(int(user)) if user.isdigit() else getpwnam(user)
+
+
+def _group(group: str) -> int:
+    return int(group) if group.isdigit() else getgrnam(group).gr_gid
 
 
 def makeService(options: Options) -> IService:
@@ -179,7 +255,13 @@ def makeService(options: Options) -> IService:
         max_payload=options["max-payload"],
         path=(*options["worker-path"], *default_path()),
         directory=options["worker-directory"],
-        environment={**os.environ, **options["worker-env"]},
+        environment=options.worker_environment(),
+        max_memory=options["max-memory"],
+        nice=options["worker-nice"],
+        umask=options["worker-umask"],
+        uid=options["worker-uid"],
+        gid=options["worker-gid"],
+        open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
     )
     twistd: Any = options.parent or {}
     check = JobsCheck(settings, twistd.get("uid"), twistd.get("gid"))
@@ -189,15 +271,16 @@ def makeService(options: Options) -> IService:
 
     from dangad.service import CannotListen, DangadService, Limits
 
-    for description in options["listen"]:
+    endpoints = [("listen", description) for description in options["listen"]]
+    for option, description in (*endpoints, ("control", options["control"])):
         try:
             serverFromString(reactor, description)
         except Exception as error:  # noqa: BLE001 - each kind of endpoint has its own
-            _give_up(f"--listen {description}: {error}")
+            _give_up(f"--{option} {description}: {error}")
     try:
         check.wait()
     except BrokenJobs as error:
-        if options["traceback"]:
+        if error.traceback:
             sys.stderr.write(f"{error.traceback}\n")
         _give_up(str(error))
     if not options["traceback"]:
@@ -208,8 +291,9 @@ def makeService(options: Options) -> IService:
         options["listen"],
         settings,
         limits,
+        control=options["control"],
         log_jobs=bool(options["log-jobs"]),
-        own_signals=True,
+        own_process=True,
     )
 
 

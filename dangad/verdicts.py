@@ -23,7 +23,7 @@ from dangad.errors import (
 from dangad.jobrecord import Event
 
 if TYPE_CHECKING:
-    from dangad.jobrecord import Job
+    from dangad.jobrecord import Death, Job
 
 _EVENTS: dict[type[DangadError], Event] = {
     Cancelled: Event.CANCEL,
@@ -120,9 +120,9 @@ def client_left() -> DangadError:
     return Cancelled("its client disconnected")
 
 
-def lost(job: Job, pid: int, how: str, ran: float) -> WorkerLost:
+def lost(job: Job, pid: int, death: Death, ran: float) -> WorkerLost:
     """The worker of the job is dead."""
-    return WorkerLost(f"worker {pid} {how} {ran:.1f} s into {job.name}")
+    return WorkerLost(f"worker {pid} {death.how} {ran:.1f} s into {job.name}{death.details}")
 
 
 def as_one_that_ran(job: Job, error: DangadError) -> DangadError:

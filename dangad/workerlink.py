@@ -7,6 +7,7 @@ its death it tells to :mod:`dangad.workforce`.
 
 from __future__ import annotations
 
+import re
 import signal
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,8 +16,11 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from dangad import commands, wire
-from dangad.interfaces import IWorker
-from dangad.joboutput import JobOutput
+from dangad.interfaces import IProcess
+from dangad.joboutput import JobOutput, last_lines
+from dangad.jobrecord import Death
+from dangad.repertoire import Programme
+from dangad.vitals import memory_of, show_bytes
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
     from dangad.dispatcher import Dispatcher
     from dangad.guardian import Guardian
     from dangad.jobrecord import Job
+    from dangad.vitals import Deaths
     from dangad.workforce import Workforce
 
 log = Logger()
@@ -35,12 +40,16 @@ _REPORTS = {
 }
 """What a worker may say of its job before the answer, and the client's command for it."""
 
+_RECEIPT = re.compile(rb"\d{1,18} \d{1,18} \d{1,18} [0-3]")
+
 BOX_OVERHEAD = 2**16
 """Bytes that a worker's box may be larger than the largest payload: its own pairs."""
 STOP_GRACE = 5.0
 """Seconds in which a worker that was asked to stop must exit."""
 CLOSED_GRACE = 0.5
 """Seconds in which a worker that closed its pipe must exit."""
+STACK_TIME = 0.5
+"""Seconds for which a stack that was asked for is waited for."""
 
 
 class Connector(Protocol):
@@ -79,7 +88,7 @@ class Connector(Protocol):
         """Read what the worker has printed so far."""
 
 
-@implementer(IWorker)
+@implementer(IProcess)
 class WorkerLink:
     """The parent's end of one worker's pipe, and all that it knows of the worker.
 
@@ -87,7 +96,9 @@ class WorkerLink:
     `makeConnection`, `dataReceived`, `connectionLost` and `callRemote`.
 
     All mutable state: `pid`; `performed`, how many jobs it was given; `_job`, the one it has
-    now; `_booted`, whether it has said Hello; `_paused`, whether it is not read;
+    now; `_peak`, the most memory that it was seen to have; `_receipt`, what its last job took, and
+    `_cpu_of_boot`, the microseconds before the first; `_booted`, whether it has said
+    Hello; `_last_words`, what it said before it exited; `_paused`, whether it is not read;
     `_killed_for`, why the parent killed it, and `_gone`, whether it is dead: after either,
     nothing it wrote counts.
     """
@@ -98,6 +109,7 @@ class WorkerLink:
         workforce: Workforce,
         dispatcher: Dispatcher,
         guardian: Guardian,
+        deaths: Deaths,
         max_payload: int,
     ) -> None:
         self.pid = 0
@@ -107,10 +119,15 @@ class WorkerLink:
         self._workforce = workforce
         self._dispatcher = dispatcher
         self._guardian = guardian
+        self._deaths = deaths
+        self._most_jobs = workforce.wear.jobs
         self._reader = wire.BoxReader(max_payload + BOX_OVERHEAD, commands.WORKER_KEYS)
         self._job: Job | None = None
+        self._peak = 0
+        self._receipt = b""
+        self._cpu_of_boot = 0
         self._booted = False
-        self._boot_failure: str | None = None
+        self._last_words: str | None = None
         self._paused = False
         self._killed_for: str | None = None
         self._gone = False
@@ -154,6 +171,8 @@ class WorkerLink:
         if job.seconds is not None:
             header += b" %.6f" % job.seconds
         self.transport.write_now(wire.pair(commands.RUN, header), job.box)
+        if self.performed == self._most_jobs:
+            self._workforce.worker_due(self, f"it has done {self.performed} jobs")
 
     def interrupt(self, job: Job, why: bytes) -> None:
         """See :meth:`IWorker.interrupt`."""
@@ -163,6 +182,38 @@ class WorkerLink:
             self.transport.signal(commands.STOP_SIGNAL)
         else:
             self.kill("was killed before it had read its job")
+
+    def show_stack(self) -> defer.Deferred[str]:
+        """See :meth:`IWorker.show_stack`."""
+        lines: list[str] = []
+        shown: defer.Deferred[str] = defer.Deferred()
+
+        def end() -> None:
+            self.output.end_listening(lines)
+            shown.callback("".join(f"{line}\n" for line in lines))
+
+        def end_now(result: object) -> object:
+            if alarm.active():
+                alarm.cancel()
+                end()
+            return result
+
+        self.transport.drain_output()
+        self.output.listen(lines)
+        self.transport.signal(commands.STACK_SIGNAL)
+        alarm = self._clock.callLater(STACK_TIME, end)
+        self.transport.finished.addBoth(end_now)
+        return shown
+
+    def ping(self) -> None:
+        """See :meth:`IProcess.ping`."""
+        self.transport.write_now(wire.pair(commands.PING, b""), wire.END)
+
+    def memory(self) -> int:
+        """See :meth:`IProcess.memory`."""
+        memory = memory_of(self.pid)
+        self._peak = max(self._peak, memory.peak)
+        return memory.resident
 
     def pause(self) -> None:
         """See :meth:`IWorker.pause`."""
@@ -182,7 +233,7 @@ class WorkerLink:
         self.transport.kill()
 
     def stop(self) -> None:
-        """See :meth:`IWorker.stop`."""
+        """See :meth:`IProcess.stop`."""
         if not self._booted:
             self.kill("was stopped while it started")
         elif not self._gone:
@@ -201,17 +252,47 @@ class WorkerLink:
     def exited(self, status: Failure) -> None:
         """The process is gone; all that it wrote has been read."""
         self._gone = True
-        self._job = None
         self._guardian.forget(self.pid)
         how = _how_it_ended(status)
-        if self._boot_failure is not None:
-            how = f"could not start: {self._boot_failure}"
+        if self._last_words is not None:
+            how = self._last_words
         if self._killed_for is not None:
             how = self._killed_for
+        self.output.flush()
+        cpu, peak = self._deaths.take_last()
+        self._peak = max(self._peak, peak)
+        took = max(0, int(cpu * 1e6) - self._cpu_before())
+        death = Death(how, self._details(status), b"%d %d" % (took, self._peak // 1024))
+        self._job = None
         level = log.info if status.check(error.ProcessDone) else log.warn
-        level("worker {pid} {how}, after {jobs} jobs", pid=self.pid, how=how, jobs=self.performed)
+        level(
+            "worker {pid} {how}, after {jobs} jobs{details}",
+            pid=self.pid,
+            how=how,
+            jobs=self.performed,
+            details=death.details,
+        )
         self.output.close()
-        self._workforce.worker_exited(self, how, self.performed)
+        self._workforce.worker_exited(self, death, self.performed)
+
+    def _details(self, status: Failure) -> str:
+        """What is known of a death beyond its cause: memory, and what was printed last."""
+        details = f"; it had used up to {show_bytes(self._peak)} of memory" if self._peak else ""
+        if (
+            self._killed_for is None
+            and getattr(status.value, "signal", None) == signal.SIGKILL
+            and self._deaths.kernel_killed_some()
+        ):
+            details += ", and the system has killed a process for want of memory"
+        job = self._job
+        if job is not None and job.stopped_for is None:
+            words = last_lines(self.output.tail)
+            details += f"; it printed last: {words}" if words else ""
+        return details
+
+    def _cpu_before(self) -> int:
+        """The microseconds of CPU time that the worker had taken before its last job."""
+        return int(self._receipt.split()[2]) if self._receipt else self._cpu_of_boot
 
     # The boxes of a worker.
 
@@ -223,38 +304,52 @@ class WorkerLink:
                 self._answered(box.raw, key, value, failed=False)
             elif key == commands.FAILED:
                 self._answered(box.raw, key, value, failed=True)
+            elif key == commands.PONG:
+                self._workforce.worker_answered(self)
             elif key in _REPORTS:
-                body = self._own_part(box.raw, key, value)
+                body = self._own_part(box.raw, key, value, value)
                 self._dispatcher.job_reported(self, _REPORTS[key], body)
             else:
                 self._command_received(value, box.raw)
             return
         raise wire.Garbage("a box that is neither an answer nor a command")
 
-    def _answered(self, raw: bytes, key: bytes, job_id: bytes, failed: bool) -> None:
-        body = self._own_part(raw, key, job_id)
-        self.transport.drain_output()
+    def _answered(self, raw: bytes, key: bytes, value: bytes, failed: bool) -> None:
+        job_id, _, receipt = value.partition(b" ")
+        body = self._own_part(raw, key, value, job_id)
+        if not _RECEIPT.fullmatch(receipt):
+            raise wire.Garbage("an answer without a receipt")
+        self._receipt = receipt
+        marks = receipt[-1]  # an ASCII digit, whose last bits are those of its value
+        if marks & commands.PRINTED:
+            self.transport.drain_output()
         self.output.end_job()
         self._job = None
-        self.resume()
-        self._dispatcher.job_finished(self, failed, body)
+        if self._paused:
+            self.resume()
+        self._dispatcher.job_finished(self, failed, body, receipt, not marks & commands.UNFIT)
 
-    def _own_part(self, raw: bytes, key: bytes, job_id: bytes) -> bytes:
+    def _own_part(self, raw: bytes, key: bytes, value: bytes, job_id: bytes) -> bytes:
         """What follows the first pair of a box, which must name the job that runs."""
         job = self._job
         if job is None or job_id != b"%d" % job.id or raw[2 : 2 + len(key)] != key:
             raise wire.Garbage(f"an answer to job {job_id[:20]!r}, which it was not given")
-        return raw[4 + len(key) + len(job_id) :]
+        return raw[4 + len(key) + len(value) :]
 
     def _command_received(self, name: bytes, raw: bytes) -> None:
         strings = wire.unpack(raw)
         if name == commands.Hello.commandName and not self._booted:
+            try:
+                hello = commands.Hello.parseArguments(strings, None)
+                Programme(hello["catalogue"])
+            except (KeyError, ValueError) as error:
+                raise wire.Garbage(f"a Hello that cannot be read: {error}") from None
             self._booted = True
-            hello = commands.Hello.parseArguments(strings, None)
             log.info("worker {pid} is ready", pid=self.pid)
+            self._cpu_of_boot = hello["cpu"]
             self._workforce.worker_booted(self, hello["catalogue"])
-        elif name == commands.BootFailed.commandName and not self._booted:
-            self._boot_failure = commands.BootFailed.parseArguments(strings, None)["reason"]
+        elif name == commands.LastWords.commandName:
+            self._last_words = strings.get(b"reason", b"")[:2000].decode("utf-8", "replace")
         else:
             raise wire.Garbage(f"a command {name[:40]!r} that it may not send now")
 

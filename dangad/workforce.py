@@ -1,4 +1,4 @@
-"""How many workers there are: when to start one, what a death means, when to let one go.
+"""How many workers there are: when to start one, what a death means, which one to let go.
 
 Pure rules with a clock and no processes: told of births and deaths by :mod:`dangad.workerlink`
 and of waiting jobs by :mod:`dangad.dispatcher`, it asks an :class:`IHatchery` for processes
@@ -6,14 +6,20 @@ and tells the dispatcher which workers it has.
 
 The rules:
 
-- At least `min_workers` live always; more, up to `max_workers`, while jobs wait.
+- At least `min_workers` live always; more, up to `max_workers`, while jobs wait: one for each
+  at once. `spare_workers` are kept idle beyond the busy ones, as far as the maximum allows.
+- A worker above that which has been idle for `IDLE_TIME` seconds is let go.
+- A worker is *due* when it has done enough jobs, lived long enough, holds too much memory, or
+  its code is old. A replacement is started, which may be one process more than the maximum, and
+  when that is ready the first of the due that is idle leaves. Until then they all go on.
 - A dead worker is replaced at once. If starts fail one after another (a worker that died
   before it said Hello, or idle before it did anything) the next is tried after a delay that
   doubles from a tenth of a second to half a minute, so a server whose workers cannot start
   rests, and recovers by itself.
 - When no worker could be had for `PATIENCE` seconds and the last start failed, the
   dispatcher is told why, and refuses jobs until a worker starts.
-- A worker above the minimum that has been idle for `IDLE_TIME` seconds is let go.
+- An idle worker is asked for a sign of life now and then. One that gives none is killed, and
+  so is one that holds more memory than any may.
 """
 
 from __future__ import annotations
@@ -24,12 +30,17 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from dangad.interfaces import IWorkforce
+from dangad.reloading import Reload
+from dangad.vitals import show_bytes
+from dangad.workerlife import Life, Wear
 
 if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
     from dangad.dispatcher import Dispatcher
-    from dangad.interfaces import IHatchery, IWorker
+    from dangad.interfaces import IHatchery, IProcess, IWorker
+    from dangad.jobrecord import Death
 
 log = Logger()
 
@@ -45,28 +56,26 @@ BOOT_LIMIT = 60.0
 """Seconds in which a worker must say Hello."""
 IDLE_TIME = 20.0
 """Seconds of idleness after which a surplus worker is let go."""
+WATCH_INTERVAL = 1.0
+"""Seconds between two looks at every worker."""
+HEARTBEAT = 10.0
+"""Seconds between two questions to an idle worker whether it lives."""
+HEARTBEAT_PATIENCE = 5.0
+"""Seconds in which it must answer."""
 
-
-class _Life:
-    """What the workforce knows of one living worker."""
-
-    __slots__ = ("boot_alarm", "booted_at", "stopping")
-
-    def __init__(self, boot_alarm: IDelayedCall) -> None:
-        self.boot_alarm = boot_alarm
-        self.booted_at: float | None = None
-        self.stopping = False
+_OLD_CODE = "its code is old"
 
 
 @implementer(IWorkforce)
 class Workforce:
     """The rules of the module's docstring.
 
-    All mutable state: `_lives` has every process that is not known to be dead; `_failures`
+    All mutable state: `min_workers` and `max_workers`, which may be changed; `lives`, every
+    process that is not known to be dead; `reloading`, how far the last reload is; `_failures`
     counts failures of starts since the last good one (those that come while the next try
     waits already count as one), `_failed_at` and `_reason` say when and why the last failed;
-    `_retry`, `_alarm` and `_pruning` are the pending calls of the clock: the next start, the
-    end of patience, the next look for idle surplus.
+    `_retry`, `_alarm`, `_pruning` and `_watching` are the pending calls of the clock: the next
+    start, the end of patience, the next look for idle surplus, the next look at all workers.
     """
 
     def __init__(
@@ -75,42 +84,87 @@ class Workforce:
         dispatcher: Dispatcher,
         min_workers: int,
         max_workers: int,
+        spare_workers: int = 0,
+        wear: Wear | None = None,
     ) -> None:
         self.min_workers = min_workers
         self.max_workers = max_workers
+        self.spare_workers = spare_workers
+        self.wear = wear or Wear()
+        self.lives: dict[IWorker, Life] = {}
+        self.reloading = Reload()
         self._clock = clock
         self._dispatcher = dispatcher
         self._hatchery: IHatchery | None = None
-        self._lives: dict[IWorker, _Life] = {}
         self._failures = 0
         self._failed_at = 0.0
         self._reason = ""
         self._retry: IDelayedCall | None = None
         self._alarm: IDelayedCall | None = None
         self._pruning: IDelayedCall | None = None
+        self._watching: IDelayedCall | None = None
 
     def start(self, hatchery: IHatchery) -> None:
         """Begin to keep the minimum alive, with processes from `hatchery`."""
         self._hatchery = hatchery
+        self._dispatcher.low_water = self.spare_workers
         self._dispatcher.staffed_by(self)
+        self._watching = self._clock.callLater(WATCH_INTERVAL, self._watch)
         self._fill()
 
     def stop(self) -> None:
         """Start no more workers; the living are the pool's to stop."""
         self._hatchery = None
-        for call in (self._retry, self._alarm, self._pruning):
+        for call in (self._retry, self._alarm, self._pruning, self._watching):
             if call is not None:
                 call.cancel()
-        self._retry = self._alarm = self._pruning = None
-        for life in self._lives.values():
+        self._retry = self._alarm = self._pruning = self._watching = None
+        for life in self.lives.values():
             life.stopping = True
             if life.booted_at is None and life.boot_alarm.active():
                 life.boot_alarm.cancel()
+        if self.reloading.rolling:
+            self.reloading.fail("the server is stopping")
 
     @property
     def size(self) -> int:
         """How many workers live, those that start included, those that stop not."""
-        return sum(not life.stopping for life in self._lives.values())
+        return sum(not life.stopping for life in self.lives.values())
+
+    # Told by operators.
+
+    def want(self, min_workers: int, max_workers: int) -> None:
+        """Keep so many workers from now on; surplus ones leave as soon as they are idle.
+
+        :raises ValueError: the numbers make no sense, and why.
+        """
+        if min_workers < 0 or max_workers < 1 or min_workers > max_workers:
+            raise ValueError(
+                f"{min_workers} to {max_workers} workers: the first is at least 0, the second "
+                "at least 1, and not less than the first"
+            )
+        self.min_workers = min_workers
+        self.max_workers = max_workers
+        self._adjust()
+
+    def reload(self) -> Deferred[None]:
+        """Replace all workers by such that are started from now on, with the code of now.
+
+        Fires when the last old one is gone. Fails with :class:`ReloadFailed`, and leaves those
+        that are left of the old ones where they are, if one of the new does not start.
+        """
+        done = self.reloading.begin()
+        for worker, life in list(self.lives.items()):
+            if life.serves:
+                life.due = life.due or _OLD_CODE
+            elif life.starting:
+                life.stopping = True
+                worker.kill("was started before the code was reloaded, and was killed")
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        self._adjust()
+        return done
 
     # Told by the dispatcher.
 
@@ -118,76 +172,151 @@ class Workforce:
         """See :meth:`IWorkforce.demand`."""
         self._fill(waiting)
 
+    def worker_released(self, worker: IWorker) -> None:
+        """See :meth:`IWorkforce.worker_released`."""
+        self._let_go(worker)
+        self._adjust()
+
     # Told by the pool.
 
-    def worker_started(self, worker: IWorker) -> None:
-        """A process was started for `worker`, which has not said Hello."""
+    def worker_started(self, process: IProcess) -> None:
+        """A process was started, which has not said Hello."""
         alarm = self._clock.callLater(
-            BOOT_LIMIT, worker.kill, f"did not start within {BOOT_LIMIT:.0f} s"
+            BOOT_LIMIT, process.kill, f"did not start within {BOOT_LIMIT:g} s"
         )
-        self._lives[worker] = _Life(alarm)
+        now = self._clock.seconds()
+        self.lives[process] = Life(process, self.reloading.generation, now, alarm)
 
     def worker_booted(self, worker: IWorker, catalogue: str) -> None:
         """`worker` has said Hello, with the catalogue of what it performs."""
-        life = self._lives[worker]
+        life = self.lives[worker]
         if life.stopping:
             return
         life.boot_alarm.cancel()
-        life.booted_at = self._clock.seconds()
+        life.booted_at = life.asked_at = self._clock.seconds()
+        self.reloading.booted(life.generation)
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
         self._dispatcher.worker_ready(worker, catalogue)
+        for other in self._dispatcher.outdated():
+            self._make_due(self.lives[other], "it performs other commands than the latest")
+        self._adjust()
         if self._pruning is None and self.size > self.min_workers:
             self._pruning = self._clock.callLater(IDLE_TIME, self._prune)
 
-    def worker_exited(self, worker: IWorker, how: str, performed: int) -> None:
+    def worker_answered(self, worker: IWorker) -> None:
+        """`worker` has given a sign of life."""
+        self.lives[worker].silent = False
+
+    def worker_due(self, worker: IWorker, why: str) -> None:
+        """`worker` has done enough, and is to be replaced; it may go on until it is."""
+        self._make_due(self.lives[worker], why)
+        self._adjust()
+
+    def worker_exited(self, worker: IWorker, death: Death, performed: int) -> None:
         """`worker` is gone, and its process group with it.
 
-        :param how: what ended it, as in "was killed by SIGKILL".
+        :param death: what ended it.
         :param performed: how many jobs it was given while it lived.
         """
-        life = self._lives.pop(worker)
+        life = self.lives.pop(worker)
         if life.booted_at is None:
             if life.boot_alarm.active():
                 life.boot_alarm.cancel()
         else:
-            self._dispatcher.worker_gone(worker, how)
+            self._dispatcher.worker_gone(worker, death)
         if life.stopping:
-            return
-        if life.booted_at is None:
-            self._start_failed(f"worker {worker.pid} {how}")
+            pass
+        elif life.booted_at is None:
+            self._start_failed(f"worker {worker.pid} {death.how}", life.generation)
         elif not performed and self._clock.seconds() - life.booted_at < PROBATION:
-            self._start_failed(f"worker {worker.pid} {how} as soon as it was ready")
+            self._start_failed(
+                f"worker {worker.pid} {death.how} as soon as it was ready", life.generation
+            )
         else:
             self._failures = 0
             if self._retry is not None:
                 self._retry.cancel()
                 self._retry = None
-            self._fill()
+        self._adjust()
 
-    # The rules.
+    # The rules: how many.
 
-    def _fill(self, waiting: int = 0) -> None:
-        """Start what is missing: the minimum, and up to the maximum one for each waiting job."""
+    def _adjust(self) -> None:
+        """Bring the workers nearer to what they should be; something has changed."""
+        if self._hatchery is None:
+            return
+        self._fill()
+        self._turn_over()
+        if self.reloading.rolling and self.reloading.check(
+            [life.generation for life in self.lives.values()]
+        ):
+            log.info("reloaded: all workers are of generation {n}", n=self.reloading.generation)
+
+    def _needed(self, waiting: int = 0) -> int:
+        """How many workers the jobs want, within the bounds."""
         idle = self._dispatcher.idle
         waiting = 0 if idle else max(waiting, self._dispatcher.waiting)  # if so, they are on hold
-        booted = sum(
-            life.booted_at is not None and not life.stopping for life in self._lives.values()
-        )
-        wanted = max(self.min_workers, min(self.max_workers, booted - idle + waiting))
-        for _ in range(wanted - self.size):
-            if self._hatchery is None or self._retry is not None:
-                return
-            try:
-                self._hatchery.spawn()
-            except OSError as error:
-                self._start_failed(f"no process can be started: {error.strerror or error}")
+        busy = sum(life.serves for life in self.lives.values()) - idle
+        wanted = busy + waiting + self.spare_workers
+        return max(self.min_workers, min(self.max_workers, wanted))
 
-    def _start_failed(self, reason: str) -> None:
+    def _fill(self, waiting: int = 0) -> None:
+        """Start what is missing."""
+        for _ in range(self._needed(waiting) - self.size):
+            if not self._spawn():
+                return
+
+    def _turn_over(self) -> None:
+        """Have one worker leave if there are too many, or start one for those that are due."""
+        serving = {worker: life for worker, life in self.lives.items() if life.serves}
+        due = [worker for worker, life in serving.items() if life.due]
+        surplus = len(serving) > self._needed()
+        leaving = due if surplus else []
+        if not leaving and len(serving) > self.max_workers:
+            leaving = list(serving)
+        worker = self._dispatcher.call_back(leaving)
+        if worker is not None:
+            self._let_go(worker)
+            self._turn_over()
+        elif (
+            ((due and not surplus) or self.reloading.unproven)
+            and len(self.lives) <= self.max_workers
+            and not any(life.starting for life in self.lives.values())
+        ):
+            self._spawn()
+
+    def _let_go(self, worker: IWorker) -> None:
+        life = self.lives[worker]
+        life.stopping = True
+        life.process.stop()
+
+    def _make_due(self, life: Life, why: str) -> None:
+        if life.due is None:
+            life.due = why
+            log.info("worker {pid} is to be replaced: {why}", pid=life.process.pid, why=why)
+
+    def _spawn(self) -> bool:
+        """Start a worker, unless one has just failed to start; whether it was started."""
+        if self._hatchery is None or self._retry is not None:
+            return False
+        try:
+            self._hatchery.spawn()
+        except OSError as error:
+            reason = f"no process can be started: {error.strerror or error}"
+            self._start_failed(reason, self.reloading.generation)
+            return False
+        return True
+
+    # The rules: starts that fail.
+
+    def _start_failed(self, reason: str, generation: int) -> None:
         self._reason = reason
         if self._hatchery is None:
             return
+        if self.reloading.rolling and generation == self.reloading.generation:
+            self._give_up_reload(reason)
         if self._alarm is None and not self._has_booted():
             self._alarm = self._clock.callLater(PATIENCE, self._give_up_waiting)
         if self._retry is not None:
@@ -195,7 +324,7 @@ class Workforce:
         now = self._clock.seconds()
         if any(
             life.booted_at is not None and self._failed_at <= life.booted_at <= now - PROBATION
-            for life in self._lives.values()
+            for life in self.lives.values()
         ):
             self._failures = 0
         self._failures += 1
@@ -211,29 +340,75 @@ class Workforce:
         )
         self._retry = self._clock.callLater(delay, self._try_again)
 
+    def _give_up_reload(self, reason: str) -> None:
+        """The new code cannot be served: leave the old workers where they are."""
+        log.error("the reload failed, and the old workers stay: {reason}", reason=reason)
+        for life in self.lives.values():
+            if life.due == _OLD_CODE:
+                life.due = None
+        self.reloading.fail(reason)
+
     def _has_booted(self) -> bool:
-        return any(
-            life.booted_at is not None and not life.stopping for life in self._lives.values()
-        )
+        return any(life.serves for life in self.lives.values())
 
     def _try_again(self) -> None:
         self._retry = None
         # With no minimum, and jobs refused for want of workers, nobody else asks for a worker.
         self._fill(0 if self._has_booted() else 1)
+        self._adjust()
 
     def _give_up_waiting(self) -> None:
         self._alarm = None
         if self._failures and not self._has_booted():
             self._dispatcher.no_workers(self._reason)
 
+    # The rules: those that live.
+
     def _prune(self) -> None:
-        """Let go what is above the minimum and has been idle for long, and look again later."""
+        """Let go what is not needed and has been idle for long, and look again later."""
         self._pruning = None
-        surplus = self.size - self.min_workers
+        surplus = self.size - self._needed()
         before = self._clock.seconds() - IDLE_TIME
         while surplus > 0 and (worker := self._dispatcher.dismiss_idle(before)) is not None:
-            self._lives[worker].stopping = True
-            worker.stop()
+            self._let_go(worker)
             surplus -= 1
-        if surplus > 0:
+        if self.size > self.min_workers:
             self._pruning = self._clock.callLater(IDLE_TIME / 2, self._prune)
+
+    def _watch(self) -> None:
+        """Look at every worker: its memory, its age, and whether it lives."""
+        self._watching = self._clock.callLater(WATCH_INTERVAL, self._watch)
+        now = self._clock.seconds()
+        for worker, life in list(self.lives.items()):
+            if life.serves:
+                self._weigh(life, now)
+                self._listen(life, self._dispatcher.is_idle(worker), now)
+        self._adjust()
+
+    def _weigh(self, life: Life, now: float) -> None:
+        """See whether the worker is too large, or old enough to be replaced."""
+        wear = self.wear
+        memory = life.process.memory()
+        if wear.max_memory and memory > wear.max_memory:
+            self._kill(
+                life,
+                f"had {show_bytes(memory)} of memory, where --max-memory is "
+                f"{show_bytes(wear.max_memory)}, and was killed",
+            )
+        elif wear.memory and memory > wear.memory:
+            self._make_due(life, f"it has {show_bytes(memory)} of memory")
+        elif wear.age and life.booted_at is not None and now - life.booted_at >= wear.age:
+            self._make_due(life, f"it is {now - life.booted_at:.0f} s old")
+
+    def _listen(self, life: Life, idle: bool, now: float) -> None:
+        """See whether the worker gives signs of life; ask it for one if it is idle."""
+        if life.silent and now - life.asked_at >= HEARTBEAT_PATIENCE:
+            self._kill(life, f"gave no sign of life for {HEARTBEAT_PATIENCE:g} s and was killed")
+        elif idle and not life.silent and now - life.asked_at >= HEARTBEAT:
+            life.asked_at = now
+            life.silent = True
+            life.process.ping()
+
+    def _kill(self, life: Life, reason: str) -> None:
+        self._dispatcher.dismiss(life.process)
+        life.process.kill(reason)

@@ -10,10 +10,11 @@ import itertools
 import json
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
-from dangad.interfaces import IClient, IHatchery, IWorker, IWorkforce
-from dangad.jobrecord import Job, Priority
+from dangad.interfaces import IClient, IHatchery, IProcess, IWorker, IWorkforce
+from dangad.jobrecord import Death, Job, Priority
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,33 +123,43 @@ class FakeClient:
             self.when_told(job)
 
 
-@implementer(IWorker)
+@implementer(IProcess)
 class FakeWorker:
     """A worker process whose every step is the test's to make.
 
+    :ivar performs: the catalogue that it said Hello with.
     :ivar job: what it runs now, None if nothing.
-    :ivar performed: the jobs that it was given, in order.
+    :ivar given: the jobs that it was given, in order.
     :ivar boxes: their requests, in order.
     :ivar interrupts: what it was interrupted for in its job, in order.
     :ivar paused: whether what it writes is not taken.
+    :ivar stacks: how often its stack was asked for.
+    :ivar pings: how often it was asked for a sign of life.
+    :ivar resident: the bytes of memory that it has.
     :ivar killed: why it is being killed, None if it is not.
     :ivar stopping: whether it was asked to stop.
     :ivar dead: whether it is gone.
     :ivar when_performing: called with each job that it is given, before it begins.
+    :ivar when_pinged: called when it is asked for a sign of life; set it to None to freeze it.
     """
 
     def __init__(self) -> None:
         self.pid = next(_pids)
         self.booted = False
+        self.performs = ""
         self.job: Job | None = None
-        self.performed: list[Job] = []
+        self.given: list[Job] = []
         self.boxes: list[bytes] = []
         self.interrupts: list[bytes] = []
         self.paused = False
+        self.stacks = 0
+        self.pings = 0
+        self.resident = 0
         self.killed: str | None = None
         self.stopping = False
         self.dead = False
         self.when_performing: Callable[[Job], object] | None = None
+        self.when_pinged: Callable[[], object] | None = None
 
     def __repr__(self) -> str:
         return f"<worker {self.pid}>"
@@ -170,13 +181,13 @@ class FakeWorker:
         if self.when_performing is not None:
             self.when_performing(job)
         self.job = job
-        self.performed.append(job)
+        self.given.append(job)
         self.boxes.append(job.box)
         self.interrupts = []
 
     def interrupt(self, job: Job, why: bytes) -> None:
         """See :meth:`IWorker.interrupt`."""
-        if self.performed[-1:] != [job] or self.dead:
+        if self.given[-1:] != [job] or self.dead:
             raise AssertionError(f"{self} is interrupted in {job}, which was not its last")
         if self.job is None:
             return  # it has ended
@@ -202,8 +213,34 @@ class FakeWorker:
             raise AssertionError(f"{self} is killed ({reason}), but is dead")
         self.killed = self.killed or reason
 
+    @property
+    def performed(self) -> int:
+        """See :attr:`IProcess.performed`."""
+        return len(self.given)
+
+    def show_stack(self) -> Deferred[str]:
+        """See :meth:`IWorker.show_stack`."""
+        if self.job is None or self.dead:
+            raise AssertionError(f"{self} is asked for its stack, but runs no job")
+        self.stacks += 1
+        return succeed("the stack\n")
+
+    def ping(self) -> None:
+        """See :meth:`IProcess.ping`."""
+        if not self.idle:
+            raise AssertionError(f"{self} is asked for a sign of life, but is not idle")
+        self.pings += 1
+        if self.when_pinged is not None:
+            self.when_pinged()
+
+    def memory(self) -> int:
+        """See :meth:`IProcess.memory`."""
+        if self.dead:
+            raise AssertionError(f"{self} is weighed, but is dead")
+        return self.resident
+
     def stop(self) -> None:
-        """See :meth:`IWorker.stop`."""
+        """See :meth:`IProcess.stop`."""
         if not self.idle:
             raise AssertionError(f"{self} is asked to stop, but is not idle")
         self.stopping = True
@@ -229,12 +266,17 @@ class FakeWorkforce:
 
     def __init__(self) -> None:
         self.demands: list[int] = []
+        self.released: list[IWorker] = []
 
     def demand(self, waiting: int) -> None:
         """See :meth:`IWorkforce.demand`."""
-        if waiting < 1:
-            raise AssertionError("workers are demanded for nothing")
+        if waiting < 0:
+            raise AssertionError("workers are demanded for less than nothing")
         self.demands.append(waiting)
+
+    def worker_released(self, worker: IWorker) -> None:
+        """See :meth:`IWorkforce.worker_released`."""
+        self.released.append(worker)
 
 
 @implementer(IHatchery)
@@ -261,6 +303,7 @@ class FakeHatchery:
         if self.refusal is not None:
             raise self.refusal
         worker = FakeWorker()
+        worker.when_pinged = lambda: self._workforce.worker_answered(worker)
         self.workers.append(worker)
         self._workforce.worker_started(worker)
         if self.when_spawned is not None:
@@ -286,6 +329,7 @@ class FakeHatchery:
         if worker.killed is not None:
             raise AssertionError(f"{worker} is being killed, and says nothing any more")
         worker.booted = True
+        worker.performs = performs
         self._workforce.worker_booted(worker, performs)
 
     def boot_all(self, performs: str) -> None:
@@ -293,10 +337,12 @@ class FakeHatchery:
         while self.starting:
             self.boot(self.starting[0], performs)
 
-    def answer(self, worker: FakeWorker, failed: bool = False, body: bytes = b"\0\0") -> Job:
+    def answer(
+        self, worker: FakeWorker, failed: bool = False, body: bytes = b"\0\0", fit: bool = True
+    ) -> Job:
         """Have `worker` answer its job, which is returned."""
         job = worker.finish()
-        self._dispatcher.job_finished(worker, failed, body)
+        self._dispatcher.job_finished(worker, failed, body, b"1000 2000", fit)
         return job
 
     def report(self, worker: FakeWorker, command: bytes, body: bytes = b"\0\0") -> None:
@@ -309,4 +355,4 @@ class FakeHatchery:
         """Have `worker` be gone."""
         worker.die()
         self.workers.remove(worker)
-        self._workforce.worker_exited(worker, worker.killed or how, len(worker.performed))
+        self._workforce.worker_exited(worker, Death(worker.killed or how), worker.performed)

@@ -46,6 +46,7 @@ from dangad.cli.output import (
     raw_key,
     value_as_bytes,
 )
+from dangad.cli.running import endpoint_named
 from dangad.jobrecord import Policy
 from dangad.schema import describe_command
 from dangad.schema import describe_keys as keys_of
@@ -534,7 +535,7 @@ def test_endpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("x.sock", "unix:x.sock"),
         ("odd:name", r"unix:odd\:name"),
     ):
-        assert cli.endpoint_named(text) == endpoint
+        assert endpoint_named(text) == endpoint
 
 
 # The whole, against a real server.

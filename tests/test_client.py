@@ -22,6 +22,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import dangad
 from dangad import Blob, Large, errors, wire
+from dangad.accepting import Gate
 from dangad.client import (
     ENVELOPE,
     Client,
@@ -156,7 +157,12 @@ class AgainstTheServer(SynchronousTestCase):
         clock = Clock()
         self.dispatcher = Dispatcher(clock, max_queued=5)
         site = ServerFactory(
-            clock, self.dispatcher, max_payload=200_000, max_in_flight=100, max_connections=1
+            clock,
+            self.dispatcher,
+            Gate(clock, [], lambda: 0),
+            max_payload=200_000,
+            max_in_flight=100,
+            max_connections=1,
         )
         self.server = site.buildProtocol(None)
         self.link = Link(ClientFactory().buildProtocol(None), self.server)
@@ -175,7 +181,7 @@ class AgainstTheServer(SynchronousTestCase):
 
     def job(self, number: int) -> Job:
         """The job that the dispatcher accepted as the `number`th."""
-        (job,) = [job for worker in self.workers for job in worker.performed if job.id == number]
+        (job,) = [job for worker in self.workers for job in worker.given if job.id == number]
         return job
 
     def box(self, number: int) -> bytes:
@@ -183,7 +189,7 @@ class AgainstTheServer(SynchronousTestCase):
         (box,) = [
             box
             for worker in self.workers
-            for job, box in zip(worker.performed, worker.boxes, strict=True)
+            for job, box in zip(worker.given, worker.boxes, strict=True)
             if job.id == number
         ]
         return box
@@ -364,8 +370,8 @@ class AgainstTheServer(SynchronousTestCase):
         self.failureResultOf(answers[0], CancelledError)
         self.link.pump()
         self.assertEqual(
-            [bool(worker.interrupts) for worker in self.workers if worker.performed],
-            [worker.performed[0].id == 1 for worker in self.workers if worker.performed],
+            [bool(worker.interrupts) for worker in self.workers if worker.given],
+            [worker.given[0].id == 1 for worker in self.workers if worker.given],
         )
 
     def test_answer_that_crosses_the_cancel(self) -> None:

@@ -7,13 +7,14 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.base import DelayedCall
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from dangad.dispatcher import Dispatcher
 from dangad.interfaces import IClient, IWorker
-from dangad.jobrecord import Job, Priority
+from dangad.jobrecord import Death, Job, Priority
 from tests.fakes import catalogue
 
 if TYPE_CHECKING:
@@ -79,6 +80,10 @@ class QuietWorker:
     def perform(self, job: Job) -> None:
         """See :meth:`IWorker.perform`."""
 
+    def show_stack(self) -> Deferred[str]:
+        """See :meth:`IWorker.show_stack`."""
+        return succeed("")
+
     def interrupt(self, job: Job, why: bytes) -> None:
         """See :meth:`IWorker.interrupt`."""
 
@@ -90,9 +95,6 @@ class QuietWorker:
 
     def kill(self, reason: str) -> None:
         """See :meth:`IWorker.kill`."""
-
-    def stop(self) -> None:
-        """See :meth:`IWorker.stop`."""
 
 
 class CostTests(SynchronousTestCase):
@@ -131,7 +133,7 @@ class CostTests(SynchronousTestCase):
         middle = waiting[len(waiting) // 2 :][:SAMPLE]
 
         def lose(worker: QuietWorker) -> None:
-            dispatcher.worker_gone(worker, "died")
+            dispatcher.worker_gone(worker, Death("died"))
             dispatcher.worker_ready(worker, PERFORMS)
 
         def hold_and_release(client: QuietClient) -> None:

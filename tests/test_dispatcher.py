@@ -14,7 +14,7 @@ from dangad.commands import Chunk, Progress
 from dangad.dispatcher import ENDS_AT_ONCE, FIRST_RETRY, GRACE, LONGEST_RETRY, Dispatcher
 from dangad.errors import NoWorkers, QueueFull, ShuttingDown
 from dangad.interfaces import IClient, IHatchery, IWorker, IWorkforce
-from dangad.jobrecord import Job, JobState, Priority
+from dangad.jobrecord import Death, Job, JobState, Priority
 from dangad.workforce import Workforce
 from tests.fakes import (
     FakeClient,
@@ -82,13 +82,13 @@ class DispatcherTestCase(SynchronousTestCase):
     def answer(self, worker: FakeWorker, failed: bool = False, body: bytes = b"\0\0") -> Job:
         """Have `worker` answer its job, which is returned."""
         job = worker.finish()
-        self.dispatcher.job_finished(worker, failed, body)
+        self.dispatcher.job_finished(worker, failed, body, b"250000 2000")
         return job
 
     def die(self, worker: FakeWorker, how: str = "was killed by SIGKILL") -> None:
         """Have `worker` be gone."""
         worker.die()
-        self.dispatcher.worker_gone(worker, worker.killed or how)
+        self.dispatcher.worker_gone(worker, Death(worker.killed or how))
 
     def report(self, worker: FakeWorker, command: bytes = PROGRESS) -> None:
         """Have `worker` tell news of its job."""
@@ -195,7 +195,7 @@ class StartTests(DispatcherTestCase):
         high = self.submit(self.bob, priority=Priority.HIGH)
         for _ in range(6):
             self.answer(worker)
-        self.assertEqual(worker.performed[1:], [high, mine[0], theirs, mine[1], low])
+        self.assertEqual(worker.given[1:], [high, mine[0], theirs, mine[1], low])
 
     def test_no_client(self) -> None:
         """A job that nobody will be told about is a mistake."""
@@ -239,6 +239,7 @@ class AnswerTests(DispatcherTestCase):
         with capturedLogs() as events:
             self.answer(worker)
         text = f"job {job.id} Echo done worker={worker.pid} wait=2.000000 runtime=3.000000"
+        text += " cpu=0.250000 peak_memory=2048000"
         self.assertEqual([formatEvent(event) for event in events], [text])
 
     def test_log_of_failures_only(self) -> None:
@@ -271,7 +272,7 @@ class AnswerTests(DispatcherTestCase):
         self.ann.when_told = lambda _: len(self.ann.answers) < 3 and self.submit(self.ann)
         for _ in range(3):
             self.answer(worker)
-        self.assertEqual(len(worker.performed), 3)
+        self.assertEqual(len(worker.given), 3)
 
 
 class RefusalTests(DispatcherTestCase):
@@ -352,14 +353,41 @@ class RefusalTests(DispatcherTestCase):
         self.assertEqual(sum(self.ended().values()), 3)
 
     def test_new_catalogue(self) -> None:
-        """A worker that performs something else makes its catalogue the one that counts."""
+        """While workers perform different commands, each job goes to one that performs its own."""
+        first = self.ready(catalogue("Echo", "Old"))
+        running = self.submit(self.ann)
+        old = self.submit(self.ann, "Old")
+        second = self.ready(catalogue("Echo", "New"))
+        self.assertIsNone(second.job)
+        self.assertIs(self.submit(self.ann, "New"), second.job)
+        new = self.submit(self.ann, "New")
+        self.assertIs(self.answer(first), running)
+        self.assertIs(first.job, old)
+        self.answer(first)
+        self.assertIsNone(first.job)
+        self.answer(second)
+        self.assertIs(second.job, new)
+
+    def test_old_catalogue_ends(self) -> None:
+        """With the last worker that performs a command go the jobs that wait for it."""
         first = self.ready(catalogue("Echo", "Old"))
         self.submit(self.ann)
         old = self.submit(self.ann, "Old")
-        second = self.ready(catalogue("Echo", "New"))
+        self.ready(catalogue("Echo", "New"))
+        self.assertFalse(self.ann.failures)
+        self.die(first)
         self.assertEqual(self.ann.failure_of(old), "UNHANDLED: no worker performs Old")
-        self.assertIs(self.submit(self.ann, "New"), second.job)
-        self.answer(first)
+        self.refused(self.submit(self.ann, "Old"), "UNHANDLED: no worker performs Old")
+
+    def test_limits_of_what_some_perform(self) -> None:
+        """A limit holds for a command that some workers perform, too."""
+        few = catalogue("Echo", Few={"max_running": 1})
+        workers = [self.ready(ECHO), self.ready(few), self.ready(few)]
+        jobs = [self.submit(self.ann, "Few") for _ in range(2)]
+        self.assertIs(workers[2].job, jobs[0])
+        self.assertIsNone(workers[1].job)
+        self.answer(workers[2])
+        self.assertEqual(jobs[1].attempt, 1)
 
     def test_no_workers(self) -> None:
         """When no worker can be had, what waits and what comes is refused, with the reason."""
@@ -433,7 +461,7 @@ class DeathTests(DispatcherTestCase):
 
     def test_never_started_worker(self) -> None:
         """The death of a worker that never was ready concerns no job."""
-        self.dispatcher.worker_gone(FakeWorker(), "exited (status 1)")
+        self.dispatcher.worker_gone(FakeWorker(), Death("exited (status 1)"))
 
     def test_submit_from_fail(self) -> None:
         """A client may submit the job again while it is told of its loss."""
@@ -853,7 +881,7 @@ class DeadlineTests(DispatcherTestCase):
         self.assertEqual(self.ann.failures, [])
         self.die(worker)
         self.assertEqual(
-            self.ann.failure_of(worker.performed[0]),
+            self.ann.failure_of(worker.given[0]),
             "DEADLINE_PASSED: Echo reached its deadline, 5 s, after 3.0 s of its run",
         )
         self.assertEqual(self.ended(), {"timed out": 1})
@@ -875,7 +903,7 @@ class DeadlineTests(DispatcherTestCase):
         self.assertEqual(job.state, JobState.QUEUED)
         self.clock.advance(0.01)
         self.assertIn("DEADLINE_PASSED", self.ann.failure_of(job))
-        self.assertEqual(self.ready().performed, [])
+        self.assertEqual(self.ready().given, [])
 
     def test_never_starts_after_it(self) -> None:
         """A job does not start after its deadline even if the reactor is late with the alarm."""
@@ -1016,7 +1044,7 @@ class TimeLimitTests(DispatcherTestCase):
         self.die(worker)
         worker = self.ready(policy)
         self.clock.advance(LONGEST_RETRY)
-        self.assertEqual(len(worker.performed), 1)
+        self.assertEqual(len(worker.given), 1)
         self.clock.advance(9)
         self.assertEqual(worker.interrupts, [])
         self.clock.advance(1)
@@ -1147,7 +1175,7 @@ class RetryTests(DispatcherTestCase):
         worker = self.ready(self.retried)
         for _ in range(3):
             self.answer(worker)
-        self.assertEqual(worker.performed, [jobs[1], jobs[2], jobs[0]])
+        self.assertEqual(worker.given, [jobs[1], jobs[2], jobs[0]])
 
     @given(seed=st.integers(0, 2**32))
     def test_delays(self, seed: int) -> None:
@@ -1165,7 +1193,7 @@ class RetryTests(DispatcherTestCase):
             worker.booted = True
             dispatcher.worker_ready(worker, many)
             worker.die()
-            dispatcher.worker_gone(worker, "died")
+            dispatcher.worker_gone(worker, Death("died"))
             (alarm,) = clock.getDelayedCalls()
             base = min(LONGEST_RETRY, FIRST_RETRY * 2 ** (attempt - 1))
             delay = alarm.getTime() - clock.seconds()
@@ -1176,7 +1204,7 @@ class RetryTests(DispatcherTestCase):
         worker.booted = True
         dispatcher.worker_ready(worker, many)
         worker.die()
-        dispatcher.worker_gone(worker, "died")
+        dispatcher.worker_gone(worker, Death("died"))
         dispatcher.cancel(job)
 
     def test_client_gone(self) -> None:
@@ -1441,7 +1469,7 @@ class QuarantineTests(DispatcherTestCase):
             self.clock.advance(0)
         for _ in range(2):
             self.answer(worker)
-        self.assertEqual(worker.performed, [*jobs[-2:], late])
+        self.assertEqual(worker.given, [*jobs[-2:], late])
 
     def test_submit_from_the_end_of_a_batch(self) -> None:
         """A client may submit more while it is told that its job is refused for its command."""
@@ -1552,7 +1580,7 @@ class MaxRunningTests(DispatcherTestCase):
         theirs = [self.submit(self.bob) for _ in range(4)]
         for _ in range(8):
             self.answer(worker)
-        order = ["bob" if job in theirs else "ann" for job in worker.performed[1:]]
+        order = ["bob" if job in theirs else "ann" for job in worker.given[1:]]
         self.assertEqual(order, ["ann", "bob"] * 4)
 
     def test_catalogue_after_the_jobs(self) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad.joboutput import MAX_LINE, MAX_LINES, JobOutput
+from dangad.joboutput import MAX_LINE, MAX_LINES, JobOutput, last_lines
 
 
 def logged(*pieces: bytes) -> list[str]:
@@ -119,3 +119,22 @@ class JobOutputTests(SynchronousTestCase):
         edges = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
         pieces = [text[start:end] for start, end in itertools.pairwise(edges)]
         self.assertEqual(logged(*pieces), logged(text))
+
+
+class LastLinesTests(SynchronousTestCase):
+    def test_last(self) -> None:
+        """Of what a dead worker printed, the client is told the last lines, cut and printable."""
+        lines = [*(f"line {number}" for number in range(9)), "", "x" * 500, "bell \a"]
+        self.assertEqual(last_lines(lines), f"line 7 | line 8 | {'x' * 200} | bell \\x07")
+
+    def test_crash(self) -> None:
+        """Of a report on a crash, it is told the innermost frames, which come first."""
+        frames = [f"  File {number}" for number in range(20)]
+        lines = ["before", "Fatal Python error: Aborted", "", "Current thread:", *frames]
+        self.assertEqual(
+            last_lines(lines), "Fatal Python error: Aborted | Current thread: | File 0 | File 1"
+        )
+
+    def test_nothing(self) -> None:
+        """What printed nothing, or nothing but space, is not spoken of."""
+        self.assertEqual(last_lines(["", "  "]), "")

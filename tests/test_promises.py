@@ -23,13 +23,15 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
 from dangad import commands, wire
+from dangad.accepting import Gate
 from dangad.dispatcher import Dispatcher
 from dangad.errors import Cancelled, DangadError, QueueFull, WorkerLost
 from dangad.guardian import Guardian
-from dangad.interfaces import IClient, IHatchery, IWorker, IWorkforce
+from dangad.interfaces import IClient, IHatchery, IProcess, IWorkforce
 from dangad.launch import WorkerSettings
 from dangad.pool import FROM_WORKER, WorkerPool
 from dangad.server import ClientFactory
+from dangad.workerlife import Wear
 from dangad.workerlink import STOP_GRACE
 from dangad.workforce import Workforce
 from tests.fakes import FakeClient, FakeHatchery, FakeWorkforce, catalogue, make_job
@@ -39,7 +41,7 @@ from tests.test_server import Line
 from tests.test_workers import a_story
 
 if TYPE_CHECKING:
-    from dangad.jobrecord import Job
+    from dangad.jobrecord import Death, Job
 
     AsyncPromises = TestCase
     Promises = SynchronousTestCase
@@ -59,6 +61,7 @@ class Office:
 
     max_workers = 2
     idle = waiting = 0
+    wear = Wear()
 
     def __init__(self) -> None:
         self.told: list[News] = []
@@ -71,13 +74,15 @@ class Office:
         """Note it."""
         self.told.append(("job_reported", worker, command))
 
-    def job_finished(self, worker: Any, failed: bool, body: bytes) -> None:
+    def job_finished(
+        self, worker: Any, failed: bool, body: bytes, receipt: bytes, fit: bool
+    ) -> None:
         """Note it."""
         self.told.append(("job_finished", worker, failed))
 
-    def worker_gone(self, worker: Any, how: str) -> None:
+    def worker_gone(self, worker: Any, death: Death) -> None:
         """Note it."""
-        self.told.append(("worker_gone", worker, how))
+        self.told.append(("worker_gone", worker, death.how))
 
     def worker_started(self, worker: Any) -> None:
         """Note it."""
@@ -87,9 +92,13 @@ class Office:
         """Note it."""
         self.told.append(("worker_booted", worker, catalogue))
 
-    def worker_exited(self, worker: Any, how: str, performed: int) -> None:
+    def worker_exited(self, worker: Any, death: Death, performed: int) -> None:
         """Note it."""
-        self.told.append(("worker_exited", worker, how, performed))
+        self.told.append(("worker_exited", worker, death.how, performed))
+
+    def outdated(self) -> set[Any]:
+        """No worker is: all perform the same."""
+        return set()
 
     def words(self) -> list[str]:
         """The names of what it was told."""
@@ -169,7 +178,7 @@ class WorkerPromises(AsyncPromises):
     async def test_interface(self) -> None:
         """It has all that the dispatcher may ask for, and a process id for people."""
         worker = await self.setting()
-        verifyObject(IWorker, worker)
+        verifyObject(IProcess, worker)
         self.assertGreater(worker.pid, 0)
 
     @a_story
@@ -843,9 +852,11 @@ class ClientConnectionTest(ClientPromises, SynchronousTestCase):
         """Connect a client that may have so many requests in flight."""
         self.requests = Requests()
         dispatcher: Any = self.requests
+        clock = Clock()
         factory = ClientFactory(
-            Clock(),
+            clock,
             dispatcher,
+            Gate(clock, [], lambda: 0),
             max_payload=10_000,
             max_in_flight=max_in_flight,
             max_connections=1,
@@ -916,7 +927,7 @@ class HatcheryPromises(AsyncPromises):
         self.assertIsNone(self.hatchery.spawn())
         ((word, worker),) = self.office.told[before:]
         self.assertEqual(word, "worker_started")
-        verifyObject(IWorker, worker)
+        verifyObject(IProcess, worker)
         return worker
 
     def test_interface(self) -> None:
@@ -1119,8 +1130,8 @@ class FakeWorkforceTest(WorkforcePromises, SynchronousTestCase):
         return max(self.workforce.demands, default=0)
 
     def test_demand_for_nothing(self) -> None:
-        """To demand workers for no jobs is an error."""
-        self.assertRaises(AssertionError, self.workforce.demand, 0)
+        """To demand workers for less than no jobs is an error."""
+        self.assertRaises(AssertionError, self.workforce.demand, -1)
 
 
 class WorkforceTest(WorkforcePromises, SynchronousTestCase):

@@ -33,6 +33,7 @@ from dangad.commands import Chunk, Progress
 from dangad.dispatcher import AGEING, GRACE, Dispatcher
 from dangad.errors import Cancelled
 from dangad.jobrecord import END_STATES, Job, JobState, Priority
+from dangad.workerlife import Wear
 from dangad.workforce import LONGEST_DELAY, Workforce
 from tests.fakes import FakeClient, FakeHatchery, FakeWorker, catalogue, make_job
 
@@ -56,6 +57,10 @@ PERFORMS = [
         "Stop", Timed={"time_limit": TIME_LIMIT}, Few={"max_running": 2}, Again={"retries": 1}
     ),
 ]
+COMMANDS_OF = {
+    PERFORMS[0]: {b"Stop", b"Finish", b"Timed", b"Again", b"Few"},
+    PERFORMS[1]: {b"Stop", b"Timed", b"Few", b"Again"},
+}
 MOST_ATTEMPTS = {b"Again": 3, b"Few": 2}
 MOST_RUNNING = {PERFORMS[0]: 1, PERFORMS[1]: 2}
 CLIENTS = st.integers(0, 2)
@@ -77,7 +82,7 @@ class RulesMachine(RuleBasedStateMachine):
     each job that is being stopped was seen to be; `overtaken` how many turns of a priority a
     client (the second) has seen another (the third) have while it could have had its own;
     `late` is whether the clock's calls have not come although they are due; `drains` are the
-    drains that were asked for, with the answers that each gave.
+    drains that were asked for, with the answers that each gave, and `reloads` likewise.
     """
 
     def __init__(self) -> None:
@@ -97,6 +102,7 @@ class RulesMachine(RuleBasedStateMachine):
         self.late = False
         self.drains: list[list[object]] = []
         self.descriptions: list[list[object]] = []
+        self.reloads: list[list[object]] = []
 
     @initialize(
         min_workers=st.integers(0, 3),
@@ -105,6 +111,7 @@ class RulesMachine(RuleBasedStateMachine):
         max_queued=st.sampled_from([*[50] * 6, 6, 2, 0]),
         max_queued_bytes=st.sampled_from([*[1000] * 4, 60]),
         quarantine_after=st.integers(0, 3),
+        spare=st.sampled_from([0, 0, 1, 2]),
         seed=ANY,
     )
     def start(
@@ -115,6 +122,7 @@ class RulesMachine(RuleBasedStateMachine):
         max_queued: int,
         max_queued_bytes: int,
         quarantine_after: int,
+        spare: int,
         seed: int,
     ) -> None:
         """Put the server together, and start it."""
@@ -128,7 +136,12 @@ class RulesMachine(RuleBasedStateMachine):
             chance=random.Random(seed),
         )
         self.workforce = Workforce(
-            self.clock, self.dispatcher, min_workers, max(1, min_workers + more)
+            self.clock,
+            self.dispatcher,
+            min_workers,
+            max(1, min_workers + more),
+            spare,
+            Wear(memory=50, max_memory=100, age=100.0),
         )
         self.ceiling = self.workforce.max_workers
         self.hatchery = FakeHatchery(self.workforce, self.dispatcher)
@@ -323,19 +336,20 @@ class RulesMachine(RuleBasedStateMachine):
             self.hatchery.boot(worker, self.performs or PERFORMS[0])
 
     @precondition(lambda self: self.answerable())
-    @rule(number=ANY, failed=st.booleans())
-    def answer(self, number: int, failed: bool) -> None:
-        """A worker answers its job, perhaps because it was interrupted."""
+    @rule(number=ANY, failed=st.booleans(), fit=st.sampled_from([True, True, True, False]))
+    def answer(self, number: int, failed: bool, fit: bool) -> None:
+        """A worker answers its job, perhaps because it was interrupted, or as its last."""
         worker = pick(self.answerable(), number)
         job = worker.job
         assert job is not None
         owner, interrupted = self.owners[job.id], bool(worker.interrupts)
         told = len(owner.answers)
-        self.hatchery.answer(worker, failed)
+        self.hatchery.answer(worker, failed, fit=fit)
         if interrupted:
             assert worker.killed
             assert len(owner.answers) == told
         else:
+            assert fit or worker.stopping
             assert job.state is (JobState.FAILED if failed else JobState.DONE)
             assert owner.gone or owner.answers[told][0] is job
 
@@ -367,6 +381,30 @@ class RulesMachine(RuleBasedStateMachine):
     def die_as_told(self, number: int) -> None:
         """A worker that was killed is gone."""
         self.hatchery.die(pick(self.killed(), number))
+
+    @precondition(lambda self: self.leaving())
+    @rule(number=ANY)
+    def leave(self, number: int) -> None:
+        """A worker that was asked to stop is gone."""
+        self.hatchery.die(pick(self.leaving(), number), "exited (status 0)")
+
+    @precondition(lambda self: self.serving())
+    @rule(number=ANY)
+    def wear_out(self, number: int) -> None:
+        """A worker has done enough."""
+        self.workforce.worker_due(pick(self.serving(), number), "it has done enough")
+
+    @precondition(lambda self: self.serving())
+    @rule(number=ANY, bytes_=st.sampled_from([0, 60, 120]))
+    def grow(self, number: int, bytes_: int) -> None:
+        """A worker has more memory than it may, or than is good, or less again."""
+        pick(self.serving(), number).resident = bytes_
+
+    @precondition(lambda self: self.hatchery.idle)
+    @rule(number=ANY)
+    def freeze(self, number: int) -> None:
+        """A worker gives no sign of life any more."""
+        pick(self.hatchery.idle, number).when_pinged = None
 
     @precondition(lambda self: self.hatchery.busy)
     @rule(number=ANY)
@@ -402,12 +440,18 @@ class RulesMachine(RuleBasedStateMachine):
         self.late = True
         self.clock.rightNow += seconds
 
+    @precondition(lambda self: len(self.reloads) < 3)
+    @rule()
+    def reload(self) -> None:
+        """The operator wants the workers replaced."""
+        answers: list[object] = []
+        self.reloads.append(answers)
+        self.workforce.reload().addBoth(answers.append)
+
     @rule(min_workers=st.integers(0, 3), more=st.integers(0, 3))
     def resize(self, min_workers: int, more: int) -> None:
         """The operator wants another number of workers."""
-        self.workforce.min_workers = min_workers
-        self.workforce.max_workers = max(1, min_workers + more)
-        self.workforce._fill()
+        self.workforce.want(min_workers, max(1, min_workers + more))
 
     @precondition(lambda self: len(self.jobs) > 30 and len(self.drains) < 2)
     @rule(seconds=st.sampled_from([0, 1, 60]))
@@ -421,20 +465,22 @@ class RulesMachine(RuleBasedStateMachine):
 
     @property
     def performs(self) -> str:
-        """The catalogue that counts."""
-        return self.dispatcher._repertoire._catalogue
+        """The latest catalogue."""
+        return next(reversed(self.dispatcher._repertoire._programmes), "")
 
     def queued(self) -> list[Job]:
         """The jobs that wait."""
         return list(self.dispatcher._queue)
 
-    def startable(self) -> list[Job]:
-        """The jobs that wait and would start if a worker were idle."""
+    def startable(self, workers: Sequence[FakeWorker]) -> list[Job]:
+        """The jobs that wait and would start if these workers were idle."""
+        performed = set().union(*(COMMANDS_OF[worker.performs] for worker in workers))
         few = self.few_running() >= MOST_RUNNING.get(self.performs, 1)
         return [
             job
             for job in self.queued()
             if job.run_alarm is None
+            and job.command in performed
             and self.owners[job.id] not in self.held
             and not (few and job.command == b"Few")
         ]
@@ -442,7 +488,7 @@ class RulesMachine(RuleBasedStateMachine):
     def running(self) -> list[tuple[FakeWorker, Job]]:
         """What runs where; what was stopped runs until its worker is gone, answer or not."""
         return [
-            (worker, worker.job or worker.performed[-1])
+            (worker, worker.job or worker.given[-1])
             for worker in self.hatchery.workers
             if worker.job or (worker.interrupts and worker.killed)
         ]
@@ -454,6 +500,18 @@ class RulesMachine(RuleBasedStateMachine):
     def bootable(self) -> list[FakeWorker]:
         """The workers that may say Hello."""
         return [worker for worker in self.hatchery.starting if worker.killed is None]
+
+    def serving(self) -> list[FakeWorker]:
+        """The workers that have booted, and were not told to go."""
+        return [
+            worker
+            for worker in self.hatchery.workers
+            if worker.booted and worker.killed is None and not worker.stopping
+        ]
+
+    def leaving(self) -> list[FakeWorker]:
+        """The workers that were asked to stop."""
+        return [worker for worker in self.hatchery.workers if worker.stopping]
 
     def answerable(self) -> list[FakeWorker]:
         """The workers that may answer."""
@@ -483,7 +541,10 @@ class RulesMachine(RuleBasedStateMachine):
         earlier = self.workers_of.setdefault(job, [])
         assert all(other.dead for other in earlier)
         earlier.append(worker)
-        ready = {(other.priority, self.owners[other.id]) for other in self.startable()}
+        assert job.command in COMMANDS_OF[worker.performs]
+        ready = {(other.priority, self.owners[other.id]) for other in self.startable([worker])}
+        if self.dispatcher._repertoire.partial:
+            self.overtaken.clear()  # there are several rows now, one for each kind of worker
         for key in list(self.overtaken):
             if key[1] is owner or key[:2] not in ready:
                 del self.overtaken[key]
@@ -597,8 +658,7 @@ class RulesMachine(RuleBasedStateMachine):
     def no_worker_is_idle_while_a_job_may_start(self) -> None:
         """No worker is idle while a job waits that may start."""
         assert self.dispatcher.idle == len(self.hatchery.idle)
-        if self.hatchery.idle:
-            assert not self.startable()
+        assert not self.startable(self.hatchery.idle)
 
     @invariant()
     def bounds_hold(self) -> None:
@@ -608,10 +668,12 @@ class RulesMachine(RuleBasedStateMachine):
         fresh = [job.size for job in queued if not job.attempt]
         assert len(fresh) <= self.dispatcher.max_queued
         assert sum(fresh) <= self.dispatcher.max_queued_bytes
-        working = [worker for worker in self.hatchery.workers if not worker.stopping]
-        assert len(working) == self.workforce.size
-        self.ceiling = max(self.workforce.max_workers, min(self.ceiling, len(working)))
-        assert len(working) <= self.ceiling
+        lives = self.workforce.lives
+        assert set(lives) == set(self.hatchery.workers)
+        assert all(lives[worker].stopping for worker in self.leaving())
+        working = [worker for worker in self.hatchery.workers if not lives[worker].stopping]
+        self.ceiling = max(self.workforce.max_workers, min(self.ceiling, len(working) - 1))
+        assert len(working) <= self.ceiling + 1  # a replacement comes before the old one goes
         if self.workforce._retry is None:
             assert self.workforce.size >= self.workforce.min_workers
 
@@ -626,8 +688,14 @@ class RulesMachine(RuleBasedStateMachine):
     def alarms_belong_to_somebody(self) -> None:
         """No alarm is left for what has ended."""
         workforce, dispatcher = self.workforce, self.dispatcher
-        alarms = [workforce._retry, workforce._alarm, workforce._pruning, dispatcher._drain_alarm]
-        alarms += [life.boot_alarm for life in workforce._lives.values()]
+        alarms = [
+            workforce._retry,
+            workforce._alarm,
+            workforce._pruning,
+            workforce._watching,
+            dispatcher._drain_alarm,
+        ]
+        alarms += [life.boot_alarm for life in workforce.lives.values()]
         for job in self.queued() + list(dispatcher._running.values()):
             alarms += [job.run_alarm, job.deadline_alarm]
         assert all(call in alarms for call in self.clock.getDelayedCalls())
@@ -643,6 +711,8 @@ class RulesMachine(RuleBasedStateMachine):
         if not hasattr(self, "hatchery"):
             return
         self.hatchery.refusal = None
+        for worker in self.hatchery.workers:
+            worker.resident = 0
         self.advance(0)
         for client in self.clients:
             client.when_told = client.when_reported = None
@@ -654,16 +724,20 @@ class RulesMachine(RuleBasedStateMachine):
             if self.bootable():
                 self.boot(0, 0)
             elif self.answerable():
-                self.answer(0, False)
+                self.answer(0, False, True)
             elif self.killed():
                 self.die_as_told(0)
-            elif self.dispatcher.waiting + self.dispatcher.running or not all(self.descriptions):
+            elif self.leaving():
+                self.leave(0)
+            elif self.dispatcher.waiting + self.dispatcher.running or not all(
+                self.descriptions + self.reloads
+            ):
                 self.advance(LONGEST_DELAY)
             else:
                 break
             self.check_invariants_now()
         assert self.dispatcher.waiting == self.dispatcher.running == 0
-        assert all(len(answers) == 1 for answers in self.descriptions)
+        assert all(len(answers) == 1 for answers in self.descriptions + self.reloads)
         self.advance(10)  # whatever is in quarantine is free again
         if self.hatchery.idle and not self.drains:
             self.submit_for(self.clients[0], "Stop", Priority.LOW)  # as good as new
@@ -703,7 +777,7 @@ def soak(seconds: float, first_seed: int) -> None:
             run_state_machine_as_test(
                 machine,
                 settings=settings(
-                    max_examples=200,
+                    max_examples=30,
                     stateful_step_count=100,
                     deadline=None,
                     database=None,
@@ -732,6 +806,9 @@ class RulesTests(unittest.TestCase):
             run_state_machine_as_test(
                 RulesMachine,
                 settings=settings(
-                    max_examples=500, stateful_step_count=80, deadline=None, derandomize=True
+                    max_examples=500,
+                    stateful_step_count=80,
+                    deadline=None,
+                    derandomize=True,
                 ),
             )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet import error
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IFileDescriptorReceiver, IPushProducer, ITCPTransport
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -22,9 +23,10 @@ from zope.interface import directlyProvides, implementer
 from zope.interface.verify import verifyObject
 
 from dangad import commands, errors, server, wire
+from dangad.accepting import Gate
 from dangad.dispatcher import Dispatcher
 from dangad.interfaces import IClient, IWorker
-from dangad.jobrecord import Job, JobState, Policy, Priority
+from dangad.jobrecord import Death, Job, JobState, Policy, Priority
 from dangad.refusal import REFUSAL_TIME, RefusedConnection
 from dangad.server import (
     MAX_OWN_COMMAND,
@@ -76,6 +78,10 @@ class FakeWorker:
         if self._at_once:
             self.answer()
 
+    def show_stack(self) -> Deferred[str]:
+        """Show nothing."""
+        return succeed("")
+
     def interrupt(self, job: Job, why: bytes) -> None:
         """Note why, and go on."""
         assert job is self.jobs[-1]
@@ -93,9 +99,6 @@ class FakeWorker:
         """Note why, and live on until `die`."""
         self.killed.append(reason)
 
-    def stop(self) -> None:
-        """Nothing: no test stops a worker."""
-
     def answer(self, failed: bool = False, **pairs: bytes) -> None:
         """Answer the last job, by default with its own tag as the data."""
         if not (failed or pairs):
@@ -105,7 +108,7 @@ class FakeWorker:
 
     def die(self, how: str = "was killed by SIGKILL") -> None:
         """Be dead."""
-        self._dispatcher.worker_gone(self, how)
+        self._dispatcher.worker_gone(self, Death(how))
 
 
 class Line(StringTransport):
@@ -252,6 +255,7 @@ class ServerCase(SynchronousTestCase):
         self.factory = ClientFactory(
             self.clock,
             self.dispatcher,
+            Gate(self.clock, [], lambda: 0),
             max_payload=self.max_payload,
             max_in_flight=self.max_in_flight,
             max_connections=self.max_connections,

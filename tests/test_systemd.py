@@ -10,6 +10,8 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).parent.parent
 UNITS = REPOSITORY / "docs/how-to/systemd"
+WATCHDOG = 1
+"""Seconds in which the stand-in for systemd wants to hear of the server."""
 PATIENCE = 60.0
 """Seconds after which something that should have happened is taken for hung."""
 
@@ -70,6 +74,14 @@ class SystemdTest(SynchronousTestCase):
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name)
         self.addCleanup(self.folder.chmod, 0o700)
+        state = tempfile.TemporaryDirectory()
+        self.addCleanup(state.cleanup)
+        self.state = Path(state.name)
+        """Where the server runs, and is at home: StateDirectory and WorkingDirectory."""
+        self.manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.addCleanup(self.manager.close)
+        self.manager.bind(str(self.state / "notify"))
+        self.manager.settimeout(PATIENCE)
 
     def start(
         self, options: Sequence[str], sockets: dict[str, socket.socket]
@@ -83,8 +95,13 @@ class SystemdTest(SynchronousTestCase):
         server = subprocess.Popen(
             command,
             pass_fds=[listener.fileno() for listener in sockets.values()],
-            cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
+            cwd=self.state,
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(path),
+                "NOTIFY_SOCKET": str(self.state / "notify"),
+                "WATCHDOG_USEC": str(WATCHDOG * 10**6),
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -95,12 +112,18 @@ class SystemdTest(SynchronousTestCase):
         self.addCleanup(server.kill)
         return server
 
+    def heard(self, message: bytes) -> None:
+        """Wait until the server has told its manager that."""
+        while message not in self.manager.recv(1000).splitlines():
+            pass
+
     def stop(self, server: subprocess.Popen[str]) -> None:
         """Stop the server as systemd does with KillMode=mixed; nothing is amiss in its log."""
         server.terminate()
         output, _ = server.communicate(timeout=PATIENCE)
         self.assertEqual(server.returncode, -signal.SIGTERM, output)
         self.assertNotIn("Traceback", output)
+        self.assertEqual(os.listdir(self.state), ["notify"])
 
     def listen(self, unit_name: str) -> tuple[str, socket.socket]:
         """The socket that the unit describes, in the test's directory, and its name."""
@@ -176,9 +199,7 @@ class SystemdTest(SynchronousTestCase):
         ]
         server = self.start(options, {})
         assert server.stdout is not None
-        for line in server.stdout:
-            if "is ready" in line:
-                break
+        self.heard(b"READY=1")
         path = self.folder / "dangad.sock"
         self.assertEqual(path.stat().st_mode & 0o777, 0o660)
         client = socket.socket(socket.AF_UNIX)
@@ -188,6 +209,69 @@ class SystemdTest(SynchronousTestCase):
         self.assert_answers(client)
         self.stop(server)
         self.assertEqual(list(self.folder.iterdir()), [])
+
+    def test_notify(self) -> None:
+        """It says when it serves, gives signs of life, and says when it reloads and stops."""
+        for name in ("dangad.service", "without-socket/dangad.service"):
+            service = unit(name)["Service"]
+            self.assertEqual((service["Type"], service["NotifyAccess"]), ("notify", "main"))
+            self.assertEqual(service["ExecReload"], "/bin/kill -HUP $MAINPID")
+        name, listener = self.listen("dangad.socket")
+        self.folder.chmod(0o555)
+        server = self.start(options_of("dangad.service"), {name: listener})
+        self.heard(b"READY=1")
+        client = self.connect(listener)
+        self.assert_answers(client)
+        self.heard(b"WATCHDOG=1")
+        server.send_signal(signal.SIGHUP)
+        self.heard(b"RELOADING=1")
+        self.heard(b"READY=1")
+        self.assert_answers(client)
+        self.stop(server)
+        self.heard(b"STOPPING=1")
+
+    def test_nothing_lost_across_a_restart(self) -> None:
+        """Of clients that connect all the time, each is answered, or told to come again."""
+        name, listener = self.listen("dangad.socket")
+        self.folder.chmod(0o555)
+        server = self.start(options_of("dangad.service"), {name: listener})
+        self.assert_answers(self.connect(listener))
+        outcomes: Counter[str] = Counter()
+        enough = threading.Event()
+        asking = threading.Thread(target=self.ask_until, args=(enough, listener, outcomes))
+        asking.start()
+        try:
+            for _ in range(2):
+                done = outcomes["done"]
+                while outcomes["done"] < done + 20 and asking.is_alive():
+                    self.assert_answers(self.connect(listener))
+                self.stop(server)
+                server = self.start(options_of("dangad.service"), {name: listener})
+            self.assert_answers(self.connect(listener))
+        finally:
+            enough.set()
+            asking.join()
+        self.stop(server)
+        self.assertFalse(outcomes.keys() - {"done", "SHUTTING_DOWN"}, outcomes)
+        self.assertGreater(outcomes["done"], 40)
+
+    def ask_until(
+        self, enough: threading.Event, listener: socket.socket, outcomes: Counter[str]
+    ) -> None:
+        """Ask for one thing after the other, each on a connection of its own."""
+        while not enough.is_set():
+            try:
+                with socket.socket(listener.family) as client:
+                    client.settimeout(PATIENCE)
+                    client.connect(listener.getsockname())
+                    client.sendall(amp.AmpBox(_ask=b"1", _command=b"Echo", data=b"x").serialize())
+                    received = b""
+                    while not received.endswith(b"\0\0") and (data := client.recv(4096)):
+                        received += data
+                [box] = amp.parseString(received)
+                outcomes[box.get(b"_error_code", b"done").decode()] += 1
+            except (OSError, ValueError) as error:
+                outcomes[repr(error)] += 1
 
     def test_time_to_stop(self) -> None:
         """Nothing is killed while it stops in order: jobs, workers, connections have their time."""

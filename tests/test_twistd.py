@@ -127,6 +127,20 @@ CHILD = """
 """
 """What a job does that blocks all signals and has a process of its own."""
 
+DAEMON = """
+    import os, subprocess
+    command = "echo $$ > child.new; mv child.new child; sleep 600 & wait"
+    if os.fork() == 0:
+        os.setsid()
+        subprocess.Popen(["sh", "-c", command])
+        os._exit(0)
+    os.wait()
+    while not os.path.exists("child"):
+        time.sleep(0.005)
+    time.sleep(seconds)
+"""
+"""What a job does that leaves a daemon, which has a child of its own."""
+
 
 def children(pid: int) -> set[int]:
     """The living children of a process."""
@@ -262,6 +276,23 @@ class RunTests(TwistdCase):
             wait_for(lambda: not any(map(alive, guardians)))
         self.assertEqual(len(guardians), 1)
 
+    def start_daemon(self) -> tuple[subprocess.Popen[str], list[int]]:
+        """A server whose job has left a daemon, and the ids of the daemon and of its child."""
+        self.write_jobs("naps", GOOD_JOBS.replace("time.sleep(seconds)", DAEMON))
+        process = self.start_twistd("--listen", "unix:dangad.sock", "--jobs", "naps")
+        self.ask(nap(0))
+        daemon = int((self.folder / "child").read_text())
+        [child] = wait_for(lambda: children(daemon))
+        return process, [daemon, child]
+
+    def test_daemon_of_a_dead_worker(self) -> None:
+        """A daemon that a job has left is killed when its worker is dead, and the log says so."""
+        _, strays = self.start_daemon()
+        self.assertTrue(all(map(alive, strays)))
+        os.kill(self.ready_workers()[0], signal.SIGKILL)
+        wait_for(lambda: not any(map(alive, strays)))
+        wait_for(lambda: f"killed processes that jobs had left behind: [{strays[0]}" in self.log())
+
     def test_guardian_is_replaced(self) -> None:
         """A guardian that is killed is replaced."""
         process = self.start_twistd("--listen", "unix:dangad.sock")
@@ -290,12 +321,14 @@ class RunTests(TwistdCase):
 class MistakeTests(TwistdCase):
     """What cannot work is said in one line on stderr, with an exit status that is not 0."""
 
-    def check(self, *arguments: str, says: str) -> None:
+    def check(self, *arguments: str, says: str, traceback: bool = False) -> None:
         """Run it in the foreground, and look at what it says."""
         result = self.run_twistd("-n", "dangad", *arguments)
         self.assertEqual(result.returncode, 1)
-        self.assertEqual(result.stderr.count("\n"), 1, result.stderr)
-        self.assertRegex(result.stderr, says)
+        *before, line = result.stderr.splitlines()
+        self.assertRegex(line, says)
+        self.assertEqual(bool(before), traceback, result.stderr)
+        self.assertEqual("Traceback" in result.stderr, traceback)
         self.assertNotIn("Traceback", result.stdout)
         self.assertNotIn("twistd.pid", os.listdir(self.folder))
 
@@ -311,6 +344,11 @@ class MistakeTests(TwistdCase):
             ("--drain nan", "--drain nan: not a number of seconds"),
             ("--worker-env X", "--worker-env X: write NAME=VALUE"),
             ("--worker-directory nowhere", "--worker-directory nowhere: no such directory"),
+            ("--worker-umask 9", "--worker-umask 9: not an octal number from 0 to 777"),
+            ("--worker-nice -1", "--worker-nice -1: not a whole number from 0"),
+            ("--worker-uid nobody-at-all", "--worker-uid"),
+            ("--max-memory much", "--max-memory much: not a number of bytes"),
+            ("--control nothing:1", "--control nothing:1: Unknown endpoint type"),
             ("--listen nothing:1", "--listen nothing:1: Unknown endpoint type"),
             ("--listen tcp:http", "--listen tcp:http: "),
             ("extra", "takes no arguments|Wrong number of arguments"),
@@ -325,22 +363,24 @@ class MistakeTests(TwistdCase):
         self.write_jobs("leaves", "raise SystemExit(0)\n")
         self.write_jobs("empty", "")
         self.write_jobs("bad", GOOD_JOBS.replace("nap(seconds)", "nap(minutes)"))
-        for module, says in (
-            ("nowhere", "ModuleNotFoundError: No module named 'nowhere'"),
-            ("broken", r"No module named 'nowhere_to_be_found' \(.*broken\.py, line 2\)"),
-            ("wrong", r"SyntaxError: .*wrong\.py, line 1"),
-            ("leaves", "SystemExit"),
-            ("empty", "empty has no job types"),
-            ("bad", "bad.nap cannot take the arguments of Nap"),
+        for module, says, traceback in (
+            ("nowhere", "ModuleNotFoundError: No module named 'nowhere'", False),
+            ("broken", r"No module named 'nowhere_to_be_found' \(.*broken\.py, line 2\)", True),
+            ("wrong", r"SyntaxError: .*wrong\.py, line 1", False),
+            ("leaves", "SystemExit", True),
+            ("empty", "empty has no job types", False),
+            ("bad", "bad.nap cannot take the arguments of Nap", False),
         ):
             with self.subTest(module):
-                self.check("--jobs", module, "--listen", "unix:s", says=says)
+                options = ("--jobs", module, "--listen", "unix:s")
+                self.check(*options, says=says, traceback=traceback)
 
     def test_traceback(self) -> None:
-        """The traceback is there for those who ask."""
+        """The traceback of a module begins in the module, not in what imports it."""
         self.write_jobs("broken", "import os\nimport nowhere_to_be_found\n")
-        result = self.run_twistd("-n", "dangad", "--traceback", "--jobs", "broken")
-        self.assertIn("Traceback", result.stderr)
+        result = self.run_twistd("-n", "dangad", "--jobs", "broken")
+        self.assertEqual(result.stderr.count("File "), 1)
+        self.assertRegex(result.stderr, r'File ".*broken\.py", line 2, in <module>')
 
     def test_port_in_use(self) -> None:
         """A port that somebody has."""

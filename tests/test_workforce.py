@@ -9,11 +9,15 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dangad import workforce as rules
 from dangad.dispatcher import Dispatcher
-from dangad.errors import NoWorkers
+from dangad.errors import NoWorkers, ReloadFailed
+from dangad.workerlife import Wear
 from dangad.workforce import Workforce
 from tests.fakes import FakeClient, FakeHatchery, FakeWorker, catalogue, make_job
 
 if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+    from twisted.internet.interfaces import IDelayedCall
+
     from dangad.jobrecord import Job
 
 ECHO = catalogue("Echo")
@@ -30,10 +34,20 @@ class WorkforceTestCase(SynchronousTestCase):
         self.ann = FakeClient("ann")
         self.staff(1, 4)
 
-    def staff(self, min_workers: int, max_workers: int, quarantine_after: int = 5) -> None:
+    def staff(
+        self,
+        min_workers: int,
+        max_workers: int,
+        *,
+        quarantine_after: int = 5,
+        spare: int = 0,
+        wear: Wear | None = None,
+    ) -> None:
         """Make a workforce of this size, not yet started."""
         self.dispatcher = Dispatcher(self.clock, 10_000, quarantine_after=quarantine_after)
-        self.workforce = Workforce(self.clock, self.dispatcher, min_workers, max_workers)
+        self.workforce = Workforce(
+            self.clock, self.dispatcher, min_workers, max_workers, spare, wear
+        )
         self.hatchery = FakeHatchery(self.workforce, self.dispatcher)
 
     def start(self) -> None:
@@ -60,6 +74,27 @@ class WorkforceTestCase(SynchronousTestCase):
         """Let time pass in small steps, as a reactor would."""
         for _ in range(round(seconds / step)):
             self.clock.advance(step)
+
+    def pending(self) -> list[IDelayedCall]:
+        """The calls that wait, but for the next look at all workers."""
+        watching = self.workforce._watching
+        return [call for call in self.clock.getDelayedCalls() if call is not watching]
+
+    def pids(self) -> list[int]:
+        """The workers that have not left."""
+        return [worker.pid for worker in self.hatchery.workers if not worker.stopping]
+
+    def bury(self) -> None:
+        """Have all who were asked to stop, or killed, be gone."""
+        for worker in list(self.hatchery.workers):
+            if worker.stopping or worker.killed is not None:
+                self.hatchery.die(worker)
+
+    def turn_over(self) -> None:
+        """Have all who start say Hello, and all who leave be gone, until nothing changes."""
+        while self.hatchery.starting or len(self.pids()) < len(self.hatchery.workers):
+            self.boot()
+            self.bury()
 
     def fail_starts(self, how: str = "exited (status 1)") -> None:
         """Have each start from now on fail at the next turn of the clock."""
@@ -161,7 +196,7 @@ class SizeTests(WorkforceTestCase):
         for worker in stopping:
             self.hatchery.die(worker, "exited (status 0)")
         self.assertEqual(self.hatchery.spawned, 4)
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.pending(), [])
 
     def test_busy_workers_are_not_let_go(self) -> None:
         """However long a job takes, its worker is not surplus, nor is one that is used."""
@@ -290,7 +325,7 @@ class DeathTests(WorkforceTestCase):
             self.hatchery.die(self.hatchery.busy[0])
             self.boot()
         self.assertEqual(self.hatchery.spawned, 51)
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.pending(), [])
 
     def test_quarantined_command_costs_no_more_starts(self) -> None:
         """A command that keeps killing its workers costs five of them, and then none."""
@@ -561,21 +596,21 @@ class BootLimitTests(WorkforceTestCase):
         self.boot()
         self.pass_time(10)
         self.assertIsNone(self.hatchery.workers[0].killed)
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.pending(), [])
 
 
 class StopTests(WorkforceTestCase):
     def stop(self) -> None:
         """Stop, and see that nothing goes on afterwards."""
         self.workforce.stop()
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.pending(), [])
         before = self.hatchery.spawned
         for worker in list(self.hatchery.workers):
             self.hatchery.die(worker)
         self.submit(3)
         self.pass_time(100)
         self.assertEqual(self.hatchery.spawned, before)
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.pending(), [])
 
     def test_idle(self) -> None:
         """A workforce that is stopped starts nothing and leaves no timer."""
@@ -638,3 +673,443 @@ class StopTests(WorkforceTestCase):
         self.dispatcher.drain(10).addCallback(lambda _: self.workforce.stop())
         self.hatchery.die(self.hatchery.busy[0])
         self.assertEqual((self.hatchery.spawned, self.clock.getDelayedCalls()), (1, []))
+
+
+class SpareTests(WorkforceTestCase):
+    def test_ready_before_it_is_needed(self) -> None:
+        """With a spare worker, one is idle as long as there may be more, whatever is busy."""
+        self.staff(1, 3, spare=1)
+        self.start_and_boot()
+        self.assertEqual(self.dispatcher.idle, 1)
+        for busy in (1, 2):
+            self.submit()
+            self.assertEqual(self.dispatcher.running, busy)
+            self.boot()
+            self.assertEqual(self.dispatcher.idle, 1)
+        self.submit()
+        self.boot()
+        self.assertEqual((self.dispatcher.running, self.workforce.size), (3, 3))
+
+    def test_beyond_the_minimum(self) -> None:
+        """Spares are counted above the busy workers, not above the minimum."""
+        self.staff(2, 8, spare=2)
+        self.start_and_boot()
+        self.assertEqual(self.workforce.size, 2)
+        self.submit()
+        self.assertEqual(self.workforce.size, 3)
+
+    def test_let_go_when_idle(self) -> None:
+        """When the busy are idle again, all but the minimum and the spares leave after a time."""
+        self.staff(0, 8, spare=1)
+        self.start_and_boot()
+        self.submit(4)
+        self.boot()
+        while self.hatchery.busy:
+            self.hatchery.answer(self.hatchery.busy[0])
+        self.pass_time(2 * rules.IDLE_TIME)
+        self.bury()
+        self.assertEqual(self.workforce.size, 1)
+
+
+class WantTests(WorkforceTestCase):
+    def test_more(self) -> None:
+        """More workers are started at once."""
+        self.start_and_boot()
+        self.workforce.want(3, 5)
+        self.boot()
+        self.assertEqual((self.workforce.size, self.dispatcher.idle), (3, 3))
+
+    def test_fewer_idle(self) -> None:
+        """Of idle workers those beyond the new maximum leave at once."""
+        self.staff(4, 4)
+        self.start_and_boot()
+        self.workforce.want(1, 1)
+        self.assertEqual((self.workforce.size, self.dispatcher.idle), (1, 1))
+
+    def test_fewer_busy(self) -> None:
+        """Busy workers beyond the new maximum end their jobs first, and get no others."""
+        self.staff(3, 3)
+        self.start_and_boot()
+        jobs = self.submit(5)
+        self.workforce.want(1, 1)
+        self.assertEqual(self.dispatcher.running, 3)
+        for _ in jobs:
+            self.hatchery.answer(self.hatchery.busy[0])
+        self.assertEqual([len(self.ann.answers), self.workforce.size], [5, 1])
+
+    def test_nonsense(self) -> None:
+        """Numbers that make no sense are refused, and nothing changes."""
+        self.start_and_boot()
+        for numbers in ((-1, 2), (0, 0), (3, 2)):
+            self.assertRaises(ValueError, self.workforce.want, *numbers)
+        self.assertEqual((self.workforce.min_workers, self.workforce.max_workers), (1, 4))
+
+
+class WearTests(WorkforceTestCase):
+    def due(self, worker: FakeWorker) -> None:
+        """Tell that the worker has done its jobs, as its link does."""
+        self.workforce.worker_due(worker, "it has done 1 jobs")
+
+    def test_replacement_first(self) -> None:
+        """A worker that is due goes on until its replacement is ready, and then leaves."""
+        self.staff(1, 1)
+        self.start_and_boot()
+        (old,) = self.hatchery.workers
+        self.due(old)
+        self.assertEqual((self.hatchery.spawned, self.dispatcher.idle), (2, 1))
+        self.submit()
+        self.assertIs(self.hatchery.busy[0], old)
+        self.hatchery.answer(old)
+        self.boot()
+        self.assertTrue(old.stopping)
+        self.assertEqual((self.dispatcher.idle, self.workforce.size), (1, 1))
+
+    def test_busy_when_its_replacement_is_ready(self) -> None:
+        """One that is busy then ends its job first, and gets no other."""
+        self.staff(1, 1)
+        self.start_and_boot()
+        (old,) = self.hatchery.workers
+        self.submit()
+        self.due(old)
+        self.boot()
+        jobs = self.submit(2)
+        self.assertIs(jobs[0].worker, self.hatchery.workers[1])
+        self.hatchery.answer(old)
+        self.assertTrue(old.stopping)
+        self.assertEqual(self.dispatcher.waiting, 1)
+
+    def test_first_that_is_idle(self) -> None:
+        """Of several that are due the first leaves that is idle; a long job holds up nothing."""
+        self.staff(3, 3)
+        self.start_and_boot()
+        jobs = self.submit(3)
+        long, *others = (job.worker for job in jobs)
+        for worker in list(self.hatchery.workers):
+            self.due(worker)
+        for other in others:
+            self.boot()
+            assert isinstance(other, FakeWorker)
+            self.hatchery.answer(other)
+            self.assertTrue(other.stopping)
+            self.bury()
+        self.boot()
+        assert isinstance(long, FakeWorker)
+        self.assertFalse(long.stopping)
+        self.hatchery.answer(long)
+        self.bury()
+        self.assertEqual((self.hatchery.spawned, self.workforce.size), (6, 3))
+
+    def test_one_at_a_time(self) -> None:
+        """However many are due, there is never more than one worker above the maximum."""
+        self.staff(4, 4)
+        self.start_and_boot()
+        for worker in list(self.hatchery.workers):
+            self.due(worker)
+        self.assertEqual(self.workforce.size, 5)
+        before = {worker.pid for worker in self.hatchery.workers[:4]}
+        self.turn_over()
+        self.assertEqual((self.hatchery.spawned, self.workforce.size), (8, 4))
+        self.assertFalse(before.intersection(self.pids()))
+
+    def test_surplus_is_not_replaced(self) -> None:
+        """A worker that is due and not needed leaves at once."""
+        self.staff(1, 4)
+        self.start_and_boot()
+        self.submit(2)
+        self.boot()
+        while self.hatchery.busy:
+            self.hatchery.answer(self.hatchery.busy[0])
+        self.due(self.hatchery.workers[0])
+        self.assertEqual((self.hatchery.spawned, self.workforce.size), (2, 1))
+
+    def test_replacement_does_not_start(self) -> None:
+        """If its replacement cannot be started, the old one serves on, and it is tried again."""
+        self.staff(1, 1)
+        self.start_and_boot()
+        (old,) = self.hatchery.workers
+        self.fail_starts()
+        self.due(old)
+        self.pass_time(60)
+        (job,) = self.submit()
+        self.assertIs(job.worker, old)
+        self.repair_starts()
+        self.pass_time(rules.LONGEST_DELAY)
+        self.hatchery.answer(old)
+        self.assertTrue(old.stopping)
+        self.assertEqual(self.workforce.size, 1)
+
+    def test_age(self) -> None:
+        """A worker that is old enough is replaced."""
+        self.staff(1, 1, wear=Wear(age=60))
+        self.start_and_boot()
+        self.pass_time(59)
+        self.assertEqual(self.hatchery.spawned, 1)
+        self.pass_time(3)
+        self.assertEqual(self.hatchery.spawned, 2)
+
+    def test_memory(self) -> None:
+        """A worker that has grown is replaced, whether it is idle or busy."""
+        for busy in (False, True):
+            self.staff(1, 1, wear=Wear(memory=10**8))
+            self.start_and_boot()
+            if busy:
+                self.submit()
+            (old,) = self.hatchery.workers
+            old.resident = 10**8
+            self.pass_time(2)
+            self.assertEqual(self.hatchery.spawned, 1)
+            old.resident += 1
+            self.pass_time(2)
+            self.assertEqual(self.hatchery.spawned, 2)
+            self.assertIsNone(old.killed)
+
+    def test_too_much_memory(self) -> None:
+        """A worker that has more memory than it may is killed, and its job told why."""
+        self.staff(1, 1, wear=Wear(max_memory=2**20))
+        self.start_and_boot()
+        (job,) = self.submit()
+        (worker,) = self.hatchery.workers
+        worker.resident = 2**21
+        self.pass_time(2)
+        self.bury()
+        self.assertIn("had 2 MiB of memory, where --max-memory is 1", self.ann.failure_of(job))
+        self.boot()
+        self.assertEqual(self.dispatcher.idle, 1)
+
+    def test_not_fit(self) -> None:
+        """A worker that is not fit for another job leaves after its answer, and is replaced."""
+        self.start_and_boot()
+        first, second = self.submit(2)
+        worker = first.worker
+        assert isinstance(worker, FakeWorker)
+        self.hatchery.answer(worker, fit=False)
+        self.assertEqual([answer[0] for answer in self.ann.answers], [first])
+        self.assertTrue(worker.stopping)
+        self.boot()
+        self.assertIn(second.worker, self.hatchery.busy)
+
+
+class HeartbeatTests(WorkforceTestCase):
+    def test_lives(self) -> None:
+        """An idle worker is asked for a sign of life now and then, and gives it."""
+        self.start_and_boot()
+        self.pass_time(4 * rules.HEARTBEAT)
+        (worker,) = self.hatchery.workers
+        self.assertGreaterEqual(worker.pings, 3)
+        self.assertIsNone(worker.killed)
+
+    def test_frozen(self) -> None:
+        """One that does not give it is killed and replaced, and is given no job meanwhile."""
+        self.start_and_boot()
+        (worker,) = self.hatchery.workers
+        worker.when_pinged = None
+        self.pass_time(rules.HEARTBEAT + rules.HEARTBEAT_PATIENCE + 2)
+        self.assertEqual(worker.killed, "gave no sign of life for 5 s and was killed")
+        self.submit()
+        self.bury()
+        self.boot()
+        self.assertEqual(self.dispatcher.running, 1)
+
+    def test_frozen_before_a_job(self) -> None:
+        """A job that was given to a frozen worker is lost when that is found out, not never."""
+        self.start_and_boot()
+        (worker,) = self.hatchery.workers
+        worker.when_pinged = None
+        self.pass_time(rules.HEARTBEAT + 1)
+        (job,) = self.submit()
+        self.pass_time(rules.HEARTBEAT_PATIENCE + 1)
+        self.bury()
+        self.assertIn("WORKER_LOST", self.ann.failure_of(job))
+
+    def test_busy(self) -> None:
+        """A worker that is busy is not asked."""
+        self.start_and_boot()
+        self.submit()
+        self.pass_time(HOUR, 1)
+        (worker,) = self.hatchery.workers
+        self.assertEqual((worker.pings, worker.killed), (0, None))
+
+
+NEW = catalogue("Echo", "New")
+OLD = catalogue("Echo", "Old")
+
+
+class ReloadTests(WorkforceTestCase):
+    def roll(self, performs: str) -> None:
+        """Have all who start say Hello with this catalogue, and all who leave be gone."""
+        while self.hatchery.starting or len(self.pids()) < len(self.hatchery.workers):
+            self.hatchery.boot_all(performs)
+            self.bury()
+
+    def test_rolls(self) -> None:
+        """All workers are replaced, one by one, and as many as ever are there all the time."""
+        self.staff(3, 3)
+        self.start_and_boot()
+        before = set(self.pids())
+        done = self.workforce.reload()
+        self.assertEqual(self.workforce.size, 4)
+        for _ in range(3):
+            self.assertNoResult(done)
+            self.boot()
+            self.assertEqual(self.dispatcher.idle, 3)
+            self.bury()
+        self.successResultOf(done)
+        self.assertFalse(before.intersection(self.pids()))
+        self.assertEqual((self.workforce.size, self.workforce.reloading.generation), (3, 2))
+        self.assertEqual(self.workforce.reloading.state.value, "done")
+
+    def test_fails(self) -> None:
+        """If the first new worker does not start, the old ones stay, and the reason is told."""
+        self.staff(2, 2)
+        self.start_and_boot()
+        before = self.pids()
+        done = self.workforce.reload()
+        self.hatchery.die(self.hatchery.starting[0], "could not start: no module named x")
+        self.pass_time(HOUR, 1)
+        failed = self.failureResultOf(done, ReloadFailed)
+        self.assertIn("could not start: no module named x", str(failed.value))
+        self.assertEqual((self.pids(), self.dispatcher.idle), (before, 2))
+        self.assertEqual(self.workforce.reloading.state.value, "failed")
+        self.assertEqual(self.workforce.reloading.generation, 1)
+
+    def test_no_process(self) -> None:
+        """If the system has no room for a process, the reload fails with that."""
+        self.start_and_boot()
+        self.hatchery.refusal = OSError(errno.EAGAIN, "Resource temporarily unavailable")
+        failed = self.failureResultOf(self.workforce.reload(), ReloadFailed)
+        self.assertIn("Resource temporarily unavailable", str(failed.value))
+
+    def test_again_after_a_failure(self) -> None:
+        """After a failure the next reload is tried at once, and may succeed."""
+        self.start_and_boot()
+        self.failureResultOf(self.fail_reload(), ReloadFailed)
+        done = self.workforce.reload()
+        self.turn_over()
+        self.successResultOf(done)
+
+    def fail_reload(self) -> Deferred[None]:
+        """Reload, with a new worker that does not start."""
+        done = self.workforce.reload()
+        self.hatchery.die(self.hatchery.starting[0], "exited (status 1)")
+        return done
+
+    def test_fails_in_the_middle(self) -> None:
+        """If a later one does not start, those that are replaced already stay so."""
+        self.staff(2, 2)
+        self.start_and_boot()
+        done = self.workforce.reload()
+        self.boot()
+        self.bury()
+        self.hatchery.die(self.hatchery.starting[0], "exited (status 1)")
+        self.failureResultOf(done, ReloadFailed)
+        self.pass_time(60)
+        generations = sorted(life.generation for life in self.workforce.lives.values())
+        self.assertEqual(generations, [1, 2])
+
+    def test_busy(self) -> None:
+        """A worker that is busy ends its job, and is replaced then."""
+        self.staff(1, 1)
+        self.start_and_boot()
+        (job,) = self.submit()
+        old = job.worker
+        assert isinstance(old, FakeWorker)
+        done = self.workforce.reload()
+        self.boot()
+        self.assertFalse(old.stopping)
+        self.hatchery.answer(old)
+        self.bury()
+        self.successResultOf(done)
+
+    def test_twice(self) -> None:
+        """A reload in the middle of another replaces what that has begun, and ends both."""
+        self.staff(2, 2)
+        self.start_and_boot()
+        first = self.workforce.reload()
+        self.boot()
+        second = self.workforce.reload()
+        self.turn_over()
+        self.successResultOf(first)
+        self.successResultOf(second)
+        self.assertEqual({life.generation for life in self.workforce.lives.values()}, {3})
+
+    def test_while_one_starts(self) -> None:
+        """A worker that was still starting, with whatever code, is started anew."""
+        self.start()
+        (early,) = self.hatchery.workers
+        done = self.workforce.reload()
+        self.assertIsNotNone(early.killed)
+        self.bury()
+        self.boot()
+        self.successResultOf(done)
+
+    def test_without_workers(self) -> None:
+        """With no worker at all, one is started to see whether the code can be served."""
+        self.staff(0, 2)
+        self.start()
+        done = self.workforce.reload()
+        self.boot()
+        self.successResultOf(done)
+
+    def test_recovers_from_broken_code(self) -> None:
+        """When workers cannot start, a reload tries at once instead of at the next try."""
+        self.start()
+        self.fail_starts()
+        self.pass_time(100)
+        self.repair_starts()
+        done = self.workforce.reload()
+        self.pass_time(0.1)
+        self.successResultOf(done)
+        self.assertEqual(self.dispatcher.idle, 1)
+
+    def test_server_stops(self) -> None:
+        """A reload that is under way when the server stops fails with that."""
+        self.start_and_boot()
+        done = self.workforce.reload()
+        self.workforce.stop()
+        self.assertIn("stopping", str(self.failureResultOf(done, ReloadFailed).value))
+
+    def test_caller_gone(self) -> None:
+        """That nobody waits for the end any more does not end the reload."""
+        self.start_and_boot()
+        done = self.workforce.reload()
+        done.addErrback(lambda _: None)
+        done.cancel()
+        self.turn_over()
+        self.assertEqual(self.workforce.reloading.state.value, "done")
+
+    def test_new_and_old_commands(self) -> None:
+        """New commands come with the first new worker, old ones go with the last old one."""
+        self.staff(2, 2)
+        self.start()
+        self.hatchery.boot_all(OLD)
+        old_workers = list(self.hatchery.workers)
+        self.workforce.reload()
+        self.hatchery.boot_all(NEW)
+        self.bury()
+        (new,) = [worker for worker in self.hatchery.idle if worker not in old_workers]
+        old_job, new_job = (make_job(self.ann, name) for name in ("Old", "New"))
+        self.dispatcher.submit(old_job)
+        self.dispatcher.submit(new_job)
+        self.assertIn(old_job.worker, old_workers)
+        self.assertIs(new_job.worker, new)
+        described = self.successResultOf(self.dispatcher.describe())
+        self.assertEqual(described, catalogue("Echo", "New", "Old"))
+        waiting = make_job(self.ann, "Old")
+        self.dispatcher.submit(waiting)
+        assert isinstance(old_job.worker, FakeWorker)
+        self.hatchery.boot_all(NEW)
+        self.hatchery.answer(old_job.worker)
+        self.bury()
+        self.assertIn("UNHANDLED", self.ann.failure_of(waiting))
+        self.assertEqual(self.successResultOf(self.dispatcher.describe()), NEW)
+
+    def test_code_that_changed_by_itself(self) -> None:
+        """If a replacement performs other commands than the rest, the rest is replaced, too."""
+        self.staff(2, 2)
+        self.start()
+        self.hatchery.boot_all(OLD)
+        self.pass_time(rules.PROBATION + 1)
+        self.hatchery.die(self.hatchery.idle[0])
+        self.roll(NEW)
+        self.assertEqual((self.hatchery.spawned, self.workforce.size), (4, 2))
+        self.assertEqual(self.successResultOf(self.dispatcher.describe()), NEW)

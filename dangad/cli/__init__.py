@@ -1,25 +1,23 @@
-"""The ``dangad`` command: call a job from a shell, and see which there are.
+"""The ``dangad`` command: call a job from a shell, see which there are, and look after a server.
 
 :func:`main` is the console script. It reads the command line, connects as any other client
-(:mod:`dangad.client`), learns the types of the command's arguments from the server, and writes
-the answer. Words become values in :mod:`dangad.cli.arguments`, answers become text in
-:mod:`dangad.cli.output`, progress becomes a bar in :mod:`dangad.cli.bar`; here are the options,
-the reactor and the exit statuses.
+(:mod:`dangad.cli.running`), learns the types of the command's arguments from the server, and
+writes the answer. Words become values in :mod:`dangad.cli.arguments`, answers become text in
+:mod:`dangad.cli.output`, progress becomes a bar in :mod:`dangad.cli.bar`. The subcommands for
+operators are in :mod:`dangad.cli.operators`; here are the options, and the others.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import difflib
 import errno
 import json
-import os
-import re
 import signal
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from dangad.cli import operators
 from dangad.cli.arguments import (
     WrongUsage,
     build_arguments,
@@ -31,53 +29,31 @@ from dangad.cli.output import (
     answer_as_json,
     answer_as_table,
     catalogue_as_table,
-    printable,
     raw_key,
     value_as_bytes,
 )
+from dangad.cli.running import (
+    DOORS,
+    FAILED,
+    OK,
+    SIGNALLED,
+    WRONG_USAGE,
+    Failed,
+    Interrupted,
+    encode,
+    on_terminal,
+    say,
+    with_client,
+    write,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
-
-    from twisted.protocols import amp
+    from collections.abc import Callable, Sequence
 
     from dangad.cli.bar import ProgressBar
-    from dangad.client import Client, Disconnected
-    from dangad.errors import DangadError
+    from dangad.client import Client
 
-OK = 0
-FAILED = 1
-"""The job ended with an error, or its answer could not be written."""
-WRONG_USAGE = 2
-NOT_CONNECTED = 3
-SIGNALLED = 128
-"""Added to the number of the signal that ended the command."""
-
-MAX_PAYLOAD = 2**30
-"""Bytes of the largest answer that is taken: as large as the server's limit may sensibly be."""
 PRIORITIES = ("high", "normal", "low")
-
-
-class Failed(Exception):
-    """The command cannot do what it was asked; the text says why, in one line.
-
-    :ivar status: the exit status that tells it.
-    """
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.status = status
-
-
-class _Interrupted(Exception):
-    """A signal came while the standard output was written to, where nothing else would end it.
-
-    :ivar number: the signal's.
-    """
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -88,13 +64,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         options = parse_options(sys.argv[1:] if arguments is None else arguments)
-        _write(options.perform(options))
+        write(options.perform(options))
         return OK
     except WrongUsage as error:
-        return _say(WRONG_USAGE, str(error))
+        return say(WRONG_USAGE, str(error))
     except Failed as error:
-        return _say(error.status, str(error))
-    except _Interrupted as interrupted:
+        return say(error.status, str(error))
+    except Interrupted as interrupted:
         return SIGNALLED + interrupted.number
     except KeyboardInterrupt:
         return SIGNALLED + signal.SIGINT
@@ -129,25 +105,40 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _make_parser() -> argparse.ArgumentParser:
-    everywhere = _Parser(add_help=False)
-    everywhere.add_argument(
-        "--connect",
-        metavar="ENDPOINT",
-        default=argparse.SUPPRESS,  # or the subcommand's default would win over what was given
-        help="where the server listens: a Twisted client endpoint such as tcp:HOST:7003, or the "
-        "path of a UNIX socket [default: $DANGAD_CONNECT or dangad.sock]",
-    )
+    users = _endpoint_option("connect", "where the server listens")
+    keepers = _endpoint_option("control", "where the server listens to its operators")
     parser = _Parser(
         prog="dangad",
-        description="Call jobs of a dangad server.",
-        epilog="Exit status: 0 success, 1 the job ended with an error, 2 wrong usage, 3 no "
-        "connection or connection lost, 130 interrupted.",
-        parents=[everywhere],
+        description="Call jobs of a dangad server, and look after it.",
+        epilog="Exit status: 0 success, 1 the job ended with an error, or the server refused what "
+        "an operator wanted, 2 wrong usage, 3 no connection or connection lost, 130 interrupted.",
+        parents=[users, keepers],
         allow_abbrev=False,
     )
-    commands = parser.add_subparsers(required=True, metavar="{call,commands}")
+    add = parser.add_subparsers(required=True, metavar="SUBCOMMAND").add_parser
+    _add_call(add, users)
+    _add_commands(add, users)
+    operators.add_subcommands(add, keepers)
+    return parser
 
-    call = commands.add_parser(
+
+def _endpoint_option(name: str, meaning: str) -> argparse.ArgumentParser:
+    """A parser, to be the parent of others, of the option that says where to connect."""
+    parser = _Parser(add_help=False)
+    parser.add_argument(
+        f"--{name}",
+        metavar="ENDPOINT",
+        default=argparse.SUPPRESS,  # or the subcommand's default would win over what was given
+        help=f"{meaning}: a Twisted client endpoint such as tcp:HOST:7003, or the path of a UNIX "
+        f"socket [default: $DANGAD_{name.upper()} or {DOORS[name]}]",
+    )
+    return parser
+
+
+def _add_call(
+    add: Callable[..., argparse.ArgumentParser], endpoint: argparse.ArgumentParser
+) -> None:
+    call = add(
         "call",
         help="have a job done, and print its answer",
         description="Have a job done, and print its answer as a table. Where no terminal is, the "
@@ -157,7 +148,7 @@ def _make_parser() -> argparse.ArgumentParser:
         epilog="A list is written as one key=value for each element, or as JSON, as are records. "
         "A value that begins with @ is read from that file, @- from the standard input, @@ "
         "stands for a value that begins with @. A date without a zone is local time.",
-        parents=[everywhere],
+        parents=[endpoint],
         allow_abbrev=False,
     )
     call.add_argument(
@@ -182,17 +173,20 @@ def _make_parser() -> argparse.ArgumentParser:
     )
     call.set_defaults(perform=_call)
 
-    listing = commands.add_parser(
+
+def _add_commands(
+    add: Callable[..., argparse.ArgumentParser], endpoint: argparse.ArgumentParser
+) -> None:
+    listing = add(
         "commands",
         help="list what the server performs",
         description="List what the server performs: each command with its arguments and their "
         "types (in brackets: may be left out), its response, and what it does.",
-        parents=[everywhere],
+        parents=[endpoint],
         allow_abbrev=False,
     )
     listing.add_argument("--json", action="store_true", help="print the whole catalogue as JSON")
     listing.set_defaults(perform=_list_commands)
-    return parser
 
 
 def _seconds(text: str) -> float:
@@ -200,18 +194,6 @@ def _seconds(text: str) -> float:
         return parse_seconds(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds") from None
-
-
-def endpoint_named(text: str) -> str:
-    """The Twisted endpoint description that the value of ``--connect`` stands for.
-
-    What does not begin like one (``word:``), or is a file that exists, is a UNIX socket's path.
-    """
-    from twisted.internet.endpoints import quoteStringArgument
-
-    if re.match("[A-Za-z0-9]+:", text) and not os.path.exists(text):
-        return text
-    return f"unix:{quoteStringArgument(text)}"
 
 
 # The subcommands: each gives what is to be written to the standard output.
@@ -225,7 +207,7 @@ def _call(options: argparse.Namespace) -> bytes:
         values = build_arguments(entry, words)
         keys = entry["response"]
         usual = raw_key(keys)
-        plain = not (options.json or _on_terminal())
+        plain = not (options.json or on_terminal())
         raw = options.raw or (usual if plain or options.stream else None)
         raw_keys = [key for key in keys if key["key"] == raw]
         if raw is not None and not raw_keys:
@@ -237,12 +219,12 @@ def _call(options: argparse.Namespace) -> bytes:
             raise Failed(FAILED, f"{entry['name']} has a type unknown here: {error}") from None
         how: dict[str, Any] = {"priority": options.priority, "deadline": options.deadline}
         streams = options.stream or (raw is not None and raw == usual)
-        if bar is not None and not (streams and _on_terminal()):
+        if bar is not None and not (streams and on_terminal()):
             how["progress"] = bar.show
         if streams:
             stream = client.stream(command, values, **how)
             async for chunk in stream:
-                _write(chunk)
+                write(chunk)
             response = await stream.result()
         else:
             response = await client.run(command, values, **how)
@@ -250,11 +232,11 @@ def _call(options: argparse.Namespace) -> bytes:
             return value_as_bytes(raw_keys[0], response)
         if options.stream:
             return b""
-        return _encode((answer_as_json if options.json else answer_as_table)(keys, response))
+        return encode((answer_as_json if options.json else answer_as_table)(keys, response))
 
     bar = _make_bar()
     try:
-        return _with_client(options, call)
+        return with_client(options, "connect", call)
     finally:
         if bar is not None:
             bar.clear()
@@ -284,164 +266,13 @@ def _list_commands(options: argparse.Namespace) -> bytes:
     async def describe(client: Client) -> bytes:
         catalogue = await client.describe()
         if options.json:
-            return _encode(json.dumps(catalogue) + "\n")
-        return _encode(catalogue_as_table(catalogue))
+            return encode(json.dumps(catalogue) + "\n")
+        return encode(catalogue_as_table(catalogue))
 
-    return _with_client(options, describe)
-
-
-# Running.
-
-
-def _with_client(options: argparse.Namespace, use: Callable[[Client], Awaitable[bytes]]) -> bytes:
-    """What `use` gives, with a client of the server that the options name."""
-    from twisted.internet.endpoints import clientFromString
-    from twisted.protocols import amp
-
-    from dangad.client import DEFAULT_ENDPOINT, Disconnected, connect
-    from dangad.errors import DangadError
-
-    named = getattr(options, "connect", None) or os.environ.get("DANGAD_CONNECT")
-    where = endpoint_named(named) if named else DEFAULT_ENDPOINT
-
-    async def work(reactor: Any) -> bytes:
-        try:
-            endpoint = clientFromString(reactor, where)
-        except Exception as error:  # noqa: BLE001 - each kind of endpoint has its own
-            raise WrongUsage(f"--connect {where}: {error}") from None
-        try:
-            client = await connect(reactor, endpoint, max_payload=MAX_PAYLOAD)
-        except Exception as error:  # noqa: BLE001 - each kind of endpoint has its own
-            raise Failed(NOT_CONNECTED, f"cannot connect to {where}: {_why(error)}") from None
-        try:
-            return await use(client)
-        except (amp.RemoteAmpError, DangadError, Disconnected) as error:
-            raise _explain(error) from error
-        finally:
-            await client.close()
-
-    return _run_reactor(work)
-
-
-def _run_reactor(work: Callable[[Any], Awaitable[bytes]]) -> bytes:
-    """What `work` gives or raises, with the reactor running meanwhile.
-
-    :raises Failed: a signal came first; the connection is closed by the end of the process, and
-        the server cancels the job.
-    """
-    from twisted.internet import defer, reactor
-
-    loop: Any = reactor
-    outcome: list[Any] = []
-    signals: list[int] = []
-
-    def interrupt(number: int, _: object) -> None:
-        signals.append(number)
-        signal.signal(number, signal.SIG_DFL)  # the second one ends this process at once
-        loop.callFromThread(_stop, loop)
-        if _writing:
-            raise _Interrupted(number)
-
-    def start() -> None:
-        done = defer.Deferred.fromCoroutine(_collect(work(loop), outcome))
-        done.addBoth(lambda _: _stop(loop))
-
-    # Twisted's own handlers would only stop the reactor, and not tell which signal it was.
-    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(ending) is not signal.SIG_IGN:
-            signal.signal(ending, interrupt)
-    loop.callWhenRunning(start)
-    loop.run(installSignalHandlers=False)
-    for number in signals:
-        raise Failed(SIGNALLED + number, "")
-    (result,) = outcome
-    if isinstance(result, BaseException):
-        raise result
-    output: bytes = result
-    return output
-
-
-async def _collect(work: Awaitable[bytes], outcome: list[Any]) -> None:
-    try:
-        outcome.append(await work)
-    except BaseException as error:  # noqa: BLE001 - raised again once the reactor has stopped
-        outcome.append(error)
-
-
-def _stop(reactor: Any) -> None:
-    from twisted.internet.error import ReactorNotRunning
-
-    with contextlib.suppress(ReactorNotRunning):  # it is being stopped already
-        reactor.stop()
-
-
-def _explain(error: amp.RemoteAmpError | DangadError | Disconnected) -> Failed:
-    """What an error of the client's means to the user."""
-    from dangad.client import Disconnected
-    from dangad.errors import BadArguments, DangadError, UnhandledCommand
-
-    if isinstance(error, Disconnected):
-        return Failed(NOT_CONNECTED, str(error))
-    if isinstance(error, DangadError):
-        wrong = isinstance(error, (BadArguments, UnhandledCommand))
-        return Failed(WRONG_USAGE if wrong else FAILED, f"{error.code.decode()}: {error}")
-    code = error.errorCode.decode("ascii", "backslashreplace")
-    return Failed(FAILED, f"{code}: {error.description}")
-
-
-def _why(error: Exception) -> str:
-    """What the system said about a connection that was not made."""
-    system = getattr(error, "osError", None)
-    if isinstance(system, int):
-        return os.strerror(system)
-    return str(getattr(error, "strerror", None) or error).rstrip(".") or type(error).__name__
-
-
-# Reading and writing.
+    return with_client(options, "connect", describe)
 
 
 def _read_stdin() -> bytes:
     if sys.stdin is None:
         raise OSError(errno.EBADF, "it is closed")
     return sys.stdin.buffer.read()
-
-
-def _on_terminal() -> bool:
-    return sys.stdout is not None and sys.stdout.isatty()
-
-
-def _encode(text: str) -> bytes:
-    return text.encode(getattr(sys.stdout, "encoding", None) or "utf-8", "backslashreplace")
-
-
-_writing: list[None] = []
-"""Not empty while the standard output is written to, which may take as long as its reader likes."""
-
-
-def _write(output: bytes) -> None:
-    """Write to the standard output.
-
-    Past Python's buffer, which would be written at the exit, even if nobody reads any more.
-
-    :raises Failed: it cannot be written to, or nobody reads it any more.
-    """
-    if sys.stdout is None:
-        raise Failed(FAILED, "cannot write the answer: the standard output is closed")
-    left = memoryview(output)
-    _writing.append(None)
-    try:
-        while left:
-            left = left[os.write(sys.stdout.fileno(), left) :]
-    except BrokenPipeError:
-        raise Failed(SIGNALLED + signal.SIGPIPE, "") from None
-    except OSError as error:
-        raise Failed(FAILED, f"cannot write the answer: {error.strerror}") from None
-    finally:
-        _writing.clear()
-
-
-def _say(status: int, text: str) -> int:
-    """Tell the user on the standard error; the exit status."""
-    if text and sys.stderr is not None:
-        sys.stderr.write(f"dangad: {printable(text)}\n")
-    return status

@@ -67,9 +67,8 @@ def answer_as_table(keys: Sequence[dict[str, Any]], response: dict[str, Any]) ->
             blocks.append(lines)
         else:
             blocks.append([f"{name}:", *(f"  {line}".rstrip() for line in lines)])
-    widest = max((width(name) for name, _ in singles), default=0)
     if singles:
-        blocks.insert(0, [f"{_pad(name, widest)}{GAP}{text}" for name, text in singles])
+        blocks.insert(0, list_pairs(singles))
     return "\n\n".join("\n".join(lines) for lines in blocks) + "\n" if blocks else ""
 
 
@@ -81,10 +80,10 @@ def _block(name: str, kind: dict[str, Any], value: Any) -> list[str] | None:
         columns = kind["keys"]
         rows = [[_cell(k["type"], row.get(_python_name(k))) for k in columns] for row in value]
         right = [_plain(k["type"])["name"] in _NUMBERS for k in columns]
-        return _table([printable(k["key"]).upper() for k in columns], rows, right)
+        return table([printable(k["key"]).upper() for k in columns], rows, right)
     if kind["name"] == "ListOf":
         rows = [[_cell(kind["of"], element)] for element in value]
-        return _table([name.upper()], rows, [_plain(kind["of"])["name"] in _NUMBERS])
+        return table([name.upper()], rows, [_plain(kind["of"])["name"] in _NUMBERS])
     text = _utf8(value)
     if text is not None and "\n" in text and not text.isspace():
         return [printable(line.expandtabs()) for line in text.rstrip("\n").split("\n")]
@@ -138,11 +137,17 @@ def catalogue_as_table(catalogue: dict[str, Any]) -> str:
         ]
         for entry in catalogue["commands"]
     ]
-    lines = _table(["COMMAND", "ARGUMENTS", "RESPONSE", "WHAT IT DOES"], rows, [False] * 4)
+    lines = table(["COMMAND", "ARGUMENTS", "RESPONSE", "WHAT IT DOES"], rows, [False] * 4)
     return "\n".join(lines) + "\n"
 
 
-def _table(headers: list[str], rows: list[list[str]], right: list[bool]) -> list[str]:
+def list_pairs(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """A line for each printable name and text, the texts below each other."""
+    widest = max((width(name) for name, _ in pairs), default=0)
+    return [f"{_pad(name, widest)}{GAP}{text}" for name, text in pairs]
+
+
+def table(headers: list[str], rows: list[list[str]], right: list[bool]) -> list[str]:
     """Aligned lines, the headers first; `right` says which columns are numbers."""
     widths = [max(map(width, column)) for column in zip(headers, *rows, strict=True)]
     return [
@@ -170,6 +175,29 @@ def cut(text: str, columns: int) -> str:
     while width(text) > columns and text:
         text = text[:-1]
     return text
+
+
+_SIZES = ("B", "KiB", "MiB", "GiB", "TiB")
+_TIMES = ((0.9995, 0.001, "ms"), (59.95, 1.0, "s"), (3597.0, 60.0, "min"), (172_800.0, 3600.0, "h"))
+"""Below how many seconds, before they are rounded, a time is shown in which unit."""
+
+
+def show_bytes(number: float) -> str:
+    """A number of bytes for people: ``34 MiB``."""
+    for unit in _SIZES:
+        if number < 1000 or unit == _SIZES[-1]:
+            break
+        number /= 1024
+    return f"{number:.1f} {unit}" if number < 9.95 and unit != "B" else f"{number:.0f} {unit}"
+
+
+def show_seconds(seconds: float) -> str:
+    """A time for people: ``2.1 s``."""
+    for below, size, unit in _TIMES:
+        if seconds < below:
+            digits = 0 if unit == "ms" else 1
+            return f"{seconds / size:.{digits}f} {unit}"
+    return f"{seconds / 86_400:.1f} d"
 
 
 # For machines.

@@ -5,19 +5,24 @@ and no running reactor: it blocks on its pipe until a job comes, and in the job 
 ends. A job function that returns a Deferred has the reactor run until the Deferred fires.
 
 A box for a worker is a client's request with one pair put before it (``_run``: the job's id
-and attempt); an answer is one pair (``_done`` or ``_failed``: the id) and the answer's own.
-The worker ends when its pipe does, or with a job that was stopped.
+and attempt); an answer is one pair (``_done`` or ``_failed``: the id, and what the job took)
+and the answer's own. The worker ends when its pipe does, or with a job that was stopped, or
+that has used up its memory.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import faulthandler
+import fcntl
 import importlib
 import logging
 import os
+import resource
 import signal
 import sys
+import termios
 import time
 import traceback
 from functools import partial
@@ -27,17 +32,21 @@ from twisted.logger import ILogObserver, LogLevel, eventAsText, globalLogBeginne
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dangad.commands import RUN, BootFailed, Hello
+from dangad.commands import PRINTED, RUN, STACK_SIGNAL, UNFIT, Hello, LastWords
 from dangad.wire import CHUNKS, COMMAND, PROGRESS, unpack
 from dangad.worker.context import JobStopped, RunningJob
 from dangad.worker.jobtypes import BadJobType, catalogue_of, find_job_types
-from dangad.worker.perform import Performer
-from dangad.worker.pipe import WorkerPipe
+from dangad.worker.perform import OutOfMemory, Performer
+from dangad.worker.pipe import OUT_OF_REACH, WorkerPipe
+from dangad.worker.receipt import Meter
+from dangad.worker.surroundings import Surroundings, Unfit
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
     from twisted.logger import LogEvent
 
+
+_log = logging.getLogger(__name__)
 
 FROM_PARENT = 3
 TO_PARENT = 4
@@ -50,7 +59,11 @@ _NOT_THEIRS = (
 )
 """How the names of files begin that are not at fault when a job module does not import."""
 
+_NOTHING = bytes(4)
+_OOM_SCORE = 500
+"""How readily the kernel kills a worker for want of memory, from -1000 to 1000; usual is 0."""
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 _REACTOR = "twisted.internet.base"
 """Who says "Main loop terminated" each time that an asynchronous job ends."""
 
@@ -62,11 +75,13 @@ def main(settings: dict[str, Any]) -> None:
         os.environ.pop("PYTHONPATH", None)
     else:
         os.environ["PYTHONPATH"] = settings["pythonpath"]
+    apply_limits(settings)
     if settings["check"]:
         _check(settings)
     _die_with_parent(settings["parent"])
     pipe = WorkerPipe(FROM_PARENT, TO_PARENT, settings["max_payload"])
     _own_stdio()
+    _show_stacks()
     _leave_signals_to_parent()
     _log_to_stderr()
     try:
@@ -75,20 +90,29 @@ def main(settings: dict[str, Any]) -> None:
     except BaseException as error:  # noqa: BLE001 - a module that exits on import has failed too
         traceback.print_exc()
         sys.stderr.flush()
-        pipe.send_command(BootFailed, reason=_reason(error))
+        pipe.send_command(LastWords, reason=f"could not start: {_reason(error)}")
         sys.exit(1)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    performer = Performer(job_types, settings["max_payload"], partial(run_until_fired, pipe))
-    pipe.send_command(Hello, catalogue=catalogue)
+    performer = Performer(
+        job_types,
+        settings["max_payload"],
+        partial(run_until_fired, pipe),
+        max_memory=settings["max_memory"],
+    )
+    meter, surroundings = Meter(), Surroundings()
+    pipe.send_command(Hello, catalogue=catalogue, cpu=meter.cpu)
     while (raw := pipe.next_job()) is not None:
-        _serve(pipe, performer, raw)
+        _serve(pipe, performer, meter, surroundings, raw)
 
 
-def _serve(pipe: WorkerPipe, performer: Performer, raw: bytes) -> None:
+def _serve(
+    pipe: WorkerPipe, performer: Performer, meter: Meter, surroundings: Surroundings, raw: bytes
+) -> None:
     """Perform the job in the box `raw`, and send the answer.
 
     A job that was stopped is not answered: its worker, in whose modules and locks nobody knows
-    what it left, ends with it.
+    what it left, ends with it. So does one that found no memory any more. What else a job has
+    changed of the process is put back for the next.
     """
     length = raw[1]
     start = 4 + length + int.from_bytes(raw[2 + length : 4 + length], "big")
@@ -105,14 +129,72 @@ def _serve(pipe: WorkerPipe, performer: Performer, raw: bytes) -> None:
         part=partial(pipe.send_part, job_id) if strings.get(CHUNKS) == b"1" else None,
     )
     answer = None
-    with contextlib.suppress(JobStopped):
+    try:
         pipe.begin_job(job_id)
         answer = performer.perform(strings, running)
         pipe.end_job()
+    except JobStopped:
+        pass
+    except OutOfMemory as error:
+        pipe.send_command(LastWords, reason=str(error))
+    fit = answer is not None and _restore(surroundings)
     _flush_stdio()
     if pipe.stopped or answer is None:
         os._exit(0)
-    pipe.send_answer(job_id, answer)
+    marks = (PRINTED if _has_printed() else 0) + (0 if fit else UNFIT)
+    pipe.send_answer(job_id, answer, meter.receipt(), marks)
+
+
+def _has_printed() -> bool:
+    """Whether something lies in the pipe for output; if that cannot be told, it may."""
+    try:
+        return fcntl.ioctl(2, termios.FIONREAD, _NOTHING) != _NOTHING
+    except OSError:
+        return True  # the job has closed or replaced it
+
+
+def _restore(surroundings: Surroundings) -> bool:
+    """Put back what the job has changed of the process; whether that could be done."""
+    try:
+        changed = surroundings.restore()
+    except Unfit as error:
+        _log.warning("the worker is not fit for another job: %s", error)
+        return False
+    if changed:
+        _log.warning("the job has changed %s; put back", ", ".join(changed))
+    return True
+
+
+def apply_limits(settings: dict[str, Any]) -> None:
+    """Take on what :class:`dangad.launch.WorkerSettings` says of the process as the system sees it.
+
+    The memory limit is RLIMIT_DATA, see getrlimit(2): on Linux it counts all private writable
+    memory, so that a request for more fails, in this process and in those that a job starts.
+    And should the machine itself run out of memory, the kernel is to choose a worker, and not
+    the parent: see proc_pid_oom_score_adj(5).
+    """
+    if settings["nice"]:
+        os.nice(settings["nice"])
+    if settings["umask"] is not None:
+        os.umask(settings["umask"])
+    if settings["open_files"]:
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (settings["open_files"], hard))
+    if settings["max_memory"]:
+        resource.setrlimit(resource.RLIMIT_DATA, (settings["max_memory"],) * 2)
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write(str(_OOM_SCORE))
+
+
+def _show_stacks() -> None:
+    """Print the stack of all threads on a crash, and when the parent asks by `STACK_SIGNAL`.
+
+    Onto a descriptor of their own, which a job does not close by accident; the signal is
+    handled in C, so that it needs no turn of the interpreter.
+    """
+    fd = fcntl.fcntl(2, fcntl.F_DUPFD_CLOEXEC, OUT_OF_REACH)
+    faulthandler.enable(fd)
+    faulthandler.register(STACK_SIGNAL, fd)
 
 
 def _check(settings: dict[str, Any]) -> NoReturn:
@@ -120,7 +202,11 @@ def _check(settings: dict[str, Any]) -> NoReturn:
     try:
         catalogue_of(find_job_types(settings["jobs"]).values())
     except BaseException as error:  # noqa: BLE001 - a module that exits on import has failed too
-        traceback.print_exc()
+        trace = error.__traceback__
+        while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_NOT_THEIRS):
+            trace = trace.tb_next
+        if trace is not None and not isinstance(error, BadJobType):
+            traceback.print_exception(error.with_traceback(trace))
         sys.exit(_reason(error))
     sys.exit(0)
 
@@ -167,11 +253,15 @@ def run_until_fired(pipe: WorkerPipe, deferred: Deferred[Any]) -> Any:
 def _die_with_parent(parent: int) -> None:
     """Lead a process group, and be killed by the kernel when the parent dies.
 
-    Linux's PR_SET_PDEATHSIG, see prctl(2); elsewhere an idle worker ends with its pipe.
+    Linux's PR_SET_PDEATHSIG, see prctl(2); elsewhere an idle worker ends with its pipe. And
+    PR_SET_CHILD_SUBREAPER, so that what jobs detach is this process's as long as it lives, and
+    only then one of :class:`dangad.strays.Strays`.
     """
     os.setpgid(0, 0)
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        prctl = ctypes.CDLL(None, use_errno=True).prctl
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)  # it died before the kernel was told
 

@@ -25,6 +25,7 @@ from dangad.errors import (
     UnhandledCommand,
 )
 from dangad.schema import all_errors
+from dangad.vitals import show_bytes
 from dangad.wire import COMMAND, error_pairs, pack, python_name
 from dangad.worker.context import NO_JOB, JobStopped, RunningJob, set_current_job
 
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
 
 MAX_MESSAGE = 2000
 """Characters of an undeclared exception's message that a client is sent."""
+
+
+class OutOfMemory(Exception):
+    """The job has used up the memory that its worker may have, and the worker is to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +58,19 @@ class Performer:
         job_types: Mapping[bytes, JobType],
         max_payload: int,
         wait: Callable[[Deferred[Any]], Any],
+        max_memory: int = 0,
     ) -> None:
         """Be ready to perform `job_types`.
 
         :param job_types: what can be performed, by command name.
         :param max_payload: bytes of the largest answer.
         :param wait: gives a Deferred's result, or raises its exception, once it has fired.
+        :param max_memory: bytes of memory that this process may have; 0 for any number.
         """
         self._calls = {name: _Call(job_type) for name, job_type in job_types.items()}
         self._max_payload = max_payload
         self._wait = wait
+        self._max_memory = max_memory
 
     def perform(self, strings: dict[bytes, bytes], running: RunningJob) -> Answer:
         """Run the job that the pairs of the request box ask for.
@@ -70,6 +78,8 @@ class Performer:
         Raises nothing that the job function raises: exceptions of any kind become an error
         answer, those that the command does not declare with a traceback on stderr. But a
         :class:`JobStopped` that the function lets through comes through here too.
+
+        :raises OutOfMemory: in a process whose memory is limited, the job got no more of it.
         """
         call = self._calls.get(strings[COMMAND])
         if call is None:  # known to other workers only, whose job modules are older or newer
@@ -86,7 +96,7 @@ class Performer:
         except JobStopped:
             raise
         except BaseException as error:  # noqa: BLE001 - SystemExit in a job is the job's failure
-            return call.explain(error)
+            return self._explain(call, error)
         finally:
             running.flush()
             set_current_job(NO_JOB)
@@ -95,12 +105,19 @@ class Performer:
         except BadResponse as error:
             return _refuse(error)
         except BaseException as error:  # noqa: BLE001 - a dict may be of the job's own class, too
-            return call.explain(error)
+            return self._explain(call, error)
         if len(body) > self._max_payload:
             return _refuse(
                 TooLarge(f"the answer is {len(body)} bytes, the limit is {self._max_payload}")
             )
         return Answer(False, body)
+
+    def _explain(self, call: _Call, error: BaseException) -> Answer:
+        """The answer for what the function raised, unless it leaves the worker unfit."""
+        answer = call.explain(error)
+        if self._max_memory and isinstance(error, MemoryError) and not call.declares(error):
+            raise OutOfMemory(f"ran out of memory (--max-memory {show_bytes(self._max_memory)})")
+        return answer
 
     def _settle(self, result: Any, running: RunningJob) -> Any:
         """Wait for `result` if it is asynchronous; send what it yields if it is a generator."""
@@ -166,6 +183,10 @@ class _Call:
                 f"{(error.keyName or b'a key').decode()!r} is {len(error.value)} bytes long, and "
                 "AMP takes 65,535 in one value: declare it as dangad.Blob() or dangad.Large(...)"
             ) from None
+
+    def declares(self, error: BaseException) -> bool:
+        """Whether the command declares what the function raised."""
+        return isinstance(error, tuple(self._errors))
 
     def explain(self, error: BaseException) -> Answer:
         """The error answer for what the function raised."""

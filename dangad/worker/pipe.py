@@ -16,9 +16,20 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from dangad.commands import DONE, FAILED, PART, REPORT, STOP, STOP_SIGNAL, Chunk, Progress
+from dangad.commands import (
+    DONE,
+    FAILED,
+    PART,
+    PING,
+    PONG,
+    REPORT,
+    STOP,
+    STOP_SIGNAL,
+    Chunk,
+    Progress,
+)
 from dangad.errors import TooLarge
-from dangad.wire import COMMAND, BoxReader, pack, pair, unpack
+from dangad.wire import COMMAND, END, BoxReader, pack, pair, unpack
 from dangad.worker.context import JobCancelled, TimeLimitExceeded
 
 if TYPE_CHECKING:
@@ -27,7 +38,7 @@ if TYPE_CHECKING:
     from dangad.worker.context import JobStopped
     from dangad.worker.perform import Answer
 
-_OUT_OF_REACH = 200
+OUT_OF_REACH = 200
 """Where the pipe is moved to, so that a job that writes to a small number does not hit it."""
 
 _READ_SIZE = 2**18
@@ -69,7 +80,9 @@ class WorkerPipe:
         while True:
             while self._boxes:
                 box = self._boxes.popleft()
-                if not _is_stop(box):
+                if _is(PING, box):
+                    self._write(pair(PONG, b"") + END)
+                elif not _is(STOP, box):
                     return box
             data = os.read(self._read_fd, _READ_SIZE)
             if not data:
@@ -100,9 +113,15 @@ class WorkerPipe:
         strings[COMMAND] = command.commandName
         self._write(pack(strings.items()))
 
-    def send_answer(self, job_id: bytes, answer: Answer) -> None:
-        """Send the answer to the job `job_id`."""
-        self._write(pair(FAILED if answer.failed else DONE, job_id) + answer.body)
+    def send_answer(
+        self, job_id: bytes, answer: Answer, receipt: bytes = b"0 0 0", marks: int = 0
+    ) -> None:
+        """Send the answer to the job `job_id`.
+
+        :param receipt: what the job took, and `marks`, both as `DONE` describes them.
+        """
+        head = b"%b %b %d" % (job_id, receipt, marks)
+        self._write(pair(FAILED if answer.failed else DONE, head) + answer.body)
 
     def send_report(self, job_id: bytes, done: int, total: int, message: str) -> None:
         """Send the client of the job `job_id` its progress."""
@@ -160,7 +179,7 @@ class WorkerPipe:
                 break
             self._take(data)
         for box in self._boxes:
-            if _is_stop(box):
+            if _is(STOP, box):
                 job_id, why = unpack(box)[STOP].split()
                 if job_id == self._job and not self.stopped:
                     self._stop(why)
@@ -173,12 +192,13 @@ class WorkerPipe:
         self._on_stop(exception)
 
 
-def _is_stop(box: bytes) -> bool:
-    return box[2 : 2 + len(STOP)] == STOP
+def _is(key: bytes, box: bytes) -> bool:
+    """Whether the first key of `box` is that one."""
+    return box[2 : 2 + len(key)] == key
 
 
 def _move(fd: int) -> int:
     """The same open pipe at a number out of reach, closed on exec, and no more at `fd`."""
-    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _OUT_OF_REACH)
+    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, OUT_OF_REACH)
     os.close(fd)
     return moved

@@ -1,0 +1,234 @@
+"""What every subcommand of ``dangad`` needs: a connection, a running reactor, and an end.
+
+:mod:`dangad.cli` and :mod:`dangad.cli.operators` say here where to connect and what to do with the
+connection. The outcome is what is to be written to the standard output, or a :class:`Failed` with
+one of the exit statuses.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+from dangad.cli.arguments import WrongUsage
+from dangad.cli.output import printable
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Awaitable, Callable
+
+    from twisted.protocols import amp
+
+    from dangad.client import Client, Disconnected
+    from dangad.errors import DangadError
+
+OK = 0
+FAILED = 1
+"""The job ended with an error, what an operator wanted was refused, or the output failed."""
+WRONG_USAGE = 2
+NOT_CONNECTED = 3
+SIGNALLED = 128
+"""Added to the number of the signal that ended the command."""
+
+DOORS = {"connect": "dangad.sock", "control": "dangad.control"}
+"""The options that say where to connect, and where a server with the defaults is found."""
+MAX_PAYLOAD = 2**30
+"""Bytes of the largest answer that is taken: as large as the server's limit may sensibly be."""
+
+
+class Failed(Exception):
+    """The command cannot do what it was asked; the text says why, in one line.
+
+    :ivar status: the exit status that tells it.
+    """
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class Interrupted(Exception):
+    """A signal came while the standard output was written to, where nothing else would end it.
+
+    :ivar number: the signal's.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+# Connecting.
+
+
+def endpoint_named(text: str) -> str:
+    """The Twisted endpoint description that the value of ``--connect`` or ``--control`` stands for.
+
+    What does not begin like one (``word:``), or is a file that exists, is a UNIX socket's path.
+    """
+    from twisted.internet.endpoints import quoteStringArgument
+
+    if re.match("[A-Za-z0-9]+:", text) and not os.path.exists(text):
+        return text
+    return f"unix:{quoteStringArgument(text)}"
+
+
+def with_client(
+    options: argparse.Namespace, name: str, use: Callable[[Client], Awaitable[bytes]]
+) -> bytes:
+    """What `use` gives, with a client that is connected meanwhile.
+
+    :param name: which of the options in `DOORS` says where to connect.
+    :raises WrongUsage: that is no endpoint.
+    :raises Failed: there is no connection, or `use` met an error of the server's.
+    """
+    from twisted.internet.endpoints import clientFromString
+    from twisted.protocols import amp
+
+    from dangad.client import Disconnected, connect
+    from dangad.errors import DangadError
+
+    given = getattr(options, name, None) or os.environ.get(f"DANGAD_{name.upper()}")
+    where = endpoint_named(given or DOORS[name])
+
+    async def work(reactor: Any) -> bytes:
+        try:
+            endpoint = clientFromString(reactor, where)
+        except Exception as error:  # noqa: BLE001 - each kind of endpoint has its own
+            raise WrongUsage(f"--{name} {where}: {error}") from None
+        try:
+            client = await connect(reactor, endpoint, max_payload=MAX_PAYLOAD)
+        except Exception as error:  # noqa: BLE001 - each kind of endpoint has its own
+            raise Failed(NOT_CONNECTED, f"cannot connect to {where}: {_why(error)}") from None
+        try:
+            return await use(client)
+        except (amp.RemoteAmpError, DangadError, Disconnected) as error:
+            raise _explain(error) from error
+        finally:
+            await client.close()
+
+    return _run_reactor(work)
+
+
+def _run_reactor(work: Callable[[Any], Awaitable[bytes]]) -> bytes:
+    """What `work` gives or raises, with the reactor running meanwhile.
+
+    :raises Failed: a signal came first; the connection is closed by the end of the process, and
+        the server cancels the job.
+    """
+    from twisted.internet import defer, reactor
+
+    loop: Any = reactor
+    outcome: list[Any] = []
+    signals: list[int] = []
+
+    def interrupt(number: int, _: object) -> None:
+        signals.append(number)
+        signal.signal(number, signal.SIG_DFL)  # the second one ends this process at once
+        loop.callFromThread(_stop, loop)
+        if _writing:
+            raise Interrupted(number)
+
+    def start() -> None:
+        done = defer.Deferred.fromCoroutine(_collect(work(loop), outcome))
+        done.addBoth(lambda _: _stop(loop))
+
+    # Twisted's own handlers would only stop the reactor, and not tell which signal it was.
+    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(ending) is not signal.SIG_IGN:
+            signal.signal(ending, interrupt)
+    loop.callWhenRunning(start)
+    loop.run(installSignalHandlers=False)
+    for number in signals:
+        raise Failed(SIGNALLED + number, "")
+    (result,) = outcome
+    if isinstance(result, BaseException):
+        raise result
+    output: bytes = result
+    return output
+
+
+async def _collect(work: Awaitable[bytes], outcome: list[Any]) -> None:
+    try:
+        outcome.append(await work)
+    except BaseException as error:  # noqa: BLE001 - raised again once the reactor has stopped
+        outcome.append(error)
+
+
+def _stop(reactor: Any) -> None:
+    from twisted.internet.error import ReactorNotRunning
+
+    with contextlib.suppress(ReactorNotRunning):  # it is being stopped already
+        reactor.stop()
+
+
+def _explain(error: amp.RemoteAmpError | DangadError | Disconnected) -> Failed:
+    """What an error of the client's means to the user."""
+    from dangad.client import Disconnected
+    from dangad.errors import BadArguments, DangadError, UnhandledCommand
+
+    if isinstance(error, Disconnected):
+        return Failed(NOT_CONNECTED, str(error))
+    if isinstance(error, DangadError):
+        wrong = isinstance(error, (BadArguments, UnhandledCommand))
+        return Failed(WRONG_USAGE if wrong else FAILED, f"{error.code.decode()}: {error}")
+    code = error.errorCode.decode("ascii", "backslashreplace")
+    return Failed(FAILED, f"{code}: {error.description}")
+
+
+def _why(error: Exception) -> str:
+    """What the system said about a connection that was not made."""
+    system = getattr(error, "osError", None)
+    if isinstance(system, int):
+        return os.strerror(system)
+    return str(getattr(error, "strerror", None) or error).rstrip(".") or type(error).__name__
+
+
+# Writing.
+
+
+def on_terminal() -> bool:
+    """Whether the standard output is a terminal."""
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
+def encode(text: str) -> bytes:
+    """The text as the standard output takes it, escaped where it has no such character."""
+    return text.encode(getattr(sys.stdout, "encoding", None) or "utf-8", "backslashreplace")
+
+
+_writing: list[None] = []
+"""Not empty while the standard output is written to, which may take as long as its reader likes."""
+
+
+def write(output: bytes) -> None:
+    """Write to the standard output.
+
+    Past Python's buffer, which would be written at the exit, even if nobody reads any more.
+
+    :raises Failed: it cannot be written to, or nobody reads it any more.
+    """
+    if sys.stdout is None:
+        raise Failed(FAILED, "cannot write the answer: the standard output is closed")
+    left = memoryview(output)
+    _writing.append(None)
+    try:
+        while left:
+            left = left[os.write(sys.stdout.fileno(), left) :]
+    except BrokenPipeError:
+        raise Failed(SIGNALLED + signal.SIGPIPE, "") from None
+    except OSError as error:
+        raise Failed(FAILED, f"cannot write the answer: {error.strerror}") from None
+    finally:
+        _writing.clear()
+
+
+def say(status: int, text: str) -> int:
+    """Tell the user on the standard error; the exit status."""
+    if text and sys.stderr is not None:
+        sys.stderr.write(f"dangad: {printable(text)}\n")
+    return status

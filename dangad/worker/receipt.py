@@ -1,0 +1,57 @@
+"""What each job takes of its worker: CPU time and memory.
+
+Used by :mod:`dangad.worker.child`, which sends it with the job's answer.
+"""
+
+from __future__ import annotations
+
+import resource
+
+
+class Meter:
+    """Reads the worker's meters after each job.
+
+    All mutable state: `_cpu`, the seconds of CPU time at the end of the last job.
+    """
+
+    def __init__(self) -> None:
+        self._cpu, inherited = _read()
+        # A process begins as a copy of its parent, whose size counts for it until it is larger.
+        self._inherited = inherited if inherited > _peak_of_own() * 1.1 else 0
+
+    def receipt(self) -> bytes:
+        """What was taken since the last receipt, in the form that `dangad.commands.DONE` has.
+
+        The time is of this process and of the children for which it has waited, the memory the
+        most that this process has had since it began.
+        """
+        before = self._cpu
+        self._cpu, peak = _read()
+        if peak == self._inherited:
+            peak = _peak_of_own()
+        return b"%d %d %d" % ((self._cpu - before) * 1e6, peak, self._cpu * 1e6)
+
+    @property
+    def cpu(self) -> int:
+        """Microseconds of CPU time until the last receipt, or until the beginning."""
+        return int(self._cpu * 1e6)
+
+
+def _read() -> tuple[float, int]:
+    """Seconds of CPU time, and the peak memory in KiB, so far."""
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+    return cpu, own.ru_maxrss
+
+
+def _peak_of_own() -> int:
+    """The process's own peak memory in KiB, without what it began with; 0 if that is not told."""
+    try:
+        with open("/proc/self/status", "rb") as file:
+            for line in file:
+                if line.startswith(b"VmHWM:"):
+                    return int(line.split()[1])
+    except OSError:
+        pass
+    return 0

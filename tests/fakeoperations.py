@@ -1,0 +1,164 @@
+"""A stand-in for the server that operators look after; what it tells is in the reference, too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet import defer
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from dangad.errors import NotRunning
+from dangad.interfaces import IOperations
+
+STATUS: dict[str, Any] = {
+    "version": "26.11",
+    "pid": 4700,
+    "uptime": 11520.4,
+    "state": "running",
+    "no_workers": None,
+    "generation": 2,
+    "reload": {"state": "done", "reason": ""},
+    "workers": {
+        "min": 1,
+        "max": 4,
+        "spare": 1,
+        "starting": 0,
+        "idle": 1,
+        "busy": 1,
+        "stopping": 1,
+    },
+    "jobs": {
+        "waiting": 0,
+        "running": 1,
+        "accepted": 120,
+        "refused": 3,
+        "done": 112,
+        "failed": 4,
+        "cancelled": 2,
+        "timed_out": 0,
+        "lost": 1,
+    },
+    "connections": 12,
+}
+WORKERS: list[dict[str, Any]] = [
+    {
+        "pid": 4711,
+        "state": "busy",
+        "generation": 2,
+        "age": 7512.9,
+        "jobs": 34,
+        "memory": 35651584,
+        "due": None,
+        "job": {"id": 120, "command": "Thumbnail", "attempt": 1, "runtime": 2.14},
+    },
+    {
+        "pid": 4712,
+        "state": "idle",
+        "generation": 2,
+        "age": 75.3,
+        "jobs": 0,
+        "memory": 18874368,
+        "due": None,
+        "job": None,
+    },
+    {
+        "pid": 4703,
+        "state": "stopping",
+        "generation": 1,
+        "age": 11519.8,
+        "jobs": 85,
+        "memory": 0,
+        "due": "reload",
+        "job": None,
+    },
+]
+RECENT: list[dict[str, Any]] = [
+    {
+        "id": 118,
+        "command": "Thumbnail",
+        "state": "lost",
+        "worker": 4709,
+        "attempt": 2,
+        "wait": 0.0004,
+        "runtime": 0.83,
+        "cpu": None,
+        "peak_memory": None,
+    },
+    {
+        "id": 119,
+        "command": "ListDirectory",
+        "state": "done",
+        "worker": 4711,
+        "attempt": 1,
+        "wait": 0.2,
+        "runtime": 0.0123,
+        "cpu": 0.0021,
+        "peak_memory": 36700160,
+    },
+]
+TALLY = {"done": 113, "failed": 4, "cancelled": 2, "timed_out": 0, "lost": 1}
+JOB = 120
+"""The job that runs."""
+STACK = """\
+  File "thumbs/jobs.py", line 12 in shrink
+  File "thumbs/jobs.py", line 20 in thumbnail
+"""
+
+
+@implementer(IOperations)
+class FakeOperations:
+    """Tells what it is set to tell, and notes what it is asked to do.
+
+    :ivar wanted: what numbers of workers it was asked for, in order.
+    :ivar reloads: who waits for the end of a reload; a test fires them.
+    :ivar drains: who waits for the end of the drain; a test fires them.
+    """
+
+    def __init__(self) -> None:
+        self.status_document = STATUS
+        self.workers_document = WORKERS
+        self.recent_document = RECENT
+        self.wanted: list[tuple[int, int]] = []
+        self.reloads: list[Deferred[None]] = []
+        self.drains: list[Deferred[dict[str, int]]] = []
+
+    def status(self) -> dict[str, Any]:
+        """See :meth:`IOperations.status`."""
+        return self.status_document
+
+    def workers(self) -> list[dict[str, Any]]:
+        """See :meth:`IOperations.workers`."""
+        return self.workers_document
+
+    def recent(self) -> list[dict[str, Any]]:
+        """See :meth:`IOperations.recent`."""
+        return self.recent_document
+
+    def want(self, min_workers: int, max_workers: int) -> None:
+        """See :meth:`IOperations.want`."""
+        if not 0 <= min_workers <= max_workers:
+            raise ValueError(f"{min_workers} to {max_workers} workers make no sense")
+        self.wanted.append((min_workers, max_workers))
+
+    def stack(self, job_id: int) -> Deferred[str]:
+        """See :meth:`IOperations.stack`."""
+        if job_id != JOB:
+            return defer.fail(NotRunning(f"no job {job_id} runs"))
+        return defer.succeed(STACK)
+
+    def reload(self) -> Deferred[None]:
+        """See :meth:`IOperations.reload`."""
+        waiter: Deferred[None] = Deferred(_not_cancelled)
+        self.reloads.append(waiter)
+        return waiter
+
+    def drain(self) -> Deferred[dict[str, int]]:
+        """See :meth:`IOperations.drain`."""
+        waiter: Deferred[dict[str, int]] = Deferred(_not_cancelled)
+        self.drains.append(waiter)
+        return waiter
+
+
+def _not_cancelled(_: Deferred[Any]) -> None:
+    raise AssertionError("what an operator asked for was cancelled")

@@ -1,0 +1,194 @@
+"""Who is killed as a stray, and who is not: with real processes, far from the tests' own."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+PRELUDE = """
+import json, os, signal, subprocess, sys, time
+from dangad import strays as module
+from dangad.strays import Strays
+
+def until(condition):
+    deadline = time.monotonic() + 60
+    while not (value := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    return value
+
+def alive(pid):
+    return os.path.exists(f"/proc/{pid}")
+
+def worker(program):
+    "A leader of a process group that runs the program, prints an id, and waits for its end."
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import os, subprocess, time\\n" + program + "\\nos.read(0, 1)"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, process_group=0)
+    return process, int(process.stdout.readline())
+
+DAEMON = '''
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        print(os.getpid(), flush=True)
+        time.sleep(600)
+    os._exit(0)
+os.wait()
+'''
+
+def tell(**facts):
+    print(json.dumps(facts))
+
+strays = Strays()
+"""
+
+
+def run(program: str) -> dict[str, Any]:
+    """What the program tells, run in a process that may kill all its children."""
+    output = subprocess.run(
+        [sys.executable, "-c", PRELUDE + program],
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=90,
+    )
+    if output.returncode:
+        raise AssertionError(output.stderr)
+    told: dict[str, Any] = json.loads(output.stdout)
+    return told
+
+
+class StraysTests(SynchronousTestCase):
+    """Plays the parent, in a process of its own."""
+
+    def test_daemon(self) -> None:
+        """A daemon whose worker is dead is killed, reaped, and named, once."""
+        told = run("""
+strays.adopt()
+dead, daemon = worker(DAEMON)
+dead.kill()
+dead.wait()
+killed = strays.sweep([])
+until(lambda: strays.sweep([]) == [] and not strays.dying)
+tell(killed=killed, daemon=daemon, alive=alive(daemon))
+""")
+        self.assertEqual(told["killed"], [told["daemon"]])
+        self.assertFalse(told["alive"])
+
+    def test_family(self) -> None:
+        """What a daemon has started goes too, one generation after the other."""
+        told = run("""
+strays.adopt()
+dead, grandchild = worker('''
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        subprocess.Popen(["sh", "-c", "echo $$; exec sleep 600"], process_group=0)
+        time.sleep(600)
+    os._exit(0)
+os.wait()
+''')
+dead.kill()
+dead.wait()
+killed = []
+def gone():
+    killed.extend(strays.sweep([]))
+    return not strays.dying and not alive(grandchild)
+until(gone)
+tell(killed=len(killed), last=killed[-1] == grandchild)
+""")
+        self.assertEqual(told, {"killed": 2, "last": True})
+
+    def test_last_of_a_family(self) -> None:
+        """When the server stops, it waits for the youngest generation, too."""
+        told = run("""
+from twisted.internet import defer, task
+strays.adopt()
+dead, grandchild = worker('''
+if os.fork() == 0:
+    os.setsid()
+    subprocess.Popen(["sh", "-c", "echo $$; exec sleep 600"], process_group=0)
+    time.sleep(600)
+os.read(0, 1)
+''')
+dead.kill()
+dead.wait()
+killed = []
+async def stop(reactor):
+    killed.extend(await strays.sweep_out(reactor))
+    tell(killed=len(killed), last=killed[-1] == grandchild, alive=alive(grandchild))
+task.react(lambda reactor: defer.ensureDeferred(stop(reactor)))
+""")
+        self.assertEqual(told, {"killed": 2, "last": True, "alive": False})
+
+    def test_own(self) -> None:
+        """The parent's own children stay, dead or alive, and their status is theirs to tell."""
+        told = run("""
+strays.adopt()
+living = subprocess.Popen(["sleep", "600"])
+dead = subprocess.Popen(["sh", "-c", "exit 7"])
+os.waitid(os.P_PID, dead.pid, os.WEXITED | os.WNOWAIT)
+killed = strays.sweep([living.pid, dead.pid])
+tell(killed=killed, alive=living.poll(), status=dead.wait())
+living.kill()
+living.wait()
+""")
+        self.assertEqual(told, {"killed": [], "alive": None, "status": 7})
+
+    def test_group_of_a_living_worker(self) -> None:
+        """A process in the background of a living worker stays, though it has no other parent."""
+        told = run("""
+strays.adopt()
+living, background = worker('subprocess.run(["sh", "-c", "sleep 600 & echo $!"])')
+until(lambda: background in module._children())
+killed = strays.sweep([living.pid])
+tell(killed=killed, alive=alive(background))
+os.killpg(living.pid, signal.SIGKILL)
+living.wait()
+until(lambda: strays.sweep([]) == [] and not alive(background))
+""")
+        self.assertEqual(told, {"killed": [], "alive": True})
+
+    def test_zombie(self) -> None:
+        """One that is dead already is reaped, and not said to have been killed."""
+        told = run("""
+strays.adopt()
+dead, child = worker('subprocess.run(["sh", "-c", "sleep 600 & echo $!"])')
+dead.kill()
+dead.wait()
+until(lambda: child in module._children())
+os.kill(child, signal.SIGKILL)
+os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+tell(killed=strays.sweep([]), alive=alive(child))
+""")
+        self.assertEqual(told, {"killed": [], "alive": False})
+
+    def test_children_from_before(self) -> None:
+        """Children that the process had before it adopted any are not dangad's to kill."""
+        told = run("""
+elder = subprocess.Popen(["sleep", "600"])
+strays.adopt()
+tell(killed=strays.sweep([]), alive=elder.poll())
+elder.kill()
+elder.wait()
+""")
+        self.assertEqual(told, {"killed": [], "alive": None})
+
+    def test_where_nothing_is_known(self) -> None:
+        """Nobody is killed before `adopt`, nor where the kernel does not tell who is a child."""
+        told = run("""
+child = subprocess.Popen(["sleep", "600"])
+killed = strays.sweep([])
+child.kill()
+child.wait()
+strays.adopt()
+child = subprocess.Popen(["sleep", "600"])
+module._THREADS = "/nowhere"
+tell(killed=killed + strays.sweep([]), alive=child.poll())
+child.kill()
+child.wait()
+""")
+        self.assertEqual(told, {"killed": [], "alive": None})

@@ -1,0 +1,200 @@
+"""What a job may change in its process, and that the next job does not see it."""
+
+import gc
+import locale
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dangad.worker.surroundings import Surroundings, Unfit
+
+
+class SurroundingsTests(SynchronousTestCase):
+    """Plays a job that changes the process, which is the one that the test runs in."""
+
+    def setUp(self) -> None:
+        """Be a worker that has imported its job modules, in a folder of its own."""
+        before = Surroundings()
+        self.addCleanup(before.restore)
+        self.folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+        os.chdir(self.folder)
+        os.environ["ODD"] = "before"
+        self.surroundings = Surroundings()
+
+    def check(self, look: Callable[[], Any], deed: Callable[[], Any], name: str) -> None:
+        """What the deed changes is named, and is as it was when looked at again."""
+        before = look()
+        deed()
+        self.assertNotEqual(look(), before)
+        self.assertEqual(self.surroundings.restore(), [name])
+        self.assertEqual(look(), before)
+        self.assertEqual(self.surroundings.restore(), [])
+
+    def test_nothing(self) -> None:
+        """A job that changes nothing is not said to have changed anything."""
+        self.assertEqual(self.surroundings.restore(), [])
+
+    def test_directory(self) -> None:
+        """The working directory is put back."""
+        self.check(os.getcwd, lambda: os.chdir("/"), "the working directory")
+
+    def test_removed_directory(self) -> None:
+        """It is so when the job removed the directory that it had changed to."""
+
+        def deed() -> None:
+            os.mkdir("inner")
+            os.chdir("inner")
+            os.rmdir("../inner")
+
+        deed()
+        self.assertEqual(self.surroundings.restore(), ["the working directory"])
+        self.assertEqual(os.getcwd(), self.folder)
+
+    def test_no_way_back(self) -> None:
+        """A worker whose own directory the job has removed is not fit for another job."""
+        shutil.rmtree(self.folder)
+        with self.assertRaises(Unfit) as caught:
+            self.surroundings.restore()
+        self.assertIn("the working directory cannot be put back", str(caught.exception))
+        self.assertIn("No such file", str(caught.exception))
+
+    def test_environment(self) -> None:
+        """Variables that were set, changed and deleted are as they were, for programs too."""
+
+        def look() -> tuple[dict[str, str], str]:
+            with os.popen('echo "$ODD $NEW"') as output:
+                return dict(os.environ), output.read()
+
+        def deed() -> None:
+            os.environ["ODD"] = "after"
+            os.environ["NEW"] = "new"
+            del os.environ["PATH"]
+
+        self.check(look, deed, "the environment")
+
+    def test_replaced_environment(self) -> None:
+        """A dict in the place of ``os.environ`` does not stay there."""
+        deed: Any = lambda: setattr(os, "environ", {"ODD": "after"})  # noqa: E731
+        self.check(lambda: (type(os.environ), os.environ["ODD"]), deed, "the environment")
+
+    def test_handlers(self) -> None:
+        """Signal handlers are put back, whichever signal they were for."""
+        for number in (signal.SIGINT, signal.SIGURG, signal.SIGCHLD, signal.SIGUSR2):
+            self.check(
+                lambda number=number: signal.getsignal(number),  # type: ignore[misc]
+                lambda number=number: signal.signal(number, signal.SIG_IGN),  # type: ignore[misc]
+                "signal handlers",
+            )
+
+    def test_timer(self) -> None:
+        """An alarm that the job has set does not hit the next job."""
+        self.check(
+            lambda: signal.getitimer(signal.ITIMER_REAL)[0] > 0,
+            lambda: signal.alarm(600),
+            "the timer",
+        )
+
+    def test_timer_of_a_module(self) -> None:
+        """One that a job module set on import goes on."""
+        signal.alarm(600)
+        self.addCleanup(signal.alarm, 0)
+        self.assertEqual(Surroundings().restore(), [])
+        self.assertTrue(signal.getitimer(signal.ITIMER_REAL)[0])
+
+    def test_profiling_timer(self) -> None:
+        """A timer whose handler goes is stopped, for without the handler it would kill."""
+
+        def deed() -> None:
+            signal.signal(signal.SIGPROF, lambda *_: None)
+            signal.setitimer(signal.ITIMER_PROF, 600)
+
+        self.check(lambda: signal.getitimer(signal.ITIMER_PROF)[0] > 0, deed, "signal handlers")
+
+    def test_mask(self) -> None:
+        """Signals that the job has blocked come through again."""
+        self.check(
+            lambda: signal.pthread_sigmask(signal.SIG_BLOCK, ()),
+            lambda: signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals()),
+            "the signal mask",
+        )
+
+    def test_blocked_signals_that_came(self) -> None:
+        """Those that came meanwhile kill nobody; they reach the handler, if there is one."""
+        came: list[int] = []
+        usual = signal.signal(signal.SIGURG, lambda number, _: came.append(number))
+        self.addCleanup(signal.signal, signal.SIGURG, usual)
+        surroundings = Surroundings()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM, signal.SIGUSR2, signal.SIGURG})
+        signal.signal(signal.SIGUSR2, lambda *_: None)
+        for number in (signal.SIGALRM, signal.SIGUSR2, signal.SIGURG):
+            os.kill(os.getpid(), number)
+        self.assertEqual(surroundings.restore(), ["signal handlers", "the signal mask"])
+        self.assertEqual(came, [signal.SIGURG])
+
+    def test_umask(self) -> None:
+        """The umask is put back."""
+
+        def look() -> int:
+            with tempfile.NamedTemporaryFile(dir=self.folder) as file:
+                os.unlink(file.name)
+                os.close(os.open(file.name, os.O_CREAT | os.O_WRONLY, 0o666))
+                return os.stat(file.name).st_mode
+
+        self.check(look, lambda: os.umask(0o777), "the umask")
+
+    def test_locale(self) -> None:
+        """The locale is put back."""
+        before = locale.setlocale(locale.LC_ALL)
+        other = "C.UTF-8" if before == "C" else "C"
+        self.check(
+            lambda: locale.setlocale(locale.LC_ALL),
+            lambda: locale.setlocale(locale.LC_ALL, other),
+            "the locale",
+        )
+
+    def test_recursion_limit(self) -> None:
+        """The recursion limit is put back."""
+        self.check(
+            sys.getrecursionlimit, lambda: sys.setrecursionlimit(100_000), "the recursion limit"
+        )
+
+    def test_streams(self) -> None:
+        """Objects that the job has put in the place of the standard streams go."""
+        self.check(
+            lambda: (sys.stdin, sys.stdout, sys.stderr),
+            lambda: setattr(sys, "stdout", None),
+            "the standard streams",
+        )
+
+    def test_smaller_things(self) -> None:
+        """So do the default timeout of sockets, the collector's rest, and the switch interval."""
+        self.check(
+            socket.getdefaulttimeout,
+            lambda: socket.setdefaulttimeout(1),
+            "the default timeout of sockets",
+        )
+        self.check(gc.isenabled, gc.disable, "the garbage collector")
+        self.check(sys.getswitchinterval, lambda: sys.setswitchinterval(0.5), "the switch interval")
+
+    def test_trace_and_profile(self) -> None:
+        """A debugger or profiler that a job has left on is taken off."""
+        self.check(sys.getprofile, lambda: sys.setprofile(lambda *_: None), "the profile function")
+        self.check(sys.gettrace, lambda: sys.settrace(lambda *_: None), "the trace function")
+
+    def test_several(self) -> None:
+        """All that a job has changed is named."""
+        os.chdir("/")
+        os.umask(0o111)
+        os.environ["ODD"] = "after"
+        self.assertEqual(
+            self.surroundings.restore(),
+            ["the umask", "the environment", "the working directory"],
+        )
