@@ -50,7 +50,7 @@ def run(bench: Bench, taking_part: Sequence[Contender] | None = None) -> None:
 
     :param taking_part: the contenders, if not all.
     """
-    seconds = bench.size(1.0, 0.05)
+    seconds = bench.size(0.8, 0.05)
     chosen = peers() if taking_part is None else taking_part
     bench.compare(int(bench.size(5, 1)), chosen, lambda running: _measure(running, seconds))
 

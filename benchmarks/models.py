@@ -109,7 +109,7 @@ def run(bench: Bench, taking_part: Sequence[Contender] | None = None) -> None:
     allow_many_files()
     chosen = peers() if taking_part is None else taking_part
     most = int(bench.size(CLIENTS[-1], 100))
-    seconds = bench.size(2.0, 0.2)
+    seconds = bench.size(1.5, 0.2)
     bench.compare(int(bench.size(2, 1)), chosen, lambda running: _measure(running, most, seconds))
 
 
