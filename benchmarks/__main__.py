@@ -83,4 +83,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(
+            "interrupted; what was started is ended, and the questions answered so far are kept"
+        )

@@ -53,39 +53,30 @@ _STYLE = {
 }
 
 
-def bars(path: Path, title: str, series: list[Series]) -> None:
-    """A bar for each contender, the best first as they are given, on a logarithmic scale.
+def dots(path: Path, title: str, series: list[Series]) -> None:
+    """A dot for each contender's median, in the order given, on a logarithmic scale.
 
-    A thin line over each bar's end reaches from the least to the largest value.
+    A line through it reaches from the least to the largest value.
     """
-    spreads = [Spread.of(each.values) for each in series]
     with mpl.rc_context(_STYLE):
-        figure, axes = pyplot.subplots(figsize=(7, 0.7 + 0.36 * len(series)))
+        figure, axes = pyplot.subplots(figsize=(7, 0.7 + 0.32 * len(series)))
         places = range(len(series), 0, -1)
-        medians = [spread.median for spread in spreads]
-        axes.barh(
-            places,
-            medians,
-            height=0.62,
-            color=[ACCENT if each.contender == DANGAD else PEER for each in series],
-            xerr=[
-                [spread.median - spread.least for spread in spreads],
-                [spread.most - spread.median for spread in spreads],
-            ],
-            error_kw={"ecolor": INK, "elinewidth": 1},
-        )
-        for place, each, spread in zip(places, series, spreads, strict=True):
-            text = quantity(spread.median, each.unit)
+        for place, each in zip(places, series, strict=True):
+            spread = Spread.of(each.values)
+            color = ACCENT if each.contender == DANGAD else PEER
+            axes.plot([spread.least, spread.most], [place, place], color=color, linewidth=1.5)
+            axes.plot([spread.median], [place], color=color, marker="o", markersize=8)
             axes.annotate(
-                text,
+                quantity(spread.median, each.unit),
                 (spread.most, place),
-                xytext=(5, 0),
+                xytext=(9, 0),
                 textcoords="offset points",
                 va="center",
                 fontsize="small",
             )
         axes.set_xscale("log")
-        axes.set_xlim(min(medians) / 3, max(spread.most for spread in spreads) * 2.5)
+        axes.margins(x=0.12)
+        axes.grid(visible=True, axis="x")
         axes.set_yticks(places, [each.contender for each in series])
         axes.tick_params(axis="y", length=0)
         _unit_on(axes.xaxis, series[0].unit)
@@ -94,23 +85,35 @@ def bars(path: Path, title: str, series: list[Series]) -> None:
 
 
 def lines(
-    path: Path, title: str, along: str, curves: Mapping[str, Mapping[int, float]], unit: str
+    path: Path,
+    title: str,
+    along: str,
+    curves: Mapping[str, Mapping[int, float]],
+    unit: str,
+    *,
+    logarithmic: bool = False,
 ) -> None:
-    """A line for each contender over a number of clients, both on logarithmic scales."""
+    """A line for each contender over a number of clients, on a logarithmic scale.
+
+    :param logarithmic: whether what is measured is on such a scale, too; else it begins at 0.
+    """
     with mpl.rc_context(_STYLE):
-        figure, axes = pyplot.subplots(figsize=(7, 3.4))
+        figure, axes = pyplot.subplots(figsize=(7, 3.2))
         for (name, points), color, mark in zip(curves.items(), LINES, MARKS, strict=False):
             axes.plot(points.keys(), points.values(), color=color, marker=mark, label=name)
         axes.set_xscale("log")
-        axes.set_yscale("log")
+        if logarithmic:
+            axes.set_yscale("log")
+        else:
+            axes.set_ylim(bottom=0)
         axes.grid(visible=True, axis="y")
         axes.set_xticks(sorted({place for points in curves.values() for place in points}))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda place, _: f"{place:,.0f}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
         _unit_on(axes.yaxis, unit)
         axes.set_xlabel(along)
-        axes.set_title(title, loc="left")
-        axes.legend()
+        axes.set_title(title, loc="left", pad=24)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0, ncols=len(curves))
         _save(figure, path)
 
 
@@ -121,7 +124,10 @@ def ordered(findings: Findings, measure: str, *, descending: bool) -> list[Serie
 
 
 def _unit_on(axis: Any, unit: str) -> None:
-    axis.set_major_formatter(FuncFormatter(lambda value, _: quantity(value, unit, digits=1)))
+    def text(value: float, _place: int) -> str:
+        return quantity(value, unit, digits=2) if value else "0"
+
+    axis.set_major_formatter(FuncFormatter(text))
     axis.set_minor_formatter(NullFormatter())
 
 

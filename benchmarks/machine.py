@@ -11,6 +11,7 @@ import platform
 import resource
 import shutil
 import subprocess
+import time
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ DEBIAN_PACKAGES = (
 )
 
 _PROC = Path("/proc")
+_MOMENT = 0.5
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -38,7 +40,7 @@ def describe() -> dict[str, Any]:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "packages": {**_python_packages(), **_debian_packages()},
-        "load": os.getloadavg()[0],
+        "busy": _busy_share(),
     }
 
 
@@ -106,6 +108,22 @@ def available() -> int:
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
     raise LookupError("the kernel does not tell the available memory")
+
+
+def _busy_share() -> float:
+    """The share of all cores that others use, looked at for a moment."""
+    busy_before, all_before = _cpu_ticks()
+    time.sleep(_MOMENT)
+    busy, total = _cpu_ticks()
+    return (busy - busy_before) / max(1, total - all_before)
+
+
+def _cpu_ticks() -> tuple[int, int]:
+    """The clock ticks that the machine was busy, and all."""
+    ticks = [int(each) for each in (_PROC / "stat").read_text().split("\n", 1)[0].split()[1:9]]
+    user, nice, system, idle, iowait, *rest = ticks
+    busy = user + nice + system + sum(rest)
+    return busy, busy + idle + iowait
 
 
 def _status(pid: int, key: str) -> int:

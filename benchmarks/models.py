@@ -39,6 +39,8 @@ FORK, PREFORK = "fork per connection", f"prefork, {PROCESSES} processes"
 """The names of dangad's rivals here."""
 
 JOBS = {"listing": "listing", "cpu": "20 ms of computing"}
+SHORT_JOBS = {"echo": "echo", **JOBS}
+"""Those for which a connection each is opened, too."""
 
 MEASURES = {
     **{
@@ -55,7 +57,7 @@ MEASURES = {
     },
     **{
         f"short_{job}_{quantity}": Measure(f"{text}: {quantity}, a connection for each", unit)
-        for job, text in JOBS.items()
+        for job, text in SHORT_JOBS.items()
         for quantity, unit in (("throughput", "1/s"), ("median", "s"), ("p99", "s"))
     },
     "starves_at": Measure("idle clients at which active ones are not served", ""),
@@ -107,7 +109,7 @@ def run(bench: Bench, taking_part: Sequence[Contender] | None = None) -> None:
     allow_many_files()
     chosen = peers() if taking_part is None else taking_part
     most = int(bench.size(CLIENTS[-1], 100))
-    seconds = bench.size(2.0, 0.2)
+    seconds = bench.size(1.5, 0.2)
     bench.compare(int(bench.size(2, 1)), chosen, lambda running: _measure(running, most, seconds))
 
 
@@ -124,7 +126,7 @@ def _crowd(stage: Stage, pid: int) -> Running:
 def _measure(running: Running, most: int, seconds: float) -> Mapping[str, float]:
     """Let more and more clients come, until there are enough or the active ones get nothing."""
     measured: dict[str, float] = {}
-    for job in JOBS:  # before the crowd, which stays
+    for job in SHORT_JOBS:  # before the crowd, which stays
         _active(running, job, 1.0, most=10, reconnect=True)
         measured.update(_named(f"short_{job}", _active(running, job, seconds, reconnect=True)))
     crowd = 0
@@ -187,6 +189,7 @@ def _named(prefix: str, latencies: list[float]) -> dict[str, float]:
 
 
 REQUESTS = {
+    "echo": boxes.request(0, b"Echo", b"echoed", {}),
     "listing": (
         boxes.pair(b"_ask", boxes.tag_of(0))
         + boxes.pair(b"_command", b"ListDirectory")
@@ -202,8 +205,9 @@ def _check(job: str, answer: bytes) -> None:
 
     :raises Broken: it is not.
     """
-    if job == "cpu":
-        right = answer == boxes.answer(0, b"spun")
+    data = {"echo": b"echoed", "cpu": b"spun"}.get(job)
+    if data is not None:
+        right = answer == boxes.answer(0, data)
     else:
         response = ListDirectory.parseResponse(unpack(answer), None)
         names = sorted(entry["name"] for entry in response["entries"])

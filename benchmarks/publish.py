@@ -30,8 +30,8 @@ PAGES = ("performance.md", "why-workers.md")
 PUBLISHED = "performance"
 """The folder beside the pages with the charts and the results."""
 
-QUIET = 2.5
-"""The load average up to which the machine was quiet; the benchmarks' own are a part of it."""
+QUIET = 0.1
+"""The share of the cores that others may use on a quiet machine."""
 
 _REGION = re.compile(r"(<!-- results: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -81,7 +81,7 @@ def draw(questions: Mapping[str, Result], folder: Path) -> None:
             ("latency", "One echo job after the other: median", "serial", False),
         ):
             series = charts.ordered(found, measure, descending=descending)
-            charts.bars(folder / f"{name}.svg", title, series)
+            charts.dots(folder / f"{name}.svg", title, series)
     if "models" in questions:
         found = findings(questions["models"])
         for name, title, measure, unit in (
@@ -90,7 +90,14 @@ def draw(questions: Mapping[str, Result], folder: Path) -> None:
             ("listing-p99", "A listing: 99th percentile", "listing_p99", "s"),
         ):
             curves = over_clients(found, measure)
-            charts.lines(folder / f"models-{name}.svg", title, "idle clients", curves, unit)
+            charts.lines(
+                folder / f"models-{name}.svg",
+                title,
+                "idle clients",
+                curves,
+                unit,
+                logarithmic=measure == "memory",
+            )
 
 
 def over_clients(found: Findings, measure: str) -> dict[str, dict[int, float]]:
@@ -129,9 +136,9 @@ def machine_text(questions: Mapping[str, Result]) -> str:
     ]
     if any(each["quick"] for each in questions.values()):
         rows.append(("**note**", "a trial with small sizes: these figures say nothing"))
-    busiest = max(each["machine"]["load"] for each in questions.values())
+    busiest = max(each["machine"]["busy"] for each in questions.values())
     if busiest > QUIET:
-        note = f"the machine had else to do, a load of {busiest:.1f}: these figures say little"
+        note = f"others used {busiest:.0%} of the cores meanwhile: these figures say little"
         rows.append(("**note**", note))
     return table.for_markdown(rows)
 
@@ -193,7 +200,9 @@ def clients_text(questions: Mapping[str, Result]) -> str:
 
 def short_text(questions: Mapping[str, Result]) -> str:
     """The founding question where a process for each connection is at its best."""
-    measures = [f"short_{job}_{each}" for job in models.JOBS for each in ("throughput", "median")]
+    measures = [
+        f"short_{job}_{each}" for job in models.SHORT_JOBS for each in ("throughput", "median")
+    ]
     return question_text("models", *measures)(questions)
 
 

@@ -300,7 +300,7 @@ def measure(running):
     print(running.parent, flush=True)
     time.sleep(60)
 
-Bench({}, quick=True, say=lambda _: None).compare(1, [contenders.dangad()], measure)
+Bench({}, quick=True, say=lambda _: None).compare(1, [contenders.bare_relay()], measure)
 """
 
 LIAR = """

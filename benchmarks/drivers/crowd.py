@@ -13,7 +13,6 @@ import selectors
 import socket
 import sys
 import time
-from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks import boxes
@@ -28,18 +27,59 @@ _CONNECTING = 2.0
 _DRIBBLE = boxes.request(0, b"Echo", b"slow", {})[:-1]
 
 
-@dataclass(slots=True)
 class Active:
-    """A client that is active.
+    """A client that asks for the same job again and again.
 
-    All mutable state: its socket, None if it could not connect; what has come of an answer; when it
-    asked; how often it was answered.
+    All mutable state: its socket, None while it is not connected; what has come of an answer; when
+    it asked; the seconds that each answer took; the latest answer.
     """
 
-    socket: socket.socket | None
-    buffer: bytearray = field(default_factory=bytearray)
-    asked: float = 0.0
-    answers: int = 0
+    def __init__(self, request: bytes, reconnect: bool) -> None:
+        self.latencies: list[float] = []
+        self.answer = b""
+        self._request = request
+        self._reconnect = reconnect
+        self._socket: socket.socket | None = None
+        self._buffer = bytearray()
+        self._asked = 0.0
+
+    def ask(self, path: str, selector: selectors.BaseSelector) -> bool:
+        """Send the request; return False if the server takes no connection."""
+        self._asked = time.perf_counter()
+        self._buffer.clear()
+        if self._socket is None:
+            self._socket = connect(path)
+            if self._socket is None:
+                return False
+            selector.register(self._socket, selectors.EVENT_READ, self)
+        with contextlib.suppress(BrokenPipeError):  # reading will tell why
+            self._socket.sendall(self._request)
+        return True
+
+    def receive(self, selector: selectors.BaseSelector) -> bool:
+        """Read what has come; return whether the answer is whole now."""
+        assert self._socket is not None
+        data = self._socket.recv(_READ)
+        if not data:
+            raise WrongAnswer("the server has closed an active client's connection")
+        self._buffer += data
+        if not boxes.end_of(self._buffer):
+            return False
+        self.latencies.append(time.perf_counter() - self._asked)
+        answer = bytes(self._buffer)
+        if answer != (self.answer or answer):
+            raise WrongAnswer(f"{answer!r:.200} instead of {self.answer!r:.200}")
+        self.answer = answer
+        if self._reconnect:
+            selector.unregister(self._socket)
+            self.close()
+        return True
+
+    def close(self) -> None:
+        """Leave."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
 
 
 class Crowd:
@@ -62,7 +102,7 @@ class Crowd:
         """
         connected = 0
         for number in range(idle + slow):
-            client = self._connect()
+            client = connect(self._path)
             if client is None:
                 break
             connected += 1
@@ -88,72 +128,44 @@ class Crowd:
         :param request: the box of the job in hexadecimal; all answers to it have to be the same.
         :param reconnect: whether to open a connection for each job, which then counts as a part.
         """
-        box = bytes.fromhex(request)
-        everyone = [Active(None) for _ in range(clients)]
-        latencies: list[float] = []
-        first: bytes | None = None
-        waiting = 0
-        start = now = dribbled = time.perf_counter()
+        everyone = [Active(bytes.fromhex(request), reconnect) for _ in range(clients)]
         with selectors.DefaultSelector() as selector:
-            for each in everyone:
-                waiting += self._ask(each, box, selector)
-            while waiting and now < start + seconds + _ANSWERING:
-                for key, _ in selector.select(0.1):
-                    each = key.data
-                    answer = self._receive(each)
-                    if answer is None:
-                        continue
-                    now = time.perf_counter()
-                    waiting -= 1
-                    latencies.append(now - each.asked)
-                    each.answers += 1
-                    first = first or answer
-                    if answer != first:
-                        raise WrongAnswer(f"{answer!r:.200} instead of {first!r:.200}")
-                    if reconnect:
-                        self._leave(each, selector)
-                    if now < start + seconds and len(latencies) + waiting < most:
-                        waiting += self._ask(each, box, selector)
-                now = time.perf_counter()
-                if now > dribbled + 1:
-                    dribbled = now
-                    self._dribble()
+            self._drive(everyone, selector, seconds, most)
         for each in everyone:
-            if each.socket is not None:
-                each.socket.close()
+            each.close()
+        answers = {each.answer for each in everyone if each.answer}
+        if len(answers) > 1:
+            raise WrongAnswer(f"not all the same: {answers!r:.200}")
         return {
-            "latencies": latencies,
-            "answer": (first or b"").hex(),
-            "starved": sum(1 for each in everyone if not each.answers),
+            "latencies": [latency for each in everyone for latency in each.latencies],
+            "answer": "".join(answer.hex() for answer in answers),
+            "starved": sum(1 for each in everyone if not each.latencies),
         }
 
-    def _ask(self, each: Active, box: bytes, selector: selectors.BaseSelector) -> bool:
-        """Send the next request; return False if the client cannot connect, and gives up."""
-        each.asked = time.perf_counter()
-        each.buffer.clear()
-        if each.socket is None:
-            each.socket = self._connect()
-            if each.socket is None:
-                return False
-            selector.register(each.socket, selectors.EVENT_READ, each)
-        with contextlib.suppress(BrokenPipeError):  # the socket becomes readable: see _receive
-            each.socket.sendall(box)
-        return True
-
-    def _receive(self, each: Active) -> bytes | None:
-        """The answer, if it has come whole."""
-        assert each.socket is not None
-        data = each.socket.recv(_READ)
-        if not data:
-            raise WrongAnswer("the server has closed an active client's connection")
-        each.buffer += data
-        return bytes(each.buffer) if boxes.end_of(each.buffer) else None
-
-    def _leave(self, each: Active, selector: selectors.BaseSelector) -> None:
-        assert each.socket is not None
-        selector.unregister(each.socket)
-        each.socket.close()
-        each.socket = None
+    def _drive(
+        self,
+        everyone: list[Active],
+        selector: selectors.BaseSelector,
+        seconds: float,
+        most: int,
+    ) -> None:
+        """Have each client ask, and ask again when it is answered; let the slow ones go on, too."""
+        waiting = sum(each.ask(self._path, selector) for each in everyone)
+        done = 0
+        start = now = dribbled = time.perf_counter()
+        while waiting and now < start + seconds + _ANSWERING:
+            for key, _ in selector.select(0.1):
+                each: Active = key.data
+                if each.receive(selector):
+                    done += 1
+                    waiting -= 1
+                    now = time.perf_counter()
+                    if now < start + seconds and done + waiting < most:
+                        waiting += each.ask(self._path, selector)
+            now = time.perf_counter()
+            if now > dribbled + 1:
+                dribbled = now
+                self._dribble()
 
     def _dribble(self) -> None:
         """Each slow client sends its next byte, if any is left but the last."""
@@ -163,22 +175,23 @@ class Crowd:
             with contextlib.suppress(OSError):  # full, or closed by the server
                 client.send(byte, socket.MSG_DONTWAIT)
 
-    def _connect(self) -> socket.socket | None:
-        """A new connection; None if the server takes none for some time.
 
-        On a UNIX socket, one that does not block is told at once that too many others wait.
-        """
-        deadline = time.monotonic() + _CONNECTING
-        client = socket.socket(socket.AF_UNIX)
-        client.settimeout(_CONNECTING)
-        while (error := client.connect_ex(self._path)) == errno.EAGAIN:
-            if time.monotonic() > deadline:
-                break
-            time.sleep(0.001)
-        if error:
-            client.close()
-            return None
-        return client
+def connect(path: str) -> socket.socket | None:
+    """A new connection; None if the server takes none for some time.
+
+    On a UNIX socket, one that does not block is told at once that too many others wait.
+    """
+    deadline = time.monotonic() + _CONNECTING
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(_CONNECTING)
+    while (error := client.connect_ex(path)) == errno.EAGAIN:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.001)
+    if error:
+        client.close()
+        return None
+    return client
 
 
 if __name__ == "__main__":
