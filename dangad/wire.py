@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from twisted.protocols import amp
@@ -234,6 +235,7 @@ def read_seconds(text: bytes) -> float:
     return seconds
 
 
+@lru_cache(maxsize=1000)
 def python_name(wire_name: bytes) -> str:
     """The keyword under which AMP passes the argument `wire_name` to Python code.
 

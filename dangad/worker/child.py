@@ -277,9 +277,13 @@ def _own_stdio() -> None:
 
 
 def _flush_stdio() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):  # the job closed or replaced it
-            stream.flush()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except Exception:  # noqa: BLE001 - the job has closed or replaced one: flush what there is
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
 
 
 def _leave_signals_to_parent() -> None:
