@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IFileDescriptorReceiver, IPushProducer, ITCPTransport
@@ -54,6 +54,9 @@ MAX_TAG = 255
 """Bytes of the longest ``_ask`` that is answered under its name."""
 MAX_REFUSALS = 100
 """Connections over the limit that are told so at once; more are closed without a word."""
+_NO_OPTIONS: dict[bytes, Any] = {}
+"""Those of most requests, whose reserved keys are the command and the tag alone."""
+
 STALL_TIME = 300
 """Seconds for which a client may leave its answers unread, while its jobs fill the queue."""
 SMALL = 2**16
@@ -231,7 +234,7 @@ class ClientConnection(Protocol):
     ) -> None:
         """Make a job of a request, and submit it."""
         try:
-            options = read_options(keys)
+            options = read_options(keys) if len(keys) > 2 else _NO_OPTIONS
         except BadArguments as error:
             self._refuse(tag, error)
             return

@@ -126,33 +126,31 @@ class BoxReader:
         buffer = self._buffer
         position = self._position
         end = len(buffer)
-        limit = self._max_size - self._dropped + self._start
-        while True:
-            if end - position < 2:
-                break
-            if buffer[position]:
-                raise Garbage(
-                    f"a key of {buffer[position] << 8 | buffer[position + 1]} bytes where AMP "
-                    f"allows {MAX_KEY}: the peer does not speak AMP"
-                )
-            key_start = position + 2
-            key_end = key_start + buffer[position + 1]
-            if key_end == key_start:
-                return self._take(key_start)
-            value_start = key_end + 2
-            if end < value_start:
-                break
-            value_end = value_start + (buffer[key_end] << 8 | buffer[key_end + 1])
-            if end < value_end:
-                break
-            if buffer[key_start] == _RESERVED_MARK:
-                key = bytes(buffer[key_start:key_end])
-                if key in self._wanted:
-                    self._keys[key] = bytes(buffer[value_start:value_end])
-            position = value_end
-            if position > limit:
-                self._dropped += position - self._start
-                self._start = position
+        wanted, keys = self._wanted, self._keys
+        try:
+            while True:
+                if buffer[position]:
+                    raise Garbage(
+                        f"a key of {buffer[position] << 8 | buffer[position + 1]} bytes where AMP "
+                        f"allows {MAX_KEY}: the peer does not speak AMP"
+                    )
+                key_start = position + 2
+                key_end = key_start + buffer[position + 1]
+                if key_end == key_start:
+                    return self._take(key_start)
+                value_end = key_end + 2 + (buffer[key_end] << 8 | buffer[key_end + 1])
+                if value_end > end:
+                    break
+                if buffer[key_start] == _RESERVED_MARK:
+                    key = bytes(buffer[key_start:key_end])
+                    if key in wanted:
+                        keys[key] = bytes(buffer[key_end + 2 : value_end])
+                position = value_end
+        except IndexError:
+            pass  # the next lengths have not come whole
+        if position - self._start > self._max_size - self._dropped:
+            self._dropped += position - self._start
+            self._start = position
         self._position = position
         return None
 
