@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help test soak demo run docs coverage clean
+.PHONY: help test soak demo run docs coverage bench clean
 
 help:      ## list the targets
 	@sed -n 's/^\([a-z]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -18,11 +18,10 @@ help:      ## list the targets
 test: $(VENV)/.dev      ## every check: format, lint, imports, types, tests, docs, wheel
 	@tools/check
 
-soak: $(VENV)/.dev      ## the rules under new random histories, for SECONDS=120
-	@DANGAD_SOAK_SECONDS=$(SECONDS) $(BIN)/python -m pytest -q -s \
+soak: $(VENV)/.dev      ## random histories of the rules, and of a server under load, SECONDS=120
+	@DANGAD_SOAK_SECONDS=$$(($(SECONDS) / 2)) $(BIN)/python -m pytest -q -s \
 	    -o faulthandler_timeout=0 tests/test_rules_properties.py
-	@if [ -f tests/soak_history.py ]; then \
-	    $(BIN)/python -m tests.soak_history --seconds $(SECONDS); fi
+	@$(BIN)/python -m tests.soak_history --seconds $$(($(SECONDS) / 2)) $(if $(SEED),--seed $(SEED))
 
 demo: $(VENV)/.runtime      ## a server, two workers and three clients play a short story
 	@$(BIN)/python -m dangad.demo
@@ -39,13 +38,16 @@ coverage: $(VENV)/.dev      ## the tests, and the lines that they do not reach
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
+bench: $(VENV)/.bench      ## how fast it is, and its peers; ONLY=echo for one question, QUICK=1
+	@$(BIN)/python -m benchmarks $(ONLY) $(if $(QUICK),--quick)
+
 clean:      ## remove .venv and all that was built
-	@rm -rf $(VENV) build dist docs/_build *.egg-info htmlcov .coverage .coverage.* _trial_temp*
+	@rm -rf $(VENV) build dist docs/_build benchmarks/results *.egg-info htmlcov .coverage .coverage.* _trial_temp*
 	@rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@rm -f twisted/plugins/dropin.cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The three stamps: made, with what the server needs, with what the checks need.
+# The stamps: made, with what the server needs, with what the checks or the benchmarks need.
 
 $(VENV)/.made:
 	@command -v $(PYTHON) >/dev/null || { \
@@ -65,9 +67,17 @@ $(VENV)/.runtime: $(VENV)/.made pyproject.toml
 	@touch $@
 
 # pip knows dependency groups since 25.1; the one that comes with Python may be older.
-$(VENV)/.dev: $(VENV)/.made pyproject.toml
-	@echo "installing dangad and its development tools into $(VENV)"
+$(VENV)/.pip: $(VENV)/.made
 	@$(BIN)/python -c 'import pip; assert (*map(int, pip.__version__.split(".")[:2]),) >= (25, 1)' \
 	    2>/dev/null || $(PIP) install --upgrade "pip>=25.1"
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.pip pyproject.toml
+	@echo "installing dangad and its development tools into $(VENV)"
 	@$(PIP) install --editable . --group dev
+	@touch $(VENV)/.runtime $@
+
+$(VENV)/.bench: $(VENV)/.pip pyproject.toml
+	@echo "installing dangad and what it is compared with into $(VENV)"
+	@$(PIP) install --editable . --group bench
 	@touch $(VENV)/.runtime $@

@@ -164,10 +164,10 @@ PING = b"_ping"
 PONG = b"_pong"
 """Worker to parent, the only key of a box, with no value: a sign of life."""
 DONE = b"_done"
-"""Worker to parent, first key of a result: "<job id> <receipt>[ unfit]".
+"""Worker to parent, first key of a result: "<job id> <receipt> <marks>".
 
-The receipt is "<microseconds of CPU> <KiB of peak memory> <microseconds of CPU in all>". After
-"unfit" the worker must not be given another job.
+The receipt is "<microseconds of CPU> <KiB of peak memory> <microseconds of CPU in all>", the
+marks are one digit, the sum of `PRINTED` and `UNFIT`.
 """
 FAILED = b"_failed"
 """Worker to parent, first key of an error: the same."""
@@ -175,7 +175,10 @@ REPORT = b"_report"
 """Worker to parent, first key of a :class:`Progress` without its tag: the job id."""
 PART = b"_part"
 """Worker to parent, first key of a :class:`Chunk` without its tag: the job id."""
-UNFIT = b" unfit"
+PRINTED = 1
+"""The job has printed something that the parent may not have read yet."""
+UNFIT = 2
+"""The worker must not be given another job."""
 
 WORKER_KEYS = frozenset({DONE, FAILED, REPORT, PART, PONG, b"_command"})
 """The reserved keys that the parent reads in what a worker sends."""

@@ -29,8 +29,10 @@ from dangad import verdicts
 from dangad.commands import Chunk
 from dangad.jobqueue import JobQueue
 from dangad.jobrecord import END_STATES, Event, Job, JobState
+from dangad.lanes import Lanes
 from dangad.quarantine import Quarantine
 from dangad.repertoire import Repertoire
+from dangad.staff import Staff
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -76,14 +78,13 @@ class Tally:
 class Dispatcher:
     """The rules of the module's docstring.
 
-    All mutable state: `_queue`, the jobs that wait; `_running`, the job of each busy worker;
-    `_active`, how many run of each job type that has a limit; `_idle`, the idle workers with
-    the time since when, the most recently used last; `_called_back`, workers of which the next
-    to end its job gets no other; `_matching`, whether the idle are being given jobs; `recent`,
-    the last jobs that ended; `low_water`, how many idle workers are too few; `_repertoire`,
-    what the workers perform, and `_quarantine`, what they must not for a while; `_no_workers`,
-    why none can be had, if so; `_drained`, who waits for the end, `_draining`, whether it has
-    begun, and `_drain_alarm`, its limit.
+    All mutable state: `_queue`, the jobs that wait, and `_lanes`, which of them are kept back;
+    `_running`, the job of each busy worker; `_staff`, the idle workers; `_called_back`, workers
+    of which the next to end its job gets no other; `_matching`, whether the idle are being given
+    jobs; `recent`, the last jobs that ended; `low_water`, how many idle workers are too few;
+    `_repertoire`, what the workers perform, and `_quarantine`, what they must not for a while;
+    `_no_workers`, why none can be had, if so; `_drained`, who waits for the end, `_draining`,
+    whether it has begun, and `_drain_alarm`, its limit.
     """
 
     def __init__(
@@ -118,11 +119,11 @@ class Dispatcher:
         self._workforce: IWorkforce | None = None
         self._queue = JobQueue(AGEING)
         self._running: dict[IWorker, Job] = {}
-        self._active: dict[bytes, int] = {}
-        self._idle: dict[IWorker, float] = {}
+        self._repertoire = Repertoire()
+        self._staff = Staff(self._repertoire)
+        self._lanes = Lanes(self._queue, self._repertoire, self._staff)
         self._called_back: Collection[IWorker] = ()
         self._matching = False
-        self._repertoire = Repertoire()
         self._quarantine = Quarantine(quarantine_after, quarantine_time)
         self._no_workers: str | None = None
         self._draining = False
@@ -146,7 +147,7 @@ class Dispatcher:
     @property
     def idle(self) -> int:
         """How many workers are idle."""
-        return len(self._idle)
+        return len(self._staff.idle)
 
     @property
     def draining(self) -> bool:
@@ -160,7 +161,7 @@ class Dispatcher:
 
     def is_idle(self, worker: IWorker) -> bool:
         """Whether `worker` is idle."""
-        return worker in self._idle
+        return worker in self._staff.idle
 
     def job_of(self, worker: IWorker) -> Job | None:
         """The job that `worker` runs."""
@@ -184,8 +185,9 @@ class Dispatcher:
         if client is None:
             raise ValueError(f"{job!r} has no client")
         now = job.accepted_at = self._clock.seconds()
-        job.lane = self._lane(job)
-        refusal = self._refusal(job, client, now)
+        job.lane = self._lanes.lane_of(job)
+        may_start = self._may_start_at_once(job, client)
+        refusal = self._refusal(job, now, may_start)
         if refusal is not None:
             self.tally.refused += 1
             client.fail(job, refusal)
@@ -193,8 +195,8 @@ class Dispatcher:
         self.tally.accepted += 1
         if job.deadline is not None:
             job.deadline_alarm = self._clock.callLater(job.deadline, self._deadline_passed, job)
-        if not self._queue and self._may_start_at_once(job, client):
-            self._start(job, self._pick_worker(job), now)
+        if may_start and not self._queue:
+            self._start(job, self._staff.take(job.command), now)
             self._ask_for_spares()
         else:
             self._queue.push(client, job, job.lane)
@@ -273,7 +275,7 @@ class Dispatcher:
         """`worker` has booted, performs what `catalogue` says, and is idle."""
         self._no_workers = None
         now = self._clock.seconds()
-        self._idle[worker] = now
+        self._staff.add(worker, now)
         if self._repertoire.join(worker, catalogue):
             self._review_jobs()
         self._match(now)
@@ -310,7 +312,7 @@ class Dispatcher:
         self.recent.append(job)
         released = not fit or worker in self._called_back
         if not released:
-            self._idle[worker] = now
+            self._staff.add(worker, now)
             self._give_work(now)
         if self.log_jobs:
             self._log_end(job)
@@ -324,11 +326,11 @@ class Dispatcher:
 
     def worker_gone(self, worker: IWorker, death: Death) -> None:
         """`worker` is dead, and its process group with it."""
-        self._idle.pop(worker, None)
+        self._staff.remove(worker)
         job = self._running.pop(worker, None)
         if self._repertoire.leave(worker):
             self._review_jobs()
-        self._set_partial_lanes()
+        self._lanes.staff_changed()
         if job is None:
             return
         now = self._clock.seconds()
@@ -343,17 +345,15 @@ class Dispatcher:
 
     def dismiss_idle(self, before: float) -> IWorker | None:
         """A worker that has been idle since before that time, taken away; None if there is none."""
-        for worker, since in self._idle.items():
-            if since <= before:
-                del self._idle[worker]
-                self._set_partial_lanes()
-                return worker
-        return None
+        worker = self._staff.idle_since(before)
+        if worker is not None:
+            self.dismiss(worker)
+        return worker
 
     def dismiss(self, worker: IWorker) -> None:
         """Give `worker` no job any more, if it is idle: it is about to be killed."""
-        self._idle.pop(worker, None)
-        self._set_partial_lanes()
+        self._staff.remove(worker)
+        self._lanes.staff_changed()
 
     def outdated(self) -> set[IWorker]:
         """The workers that perform other commands than the latest that has booted."""
@@ -368,8 +368,8 @@ class Dispatcher:
         """
         self._called_back = ()
         for worker in workers:
-            if self._idle.pop(worker, None) is not None:
-                self._set_partial_lanes()
+            if self._staff.remove(worker):
+                self._lanes.staff_changed()
                 return worker
         self._called_back = workers
         return None
@@ -406,7 +406,7 @@ class Dispatcher:
 
     # What is refused.
 
-    def _refusal(self, job: Job, client: IClient, now: float) -> DangadError | None:
+    def _refusal(self, job: Job, now: float, may_start: bool) -> DangadError | None:
         if self._draining:
             return verdicts.stopping()
         if self._repertoire.lacks(job.command):
@@ -417,7 +417,7 @@ class Dispatcher:
             return verdicts.quarantined(job, seconds)
         if job.deadline is not None and job.deadline <= 0:
             return verdicts.came_late(job)
-        if self._may_start_at_once(job, client):
+        if may_start:
             return None
         if self.waiting >= self.max_queued:
             return verdicts.too_many_wait(self.max_queued)
@@ -430,7 +430,7 @@ class Dispatcher:
     def _may_start_at_once(self, job: Job, client: IClient) -> bool:
         """Whether a worker is idle for `job`; then what waits is on hold, or in a closed lane."""
         return bool(
-            self._idle
+            self._staff.idle
             and not self._queue.is_on_hold(client)
             and not self._queue.is_closed(job.lane)
         )
@@ -438,24 +438,14 @@ class Dispatcher:
     def _match(self, now: float) -> None:
         """Start jobs while there are workers for them, and ask for workers if there are not."""
         self._give_work(now)
-        if self._queue and not self._idle and self._workforce is not None:
+        if self._queue and not self._staff.idle and self._workforce is not None:
             self._workforce.demand(len(self._queue))
         else:
             self._ask_for_spares()
 
     def _ask_for_spares(self) -> None:
-        if len(self._idle) < self.low_water and self._workforce is not None:
+        if len(self._staff.idle) < self.low_water and self._workforce is not None:
             self._workforce.demand(0)
-
-    def _pick_worker(self, job: Job) -> IWorker:
-        """The idle worker that was used last, of those that perform the job's command."""
-        if job.command not in self._repertoire.partial:
-            return self._idle.popitem()[0]
-        for worker in reversed(self._idle):
-            if self._repertoire.performs(worker, job.command):
-                del self._idle[worker]
-                return worker
-        raise LookupError(f"no idle worker performs {job!r}, and its lane is not closed")
 
     def _give_work(self, now: float) -> None:
         """Start jobs while there are workers for them, and end those that must not start.
@@ -465,13 +455,13 @@ class Dispatcher:
         if self._matching:
             return
         self._matching = True
-        self._set_partial_lanes()
+        self._lanes.staff_changed()
         ends = 0
         try:
-            while self._idle and (job := self._queue.pop(now)) is not None:
+            while self._staff.idle and (job := self._queue.pop(now)) is not None:
                 obstacle = self._obstacle(job, now)
                 if obstacle is None:
-                    self._start(job, self._pick_worker(job), now)
+                    self._start(job, self._staff.take(job.command), now)
                     continue
                 self._end(job, obstacle, quietly=True)
                 ends += 1
@@ -505,11 +495,9 @@ class Dispatcher:
         if job.deadline is not None:
             left = job.accepted_at + job.deadline - now
             job.seconds = left if job.seconds is None else min(left, job.seconds)
-        if job.lane is not None:
-            self._active[job.lane] = self._active.get(job.lane, 0) + 1
-            self._set_lane(job.lane)
         self._running[worker] = job
-        self._set_partial_lanes()
+        self._lanes.started(job)
+        self._lanes.staff_changed()
         worker.perform(job)
         if job.attempt > policy.retries:
             job.box = b""
@@ -517,47 +505,13 @@ class Dispatcher:
     def _leave_worker(self, job: Job) -> None:
         """Note that `job` does not run any more."""
         job.worker = None
-        if job.lane is not None:
-            self._active[job.lane] -= 1
-            self._set_lane(job.lane)
-
-    def _lane(self, job: Job) -> bytes | None:
-        """The lane of the queue for `job`: one of its own for each type that may have to wait.
-
-        That is one that has a limit, and one that not all workers perform.
-        """
-        command = job.command
-        if self._repertoire.policy(command).max_running is None:
-            return command if command in self._repertoire.partial else None
-        return command
-
-    def _set_lane(self, lane: bytes) -> None:
-        """Keep back the jobs of `lane` if none of them may start, and let them go on if not."""
-        limit = self._repertoire.policy(lane).max_running
-        if (limit is not None and self._active.get(lane, 0) >= limit) or (
-            lane in self._repertoire.partial
-            and not any(self._repertoire.performs(worker, lane) for worker in self._idle)
-        ):
-            self._queue.close_lane(lane)
-        else:
-            self._queue.open_lane(lane)
-
-    def _set_partial_lanes(self) -> None:
-        """Do so for what not all workers perform: who is idle has changed."""
-        for lane in self._repertoire.partial:
-            self._set_lane(lane)
+        self._lanes.ended(job)
 
     def _review_jobs(self) -> None:
         """Look at all jobs again: what the workers perform has become known, or changed."""
-        self._active = dict.fromkeys(self._active, 0)
-        for job in self._running.values():
-            job.lane = self._lane(job)
-            if job.lane is not None:
-                self._active[job.lane] = self._active.get(job.lane, 0) + 1
-        for name in {*self._active, *self._repertoire.partial}:
-            self._set_lane(name)
+        self._lanes.review(self._running.values())
         for job in list(self._queue):
-            if job.lane != (lane := self._lane(job)):
+            if job.lane != (lane := self._lanes.lane_of(job)):
                 job.lane = lane
                 if job.run_alarm is None and job.client is not None:
                     self._queue.remove(job)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 class JobState(enum.Enum):
     """Where a job is in its life; the last five are ends, and a job has exactly one end."""
 
+    __hash__ = object.__hash__  # of a member there is but one; enum's own is slow, and called often
+
     QUEUED = "queued"
     RUNNING = "running"
     DONE = "done"
@@ -41,6 +43,8 @@ END_STATES = (
 
 class Event(enum.Enum):
     """What can happen to an accepted job."""
+
+    __hash__ = object.__hash__  # as above
 
     START = "given to a worker"
     ANSWER = "answered with a result"

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from dangad.dispatcher import Dispatcher
     from dangad.jobrecord import Job
     from dangad.server import ClientFactory
-    from dangad.workforce import Life, Workforce
+    from dangad.workerlife import Life
+    from dangad.workforce import Workforce
 
 
 @implementer(IOperations)

@@ -29,6 +29,7 @@ from dangad.errors import (
 )
 from dangad.interfaces import IClient
 from dangad.jobrecord import Job, Priority
+from dangad.promptwriter import prompt_writer
 from dangad.refusal import RefusedConnection
 from dangad.requestoptions import read_options
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
         IReactorTime,
     )
 
+    from dangad.accepting import Gate
     from dangad.dispatcher import Dispatcher
 
     class _StreamTransport(ITCPTransport, IConsumer, IPushProducer):
@@ -98,6 +100,7 @@ class ClientConnection(Protocol):
             self.transport.setTcpNoDelay(True)  # else an answer waits for the last one's ACK
             self.transport.setTcpKeepAlive(True)  # else a peer that vanished stays for ever
         self.transport.registerProducer(self, True)
+        self._write_now = prompt_writer(self.transport)
 
     def dataReceived(self, data: bytes) -> None:
         """Take the client's bytes."""
@@ -155,7 +158,7 @@ class ClientConnection(Protocol):
 
     def deliver(self, job: Job, failed: bool, body: bytes) -> None:
         """See :meth:`IClient.deliver`."""
-        if job.id in self._news:
+        if self._news and job.id in self._news:
             self._write(*self._news.pop(job.id))
         self._answer(job.tag, failed, body)
         self._forget(job)
@@ -294,7 +297,7 @@ class ClientConnection(Protocol):
             return
         try:
             if len(body) <= SMALL:
-                self.transport.write(start + body)
+                self._write_now(start + body)
             else:
                 self.transport.writeSequence((start, body))
         except Exception:  # noqa: BLE001 - see above; transports are of many kinds
@@ -371,6 +374,7 @@ class ClientFactory(Factory):
         self,
         clock: IReactorTime,
         dispatcher: Dispatcher,
+        gate: Gate,
         *,
         max_payload: int,
         max_in_flight: int,
@@ -380,6 +384,7 @@ class ClientFactory(Factory):
 
         :param clock: where the time comes from.
         :param dispatcher: who gets the jobs.
+        :param gate: who is told of every connection, and stops the ports if need be.
         :param max_payload: bytes of the largest request.
         :param max_in_flight: unanswered requests of one connection beyond which it is not read.
         :param max_connections: connections beyond which a new one is refused.
@@ -391,6 +396,7 @@ class ClientFactory(Factory):
         self.next_id = itertools.count(1).__next__
         self.call_later = clock.callLater
         self._clock = clock
+        self._gate = gate
         self._connections: set[ClientConnection] = set()
         self._refusals: set[RefusedConnection] = set()
         self._closed: Deferred[None] | None = None
@@ -401,6 +407,7 @@ class ClientFactory(Factory):
         if len(self._connections) < self.max_connections:
             connection = ClientConnection(self)
             self._connections.add(connection)
+            self._gate.entered()
             return connection
         if len(self._refusals) < MAX_REFUSALS:
             error = QueueFull(
@@ -409,6 +416,7 @@ class ClientFactory(Factory):
             )
             refusal = RefusedConnection(self._clock, error, self._refusal_ended)
             self._refusals.add(refusal)
+            self._gate.entered()
             return refusal
         return None
 
@@ -420,10 +428,12 @@ class ClientFactory(Factory):
     def connection_lost(self, connection: ClientConnection) -> None:
         """Hear that `connection` is closed."""
         self._connections.discard(connection)
+        self._gate.left()
         self._check_closed()
 
     def _refusal_ended(self, refusal: RefusedConnection) -> None:
         self._refusals.discard(refusal)
+        self._gate.left()
         self._check_closed()
 
     def close(self, seconds: float) -> Deferred[None]:

@@ -18,6 +18,8 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from dangad.accepting import Gate, raise_limit
+from dangad.control import MAX_CONNECTIONS as MAX_OPERATORS
 from dangad.control import ControlFactory
 from dangad.dispatcher import Dispatcher
 from dangad.errors import DangadError
@@ -28,7 +30,8 @@ from dangad.operations import Operations
 from dangad.pool import WorkerPool
 from dangad.server import ClientFactory
 from dangad.strays import Strays
-from dangad.workforce import Wear, Workforce
+from dangad.workerlife import Wear
+from dangad.workforce import Workforce
 
 if TYPE_CHECKING:
     from typing import Any
@@ -43,6 +46,8 @@ log = Logger()
 
 SWEEP_INTERVAL = 0.5
 """Seconds between two looks for processes that outlived their job's worker."""
+WORKER_DESCRIPTORS = 4
+"""The parent's ends of a worker's pipes: boxes there and back, stdout, stderr."""
 FLUSH_TIME = 5.0
 """Seconds in which clients must read their last answers when the server stops."""
 
@@ -140,9 +145,12 @@ class DangadService(service.Service):
         )
         self.guardian = Guardian(reactor)
         self.pool = WorkerPool(reactor, self.workforce, self.dispatcher, self.guardian, settings)
+        self._ports: list[IListeningPort] = []
+        self.gate = Gate(reactor, self._ports, self._kept_descriptors)
         self.clients = ClientFactory(
             reactor,
             self.dispatcher,
+            self.gate,
             max_payload=limits.max_payload,
             max_in_flight=limits.max_in_flight,
             max_connections=limits.max_connections,
@@ -155,7 +163,6 @@ class DangadService(service.Service):
         self._own_process = own_process
         self._hurried = False
         self._flushing = False
-        self._ports: list[IListeningPort] = []
         self._control_ports: list[IListeningPort] = []
         self._notifier = Notifier(reactor, os.environ if own_process else {})
         self._strays = Strays()
@@ -180,8 +187,10 @@ class DangadService(service.Service):
             signal.signal(signal.SIGHUP, self._hung_up)
             self._strays.adopt()
             self._sweeping.start(SWEEP_INTERVAL, now=False)
+            raise_limit()
         self._notifier.start()
         self.guardian.start()
+        self.gate.start(self._limits.max_connections)
         self.workforce.start(self.pool)
         if self._notifier.wanted:
             booted = self.dispatcher.describe()
@@ -217,6 +226,10 @@ class DangadService(service.Service):
         done = self.workforce.reload().addErrback(_is_logged)
         done.addCallback(lambda _: self._notifier.ready(f"reload: {reloading.state.value}"))
 
+    def _kept_descriptors(self) -> int:
+        """Those that workers, with one that is replaced, and operators may come to need."""
+        return WORKER_DESCRIPTORS * (self.workforce.max_workers + 1) + MAX_OPERATORS
+
     def _sweep(self) -> None:
         """Kill what jobs had detached from workers that are dead now."""
         own = [*(link.pid for link in self.pool.processes), self.guardian.pid]
@@ -241,6 +254,7 @@ class DangadService(service.Service):
             self._reactor.stop()
 
     async def _stop(self) -> None:
+        self.gate.stop()
         await _stop_listening(self._ports)
         log.info(
             "stopping: {running} jobs run and {waiting} wait, for at most {drain:g} s",

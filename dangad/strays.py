@@ -17,10 +17,17 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
+from twisted.internet import task
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from twisted.internet.interfaces import IReactorTime
+
 _PR_SET_CHILD_SUBREAPER = 36
+_LAST_SWEEPS = 100
+_LAST_INTERVAL = 0.01
+"""How often strays are looked for when the server stops, and after how many seconds again."""
 _THREADS = "/proc/self/task"
 
 
@@ -64,7 +71,10 @@ class Strays:
         """
         if not self._adopting:
             return []
-        children = _children()
+        try:
+            children = _children()
+        except OSError:
+            return []  # no descriptor was free for a look: a later call has one
         self._elder &= children  # the id of one that is gone may be given to a stray
         strays = children.difference(self._elder, own)
         self._dying = {pid for pid in self._dying & strays if not _reap(pid)}
@@ -75,6 +85,20 @@ class Strays:
                     os.kill(pid, signal.SIGKILL)
                     killed.append(pid)
         self._dying.update(pid for pid in killed if not _reap(pid))
+        return killed
+
+    async def sweep_out(self, clock: IReactorTime) -> list[int]:
+        """Kill all children and what they have started, wait a moment for it, and name them.
+
+        For when the process has no children of its own any more.
+        """
+        killed: list[int] = []
+        for _ in range(_LAST_SWEEPS):
+            now = self.sweep(())
+            if not now and not self._dying:
+                break
+            killed += now
+            await task.deferLater(clock, _LAST_INTERVAL)
         return killed
 
 

@@ -7,6 +7,7 @@ after twistd has chosen the reactor.
 from __future__ import annotations
 
 import os
+import resource
 import sys
 from dataclasses import fields
 from grp import getgrnam
@@ -260,6 +261,7 @@ def makeService(options: Options) -> IService:
         umask=options["worker-umask"],
         uid=options["worker-uid"],
         gid=options["worker-gid"],
+        open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
     )
     twistd: Any = options.parent or {}
     check = JobsCheck(settings, twistd.get("uid"), twistd.get("gid"))

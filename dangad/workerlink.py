@@ -40,7 +40,7 @@ _REPORTS = {
 }
 """What a worker may say of its job before the answer, and the client's command for it."""
 
-_RECEIPT = re.compile(rb"\d{1,18} \d{1,18} \d{1,18}(?: unfit)?")
+_RECEIPT = re.compile(rb"\d{1,18} \d{1,18} \d{1,18} [0-3]")
 
 BOX_OVERHEAD = 2**16
 """Bytes that a worker's box may be larger than the largest payload: its own pairs."""
@@ -319,13 +319,15 @@ class WorkerLink:
         body = self._own_part(raw, key, value, job_id)
         if not _RECEIPT.fullmatch(receipt):
             raise wire.Garbage("an answer without a receipt")
-        self.transport.drain_output()
+        self._receipt = receipt
+        marks = receipt[-1]  # an ASCII digit, whose last bits are those of its value
+        if marks & commands.PRINTED:
+            self.transport.drain_output()
         self.output.end_job()
         self._job = None
-        self.resume()
-        self._receipt = receipt
-        fit = not receipt.endswith(commands.UNFIT)
-        self._dispatcher.job_finished(self, failed, body, receipt, fit)
+        if self._paused:
+            self.resume()
+        self._dispatcher.job_finished(self, failed, body, receipt, not marks & commands.UNFIT)
 
     def _own_part(self, raw: bytes, key: bytes, value: bytes, job_id: bytes) -> bytes:
         """What follows the first pair of a box, which must name the job that runs."""

@@ -24,7 +24,6 @@ The rules:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
@@ -33,6 +32,7 @@ from zope.interface import implementer
 from dangad.interfaces import IWorkforce
 from dangad.reloading import Reload
 from dangad.vitals import show_bytes
+from dangad.workerlife import Life, Wear
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -64,68 +64,6 @@ HEARTBEAT_PATIENCE = 5.0
 """Seconds in which it must answer."""
 
 _OLD_CODE = "its code is old"
-
-
-@dataclass(frozen=True)
-class Wear:
-    """After what a worker is replaced, or ended; 0 stands for never."""
-
-    jobs: int = 0
-    """How many jobs make it due."""
-    memory: int = 0
-    """How many bytes in RAM do."""
-    age: float = 0.0
-    """How many seconds since its Hello do."""
-    max_memory: int = 0
-    """How many bytes in RAM end it at once."""
-
-
-class Life:
-    """What the workforce knows of one living worker.
-
-    :ivar generation: the reload since which its code is.
-    :ivar started_at: when its process was started.
-    :ivar booted_at: when it said Hello; None before.
-    :ivar due: why it is to be replaced; None if it is not.
-    :ivar stopping: whether it has left, and only its death is still to come.
-    :ivar asked_at: when it was last asked for a sign of life.
-    :ivar silent: whether it has not given it.
-    """
-
-    __slots__ = (
-        "asked_at",
-        "boot_alarm",
-        "booted_at",
-        "due",
-        "generation",
-        "process",
-        "silent",
-        "started_at",
-        "stopping",
-    )
-
-    def __init__(
-        self, process: IProcess, generation: int, now: float, boot_alarm: IDelayedCall
-    ) -> None:
-        self.process = process
-        self.generation = generation
-        self.started_at = now
-        self.boot_alarm = boot_alarm
-        self.booted_at: float | None = None
-        self.due: str | None = None
-        self.stopping = False
-        self.asked_at = now
-        self.silent = False
-
-    @property
-    def serves(self) -> bool:
-        """Whether it has booted and has not left."""
-        return self.booted_at is not None and not self.stopping
-
-    @property
-    def starting(self) -> bool:
-        """Whether it is still to boot."""
-        return self.booted_at is None and not self.stopping
 
 
 @implementer(IWorkforce)

@@ -96,7 +96,15 @@ class Killed:
     pid: int
 
 
-Event = Request | Answer | Report | Closed | Noticed | Killed
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """The process is about to be stopped, for a while or for good, and may be found and killed."""
+
+    time: float
+    pid: int
+
+
+Event = Request | Answer | Report | Closed | Noticed | Killed | Frozen
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +192,7 @@ class History:
         seen: list[tuple[float, str]] = [
             (event.time, repr(event))
             for event in self.events
-            if not isinstance(event, Killed)
+            if not isinstance(event, (Killed, Frozen))
             and event.connection == request.connection
             and (isinstance(event, (Closed, Noticed)) or request.tag in (event.tag, _target(event)))
         ]
@@ -200,7 +208,7 @@ class History:
         seen += [
             (event.time, repr(event))
             for event in self.events
-            if isinstance(event, Killed) and event.pid in pids
+            if isinstance(event, (Killed, Frozen)) and event.pid in pids
         ]
         return [f"{time:.6f} {text}" for time, text in sorted(seen)]
 
@@ -227,6 +235,7 @@ class Reconciliation:
         self.history = history
         self.stories: dict[str, Story] = {}
         self.killed: dict[int, list[float]] = defaultdict(list)
+        self.frozen: dict[int, list[float]] = defaultdict(list)
         self._muddles: list[tuple[str, str]] = []
         self._read_events()
         for worker in history.workers:
@@ -246,11 +255,9 @@ class Reconciliation:
             for rule in RULES:
                 for text in rule(self, story):
                     yield name, f"{text} ({story.request.command})"
-        if missing > len(self.killed):
-            yield (
-                "",
-                f"{missing} attempts left no trace, and {len(self.killed)} workers were killed",
-            )
+        hurt = len(self.killed.keys() | self.frozen.keys())
+        if missing > hurt:
+            yield "", f"{missing} attempts left no trace, and {hurt} workers were killed or frozen"
 
     def why_died(self, attempt: Attempt, before: float) -> str:
         """What ended the attempt's worker by that time, as far as it is known."""
@@ -262,6 +269,11 @@ class Reconciliation:
         """Whether such a process was killed by that time."""
         return any(time <= before for time in self.killed.get(pid, ()))
 
+    def was_found_frozen(self, pid: int, answer: Answer) -> bool:
+        """Whether the answer says that such a process was killed as one that is frozen, rightly."""
+        frozen = any(time <= answer.time for time in self.frozen.get(pid, ()))
+        return frozen and "gave no sign of life" in answer.text
+
     # Putting together.
 
     def _read_events(self) -> None:
@@ -269,6 +281,8 @@ class Reconciliation:
         for event in self.history.events:
             if isinstance(event, Killed):
                 self.killed[event.pid].append(event.time)
+            elif isinstance(event, Frozen):
+                self.frozen[event.pid].append(event.time)
             elif isinstance(event, Request):
                 open_requests[event.connection, event.tag] = event
                 if event.name:
@@ -548,6 +562,8 @@ def losses_have_a_cause(record: Reconciliation, story: Story) -> Iterator[str]:
     idle = [worker for worker in record.history.workers if worker.pid == pid]
     if not idle:
         yield f"lost with {pid}, which was no worker"
+    elif record.was_found_frozen(pid, answer):
+        return
     elif not record.was_killed(pid, answer.time):
         yield f"lost with worker {pid}, which never ran it, and was not killed"
     elif all(worker.lines[-1].sign not in ("boot", "end") for worker in idle):

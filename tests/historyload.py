@@ -1,20 +1,18 @@
-"""A load of many kinds of jobs for a real server, under kills, cancels and disconnects.
+"""A load of many kinds of jobs for a real server, under cancels, disconnects and other trouble.
 
-The server is a process of its own, so that its descriptors and its children can be counted.
-What clients see goes into a :class:`tests.history.History`; the workers write down their part
-by :mod:`tests.historyjobs`.
+The load comes in rounds. Between two of them nothing is asked of the server, which then must
+hold no more than after the first, the warm-up: see :mod:`tests.loadedserver`. What clients see
+goes into a :class:`tests.history.History`; the workers write down their part by
+:mod:`tests.historyjobs`. What else happens, such as kills, is in :mod:`tests.historytrouble`.
 """
 
 import contextlib
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, FirstError, gatherResults
@@ -31,7 +29,6 @@ from tests.history import (
     Answer,
     Closed,
     History,
-    Killed,
     Noticed,
     Reconciliation,
     Report,
@@ -39,13 +36,19 @@ from tests.history import (
     Worker,
     read_workers,
 )
+from tests.historytrouble import Trouble
+from tests.loadedserver import MIN_WORKERS, Footprint, LoadedServer
 
-ROOT = Path(__file__).parent.parent
-MIN_WORKERS = 2
 PATIENCE = 60.0
 """Seconds after which something that should have happened is taken for hung."""
 NOTICE_PINGS = 3
 """Pings one after the other, by whose answers the server has read the end of a connection."""
+ROOM = 8 * 2**20
+"""Bytes of memory that the server may have more after a round than after the warm-up.
+
+What it holds at its busiest is less than that, some hundreds of small jobs, and what it has let
+go of need not go back to the system. From round to round it differs by a tenth of a MiB.
+"""
 
 _KINDS: tuple[tuple[float, type[jobs.Quick], tuple[str, ...], float], ...] = (
     (60, jobs.Quick, ("live",), 0.0),
@@ -159,55 +162,105 @@ class LoggingClient(Protocol):
 class Load:
     """One run: a server, the clients that use it, and what they saw.
 
-    All mutable state: `events`, in the order in which they were seen; `kills`; `stopping`,
-    whether the server was told to stop; `_server`; how many connections and jobs there were.
+    All mutable state: `events`, in the order in which they were seen; `counts`, what trouble
+    there was; `footprints`, what the server held after each round; `stopping`, whether it was
+    told to stop; `_server`; how many jobs and connections there were; `_end`, when the round is
+    over, and `_seed`, what chance begins with in it.
     """
 
-    def __init__(
-        self, reactor: Any, folder: str, seed: int, seconds: float, max_workers: int
-    ) -> None:
-        """Prepare a run of `seconds` in an empty folder; `seed` is what chance begins with."""
+    def __init__(self, reactor: Any, folder: str, seed: int, max_workers: int) -> None:
+        """Prepare a run in an empty folder; `seed` is what chance begins with."""
         self.events: list[Any] = []
-        self.kills = 0
+        self.counts: Counter[str] = Counter()
+        self.footprints: list[Footprint] = []
         self.jobs = 0
         self.stopping = False
         self._reactor = reactor
         self._folder = folder
-        self._seed = seed
+        self._first_seed = seed
+        self._seed = f"{seed}"
         self._max_workers = max_workers
-        self._end = reactor.seconds() + seconds
+        self._end = 0.0
         self._connections = 0
-        self._server: subprocess.Popen[bytes] | None = None
+        self._server: LoadedServer | None = None
 
-    async def run(self, clients: int = 5) -> None:
-        """Load the server until the time is over, and have it stop.
+    async def run(self, *rounds: float, clients: int = 5, room: int = ROOM) -> None:
+        """Load the server for so many seconds in each round, and have it stop.
 
-        :raises AssertionError: the server did not end as it began, or something hung.
+        :param rounds: the first is the warm-up.
+        :param room: what its memory may be more after any of the others.
+        :raises AssertionError: the server holds more than after the warm-up, or did not end as
+            it began, or something hung.
         """
-        self._start()
+        self._server = LoadedServer(self._folder, self._max_workers)
         try:
             control = await self._connect()
             await control.send(commands.Describe, {})
-            await self._until("the pool", self._has_booted)
-            for _ in range(NOTICE_PINGS):
-                await control.send(commands.Ping, {})
-            descriptors = self._descriptors()
-            stories = [self._client(control, number) for number in range(clients)]
-            stories += [self._killer(), self._burst()]
-            running = [Deferred.fromCoroutine(story) for story in stories]
-            try:
-                await gatherResults(running, consumeErrors=True)
-            except FirstError as error:
-                error.subFailure.raiseException()
-            await self._until(
-                f"the pool and the descriptors of the beginning, {descriptors}",
-                lambda: (len(self.workers()), self._descriptors()) == (MIN_WORKERS, descriptors),
-                lambda: f"{self.workers()}, {self._descriptors()}",
-            )
+            await self._until("the pool", self._server.has_booted)
+            await self._acquaint(control)
+            for number, seconds in enumerate(rounds):
+                self._seed = f"{self._first_seed}/{number}"
+                self._end = self._reactor.seconds() + seconds
+                await self._round(control, clients)
+                await self._settle(room)
             await self._stop(control)
         finally:
-            self._kill_server()
-        assert "Unhandled Error" not in Path(self._folder, "log").read_text(), "see the log"
+            self._server.kill()
+        assert "Unhandled Error" not in self._server.log.read_text(), "see the log"
+
+    async def _acquaint(self, client: LoggingClient) -> None:
+        """Ask for each type of job once in each priority: the server remembers that it exists."""
+        for _, command, _, _ in _KINDS:
+            for priority in (b"high", b"normal", b"low"):
+                self.jobs += 1
+                arguments = {"name": f"job-{self.jobs}", "deed": "live", "seconds": 0.0}
+                client.send(command, arguments, keys={wire.PRIORITY: priority})
+        await self._until("the first answers", client.is_answered)
+
+    async def _round(self, control: LoggingClient, clients: int) -> None:
+        """All clients and all trouble, until the round is over."""
+        trouble = Trouble(
+            self._reactor,
+            self.server,
+            self.events,
+            self._seed,
+            self._max_workers,
+            self._end,
+        )
+        stories = [self._client(control, number) for number in range(clients)]
+        stories += [self._burst(), *trouble.stories()]
+        running = [Deferred.fromCoroutine(story) for story in stories]
+        try:
+            await gatherResults(running, consumeErrors=True)
+        except FirstError as error:
+            error.subFailure.raiseException()
+        finally:
+            self.counts.update(trouble.counts)
+
+    async def _settle(self, room: int) -> None:
+        """Wait until the server holds no more than after the warm-up, and note what it holds."""
+        server = self.server
+        whole = {"guardians": 1, "workers": MIN_WORKERS}
+        end = self._reactor.seconds() + PATIENCE
+        before: Footprint | None = None
+        wrongs: Counter[str] = Counter()
+        while True:
+            server.begin_census()
+            await self._until("the census", server.has_counted)
+            now = server.footprint()
+            if now.children != whole:
+                wrong = f"it has {now}"
+            elif self.footprints:
+                wrong = now.grown_since(self.footprints[0], room)
+            else:
+                wrong = now.grown_since(before, room) if before else "it may still change"
+            if not wrong:
+                self.footprints.append(now)
+                return
+            wrongs[wrong] += 1
+            assert self._reactor.seconds() < end, f"the server holds more than before: {wrongs}"
+            before = now
+            await self._pause(0.2)
 
     def history(self) -> History:
         """What was written down, so far."""
@@ -217,46 +270,11 @@ class Load:
         }
         return History(policies, list(self.events), read_workers(self._folder))
 
-    def workers(self) -> list[int]:
-        """The pids of the server's workers, of which none is a zombie."""
-        pid = self._pid
-        with open(f"/proc/{pid}/task/{pid}/children") as file:
-            return [child for child in map(int, file.read().split()) if _is_worker(child)]
-
-    def _has_booted(self) -> bool:
-        """Whether as many workers as live always have begun to import their jobs."""
-        booted = {worker.pid for worker in read_workers(self._folder) if worker.lines}
-        return len(booted.intersection(self.workers())) == MIN_WORKERS
-
-    # The server.
-
     @property
-    def _pid(self) -> int:
+    def server(self) -> LoadedServer:
+        """The server, from the beginning of the run."""
         assert self._server is not None
-        return self._server.pid
-
-    def _start(self) -> None:
-        with open(f"{self._folder}/log", "wb") as log:
-            self._server = subprocess.Popen(
-                [
-                    *(sys.executable, "-c", "from twisted.scripts.twistd import run; run()"),
-                    *("--nodaemon", "--pidfile=", "dangad", "--jobs", "tests.historyjobs"),
-                    *("--listen", f"unix:{self._folder}/socket", "--max-queued", "150"),
-                    *("--min-workers", str(MIN_WORKERS), "--max-workers", str(self._max_workers)),
-                    *("--worker-env", f"DANGAD_HISTORY={self._folder}"),
-                ],
-                cwd=self._folder,
-                env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-
-    def _kill_server(self) -> None:
-        if self._server is not None:
-            if self._server.poll() is None:
-                self._server.kill()
-            self._server.wait()
+        return self._server
 
     async def _stop(self, control: LoggingClient) -> None:
         """Have the server stop in the middle of work, and see that it leaves nothing behind."""
@@ -266,31 +284,21 @@ class Load:
             self._ask(last, chance, *_KINDS[chance.randrange(2)][1:])
         await control.send(commands.Ping, {})
         self.stopping = True
-        os.kill(self._pid, signal.SIGTERM)
+        os.kill(self.server.pid, signal.SIGTERM)
         for _ in range(30):
             self._ask(last, chance, *_KINDS[0][1:])
         await last.closed
         await control.closed
-        server = self._server
-        assert server is not None
-        await self._until("the server's end", lambda: server.poll() is not None)
+        process = self.server.process
+        await self._until("the server's end", lambda: process.poll() is not None)
         left = [worker.pid for worker in read_workers(self._folder) if _exists(worker.pid)]
         assert not left, f"workers {left} were left behind"
-
-    def _descriptors(self) -> dict[str, int]:
-        """How many descriptors the server has, by kind."""
-        kinds: Counter[str] = Counter()
-        folder = f"/proc/{self._pid}/fd"
-        for name in os.listdir(folder):
-            with contextlib.suppress(FileNotFoundError):
-                kinds[os.readlink(f"{folder}/{name}").partition(":")[0]] += 1
-        return dict(sorted(kinds.items()))
 
     # The clients.
 
     async def _connect(self) -> LoggingClient:
         self._connections += 1
-        endpoint = UNIXClientEndpoint(self._reactor, f"{self._folder}/socket")
+        endpoint = UNIXClientEndpoint(self._reactor, self.server.socket)
         client = LoggingClient(self, self._connections)
         for _ in range(int(PATIENCE / 0.05)):
             with contextlib.suppress(Exception):
@@ -368,21 +376,10 @@ class Load:
             for _ in range(250):
                 self._ask(client, chance, *_KINDS[chance.choice((0, 1, 3, 11))][1:])
             await self._until("the burst's answers", client.is_answered)
-            await self._pause(chance.random() * 10)
+            left = self._end - self._reactor.seconds()
+            await self._pause(max(0.0, min(chance.random() * 10, left)))
         client.close(at_once=True)
         await client.closed
-
-    async def _killer(self) -> None:
-        """Kill workers, in whatever they are doing."""
-        chance = random.Random(f"{self._seed}/kill")
-        while self._goes_on():
-            await self._pause(chance.random() * 1.5)
-            if workers := self.workers():
-                pid = chance.choice(workers)
-                self.events.append(Killed(time.monotonic(), pid))
-                self.kills += 1
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
 
     def _goes_on(self) -> bool:
         return bool(self._reactor.seconds() < self._end)
@@ -393,14 +390,11 @@ class Load:
 
         return pause()
 
-    async def _until(
-        self, what: str, condition: Callable[[], bool], found: Callable[[], str] = str
-    ) -> None:
-        """Look often whether it is so, and give up in the end, and say what was found instead."""
+    async def _until(self, what: str, condition: Callable[[], bool]) -> None:
+        """Look often whether it is so, and give up in the end."""
         end = self._reactor.seconds() + PATIENCE
         while not condition():
-            if self._reactor.seconds() > end:
-                raise AssertionError(f"{what} did not come, in {PATIENCE:.0f} s: {found()}")
+            assert self._reactor.seconds() < end, f"{what} did not come, in {PATIENCE:.0f} s"
             await self._pause(0.01)
 
 
@@ -417,21 +411,19 @@ def summary(load: Load, history: History) -> str:
     cancels = sum(story.cancelled_from is not None for story in record.stories.values())
     closed = sum(isinstance(event, Noticed) for event in history.events)
     ends = ", ".join(f"{count} {name}" for name, count in sorted(codes.items()))
+    troubles = ", ".join(f"{count} {name}" for name, count in sorted(load.counts.items()))
+    footprints = "\n".join(
+        f"after round {number}: {footprint}" for number, footprint in enumerate(load.footprints)
+    )
     return (
         f"{len(record.stories)} jobs, {attempts} starts in {len(_that_ran(history))} workers, "
-        f"{again} jobs tried again, {load.kills} kills, {cancels} jobs cancelled, "
-        f"{closed} disconnects\n{ends}"
+        f"{again} jobs tried again, {cancels} jobs cancelled, {closed} disconnects\n"
+        f"{ends}\n{troubles}\n{footprints}"
     )
 
 
 def _that_ran(history: History) -> list[Worker]:
     return [worker for worker in history.workers if len(worker.lines) > 1]
-
-
-def _is_worker(pid: int) -> bool:
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes().endswith(b"\0dangad-worker\0")
-    return False
 
 
 def _exists(pid: int) -> bool:

@@ -1,7 +1,8 @@
 """The load of :mod:`tests.historyload` for as long as told: ``python -m tests.soak_history``.
 
-Prints the seed, what the run was made of, and the first contradictions; the exit status is 1
-if there are any. What was written down stays in a folder then, which is named.
+Prints the seed, what the run was made of, what the server held after each round, and the first
+contradictions; the exit status is 1 if there are any, or if the server holds ever more. What
+was written down stays in a folder then, which is named.
 """
 
 from __future__ import annotations
@@ -18,8 +19,15 @@ from twisted.internet import task
 from twisted.internet.defer import Deferred
 
 from tests.history import Reconciliation
-from tests.historyload import MIN_WORKERS, Load, summary
+from tests.historyload import Load, summary
+from tests.loadedserver import MIN_WORKERS
 
+ROUNDS = 6
+"""How many there are, the warm-up included."""
+BETWEEN = 4.0
+"""Seconds that it takes, about, until the server has settled after a round, or has stopped."""
+TREND = 2**20
+"""Bytes of memory that the last rounds may need more than those before, on the average."""
 MAX_WORKERS = MIN_WORKERS + 1
 SHOWN = 10
 """Contradictions that are shown with all that is known of their job."""
@@ -27,12 +35,15 @@ SHOWN = 10
 
 async def soak(reactor: Any, seconds: float, seed: int, folder: str) -> bool:
     """Run the load once; whether it ended well and nothing contradicts in its history."""
-    load = Load(reactor, folder, seed, seconds, MAX_WORKERS)
+    load = Load(reactor, folder, seed, MAX_WORKERS)
     good = True
     try:
-        await load.run()
+        await load.run(*[max(2.0, seconds / ROUNDS - BETWEEN)] * ROUNDS)
     except AssertionError as error:
         print(f"FAILED: {error}")
+        good = False
+    if (trend := _trend(load)) > TREND:
+        print(f"FAILED: memory goes up by {trend / 2**20:.1f} MiB from the middle to the end")
         good = False
     history = load.history()
     print(summary(load, history), flush=True)
@@ -43,6 +54,12 @@ async def soak(reactor: Any, seconds: float, seed: int, folder: str) -> bool:
             print(f"    {line}")
     print(f"{len(found)} contradictions")
     return good and not found
+
+
+def _trend(load: Load) -> float:
+    """How many bytes the server had more after the last two rounds than after those before."""
+    *_, a, b, c, d = [0, 0, 0, 0, *(footprint.memory for footprint in load.footprints[1:])]
+    return (c + d - a - b) / 2 if a else 0.0
 
 
 def main(reactor: Any, *arguments: str) -> Deferred[None]:

@@ -22,6 +22,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import dangad
 from dangad import Blob, Large, errors, wire
+from dangad.accepting import Gate
 from dangad.client import (
     ENVELOPE,
     Client,
@@ -156,7 +157,12 @@ class AgainstTheServer(SynchronousTestCase):
         clock = Clock()
         self.dispatcher = Dispatcher(clock, max_queued=5)
         site = ServerFactory(
-            clock, self.dispatcher, max_payload=200_000, max_in_flight=100, max_connections=1
+            clock,
+            self.dispatcher,
+            Gate(clock, [], lambda: 0),
+            max_payload=200_000,
+            max_in_flight=100,
+            max_connections=1,
         )
         self.server = site.buildProtocol(None)
         self.link = Link(ClientFactory().buildProtocol(None), self.server)

@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from dangad import commands, wire
+from dangad.accepting import Gate
 from dangad.control import MAX_CONNECTIONS, MAX_REQUEST, MAX_WAITING, ControlFactory
 from dangad.dispatcher import Dispatcher
 from dangad.errors import ReloadFailed, ShuttingDown
@@ -103,7 +104,12 @@ class PromiseTest(ControlCase):
         """Where clients connect, the operators' commands are not known."""
         clock = Clock()
         clients = ClientFactory(
-            clock, Dispatcher(clock, 10), max_payload=1000, max_in_flight=10, max_connections=10
+            clock,
+            Dispatcher(clock, 10),
+            Gate(clock, [], lambda: 0),
+            max_payload=1000,
+            max_in_flight=10,
+            max_connections=10,
         )
         line = Line()
         line.protocol = clients.buildProtocol(None)

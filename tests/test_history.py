@@ -1,6 +1,6 @@
-"""A short run of the load of `tests.historyload`, whose history must not contradict itself.
+"""Short runs of the load of `tests.historyload`: the history is sound, and nothing leaks.
 
-``python -m tests.soak_history`` is the long run, with other seeds.
+``make soak`` is the long run, with other seeds.
 """
 
 import shutil
@@ -9,26 +9,30 @@ import tempfile
 from twisted.trial.unittest import TestCase
 
 from tests.history import Noticed, Reconciliation
-from tests.historyload import MIN_WORKERS, PATIENCE, Load, summary
+from tests.historyload import PATIENCE, Load, summary
+from tests.loadedserver import MIN_WORKERS, RECYCLE_JOBS
 from tests.realserver import reactor
 from tests.test_workers import a_story
 
-SECONDS = 6.0
 SEED = 3
 
 
 class HistoryTests(TestCase):
-    """What clients and workers wrote down fits together, under kills, cancels, disconnects."""
+    """Under cancels, disconnects, kills, freezes, reloads, recycling and garbage, all at once."""
 
     timeout = 3 * PATIENCE
+
+    def setUp(self) -> None:
+        """Make an empty folder, and prepare the load."""
+        self.folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.load = Load(reactor, self.folder, SEED, MIN_WORKERS)
 
     @a_story
     async def test_reconciles(self) -> None:
         """No job is lost, doubled, or run after it was let go, and nothing is left behind."""
-        folder = tempfile.mkdtemp()
-        self.addCleanup(shutil.rmtree, folder)
-        load = Load(reactor, folder, SEED, SECONDS, MIN_WORKERS)
-        await load.run()
+        load = self.load
+        await load.run(6.0)
         history = load.history()
         record = Reconciliation(history)
         found = list(record.contradictions())
@@ -38,7 +42,17 @@ class HistoryTests(TestCase):
         self.assertEqual(found, [], f"seed {SEED}: {summary(load, history)}\n" + "\n".join(shown))
         stories = record.stories.values()
         self.assertGreater(len(stories), 100)
-        self.assertGreater(load.kills, 2)
+        self.assertGreater(load.counts["kills"], 2)
         self.assertTrue(any(len(story.attempts) > 1 for story in stories))
         self.assertTrue(any(story.code == "CANCELLED" for story in stories))
         self.assertTrue(any(isinstance(event, Noticed) for event in history.events))
+
+    @a_story
+    async def test_leaks(self) -> None:
+        """Round after round, the server holds no more than after the first, in whatever it has."""
+        await self.load.run(3.0, 2.0, 2.0)
+        self.assertEqual(len(self.load.footprints), 3)
+        self.assertLess(self.load.footprints[0].memory, 100 * 2**20)
+        for what in ("kills", "reloads", "garbled connections"):
+            self.assertGreater(self.load.counts[what], 2, what)
+        self.assertIn(f"it has done {RECYCLE_JOBS} jobs", self.load.server.log.read_text())

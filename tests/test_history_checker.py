@@ -14,6 +14,7 @@ from tests.history import (
     Answer,
     Closed,
     Event,
+    Frozen,
     History,
     Killed,
     Line,
@@ -338,6 +339,18 @@ class CauseTests(CheckerCase):
         self.sound([Killed(2.0, 7), asked(), lost], idle)
         self.wrong("was not killed", [asked(), lost], idle)
 
+    def test_lost_with_frozen_worker(self) -> None:
+        """A job may be lost with a worker that gave no sign of life, if that was frozen."""
+        text = "worker 7 gave no sign of life for 5 s and was killed 0.0 s into Once"
+        lost = answered(code="WORKER_LOST", text=text)
+        idle = run(start=None, end=None)
+        self.sound([Frozen(2.0, 7), asked(), lost], idle)
+        self.wrong("was not killed", [asked(), lost], idle)
+        self.wrong("was not killed", [asked(), lost, Frozen(3.5, 7)], idle)
+        self.wrong("which nothing killed", [Frozen(2.0, 7), asked(), lost], run(end=None))
+        signalled = answered(code="WORKER_LOST", text="worker 7 was killed by SIGKILL 0.0 s in")
+        self.wrong("was not killed", [Frozen(2.0, 7), asked(), signalled], idle)
+
     def test_lost_with_anothers_worker(self) -> None:
         """A job is lost with a worker that died of another."""
         lost = answered(code="WORKER_LOST", text="worker 7 was killed by SIGKILL 0.0 s into Once")
@@ -430,9 +443,11 @@ class ReadingTests(unittest.TestCase):
 
     def test_about(self) -> None:
         """All that concerns a job is told in the order of time, and nothing else."""
-        events = [
+        events: list[Event] = [
             Killed(9.0, 7),
             Killed(9.5, 8),
+            Frozen(8.0, 7),
+            Frozen(8.5, 8),
             asked(),
             cancel(2.1),
             answered(),
@@ -441,4 +456,4 @@ class ReadingTests(unittest.TestCase):
         history = History(POLICIES, events, [run()])
         times = [line.split()[0] for line in history.about("a")]
         self.assertEqual(times, sorted(times))
-        self.assertEqual(len(times), 7, history.about("a"))
+        self.assertEqual(len(times), 8, history.about("a"))

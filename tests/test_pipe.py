@@ -99,7 +99,7 @@ class PipeTests(SynchronousTestCase):
         self.pipe.send_part(b"1", b"part")
         self.pipe.send_answer(b"1", Answer(False, wire.END))
         sent = os.read(self.parent_reads, 1000)
-        self.assertEqual(sent, wire.pair(commands.DONE, b"1 0 0 0") + wire.END)
+        self.assertEqual(sent, wire.pair(commands.DONE, b"1 0 0 0 0") + wire.END)
 
     def test_boxes(self) -> None:
         """Reports, parts and answers begin with the id of their job."""
@@ -112,7 +112,7 @@ class PipeTests(SynchronousTestCase):
             + wire.pack([(b"done", b"1"), (b"total", b"2"), (b"message", b"half")])
             + wire.pair(commands.PART, b"7")
             + wire.pack([(b"data", b"part")])
-            + wire.pair(commands.FAILED, b"7 0 0 0")
+            + wire.pair(commands.FAILED, b"7 0 0 0 0")
             + wire.END,
         )
 

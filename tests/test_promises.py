@@ -23,6 +23,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
 from dangad import commands, wire
+from dangad.accepting import Gate
 from dangad.dispatcher import Dispatcher
 from dangad.errors import Cancelled, DangadError, QueueFull, WorkerLost
 from dangad.guardian import Guardian
@@ -30,8 +31,9 @@ from dangad.interfaces import IClient, IHatchery, IProcess, IWorkforce
 from dangad.launch import WorkerSettings
 from dangad.pool import FROM_WORKER, WorkerPool
 from dangad.server import ClientFactory
+from dangad.workerlife import Wear
 from dangad.workerlink import STOP_GRACE
-from dangad.workforce import Wear, Workforce
+from dangad.workforce import Workforce
 from tests.fakes import FakeClient, FakeHatchery, FakeWorkforce, catalogue, make_job
 from tests.oddjobs import Endless, Odd, Wait
 from tests.realserver import alive, until
@@ -850,9 +852,11 @@ class ClientConnectionTest(ClientPromises, SynchronousTestCase):
         """Connect a client that may have so many requests in flight."""
         self.requests = Requests()
         dispatcher: Any = self.requests
+        clock = Clock()
         factory = ClientFactory(
-            Clock(),
+            clock,
             dispatcher,
+            Gate(clock, [], lambda: 0),
             max_payload=10_000,
             max_in_flight=max_in_flight,
             max_connections=1,

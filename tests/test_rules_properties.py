@@ -33,7 +33,8 @@ from dangad.commands import Chunk, Progress
 from dangad.dispatcher import AGEING, GRACE, Dispatcher
 from dangad.errors import Cancelled
 from dangad.jobrecord import END_STATES, Job, JobState, Priority
-from dangad.workforce import LONGEST_DELAY, Wear, Workforce
+from dangad.workerlife import Wear
+from dangad.workforce import LONGEST_DELAY, Workforce
 from tests.fakes import FakeClient, FakeHatchery, FakeWorker, catalogue, make_job
 
 if TYPE_CHECKING:
@@ -776,7 +777,7 @@ def soak(seconds: float, first_seed: int) -> None:
             run_state_machine_as_test(
                 machine,
                 settings=settings(
-                    max_examples=200,
+                    max_examples=30,
                     stateful_step_count=100,
                     deadline=None,
                     database=None,

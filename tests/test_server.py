@@ -23,6 +23,7 @@ from zope.interface import directlyProvides, implementer
 from zope.interface.verify import verifyObject
 
 from dangad import commands, errors, server, wire
+from dangad.accepting import Gate
 from dangad.dispatcher import Dispatcher
 from dangad.interfaces import IClient, IWorker
 from dangad.jobrecord import Death, Job, JobState, Policy, Priority
@@ -254,6 +255,7 @@ class ServerCase(SynchronousTestCase):
         self.factory = ClientFactory(
             self.clock,
             self.dispatcher,
+            Gate(self.clock, [], lambda: 0),
             max_payload=self.max_payload,
             max_in_flight=self.max_in_flight,
             max_connections=self.max_connections,

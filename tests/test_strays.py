@@ -102,6 +102,28 @@ tell(killed=len(killed), last=killed[-1] == grandchild)
 """)
         self.assertEqual(told, {"killed": 2, "last": True})
 
+    def test_last_of_a_family(self) -> None:
+        """When the server stops, it waits for the youngest generation, too."""
+        told = run("""
+from twisted.internet import defer, task
+strays.adopt()
+dead, grandchild = worker('''
+if os.fork() == 0:
+    os.setsid()
+    subprocess.Popen(["sh", "-c", "echo $$; exec sleep 600"], process_group=0)
+    time.sleep(600)
+os.read(0, 1)
+''')
+dead.kill()
+dead.wait()
+killed = []
+async def stop(reactor):
+    killed.extend(await strays.sweep_out(reactor))
+    tell(killed=len(killed), last=killed[-1] == grandchild, alive=alive(grandchild))
+task.react(lambda reactor: defer.ensureDeferred(stop(reactor)))
+""")
+        self.assertEqual(told, {"killed": 2, "last": True, "alive": False})
+
     def test_own(self) -> None:
         """The parent's own children stay, dead or alive, and their status is theirs to tell."""
         told = run("""

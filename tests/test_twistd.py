@@ -127,6 +127,20 @@ CHILD = """
 """
 """What a job does that blocks all signals and has a process of its own."""
 
+DAEMON = """
+    import os, subprocess
+    command = "echo $$ > child.new; mv child.new child; sleep 600 & wait"
+    if os.fork() == 0:
+        os.setsid()
+        subprocess.Popen(["sh", "-c", command])
+        os._exit(0)
+    os.wait()
+    while not os.path.exists("child"):
+        time.sleep(0.005)
+    time.sleep(seconds)
+"""
+"""What a job does that leaves a daemon, which has a child of its own."""
+
 
 def children(pid: int) -> set[int]:
     """The living children of a process."""
@@ -261,6 +275,23 @@ class RunTests(TwistdCase):
             wait_for(lambda: not alive(child))
             wait_for(lambda: not any(map(alive, guardians)))
         self.assertEqual(len(guardians), 1)
+
+    def start_daemon(self) -> tuple[subprocess.Popen[str], list[int]]:
+        """A server whose job has left a daemon, and the ids of the daemon and of its child."""
+        self.write_jobs("naps", GOOD_JOBS.replace("time.sleep(seconds)", DAEMON))
+        process = self.start_twistd("--listen", "unix:dangad.sock", "--jobs", "naps")
+        self.ask(nap(0))
+        daemon = int((self.folder / "child").read_text())
+        [child] = wait_for(lambda: children(daemon))
+        return process, [daemon, child]
+
+    def test_daemon_of_a_dead_worker(self) -> None:
+        """A daemon that a job has left is killed when its worker is dead, and the log says so."""
+        _, strays = self.start_daemon()
+        self.assertTrue(all(map(alive, strays)))
+        os.kill(self.ready_workers()[0], signal.SIGKILL)
+        wait_for(lambda: not any(map(alive, strays)))
+        wait_for(lambda: f"killed processes that jobs had left behind: [{strays[0]}" in self.log())
 
     def test_guardian_is_replaced(self) -> None:
         """A guardian that is killed is replaced."""

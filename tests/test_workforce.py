@@ -10,7 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from dangad import workforce as rules
 from dangad.dispatcher import Dispatcher
 from dangad.errors import NoWorkers, ReloadFailed
-from dangad.workforce import Wear, Workforce
+from dangad.workerlife import Wear
+from dangad.workforce import Workforce
 from tests.fakes import FakeClient, FakeHatchery, FakeWorker, catalogue, make_job
 
 if TYPE_CHECKING:

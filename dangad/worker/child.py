@@ -22,6 +22,7 @@ import os
 import resource
 import signal
 import sys
+import termios
 import time
 import traceback
 from functools import partial
@@ -31,7 +32,7 @@ from twisted.logger import ILogObserver, LogLevel, eventAsText, globalLogBeginne
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dangad.commands import RUN, STACK_SIGNAL, Hello, LastWords
+from dangad.commands import PRINTED, RUN, STACK_SIGNAL, UNFIT, Hello, LastWords
 from dangad.wire import CHUNKS, COMMAND, PROGRESS, unpack
 from dangad.worker.context import JobStopped, RunningJob
 from dangad.worker.jobtypes import BadJobType, catalogue_of, find_job_types
@@ -58,6 +59,7 @@ _NOT_THEIRS = (
 )
 """How the names of files begin that are not at fault when a job module does not import."""
 
+_NOTHING = bytes(4)
 _OOM_SCORE = 500
 """How readily the kernel kills a worker for want of memory, from -1000 to 1000; usual is 0."""
 _PR_SET_PDEATHSIG = 1
@@ -139,7 +141,16 @@ def _serve(
     _flush_stdio()
     if pipe.stopped or answer is None:
         os._exit(0)
-    pipe.send_answer(job_id, answer, meter.receipt(), fit)
+    marks = (PRINTED if _has_printed() else 0) + (0 if fit else UNFIT)
+    pipe.send_answer(job_id, answer, meter.receipt(), marks)
+
+
+def _has_printed() -> bool:
+    """Whether something lies in the pipe for output; if that cannot be told, it may."""
+    try:
+        return fcntl.ioctl(2, termios.FIONREAD, _NOTHING) != _NOTHING
+    except OSError:
+        return True  # the job has closed or replaced it
 
 
 def _restore(surroundings: Surroundings) -> bool:

@@ -25,7 +25,6 @@ from dangad.commands import (
     REPORT,
     STOP,
     STOP_SIGNAL,
-    UNFIT,
     Chunk,
     Progress,
 )
@@ -115,14 +114,13 @@ class WorkerPipe:
         self._write(pack(strings.items()))
 
     def send_answer(
-        self, job_id: bytes, answer: Answer, receipt: bytes = b"0 0 0", fit: bool = True
+        self, job_id: bytes, answer: Answer, receipt: bytes = b"0 0 0", marks: int = 0
     ) -> None:
         """Send the answer to the job `job_id`.
 
-        :param receipt: what the job took, as `DONE` describes it.
-        :param fit: whether the worker may be given another.
+        :param receipt: what the job took, and `marks`, both as `DONE` describes them.
         """
-        head = b"%b %b" % (job_id, receipt) if fit else b"%b %b%b" % (job_id, receipt, UNFIT)
+        head = b"%b %b %d" % (job_id, receipt, marks)
         self._write(pair(FAILED if answer.failed else DONE, head) + answer.body)
 
     def send_report(self, job_id: bytes, done: int, total: int, message: str) -> None:

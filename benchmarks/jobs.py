@@ -1,0 +1,51 @@
+"""The work as job types of dangad, beside :class:`dangad.examples.Echo` and ``ListDirectory``."""
+
+from __future__ import annotations
+
+import fcntl
+
+from twisted.protocols import amp
+
+from benchmarks import work
+from dangad import Blob, job
+
+
+class Spin(amp.Command):
+    """Answer the data after so many microseconds of CPU time."""
+
+    arguments = [(b"data", Blob()), (b"microseconds", amp.Integer())]
+    response = [(b"data", Blob())]
+
+
+class Nap(amp.Command):
+    """Answer the data after so many microseconds."""
+
+    arguments = [(b"data", Blob()), (b"microseconds", amp.Integer())]
+    response = [(b"data", Blob())]
+
+
+class Hold(amp.Command):
+    """Answer the data once nobody else has the file locked any more."""
+
+    arguments = [(b"data", Blob()), (b"path", amp.Unicode())]
+    response = [(b"data", Blob())]
+
+
+@job(Spin)
+def spin(data: bytes, microseconds: int) -> dict[str, object]:
+    """See :func:`benchmarks.work.spin`."""
+    return {"data": work.spin(data, microseconds)}
+
+
+@job(Nap)
+def nap(data: bytes, microseconds: int) -> dict[str, object]:
+    """See :func:`benchmarks.work.nap`."""
+    return {"data": work.nap(data, microseconds)}
+
+
+@job(Hold)
+def hold(data: bytes, path: str) -> dict[str, object]:
+    """The data, when the lock can be shared."""
+    with open(path) as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+    return {"data": data}

@@ -1,0 +1,324 @@
+"""The benchmarks run, by turns, and find out wrong answers; what they measure is not tested."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from benchmarks import (
+    backlog,
+    connections,
+    contenders,
+    cpu_bound,
+    echo,
+    models,
+    payload,
+    publish,
+    recycling,
+    startup,
+    table,
+    targets,
+)
+from benchmarks.harness import DANGAD, Bench, Contender, Findings, Measure, Running, Series, Spread
+from benchmarks.harness import percentile as percentile_of
+from benchmarks.processes import ROOT, Broken, Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MEASURES = {"time": Measure("the time", "s"), "rate": Measure("the rate", "1/s")}
+
+
+def quiet(_: str) -> None:
+    """Say nothing."""
+
+
+class HarnessTest(SynchronousTestCase):
+    """What the harness does with whatever it measures."""
+
+    def setUp(self) -> None:
+        """A bench that says nothing."""
+        self.bench = Bench(MEASURES, quick=True, say=quiet)
+
+    def test_turns(self) -> None:
+        """Contenders are measured A, B, A, B, and each value is kept."""
+        turns: list[str] = []
+
+        def run(name: str) -> Mapping[str, float]:
+            turns.append(name)
+            return {"time": len(turns)}
+
+        self.bench.interleave(3, {"A": partial(run, "A"), "B": partial(run, "B")})
+        self.assertEqual("".join(turns), "ABABAB")
+        self.assertEqual(self.bench.findings.values("B", "time"), [2, 4, 6])
+
+    def test_failure(self) -> None:
+        """One that fails is left out from then on, with its reason; the others go on."""
+        outcomes = iter([{"time": 1.0}])
+
+        def fail_later() -> Mapping[str, float]:
+            for outcome in outcomes:
+                return outcome
+            raise Broken("a wrong answer")
+
+        self.bench.interleave(3, {"A": fail_later, "B": lambda: {"time": 2.0}})
+        self.assertEqual(self.bench.findings.failed, {"A": "a wrong answer"})
+        self.assertEqual(self.bench.findings.values("A", "time"), [1.0])
+        self.assertEqual(self.bench.findings.values("B", "time"), [2.0] * 3)
+
+    def test_skipped(self) -> None:
+        """What is not installed is not started, and the output says how to install it."""
+        said: list[str] = []
+        bench = Bench(MEASURES, quick=True, say=said.append)
+
+        def boot(_: Stage) -> Running:
+            raise AssertionError("started")
+
+        bench.compare(1, [Contender("A", boot, lambda: "apt-get install a")], lambda _: {})
+        self.assertEqual(bench.findings.skipped, {"A": "apt-get install a"})
+        self.assertIn("apt-get install a", said[0])
+
+    def test_spread(self) -> None:
+        """A spread goes from the least to the largest, whatever the order of the values."""
+        self.assertEqual(Spread.of([5, 1, 4, 2, 3]), Spread(1, 2, 3, 4, 5))
+        self.assertEqual(Spread.of([7]), Spread(7, 7, 7, 7, 7))
+
+    def test_percentile(self) -> None:
+        """The 99th percentile is the value that 99 % do not exceed."""
+        self.assertEqual(percentile_of(range(1, 1001), 99), 990)
+        self.assertEqual(percentile_of([3], 99), 3)
+
+
+class VerdictTest(SynchronousTestCase):
+    """How findings are held against targets."""
+
+    def judge(self, **values: list[float]) -> targets.Verdict:
+        """The verdict on Celery's target, given the throughputs of both."""
+        series = [
+            Series(name.replace("_", " "), "throughput", "", "1/s", each)
+            for name, each in values.items()
+        ]
+        findings = Findings([*series[:1], *[_named(each, "Celery + Redis") for each in series[1:]]])
+        return next(
+            each for each in targets.verdicts("echo", findings) if "Celery" in each.target.text
+        )
+
+    def test_pairs(self) -> None:
+        """A ratio is taken round by round, and its median counts."""
+        verdict = self.judge(dangad=[100.0, 3000.0, 60.0], peer=[10.0, 100.0, 2.0])
+        self.assertEqual(verdict.values, (10.0, 30.0, 30.0))
+        self.assertTrue(verdict.met)
+
+    def test_missed(self) -> None:
+        """A median below the bound is a target missed."""
+        self.assertIs(self.judge(dangad=[100.0], peer=[10.0]).met, False)
+
+    def test_not_measured(self) -> None:
+        """A target whose peer was skipped is neither met nor missed."""
+        self.assertIsNone(self.judge(dangad=[100.0]).met)
+
+    def test_measured_by_somebody(self) -> None:
+        """Each target is about quantities that its question measures."""
+        asked = {
+            "echo": echo,
+            "cpu_bound": cpu_bound,
+            "connections": connections,
+            "backlog": backlog,
+            "payload": payload,
+            "startup": startup,
+            "recycling": recycling,
+        }
+        for target in targets.TARGETS:
+            measures = asked[target.question].MEASURES
+            self.assertIn(target.measure, measures)
+            if target.against is not None:
+                self.assertIn(target.against[1], measures)
+
+
+class TableTest(SynchronousTestCase):
+    """How findings are printed."""
+
+    def test_quantities(self) -> None:
+        """Quantities have three digits, and a unit of their size."""
+        for value, unit, text in (
+            (0.0000405, "s", "40.5 µs"),
+            (0.15, "s", "150 ms"),
+            (12.34, "s", "12.3 s"),
+            (23_456, "1/s", "23,500/s"),
+            (1800, "B", "1,800 B"),
+            (2.5e8, "B/s", "250 MB/s"),
+            (0.9512, "", "0.951"),
+        ):
+            self.assertEqual(table.quantity(value, unit), text)
+
+    def test_missing(self) -> None:
+        """Where nothing was measured, the table has a dash."""
+        findings = Findings()
+        findings.add("A", "time", MEASURES["time"], 0.001)
+        findings.add("B", "rate", MEASURES["rate"], 5)
+        self.assertEqual(
+            table.figures(findings),
+            [("", "the time", "the rate"), ("A", "1.00 ms", "-"), ("B", "-", "5.00/s")],
+        )
+
+
+class PagesTest(SynchronousTestCase):
+    """The pages of the documentation that show results."""
+
+    def test_pages(self) -> None:
+        """The tables are those that ``python -m benchmarks.publish`` makes of the results."""
+        store = publish.EXPLANATION / publish.PUBLISHED / "results.json"
+        questions = json.loads(store.read_text())["questions"]
+        for page in publish.PAGES:
+            text = (publish.EXPLANATION / page).read_text()
+            self.assertIn("<!-- results: ", text)
+            self.assertEqual(text, publish.fill(text, questions), "publish the results again")
+
+    def test_charts(self) -> None:
+        """Each chart that a page shows is there."""
+        for page in publish.PAGES:
+            text = (publish.EXPLANATION / page).read_text()
+            for chart in re.findall(r"```\{image\} (\S+)", text):
+                self.assertTrue((publish.EXPLANATION / chart).is_file(), chart)
+
+    def test_not_measured(self) -> None:
+        """A question that was not asked yet is said to be so, and the rest of the page is kept."""
+        page = "before\n<!-- results: echo -->\nold\n<!-- end -->\nafter\n"
+        filled = publish.fill(page, {})
+        self.assertNotIn("old", filled)
+        self.assertIn("Not measured yet.", filled)
+        self.assertTrue(filled.startswith("before\n") and filled.endswith("\nafter\n"))
+
+
+class QuestionsTest(SynchronousTestCase):
+    """Each question can be asked, of what needs nothing installed, and in small sizes."""
+
+    def ask(self, question: Any, *taking_part: Contender) -> Findings:
+        """What comes of a question; nothing may fail."""
+        bench = Bench(question.MEASURES, quick=True, say=quiet)
+        question.run(bench, *([taking_part] if taking_part else []))
+        self.assertEqual(bench.findings.failed, {})
+        return bench.findings
+
+    def assertMeasured(self, findings: Findings, contender: str, *measures: str) -> None:
+        """Assert that the contender has one positive value of each quantity."""
+        for measure in measures:
+            (value,) = findings.values(contender, measure)
+            self.assertGreater(value, 0, measure)
+
+    def test_echo(self) -> None:
+        """Echo jobs are measured on dangad and on both relays."""
+        built_in = [
+            contenders.dangad(),
+            contenders.blocking_relay(),
+            contenders.bare_relay(),
+        ]
+        findings = self.ask(echo, *built_in)
+        for contender in built_in:
+            self.assertMeasured(findings, contender.name, "serial", "serial_p99")
+        for name in (DANGAD, "bare Twisted relay"):
+            self.assertMeasured(findings, name, "throughput", "parent_cpu")
+
+    def test_cpu_bound(self) -> None:
+        """Computing jobs are done by the pools inside their caller."""
+        pools = contenders.ampoule_alone(), contenders.process_pool()
+        findings = self.ask(cpu_bound, *pools)
+        for pool in pools:
+            self.assertMeasured(findings, pool.name, "share")
+
+    def test_connections(self) -> None:
+        """Idle connections are opened, and an active client is measured with and without them."""
+        self.assertMeasured(self.ask(connections), DANGAD, "median_alone", "median_among")
+
+    def test_backlog(self) -> None:
+        """A queue is filled and let go."""
+        self.assertMeasured(self.ask(backlog), DANGAD, "cpu_short", "cpu_long")
+
+    def test_payload(self) -> None:
+        """A large payload comes back whole, from dangad and from the relay."""
+        findings = self.ask(payload)
+        for name in (DANGAD, "bare Twisted relay"):
+            self.assertMeasured(findings, name, "throughput")
+
+    def test_startup(self) -> None:
+        """The start is measured, and its parts."""
+        findings = self.ask(startup)
+        self.assertMeasured(findings, DANGAD, "first_answer")
+        self.assertMeasured(findings, "its parts + 0.3 s", "reactor", "worker", "allowed")
+
+    def test_models(self) -> None:
+        """A fork per connection serves idle and active clients."""
+        findings = self.ask(models, models.peers()[1])
+        self.assertMeasured(
+            findings, models.FORK, "short_listing_median", "10_cpu_median", "100_memory"
+        )
+
+
+class WrongAnswerTest(SynchronousTestCase):
+    """Answers are checked."""
+
+    def test_wrong_answer(self) -> None:
+        """A server that answers something else is found out by the first job."""
+        liar = Contender("a liar", _boot_liar)
+        bench = Bench(echo.MEASURES, quick=True, say=quiet)
+        echo.run(bench, [liar])
+        self.assertIn("WrongAnswer", bench.findings.failed["a liar"])
+
+
+class EndTest(SynchronousTestCase):
+    """Nothing is left running."""
+
+    def test_interrupted(self) -> None:
+        """Ctrl-C in the middle ends the server that was being measured, too."""
+        process = subprocess.Popen(
+            [sys.executable, "-c", INTERRUPTED], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        assert process.stdout is not None
+        self.addCleanup(process.stdout.close)
+        server = int(process.stdout.readline())
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+        self.assertRaises(ProcessLookupError, os.kill, server, 0)
+
+
+INTERRUPTED = """
+import time
+from benchmarks.harness import Bench
+from benchmarks import contenders
+
+def measure(running):
+    print(running.parent, flush=True)
+    time.sleep(60)
+
+Bench({}, quick=True, say=lambda _: None).compare(1, [contenders.dangad()], measure)
+"""
+
+LIAR = """
+import socket, sys
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+listener.listen()
+while True:
+    client, _ = listener.accept()
+    while request := client.recv(65536):
+        client.sendall(request)
+"""
+
+
+def _boot_liar(stage: Stage) -> Running:
+    pid = stage.start_python("-c", LIAR, stage.path(contenders.SOCKET))
+    return Running(contenders.drive_socket(stage), pid, stage)
+
+
+def _named(series: Series, contender: str) -> Series:
+    return Series(contender, series.measure, series.text, series.unit, series.values)
