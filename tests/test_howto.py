@@ -18,7 +18,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad import dispatcher, server, tap
+from dangad import dispatcher, server, tap, workforce
 from dangad.worker import context
 from tests.test_tutorial import BLOCK, PATIENCE, PROGRAMS, ROOT, commands_of, pattern_of
 
@@ -135,9 +135,10 @@ class FiguresTest(SynchronousTestCase):
             "dangad.dispatcher": dispatcher,
             "dangad.server": server,
             "dangad.worker.context": context,
+            "dangad.workforce": workforce,
         }
         found = set()
-        for page in ("priorities.md", "cancelling.md", "retries.md", "progress.md"):
+        for page in ("priorities.md", "cancelling.md", "retries.md", "progress.md", "memory.md"):
             text = " ".join((PAGES / page).read_text().split())
             for said, unit, module, name in re.findall(
                 r"([\w.]+) (seconds?)[^.({]*\(?\{py:attr\}`([\w.]+)\.(\w+)`", text
@@ -147,7 +148,15 @@ class FiguresTest(SynchronousTestCase):
                 found.add(name)
         self.assertEqual(
             found,
-            {"AGEING", "GRACE", "FIRST_RETRY", "LONGEST_RETRY", "REPORT_INTERVAL", "STALL_TIME"},
+            {
+                "AGEING",
+                "GRACE",
+                "FIRST_RETRY",
+                "LONGEST_RETRY",
+                "REPORT_INTERVAL",
+                "STALL_TIME",
+                "IDLE_TIME",
+            },
         )
 
     def test_quarantine_options(self) -> None:
@@ -160,3 +169,24 @@ class FiguresTest(SynchronousTestCase):
             {name: float(default) for name, default in rows},
             {name: defaults[name] for name in ("quarantine-after", "quarantine-time")},
         )
+
+    def test_option_table(self) -> None:
+        """The reference has a row for each option of ``twistd dangad``, and for no others."""
+        page = (ROOT / "docs" / "reference" / "command-line.md").read_text()
+        table, _, _ = page[page.index("| `--listen") :].partition("\n\n")
+        names = [row.split("|")[1] for row in table.splitlines()]
+        self.assertEqual(
+            set(re.findall(r"`--([\w-]+)", "".join(names))),
+            {name.rstrip("=") for name in tap.Options().longOpt},
+        )
+
+    def test_worker_options(self) -> None:
+        """The numbers that bound workers have the defaults that both tables give."""
+        defaults = {option[0]: option[2] for option in tap.Options.optParameters}
+        names = "max-memory recycle-memory recycle-jobs recycle-age spare-workers worker-nice"
+        for page in (PAGES / "memory.md", ROOT / "docs" / "reference" / "command-line.md"):
+            rows = dict(
+                re.findall(r"^\| `--([\w-]+) \w+` \| (\d+) \|", page.read_text(), re.MULTILINE)
+            )
+            for name in names.split():
+                self.assertEqual(float(rows[name]), defaults[name], name)
