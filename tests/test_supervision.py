@@ -359,14 +359,16 @@ from twisted.protocols import amp
 from dangad import job
 
 class Both(amp.Command):
+    arguments = [(b"until", amp.Unicode(optional=True))]
     response = [(b"version", amp.Unicode()), (b"pid", amp.Integer())]
 
 class {version}(amp.Command):
     pass
 
 @job(Both)
-def both():
-    time.sleep(0.002)
+def both(until):
+    while until is not None and not os.path.exists(until):
+        time.sleep(0.002)
     return {{"version": "{version}", "pid": os.getpid()}}
 
 @job({version})
@@ -379,6 +381,7 @@ def own():
 class Both(amp.Command):
     """The command of both versions."""
 
+    arguments = [(b"until", amp.Unicode(optional=True))]
     response = [(b"version", amp.Unicode()), (b"pid", amp.Integer())]
     errors = {**dangad.ERRORS}
 
@@ -428,6 +431,10 @@ class ReloadTests(ChangingCase):
             versions.append((await client.callRemote(Both))["version"])
         return versions
 
+    def generations(self) -> list[int]:
+        """The generation of each worker."""
+        return sorted(worker["generation"] for worker in self.service.operations.workers())
+
     @a_story
     async def test_under_load(self) -> None:
         """Nothing is refused or lost, and when the reload is done all is new."""
@@ -458,6 +465,22 @@ class ReloadTests(ChangingCase):
         await self.service.operations.reload()
         self.assertTrue(await self.performs(TWO))
         self.assertFalse(await self.performs(ONE))
+
+    @a_story
+    async def test_old_worker_stays(self) -> None:
+        """While an old worker runs a job both commands are there; then who waits is told."""
+        client = await self.connect()
+        job = client.callRemote(Both, until=self.path("end"))
+        await until(lambda: self.workers("busy"))
+        self.write(MODULE.format(version=TWO))
+        reloading = self.service.operations.reload()
+        await until(lambda: self.generations() == [1, 2, 2] and len(self.workers("idle")) == 2)
+        self.assertTrue(await self.performs(TWO))
+        removed = Deferred.fromCoroutine(self.performs(ONE))
+        self.touch("end")
+        self.assertEqual((await job)["version"], ONE)
+        await reloading
+        self.assertIn(await removed, (True, False))
 
     @a_story
     async def test_broken(self) -> None:
