@@ -29,6 +29,10 @@ log = Logger()
 
 BURST = 10
 """Connections that a port may accept in one go, once the gate knows it."""
+BACKLOG = 4096
+"""Connections that the kernel keeps waiting for a port: what Linux allows by default."""
+TWISTED_BACKLOG = 50
+"""What ports have if their endpoint says nothing else."""
 OVERSHOOT = BURST + 20
 """How many those can become, since Twisted adds 20 to a number that was reached."""
 MARGIN = 32
@@ -78,6 +82,8 @@ class Gate:
     Counting could be wrong, if descriptors leak or the whole machine runs out of them. Twisted
     tells nobody of an ``accept`` that failed for that. So the gate looks at each connection and
     each second whether descriptors run short; it then stops the ports, too, until they do not.
+    What runs out from one look to the next costs those clients their connection that come in
+    between: Twisted closes them.
 
     All mutable state: `_inside`, the connections that there are; `_base`, the descriptors that
     were open at the start; `_shut`, whether the ports are stopped; `_said`, whether the log
@@ -152,7 +158,7 @@ class Gate:
 
     def _look(self) -> None:
         """Stop the ports if there is no room, and start them if there is again."""
-        self._limit_bursts()
+        self._prepare_ports()
         if self._inside >= self.room:
             self._stop_ports("there is no room for more")
         elif self._is_short():
@@ -167,14 +173,21 @@ class Gate:
         except OSError:
             return True
 
-    def _limit_bursts(self) -> None:
-        """Have each port accept few connections in one go.
+    def _prepare_ports(self) -> None:
+        """Have each port accept few connections in one go, and keep many waiting.
 
-        Twisted's ports do not look, in the middle of that, whether they were told to stop.
+        Twisted's ports do not look, in the middle of a burst, whether they were told to stop.
+        Beyond a backlog, clients fail on a UNIX socket, if they do not block, and try again for
+        seconds by TCP. The kernel takes a new length for it at any time, on an inherited socket
+        as well.
         """
         for port in self._ports:
-            if isinstance(port, tcp.Port):
-                port.numberAccepts = BURST
+            if not isinstance(port, tcp.Port):
+                continue
+            port.numberAccepts = BURST
+            if port.backlog == TWISTED_BACKLOG:
+                port.backlog = BACKLOG
+                port.socket.listen(BACKLOG)
 
     def _stop_ports(self, reason: str) -> None:
         self._shut = True

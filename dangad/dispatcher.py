@@ -309,6 +309,7 @@ class Dispatcher:
         self._cancel_alarms(job)
         self.tally.ended[state] += 1
         job.receipt = receipt
+        job.box = b""
         self.recent.append(job)
         released = not fit or worker in self._called_back
         if not released:

@@ -93,6 +93,9 @@ class IProcess(IWorker):
         after one that it was given before.
         """
 
+    def has_read() -> bool:
+        """Whether the process has read all that it was sent; True if that cannot be told."""
+
     def memory() -> int:
         """The bytes that the process has in RAM now; 0 if that cannot be told."""
 

@@ -124,6 +124,11 @@ class WorkerConnector(AMPConnector):
             pipe.write(header[written:])
             pipe.write(box[max(0, written - len(header)) :])
 
+    def has_read(self) -> bool:
+        """Whether nothing that was written to the worker waits in its pipe."""
+        pipe = self.transport.pipes.get(TO_WORKER)
+        return pipe is None or _waiting(pipe.fileno()) == 0
+
     def signal(self, number: int) -> None:
         """Send the worker's process a signal, if it has not exited."""
         with contextlib.suppress(error.ProcessExitedAlready):
@@ -159,7 +164,7 @@ class WorkerConnector(AMPConnector):
         if pipe is None:
             return
         try:
-            waiting = struct.unpack("i", fcntl.ioctl(pipe.fileno(), termios.FIONREAD, b"\0" * 4))[0]
+            waiting = _waiting(pipe.fileno())
             while waiting > 0:
                 data = os.read(pipe.fileno(), waiting)
                 waiting -= len(data) or waiting
@@ -173,6 +178,12 @@ class WorkerConnector(AMPConnector):
         if self.amp.pid:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.amp.pid, signal.SIGKILL)
+
+
+def _waiting(fd: int) -> int:
+    """How many bytes lie in a pipe, at whichever of its ends."""
+    waiting: int = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0" * 4))[0]
+    return waiting
 
 
 @implementer(iampoule.IStarter)

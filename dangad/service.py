@@ -233,9 +233,7 @@ class DangadService(service.Service):
     def _sweep(self) -> None:
         """Kill what jobs had detached from workers that are dead now."""
         own = [*(link.pid for link in self.pool.processes), self.guardian.pid]
-        strays = self._strays.sweep({pid for pid in own if pid is not None})
-        if strays:
-            log.warn("killed processes that jobs had left behind: {pids}", pids=strays)
+        _log_strays(self._strays.sweep({pid for pid in own if pid is not None}))
 
     def _signalled(self, _number: int, _frame: object) -> None:
         self._reactor.callFromThread(self.hurry)
@@ -268,7 +266,7 @@ class DangadService(service.Service):
         await self.guardian.stop()
         if self._sweeping.running:
             self._sweeping.stop()
-            self._sweep()
+            _log_strays(await self._strays.sweep_out(self._reactor))
         self._flushing = True
         await self.clients.close(HURRIED_FLUSH_TIME if self._hurried else FLUSH_TIME)
         await _stop_listening(self._control_ports)
@@ -317,6 +315,11 @@ async def _stop_listening(ports: list[IListeningPort]) -> None:
 def _is_logged(failure: Failure) -> None:
     """Nothing: why no worker starts is in the log."""
     failure.trap(DangadError)
+
+
+def _log_strays(strays: list[int]) -> None:
+    if strays:
+        log.warn("killed processes that jobs had left behind: {pids}", pids=strays)
 
 
 def _why(problem: BaseException) -> str:

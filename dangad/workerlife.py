@@ -38,6 +38,7 @@ class Life:
     :ivar stopping: whether it has left, and only its death is still to come.
     :ivar asked_at: when it was last asked for a sign of life.
     :ivar silent: whether it has not given it.
+    :ivar unread_since: when it was first seen not to have read what it was sent; None if it has.
     """
 
     __slots__ = (
@@ -50,6 +51,7 @@ class Life:
         "silent",
         "started_at",
         "stopping",
+        "unread_since",
     )
 
     def __init__(
@@ -64,6 +66,7 @@ class Life:
         self.stopping = False
         self.asked_at = now
         self.silent = False
+        self.unread_since: float | None = None
 
     @property
     def serves(self) -> bool:

@@ -69,6 +69,9 @@ class Connector(Protocol):
     def write_now(self, header: bytes, box: bytes) -> None:
         """Write to a worker that is flushed, without waiting for the reactor."""
 
+    def has_read(self) -> bool:
+        """Whether nothing that was written to the worker waits in its pipe."""
+
     def signal(self, number: int) -> None:
         """Send the process a signal, if it has not exited."""
 
@@ -209,6 +212,10 @@ class WorkerLink:
         """See :meth:`IProcess.ping`."""
         self.transport.write_now(wire.pair(commands.PING, b""), wire.END)
 
+    def has_read(self) -> bool:
+        """See :meth:`IProcess.has_read`."""
+        return self.transport.has_read()
+
     def memory(self) -> int:
         """See :meth:`IProcess.memory`."""
         memory = memory_of(self.pid)
@@ -327,7 +334,8 @@ class WorkerLink:
         self._job = None
         if self._paused:
             self.resume()
-        self._dispatcher.job_finished(self, failed, body, receipt, not marks & commands.UNFIT)
+        fit = not (marks & commands.UNFIT or self._reader.held)  # after an answer it is silent
+        self._dispatcher.job_finished(self, failed, body, receipt, fit)
 
     def _own_part(self, raw: bytes, key: bytes, value: bytes, job_id: bytes) -> bytes:
         """What follows the first pair of a box, which must name the job that runs."""

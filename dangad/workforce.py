@@ -19,7 +19,7 @@ The rules:
 - When no worker could be had for `PATIENCE` seconds and the last start failed, the
   dispatcher is told why, and refuses jobs until a worker starts.
 - An idle worker is asked for a sign of life now and then. One that gives none is killed, and
-  so is one that holds more memory than any may.
+  so is one that does not read the job that it was given, or holds more memory than any may.
 """
 
 from __future__ import annotations
@@ -402,6 +402,15 @@ class Workforce:
 
     def _listen(self, life: Life, idle: bool, now: float) -> None:
         """See whether the worker gives signs of life; ask it for one if it is idle."""
+        if life.process.has_read():
+            life.unread_since = None
+        elif life.unread_since is None:
+            life.unread_since = now
+        elif now - life.unread_since >= HEARTBEAT_PATIENCE:
+            self._kill(
+                life, f"did not read what it was sent for {HEARTBEAT_PATIENCE:g} s and was killed"
+            )
+            return
         if life.silent and now - life.asked_at >= HEARTBEAT_PATIENCE:
             self._kill(life, f"gave no sign of life for {HEARTBEAT_PATIENCE:g} s and was killed")
         elif idle and not life.silent and now - life.asked_at >= HEARTBEAT:

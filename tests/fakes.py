@@ -135,6 +135,7 @@ class FakeWorker:
     :ivar paused: whether what it writes is not taken.
     :ivar stacks: how often its stack was asked for.
     :ivar pings: how often it was asked for a sign of life.
+    :ivar reads: whether it reads what it is sent.
     :ivar resident: the bytes of memory that it has.
     :ivar killed: why it is being killed, None if it is not.
     :ivar stopping: whether it was asked to stop.
@@ -155,6 +156,7 @@ class FakeWorker:
         self.stacks = 0
         self.pings = 0
         self.resident = 0
+        self.reads = True
         self.killed: str | None = None
         self.stopping = False
         self.dead = False
@@ -232,6 +234,12 @@ class FakeWorker:
         self.pings += 1
         if self.when_pinged is not None:
             self.when_pinged()
+
+    def has_read(self) -> bool:
+        """See :meth:`IProcess.has_read`."""
+        if self.dead:
+            raise AssertionError(f"{self} is asked whether it reads, but is dead")
+        return self.reads
 
     def memory(self) -> int:
         """See :meth:`IProcess.memory`."""

@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import signal
 import socket
 from typing import cast
 
@@ -17,6 +18,7 @@ from zope.interface import implementer
 
 from dangad import wire
 from dangad.accepting import (
+    BACKLOG,
     BURST,
     LOOK_INTERVAL,
     MARGIN,
@@ -228,10 +230,23 @@ class GateTest(SynchronousTestCase):
 
     def test_bursts(self) -> None:
         """A port of Twisted's is told to accept few connections in one go."""
-        port = Port(0, Factory(), reactor=MemoryReactor())
+        port = self.listen()
         port.numberAccepts = 100
         Gate(self.clock, [port], lambda: 0, self.descriptors).start(1)
         self.assertEqual(port.numberAccepts, BURST)
+
+    def test_backlog(self) -> None:
+        """Many may wait for a port of Twisted's, unless its endpoint says how many."""
+        by_default, chosen = self.listen(), self.listen(backlog=10)
+        Gate(self.clock, [by_default, chosen], lambda: 0, self.descriptors).start(1)
+        self.assertEqual((by_default.backlog, chosen.backlog), (BACKLOG, 10))
+
+    def listen(self, **options: int) -> Port:
+        """A port of Twisted's on a real socket."""
+        port = Port(0, Factory(), interface="127.0.0.1", reactor=MemoryReactor(), **options)
+        port.startListening()
+        self.addCleanup(port.socket.close)
+        return port
 
 
 class PortTest(TwistdCase):
@@ -269,7 +284,7 @@ class PortTest(TwistdCase):
         client.settimeout(PATIENCE)
 
     def test_more_clients_than_room(self) -> None:
-        """Those for whom there is no room wait, and are answered when others have gone."""
+        """Those for whom there is no room wait, while workers can start, until others have gone."""
         self.limit(200)
         while SHUT not in self.log():
             self.assert_answered(self.connect())
@@ -279,12 +294,29 @@ class PortTest(TwistdCase):
             self.assert_answered(client)
         for client in late:
             self.assert_waits(client)
+        [worker] = self.ready_workers()
+        os.kill(worker, signal.SIGKILL)
+        wait_for(lambda: len(self.ready_workers()) == 2)
         close_all(self.clients[: len(late)])
         for client in late:
             self.assert_answered(client)
         for beginning in (SHUT, OPEN):
             self.assertEqual(self.log().count(beginning), 1, self.log())
         self.assertNotIn("EMFILE", self.log())
+
+    def test_a_crowd(self) -> None:
+        """Clients that come all at once, and do not block, are let in one after the other."""
+        self.server.send_signal(signal.SIGSTOP)
+        crowd = [socket.socket(socket.AF_UNIX) for _ in range(500)]
+        self.clients += crowd
+        for client in crowd:
+            client.setblocking(False)
+            client.connect(str(self.folder / "dangad.sock"))
+            client.send(PING)
+        self.server.send_signal(signal.SIGCONT)
+        for client in crowd:
+            client.settimeout(PATIENCE)
+            self.assert_answered(client)
 
     def test_no_descriptors_at_all(self) -> None:
         """With no descriptor left it accepts nobody, says so, and goes on when there are some."""

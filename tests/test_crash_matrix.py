@@ -361,6 +361,31 @@ class StateTests(RealServerCase):
                 self.events.clear()
 
 
+class InnocentTests(RealServerCase):
+    """A job that was given to a worker which was past help, and never began, is done by another."""
+
+    jobs = ("tests.crashpoints",)
+    limits = Limits(min_workers=1, max_workers=1, drain=5.0)
+
+    @a_story
+    async def test_after_two_answers(self) -> None:
+        """What follows an answer is a worker's end, even if a job waits for that worker."""
+        client = await self.connect()
+        gate = f"{self.folder}/gate"
+        double = client.callRemote(
+            Crash,
+            when="doubled",
+            how="doubled",
+            mark=f"{self.folder}/mark",
+            gate=gate,
+            value=42,
+        )
+        waiting = client.callRemote(Echo, value=5)
+        _touch(gate)
+        self.assertEqual(await double, {"value": 42})
+        self.assertEqual(await waiting, {"value": 5})
+
+
 class MemoryTests(RealServerCase):
     """A worker that may not have more memory does not go on without."""
 

@@ -1138,6 +1138,13 @@ class RetryTests(DispatcherTestCase):
         self.assertEqual(self.ended(), {"done": 1})
         self.assertEqual(len(self.ann.answers), 1)
 
+    def test_keeps_no_request(self) -> None:
+        """The request of a job that might have run again is let go when it is answered."""
+        worker = self.ready(self.retried)
+        self.submit(self.ann, box=b"\0\1a\0\1b\0\0")
+        self.answer(worker)
+        self.assertEqual([job.box for job in self.dispatcher.recent], [b""])
+
     def test_not_for_ever(self) -> None:
         """After its last retry a job is lost, and says where it ran last."""
         job = self.submit(self.ann)

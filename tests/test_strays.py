@@ -78,6 +78,22 @@ tell(killed=killed, daemon=daemon, alive=alive(daemon))
         self.assertEqual(told["killed"], [told["daemon"]])
         self.assertFalse(told["alive"])
 
+    def test_no_descriptors(self) -> None:
+        """A look for which no descriptor is free is put off, and nobody is taken for a stray."""
+        told = run("""
+import resource
+elder = subprocess.Popen(["sleep", "600"])
+strays.adopt()
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+without = strays.sweep([])
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+after = strays.sweep([])
+tell(without=without, after=after, status=elder.poll())
+elder.kill()
+""")
+        self.assertEqual(told, {"without": [], "after": [], "status": None})
+
     def test_family(self) -> None:
         """What a daemon has started goes too, one generation after the other."""
         told = run("""

@@ -468,7 +468,10 @@ class ReloadTests(ChangingCase):
 
     @a_story
     async def test_old_worker_stays(self) -> None:
-        """While an old worker runs a job both commands are there; then who waits is told."""
+        """A new command is there while an old worker goes on; one for which only that is left ends.
+
+        Whoever asks for a removed command meanwhile is answered, one way or the other.
+        """
         client = await self.connect()
         job = client.callRemote(Both, until=self.path("end"))
         await until(lambda: self.workers("busy"))

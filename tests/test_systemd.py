@@ -51,6 +51,21 @@ os.execv(sys.argv[3], sys.argv[3:])
 """
 """Does what systemd does between fork and exec: sd_listen_fds(3)."""
 
+SLOW_JOBS = """\
+import socket
+with socket.socket(socket.AF_UNIX) as importing:
+    importing.connect({path!r})
+    importing.recv(1)
+from twisted.protocols import amp
+from dangad import job
+class Slow(amp.Command):
+    pass
+@job(Slow)
+def slow():
+    return {{}}
+"""
+"""A module that is imported as soon as who listens at that path lets it."""
+
 
 def unit(name: str) -> configparser.ConfigParser:
     """A unit file of the page."""
@@ -229,6 +244,33 @@ class SystemdTest(SynchronousTestCase):
         self.assert_answers(client)
         self.stop(server)
         self.heard(b"STOPPING=1")
+
+    def test_ready_is_not_said_too_early(self) -> None:
+        """It does not say that it serves while the first worker still imports the jobs."""
+        library = tempfile.TemporaryDirectory()
+        self.addCleanup(library.cleanup)
+        path = Path(library.name, "importing")
+        Path(library.name, "slow.py").write_text(SLOW_JOBS.format(path=str(path)))
+        importing = socket.socket(socket.AF_UNIX)
+        self.addCleanup(importing.close)
+        importing.settimeout(PATIENCE)
+        importing.bind(str(path))
+        importing.listen()
+        name, listener = self.listen("dangad.socket")
+        self.folder.chmod(0o555)
+        jobs = ["--worker-path", library.name, "--jobs", "slow", "--jobs", "dangad.examples"]
+        server = self.start([*options_of("dangad.service"), *jobs], {name: listener})
+        importing.accept()[0].close()  # the check of the job modules
+        first, _ = importing.accept()
+        self.manager.setblocking(False)
+        with self.assertRaises(BlockingIOError):
+            while b"READY=1" not in self.manager.recv(1000):
+                pass
+        self.manager.settimeout(PATIENCE)
+        first.close()
+        self.heard(b"READY=1")
+        self.assert_answers(self.connect(listener))
+        self.stop(server)
 
     def test_nothing_lost_across_a_restart(self) -> None:
         """Of clients that connect all the time, each is answered, or told to come again."""

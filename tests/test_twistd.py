@@ -293,6 +293,13 @@ class RunTests(TwistdCase):
         wait_for(lambda: not any(map(alive, strays)))
         wait_for(lambda: f"killed processes that jobs had left behind: [{strays[0]}" in self.log())
 
+    def test_daemon_of_a_stopped_server(self) -> None:
+        """No daemon of a job is left when the server has stopped, nor what it has started."""
+        process, strays = self.start_daemon()
+        process.terminate()
+        process.wait(PATIENCE)
+        wait_for(lambda: not any(map(alive, strays)))
+
     def test_guardian_is_replaced(self) -> None:
         """A guardian that is killed is replaced."""
         process = self.start_twistd("--listen", "unix:dangad.sock")

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, DeferredList, gatherResults
 from twisted.protocols import amp
 
 import dangad
+from dangad import workforce
 from dangad.launch import WorkerSettings
 from dangad.service import Limits
 from tests.oddjobs import Facts, Long, Odd, Oops, Short, Wait, WaitAnyway
@@ -231,6 +232,17 @@ class DeathTests(RealServerCase):
         pid = (await client.callRemote(Odd, what="nothing"))["pid"]
         os.kill(pid, signal.SIGKILL)
         await until(lambda: not alive(pid))
+        self.assertNotEqual((await client.callRemote(Odd, what="nothing"))["pid"], pid)
+
+    @a_story
+    async def test_frozen_before_its_job(self) -> None:
+        """A worker that was frozen when it was given a job is killed, and the job told so."""
+        self.patch(workforce, "HEARTBEAT_PATIENCE", 0.3)
+        client = await self.connect()
+        pid = (await client.callRemote(Odd, what="nothing"))["pid"]
+        os.kill(pid, signal.SIGSTOP)
+        error = await self.assertFailure(client.callRemote(Odd, what="nothing"), dangad.WorkerLost)
+        self.assertIn(f"worker {pid} did not read what it was sent", str(error))
         self.assertNotEqual((await client.callRemote(Odd, what="nothing"))["pid"], pid)
 
     @a_story

@@ -921,6 +921,28 @@ class HeartbeatTests(WorkforceTestCase):
         self.bury()
         self.assertIn("WORKER_LOST", self.ann.failure_of(job))
 
+    def test_does_not_read(self) -> None:
+        """One that was frozen when it was given a job, and does not read it, is found out."""
+        self.start_and_boot()
+        (job,) = self.submit()
+        (worker,) = self.hatchery.workers
+        worker.reads = False
+        self.pass_time(rules.HEARTBEAT_PATIENCE - 1)
+        self.assertIsNone(worker.killed)
+        self.pass_time(3)
+        self.bury()
+        self.assertIn("did not read what it was sent for 5 s", self.ann.failure_of(job))
+
+    def test_reads_late(self) -> None:
+        """One that reads its job late goes on."""
+        self.start_and_boot()
+        self.submit()
+        (worker,) = self.hatchery.workers
+        for reads in (False, True, False, True):
+            worker.reads = reads
+            self.pass_time(rules.HEARTBEAT_PATIENCE - 1)
+        self.assertIsNone(worker.killed)
+
     def test_busy(self) -> None:
         """A worker that is busy is not asked."""
         self.start_and_boot()

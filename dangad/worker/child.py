@@ -187,7 +187,7 @@ def apply_limits(settings: dict[str, Any]) -> None:
 
 
 def _show_stacks() -> None:
-    """Print the stack of all threads on a crash, and when the parent asks by `STACK_SIGNAL`.
+    """Print the stack of all threads on a crash, and when the parent asks by ``STACK_SIGNAL``.
 
     Onto a descriptor of their own, which a job does not close by accident; the signal is
     handled in C, so that it needs no turn of the interpreter.
@@ -288,7 +288,11 @@ def _leave_signals_to_parent() -> None:
     A handler, not SIG_IGN, because programs that a job starts would inherit the latter.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda _number, _frame: None)
+        signal.signal(number, _ignore)
+
+
+def _ignore(_number: int, _frame: object) -> None:
+    """Do nothing on a signal."""
 
 
 @implementer(ILogObserver)

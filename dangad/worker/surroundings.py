@@ -5,9 +5,9 @@ puts it back after each job. So a job may change the working directory, or handl
 it would in a program of its own, and the next finds everything as the modules left it.
 
 After nearly every job nothing has changed, so to look must cost next to nothing. What cannot be
-looked at for a microsecond or less is not looked at: the handlers of real-time signals, those
-that were set in C, variables set with `os.putenv`, limits, priority, and what a job did to
-modules, threads and descriptors.
+looked at for a microsecond or less is not looked at: the handlers of signals that jobs hardly
+ever handle, those that were set in C, variables set with `os.putenv`, limits, priority, and what
+a job did to modules, threads and descriptors.
 """
 
 from __future__ import annotations
@@ -24,10 +24,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from dangad.commands import STOP_SIGNAL
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_WATCHED = [number for number in range(1, 32) if number not in (signal.SIGKILL, signal.SIGSTOP)]
+_WATCHED = [
+    int(number)
+    for number in (
+        *(signal.SIGHUP, signal.SIGINT, signal.SIGTERM, STOP_SIGNAL),  # dangad's own
+        *(signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF),  # which timers send
+        *(signal.SIGCHLD, signal.SIGPIPE, signal.SIGUSR1, signal.SIGUSR2),  # which jobs handle
+    )
+]
 _ENVIRONMENT = os.environ
 
 _OFF = (0.0, 0.0)
