@@ -468,7 +468,7 @@ class ReloadTests(ChangingCase):
 
     @a_story
     async def test_old_worker_stays(self) -> None:
-        """A new command is there while an old worker goes on; who waits for a removed one is told."""
+        """A new command is there while an old worker goes on; a removed one ends with that."""
         client = await self.connect()
         job = client.callRemote(Both, until=self.path("end"))
         await until(lambda: self.workers("busy"))
