@@ -616,6 +616,8 @@ class Dispatcher:
                 state=state.value,
                 error=str(error),
             )
+        if self.log_jobs:
+            self._log_end(job)
         client, job.client = job.client, None
         if client is not None:
             client.fail(job, error)

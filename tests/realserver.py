@@ -59,7 +59,11 @@ class RealServerCase(TestCase):
         self.addCleanup(folder.cleanup)
         self.folder = folder.name
         self.connections: list[Any] = []
-        self.start(WorkerSettings(self.jobs, self.limits.max_payload))
+        self.start(self.settings())
+
+    def settings(self) -> WorkerSettings:
+        """What the workers are given."""
+        return WorkerSettings(self.jobs, self.limits.max_payload)
 
     def start(self, settings: WorkerSettings) -> None:
         """Start a server, to be stopped at the end of the test."""
