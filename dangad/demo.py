@@ -359,7 +359,7 @@ class Server(Process):
         """What it logged of the client's job, by command: no two clients call the same one."""
         pattern = re.compile(
             rf"job (\d+) ({client.part.command.__name__}) done "
-            r"worker=(\d+) wait=([\d.]+) runtime=([\d.]+)$"
+            r"worker=(\d+) wait=([\d.]+) runtime=([\d.]+) "
         )
         found = next(filter(None, map(pattern.search, self.said)), None)
         match = found or self.wait_for_line(pattern.pattern)

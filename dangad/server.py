@@ -234,7 +234,8 @@ class ClientConnection(Protocol):
     ) -> None:
         """Make a job of a request, and submit it."""
         try:
-            options = read_options(keys) if len(keys) > 2 else _NO_OPTIONS
+            plain = tag is not None and len(keys) == 2
+            options = _NO_OPTIONS if plain else read_options(keys)
         except BadArguments as error:
             self._refuse(tag, error)
             return

@@ -69,7 +69,8 @@ class LoadTests(RealServerCase):
         killed: set[int] = set()
 
         def kill() -> None:
-            if pids := self.pids():
+            lives = self.service.workforce.lives.values()
+            if pids := [life.process.pid for life in lives if life.serves]:
                 pid = chance.choice(pids)
                 killed.add(pid)
                 os.kill(pid, signal.SIGKILL)

@@ -190,6 +190,7 @@ class LeavingTests(StreamingCase):
         """A deadline ends a stream whose reader is too slow, after what had come."""
         self.sparse("big", SIZE)
         client = await self.client()
+        await client.describe()  # a worker is ready
         stream = client.stream(ReadFile, path="big", deadline=0.5)
         await stream.__anext__()
         await until(lambda: self.service.dispatcher.running == 0)

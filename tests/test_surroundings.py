@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -135,7 +136,7 @@ class SurroundingsTests(SynchronousTestCase):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM, signal.SIGUSR2, signal.SIGURG})
         signal.signal(signal.SIGUSR2, lambda *_: None)
         for number in (signal.SIGALRM, signal.SIGUSR2, signal.SIGURG):
-            os.kill(os.getpid(), number)
+            signal.pthread_kill(threading.get_ident(), number)
         self.assertEqual(surroundings.restore(), ["signal handlers", "the signal mask"])
         self.assertEqual(came, [signal.SIGURG])
 
