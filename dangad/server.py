@@ -29,7 +29,7 @@ from dangad.errors import (
 )
 from dangad.interfaces import IClient
 from dangad.jobrecord import Job, Priority
-from dangad.promptwriter import prompt_writer
+from dangad.promptwriter import PromptWriter
 from dangad.refusal import RefusedConnection
 from dangad.requestoptions import read_options
 
@@ -103,7 +103,7 @@ class ClientConnection(Protocol):
             self.transport.setTcpNoDelay(True)  # else an answer waits for the last one's ACK
             self.transport.setTcpKeepAlive(True)  # else a peer that vanished stays for ever
         self.transport.registerProducer(self, True)
-        self._write_now = prompt_writer(self.transport)
+        self._writer = PromptWriter(self._site.clock, self.transport)
 
     def dataReceived(self, data: bytes) -> None:
         """Take the client's bytes."""
@@ -113,6 +113,7 @@ class ClientConnection(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget the client and its jobs."""
         self._open = False
+        self._writer.close()
         self._stop_stall_alarm()
         self._jobs.clear()
         self._tags.clear()
@@ -130,6 +131,7 @@ class ClientConnection(Protocol):
     def close(self) -> None:
         """Read no more, and close the connection once what was written to it is sent."""
         self._open = False
+        self._writer.flush()
         self.transport.unregisterProducer()
         self.transport.loseConnection()
 
@@ -139,7 +141,7 @@ class ClientConnection(Protocol):
         """The client does not read its answers: read no more of it, start nothing more for it."""
         self._congested = True
         if self._stalled is None:
-            self._stalled = self._site.call_later(STALL_TIME, self._cut_off)
+            self._stalled = self._site.clock.callLater(STALL_TIME, self._cut_off)
         self._dispatcher.hold(self)
         self._set_pace()
 
@@ -293,16 +295,21 @@ class ClientConnection(Protocol):
 
     def _answer(self, tag: bytes | None, failed: bool, body: bytes) -> None:
         if tag is not None:
-            self._write(wire.pair(wire.ERROR if failed else wire.ANSWER, tag), body)
+            more = self._taking or len(self._jobs) > 1  # of many, some will end together
+            self._write(wire.pair(wire.ERROR if failed else wire.ANSWER, tag), body, more)
 
-    def _write(self, start: bytes, body: bytes) -> None:
-        """Write a box; never raises, since others' jobs are waiting for the caller."""
+    def _write(self, start: bytes, body: bytes, more: bool = False) -> None:
+        """Write a box; never raises, since others' jobs are waiting for the caller.
+
+        :param more: whether other boxes are likely to follow at once.
+        """
         if not self._open:
             return
         try:
             if len(body) <= SMALL:
-                self._write_now(start + body)
+                self._writer.write(start + body, more)
             else:
+                self._writer.flush()
                 self.transport.writeSequence((start, body))
         except Exception:  # noqa: BLE001 - see above; transports are of many kinds
             log.failure("cannot write to {peer}; closing", peer=self._peer)
@@ -398,8 +405,7 @@ class ClientFactory(Factory):
         self.max_in_flight = max_in_flight
         self.max_connections = max_connections
         self.next_id = itertools.count(1).__next__
-        self.call_later = clock.callLater
-        self._clock = clock
+        self.clock = clock
         self._gate = gate
         self._connections: set[ClientConnection] = set()
         self._refusals: set[RefusedConnection] = set()
@@ -418,7 +424,7 @@ class ClientFactory(Factory):
                 f"the server has {self.max_connections} connections, which is "
                 "--max-connections; try again later"
             )
-            refusal = RefusedConnection(self._clock, error, self._refusal_ended)
+            refusal = RefusedConnection(self.clock, error, self._refusal_ended)
             self._refusals.add(refusal)
             self._gate.entered()
             return refusal
@@ -446,7 +452,7 @@ class ClientFactory(Factory):
         A client that has not read it after `seconds` is cut off. Fires when all are closed.
         """
         closed = self._closed = Deferred()
-        self._close_alarm = self._clock.callLater(seconds, self.abort)
+        self._close_alarm = self.clock.callLater(seconds, self.abort)
         for refusal in list(self._refusals):
             refusal.transport.abortConnection()
         for connection in list(self._connections):

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 OUT_OF_REACH = 200
 """Where the pipe is moved to, so that a job that writes to a small number does not hit it."""
 
-_READ_SIZE = 2**18
+_READ_SIZE = 2**16
+"""Bytes that are read at once: what a pipe holds. More would cost a call of mmap each time."""
 _BOX_OVERHEAD = 2**16
 
 _STOPS: dict[bytes, type[JobStopped]] = {b"cancelled": JobCancelled, b"time": TimeLimitExceeded}

@@ -7,17 +7,29 @@ from __future__ import annotations
 
 import resource
 
+LOOK_AGAIN = 0.005
+"""Seconds of CPU time in which a process that is smaller than its parent was is not looked at.
+
+To fill memory takes time, too: in so much a process can have grown by some 20 MiB.
+"""
+
 
 class Meter:
     """Reads the worker's meters after each job.
 
-    All mutable state: `_cpu`, the seconds of CPU time at the end of the last job.
+    A process begins as a copy of its parent, and the kernel's figure for its peak memory with
+    the parent's size. Until it is larger than that, its own peak has to be looked up, which
+    takes longer than a small job.
+
+    All mutable state: `_cpu`, the seconds of CPU time at the end of the last job; `_own_peak`,
+    the peak that was looked up last, and `_looked_at`, the CPU time then.
     """
 
     def __init__(self) -> None:
         self._cpu, inherited = _read()
-        # A process begins as a copy of its parent, whose size counts for it until it is larger.
-        self._inherited = inherited if inherited > _peak_of_own() * 1.1 else 0
+        self._looked_at = self._cpu
+        self._own_peak = _peak_of_own()
+        self._inherited = inherited if inherited > self._own_peak * 1.1 else 0
 
     def receipt(self) -> bytes:
         """What was taken since the last receipt, in the form that `dangad.commands.DONE` has.
@@ -28,7 +40,10 @@ class Meter:
         before = self._cpu
         self._cpu, peak = _read()
         if peak == self._inherited:
-            peak = _peak_of_own()
+            if self._cpu - self._looked_at > LOOK_AGAIN:
+                self._looked_at = self._cpu
+                self._own_peak = _peak_of_own()
+            peak = self._own_peak
         return b"%d %d %d" % ((self._cpu - before) * 1e6, peak, self._cpu * 1e6)
 
     @property
