@@ -46,6 +46,8 @@ BOX_OVERHEAD = 2**16
 """Bytes that a worker's box may be larger than the largest payload: its own pairs."""
 STOP_GRACE = 5.0
 """Seconds in which a worker that was asked to stop must exit."""
+NEARLY = 0.9
+"""How much of the memory that a worker may have makes that the likely cause of its death."""
 CLOSED_GRACE = 0.5
 """Seconds in which a worker that closed its pipe must exit."""
 STACK_TIME = 0.5
@@ -285,6 +287,9 @@ class WorkerLink:
     def _details(self, status: Failure) -> str:
         """What is known of a death beyond its cause: memory, and what was printed last."""
         details = f"; it had used up to {show_bytes(self._peak)} of memory" if self._peak else ""
+        most = self._workforce.wear.max_memory
+        if most and self._peak >= NEARLY * most:
+            details += f", and --max-memory is {show_bytes(most)}"
         if (
             self._killed_for is None
             and getattr(status.value, "signal", None) == signal.SIGKILL

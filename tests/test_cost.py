@@ -1,20 +1,28 @@
-"""What an event costs does not depend on how much waits: counted in opcodes, not in time."""
+"""What a job costs the parent, and how little that depends on what waits: counted, not timed."""
 
 from __future__ import annotations
 
 import itertools
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.base import DelayedCall
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from dangad import commands, wire
+from dangad.accepting import Gate
 from dangad.dispatcher import Dispatcher
+from dangad.guardian import Guardian
 from dangad.interfaces import IClient, IWorker
 from dangad.jobrecord import Death, Job, Priority
+from dangad.server import ClientFactory
+from dangad.vitals import Deaths
+from dangad.workerlink import WorkerLink
+from dangad.workforce import Workforce
 from tests.fakes import catalogue
 
 if TYPE_CHECKING:
@@ -148,6 +156,71 @@ class CostTests(SynchronousTestCase):
             "death": count_opcodes(lose, some),
             "hold": count_opcodes(hold_and_release, everybody[:10]),
         }
+
+
+class Pipe:
+    """Stands in for a worker's process: keeps what is written to it, and can be asked for it."""
+
+    is_flushed = True
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.finished: Deferred[str] = Deferred()
+        self.written: list[bytes] = []
+
+    def write_now(self, header: bytes, box: bytes) -> None:
+        """Keep it."""
+        self.written.append(header + box)
+
+
+ECHO_OPCODES = 2580
+"""What an echo may cost in the code of dangad and of the test: a tenth more than when counted."""
+
+
+class EchoTests(SynchronousTestCase):
+    """An echo on its way through the server's own code, from one transport to the other."""
+
+    def setUp(self) -> None:
+        """Have a connection, and a worker that has said Hello."""
+        clock = StoppedClock()
+        dispatcher = Dispatcher(clock)
+        workforce = Workforce(clock, dispatcher, 1, 1)
+        clients = ClientFactory(
+            clock,
+            dispatcher,
+            Gate(clock, [], lambda: 0),
+            max_payload=2**20,
+            max_in_flight=100,
+            max_connections=10,
+        )
+        self.pipe = Pipe(4711)
+        self.link = WorkerLink(
+            clock, workforce, dispatcher, Guardian(None), Deaths(), max_payload=2**20
+        )
+        self.link.makeConnection(cast("Any", self.pipe))
+        hello = commands.Hello.makeArguments({"catalogue": PERFORMS, "cpu": 0}, None)
+        self.link.dataReceived(wire.pack([(wire.COMMAND, b"dangad.Hello"), *hello.items()]))
+        self.transport = StringTransport()
+        self.client = cast("Any", clients.buildProtocol(None))
+        self.client.makeConnection(self.transport)
+
+    def echo(self, number: int) -> None:
+        """One job, from the client's bytes to the answer's."""
+        tag = b"%07d" % number
+        data = wire.pair(b"data", bytes(32)) + wire.END
+        self.client.dataReceived(wire.pair(wire.ASK, tag) + wire.pair(wire.COMMAND, b"Echo") + data)
+        receipt = b"%d 100 40000 500000 0" % number
+        self.link.dataReceived(wire.pair(commands.DONE, receipt) + data)
+        self.assertEqual(self.transport.value(), wire.pair(wire.ANSWER, tag) + data)
+        self.transport.clear()
+
+    def test_opcodes(self) -> None:
+        """An echo costs the parent no more than it did: who makes it dearer, does so knowingly."""
+        numbers = list(range(1, SAMPLE + 1))
+        cost = count_opcodes(self.echo, numbers) / SAMPLE
+        nothing = count_opcodes(lambda _: None, numbers) / SAMPLE
+        self.assertLess(cost - nothing, ECHO_OPCODES)
+        self.assertGreater(cost - nothing, ECHO_OPCODES / 2, "the bound is too wide by now")
 
 
 def count_opcodes(event: Callable[[Any], object], subjects: list[Any]) -> int:
