@@ -809,7 +809,7 @@ class RulesTests(unittest.TestCase):
             run_state_machine_as_test(
                 RulesMachine,
                 settings=settings(
-                    max_examples=500,
+                    max_examples=350,
                     stateful_step_count=80,
                     deadline=None,
                     derandomize=True,
