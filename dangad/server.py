@@ -52,6 +52,10 @@ log = Logger()
 
 MAX_TAG = 255
 """Bytes of the longest ``_ask`` that is answered under its name."""
+MAX_REFUSED = 100
+"""Requests that are refused at once, one after the other, before the client is not read for ..."""
+REFUSED_REST = 0.05
+"""... so many seconds: refusals are no requests in flight, and would not slow it otherwise."""
 MAX_REFUSALS = 100
 """Connections over the limit that are told so at once; more are closed without a word."""
 _NO_OPTIONS: dict[bytes, Any] = {}
@@ -73,8 +77,9 @@ class ClientConnection(Protocol):
     those of them that have a tag, by it; `_bytes`, the size of their requests; `_lookups`, its
     requests for the catalogue that wait; `_congested`, whether its answers wait to be read,
     `_stalled`, the end of the patience with that, and `_news`, how far its jobs are meanwhile;
-    `_paused`, whether reading from it is; `_taking`, whether its boxes are being gone through;
-    `_open`, whether it can be written to.
+    `_refused`, how many of its requests were refused since it was last made to rest, and
+    `_resting`, the end of that; `_paused`, whether reading from it is; `_taking`, whether its
+    boxes are being gone through; `_open`, whether it can be written to.
     """
 
     transport: _StreamTransport
@@ -92,6 +97,8 @@ class ClientConnection(Protocol):
         self._stalled: IDelayedCall | None = None
         self._paused = False
         self._taking = False
+        self._refused = 0
+        self._resting: IDelayedCall | None = None
         self._open = False
 
     # The transport's calls.
@@ -114,6 +121,9 @@ class ClientConnection(Protocol):
         """Forget the client and its jobs."""
         self._open = False
         self._writer.close()
+        if self._resting is not None:
+            self._resting.cancel()
+            self._resting = None
         self._stop_stall_alarm()
         self._jobs.clear()
         self._tags.clear()
@@ -317,6 +327,16 @@ class ClientConnection(Protocol):
 
     def _refuse(self, tag: bytes | None, error: DangadError) -> None:
         self._answer(tag, True, wire.pack(wire.error_pairs(error.code, str(error))))
+        if self._taking:
+            self._refused += 1
+            if self._refused == MAX_REFUSED:
+                self._resting = self._site.clock.callLater(REFUSED_REST, self._end_rest)
+                self._set_pace()
+
+    def _end_rest(self) -> None:
+        self._resting = None
+        self._refused = 0
+        self._keep_pace()
 
     def _forget(self, job: Job) -> None:
         """The client was told the outcome of `job`."""
@@ -336,6 +356,7 @@ class ClientConnection(Protocol):
         """Read from the client, or do not, as its limits say."""
         pause = (
             self._congested
+            or self._resting is not None
             or len(self._jobs) + len(self._lookups) >= self._site.max_in_flight
             or self._bytes >= self._site.max_payload
         )

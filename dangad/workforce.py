@@ -170,7 +170,8 @@ class Workforce:
 
     def demand(self, waiting: int) -> None:
         """See :meth:`IWorkforce.demand`."""
-        self._fill(waiting)
+        if len(self.lives) < self.max_workers or self.size < self.max_workers:
+            self._fill(waiting)
 
     def worker_released(self, worker: IWorker) -> None:
         """See :meth:`IWorkforce.worker_released`."""

@@ -31,6 +31,8 @@ from dangad.refusal import REFUSAL_TIME, RefusedConnection
 from dangad.server import (
     MAX_OWN_COMMAND,
     MAX_REFUSALS,
+    MAX_REFUSED,
+    REFUSED_REST,
     ClientConnection,
     ClientFactory,
 )
@@ -286,6 +288,18 @@ class ServerCase(SynchronousTestCase):
         assert line.protocol is not None
         line.protocol.makeConnection(line)
         return FakeClient(line)
+
+    def read_all(self, client: FakeClient) -> list[Answer]:
+        """The boxes that the client is sent, which it reads as time passes, until none comes."""
+        answers: list[Answer] = []
+        silent = 0
+        while silent < 2:
+            more = client.answers()
+            answers += more
+            silent = 0 if more else silent + 1
+            self.clock.advance(REFUSED_REST)
+            client.line.pump()
+        return answers
 
     def assert_error(self, answer: Answer, tag: bytes, code: bytes, *texts: str) -> None:
         """The answer is the error of this code to the request of this tag, and says all that."""
@@ -795,9 +809,7 @@ class PaceTest(ServerCase):
         for tag in range(9):
             client.call(b"Echo", b"%d" % tag)
         client.line.send(b"".join(request(b"Nope", b"n%d" % tag) for tag in range(3000)))
-        answers = client.answers()
-        while len(answers) < 3000 and (more := client.answers()):
-            answers += more
+        answers = self.read_all(client)
         self.assertEqual(
             [answer[b"_error"] for answer in answers], [b"n%d" % n for n in range(3000)]
         )
@@ -873,9 +885,7 @@ class CongestionTest(ServerCase):
             client.line.send(b"".join(request(command, b"%d" % tag) for tag in range(3000)))
         self.assertFalse(client.line.reading)
         self.assertLess(client.line.peak, Line.capacity + 2000)
-        answers: list[Answer] = []
-        while more := client.answers():
-            answers += more
+        answers = self.read_all(client)
         self.assertEqual(
             [answer.get(b"_answer") or answer[b"_error"] for answer in answers],
             [b"%d" % tag for _ in range(5) for tag in range(3000)],
@@ -915,6 +925,25 @@ class CongestionTest(ServerCase):
         client.answers()
         self.assertFalse(client.line.reading, "2 and 3 are in flight")
         self.assertEqual(self.dispatcher.running, 2)
+
+    def test_flood_of_refused_requests(self) -> None:
+        """Who sends nothing but what is refused is read at a bounded pace, and answered in full."""
+        self.worker()
+        client = self.client()
+        client.line.send(b"".join(request(b"Nope", b"%d" % n) for n in range(3 * MAX_REFUSED)))
+        for _ in range(3):
+            self.assertEqual(len(client.answers()), MAX_REFUSED)
+            self.assertFalse(client.line.reading)
+            self.clock.advance(REFUSED_REST)
+        self.assertTrue(client.line.reading)
+
+    def test_rest_of_a_client_that_leaves(self) -> None:
+        """A client that leaves in the middle of such a rest leaves nothing behind."""
+        self.worker()
+        client = self.client()
+        client.line.send(request(b"Nope", b"7") * MAX_REFUSED)
+        client.line.drop()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_congested_again_while_released(self) -> None:
         """Answers that come during the release may fill the buffer again at once."""
