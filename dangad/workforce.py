@@ -154,6 +154,9 @@ class Workforce:
         that are left of the old ones where they are, if one of the new does not start.
         """
         done = self.reloading.begin()
+        if self._hatchery is None:
+            self.reloading.fail("the server is stopping")
+            return done
         for worker, life in list(self.lives.items()):
             if life.serves:
                 life.due = life.due or _OLD_CODE

@@ -1090,6 +1090,13 @@ class ReloadTests(WorkforceTestCase):
         self.workforce.stop()
         self.assertIn("stopping", str(self.failureResultOf(done, ReloadFailed).value))
 
+    def test_server_has_stopped(self) -> None:
+        """So does one that is asked for after that."""
+        self.start_and_boot()
+        self.workforce.stop()
+        done = self.workforce.reload()
+        self.assertIn("stopping", str(self.failureResultOf(done, ReloadFailed).value))
+
     def test_caller_gone(self) -> None:
         """That nobody waits for the end any more does not end the reload."""
         self.start_and_boot()
