@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 DEFAULT_ENDPOINTS = ("unix:dangad.sock:mode=600", "tcp:7003:interface=127.0.0.1")
 DEFAULT_JOBS = ("dangad.examples",)
-UMASK = "worker-umask"
 NOT_FOR_WORKERS = frozenset({"LISTEN_FDNAMES", "LISTEN_FDS", "LISTEN_PID"}) | NOTIFY_VARIABLES
 """Variables that are the server's alone: systemd's."""
 DEFAULT_CONTROL = "unix:dangad.control:mode=600"
@@ -102,6 +101,11 @@ def _size(option: str, default: int, doc: str, least: int = 1) -> list[Any]:
     return [option, None, default, doc, size(option, least)]
 
 
+def _octal(option: str, doc: str) -> list[Any]:
+    """One that takes a file mode mask, and has none by default."""
+    return [option, None, None, doc, octal(option)]
+
+
 def _seconds(option: str, default: float, doc: str) -> list[Any]:
     """One that takes seconds."""
     return [option, None, default, doc, seconds(option)]
@@ -135,7 +139,7 @@ class Options(usage.Options):
         ["control", None, DEFAULT_CONTROL, "Where operators connect, a Twisted server endpoint."],
         ["worker-directory", None, None, "The workers' working directory, if not the server's."],
         _number("worker-nice", 0, 0, "By how much the workers give way to other processes."),
-        ["worker-umask", None, None, "Their file mode mask, if not the server's.", octal(UMASK)],
+        _octal("worker-umask", "Their file mode mask, if not the server's."),
         ["worker-uid", None, None, "The user as whom they run; the server must be root."],
         ["worker-gid", None, None, "The group likewise; by default that of the user."],
     ]

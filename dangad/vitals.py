@@ -6,11 +6,8 @@ table, where reading does not wait for any disk; where there is no ``/proc``, no
 
 from __future__ import annotations
 
-import os
 import resource
 from dataclasses import dataclass
-
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +28,6 @@ def memory_of(pid: int) -> Memory:
         return Memory(_kib(fields[b"VmRSS"]), _kib(fields[b"VmHWM"]))
     except (OSError, KeyError, ValueError):
         return Memory()
-
-
-def resident_memory_of(pid: int) -> int:
-    """The bytes that the process `pid` has in RAM now; 0 if that is not known."""
-    try:
-        with open(f"/proc/{pid}/statm", "rb") as file:
-            return int(file.read().split()[1]) * _PAGE
-    except (OSError, ValueError, IndexError):
-        return 0
 
 
 def _kib(value: bytes) -> int:

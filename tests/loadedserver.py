@@ -15,7 +15,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from dangad.vitals import resident_memory_of
+from dangad.vitals import memory_of
 from tests.history import read_workers
 
 ROOT = Path(__file__).parent.parent
@@ -135,7 +135,7 @@ class LoadedServer:
             len(os.listdir(f"/proc/{self.pid}/task")),
             dict(sorted(Counter(map(_kind_of, self._children())).items())),
             json.loads(self._census.read_text()) if self.has_counted() else {},
-            resident_memory_of(self.pid),
+            memory_of(self.pid).resident,
         )
 
     def _children(self) -> list[int]:
