@@ -50,6 +50,7 @@ from dangad.cli.running import endpoint_named
 from dangad.jobrecord import Policy
 from dangad.schema import describe_command
 from dangad.schema import describe_keys as keys_of
+from tests.realserver import alive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -716,15 +717,6 @@ def wait_for(condition: Any, what: str) -> Any:
     return value
 
 
-def gone(pid: int) -> bool:
-    """Whether there is no such process any more, or only its remains."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        return True
-    return status.rpartition(")")[2].split()[0] == "Z"
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A running server, the same for all tests of this module."""
@@ -974,7 +966,7 @@ def test_interrupted(server: Server, tmp_path: Path, number: signal.Signals) -> 
         process.send_signal(number)
         _, complaint = process.communicate(timeout=PATIENCE)
     assert (process.returncode, complaint) == (128 + number, b"")
-    wait_for(lambda: gone(int(mark.read_text())), "the end of the job's worker")
+    wait_for(lambda: not alive(int(mark.read_text())), "the end of the job's worker")
 
 
 PEAK = """
