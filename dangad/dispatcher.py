@@ -11,6 +11,10 @@ What always holds between two events: a job that was accepted is either in the q
 before its next attempt, or runs on exactly one worker, or has ended, and its client was told
 of its end once; and no worker is idle while a job waits that may start.
 
+A busy worker may have the next few jobs ahead (:mod:`dangad.prefetch`). They wait, and are taken
+back if need be. If the worker proves to have begun one, its answer to the one before is in the
+pipe, and is taken at once: then that is a job that runs like any other.
+
 A running job is stopped in two steps: it is interrupted, which it may use to clean up, and
 after a time of grace its worker is killed. Either way the worker's process and its group are
 gone before the job's client is told, and another worker takes its place.
@@ -30,6 +34,7 @@ from dangad.commands import Chunk
 from dangad.jobqueue import JobQueue
 from dangad.jobrecord import END_STATES, Event, Job, JobState
 from dangad.lanes import Lanes
+from dangad.prefetch import MOST_BYTES, SLOW, Prefetch
 from dangad.quarantine import Quarantine
 from dangad.repertoire import Repertoire
 from dangad.staff import Staff
@@ -79,7 +84,8 @@ class Dispatcher:
     """The rules of the module's docstring.
 
     All mutable state: `_queue`, the jobs that wait, and `_lanes`, which of them are kept back;
-    `_running`, the job of each busy worker; `_staff`, the idle workers; `_called_back`, workers
+    `_running`, the job of each busy worker, and `_ahead`, those that it has ahead; `_settling`, the
+    worker that gets none for the moment; `_staff`, the idle workers; `_called_back`, workers
     of which the next to end its job gets no other; `_matching`, whether the idle are being given
     jobs; `recent`, the last jobs that ended; `low_water`, how many idle workers are too few;
     `_repertoire`, what the workers perform, and `_quarantine`, what they must not for a while;
@@ -119,6 +125,8 @@ class Dispatcher:
         self._workforce: IWorkforce | None = None
         self._queue = JobQueue(AGEING)
         self._running: dict[IWorker, Job] = {}
+        self._ahead = Prefetch()
+        self._settling: IWorker | None = None
         self._repertoire = Repertoire()
         self._staff = Staff(self._repertoire)
         self._lanes = Lanes(self._queue, self._repertoire, self._staff)
@@ -204,7 +212,10 @@ class Dispatcher:
 
     def cancel(self, job: Job) -> None:
         """End `job` if it has not ended: at once if it waits, else by stopping it."""
-        if self._queue.remove(job):
+        self._settle(job.worker)
+        if _has_been_begun(job):
+            job.stopped_for = job.stopped_for or verdicts.cancelled_running(job, 0.0)
+        elif self._queue.remove(job):
             self._end(job, verdicts.cancelled_waiting(job))
         elif job.worker is not None and job.stopped_for is None:
             ran = self._clock.seconds() - job.started_at
@@ -216,21 +227,31 @@ class Dispatcher:
         Those that wait never run; those that run are stopped, unless their type says that they
         finish.
         """
+        for job in self._ahead.jobs_of(client):
+            self._take_back(job.worker)
+        running = [job for job in self._running.values() if job.client is client]
+        running += self._ahead.jobs_of(client)  # begun, in truth
+        for job in running:
+            job.client = None
         waiting = self._queue.drop(client)
         for job in waiting:
             job.client = None
             self._end(job, verdicts.client_left(), quietly=True)
         if waiting:
             log.info("{jobs} waiting jobs of a client that disconnected end", jobs=len(waiting))
-        for worker, job in list(self._running.items()):
-            if job.client is client:
-                job.client = None
-                worker.resume()
+        for job in running:
+            self._settle(job.worker)
+            if _has_been_begun(job):
+                job.stopped_for = verdicts.client_left()
+            elif job.worker is not None:
+                job.worker.resume()
                 if self._repertoire.policy(job.command).on_disconnect == "cancel":
                     self.cancel(job)
 
     def hold(self, client: IClient) -> None:
         """Start no job of `client`, and let those that send it parts wait: it does not read."""
+        for job in self._ahead.jobs_of(client):
+            self._settle(job.worker)
         self._queue.hold(client)
         for worker, job in self._running.items():
             if job.client is client and job.wants_chunks and job.stopped_for is None:
@@ -275,6 +296,8 @@ class Dispatcher:
         """`worker` has booted, performs what `catalogue` says, and is idle."""
         self._no_workers = None
         now = self._clock.seconds()
+        for other in self._ahead.workers():
+            self._settle(other)
         self._staff.add(worker, now)
         if self._repertoire.join(worker, catalogue):
             self._review_jobs()
@@ -289,13 +312,23 @@ class Dispatcher:
             job.client.report(job, command, body)
 
     def job_finished(
-        self, worker: IWorker, failed: bool, body: bytes, receipt: bytes = b"", fit: bool = True
+        self,
+        worker: IWorker,
+        failed: bool,
+        body: bytes,
+        receipt: bytes = b"",
+        *,
+        fit: bool = True,
+        printed: bool = False,
     ) -> None:
-        """`worker` has answered its job, with an error if `failed`, and is idle.
+        """`worker` has answered its job, with an error if `failed`.
+
+        It is idle then, or has begun the next of those that it has ahead.
 
         :param body: the answer.
         :param receipt: what the job took, in the form of ``Job.receipt``.
-        :param fit: whether the worker may be given another job.
+        :param fit: whether the worker may be given another job; if not, it begins none.
+        :param printed: whether the job has printed something.
         """
         job = self._running[worker]
         if job.stopped_for is not None:
@@ -311,9 +344,8 @@ class Dispatcher:
         job.receipt = receipt
         job.box = b""
         self.recent.append(job)
-        released = not fit or worker in self._called_back
-        if not released:
-            self._staff.add(worker, now)
+        self._ahead.note(job, printed)
+        released = self._go_on(worker, fit, now)
         self._give_work(now)
         if self.log_jobs:
             self._log_end(job)
@@ -322,6 +354,7 @@ class Dispatcher:
             client.deliver(job, failed, body)
         if released:
             self._release(worker)
+        self._give_ahead(worker, now)
         if self._draining:
             self._check_drained()
 
@@ -329,20 +362,30 @@ class Dispatcher:
         """`worker` is dead, and its process group with it."""
         self._staff.remove(worker)
         job = self._running.pop(worker, None)
-        if job is not None:
-            self._leave_worker(job)
-        if self._repertoire.leave(worker):
+        now = self._clock.seconds()
+        self._take_back(worker)
+        lost = [] if job is None else [job]
+        while (begun := self._begin_next(worker, now)) is not None:
+            lost.append(begun)
+        for other in self._ahead.workers():
+            self._settle(other)
+        for each in lost:
+            self._leave_worker(each)
+        changed = self._repertoire.leave(worker)
+        if changed:
             self._review_jobs()
         self._lanes.staff_changed()
-        if job is None:
-            return
-        now = self._clock.seconds()
-        job.receipt = death.receipt
-        if job.stopped_for is not None:
-            self._end(job, job.stopped_for)
-        else:
-            ran = now - job.started_at
-            self._lost(job, verdicts.lost(job, worker.pid, death, ran), now)
+        for each in lost:
+            each.receipt = death.receipt
+            if each.stopped_for is not None:
+                self._end(each, each.stopped_for)
+            elif death.unread and each is job and each.client is not None:
+                self._return(each, death.unread)
+            else:
+                ran = now - each.started_at
+                self._lost(each, verdicts.lost(each, worker.pid, death, ran), now)
+        if changed:
+            self._review_jobs()  # again, for those of them that wait now
         self._give_work(now)
 
     def dismiss_idle(self, before: float) -> IWorker | None:
@@ -353,9 +396,10 @@ class Dispatcher:
         return worker
 
     def dismiss(self, worker: IWorker) -> None:
-        """Give `worker` no job any more, if it is idle: it is about to be killed."""
+        """Give `worker` no job any more: it is about to be killed."""
         self._staff.remove(worker)
         self._lanes.staff_changed()
+        self._settle(worker)
 
     def outdated(self) -> set[IWorker]:
         """The workers that perform other commands than the latest that has booted."""
@@ -374,6 +418,8 @@ class Dispatcher:
                 self._lanes.staff_changed()
                 return worker
         self._called_back = workers
+        for worker in workers:
+            self._take_back(worker)
         return None
 
     def no_workers(self, reason: str) -> None:
@@ -439,6 +485,7 @@ class Dispatcher:
 
     def _match(self, now: float) -> None:
         """Start jobs while there are workers for them, and ask for workers if there are not."""
+        self._give_way()
         self._give_work(now)
         if self._queue and not self._staff.idle and self._workforce is not None:
             self._workforce.demand(len(self._queue))
@@ -460,7 +507,12 @@ class Dispatcher:
         self._lanes.staff_changed()
         ends = 0
         try:
-            while self._staff.idle and (job := self._queue.pop(now)) is not None:
+            while self._staff.idle:
+                job = self._queue.pop(now)
+                if job is None:
+                    if self._take_some_back():
+                        continue
+                    break
                 obstacle = self._obstacle(job, now)
                 if obstacle is None:
                     self._start(job, self._staff.take(job.command), now)
@@ -485,24 +537,152 @@ class Dispatcher:
         return None
 
     def _start(self, job: Job, worker: IWorker, now: float) -> None:
-        policy = self._repertoire.policy(job.command)
+        """Have `worker`, which was idle, perform `job`."""
+        self._set_time(job, now)
+        self._note_start(job, worker, now)
+        self._running[worker] = job
+        self._lanes.staff_changed()
+        worker.perform(job)
+        self._drop_box(job)
+
+    def _note_start(self, job: Job, worker: IWorker, now: float) -> None:
+        """Note that `job` runs."""
         job.live(Event.START)
         job.attempt += 1
         job.started_at = now
         job.worker = worker
         job.pid = worker.pid
-        job.seconds = policy.time_limit
-        if policy.time_limit is not None:
-            job.run_alarm = self._clock.callLater(policy.time_limit, self._time_is_up, job)
+        limit = self._repertoire.policy(job.command).time_limit
+        if limit is not None:
+            job.run_alarm = self._clock.callLater(limit, self._time_is_up, job)
+        self._lanes.started(job)
+
+    def _set_time(self, job: Job, now: float) -> None:
+        """Note how long `job` may run if it starts now."""
+        job.seconds = self._repertoire.policy(job.command).time_limit
         if job.deadline is not None:
             left = job.accepted_at + job.deadline - now
             job.seconds = left if job.seconds is None else min(left, job.seconds)
-        self._running[worker] = job
-        self._lanes.started(job)
-        self._lanes.staff_changed()
-        worker.perform(job)
-        if job.attempt > policy.retries:
+
+    def _drop_box(self, job: Job) -> None:
+        """Forget the request of `job`, which runs, unless it may be needed again."""
+        if job.attempt > self._repertoire.policy(job.command).retries:
             job.box = b""
+
+    def _return(self, job: Job, box: bytes) -> None:
+        """Let `job` wait again, whose request its worker, now dead, had not read."""
+        job.live(Event.RETURN)
+        job.box = box
+        job.attempt -= 1
+        self._cancel_run_alarm(job)
+        self._queue.put_back(job)
+
+    # Who has which jobs ahead.
+
+    def _go_on(self, worker: IWorker, fit: bool, now: float) -> bool:
+        """Have `worker`, which has ended a job, go on with what it has ahead, or else be idle.
+
+        True if it is to do neither, but to be given back.
+        """
+        if self._ahead:
+            if not fit:
+                self._take_back(worker)
+            self._give_way()
+            job = self._begin_next(worker, now)
+            if job is not None:
+                self._running[worker] = job
+                worker.begin(job)
+                self._drop_box(job)
+                return False
+        if not fit or worker in self._called_back:
+            return True
+        self._staff.add(worker, now)
+        return False
+
+    def _begin_next(self, worker: IWorker, now: float) -> Job | None:
+        """The next job that `worker` has ahead, which it has begun; None if it has none."""
+        job = self._ahead.next(worker)
+        if job is not None:
+            self._queue.remove(job)
+            self._note_start(job, worker, now)
+        return job
+
+    def _give_ahead(self, worker: IWorker, now: float) -> None:
+        """Give `worker`, which has just ended a job, some ahead if it is busy again."""
+        if self._ahead:
+            late = self._ahead.longest_waiting()
+            if late is not None and self._running[late].started_at <= now - SLOW:
+                self._take_back(late)
+        running = self._running.get(worker)
+        if (
+            running is None
+            or running.stopped_for is not None
+            or worker is self._settling
+            or worker in self._called_back
+            or self._repertoire.partial  # only a worker that is idle opens their lanes
+            or not (worker.can_prefetch and self._ahead.is_quiet(running, now))
+        ):
+            return
+        for _ in range(self._ahead.room(worker, len(self._queue), len(self._running))):
+            job = self._queue.pop(now, self._may_go_ahead)
+            if job is None:
+                return
+            self._set_time(job, now)
+            if not worker.prefetch(job):
+                self._queue.put_back(job)
+                return
+            self._queue.rest(job)
+            self._ahead.add(worker, job)
+
+    def _may_go_ahead(self, job: Job) -> bool:
+        """Whether `job`, whose turn it is, may be given to a busy worker."""
+        now = self._clock.seconds()
+        return (
+            job.lane is None
+            and job.size <= MOST_BYTES
+            and self._ahead.is_quiet(job, now)
+            and self._obstacle(job, now) is None
+            and not self._queue.has_above(job.priority)  # it has aged, and theirs is the next turn
+        )
+
+    def _take_back(self, worker: IWorker | None) -> bool:
+        """Let the jobs that `worker` has ahead wait in the queue; whether there were any.
+
+        Those that it has begun by now stay with it.
+        """
+        if worker is None or not self._ahead.has(worker):
+            return False
+        back = self._ahead.remove(worker, worker.recall())
+        for job in reversed(back):
+            self._queue.put_back(job)
+        if back:
+            self._give_way()
+        return bool(back)
+
+    def _take_some_back(self) -> bool:
+        """Take back what some worker has ahead, for one that is idle; whether there was any."""
+        return any(self._take_back(worker) for worker in self._ahead.workers())
+
+    def _give_way(self) -> None:
+        """Take back what workers have ahead that is less urgent than what may start."""
+        if self._ahead and self._queue.has_above(self._ahead.lowest()):
+            for worker in self._ahead.workers():
+                if self._queue.has_above(self._ahead.lowest_of(worker)):
+                    self._take_back(worker)
+
+    def _settle(self, worker: IWorker | None) -> None:
+        """Have `worker` do nothing but the one job that it runs as far as is known.
+
+        What it has ahead is taken back; if it has begun some of it, that is learned now. Of one
+        that is being killed nothing can be learned: see `_has_been_begun`.
+        """
+        if worker is None or not self._ahead.has(worker):
+            return
+        before, self._settling = self._settling, worker
+        self._take_back(worker)
+        if self._ahead.has(worker):
+            worker.catch_up()
+        self._settling = before
 
     def _leave_worker(self, job: Job) -> None:
         """Note that `job` does not run any more."""
@@ -512,29 +692,33 @@ class Dispatcher:
     def _review_jobs(self) -> None:
         """Look at all jobs again: what the workers perform has become known, or changed."""
         self._lanes.review(self._running.values())
-        for job in list(self._queue):
+        for job in [job for job in self._queue if not _has_been_begun(job)]:
             if job.lane != (lane := self._lanes.lane_of(job)):
                 job.lane = lane
                 if job.run_alarm is None and job.client is not None:
                     self._queue.remove(job)
                     self._queue.push(job.client, job, lane)
         for job in [job for job in self._queue if self._repertoire.lacks(job.command)]:
-            if self._queue.remove(job):
+            if not _has_been_begun(job) and self._queue.remove(job):
                 self._end(job, verdicts.unhandled(job))
 
     # What ends a job.
 
     def _deadline_passed(self, job: Job) -> None:
         job.deadline_alarm = None
-        if self._queue.remove(job):
+        self._settle(job.worker)
+        if _has_been_begun(job):
+            job.stopped_for = job.stopped_for or verdicts.reached_deadline(job, 0.0)
+        elif self._queue.remove(job):
             self._end(job, verdicts.waited_too_long(job))
-        elif job.stopped_for is None:
+        elif job.worker is not None and job.stopped_for is None:
             ran = self._clock.seconds() - job.started_at
             error = verdicts.reached_deadline(job, ran)
             self._stop(job, error, b"time")
 
     def _time_is_up(self, job: Job) -> None:
         job.run_alarm = None
+        self._settle(job.worker)
         ran = self._clock.seconds() - job.started_at
         self._stop(job, verdicts.ran_too_long(job, ran), b"time")
 
@@ -589,7 +773,9 @@ class Dispatcher:
 
     def _end_waiting(self, error: DangadError) -> None:
         """End all that waits now: to hear of an end, a client may end others, or submit more."""
-        jobs = list(self._queue)
+        for worker in self._ahead.workers():
+            self._settle(worker)
+        jobs = [job for job in self._queue if not _has_been_begun(job)]
         for job in jobs:
             if self._queue.remove(job):
                 self._end(job, error, quietly=True)
@@ -678,3 +864,12 @@ class Dispatcher:
         waiters, self._drained = self._drained, []
         for waiter in waiters:
             waiter.callback(None)
+
+
+def _has_been_begun(job: Job) -> bool:
+    """Whether a worker, now being killed, has begun `job`, which it had ahead.
+
+    To be asked when nobody has it ahead who could be asked for it. It ends when the worker is
+    gone: with what it was stopped for by then, or as lost.
+    """
+    return job.worker is not None and job.state is JobState.QUEUED

@@ -52,6 +52,28 @@ class IWorker(Interface):
         Never raises: a worker that cannot take the job is a worker that is about to be gone.
         """
 
+    can_prefetch: bool = Attribute("Whether it can be given jobs ahead.")
+
+    def prefetch(job: Job) -> bool:
+        """Give the worker, which is busy, `job` ahead: to begin once it has answered the last.
+
+        It begins such jobs in the order given, of which the dispatcher hears by the answer to
+        the one before; it then says `begin`. False if the worker cannot be given this job
+        now; then nothing has happened.
+        """
+
+    def begin(job: Job) -> None:
+        """Hear that `job`, the next of those that it was given ahead, is the one that it runs."""
+
+    def recall() -> list[int]:
+        """Take back the jobs given ahead that the worker has not begun; their ids, in order.
+
+        What is not taken back has been begun; the answers to those before it are written.
+        """
+
+    def catch_up() -> None:
+        """Take what the worker has written by now, answers included, without delay."""
+
     def show_stack() -> Deferred[str]:
         """Have the stack of the worker's main thread written to the log, under its job's id.
 

@@ -20,6 +20,7 @@ so many may run has a lane of its own; all other jobs are in the lane None. A cl
 one in all lanes: whichever its last job was in, its next comes after the others' turns.
 
 A job may also rest: it counts among those that wait, and has no turn until it is put in again.
+And a job that was taken out may be put back: it is the next then, as it was before.
 
 Every operation takes the same time whatever the number of waiting jobs or clients; taking a
 job looks once at each lane.
@@ -33,7 +34,7 @@ from typing import TYPE_CHECKING
 from dangad.jobrecord import Priority
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
+    from collections.abc import Callable, Container, Iterator
 
     from dangad.interfaces import IClient
     from dangad.jobrecord import Job
@@ -101,6 +102,17 @@ class _Level:
             if not on_hold:
                 ring.turns[client] = line
         line.jobs[job.id] = job
+
+    def put_back(self, client: IClient, job: Job, lane: Lane, on_hold: bool) -> None:
+        """Let `job`, which was taken out before all that are here, be the next, and its client."""
+        self.add(client, job, lane, on_hold)
+        ring = self.rings[lane]
+        line = ring.lines[client]
+        line.jobs.move_to_end(job.id, last=False)
+        line.since = job.accepted_at
+        line.place = self.last_turn.get(client, 0)
+        if not on_hold:
+            ring.turns.move_to_end(client, last=False)
 
     def next(self, closed: Container[Lane]) -> tuple[_Ring, IClient, _Line] | None:
         """Whose turn is next in the lanes that are open; None if it is nobody's."""
@@ -201,13 +213,33 @@ class JobQueue:
         self._places[job.id] = client, lane
         self._levels[job.priority].add(client, job, lane, client in self._on_hold)
 
+    def put_back(self, job: Job) -> None:
+        """Let `job` wait, which was taken out, and may rest by now, as the next of its priority.
+
+        Of several that were taken out, the last is put back first. The job must have a client.
+        """
+        if job.client is None:
+            raise ValueError(f"{job!r} has no client")
+        if self._resting.pop(job.id, None) is None:
+            self._size += job.size
+        self._places[job.id] = job.client, job.lane
+        on_hold = job.client in self._on_hold
+        self._levels[job.priority].put_back(job.client, job, job.lane, on_hold)
+
     def rest(self, job: Job) -> None:
-        """Let `job` wait without a turn, until it is pushed or removed."""
+        """Let `job` wait without a turn, until it is pushed, put back, or removed."""
         self._resting[job.id] = job
         self._size += job.size
 
-    def pop(self, now: float) -> Job | None:
-        """The job whose turn it is, taken out; None if none may start."""
+    def has_above(self, priority: Priority) -> bool:
+        """Whether a job of a higher priority may start."""
+        return any(level.next(self._closed) for level in self._levels[:priority])
+
+    def pop(self, now: float, fits: Callable[[Job], bool] | None = None) -> Job | None:
+        """The job whose turn it is, taken out; None if none may start.
+
+        :param fits: says of the job whose turn it is whether to take it out; None for always.
+        """
         if not self._places:
             return None
         chosen: _Level | None = None
@@ -222,6 +254,8 @@ class JobQueue:
             ):
                 chosen, turn = level, upcoming
         if chosen is None or turn is None:
+            return None
+        if fits is not None and not fits(next(iter(turn[2].jobs.values()))):
             return None
         job = chosen.take(*turn)
         del self._places[job.id]

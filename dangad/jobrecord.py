@@ -53,6 +53,7 @@ class Event(enum.Enum):
     TIME_OUT = "out of time"
     LOSE = "its worker died"
     RETRY = "its worker died, attempts left"
+    RETURN = "its worker died, job unread"
     GIVE_UP = "the server cannot run it"
 
 
@@ -68,6 +69,7 @@ TRANSITIONS: dict[tuple[JobState, Event], JobState] = {
     (JobState.RUNNING, Event.TIME_OUT): JobState.TIMED_OUT,
     (JobState.RUNNING, Event.LOSE): JobState.LOST,
     (JobState.RUNNING, Event.RETRY): JobState.QUEUED,
+    (JobState.RUNNING, Event.RETURN): JobState.QUEUED,
     (JobState.RUNNING, Event.GIVE_UP): JobState.FAILED,
 }
 """A job's life: what each event makes of each state. What is not here cannot happen."""
@@ -105,6 +107,8 @@ class Death:
     """What else is known of it, beginning with "; ", or nothing."""
     receipt: bytes = b""
     """What the job took, in the form of ``Job.receipt``."""
+    unread: bytes = b""
+    """The request of the job that it was given last, if it had not even read that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +140,7 @@ class Job:
     :ivar state: where it is in its life.
     :ivar lane: the lane of the queue that it waits in.
     :ivar attempt: 0 while it waits for its first start, then 1, 2, ...
-    :ivar worker: who runs it, None while it does not run.
+    :ivar worker: who runs it, or has it ahead; None while nobody does.
     :ivar pid: the process id of who ran it last, 0 if nobody did.
     :ivar seconds: how long this attempt may run, None for ever.
     :ivar run_alarm: the end of its time limit, of its grace, or of its rest between attempts.

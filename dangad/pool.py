@@ -16,11 +16,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import signal
-import struct
-import termios
 from typing import TYPE_CHECKING, Any
 
 from ampoule import iampoule
@@ -30,6 +27,7 @@ from twisted.internet import defer, error
 from zope.interface import implementer
 
 from dangad.interfaces import IHatchery
+from dangad.jobpipe import JobPipe, waiting
 from dangad.launch import BOOTSTRAP
 from dangad.vitals import Deaths
 from dangad.workerlink import WorkerLink
@@ -55,10 +53,13 @@ class WorkerConnector(AMPConnector):
     process left behind by a job can put off for ever. Here death is the exit of the process:
     then what is left in its pipes is read, its process group is killed, and the pipes are
     closed, so that ampoule's moment comes at once.
+
+    :ivar jobs: the pipe through which the worker gets its jobs.
     """
 
     amp: WorkerLink
     finished: defer.Deferred[str]
+    jobs: JobPipe
 
     @property
     def pid(self) -> int:
@@ -69,6 +70,7 @@ class WorkerConnector(AMPConnector):
     def connectionMade(self) -> None:
         """Begin, with nothing on the worker's stdin."""
         self.transport.closeChildFD(STDIN)
+        self.jobs = JobPipe(self.transport.pipes[TO_WORKER])
         self.amp.makeConnection(self)
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
@@ -89,6 +91,7 @@ class WorkerConnector(AMPConnector):
             self._drain(fd)
         self._kill_group()
         self.amp.exited(reason)
+        self.jobs.close()
         for fd in list(self.transport.pipes):
             self.transport.closeChildFD(fd)
 
@@ -98,36 +101,6 @@ class WorkerConnector(AMPConnector):
         ampoule's own version fails `finished` for any status but 0, only to log it as fatal.
         """
         self.finished.callback(f"worker {self.amp.pid}")
-
-    @property
-    def is_flushed(self) -> bool:
-        """Whether the worker was sent all that was written to it."""
-        pipe = self.transport.pipes.get(TO_WORKER)
-        # Twisted has no public word for what it has not sent.
-        return pipe is None or not (pipe.dataBuffer or pipe._tempDataLen)  # noqa: SLF001
-
-    def write_now(self, header: bytes, box: bytes) -> None:
-        """Write to a worker that has been sent all that was written before.
-
-        What the pipe takes at once need not wait for a turn of the reactor.
-        """
-        pipe = self.transport.pipes.get(TO_WORKER)
-        if pipe is None:
-            return
-        try:
-            written = os.writev(pipe.fileno(), (header, box))
-        except BlockingIOError:
-            written = 0
-        except OSError:
-            return  # it has closed its end, and is about to be gone
-        if written < len(header) + len(box):
-            pipe.write(header[written:])
-            pipe.write(box[max(0, written - len(header)) :])
-
-    def has_read(self) -> bool:
-        """Whether nothing that was written to the worker waits in its pipe."""
-        pipe = self.transport.pipes.get(TO_WORKER)
-        return pipe is None or _waiting(pipe.fileno()) == 0
 
     def signal(self, number: int) -> None:
         """Send the worker's process a signal, if it has not exited."""
@@ -158,16 +131,20 @@ class WorkerConnector(AMPConnector):
         """Read what the worker has printed so far, so that it counts for the job it ran."""
         self._drain(STDERR)
 
+    def drain_answers(self) -> None:
+        """Read what the worker has written to its pipe so far."""
+        self._drain(FROM_WORKER)
+
     def _drain(self, fd: int) -> None:
         """Read what lies in the worker's pipe `fd` now, and not what may come."""
         pipe = self.transport.pipes.get(fd)
         if pipe is None:
             return
         try:
-            waiting = _waiting(pipe.fileno())
-            while waiting > 0:
-                data = os.read(pipe.fileno(), waiting)
-                waiting -= len(data) or waiting
+            left = waiting(pipe.fileno())
+            while left > 0:
+                data = os.read(pipe.fileno(), left)
+                left -= len(data) or left
                 self.childDataReceived(fd, data)
         except OSError as problem:
             if problem.errno not in (errno.EAGAIN, errno.EBADF):
@@ -178,12 +155,6 @@ class WorkerConnector(AMPConnector):
         if self.amp.pid:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.amp.pid, signal.SIGKILL)
-
-
-def _waiting(fd: int) -> int:
-    """How many bytes lie in a pipe, at whichever of its ends."""
-    waiting: int = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0" * 4))[0]
-    return waiting
 
 
 @implementer(iampoule.IStarter)

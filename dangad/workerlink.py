@@ -8,7 +8,9 @@ its death it tells to :mod:`dangad.workforce`.
 from __future__ import annotations
 
 import re
+import select
 import signal
+from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet import defer, error
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
     from dangad.dispatcher import Dispatcher
     from dangad.guardian import Guardian
+    from dangad.jobpipe import JobPipe
     from dangad.jobrecord import Job
     from dangad.vitals import Deaths
     from dangad.workforce import Workforce
@@ -59,20 +62,15 @@ class Connector(Protocol):
 
     :ivar pid: the process's id.
     :ivar finished: fires when the process is gone and its pipes are closed.
+    :ivar jobs: the pipe through which it gets its jobs.
     """
 
     pid: int
     finished: defer.Deferred[str]
 
     @property
-    def is_flushed(self) -> bool:
-        """Whether the worker was sent all that was written to it."""
-
-    def write_now(self, header: bytes, box: bytes) -> None:
-        """Write to a worker that is flushed, without waiting for the reactor."""
-
-    def has_read(self) -> bool:
-        """Whether nothing that was written to the worker waits in its pipe."""
+    def jobs(self) -> JobPipe:
+        """As said above."""
 
     def signal(self, number: int) -> None:
         """Send the process a signal, if it has not exited."""
@@ -92,6 +90,9 @@ class Connector(Protocol):
     def drain_output(self) -> None:
         """Read what the worker has printed so far."""
 
+    def drain_answers(self) -> None:
+        """Read what the worker has written to its pipe so far."""
+
 
 @implementer(IProcess)
 class WorkerLink:
@@ -101,9 +102,10 @@ class WorkerLink:
     `makeConnection`, `dataReceived`, `connectionLost` and `callRemote`.
 
     All mutable state: `pid`; `performed`, how many jobs it was given; `_job`, the one it has
-    now; `_peak`, the most memory that it was seen to have; `_receipt`, what its last job took, and
-    `_cpu_of_boot`, the microseconds before the first; `_booted`, whether it has said
-    Hello; `_last_words`, what it said before it exited; `_paused`, whether it is not read;
+    now; `_ahead`, the sizes of those that it was given ahead, and `_may_follow`, whether one may
+    be given behind the last; `_peak`, the most memory that it was seen to have; `_receipt`, what
+    its last job took, and `_cpu_of_boot`, the microseconds before the first; `_booted`, whether it
+    has said Hello; `_last_words`, what it said before it exited; `_paused`, whether it is not read;
     `_killed_for`, why the parent killed it, and `_gone`, whether it is dead: after either,
     nothing it wrote counts.
     """
@@ -128,6 +130,8 @@ class WorkerLink:
         self._most_jobs = workforce.wear.jobs
         self._reader = wire.BoxReader(max_payload + BOX_OVERHEAD, commands.WORKER_KEYS)
         self._job: Job | None = None
+        self._ahead: deque[int] = deque()
+        self._may_follow = False
         self._peak = 0
         self._receipt = b""
         self._cpu_of_boot = 0
@@ -169,21 +173,49 @@ class WorkerLink:
 
     def perform(self, job: Job) -> None:
         """See :meth:`IWorker.perform`."""
-        self._job = job
-        self.performed += 1
-        self.output.begin_job(job.id)
-        header = b"%d %d" % (job.id, job.attempt)
-        if job.seconds is not None:
-            header += b" %.6f" % job.seconds
-        self.transport.write_now(wire.pair(commands.RUN, header), job.box)
-        if self.performed == self._most_jobs:
-            self._workforce.worker_due(self, f"it has done {self.performed} jobs")
+        self._may_follow = self.transport.jobs.write(_header(job, job.attempt), job.box)
+        self._begin(job)
+
+    @property
+    def can_prefetch(self) -> bool:
+        """See :attr:`IWorker.can_prefetch`."""
+        return self.transport.jobs.can_take_back
+
+    def prefetch(self, job: Job) -> bool:
+        """See :meth:`IWorker.prefetch`."""
+        if not self._may_follow:
+            return False
+        packet = _header(job, job.attempt + 1) + job.box
+        if len(packet) > select.PIPE_BUF or not self.transport.jobs.write_packet(packet):
+            return False
+        self._ahead.append(len(packet))
+        return True
+
+    def begin(self, job: Job) -> None:
+        """See :meth:`IWorker.begin`."""
+        self._ahead.popleft()
+        self._begin(job)
+
+    def recall(self) -> list[int]:
+        """See :meth:`IWorker.recall`."""
+        jobs = self.transport.jobs
+        packets = jobs.take_back()
+        back = packets[max(0, len(packets) - len(self._ahead)) :]
+        for packet in packets[: len(packets) - len(back)]:
+            jobs.write_packet(packet)  # a ping, or the job that it is to run now
+        for _ in back:
+            self._ahead.pop()
+        return list(map(_job_in, back))
+
+    def catch_up(self) -> None:
+        """See :meth:`IWorker.catch_up`."""
+        self.transport.drain_answers()
 
     def interrupt(self, job: Job, why: bytes) -> None:
         """See :meth:`IWorker.interrupt`."""
-        if self.transport.is_flushed:
+        if self.transport.jobs.is_flushed:
             stop = wire.pair(commands.STOP, b"%d %b" % (job.id, why))
-            self.transport.write_now(stop, wire.END)
+            self.transport.jobs.write(stop, wire.END)
             self.transport.signal(commands.STOP_SIGNAL)
         else:
             self.kill("was killed before it had read its job")
@@ -212,11 +244,11 @@ class WorkerLink:
 
     def ping(self) -> None:
         """See :meth:`IProcess.ping`."""
-        self.transport.write_now(wire.pair(commands.PING, b""), wire.END)
+        self.transport.jobs.write(wire.pair(commands.PING, b""), wire.END)
 
     def has_read(self) -> bool:
         """See :meth:`IProcess.has_read`."""
-        return self.transport.has_read()
+        return self.transport.jobs.unread <= sum(self._ahead)
 
     def memory(self) -> int:
         """See :meth:`IProcess.memory`."""
@@ -250,6 +282,14 @@ class WorkerLink:
             alarm = self._clock.callLater(STOP_GRACE, self.transport.kill)
             self.transport.finished.addBoth(_cancel_alarm, alarm)
 
+    def _begin(self, job: Job) -> None:
+        """`job` is the one that it runs."""
+        self._job = job
+        self.performed += 1
+        self.output.begin_job(job.id)
+        if self.performed == self._most_jobs:
+            self._workforce.worker_due(self, f"it has done {self.performed} jobs")
+
     # Called by the connector.
 
     def pipe_closed(self) -> None:
@@ -271,7 +311,8 @@ class WorkerLink:
         cpu, peak = self._deaths.take_last()
         self._peak = max(self._peak, peak)
         took = max(0, int(cpu * 1e6) - self._cpu_before())
-        death = Death(how, self._details(status), b"%d %d" % (took, self._peak // 1024))
+        receipt = b"%d %d" % (took, self._peak // 1024)
+        death = Death(how, self._details(status), receipt, self._unread_request())
         self._job = None
         level = log.info if status.check(error.ProcessDone) else log.warn
         level(
@@ -301,6 +342,16 @@ class WorkerLink:
             words = last_lines(self.output.tail)
             details += f"; it printed last: {words}" if words else ""
         return details
+
+    def _unread_request(self) -> bytes:
+        """The request of the job that it was to run when it died, if it had not read that."""
+        packets = self.transport.jobs.take_back() if self._job and self._may_follow else []
+        for packet in packets:
+            self.transport.jobs.write_packet(packet)  # what is ahead is recalled from there
+        for packet in packets:
+            if self._job and packet.startswith(_header(self._job, self._job.attempt)):
+                return packet[len(_header(self._job, self._job.attempt)) :]
+        return b""
 
     def _cpu_before(self) -> int:
         """The microseconds of CPU time that the worker had taken before its last job."""
@@ -339,8 +390,10 @@ class WorkerLink:
         self._job = None
         if self._paused:
             self.resume()
-        fit = not (marks & commands.UNFIT or self._reader.held)  # after an answer it is silent
-        self._dispatcher.job_finished(self, failed, body, receipt, fit)
+        printed = bool(marks & commands.PRINTED or self.output.tail)
+        trailing = self._reader.held and not self._ahead  # with no job to do it is silent
+        fit = not (marks & commands.UNFIT or trailing)
+        self._dispatcher.job_finished(self, failed, body, receipt, fit=fit, printed=printed)
 
     def _own_part(self, raw: bytes, key: bytes, value: bytes, job_id: bytes) -> bytes:
         """What follows the first pair of a box, which must name the job that runs."""
@@ -365,6 +418,17 @@ class WorkerLink:
             self._last_words = strings.get(b"reason", b"")[:2000].decode("utf-8", "replace")
         else:
             raise wire.Garbage(f"a command {name[:40]!r} that it may not send now")
+
+
+def _header(job: Job, attempt: int) -> bytes:
+    """The pair that says which job a box is."""
+    seconds = b"" if job.seconds is None else b" %.6f" % job.seconds
+    return wire.pair(commands.RUN, b"%d %d%b" % (job.id, attempt, seconds))
+
+
+def _job_in(packet: bytes) -> int:
+    """The id of the job in a box for a worker."""
+    return int(wire.unpack(packet)[commands.RUN].split()[0])
 
 
 def _cancel_alarm(result: object, alarm: Any) -> object:

@@ -123,6 +123,26 @@ class FakeClient:
             self.when_told(job)
 
 
+class OneJobAtATime:
+    """The part of :class:`IWorker` of those that take no job ahead."""
+
+    can_prefetch = False
+
+    def prefetch(self, job: Job) -> bool:
+        """See :meth:`IWorker.prefetch`."""
+        return False
+
+    def begin(self, job: Job) -> None:
+        """See :meth:`IWorker.begin`."""
+
+    def recall(self) -> list[int]:
+        """See :meth:`IWorker.recall`."""
+        return []
+
+    def catch_up(self) -> None:
+        """See :meth:`IWorker.catch_up`."""
+
+
 @implementer(IProcess)
 class FakeWorker:
     """A worker process whose every step is the test's to make.
@@ -131,6 +151,10 @@ class FakeWorker:
     :ivar job: what it runs now, None if nothing.
     :ivar given: the jobs that it was given, in order.
     :ivar boxes: their requests, in order.
+    :ivar ahead: the jobs that it was given ahead, and has not begun as far as is known.
+    :ivar begun: how many of them it has begun in truth; the answers before lie in its pipe.
+    :ivar taken_back: how many jobs were taken back from it.
+    :ivar can_prefetch: whether it takes jobs ahead.
     :ivar interrupts: what it was interrupted for in its job, in order.
     :ivar paused: whether what it writes is not taken.
     :ivar stacks: how often its stack was asked for.
@@ -141,6 +165,9 @@ class FakeWorker:
     :ivar stopping: whether it was asked to stop.
     :ivar dead: whether it is gone.
     :ivar when_performing: called with each job that it is given, before it begins.
+    :ivar when_given_ahead: called with each job that it is given ahead.
+    :ivar when_beginning: called with each job that it was given ahead, when it begins.
+    :ivar when_catching_up: called to have it answer its job.
     :ivar when_pinged: called when it is asked for a sign of life; set it to None to freeze it.
     """
 
@@ -151,6 +178,10 @@ class FakeWorker:
         self.job: Job | None = None
         self.given: list[Job] = []
         self.boxes: list[bytes] = []
+        self.ahead: list[Job] = []
+        self.begun = 0
+        self.taken_back = 0
+        self.can_prefetch = True
         self.interrupts: list[bytes] = []
         self.paused = False
         self.stacks = 0
@@ -161,6 +192,9 @@ class FakeWorker:
         self.stopping = False
         self.dead = False
         self.when_performing: Callable[[Job], object] | None = None
+        self.when_given_ahead: Callable[[Job], object] | None = None
+        self.when_beginning: Callable[[Job], object] | None = None
+        self.when_catching_up: Callable[[], object] | None = None
         self.when_pinged: Callable[[], object] | None = None
 
     def __repr__(self) -> str:
@@ -172,6 +206,7 @@ class FakeWorker:
         return (
             self.booted
             and self.job is None
+            and not self.ahead
             and self.killed is None
             and not (self.stopping or self.dead)
         )
@@ -187,8 +222,53 @@ class FakeWorker:
         self.boxes.append(job.box)
         self.interrupts = []
 
+    def prefetch(self, job: Job) -> bool:
+        """See :meth:`IWorker.prefetch`."""
+        if self.job is None or self.interrupts or self.stopping or self.dead:
+            raise AssertionError(f"{self} is given {job} ahead, but runs none, or must not go on")
+        if not self.can_prefetch or self.killed is not None:
+            return False
+        if self.when_given_ahead is not None:
+            self.when_given_ahead(job)
+        self.ahead.append(job)
+        return True
+
+    def begin(self, job: Job) -> None:
+        """See :meth:`IWorker.begin`."""
+        if self.job is not None or self.ahead[:1] != [job] or self.dead:
+            raise AssertionError(f"{self} is said to begin {job}, but does not")
+        if self.when_beginning is not None:
+            self.when_beginning(job)
+        self.job = self.ahead.pop(0)
+        self.begun = max(0, self.begun - 1)
+        self.given.append(job)
+        self.boxes.append(job.box)
+
+    def recall(self) -> list[int]:
+        """See :meth:`IWorker.recall`."""
+        back = self.ahead[self.begun :]
+        del self.ahead[self.begun :]
+        self.taken_back += len(back)
+        return [job.id for job in back]
+
+    def catch_up(self) -> None:
+        """See :meth:`IWorker.catch_up`."""
+        if self.dead:
+            raise AssertionError(f"{self} is to catch up, but is dead")
+        while self.begun and self.killed is None and self.when_catching_up is not None:
+            self.paused = False
+            self.when_catching_up()
+
+    def go_on(self) -> None:
+        """Have it answer its job, unnoticed, and begin the next that it has ahead."""
+        if self.begun == len(self.ahead) or self.interrupts or self.killed is not None:
+            raise AssertionError(f"{self} cannot go on")
+        self.begun += 1
+
     def interrupt(self, job: Job, why: bytes) -> None:
         """See :meth:`IWorker.interrupt`."""
+        if self.ahead and self.killed is None:
+            raise AssertionError(f"{self} is interrupted in {job}, and has others ahead")
         if self.given[-1:] != [job] or self.dead:
             raise AssertionError(f"{self} is interrupted in {job}, which was not its last")
         if self.job is None:
@@ -312,6 +392,7 @@ class FakeHatchery:
             raise self.refusal
         worker = FakeWorker()
         worker.when_pinged = lambda: self._workforce.worker_answered(worker)
+        worker.when_catching_up = lambda: self.answer(worker)
         self.workers.append(worker)
         self._workforce.worker_started(worker)
         if self.when_spawned is not None:
@@ -350,7 +431,7 @@ class FakeHatchery:
     ) -> Job:
         """Have `worker` answer its job, which is returned."""
         job = worker.finish()
-        self._dispatcher.job_finished(worker, failed, body, b"1000 2000", fit)
+        self._dispatcher.job_finished(worker, failed, body, b"1000 2000", fit=fit)
         return job
 
     def report(self, worker: FakeWorker, command: bytes, body: bytes = b"\0\0") -> None:
@@ -359,8 +440,11 @@ class FakeHatchery:
             raise AssertionError(f"{worker} cannot tell anything")
         self._dispatcher.job_reported(worker, command, body)
 
-    def die(self, worker: FakeWorker, how: str = "was killed by SIGKILL") -> None:
-        """Have `worker` be gone."""
+    def die(
+        self, worker: FakeWorker, how: str = "was killed by SIGKILL", *, unread: bytes = b""
+    ) -> None:
+        """Have `worker` be gone, perhaps before it had read its job."""
         worker.die()
         self.workers.remove(worker)
-        self._workforce.worker_exited(worker, Death(worker.killed or how), worker.performed)
+        death = Death(worker.killed or how, unread=unread)
+        self._workforce.worker_exited(worker, death, worker.performed)

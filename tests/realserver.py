@@ -33,11 +33,21 @@ async def until(condition: Any) -> Any:
 
 def alive(pid: int) -> bool:
     """Whether a process of that id exists and is no zombie."""
+    return _state(pid) not in ("", "Z")
+
+
+def is_frozen(pid: int) -> bool:
+    """Whether the process has stopped, as on SIGSTOP."""
+    return _state(pid) == "T"
+
+
+def _state(pid: int) -> str:
+    """The letter for a process's state, see proc_pid_stat(5); nothing if it is gone."""
     try:
         with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
+            return file.read().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):  # gone before it was opened, or before read
-        return False
+        return ""
 
 
 class RealServerCase(TestCase):

@@ -23,7 +23,7 @@ from dangad.server import ClientFactory
 from dangad.vitals import Deaths
 from dangad.workerlink import WorkerLink
 from dangad.workforce import Workforce
-from tests.fakes import catalogue
+from tests.fakes import OneJobAtATime, catalogue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -80,7 +80,7 @@ class QuietClient:
 
 
 @implementer(IWorker)
-class QuietWorker:
+class QuietWorker(OneJobAtATime):
     """A worker that does nothing until it is told to have answered."""
 
     pid = 4711
@@ -162,15 +162,18 @@ class Pipe:
     """Stands in for a worker's process: keeps what is written to it, and can be asked for it."""
 
     is_flushed = True
+    can_take_back = True
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
+        self.jobs = self
         self.finished: Deferred[str] = Deferred()
         self.written: list[bytes] = []
 
-    def write_now(self, header: bytes, box: bytes) -> None:
+    def write(self, header: bytes, box: bytes) -> bool:
         """Keep it."""
         self.written.append(header + box)
+        return True
 
 
 ECHO_OPCODES = 2580

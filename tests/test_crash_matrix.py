@@ -28,7 +28,7 @@ from dangad.workerlife import Life
 from tests.crashdeeds import PLANS, SITECUSTOMIZE
 from tests.crashpoints import Crash, Echo, State
 from tests.crashtable import FROZEN, TABLE, Cell
-from tests.realserver import RealServerCase, alive, reactor, until
+from tests.realserver import RealServerCase, alive, is_frozen, reactor, until
 from tests.test_workers import a_story
 
 AT_ONCE = 3
@@ -164,7 +164,7 @@ class MatrixTests(RealServerCase):
         pids = {how: await self.plan_taken(f"{when}: {how}") for how in cells}
         for how, cell in cells.items():
             if cell.frozen:
-                await until(lambda how=how: _is_frozen(pids[how]))
+                await until(lambda how=how: is_frozen(pids[how]))
                 self.life(pids[how]).boot_alarm.reset(0)
         return {how: (pid, None) for how, pid in pids.items()}
 
@@ -212,7 +212,7 @@ class MatrixTests(RealServerCase):
         _touch(gate)
         for how, cell in cells.items():
             if cell.frozen and when != "answered":
-                await until(lambda how=how: _is_frozen(pids[how]))
+                await until(lambda how=how: is_frozen(pids[how]))
                 running = self.service.dispatcher._running
                 [job] = [job for worker, job in running.items() if worker.pid == pids[how]]
                 assert job.run_alarm is not None
@@ -231,7 +231,7 @@ class MatrixTests(RealServerCase):
         """Have those that are frozen asked for a sign of life, and waited for in vain."""
         for how, cell in cells.items():
             if cell.frozen:
-                await until(lambda how=how: _is_frozen(pids[how]))
+                await until(lambda how=how: is_frozen(pids[how]))
                 life = self.life(pids[how])
                 life.asked_at -= workforce.HEARTBEAT
                 await until(lambda life=life: life.silent)
@@ -413,11 +413,6 @@ class MemoryTests(RealServerCase):
             str(error), r"^worker \d+ ran out of memory \(--max-memory 1.0 GiB\) .* into Crash"
         )
         self.assertEqual(await client.callRemote(Echo, value=5), {"value": 5})
-
-
-def _is_frozen(pid: int) -> bool:
-    with open(f"/proc/{pid}/stat") as file:
-        return file.read().rpartition(")")[2].split()[0] == "T"
 
 
 def _descriptors() -> list[str]:

@@ -75,7 +75,14 @@ class Office:
         self.told.append(("job_reported", worker, command))
 
     def job_finished(
-        self, worker: Any, failed: bool, body: bytes, receipt: bytes, fit: bool
+        self,
+        worker: Any,
+        failed: bool,
+        body: bytes,
+        receipt: bytes,
+        *,
+        fit: bool,
+        printed: bool = False,
     ) -> None:
         """Note it."""
         self.told.append(("job_finished", worker, failed))

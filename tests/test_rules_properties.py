@@ -81,6 +81,8 @@ class RulesMachine(RuleBasedStateMachine):
     clients on hold; `stopped` the running jobs that were cancelled first; `interrupted` when
     each job that is being stopped was seen to be; `overtaken` how many turns of a priority a
     client (the second) has seen another (the third) have while it could have had its own;
+    `returned` the jobs that a dead worker had not read; `everybody` all workers there ever were,
+    and `taken_back` how many jobs were taken back from them when last looked at;
     `late` is whether the clock's calls have not come although they are due; `drains` are the
     drains that were asked for, with the answers that each gave, and `reloads` likewise.
     """
@@ -97,6 +99,9 @@ class RulesMachine(RuleBasedStateMachine):
         self.owners: dict[int, FakeClient] = {}
         self.workers_of: dict[Job, list[FakeWorker]] = {}
         self.refused: set[int] = set()
+        self.returned: set[Job] = set()
+        self.everybody: list[FakeWorker] = []
+        self.taken_back = 0
         self.sealed: dict[Job, int] = {}
         self.overtaken: dict[tuple[Priority, FakeClient, FakeClient], int] = {}
         self.late = False
@@ -112,6 +117,7 @@ class RulesMachine(RuleBasedStateMachine):
         max_queued_bytes=st.sampled_from([*[1000] * 4, 60]),
         quarantine_after=st.integers(0, 3),
         spare=st.sampled_from([0, 0, 1, 2]),
+        quick=st.booleans(),
         seed=ANY,
     )
     def start(
@@ -123,9 +129,10 @@ class RulesMachine(RuleBasedStateMachine):
         max_queued_bytes: int,
         quarantine_after: int,
         spare: int,
+        quick: bool,
         seed: int,
     ) -> None:
-        """Put the server together, and start it."""
+        """Put the server together, and start it; jobs have been `quick` so far, or not."""
         self.quarantine_after = quarantine_after
         self.dispatcher = Dispatcher(
             self.clock,
@@ -135,6 +142,8 @@ class RulesMachine(RuleBasedStateMachine):
             quarantine_time=10.0,
             chance=random.Random(seed),
         )
+        if quick:
+            self.dispatcher._ahead._pace = 0.0
         self.workforce = Workforce(
             self.clock,
             self.dispatcher,
@@ -211,6 +220,19 @@ class RulesMachine(RuleBasedStateMachine):
                 self.clients[client], pick(["Again", "Few", "Timed", "Stop"], number), priority
             )
 
+    @precondition(lambda self: self.serving())
+    @rule(client=CLIENTS, priority=st.sampled_from(Priority), deeds=st.lists(ANY, max_size=8))
+    def rush(self, client: int, priority: Priority, deeds: list[int]) -> None:
+        """A client submits many short jobs; workers answer some, and go on with what is ahead."""
+        self.dispatcher._ahead._pace = 0.0
+        for _ in range(6):
+            self.submit_for(self.clients[client], "Stop", priority)
+        for number in deeds:
+            if number % 2 and self.eager():
+                self.go_on(number // 2)
+            elif self.answerable():
+                self.answer(number // 2, False, True)
+
     @rule(client=CLIENTS, budget=st.integers(1, 3), number=ANY)
     def react(self, client: int, budget: int, number: int) -> None:
         """From now on the client submits, and cancels another job, whenever it is told of one."""
@@ -250,8 +272,8 @@ class RulesMachine(RuleBasedStateMachine):
     def cancel_job(self, job: Job) -> None:
         """Cancel a job, and see that it waits no more."""
         self.dispatcher.cancel(job)
-        self.sealed.setdefault(job, job.attempt)
-        assert job not in self.queued()
+        self.seal(job)
+        assert job not in self.queued() or self.is_doomed(job)
         if job.worker is not None:
             assert isinstance(job.worker, FakeWorker)
             assert job.worker.interrupts or job.worker.killed
@@ -263,7 +285,7 @@ class RulesMachine(RuleBasedStateMachine):
     def disconnect(self, client: int) -> None:
         """A client goes, and another comes."""
         gone = self.clients[client]
-        mine = [w for w in self.hatchery.busy if w.job and self.owners[w.job.id] is gone]
+        mine = {w: w.job for w in self.hatchery.busy if w.job and self.owners[w.job.id] is gone}
         finishing = {
             worker: list(worker.interrupts)
             for worker in mine
@@ -272,13 +294,14 @@ class RulesMachine(RuleBasedStateMachine):
         gone.gone = True
         self.held.discard(gone)
         self.dispatcher.client_gone(gone)
-        for worker in mine:
-            assert worker in finishing or worker.interrupts or worker.killed
-        if self.performs == PERFORMS[0]:
-            assert all(worker.interrupts == before for worker, before in finishing.items())
+        for worker, job in mine.items():
+            if worker.job is job:
+                assert worker in finishing or worker.interrupts or worker.killed
+                if self.performs == PERFORMS[0] and worker in finishing:
+                    assert worker.interrupts == finishing[worker]
         for job in self.jobs:
             if self.owners[job.id] is gone:
-                self.sealed.setdefault(job, job.attempt)
+                self.seal(job)
         self.clients[client] = FakeClient(f"client {len(self.jobs)}-{client}")
 
     @rule(client=CLIENTS)
@@ -331,7 +354,7 @@ class RulesMachine(RuleBasedStateMachine):
     def replace_all(self) -> None:
         """All that were killed are gone, and all that start say Hello."""
         for worker in self.killed():
-            self.hatchery.die(worker)
+            self.bury(worker)
         for worker in self.bootable():
             self.hatchery.boot(worker, self.performs or PERFORMS[0])
 
@@ -342,6 +365,7 @@ class RulesMachine(RuleBasedStateMachine):
         worker = pick(self.answerable(), number)
         job = worker.job
         assert job is not None
+        fit = fit or worker.begun > 0  # one that is not fit begins nothing
         owner, interrupted = self.owners[job.id], bool(worker.interrupts)
         told = len(owner.answers)
         self.hatchery.answer(worker, failed, fit=fit)
@@ -370,23 +394,70 @@ class RulesMachine(RuleBasedStateMachine):
             if command == Chunk.commandName:
                 self.sealed.setdefault(job, job.attempt)
 
+    @precondition(lambda self: self.eager())
+    @rule(number=ANY)
+    def go_on(self, number: int) -> None:
+        """A worker answers its job, unnoticed, and begins one that it has ahead."""
+        pick(self.eager(), number).go_on()
+
+    @precondition(lambda self: self.answerable())
+    @rule(number=ANY)
+    def die_unread(self, number: int) -> None:
+        """A worker dies before it has read its job."""
+        worker = pick(self.answerable(), number)
+        job = worker.job
+        if job is None or worker.begun or job in self.sealed:
+            return
+        self.workers_of[job].pop()
+        self.returned.add(job)
+        self.overtaken.clear()  # a turn is given back
+        self.bury(worker, unread=worker.boxes[-1])
+        if job.attempt > len(self.workers_of[job]):
+            assert worker.interrupts
+            self.workers_of[job].append(worker)
+
+    @precondition(lambda self: self.eager())
+    @rule(number=ANY)
+    def go_wrong(self, number: int) -> None:
+        """A worker goes on, and is killed before its last answers are read: it wrote garbage."""
+        worker = pick(self.eager(), number)
+        worker.go_on()
+        worker.kill("wrote garbage to its pipe and was killed")
+
+    @precondition(lambda self: self.doomed())
+    @rule(number=ANY, by_client=st.booleans())
+    def cancel_doomed(self, number: int, by_client: bool) -> None:
+        """A job that such a worker has begun is cancelled, or its client goes."""
+        job = pick(self.doomed(), number)
+        if by_client and not self.owners[job.id].gone:
+            self.disconnect(self.clients.index(self.owners[job.id]))
+        else:
+            self.cancel_job(job)
+
+    def bury(self, worker: FakeWorker, how: str = "died", *, unread: bytes = b"") -> None:
+        """Have `worker` be gone, and with it what it has begun unnoticed."""
+        worker.catch_up()
+        for job in worker.ahead[: worker.begun]:
+            self.workers_of.setdefault(job, []).append(worker)
+        self.hatchery.die(worker, how, unread=unread)
+
     @precondition(lambda self: self.hatchery.workers)
     @rule(number=ANY)
     def die(self, number: int) -> None:
         """A worker dies, whatever it is about."""
-        self.hatchery.die(pick(self.hatchery.workers, number))
+        self.bury(pick(self.hatchery.workers, number))
 
     @precondition(lambda self: self.killed())
     @rule(number=ANY)
     def die_as_told(self, number: int) -> None:
         """A worker that was killed is gone."""
-        self.hatchery.die(pick(self.killed(), number))
+        self.bury(pick(self.killed(), number))
 
     @precondition(lambda self: self.leaving())
     @rule(number=ANY)
     def leave(self, number: int) -> None:
         """A worker that was asked to stop is gone."""
-        self.hatchery.die(pick(self.leaving(), number), "exited (status 0)")
+        self.bury(pick(self.leaving(), number), "exited (status 0)")
 
     @precondition(lambda self: self.serving())
     @rule(number=ANY)
@@ -410,7 +481,7 @@ class RulesMachine(RuleBasedStateMachine):
     @rule(number=ANY)
     def die_at_work(self, number: int) -> None:
         """A worker dies of its job."""
-        self.hatchery.die(pick(self.hatchery.busy, number), "was killed by SIGSEGV")
+        self.bury(pick(self.hatchery.busy, number), "was killed by SIGSEGV")
 
     @precondition(lambda self: self.answerable())
     @rule(number=ANY)
@@ -418,7 +489,7 @@ class RulesMachine(RuleBasedStateMachine):
         """A worker dies when it has sent a part of its job's result."""
         worker = pick(self.answerable(), number)
         self.report(self.answerable().index(worker), Chunk.commandName)
-        self.hatchery.die(worker)
+        self.bury(worker)
 
     @precondition(lambda self: len(self.jobs) > 10)
     @rule(refused=st.booleans())
@@ -474,12 +545,14 @@ class RulesMachine(RuleBasedStateMachine):
 
     def startable(self, workers: Sequence[FakeWorker]) -> list[Job]:
         """The jobs that wait and would start if these workers were idle."""
+        begun = {job for worker in self.hatchery.busy for job in worker.ahead[: worker.begun]}
         performed = set().union(*(COMMANDS_OF[worker.performs] for worker in workers))
         few = self.few_running() >= MOST_RUNNING.get(self.performs, 1)
         return [
             job
             for job in self.queued()
             if job.run_alarm is None
+            and job not in begun
             and job.command in performed
             and self.owners[job.id] not in self.held
             and not (few and job.command == b"Few")
@@ -517,6 +590,31 @@ class RulesMachine(RuleBasedStateMachine):
         """The workers that may answer."""
         return [w for w in self.hatchery.busy if w.killed is None and not w.paused]
 
+    def eager(self) -> list[FakeWorker]:
+        """The workers that may begin what they have ahead."""
+        return [
+            worker
+            for worker in self.answerable()
+            if worker.begun < len(worker.ahead) and not worker.interrupts
+        ]
+
+    def is_doomed(self, job: Job) -> bool:
+        """Whether a worker that is being killed had begun `job` unnoticed."""
+        return (
+            job.state is JobState.QUEUED
+            and isinstance(job.worker, FakeWorker)
+            and job.worker.killed is not None
+            and job in job.worker.ahead[: job.worker.begun]
+        )
+
+    def doomed(self) -> list[Job]:
+        """The jobs that a worker that is being killed had begun unnoticed."""
+        return [job for job in self.queued() if self.is_doomed(job)]
+
+    def seal(self, job: Job) -> None:
+        """See that `job` does not start any more."""
+        self.sealed.setdefault(job, job.attempt + self.is_doomed(job))
+
     def killed(self) -> list[FakeWorker]:
         """The workers that are about to be gone."""
         return [worker for worker in self.hatchery.workers if worker.killed is not None]
@@ -525,24 +623,46 @@ class RulesMachine(RuleBasedStateMachine):
 
     def watch(self, worker: FakeWorker) -> None:
         """See what `worker` is given."""
-        worker.when_performing = lambda job: self.check_start(worker, job)
+        self.everybody.append(worker)
+        worker.when_given_ahead = lambda job: self.check_turn(worker, job)
+        worker.when_beginning = lambda job: self.check_start(worker, job)
+        worker.when_performing = lambda job: self.check_both(worker, job)
+
+    def check_both(self, worker: FakeWorker, job: Job) -> None:
+        """A job that is performed at once does so in its turn."""
+        self.check_turn(worker, job)
+        self.check_start(worker, job)
 
     def check_start(self, worker: FakeWorker, job: Job) -> None:
-        """A job that starts may do so, nowhere else, and in its turn."""
-        now, owner = self.clock.seconds(), self.owners[job.id]
-        assert job.deadline is None or now < job.accepted_at + job.deadline
-        assert not owner.gone
-        assert owner not in self.held
+        """A job that starts may do so, and nowhere else."""
+        owner = self.owners[job.id]
+        assert worker.begun or not owner.gone
+        assert worker.begun or owner not in self.held
         assert job.box
         assert job not in self.sealed
-        assert not self.dispatcher._quarantine.seconds_left(job.command, now)
+        assert not self.dispatcher._quarantine.seconds_left(job.command, self.clock.seconds())
         if job.command == b"Few":
             assert self.few_running() < MOST_RUNNING[self.performs]
         earlier = self.workers_of.setdefault(job, [])
         assert all(other.dead for other in earlier)
         earlier.append(worker)
         assert job.command in COMMANDS_OF[worker.performs]
-        ready = {(other.priority, self.owners[other.id]) for other in self.startable([worker])}
+
+    def check_turn(self, worker: FakeWorker, job: Job) -> None:
+        """A job that is given to a worker, perhaps ahead, is the one whose turn it is."""
+        now, owner = self.clock.seconds(), self.owners[job.id]
+        assert job.deadline is None or now < job.accepted_at + job.deadline
+        ready = {
+            (other.priority, self.owners[other.id])
+            for other in self.startable([worker])
+            if other.worker is None
+        }
+        for useless in self.queued():
+            if self.dispatcher._quarantine.seconds_left(useless.command, now):
+                ready.discard((useless.priority, self.owners[useless.id]))  # it has used its turn
+        if self.taken_back != (taken_back := self.recalls()):
+            self.taken_back = taken_back
+            self.overtaken.clear()  # turns were given back
         if self.dispatcher._repertoire.partial:
             self.overtaken.clear()  # there are several rows now, one for each kind of worker
         for key in list(self.overtaken):
@@ -560,6 +680,10 @@ class RulesMachine(RuleBasedStateMachine):
                 and now - old.accepted_at >= AGEING
                 for old in self.jobs
             )
+
+    def recalls(self) -> int:
+        """How many jobs were taken back so far."""
+        return sum(worker.taken_back for worker in self.everybody)
 
     def forget_turns(self, client: FakeClient) -> None:
         """What `client` has seen of others' turns does not count any more."""
@@ -612,13 +736,13 @@ class RulesMachine(RuleBasedStateMachine):
     def what_was_cancelled_does_not_start(self) -> None:
         """A job that was cancelled, told in part, or lost its client does not start any more."""
         for job, attempts in self.sealed.items():
-            assert job.attempt == attempts, job
+            assert job.attempt + self.is_doomed(job) == attempts, job
 
     @invariant()
     def what_was_stopped_is_cancelled(self) -> None:
         """A job that was cancelled while it ran ends as cancelled, however its worker dies."""
         for job in self.stopped:
-            assert job.state in (JobState.RUNNING, JobState.CANCELLED)
+            assert job.state in (JobState.RUNNING, JobState.CANCELLED) or self.is_doomed(job)
 
     @invariant()
     def what_is_out_of_time_is_stopped(self) -> None:
@@ -630,7 +754,9 @@ class RulesMachine(RuleBasedStateMachine):
         if self.late:
             return
         for job in self.queued():
-            assert job.deadline is None or now < job.accepted_at + job.deadline
+            assert (
+                job.deadline is None or self.is_doomed(job) or now < job.accepted_at + job.deadline
+            )
         for worker in self.hatchery.busy:
             job_running = worker.job
             assert job_running is not None
@@ -661,11 +787,20 @@ class RulesMachine(RuleBasedStateMachine):
         assert not self.startable(self.hatchery.idle)
 
     @invariant()
+    def what_is_ahead_gives_way(self) -> None:
+        """What a worker has ahead, and has not begun, is of the highest priority that waits."""
+        for worker in self.answerable():
+            ready = [job for job in self.startable([worker]) if job.worker is None]
+            for job in worker.ahead[worker.begun :]:
+                above = [other for other in ready if other.priority < job.priority]
+                assert not above, (job, above)
+
+    @invariant()
     def bounds_hold(self) -> None:
         """Neither jobs nor workers are more than may be, nor workers fewer without a reason."""
         queued = self.queued()
         assert self.dispatcher._queue.size == sum(job.size for job in queued)
-        fresh = [job.size for job in queued if not job.attempt]
+        fresh = [job.size for job in queued if not job.attempt and job not in self.returned]
         assert len(fresh) <= self.dispatcher.max_queued
         assert sum(fresh) <= self.dispatcher.max_queued_bytes
         lives = self.workforce.lives
@@ -760,6 +895,7 @@ class RulesMachine(RuleBasedStateMachine):
             self.what_is_out_of_time_is_stopped,
             self.only_parts_are_held_back,
             self.no_worker_is_idle_while_a_job_may_start,
+            self.what_is_ahead_gives_way,
             self.bounds_hold,
             self.quarantine_may_be_off,
             self.alarms_belong_to_somebody,

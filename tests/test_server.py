@@ -36,6 +36,7 @@ from dangad.server import (
     ClientConnection,
     ClientFactory,
 )
+from tests.fakes import OneJobAtATime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -60,7 +61,7 @@ CATALOGUE = json.dumps(
 
 
 @implementer(IWorker)
-class FakeWorker:
+class FakeWorker(OneJobAtATime):
     """A worker that answers when the test says so, or at once, in the middle of `perform`."""
 
     def __init__(self, dispatcher: Dispatcher, pid: int, at_once: bool) -> None:

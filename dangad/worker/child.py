@@ -102,13 +102,15 @@ def main(settings: dict[str, Any]) -> None:
     meter, surroundings = Meter(), Surroundings()
     pipe.send_command(Hello, catalogue=catalogue, cpu=meter.cpu)
     while (raw := pipe.next_job()) is not None:
-        _serve(pipe, performer, meter, surroundings, raw)
+        if not _serve(pipe, performer, meter, surroundings, raw):
+            pipe.wait_for_end()
+            break
 
 
 def _serve(
     pipe: WorkerPipe, performer: Performer, meter: Meter, surroundings: Surroundings, raw: bytes
-) -> None:
-    """Perform the job in the box `raw`, and send the answer.
+) -> bool:
+    """Perform the job in the box `raw`, and send the answer; whether it is fit for another.
 
     A job that was stopped is not answered: its worker, in whose modules and locks nobody knows
     what it left, ends with it. So does one that found no memory any more. What else a job has
@@ -143,6 +145,7 @@ def _serve(
         os._exit(0)
     marks = (PRINTED if _has_printed() else 0) + (0 if fit else UNFIT)
     pipe.send_answer(job_id, answer, meter.receipt(), marks)
+    return fit
 
 
 def _has_printed() -> bool:

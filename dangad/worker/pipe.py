@@ -42,7 +42,10 @@ OUT_OF_REACH = 200
 """Where the pipe is moved to, so that a job that writes to a small number does not hit it."""
 
 _READ_SIZE = 2**16
-"""Bytes that are read at once: what a pipe holds. More would cost a call of mmap each time."""
+"""Bytes that are read at once: what a pipe holds. More would cost a call of mmap each time.
+
+Small jobs come in packets, of which one is read at a time: see :mod:`dangad.jobpipe`.
+"""
 _BOX_OVERHEAD = 2**16
 
 _STOPS: dict[bytes, type[JobStopped]] = {b"cancelled": JobCancelled, b"time": TimeLimitExceeded}
@@ -89,6 +92,15 @@ class WorkerPipe:
             if not data:
                 return None
             self._take(data)
+
+    def wait_for_end(self) -> None:
+        """Take no job any more, and wait until the parent has closed the pipe.
+
+        What it has put into the pipe meanwhile, it can take back: it is not read.
+        """
+        poll = select.poll()
+        poll.register(self._read_fd, 0)
+        poll.poll()
 
     def begin_job(self, job_id: bytes) -> None:
         """From now on the job may be stopped: the exception is raised anywhere in the main thread.

@@ -1,0 +1,123 @@
+"""The parent's end of the pipe through which a worker gets its jobs.
+
+Used by :mod:`dangad.pool`. On Linux the pipe is in packet mode, in which each small write is
+taken out by one read, and whole: see O_DIRECT in pipe(2), which is Linux's since 4.5 for pipes
+that exist. So a worker reads one job at a time, and what it has not read, the parent can read
+itself. Whatever is larger than a page goes through the same pipe as a stream.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import struct
+import sys
+import termios
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from twisted.internet.process import ProcessWriter
+
+
+class JobPipe:
+    """A worker's pipe, as long as the worker lives.
+
+    All mutable state: `_reading`, a descriptor of the end that the worker reads, None if there
+    is none; `_packets`, whether the next write makes a packet.
+    """
+
+    def __init__(self, writer: ProcessWriter) -> None:
+        """:param writer: Twisted's end, which keeps what the pipe does not take at once."""
+        self._writer = writer
+        self._packets = False
+        self._reading: int | None = None
+        if sys.platform == "linux":
+            with contextlib.suppress(OSError):  # no descriptor is left, or the kernel is old
+                self._make_packets(True)
+                path = f"/proc/self/fd/{writer.fileno()}"
+                self._reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+
+    @property
+    def can_take_back(self) -> bool:
+        """Whether what the worker has not read can be taken back."""
+        return self._reading is not None
+
+    @property
+    def is_flushed(self) -> bool:
+        """Whether the pipe has taken all that was written to it."""
+        # Twisted has no public word for what it has not sent.
+        return not (self._writer.dataBuffer or self._writer._tempDataLen)  # noqa: SLF001
+
+    @property
+    def unread(self) -> int:
+        """How many bytes the worker has not read; 0 if that cannot be told."""
+        if self._reading is not None:
+            return waiting(self._reading)
+        return 0 if self._writer.disconnected else waiting(self._writer.fileno())
+
+    def write(self, header: bytes, box: bytes) -> bool:
+        """Write to a pipe that is flushed; whether it took all as one packet.
+
+        What it takes at once need not wait for the reactor.
+        """
+        if self._writer.disconnected:
+            return False
+        size = len(header) + len(box)
+        if size <= select.PIPE_BUF and self.write_packet(header + box):
+            return True
+        try:
+            if self.can_take_back:
+                self._make_packets(False)
+            written = os.writev(self._writer.fileno(), (header, box))
+        except BlockingIOError:
+            written = 0
+        except OSError:
+            return False  # the worker has closed its end, and is about to be gone
+        if written < size:
+            self._writer.write(header[written:])
+            self._writer.write(box[max(0, written - len(header)) :])
+        return False
+
+    def write_packet(self, packet: bytes) -> bool:
+        """Write at most PIPE_BUF bytes to a pipe that is flushed; whether it has taken them.
+
+        They are one packet if they can be taken back.
+        """
+        try:
+            if self.can_take_back:
+                self._make_packets(True)
+            os.write(self._writer.fileno(), packet)
+        except OSError:
+            return False  # it is full, or the worker has closed its end
+        return True
+
+    def take_back(self) -> list[bytes]:
+        """The packets that the worker has not read; of a stream, its rest in pieces."""
+        packets: list[bytes] = []
+        if self._reading is not None:
+            with contextlib.suppress(BlockingIOError):
+                while packet := os.read(self._reading, select.PIPE_BUF):
+                    packets.append(packet)
+        return packets
+
+    def close(self) -> None:
+        """Forget the worker's end: nothing can be taken back any more."""
+        if self._reading is not None:
+            os.close(self._reading)
+            self._reading = None
+
+    def _make_packets(self, on: bool) -> None:
+        if on != self._packets:
+            fd = self._writer.fileno()
+            flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+            flags = flags | os.O_DIRECT if on else flags & ~os.O_DIRECT
+            fcntl.fcntl(fd, fcntl.F_SETFL, flags)
+            self._packets = on
+
+
+def waiting(fd: int) -> int:
+    """How many bytes lie in a pipe, at whichever of its ends."""
+    unread: int = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))[0]
+    return unread
