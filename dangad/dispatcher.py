@@ -23,7 +23,6 @@ gone before the job's client is told, and another worker takes its place.
 from __future__ import annotations
 
 import random
-from collections import deque
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
@@ -31,18 +30,20 @@ from twisted.logger import Logger
 
 from dangad import verdicts
 from dangad.commands import Chunk
+from dangad.draining import Drain
 from dangad.jobqueue import JobQueue
-from dangad.jobrecord import END_STATES, Event, Job, JobState
+from dangad.jobrecord import Event, Job
 from dangad.lanes import Lanes
-from dangad.prefetch import MOST_BYTES, SLOW, Prefetch
+from dangad.prefetch import MOST_BYTES, SLOW, Prefetch, has_been_begun
 from dangad.quarantine import Quarantine
 from dangad.repertoire import Repertoire
 from dangad.staff import Staff
+from dangad.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+    from twisted.internet.interfaces import IReactorTime
 
     from dangad.errors import DangadError, WorkerLost
     from dangad.interfaces import IClient, IWorker, IWorkforce
@@ -58,39 +59,20 @@ FIRST_RETRY = 0.1
 """Seconds before the second attempt; each further delay is twice the last."""
 LONGEST_RETRY = 10.0
 """Seconds before an attempt at most; each delay is then multiplied by between 0.5 and 1.5."""
-RECENT = 100
-"""Jobs that are remembered after their end."""
 ENDS_AT_ONCE = 100
 """Waiting jobs of a quarantined command that are ended in one turn of the reactor."""
-
-
-class Tally:
-    """How many jobs came to which end since the server started.
-
-    :ivar accepted: jobs that were queued or started.
-    :ivar refused: requests that were turned away at once.
-    :ivar ended: ends of accepted jobs, by state.
-    """
-
-    __slots__ = ("accepted", "ended", "refused")
-
-    def __init__(self) -> None:
-        self.accepted = 0
-        self.refused = 0
-        self.ended: dict[JobState, int] = dict.fromkeys(END_STATES, 0)
 
 
 class Dispatcher:
     """The rules of the module's docstring.
 
     All mutable state: `_queue`, the jobs that wait, and `_lanes`, which of them are kept back;
-    `_running`, the job of each busy worker, and `_ahead`, those that it has ahead; `_settling`, the
-    worker that gets none for the moment; `_staff`, the idle workers; `_called_back`, workers
-    of which the next to end its job gets no other; `_matching`, whether the idle are being given
-    jobs; `recent`, the last jobs that ended; `low_water`, how many idle workers are too few;
-    `_repertoire`, what the workers perform, and `_quarantine`, what they must not for a while;
-    `_no_workers`, why none can be had, if so; `_drained`, who waits for the end, `_draining`,
-    whether it has begun, and `_drain_alarm`, its limit.
+    `_running`, the job of each busy worker, and `_ahead`, those that it has ahead; `_staff`, the
+    idle workers; `_called_back`, workers of which the next to end its job gets no other;
+    `_matching`, whether the idle are being given jobs; `tally`, what became of those that ended;
+    `low_water`, how many idle workers are too few; `_repertoire`, what the workers perform, and
+    `_quarantine`, what they must not for a while; `_no_workers`, why none can be had, if so;
+    `_drain`, the end of all.
     """
 
     def __init__(
@@ -116,17 +98,14 @@ class Dispatcher:
         """
         self.max_queued = max_queued
         self.max_queued_bytes = max_queued_bytes
-        self.log_jobs = log_jobs
-        self.tally = Tally()
-        self.recent: deque[Job] = deque(maxlen=RECENT)
+        self.tally = Tally(log_jobs)
         self.low_water = 0
         self._clock = clock
         self._chance = chance or random.Random()
         self._workforce: IWorkforce | None = None
         self._queue = JobQueue(AGEING)
         self._running: dict[IWorker, Job] = {}
-        self._ahead = Prefetch()
-        self._settling: IWorker | None = None
+        self._ahead = Prefetch(self._queue)
         self._repertoire = Repertoire()
         self._staff = Staff(self._repertoire)
         self._lanes = Lanes(self._queue, self._repertoire, self._staff)
@@ -134,9 +113,7 @@ class Dispatcher:
         self._matching = False
         self._quarantine = Quarantine(quarantine_after, quarantine_time)
         self._no_workers: str | None = None
-        self._draining = False
-        self._drained: list[Deferred[None]] = []
-        self._drain_alarm: IDelayedCall | None = None
+        self._drain = Drain(clock, self.tally, self._give_up_draining)
 
     def staffed_by(self, workforce: IWorkforce) -> None:
         """Tell `workforce` from now on when jobs wait and no worker is idle."""
@@ -160,7 +137,7 @@ class Dispatcher:
     @property
     def draining(self) -> bool:
         """Whether it accepts no more jobs."""
-        return self._draining
+        return self._drain.begun
 
     @property
     def no_workers_because(self) -> str | None:
@@ -212,8 +189,8 @@ class Dispatcher:
 
     def cancel(self, job: Job) -> None:
         """End `job` if it has not ended: at once if it waits, else by stopping it."""
-        self._settle(job.worker)
-        if _has_been_begun(job):
+        self._ahead.settle(job.worker)
+        if has_been_begun(job):
             job.stopped_for = job.stopped_for or verdicts.cancelled_running(job, 0.0)
         elif self._queue.remove(job):
             self._end(job, verdicts.cancelled_waiting(job))
@@ -228,7 +205,7 @@ class Dispatcher:
         finish.
         """
         for job in self._ahead.jobs_of(client):
-            self._take_back(job.worker)
+            self._ahead.take_back(job.worker)
         running = [job for job in self._running.values() if job.client is client]
         running += self._ahead.jobs_of(client)  # begun, in truth
         for job in running:
@@ -240,8 +217,8 @@ class Dispatcher:
         if waiting:
             log.info("{jobs} waiting jobs of a client that disconnected end", jobs=len(waiting))
         for job in running:
-            self._settle(job.worker)
-            if _has_been_begun(job):
+            self._ahead.settle(job.worker)
+            if has_been_begun(job):
                 job.stopped_for = verdicts.client_left()
             elif job.worker is not None:
                 job.worker.resume()
@@ -251,7 +228,7 @@ class Dispatcher:
     def hold(self, client: IClient) -> None:
         """Start no job of `client`, and let those that send it parts wait: it does not read."""
         for job in self._ahead.jobs_of(client):
-            self._settle(job.worker)
+            self._ahead.settle(job.worker)
         self._queue.hold(client)
         for worker, job in self._running.items():
             if job.client is client and job.wants_chunks and job.stopped_for is None:
@@ -275,7 +252,7 @@ class Dispatcher:
         """
         refusal: DangadError | None = None
         if not self._repertoire.known:
-            if self._draining:
+            if self._drain.begun:
                 refusal = verdicts.stopping()
             elif self._no_workers is not None:
                 refusal = verdicts.no_workers(self._no_workers)
@@ -296,8 +273,7 @@ class Dispatcher:
         """`worker` has booted, performs what `catalogue` says, and is idle."""
         self._no_workers = None
         now = self._clock.seconds()
-        for other in self._ahead.workers():
-            self._settle(other)
+        self._ahead.settle_all()
         self._staff.add(worker, now)
         if self._repertoire.join(worker, catalogue):
             self._review_jobs()
@@ -335,40 +311,36 @@ class Dispatcher:
             worker.kill(f"was stopped: {job.stopped_for}")
             return
         del self._running[worker]
-        now = job.ended_at = self._clock.seconds()
+        now = self._clock.seconds()
         self._leave_worker(job)
         self._quarantine.succeeded(job.command)
-        state = job.live(Event.FAIL if failed else Event.ANSWER)
+        job.live(Event.FAIL if failed else Event.ANSWER)
         self._cancel_alarms(job)
-        self.tally.ended[state] += 1
         job.receipt = receipt
-        job.box = b""
-        self.recent.append(job)
+        self.tally.note_end(job, now)
         self._ahead.note(job, printed)
         released = self._go_on(worker, fit, now)
         self._give_work(now)
-        if self.log_jobs:
-            self._log_end(job)
+        self.tally.log_end(job)
         client, job.client = job.client, None
         if client is not None:
             client.deliver(job, failed, body)
         if released:
             self._release(worker)
-        self._give_ahead(worker, now)
-        if self._draining:
-            self._check_drained()
+        if self._ahead or worker in self._running:
+            self._give_ahead(worker, now)
+        self._drain.check()
 
     def worker_gone(self, worker: IWorker, death: Death) -> None:
         """`worker` is dead, and its process group with it."""
         self._staff.remove(worker)
         job = self._running.pop(worker, None)
         now = self._clock.seconds()
-        self._take_back(worker)
+        self._ahead.take_back(worker)
         lost = [] if job is None else [job]
         while (begun := self._begin_next(worker, now)) is not None:
             lost.append(begun)
-        for other in self._ahead.workers():
-            self._settle(other)
+        self._ahead.settle_all()
         for each in lost:
             self._leave_worker(each)
         changed = self._repertoire.leave(worker)
@@ -399,7 +371,7 @@ class Dispatcher:
         """Give `worker` no job any more: it is about to be killed."""
         self._staff.remove(worker)
         self._lanes.staff_changed()
-        self._settle(worker)
+        self._ahead.take_back(worker)
 
     def outdated(self) -> set[IWorker]:
         """The workers that perform other commands than the latest that has booted."""
@@ -419,7 +391,7 @@ class Dispatcher:
                 return worker
         self._called_back = workers
         for worker in workers:
-            self._take_back(worker)
+            self._ahead.take_back(worker)
         return None
 
     def no_workers(self, reason: str) -> None:
@@ -436,26 +408,19 @@ class Dispatcher:
         What has not ended by then is stopped with :class:`ShuttingDown`. Fires with None once
         no job is left. May be called again with a new limit.
         """
-        if not self._draining:
-            self._draining = True
+        if not self._drain.begun:
             self._repertoire.give_up(verdicts.stopping())
-        if self._drain_alarm is not None:
-            self._drain_alarm.cancel()
-        self._drain_alarm = self._clock.callLater(seconds, self._give_up_draining, seconds)
+        self._drain.begin(seconds)
         return self.when_drained()
 
     def when_drained(self) -> Deferred[None]:
         """Fires once no job is left after the drain, which may be still to begin."""
-        done: Deferred[None] = Deferred()
-        self._drained.append(done)
-        if self._draining:
-            self._check_drained()
-        return done
+        return self._drain.wait()
 
     # What is refused.
 
     def _refusal(self, job: Job, now: float, may_start: bool) -> DangadError | None:
-        if self._draining:
+        if self._drain.begun:
             return verdicts.stopping()
         if self._repertoire.lacks(job.command):
             return verdicts.unhandled(job)
@@ -485,7 +450,7 @@ class Dispatcher:
 
     def _match(self, now: float) -> None:
         """Start jobs while there are workers for them, and ask for workers if there are not."""
-        self._give_way()
+        self._ahead.give_way()
         self._give_work(now)
         if self._queue and not self._staff.idle and self._workforce is not None:
             self._workforce.demand(len(self._queue))
@@ -510,7 +475,7 @@ class Dispatcher:
             while self._staff.idle:
                 job = self._queue.pop(now)
                 if job is None:
-                    if self._take_some_back():
+                    if self._ahead.take_some_back():
                         continue
                     break
                 obstacle = self._obstacle(job, now)
@@ -586,8 +551,8 @@ class Dispatcher:
         """
         if self._ahead:
             if not fit:
-                self._take_back(worker)
-            self._give_way()
+                self._ahead.take_back(worker)
+            self._ahead.give_way()
             job = self._begin_next(worker, now)
             if job is not None:
                 self._running[worker] = job
@@ -603,21 +568,19 @@ class Dispatcher:
         """The next job that `worker` has ahead, which it has begun; None if it has none."""
         job = self._ahead.next(worker)
         if job is not None:
-            self._queue.remove(job)
             self._note_start(job, worker, now)
         return job
 
     def _give_ahead(self, worker: IWorker, now: float) -> None:
         """Give `worker`, which has just ended a job, some ahead if it is busy again."""
-        if self._ahead:
-            late = self._ahead.longest_waiting()
-            if late is not None and self._running[late].started_at <= now - SLOW:
-                self._take_back(late)
+        late = self._ahead.longest_waiting()
+        if late is not None and self._running[late].started_at <= now - SLOW:
+            self._ahead.take_back(late)
         running = self._running.get(worker)
         if (
             running is None
             or running.stopped_for is not None
-            or worker is self._settling
+            or worker is self._ahead.settling
             or worker in self._called_back
             or self._repertoire.partial  # only a worker that is idle opens their lanes
             or not (worker.can_prefetch and self._ahead.is_quiet(running, now))
@@ -628,11 +591,8 @@ class Dispatcher:
             if job is None:
                 return
             self._set_time(job, now)
-            if not worker.prefetch(job):
-                self._queue.put_back(job)
+            if not self._ahead.give(worker, job):
                 return
-            self._queue.rest(job)
-            self._ahead.add(worker, job)
 
     def _may_go_ahead(self, job: Job) -> bool:
         """Whether `job`, whose turn it is, may be given to a busy worker."""
@@ -645,45 +605,6 @@ class Dispatcher:
             and not self._queue.has_above(job.priority)  # it has aged, and theirs is the next turn
         )
 
-    def _take_back(self, worker: IWorker | None) -> bool:
-        """Let the jobs that `worker` has ahead wait in the queue; whether there were any.
-
-        Those that it has begun by now stay with it.
-        """
-        if worker is None or not self._ahead.has(worker):
-            return False
-        back = self._ahead.remove(worker, worker.recall())
-        for job in reversed(back):
-            self._queue.put_back(job)
-        if back:
-            self._give_way()
-        return bool(back)
-
-    def _take_some_back(self) -> bool:
-        """Take back what some worker has ahead, for one that is idle; whether there was any."""
-        return any(self._take_back(worker) for worker in self._ahead.workers())
-
-    def _give_way(self) -> None:
-        """Take back what workers have ahead that is less urgent than what may start."""
-        if self._ahead and self._queue.has_above(self._ahead.lowest()):
-            for worker in self._ahead.workers():
-                if self._queue.has_above(self._ahead.lowest_of(worker)):
-                    self._take_back(worker)
-
-    def _settle(self, worker: IWorker | None) -> None:
-        """Have `worker` do nothing but the one job that it runs as far as is known.
-
-        What it has ahead is taken back; if it has begun some of it, that is learned now. Of one
-        that is being killed nothing can be learned: see `_has_been_begun`.
-        """
-        if worker is None or not self._ahead.has(worker):
-            return
-        before, self._settling = self._settling, worker
-        self._take_back(worker)
-        if self._ahead.has(worker):
-            worker.catch_up()
-        self._settling = before
-
     def _leave_worker(self, job: Job) -> None:
         """Note that `job` does not run any more."""
         job.worker = None
@@ -692,22 +613,22 @@ class Dispatcher:
     def _review_jobs(self) -> None:
         """Look at all jobs again: what the workers perform has become known, or changed."""
         self._lanes.review(self._running.values())
-        for job in [job for job in self._queue if not _has_been_begun(job)]:
+        for job in [job for job in self._queue if not has_been_begun(job)]:
             if job.lane != (lane := self._lanes.lane_of(job)):
                 job.lane = lane
                 if job.run_alarm is None and job.client is not None:
                     self._queue.remove(job)
                     self._queue.push(job.client, job, lane)
         for job in [job for job in self._queue if self._repertoire.lacks(job.command)]:
-            if not _has_been_begun(job) and self._queue.remove(job):
+            if not has_been_begun(job) and self._queue.remove(job):
                 self._end(job, verdicts.unhandled(job))
 
     # What ends a job.
 
     def _deadline_passed(self, job: Job) -> None:
         job.deadline_alarm = None
-        self._settle(job.worker)
-        if _has_been_begun(job):
+        self._ahead.settle(job.worker)
+        if has_been_begun(job):
             job.stopped_for = job.stopped_for or verdicts.reached_deadline(job, 0.0)
         elif self._queue.remove(job):
             self._end(job, verdicts.waited_too_long(job))
@@ -718,7 +639,7 @@ class Dispatcher:
 
     def _time_is_up(self, job: Job) -> None:
         job.run_alarm = None
-        self._settle(job.worker)
+        self._ahead.settle(job.worker)
         ran = self._clock.seconds() - job.started_at
         self._stop(job, verdicts.ran_too_long(job, ran), b"time")
 
@@ -773,9 +694,8 @@ class Dispatcher:
 
     def _end_waiting(self, error: DangadError) -> None:
         """End all that waits now: to hear of an end, a client may end others, or submit more."""
-        for worker in self._ahead.workers():
-            self._settle(worker)
-        jobs = [job for job in self._queue if not _has_been_begun(job)]
+        self._ahead.settle_all()
+        jobs = [job for job in self._queue if not has_been_begun(job)]
         for job in jobs:
             if self._queue.remove(job):
                 self._end(job, error, quietly=True)
@@ -790,10 +710,7 @@ class Dispatcher:
         error = verdicts.as_one_that_ran(job, error)
         state = job.live(verdicts.event_of(error))
         self._cancel_alarms(job)
-        self.tally.ended[state] += 1
-        job.ended_at = self._clock.seconds()
-        job.box = b""
-        self.recent.append(job)
+        self.tally.note_end(job, self._clock.seconds())
         if not quietly:
             log.info(
                 "job {job} {command} ended as {state}: {error}",
@@ -802,13 +719,11 @@ class Dispatcher:
                 state=state.value,
                 error=str(error),
             )
-        if self.log_jobs:
-            self._log_end(job)
+        self.tally.log_end(job)
         client, job.client = job.client, None
         if client is not None:
             client.fail(job, error)
-        if self._draining:
-            self._check_drained()
+        self._drain.check()
 
     def _cancel_alarms(self, job: Job) -> None:
         self._cancel_run_alarm(job)
@@ -822,21 +737,6 @@ class Dispatcher:
                 job.run_alarm.cancel()
             job.run_alarm = None
 
-    def _log_end(self, job: Job) -> None:
-        took = job.took
-        log.info(
-            "job {job} {command} {state} worker={pid} wait={wait:.6f} runtime={runtime:.6f} "
-            "cpu={cpu:.6f} peak_memory={peak}",
-            job=job.id,
-            command=job.name,
-            state=job.state.value,
-            pid=job.pid,
-            wait=job.wait,
-            runtime=job.runtime,
-            cpu=took.cpu if took else 0.0,
-            peak=took.peak_memory if took else 0,
-        )
-
     def _release(self, worker: IWorker) -> None:
         """Give back a worker that has done its last job."""
         if worker in self._called_back:
@@ -847,29 +747,9 @@ class Dispatcher:
     # The end of all.
 
     def _give_up_draining(self, seconds: float) -> None:
-        self._drain_alarm = None
         error = verdicts.stopped(seconds)
         self._end_waiting(error)
         for worker, job in list(self._running.items()):
             if job.stopped_for is None:
                 job.stopped_for = error
             worker.kill(f"was killed: {error}")
-
-    def _check_drained(self) -> None:
-        if self.tally.accepted != sum(self.tally.ended.values()):
-            return
-        if self._drain_alarm is not None:
-            self._drain_alarm.cancel()
-            self._drain_alarm = None
-        waiters, self._drained = self._drained, []
-        for waiter in waiters:
-            waiter.callback(None)
-
-
-def _has_been_begun(job: Job) -> bool:
-    """Whether a worker, now being killed, has begun `job`, which it had ahead.
-
-    To be asked when nobody has it ahead who could be asked for it. It ends when the worker is
-    gone: with what it was stopped for by then, or as lost.
-    """
-    return job.worker is not None and job.state is JobState.QUEUED

@@ -233,7 +233,11 @@ class JobQueue:
 
     def has_above(self, priority: Priority) -> bool:
         """Whether a job of a higher priority may start."""
-        return any(level.next(self._closed) for level in self._levels[:priority])
+        for level in self._levels[:priority]:
+            for lane, ring in level.rings.items():
+                if ring.turns and lane not in self._closed:
+                    return True
+        return False
 
     def pop(self, now: float, fits: Callable[[Job], bool] | None = None) -> Job | None:
         """The job whose turn it is, taken out; None if none may start.

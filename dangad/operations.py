@@ -105,7 +105,7 @@ class Operations:
 
     def recent(self) -> list[dict[str, Any]]:
         """See :meth:`IOperations.recent`."""
-        return [_receipt(job) for job in self._dispatcher.recent]
+        return [_receipt(job) for job in self._dispatcher.tally.recent]
 
     def want(self, min_workers: int, max_workers: int) -> None:
         """See :meth:`IOperations.want`."""

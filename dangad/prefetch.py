@@ -14,12 +14,11 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
-from dangad.jobrecord import Priority
+from dangad.jobrecord import JobState, Priority
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from dangad.interfaces import IClient, IWorker
+    from dangad.jobqueue import JobQueue
     from dangad.jobrecord import Job
 
 MOST = 8
@@ -45,10 +44,13 @@ class Prefetch:
     All mutable state: `_decks`, the jobs that each worker has ahead, of those that have any;
     the worker first that has begun none for longest; `_counts`, how many they are of each
     priority; `_pace`, how many seconds a job took of late; `_printed`, when a job of each type
-    printed last.
+    printed last; `settling`, the worker that is to get none for the moment.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, queue: JobQueue) -> None:
+        """:param queue: where the jobs wait, in which those that are ahead rest."""
+        self.settling: IWorker | None = None
+        self._queue = queue
         self._decks: OrderedDict[IWorker, deque[Job]] = OrderedDict()
         self._counts = [0 for _ in Priority]
         self._pace = 5 * SLOW
@@ -58,26 +60,9 @@ class Prefetch:
         """Whether any worker has jobs ahead."""
         return bool(self._decks)
 
-    def workers(self) -> list[IWorker]:
-        """Those that have jobs ahead, the one first that has begun none for longest."""
-        return list(self._decks)
-
-    def has(self, worker: IWorker) -> bool:
-        """Whether `worker` has jobs ahead."""
-        return worker in self._decks
-
     def jobs_of(self, client: IClient) -> list[Job]:
         """The jobs of `client` that workers have ahead."""
         return [job for deck in self._decks.values() for job in deck if job.client is client]
-
-    def lowest(self) -> Priority:
-        """The least urgent priority of all jobs ahead."""
-        low = Priority.LOW if self._counts[Priority.LOW] else Priority.NORMAL
-        return low if self._counts[low] else Priority.HIGH
-
-    def lowest_of(self, worker: IWorker) -> Priority:
-        """The least urgent priority of the jobs that `worker` has ahead; the highest if none."""
-        return max((job.priority for job in self._decks.get(worker, ())), default=Priority.HIGH)
 
     def longest_waiting(self) -> IWorker | None:
         """The worker that has jobs ahead and has begun none for longest; None if none has any."""
@@ -114,14 +99,22 @@ class Prefetch:
 
     # Which.
 
-    def add(self, worker: IWorker, job: Job) -> None:
-        """`worker` was given `job`, after those that it has ahead."""
+    def give(self, worker: IWorker, job: Job) -> bool:
+        """Give `worker` the job `job`, which was taken out of the queue, or put it back there.
+
+        Whether the worker could be given it.
+        """
+        if not worker.prefetch(job):
+            self._queue.put_back(job)
+            return False
+        self._queue.rest(job)
         job.worker = worker
         self._counts[job.priority] += 1
         self._decks.setdefault(worker, deque()).append(job)
+        return True
 
     def next(self, worker: IWorker) -> Job | None:
-        """The job that `worker` begins now, taken out; None if it has none ahead."""
+        """The job that `worker` has begun, which waits no more; None if it has none ahead."""
         deck = self._decks.get(worker)
         if deck is None:
             return None
@@ -131,15 +124,72 @@ class Prefetch:
             self._decks.move_to_end(worker)
         else:
             del self._decks[worker]
+        self._queue.remove(job)
         return job
 
-    def remove(self, worker: IWorker, ids: Collection[int]) -> list[Job]:
-        """Take out the jobs with these ids, which `worker` has not begun; in their order."""
-        back = [job for job in self._decks.get(worker, ()) if job.id in ids]
-        begun = deque(job for job in self._decks.pop(worker, ()) if job.id not in ids)
-        for job in back:
-            job.worker = None
-            self._counts[job.priority] -= 1
-        if begun:
+    # What is taken back.
+
+    def take_back(self, worker: IWorker | None) -> bool:
+        """Let the jobs that `worker` has ahead wait in the queue; whether there were any.
+
+        Those that it has begun by now stay with it.
+        """
+        if worker is None or worker not in self._decks:
+            return False
+        ids = worker.recall()
+        deck = self._decks.pop(worker)
+        if begun := deque(job for job in deck if job.id not in ids):
             self._decks[worker] = begun
-        return back
+        for job in reversed(deck):
+            if job.id in ids:
+                job.worker = None
+                self._counts[job.priority] -= 1
+                self._queue.put_back(job)
+        if ids:
+            self.give_way()
+        return bool(ids)
+
+    def take_some_back(self) -> bool:
+        """Take back what some worker has ahead, for one that is idle; whether there was any."""
+        return any(self.take_back(worker) for worker in list(self._decks))
+
+    def give_way(self) -> None:
+        """Take back what workers have ahead that is less urgent than what may start."""
+        if self._decks and self._queue.has_above(self._lowest()):
+            for worker, deck in list(self._decks.items()):
+                if self._queue.has_above(max(job.priority for job in deck)):
+                    self.take_back(worker)
+
+    def settle(self, worker: IWorker | None) -> None:
+        """Have `worker` do nothing but the one job that it runs as far as is known.
+
+        What it has ahead is taken back; if it has begun some of it, that is learned now: the
+        dispatcher hears of the answers before. Of a worker that is being killed nothing can be
+        learned: see `has_been_begun`.
+        """
+        if worker is None or worker not in self._decks:
+            return
+        before, self.settling = self.settling, worker
+        self.take_back(worker)
+        if worker in self._decks:
+            worker.catch_up()
+        self.settling = before
+
+    def settle_all(self) -> None:
+        """Settle all workers."""
+        for worker in list(self._decks):
+            self.settle(worker)
+
+    def _lowest(self) -> Priority:
+        """The least urgent priority of all jobs ahead."""
+        low = Priority.LOW if self._counts[Priority.LOW] else Priority.NORMAL
+        return low if self._counts[low] else Priority.HIGH
+
+
+def has_been_begun(job: Job) -> bool:
+    """Whether a worker, now being killed, has begun `job`, which it had ahead.
+
+    To be asked after that worker was settled. The job ends when the worker is gone: with what
+    it was stopped for by then, or as lost.
+    """
+    return job.worker is not None and job.state is JobState.QUEUED

@@ -19,6 +19,7 @@ from dangad.dispatcher import Dispatcher
 from dangad.guardian import Guardian
 from dangad.interfaces import IClient, IWorker
 from dangad.jobrecord import Death, Job, Priority
+from dangad.prefetch import MOST
 from dangad.server import ClientFactory
 from dangad.vitals import Deaths
 from dangad.workerlink import WorkerLink
@@ -175,9 +176,17 @@ class Pipe:
         self.written.append(header + box)
         return True
 
+    def write_packet(self, packet: bytes) -> bool:
+        """Keep it."""
+        self.written.append(packet)
+        return True
 
-ECHO_OPCODES = 2580
+
+ECHO_OPCODES = 2810
 """What an echo may cost in the code of dangad and of the test: a tenth more than when counted."""
+AHEAD_OPCODES = 3820
+"""What one may cost, likewise, while many wait."""
+DATA = wire.pair(b"data", bytes(32)) + wire.END
 
 
 class EchoTests(SynchronousTestCase):
@@ -209,13 +218,42 @@ class EchoTests(SynchronousTestCase):
 
     def echo(self, number: int) -> None:
         """One job, from the client's bytes to the answer's."""
-        tag = b"%07d" % number
-        data = wire.pair(b"data", bytes(32)) + wire.END
-        self.client.dataReceived(wire.pair(wire.ASK, tag) + wire.pair(wire.COMMAND, b"Echo") + data)
+        self.ask(number)
+        self.answer(number)
+
+    def ask(self, number: int) -> None:
+        """The client asks for a job."""
+        start = wire.pair(wire.ASK, b"%07d" % number) + wire.pair(wire.COMMAND, b"Echo")
+        self.client.dataReceived(start + DATA)
+
+    def answer(self, number: int) -> None:
+        """The worker answers it, and the client is told."""
         receipt = b"%d 100 40000 500000 0" % number
-        self.link.dataReceived(wire.pair(commands.DONE, receipt) + data)
-        self.assertEqual(self.transport.value(), wire.pair(wire.ANSWER, tag) + data)
+        self.link.dataReceived(wire.pair(commands.DONE, receipt) + DATA)
+        self.assertEqual(self.transport.value(), wire.pair(wire.ANSWER, b"%07d" % number) + DATA)
         self.transport.clear()
+
+    def burst(self, _: object) -> None:
+        """An answer of a worker that has others ahead, and the client's next request."""
+        self.answer(self.answered + 1)
+        self.answered += 1
+        self.ask(self.asked + 1)
+        self.asked += 1
+
+    def test_opcodes_ahead(self) -> None:
+        """So much it costs where workers have jobs ahead."""
+        for number in range(1, 61):
+            self.ask(number)
+        self.asked = 60
+        for number in range(1, 31):
+            self.answer(number)
+        self.answered = 30
+        self.assertEqual(len(self.pipe.written), 30 + 1 + MOST)
+        cost = count_opcodes(self.burst, list(range(SAMPLE))) / SAMPLE
+        self.assertEqual(len(self.pipe.written), 30 + 1 + MOST + SAMPLE)
+        nothing = count_opcodes(lambda _: None, list(range(SAMPLE))) / SAMPLE
+        self.assertLess(cost - nothing, AHEAD_OPCODES)
+        self.assertGreater(cost - nothing, AHEAD_OPCODES / 2, "the bound is too wide by now")
 
     def test_opcodes(self) -> None:
         """An echo costs the parent no more than it did: who makes it dearer, does so knowingly."""

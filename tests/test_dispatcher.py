@@ -231,7 +231,7 @@ class AnswerTests(DispatcherTestCase):
 
     def test_log_of_jobs(self) -> None:
         """With log_jobs each end is logged with the job's id, its wait and its runtime."""
-        self.dispatcher.log_jobs = True
+        self.dispatcher.tally.log_jobs = True
         job = self.submit(self.ann)
         self.clock.advance(2)
         worker = self.ready()
@@ -1143,7 +1143,7 @@ class RetryTests(DispatcherTestCase):
         worker = self.ready(self.retried)
         self.submit(self.ann, box=b"\0\1a\0\1b\0\0")
         self.answer(worker)
-        self.assertEqual([job.box for job in self.dispatcher.recent], [b""])
+        self.assertEqual([job.box for job in self.dispatcher.tally.recent], [b""])
 
     def test_not_for_ever(self) -> None:
         """After its last retry a job is lost, and says where it ran last."""

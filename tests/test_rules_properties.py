@@ -828,7 +828,7 @@ class RulesMachine(RuleBasedStateMachine):
             workforce._alarm,
             workforce._pruning,
             workforce._watching,
-            dispatcher._drain_alarm,
+            dispatcher._drain.alarm,
         ]
         alarms += [life.boot_alarm for life in workforce.lives.values()]
         for job in self.queued() + list(dispatcher._running.values()):

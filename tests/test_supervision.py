@@ -258,7 +258,7 @@ class ReceiptTests(SupervisionCase):
     @a_story
     async def test_receipts(self) -> None:
         """CPU time, also of programs that the job waits for, and memory, of jobs done or lost."""
-        self.service.dispatcher.log_jobs = True
+        self.service.dispatcher.tally.log_jobs = True
         await self.take("sleep", 300)
         await self.take("burn", 300)
         await self.take("burn elsewhere", 300)
@@ -272,7 +272,7 @@ class ReceiptTests(SupervisionCase):
         self.assertLess(asleep["peak_memory"], INTERPRETER)
         self.assertGreater(large["peak_memory"], 100 * MIB)
         self.assertEqual((lost["state"], lost["worker"] is None), ("lost", False))
-        ends = [line for line in self.logged("dangad.dispatcher") if " cpu=" in line]
+        ends = [line for line in self.logged("dangad.tally") if " cpu=" in line]
         for job, end in zip((asleep, busy, elsewhere, large, lost), ends, strict=True):
             self.assertIn(f"job {job['id']} Heavy {job['state']} worker={job['worker']} ", end)
             self.assertIn(f" cpu={job['cpu']:.6f} peak_memory={job['peak_memory']}", end)
