@@ -8,26 +8,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dangad.errors import (
-    ERRORS,
-    BadArguments,
-    BadResponse,
-    Cancelled,
-    DangadError,
-    DeadlinePassed,
-    JobFailed,
-    NoWorkers,
-    QueueFull,
-    ShuttingDown,
-    TimedOut,
-    TooLarge,
-    UnhandledCommand,
-    WorkerLost,
-)
-from dangad.wire import Blob, Large
-
 if TYPE_CHECKING:
     from dangad.client import Client, Disconnected, NotSent, connect
+    from dangad.errors import (
+        ERRORS,
+        BadArguments,
+        BadResponse,
+        Cancelled,
+        DangadError,
+        DeadlinePassed,
+        JobFailed,
+        NoWorkers,
+        QueueFull,
+        ShuttingDown,
+        TimedOut,
+        TooLarge,
+        UnhandledCommand,
+        WorkerLost,
+    )
+    from dangad.wire import Blob, Large
     from dangad.worker.context import (
         JobCancelled,
         JobStopped,
@@ -65,19 +64,31 @@ __all__ = [
     "job",
 ]
 
-_LAZY = {
-    "BadJobType": "dangad.worker.jobtypes",
-    "Client": "dangad.client",
-    "Disconnected": "dangad.client",
-    "NotSent": "dangad.client",
-    "JobCancelled": "dangad.worker.context",
-    "JobStopped": "dangad.worker.context",
-    "TimeLimitExceeded": "dangad.worker.context",
-    "connect": "dangad.client",
-    "current_job": "dangad.worker.context",
-    "job": "dangad.worker.jobtypes",
+_HOMES = {
+    "dangad.client": ("Client", "Disconnected", "NotSent", "connect"),
+    "dangad.errors": (
+        "ERRORS",
+        "BadArguments",
+        "BadResponse",
+        "Cancelled",
+        "DangadError",
+        "DeadlinePassed",
+        "JobFailed",
+        "NoWorkers",
+        "QueueFull",
+        "ShuttingDown",
+        "TimedOut",
+        "TooLarge",
+        "UnhandledCommand",
+        "WorkerLost",
+    ),
+    "dangad.wire": ("Blob", "Large"),
+    "dangad.worker.context": ("JobCancelled", "JobStopped", "TimeLimitExceeded", "current_job"),
+    "dangad.worker.jobtypes": ("BadJobType", "job"),
 }
-"""Names fetched when first asked for: workers need no client, clients and servers no worker."""
+_LAZY = {name: module for module, names in _HOMES.items() for name in names}
+"""Names fetched when first asked for: workers need no client, clients and servers no worker, and
+the server's start does not wait for what it does not need yet."""
 
 
 def __getattr__(name: str) -> Any:
