@@ -19,6 +19,8 @@ BOOTSTRAP = f"""\
 import json, os, sys
 settings = json.loads(os.environ.pop({SETTINGS_VARIABLE!r}))
 sys.path[:] = settings["path"]
+from dangad.worker.lean import import_amp
+import_amp()
 from dangad.worker.child import main
 main(settings)
 """

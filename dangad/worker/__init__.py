@@ -3,5 +3,6 @@
 :mod:`~dangad.worker.child` is the process: it boots, says Hello, and takes one job after the
 other from its pipe. :mod:`~dangad.worker.perform` turns a request box into an answer, by
 calling a job function; :mod:`~dangad.worker.jobtypes` is where those come from, and
-:mod:`~dangad.worker.context` what they may ask while they run.
+:mod:`~dangad.worker.context` what they may ask while they run. :mod:`~dangad.worker.lean` comes
+before all of them.
 """
