@@ -46,8 +46,8 @@ log = Logger()
 
 SWEEP_INTERVAL = 0.5
 """Seconds between two looks for processes that outlived their job's worker."""
-WORKER_DESCRIPTORS = 4
-"""The parent's ends of a worker's pipes: boxes there and back, stdout, stderr."""
+WORKER_DESCRIPTORS = 5
+"""The parent's ends of a worker's pipes: boxes there and taken back, answers, stdout, stderr."""
 FLUSH_TIME = 5.0
 """Seconds in which clients must read their last answers when the server stops."""
 
