@@ -273,7 +273,7 @@ class Dispatcher:
         """`worker` has booted, performs what `catalogue` says, and is idle."""
         self._no_workers = None
         now = self._clock.seconds()
-        self._ahead.settle_all()
+        self._ahead.take_all_back()
         self._staff.add(worker, now)
         if self._repertoire.join(worker, catalogue):
             self._review_jobs()
@@ -340,7 +340,7 @@ class Dispatcher:
         lost = [] if job is None else [job]
         while (begun := self._begin_next(worker, now)) is not None:
             lost.append(begun)
-        self._ahead.settle_all()
+        self._ahead.take_all_back()
         for each in lost:
             self._leave_worker(each)
         changed = self._repertoire.leave(worker)
@@ -694,7 +694,7 @@ class Dispatcher:
 
     def _end_waiting(self, error: DangadError) -> None:
         """End all that waits now: to hear of an end, a client may end others, or submit more."""
-        self._ahead.settle_all()
+        self._ahead.take_all_back()
         jobs = [job for job in self._queue if not has_been_begun(job)]
         for job in jobs:
             if self._queue.remove(job):
@@ -749,6 +749,8 @@ class Dispatcher:
     def _give_up_draining(self, seconds: float) -> None:
         error = verdicts.stopped(seconds)
         self._end_waiting(error)
+        for begun in self._ahead.take_all_back():
+            begun.stopped_for = error
         for worker, job in list(self._running.items()):
             if job.stopped_for is None:
                 job.stopped_for = error

@@ -149,6 +149,12 @@ class Prefetch:
             self.give_way()
         return bool(ids)
 
+    def take_all_back(self) -> list[Job]:
+        """Take back all that workers have ahead; what is left they have begun."""
+        for worker in list(self._decks):
+            self.take_back(worker)
+        return [job for deck in self._decks.values() for job in deck]
+
     def take_some_back(self) -> bool:
         """Take back what some worker has ahead, for one that is idle; whether there was any."""
         return any(self.take_back(worker) for worker in list(self._decks))
@@ -175,11 +181,6 @@ class Prefetch:
             worker.catch_up()
         self.settling = before
 
-    def settle_all(self) -> None:
-        """Settle all workers."""
-        for worker in list(self._decks):
-            self.settle(worker)
-
     def _lowest(self) -> Priority:
         """The least urgent priority of all jobs ahead."""
         low = Priority.LOW if self._counts[Priority.LOW] else Priority.NORMAL
@@ -187,9 +188,9 @@ class Prefetch:
 
 
 def has_been_begun(job: Job) -> bool:
-    """Whether a worker, now being killed, has begun `job`, which it had ahead.
+    """Whether a worker has begun `job`, which it had ahead, and that is all that is known of it.
 
-    To be asked after that worker was settled. The job ends when the worker is gone: with what
-    it was stopped for by then, or as lost.
+    To be asked after what that worker had ahead was taken back. If it was settled, it is being
+    killed: then the job ends when it is gone, with what it was stopped for by then, or as lost.
     """
     return job.worker is not None and job.state is JobState.QUEUED
