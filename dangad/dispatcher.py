@@ -32,7 +32,7 @@ from dangad import verdicts
 from dangad.commands import Chunk
 from dangad.draining import Drain
 from dangad.jobqueue import JobQueue
-from dangad.jobrecord import Event, Job
+from dangad.jobrecord import Event, Job, JobState
 from dangad.lanes import Lanes
 from dangad.prefetch import MOST_BYTES, SLOW, Prefetch, has_been_begun
 from dangad.quarantine import Quarantine
@@ -69,7 +69,8 @@ class Dispatcher:
     All mutable state: `_queue`, the jobs that wait, and `_lanes`, which of them are kept back;
     `_running`, the job of each busy worker, and `_ahead`, those that it has ahead; `_staff`, the
     idle workers; `_called_back`, workers of which the next to end its job gets no other;
-    `_matching`, whether the idle are being given jobs; `tally`, what became of those that ended;
+    `_matching`, whether the idle are being given jobs; `_lost_jobs`, whose worker is gone and who
+    are dealt with one after the other; `tally`, what became of those that ended;
     `low_water`, how many idle workers are too few; `_repertoire`, what the workers perform, and
     `_quarantine`, what they must not for a while; `_no_workers`, why none can be had, if so;
     `_drain`, the end of all.
@@ -111,6 +112,7 @@ class Dispatcher:
         self._lanes = Lanes(self._queue, self._repertoire, self._staff)
         self._called_back: Collection[IWorker] = ()
         self._matching = False
+        self._lost_jobs: list[Job] = []
         self._quarantine = Quarantine(quarantine_after, quarantine_time)
         self._no_workers: str | None = None
         self._drain = Drain(clock, self.tally, self._give_up_draining)
@@ -189,12 +191,11 @@ class Dispatcher:
 
     def cancel(self, job: Job) -> None:
         """End `job` if it has not ended: at once if it waits, else by stopping it."""
-        self._ahead.settle(job.worker)
-        if has_been_begun(job):
-            job.stopped_for = job.stopped_for or verdicts.cancelled_running(job, 0.0)
-        elif self._queue.remove(job):
+        if self._take_out(job):
             self._end(job, verdicts.cancelled_waiting(job))
-        elif job.worker is not None and job.stopped_for is None:
+        elif has_been_begun(job):
+            job.stopped_for = job.stopped_for or verdicts.cancelled_running(job, 0.0)
+        elif job.state is JobState.RUNNING:
             ran = self._clock.seconds() - job.started_at
             self._stop(job, verdicts.cancelled_running(job, ran), b"cancelled")
 
@@ -208,6 +209,7 @@ class Dispatcher:
             self._ahead.take_back(job.worker)
         running = [job for job in self._running.values() if job.client is client]
         running += self._ahead.jobs_of(client)  # begun, in truth
+        running += [job for job in self._lost_jobs if job.client is client]
         for job in running:
             job.client = None
         waiting = self._queue.drop(client)
@@ -218,8 +220,8 @@ class Dispatcher:
             log.info("{jobs} waiting jobs of a client that disconnected end", jobs=len(waiting))
         for job in running:
             self._ahead.settle(job.worker)
-            if has_been_begun(job):
-                job.stopped_for = verdicts.client_left()
+            if has_been_begun(job) or job in self._lost_jobs:
+                job.stopped_for = job.stopped_for or verdicts.client_left()
             elif job.worker is not None:
                 job.worker.resume()
                 if self._repertoire.policy(job.command).on_disconnect == "cancel":
@@ -228,11 +230,15 @@ class Dispatcher:
     def hold(self, client: IClient) -> None:
         """Start no job of `client`, and let those that send it parts wait: it does not read."""
         for job in self._ahead.jobs_of(client):
-            self._ahead.settle(job.worker)
+            self._ahead.take_back(job.worker)
         self._queue.hold(client)
-        for worker, job in self._running.items():
-            if job.client is client and job.wants_chunks and job.stopped_for is None:
-                worker.pause()
+        for job in self._ahead.jobs_of(client):
+            self._ahead.settle(job.worker)
+        for worker, job in list(self._running.items()):
+            if job.client is client and job.wants_chunks:
+                self._ahead.settle(worker)  # others' jobs must not wait with it
+                if self._running.get(worker) is job and job.stopped_for is None:
+                    worker.pause()
 
     def release(self, client: IClient) -> None:
         """Let the jobs of `client` go on, and start more."""
@@ -341,6 +347,7 @@ class Dispatcher:
         while (begun := self._begin_next(worker, now)) is not None:
             lost.append(begun)
         self._ahead.take_all_back()
+        self._lost_jobs += lost
         for each in lost:
             self._leave_worker(each)
         changed = self._repertoire.leave(worker)
@@ -348,6 +355,7 @@ class Dispatcher:
             self._review_jobs()
         self._lanes.staff_changed()
         for each in lost:
+            self._lost_jobs.remove(each)
             each.receipt = death.receipt
             if each.stopped_for is not None:
                 self._end(each, each.stopped_for)
@@ -355,7 +363,7 @@ class Dispatcher:
                 self._return(each, death.unread)
             else:
                 ran = now - each.started_at
-                self._lost(each, verdicts.lost(each, worker.pid, death, ran), now)
+                self._lost(each, verdicts.lost(each, worker.pid, death, ran), now, each is lost[0])
         if changed:
             self._review_jobs()  # again, for those of them that wait now
         self._give_work(now)
@@ -544,6 +552,14 @@ class Dispatcher:
 
     # Who has which jobs ahead.
 
+    def _take_out(self, job: Job) -> bool:
+        """Take `job` out of the queue if it waits; else learn how far it is."""
+        self._ahead.take_back(job.worker)
+        if job.worker is None and self._queue.remove(job):
+            return True
+        self._ahead.settle(job.worker)
+        return False
+
     def _go_on(self, worker: IWorker, fit: bool, now: float) -> bool:
         """Have `worker`, which has ended a job, go on with what it has ahead, or else be idle.
 
@@ -568,6 +584,7 @@ class Dispatcher:
         """The next job that `worker` has ahead, which it has begun; None if it has none."""
         job = self._ahead.next(worker)
         if job is not None:
+            job.lane = self._lanes.lane_of(job)  # it may have got one since it went ahead
             self._note_start(job, worker, now)
         return job
 
@@ -627,12 +644,11 @@ class Dispatcher:
 
     def _deadline_passed(self, job: Job) -> None:
         job.deadline_alarm = None
-        self._ahead.settle(job.worker)
-        if has_been_begun(job):
-            job.stopped_for = job.stopped_for or verdicts.reached_deadline(job, 0.0)
-        elif self._queue.remove(job):
+        if self._take_out(job):
             self._end(job, verdicts.waited_too_long(job))
-        elif job.worker is not None and job.stopped_for is None:
+        elif has_been_begun(job):
+            job.stopped_for = job.stopped_for or verdicts.reached_deadline(job, 0.0)
+        elif job.state is JobState.RUNNING:
             ran = self._clock.seconds() - job.started_at
             error = verdicts.reached_deadline(job, ran)
             self._stop(job, error, b"time")
@@ -645,21 +661,27 @@ class Dispatcher:
 
     def _stop(self, job: Job, error: DangadError, why: bytes) -> None:
         """Have `job`, which runs, end with `error`: by itself, or when the grace is over."""
-        if job.worker is None or job.stopped_for is not None:
+        if job.state is not JobState.RUNNING or job.stopped_for is not None:
             return
         job.stopped_for = error
+        worker = job.worker
+        if worker is None:
+            return  # it has just died, and this job's end is yet to come
         if job.run_alarm is not None:
             job.run_alarm.cancel()
-        job.run_alarm = self._clock.callLater(GRACE, job.worker.kill, f"was killed: {error}")
-        job.worker.resume()
+        job.run_alarm = self._clock.callLater(GRACE, worker.kill, f"was killed: {error}")
+        worker.resume()
         if why == b"time":
-            job.worker.show_stack()
-        job.worker.interrupt(job, why)
+            worker.show_stack()
+        worker.interrupt(job, why)
 
-    def _lost(self, job: Job, error: WorkerLost, now: float) -> None:
-        """Have `job`, whose worker died, run again if it may, and end it if not."""
+    def _lost(self, job: Job, error: WorkerLost, now: float, blamed: bool) -> None:
+        """Have `job`, whose worker died, run again if it may, and end it if not.
+
+        :param blamed: whether the worker counts as one that the job's command has cost.
+        """
         job.lost_for = error
-        quarantined = self._quarantine.worker_lost(job.command, now)
+        quarantined = blamed and self._quarantine.worker_lost(job.command, now)
         if quarantined:
             log.warn("{command} is quarantined: {error}", command=job.name, error=str(error))
         retries = self._repertoire.policy(job.command).retries
@@ -750,7 +772,7 @@ class Dispatcher:
         error = verdicts.stopped(seconds)
         self._end_waiting(error)
         for begun in self._ahead.take_all_back():
-            begun.stopped_for = error
+            begun.stopped_for = begun.stopped_for or error
         for worker, job in list(self._running.items()):
             if job.stopped_for is None:
                 job.stopped_for = error

@@ -2,8 +2,9 @@
 
 Used by :mod:`dangad.pool`. On Linux the pipe is in packet mode, in which each small write is
 taken out by one read, and whole: see O_DIRECT in pipe(2), which is Linux's since 4.5 for pipes
-that exist. So a worker reads one job at a time, and what it has not read, the parent can read
-itself. Whatever is larger than a page goes through the same pipe as a stream.
+that exist. So a worker reads one job at a time, and what it has not read, the parent can take
+out itself, all at once: see splice(2). Whatever is larger than a page goes through the same pipe
+as a stream.
 """
 
 from __future__ import annotations
@@ -21,6 +22,51 @@ if TYPE_CHECKING:
     from twisted.internet.process import ProcessWriter
 
 
+_CAPACITY = 2**20
+"""More bytes than lie in any pipe."""
+
+
+class Scratch:
+    """A pipe of the parent's own, into which it takes what lies in others.
+
+    Packet by packet it could take the first, the worker the second, and the parent the rest; but
+    all of it is moved from one pipe to another in one step.
+
+    All mutable state: `_ends`, to read and to write, if it is open.
+    """
+
+    def __init__(self) -> None:
+        self._ends: tuple[int, int] | None = None
+
+    def open(self) -> None:
+        """Make it, unless it is open or cannot be had."""
+        if self._ends is None and sys.platform == "linux":
+            with contextlib.suppress(OSError):  # no descriptor is left
+                self._ends = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be used."""
+        return self._ends is not None
+
+    def take_all(self, fd: int) -> list[bytes]:
+        """The packets that lie in another pipe, taken out; of a stream, pieces."""
+        packets: list[bytes] = []
+        if self._ends is not None and sys.platform == "linux":
+            with contextlib.suppress(BlockingIOError):
+                os.splice(fd, self._ends[1], _CAPACITY, flags=os.SPLICE_F_NONBLOCK)
+                while True:
+                    packets.append(os.read(self._ends[0], select.PIPE_BUF))
+        return packets
+
+    def close(self) -> None:
+        """Close it; nothing can be taken back any more."""
+        if self._ends is not None:
+            for fd in self._ends:
+                os.close(fd)
+            self._ends = None
+
+
 class JobPipe:
     """A worker's pipe, as long as the worker lives.
 
@@ -28,12 +74,16 @@ class JobPipe:
     is none; `_packets`, whether the next write makes a packet.
     """
 
-    def __init__(self, writer: ProcessWriter) -> None:
-        """:param writer: Twisted's end, which keeps what the pipe does not take at once."""
+    def __init__(self, writer: ProcessWriter, scratch: Scratch) -> None:
+        """Write through `writer`, Twisted's end, which keeps what the pipe does not take at once.
+
+        :param scratch: what is needed to take something back.
+        """
         self._writer = writer
+        self._scratch = scratch
         self._packets = False
         self._reading: int | None = None
-        if sys.platform == "linux":
+        if scratch.is_open:
             with contextlib.suppress(OSError):  # no descriptor is left, or the kernel is old
                 self._make_packets(True)
                 path = f"/proc/self/fd/{writer.fileno()}"
@@ -95,12 +145,7 @@ class JobPipe:
 
     def take_back(self) -> list[bytes]:
         """The packets that the worker has not read; of a stream, its rest in pieces."""
-        packets: list[bytes] = []
-        if self._reading is not None:
-            with contextlib.suppress(BlockingIOError):
-                while packet := os.read(self._reading, select.PIPE_BUF):
-                    packets.append(packet)
-        return packets
+        return [] if self._reading is None else self._scratch.take_all(self._reading)
 
     def close(self) -> None:
         """Forget the worker's end: nothing can be taken back any more."""

@@ -110,7 +110,8 @@ class _Level:
         line = ring.lines[client]
         line.jobs.move_to_end(job.id, last=False)
         line.since = job.accepted_at
-        line.place = self.last_turn.get(client, 0)
+        line.place = 0
+        self.last_turn.pop(client, None)
         if not on_hold:
             ring.turns.move_to_end(client, last=False)
 

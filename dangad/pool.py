@@ -27,7 +27,7 @@ from twisted.internet import defer, error
 from zope.interface import implementer
 
 from dangad.interfaces import IHatchery
-from dangad.jobpipe import JobPipe, waiting
+from dangad.jobpipe import JobPipe, Scratch, waiting
 from dangad.launch import BOOTSTRAP
 from dangad.vitals import Deaths
 from dangad.workerlink import WorkerLink
@@ -61,6 +61,10 @@ class WorkerConnector(AMPConnector):
     finished: defer.Deferred[str]
     jobs: JobPipe
 
+    def __init__(self, link: WorkerLink, scratch: Scratch) -> None:
+        super().__init__(link)
+        self._scratch = scratch
+
     @property
     def pid(self) -> int:
         """The process's id."""
@@ -70,7 +74,7 @@ class WorkerConnector(AMPConnector):
     def connectionMade(self) -> None:
         """Begin, with nothing on the worker's stdin."""
         self.transport.closeChildFD(STDIN)
-        self.jobs = JobPipe(self.transport.pipes[TO_WORKER])
+        self.jobs = JobPipe(self.transport.pipes[TO_WORKER], self._scratch)
         self.amp.makeConnection(self)
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
@@ -87,6 +91,7 @@ class WorkerConnector(AMPConnector):
 
     def processExited(self, reason: Failure) -> None:
         """See the class."""
+        self.amp.exiting = True
         for fd in (FROM_WORKER, STDERR, STDOUT):
             self._drain(fd)
         self._kill_group()
@@ -164,9 +169,10 @@ class WorkerStarter(ProcessStarter):
     ampoule's would look the child's protocol up by name in a program that runs a reactor.
     """
 
-    def __init__(self, settings: WorkerSettings) -> None:
+    def __init__(self, settings: WorkerSettings, scratch: Scratch) -> None:
         super().__init__(bootstrap=BOOTSTRAP, uid=settings.uid, gid=settings.gid)
         self._settings = settings
+        self._scratch = scratch
 
     def startAMPProcess(
         self, ampChild: object, ampParent: Any = None, ampChildArgs: tuple[str, ...] = ()
@@ -174,7 +180,7 @@ class WorkerStarter(ProcessStarter):
         """Start a worker; ampoule's way to say it."""
         self.env = self._settings.process_environment()
         started: tuple[WorkerLink, defer.Deferred[str]] = self.startPythonProcess(
-            WorkerConnector(ampParent()), "dangad-worker"
+            WorkerConnector(ampParent(), self._scratch), "dangad-worker"
         )
         return started
 
@@ -197,6 +203,7 @@ class WorkerPool(ProcessPool):
         settings: WorkerSettings,
     ) -> None:
         deaths = Deaths()
+        self._scratch = Scratch()
         super().__init__(
             ampParent=lambda: WorkerLink(
                 clock, workforce, dispatcher, guardian, deaths, settings.max_payload
@@ -204,14 +211,25 @@ class WorkerPool(ProcessPool):
             min=0,
             max=workforce.max_workers,
             recycleAfter=0,
-            starter=WorkerStarter(settings),
+            starter=WorkerStarter(settings, self._scratch),
         )
         self.looping.stop()
         self.started = True
 
     def spawn(self) -> None:
         """See :meth:`IHatchery.spawn`."""
+        self._scratch.open()
         self.startAWorker()
+
+    def stop(self) -> defer.Deferred[Any]:
+        """Stop all workers, each when it is idle; fires when they are gone."""
+
+        def close(result: object) -> object:
+            self._scratch.close()
+            return result
+
+        stopped: defer.Deferred[Any] = super().stop()
+        return stopped.addBoth(close)
 
     def kill_all(self, reason: str) -> None:
         """Kill every worker and its process group now."""

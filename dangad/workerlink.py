@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import select
 import signal
-from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet import defer, error
@@ -102,12 +101,13 @@ class WorkerLink:
     `makeConnection`, `dataReceived`, `connectionLost` and `callRemote`.
 
     All mutable state: `pid`; `performed`, how many jobs it was given; `_job`, the one it has
-    now; `_ahead`, the sizes of those that it was given ahead, and `_may_follow`, whether one may
-    be given behind the last; `_peak`, the most memory that it was seen to have; `_receipt`, what
-    its last job took, and `_cpu_of_boot`, the microseconds before the first; `_booted`, whether it
-    has said Hello; `_last_words`, what it said before it exited; `_paused`, whether it is not read;
-    `_killed_for`, why the parent killed it, and `_gone`, whether it is dead: after either,
-    nothing it wrote counts.
+    now; `_ahead`, the sizes of those that it was given ahead, by id, and `_may_follow`, whether one
+    may be given behind the last; `exiting`, whether the process is gone while its last answers are
+    still being read, and `_not_sent`, the request of a job that it was given then; `_peak`, the
+    most memory that it was seen to have; `_receipt`, what its last job took, and `_cpu_of_boot`,
+    the microseconds before the first; `_booted`, whether it has said Hello; `_last_words`, what
+    it said before it exited; `_paused`, whether it is not read; `_killed_for`, why the parent
+    killed it, and `_gone`, whether it is dead: after either, nothing it wrote counts.
     """
 
     def __init__(
@@ -130,8 +130,10 @@ class WorkerLink:
         self._most_jobs = workforce.wear.jobs
         self._reader = wire.BoxReader(max_payload + BOX_OVERHEAD, commands.WORKER_KEYS)
         self._job: Job | None = None
-        self._ahead: deque[int] = deque()
+        self._ahead: dict[int, int] = {}
         self._may_follow = False
+        self._not_sent = b""
+        self.exiting = False
         self._peak = 0
         self._receipt = b""
         self._cpu_of_boot = 0
@@ -155,6 +157,12 @@ class WorkerLink:
         if self._gone or self._killed_for is not None:
             return
         self._reader.feed(data)
+        self._take_boxes()
+
+    def _take_boxes(self) -> None:
+        """Take the boxes that have come whole."""
+        if self._gone or self._killed_for is not None:
+            return
         try:
             while (box := self._reader.next()) is not None:
                 self._box_received(box)
@@ -173,7 +181,10 @@ class WorkerLink:
 
     def perform(self, job: Job) -> None:
         """See :meth:`IWorker.perform`."""
-        self._may_follow = self.transport.jobs.write(_header(job, job.attempt), job.box)
+        if self.exiting:
+            self._not_sent = job.box
+        else:
+            self._may_follow = self.transport.jobs.write(_header(job, job.attempt), job.box)
         self._begin(job)
 
     @property
@@ -188,28 +199,29 @@ class WorkerLink:
         packet = _header(job, job.attempt + 1) + job.box
         if len(packet) > select.PIPE_BUF or not self.transport.jobs.write_packet(packet):
             return False
-        self._ahead.append(len(packet))
+        self._ahead[job.id] = len(packet)
         return True
 
     def begin(self, job: Job) -> None:
         """See :meth:`IWorker.begin`."""
-        self._ahead.popleft()
+        del self._ahead[job.id]
         self._begin(job)
 
     def recall(self) -> list[int]:
         """See :meth:`IWorker.recall`."""
-        jobs = self.transport.jobs
-        packets = jobs.take_back()
-        back = packets[max(0, len(packets) - len(self._ahead)) :]
-        for packet in packets[: len(packets) - len(back)]:
-            jobs.write_packet(packet)  # a ping, or the job that it is to run now
-        for _ in back:
-            self._ahead.pop()
-        return list(map(_job_in, back))
+        back = []
+        for packet in self.transport.jobs.take_back():
+            job_id = _job_in(packet)
+            if self._ahead.pop(job_id, None) is None:
+                self.transport.jobs.write_packet(packet)  # a ping, or the job that it is to run now
+            else:
+                back.append(job_id)
+        return back
 
     def catch_up(self) -> None:
         """See :meth:`IWorker.catch_up`."""
         self.transport.drain_answers()
+        self._take_boxes()  # those that were read before, if this is in the middle of one
 
     def interrupt(self, job: Job, why: bytes) -> None:
         """See :meth:`IWorker.interrupt`."""
@@ -248,7 +260,7 @@ class WorkerLink:
 
     def has_read(self) -> bool:
         """See :meth:`IProcess.has_read`."""
-        return self.transport.jobs.unread <= sum(self._ahead)
+        return self.transport.jobs.unread <= sum(self._ahead.values())
 
     def memory(self) -> int:
         """See :meth:`IProcess.memory`."""
@@ -345,12 +357,14 @@ class WorkerLink:
 
     def _unread_request(self) -> bytes:
         """The request of the job that it was to run when it died, if it had not read that."""
-        packets = self.transport.jobs.take_back() if self._job and self._may_follow else []
+        if self._job is None or self._not_sent:
+            return self._not_sent
+        packets = self.transport.jobs.take_back() if self._may_follow else []
         for packet in packets:
             self.transport.jobs.write_packet(packet)  # what is ahead is recalled from there
         for packet in packets:
-            if self._job and packet.startswith(_header(self._job, self._job.attempt)):
-                return packet[len(_header(self._job, self._job.attempt)) :]
+            if packet.startswith(header := _header(self._job, self._job.attempt)):
+                return packet[len(header) :]
         return b""
 
     def _cpu_before(self) -> int:
@@ -427,8 +441,8 @@ def _header(job: Job, attempt: int) -> bytes:
 
 
 def _job_in(packet: bytes) -> int:
-    """The id of the job in a box for a worker."""
-    return int(wire.unpack(packet)[commands.RUN].split()[0])
+    """The id of the job in a box for a worker; 0 if it is none."""
+    return int(wire.unpack(packet).get(commands.RUN, b"0").split()[0])
 
 
 def _cancel_alarm(result: object, alarm: Any) -> object:
