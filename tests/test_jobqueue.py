@@ -619,13 +619,22 @@ class HasAboveTests(QueueTestCase):
 
 
 class FitTests(QueueTestCase):
+    def setUp(self) -> None:
+        """Have looked at no job."""
+        super().setUp()
+        self.seen: list[Job] = []
+
+    def looked_at(self, job: Job) -> bool:
+        """Note that `job` was looked at; it fits."""
+        self.seen.append(job)
+        return True
+
     def test_fits(self) -> None:
         """The job whose turn it is comes out if it fits, and no other is looked at."""
         (job,) = self.push(self.ann)
         self.push(self.bob)
-        seen: list[Job] = []
-        self.assertIs(self.queue.pop(0.0, lambda each: seen.append(each) or True), job)
-        self.assertEqual(seen, [job])
+        self.assertIs(self.queue.pop(0.0, self.looked_at), job)
+        self.assertEqual(self.seen, [job])
 
     def test_does_not_fit(self) -> None:
         """If it does not fit none comes out, though another would fit; and all is as it was."""
@@ -652,9 +661,8 @@ class FitTests(QueueTestCase):
         self.queue.hold(self.ann)
         self.queue.push(self.bob, make_job(self.bob), b"X")
         self.queue.close_lane(b"X")
-        seen: list[Job] = []
-        self.assertIsNone(self.queue.pop(0.0, lambda job: seen.append(job) or True))
-        self.assertEqual(seen, [])
+        self.assertIsNone(self.queue.pop(0.0, self.looked_at))
+        self.assertEqual(self.seen, [])
 
 
 class CostTests(QueueTestCase):

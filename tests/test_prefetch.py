@@ -21,11 +21,11 @@ class PrefetchTestCase(SynchronousTestCase):
 
     def end(self, ran: float, count: int = 1, *, at: float = 1000.0, printed: bool = False) -> Job:
         """Let so many jobs end, each of which ran for so many seconds; the last is returned."""
-        for _ in range(count):
-            job = make_job(self.ann)
+        jobs = [make_job(self.ann) for _ in range(count)]
+        for job in jobs:
             job.started_at, job.ended_at = at - ran, at
             self.ahead.note(job, printed)
-        return job
+        return jobs[-1]
 
     def room(self, waiting: int = PLENTY, busy: int = 1) -> int:
         """How many jobs the first worker may have ahead."""
