@@ -979,7 +979,7 @@ class DeathAheadTests(AheadTestCase):
         self.assertEqual(self.ended(), {"done": 4})
 
 
-class KilledTests(AheadTestCase):
+class KilledTestCase(AheadTestCase):
     """Workers that are killed after they have begun some of what they had ahead, unnoticed."""
 
     def kill(self, begun: int = 1, command: str = "Echo", **options: Any) -> tuple[Job, list[Job]]:
@@ -990,6 +990,8 @@ class KilledTests(AheadTestCase):
         self.worker.kill("wrote garbage and was killed")
         return running, jobs
 
+
+class KilledTests(KilledTestCase):
     def test_lost(self) -> None:
         """What it had begun is lost, once each; the rest runs elsewhere as if new."""
         running, jobs = self.kill(2)
