@@ -550,7 +550,9 @@ class CancelAheadTests(AheadTestCase):
         self.worker.go_on()
         self.dispatcher.cancel(jobs[1])
         self.assertIn("while it waited", self.bob.failure_of(jobs[1]))
-        self.assertEqual((self.worker.job, self.worker.interrupts), (jobs[0], []))
+        self.assertEqual((self.worker.interrupts, self.worker.killed), ([], None))
+        self.answer_all(self.worker)
+        self.assertEqual(self.ended(), {"done": 3, "cancelled": 1})
 
     def test_running(self) -> None:
         """A running job that is cancelled has nothing ahead any more, and others do that."""
