@@ -1160,3 +1160,131 @@ class DrainAheadTests(AheadTestCase):
         self.assertIs(self.worker.job, running)
         self.answer(self.worker)
         self.assertEqual(self.ended(), {"done": 2, "failed": 2})
+
+
+class LateNewsTests(AheadTestCase):
+    """What is learned of a worker while something else is being decided."""
+
+    def answer_twice(self) -> None:
+        """Have the worker, when next asked, have answered both its job and the one it had begun."""
+
+        def answer_both() -> None:
+            self.answer(self.worker)
+            self.answer(self.worker)
+
+        self.worker.when_catching_up = answer_both
+
+    def test_cancel_behind_jobs_that_are_answered(self) -> None:
+        """A job that waits and is cancelled never starts, though its worker has become idle."""
+        _, jobs = self.give_ahead(self.bob, 2)
+        self.worker.go_on()
+        self.answer_twice()
+        self.dispatcher.cancel(jobs[1])
+        self.assertIn("while it waited", self.bob.failure_of(jobs[1]))
+        self.assertNotIn(jobs[1], self.worker.given)
+        self.assertEqual(self.worker.interrupts, [])
+
+    def test_hold_behind_jobs_that_are_answered(self) -> None:
+        """No job of a client that is put on hold starts, though a worker has become idle."""
+        _, jobs = self.give_ahead(self.bob, 2)
+        self.worker.go_on()
+        self.answer_twice()
+        self.dispatcher.hold(self.bob)
+        self.assertEqual((self.worker.job, self.counts()), (None, (1, 0)))
+        self.dispatcher.release(self.bob)
+        self.assertIs(self.worker.job, jobs[1])
+
+    def test_dismiss_behind_jobs_that_are_answered(self) -> None:
+        """A worker that is about to be killed is given no job, though it has become idle."""
+        _, jobs = self.give_ahead(self.bob, 2)
+        self.worker.go_on()
+        self.answer_twice()
+        self.dispatcher.dismiss(self.worker)
+        self.worker.kill("grew too large")
+        self.assertNotIn(jobs[1], self.worker.given)
+        self.die(self.worker)
+        self.assertEqual((jobs[1].state, self.counts()), (JobState.QUEUED, (1, 0)))
+
+    def test_others_behind_a_paused_job(self) -> None:
+        """What others have ahead of a worker that is paused for a client on hold is taken back."""
+        self.submit(self.ann)
+        parts = self.submit(self.ann, wants_chunks=True)
+        jobs = self.submit_many(self.bob, 2)
+        self.answer(self.worker)
+        self.assertEqual((self.worker.job, self.worker.ahead), (parts, jobs))
+        self.dispatcher.hold(self.ann)
+        self.assertTrue(self.worker.paused)
+        self.assertEqual(self.worker.ahead, [])
+        other = self.ready()
+        self.answer_all(other)
+        self.assertEqual(other.given, jobs)
+
+    def test_others_begun_behind_a_paused_job(self) -> None:
+        """A worker is not paused for a client on hold when it has begun another's job."""
+        self.submit(self.ann)
+        parts = self.submit(self.ann, wants_chunks=True)
+        jobs = self.submit_many(self.bob, 2)
+        self.answer(self.worker)
+        self.worker.go_on()
+        self.dispatcher.hold(self.ann)
+        self.assertEqual((parts.state, self.worker.job), (JobState.DONE, jobs[0]))
+        self.assertFalse(self.worker.paused)
+        self.answer_all(self.worker)
+        self.assertEqual(self.ended(), {"done": 4})
+
+    def test_cancel_of_a_lost_job_while_others_are_told(self) -> None:
+        """A client that is told of an answer may cancel a job whose worker has just died."""
+        other = self.ready()
+        self.submit_many(self.ann, 6)
+        self.answer(self.worker)
+        self.worker.go_on()
+        lost = other.job
+        assert lost is not None
+        self.ann.when_told = lambda _: self.cancel_all([lost])
+        self.die(other)
+        self.assertIsNotNone(self.ann.failure_of(lost))
+        self.assertEqual(sum(self.ended().values()), 3)
+
+
+class KilledAheadTests(KilledTestCase):
+    def test_cancel_while_told_of_the_first(self) -> None:
+        """A client that is told that one job is lost may cancel the next, which is not retried."""
+        self.submit_many(self.ann, 2)
+        jobs = [self.submit(self.bob), self.submit(self.bob, "Again")]
+        self.answer(self.worker)
+        self.worker.go_on()
+        self.worker.go_on()
+        self.worker.kill("wrote garbage and was killed")
+        self.bob.when_told = lambda _: self.cancel_all(jobs)
+        self.die(self.worker)
+        self.assertIn("WORKER_LOST", self.bob.failure_of(jobs[0]))
+        self.assertEqual(self.counts(), (0, 0))
+        self.assertEqual(len(self.bob.failures), 2)
+
+    def test_client_gone_while_told_of_the_first(self) -> None:
+        """A client that leaves when it is told that one job is lost is told of no other."""
+        _, jobs = self.kill(2)
+        self.bob.when_told = lambda _: self.leave(self.bob)
+        self.die(self.worker)
+        self.assertEqual([job for job, _ in self.bob.failures], jobs[:1])
+        self.assertEqual(self.counts(), (0, 0))
+
+    def test_drain_gives_up(self) -> None:
+        """A begun job of a killed worker is not tried again once a drain's time is over."""
+        _, jobs = self.kill(command="Again")
+        ends: list[None] = []
+        self.dispatcher.drain(10.0).addCallback(ends.append)
+        self.clock.advance(10)
+        self.die(self.worker)
+        self.assertIn("SHUTTING_DOWN", self.bob.failure_of(jobs[0]))
+        self.assertEqual((ends, self.counts()), ([None], (0, 0)))
+
+    def test_quarantine(self) -> None:
+        """One worker counts as one loss of a command, however many of its jobs it had begun."""
+        self.serve(quarantine_after=2)
+        self.practise()
+        self.kill(2)
+        self.die(self.worker)
+        other = self.ready()
+        self.answer_all(other)
+        self.assertEqual(self.ended(), {"done": 2, "lost": 3})
