@@ -337,24 +337,27 @@ class KeptBackTests(AheadTestCase):
 
     def test_aged(self) -> None:
         """An aged job is not given ahead while a higher one waits, whose turn is the one after."""
-        low = self.submit_many(self.bob, 3, priority=LOW)
-        self.assertIs(self.worker.job, low[0])
-        self.submit_many(self.ann, 3)
+        self.dispatcher.hold(self.bob)
+        low = self.submit_many(self.bob, 2, priority=LOW)
         self.clock.advance(AGEING)
+        normal = self.submit_many(self.ann, 4)
+        self.dispatcher.release(self.bob)
         self.answer(self.worker)
-        self.assertNotIn(low[1], self.worker.ahead)
+        self.assertEqual((self.worker.job, self.worker.ahead), (low[0], normal[1:2]))
         self.answer_all(self.worker)
-        self.assertEqual(self.ended(), {"done": 6})
+        self.assertEqual(self.worker.given, [normal[0], low[0], normal[1], low[1], *normal[2:]])
 
     def test_deadline_reached(self) -> None:
         """A job whose deadline is reached is not given ahead, though the reactor is late."""
-        self.submit_many(self.ann, 2)
-        job = self.submit(self.bob, deadline=1.0)
+        self.dispatcher.hold(self.bob)
+        late = self.submit(self.bob, deadline=1.0)
         self.clock.rightNow += 1.0
+        self.submit_many(self.ann, 2)
+        self.dispatcher.release(self.bob)
         self.answer(self.worker)
-        self.assertEqual(self.worker.ahead, [])
+        self.assertEqual((self.worker.ahead, self.counts()), ([], (1, 1)))
         self.clock.advance(0)
-        self.assertEqual(job.state, JobState.TIMED_OUT)
+        self.assertEqual(late.state, JobState.TIMED_OUT)
 
 
 class TakingBackTests(AheadTestCase):
@@ -463,6 +466,17 @@ class TakingBackTests(AheadTestCase):
         self.submit_many(self.bob, 5)
         self.answer(self.worker)
         self.assertEqual(len(self.worker.ahead), 3)
+
+    def test_higher_priority_that_may_start_at_last(self) -> None:
+        """A more urgent job that the end of another lets start does so before what is ahead."""
+        self.submit(self.ann)
+        self.submit(self.ann, "Few", HIGH)
+        jobs = self.submit_many(self.bob, 2)
+        self.answer(self.worker)
+        high = self.submit(self.ann, "Few", HIGH)
+        self.assertEqual(self.worker.ahead, jobs)
+        self.answer_all(self.worker)
+        self.assertEqual(self.worker.given[2:], [high, *jobs])
 
     def test_behind_a_long_job(self) -> None:
         """What is ahead of a worker whose job is long is taken back when another ends a job."""
@@ -883,6 +897,24 @@ class DeathAheadTests(AheadTestCase):
         self.answer(other)
         self.assertEqual(self.ended(), {"done": 4, "lost": 1})
 
+    def test_quarantine(self) -> None:
+        """When a command comes into quarantine, what other workers have ahead of it never runs."""
+        self.serve(quarantine_after=1)
+        self.practise()
+        other = self.ready()
+        self.submit_many(self.ann, 3, "Print")
+        jobs = self.submit_many(self.ann, 6)
+        self.answer(other)
+        self.answer(self.worker)
+        self.assertEqual((self.worker.job, other.ahead), (jobs[3], jobs[:3]))
+        self.die(self.worker)
+        self.assertEqual(other.ahead, [])
+        self.answer(other)
+        self.assertIsNone(other.job)
+        for job in (*jobs[:3], *jobs[4:]):
+            self.assertIn("NO_WORKERS: Echo has killed too many", self.ann.failure_of(job))
+        self.assertEqual(self.ended(), {"done": 3, "failed": 5, "lost": 1})
+
     def test_unread(self) -> None:
         """A job that a dead worker had not read is the next, as if it had never been given."""
         jobs = self.submit_many(self.bob, 4, box=b"\0\1kvalue\0\0")
@@ -915,7 +947,6 @@ class DeathAheadTests(AheadTestCase):
         job = self.submit(self.ann, "Timed")
         self.clock.advance(4)
         self.die_unread(self.worker)
-        self.clock.advance(3)
         other = self.ready()
         self.assertIs(other.job, job)
         self.clock.advance(4.9)
@@ -1080,6 +1111,15 @@ class KilledTests(KilledTestCase):
             {self.bob.failure_of(job) for job in jobs[1:]}, {"UNHANDLED: no worker performs Again"}
         )
         self.assertEqual(self.ended(), {"done": 1, "failed": 2, "lost": 2})
+
+    def test_type_gets_a_limit_meanwhile(self) -> None:
+        """A begun job does not start elsewhere because its type has come to have a limit."""
+        _, jobs = self.kill()
+        other = self.ready(catalogue(Echo={"max_running": 2}))
+        self.answer_all(other)
+        self.assertEqual((other.given, self.counts()), (jobs[1:], (1, 1)))
+        self.die(self.worker)
+        self.assertEqual(self.ended(), {"done": 3, "lost": 2})
 
     def test_tried_again(self) -> None:
         """A begun job that may be tried again is, and that is its second attempt."""

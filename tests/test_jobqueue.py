@@ -417,6 +417,15 @@ class PutBackTests(QueueTestCase):
         self.put_back(taken)
         self.assertEqual(self.pop_all(), [*high, *normal, *low])
 
+    def test_as_old_as_it_was(self) -> None:
+        """A job that is put back ages from when it came, whatever its client's others do."""
+        (low,) = self.push(self.ann, 1, LOW, at=0)
+        self.push(self.ann, 1, LOW, at=10)
+        self.put_back(self.pop(1))
+        self.push(self.bob, 3, HIGH, at=10)
+        self.assertEqual(self.pop_clients(2, now=AGEING - 0.1), "bb")
+        self.assertIs(self.queue.pop(AGEING), low)
+
     def test_one_of_a_client_on_hold(self) -> None:
         """A job that is put back for a client on hold waits, and is that client's next."""
         mine = self.push(self.ann, 3)
