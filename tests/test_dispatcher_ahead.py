@@ -1272,6 +1272,16 @@ class LateNewsTests(AheadTestCase):
         self.answer_all(self.worker)
         self.assertEqual(self.ended(), {"done": 4})
 
+    def test_limit_comes_behind_a_begun_job(self) -> None:
+        """A job that was begun before its type came to have a limit counts among those that run."""
+        _, jobs = self.give_ahead(self.bob, 3)
+        self.worker.go_on()
+        other = self.ready(catalogue(Echo={"max_running": 1}))
+        self.answer(self.worker)
+        self.assertEqual((self.worker.job, other.job), (jobs[0], None))
+        self.answer(self.worker)
+        self.assertEqual((self.worker.job, other.job).count(None), 1)
+
 
 class KilledAheadTests(KilledTestCase):
     def test_cancel_while_told_of_the_first(self) -> None:
@@ -1305,6 +1315,15 @@ class KilledAheadTests(KilledTestCase):
         self.die(self.worker)
         self.assertIn("SHUTTING_DOWN", self.bob.failure_of(jobs[0]))
         self.assertEqual((ends, self.counts()), ([None], (0, 0)))
+
+    def test_cancelled_before_a_drain_gives_up(self) -> None:
+        """A begun job of a killed worker that was cancelled stays so when a drain gives up."""
+        _, jobs = self.kill()
+        self.dispatcher.cancel(jobs[0])
+        self.dispatcher.drain(10.0)
+        self.clock.advance(10)
+        self.die(self.worker)
+        self.assertIn("CANCELLED", self.bob.failure_of(jobs[0]))
 
     def test_quarantine(self) -> None:
         """One worker counts as one loss of a command, however many of its jobs it had begun."""
