@@ -355,6 +355,325 @@ class LaneTests(QueueTestCase):
         self.assertEqual((len(self.queue), self.queue.size), (0, 0))
 
 
+class PutBackTests(QueueTestCase):
+    def pop(self, count: int) -> list[Job]:
+        """The next so many jobs, taken out."""
+        jobs = [self.queue.pop(0.0) for _ in range(count)]
+        return [job for job in jobs if job is not None]
+
+    def put_back(self, jobs: list[Job]) -> None:
+        """Put these back that were taken out, the last first."""
+        for job in reversed(jobs):
+            self.queue.put_back(job)
+
+    def push_in(self, client: FakeClient, lane: bytes | None, count: int = 1) -> list[Job]:
+        """Let so many jobs of `client` wait in this lane, and return them."""
+        jobs = [make_job(client) for _ in range(count)]
+        for job in jobs:
+            job.lane = lane
+            self.queue.push(client, job, lane)
+        return jobs
+
+    def test_next_again(self) -> None:
+        """A job that is put back is the next, before its client's others and other clients'."""
+        jobs = self.push(self.ann, 2)
+        self.push(self.bob, 2)
+        self.put_back(self.pop(1))
+        self.assertIs(self.queue.pop(0.0), jobs[0])
+        self.assertEqual(self.pop_clients(4), "bab-")
+
+    def test_into_an_empty_queue(self) -> None:
+        """The only job of all can be put back."""
+        jobs = self.push(self.ann)
+        self.put_back(self.pop(1))
+        self.assertEqual(self.pop_all(), jobs)
+
+    def test_several_of_several_clients(self) -> None:
+        """However many are put back, the order is what it was, that of turns included."""
+        for count in range(9):
+            self.queue = JobQueue(AGEING)
+            mine = self.push(self.ann, 4)
+            theirs = self.push(self.bob, 2)
+            (last,) = self.push(self.cid)
+            self.put_back(self.pop(count))
+            order = [mine[0], theirs[0], last, mine[1], theirs[1], *mine[2:]]
+            self.assertEqual(self.pop_all(), order)
+
+    def test_what_came_meanwhile(self) -> None:
+        """What was put back goes before what came while it was out."""
+        (job,) = self.push(self.ann)
+        taken = self.pop(1)
+        (new,) = self.push(self.bob)
+        (newer,) = self.push(self.ann)
+        self.put_back(taken)
+        self.assertEqual(self.pop_all(), [job, new, newer])
+
+    def test_by_priority(self) -> None:
+        """A job that is put back is the next of its priority, and of no other."""
+        low = self.push(self.ann, 2, LOW)
+        normal = self.push(self.ann, 2, NORMAL)
+        taken = self.pop(3)
+        high = self.push(self.bob, 1, HIGH)
+        self.put_back(taken)
+        self.assertEqual(self.pop_all(), [*high, *normal, *low])
+
+    def test_as_old_as_it_was(self) -> None:
+        """A job that is put back ages from when it came, whatever its client's others do."""
+        (low,) = self.push(self.ann, 1, LOW, at=0)
+        self.push(self.ann, 1, LOW, at=10)
+        self.put_back(self.pop(1))
+        self.push(self.bob, 3, HIGH, at=10)
+        self.assertEqual(self.pop_clients(2, now=AGEING - 0.1), "bb")
+        self.assertIs(self.queue.pop(AGEING), low)
+
+    def test_one_of_a_client_on_hold(self) -> None:
+        """A job that is put back for a client on hold waits, and is that client's next."""
+        mine = self.push(self.ann, 3)
+        self.push(self.bob, 2)
+        taken = self.pop(3)
+        self.queue.hold(self.ann)
+        self.put_back(taken)
+        self.assertEqual(len(self.queue), 5)
+        self.assertEqual(self.pop_clients(3), "bb-")
+        self.queue.release(self.ann)
+        self.assertEqual(self.pop_all(), mine)
+
+    def test_the_only_one_of_a_client_on_hold(self) -> None:
+        """A client on hold gets no turn by having its only job put back."""
+        jobs = self.push(self.ann)
+        taken = self.pop(1)
+        self.queue.hold(self.ann)
+        self.put_back(taken)
+        self.assertEqual(self.pop_all(), [])
+        self.queue.release(self.ann)
+        self.assertEqual(self.pop_all(), jobs)
+
+    def test_into_a_closed_lane(self) -> None:
+        """A job that is put back into a closed lane waits until it is opened, and is its next."""
+        jobs = self.push_in(self.ann, b"X", 2)
+        taken = self.pop(1)
+        self.queue.close_lane(b"X")
+        self.put_back(taken)
+        self.assertEqual(self.pop_all(), [])
+        self.queue.open_lane(b"X")
+        self.assertEqual(self.pop_all(), jobs)
+
+    def test_one_client_in_several_lanes(self) -> None:
+        """Each job is put back into its own lane, as the next there."""
+        for lane in (None, b"X"):
+            self.push_in(self.ann, lane, 2)
+        everything = set(self.queue)
+        taken = self.pop(3)
+        self.put_back(taken)
+        self.assertEqual(set(self.queue), everything)
+        self.queue.close_lane(b"X")
+        common = self.pop_all()
+        self.assertEqual([job.id for job in common], sorted(job.id for job in common))
+        self.assertEqual({job.lane for job in common}, {None})
+        self.assertEqual(len(common), 2)
+        self.queue.open_lane(b"X")
+        others = self.pop_all()
+        self.assertEqual([job.id for job in others], sorted(job.id for job in others))
+        self.assertEqual(len(others), 2)
+
+    def test_next_again_in_several_lanes(self) -> None:
+        """A job that is put back is the next, whatever waits in other lanes."""
+        mine = self.push_in(self.ann, None, 2)
+        theirs = self.push_in(self.bob, b"X")
+        self.put_back(self.pop(1))
+        self.assertEqual(self.pop_all(), [mine[0], *theirs, mine[1]])
+
+    def test_next_again_among_aged_jobs(self) -> None:
+        """A job that is put back keeps its turn against a lower one that has aged."""
+        self.push(self.ann, 2, LOW)
+        high = self.push(self.bob, 3, HIGH)
+        self.assertEqual(self.pop_clients(2, now=AGEING), "ba")
+        self.assertIs(self.queue.pop(AGEING), high[1])
+        self.queue.put_back(high[1])
+        self.assertIs(self.queue.pop(AGEING), high[1])
+
+    def test_from_rest(self) -> None:
+        """Jobs that rest and are put back count once, whatever they weigh."""
+        jobs = [make_job(self.ann, box=bytes(10 * n)) for n in range(1, 4)]
+        for job in jobs:
+            self.queue.push(self.ann, job)
+        taken = self.pop(2)
+        self.assertEqual((len(self.queue), self.queue.size), (1, 30))
+        for job in taken:
+            self.queue.rest(job)
+        self.assertEqual((len(self.queue), self.queue.size), (3, 60))
+        self.put_back(taken)
+        self.assertEqual((len(self.queue), self.queue.size), (3, 60))
+        self.assertCountEqual(self.queue, jobs)
+        self.assertEqual(self.pop_all(), jobs)
+        self.assertEqual((len(self.queue), self.queue.size), (0, 0))
+
+    def test_not_from_rest(self) -> None:
+        """A job that was out altogether counts again once it is put back."""
+        self.queue.push(self.ann, make_job(self.ann, box=bytes(100)))
+        taken = self.pop(1)
+        self.assertEqual((len(self.queue), self.queue.size), (0, 0))
+        self.put_back(taken)
+        self.assertEqual((len(self.queue), self.queue.size), (1, 100))
+
+    def test_can_be_taken_out(self) -> None:
+        """A job that was put back can be removed, and goes with its client's."""
+        for _ in range(2):
+            self.push(self.ann)
+            self.put_back(self.pop(1))
+        first, second = self.queue
+        self.assertTrue(self.queue.remove(first))
+        self.assertEqual(self.queue.drop(self.ann), [second])
+        self.assertEqual((len(self.queue), self.queue.size, self.pop_all()), (0, 0, []))
+
+    def test_no_client(self) -> None:
+        """A job that nobody will be told about cannot be put back."""
+        self.push(self.ann)
+        (job,) = self.pop(1)
+        job.client = None
+        with self.assertRaises(ValueError):
+            self.queue.put_back(job)
+        self.assertEqual((len(self.queue), self.queue.size), (0, 0))
+
+    @settings(max_examples=150, deadline=None, derandomize=True)
+    @given(
+        st.lists(st.tuples(st.integers(0, 3), st.sampled_from(Priority)), max_size=15),
+        st.sets(st.integers(0, 3), max_size=2),
+        st.lists(st.tuples(st.integers(0, 6), st.booleans()), max_size=5),
+    )
+    def test_as_if_never_taken_out(
+        self,
+        pushes: list[tuple[int, Priority]],
+        held: set[int],
+        turns: list[tuple[int, bool]],
+    ) -> None:
+        """After any number of jobs were put back, all go in the order in which they would have."""
+        clients = [FakeClient(str(number)) for number in range(4)]
+        jobs = [make_job(clients[n], priority=p, box=bytes(n)) for n, p in pushes]
+        self.queue, untouched = JobQueue(AGEING), JobQueue(AGEING)
+        for queue in (self.queue, untouched):
+            for job in jobs:
+                assert job.client is not None
+                queue.push(job.client, job)
+            for number in held:
+                queue.hold(clients[number])
+        for count, rests in turns:
+            taken = self.pop(count)
+            for job in taken if rests else []:
+                self.queue.rest(job)
+            self.put_back(taken)
+            self.assertEqual((len(self.queue), self.queue.size), (len(untouched), untouched.size))
+        self.assertEqual(self.pop_all(), list(iter(lambda: untouched.pop(0.0), None)))
+        for number in sorted(held):
+            self.queue.release(clients[number])
+            untouched.release(clients[number])
+        self.assertEqual(self.pop_all(), list(iter(lambda: untouched.pop(0.0), None)))
+
+
+class HasAboveTests(QueueTestCase):
+    def above(self) -> list[bool]:
+        """Whether a job above each priority may start."""
+        return [self.queue.has_above(priority) for priority in Priority]
+
+    def test_priorities(self) -> None:
+        """A job is above the lower priorities, and not above its own."""
+        self.assertEqual(self.above(), [False, False, False])
+        self.push(self.ann, 1, LOW)
+        self.assertEqual(self.above(), [False, False, False])
+        self.push(self.ann, 1, NORMAL)
+        self.assertEqual(self.above(), [False, False, True])
+        self.push(self.ann, 1, HIGH)
+        self.assertEqual(self.above(), [False, True, True])
+
+    def test_taken_out(self) -> None:
+        """A job that was taken out, or rests, is above nothing, and is again when put back."""
+        (job,) = self.push(self.ann, 1, HIGH)
+        self.queue.pop(0.0)
+        self.assertEqual(self.above(), [False, False, False])
+        self.queue.rest(job)
+        self.assertEqual(self.above(), [False, False, False])
+        self.queue.put_back(job)
+        self.assertEqual(self.above(), [False, True, True])
+
+    def test_client_on_hold(self) -> None:
+        """Jobs of clients on hold are above nothing until their release; others' are."""
+        self.push(self.ann, 1, HIGH)
+        self.queue.hold(self.ann)
+        self.assertEqual(self.above(), [False, False, False])
+        self.push(self.bob, 1, NORMAL)
+        self.assertEqual(self.above(), [False, False, True])
+        self.queue.release(self.ann)
+        self.assertEqual(self.above(), [False, True, True])
+
+    def test_closed_lane(self) -> None:
+        """Jobs in a closed lane are above nothing until it is opened; those in others are."""
+        self.queue.push(self.ann, make_job(self.ann, priority=HIGH), b"X")
+        self.queue.close_lane(b"X")
+        self.assertEqual(self.above(), [False, False, False])
+        self.queue.push(self.ann, make_job(self.ann, priority=NORMAL), b"Y")
+        self.assertEqual(self.above(), [False, False, True])
+        self.queue.open_lane(b"X")
+        self.assertEqual(self.above(), [False, True, True])
+
+    def test_changes_nothing(self) -> None:
+        """To ask costs nobody a turn, in whichever lanes the jobs are."""
+        for client in (self.ann, self.bob):
+            for lane in (None, b"X"):
+                self.queue.push(client, make_job(client), lane)
+        order = ""
+        while len(self.queue):
+            self.above()
+            order += self.pop_clients(1)
+        self.assertEqual(order, "abab")
+
+
+class FitTests(QueueTestCase):
+    def setUp(self) -> None:
+        """Have looked at no job."""
+        super().setUp()
+        self.seen: list[Job] = []
+
+    def looked_at(self, job: Job) -> bool:
+        """Note that `job` was looked at; it fits."""
+        self.seen.append(job)
+        return True
+
+    def test_fits(self) -> None:
+        """The job whose turn it is comes out if it fits, and no other is looked at."""
+        (job,) = self.push(self.ann)
+        self.push(self.bob)
+        self.assertIs(self.queue.pop(0.0, self.looked_at), job)
+        self.assertEqual(self.seen, [job])
+
+    def test_does_not_fit(self) -> None:
+        """If it does not fit none comes out, though another would fit; and all is as it was."""
+        jobs = [make_job(client, box=bytes(50)) for client in (self.ann, self.bob, self.ann)]
+        for job in jobs:
+            assert job.client is not None
+            self.queue.push(job.client, job)
+        for _ in range(3):
+            self.assertIsNone(self.queue.pop(0.0, lambda each: each is not jobs[0]))
+            self.assertEqual((len(self.queue), self.queue.size), (3, 150))
+        self.assertEqual(self.pop_all(), jobs)
+
+    def test_aged_job_that_does_not_fit(self) -> None:
+        """An aged job that does not fit keeps its turn against higher ones."""
+        (low,) = self.push(self.ann, 1, LOW)
+        high = self.push(self.bob, 2, HIGH, at=AGEING)
+        self.assertIs(self.queue.pop(AGEING), high[0])
+        self.assertIsNone(self.queue.pop(AGEING, lambda job: job is not low))
+        self.assertEqual(self.pop_all(AGEING), [low, high[1]])
+
+    def test_not_asked_about_none(self) -> None:
+        """When none may start, none is asked about."""
+        self.push(self.ann)
+        self.queue.hold(self.ann)
+        self.queue.push(self.bob, make_job(self.bob), b"X")
+        self.queue.close_lane(b"X")
+        self.assertIsNone(self.queue.pop(0.0, self.looked_at))
+        self.assertEqual(self.seen, [])
+
+
 class CostTests(QueueTestCase):
     def test_cost_does_not_grow_with_the_backlog(self) -> None:
         """Every operation takes as many steps with 20,000 jobs of 500 clients as with 20 of 2."""

@@ -1,0 +1,400 @@
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dangad.jobqueue import JobQueue
+from dangad.jobrecord import Job, Priority
+from dangad.prefetch import MOST, QUIET_TIME, SLOW, SOON, Prefetch, has_been_begun
+from tests.fakes import FakeClient, FakeWorker, make_job
+
+HIGH, NORMAL, LOW = Priority
+PLENTY = 1000
+
+
+class PrefetchTestCase(SynchronousTestCase):
+    """What two busy workers have ahead, the queue, and clients."""
+
+    def setUp(self) -> None:
+        """Make them."""
+        self.queue = JobQueue(30.0)
+        self.ahead = Prefetch(self.queue)
+        self.ann, self.bob = FakeClient("ann"), FakeClient("bob")
+        self.first, self.second = FakeWorker(), FakeWorker()
+        for worker in (self.first, self.second):
+            worker.booted = True
+            worker.perform(make_job(self.ann))
+
+    def end(self, ran: float, count: int = 1, *, at: float = 1000.0, printed: bool = False) -> Job:
+        """Let so many jobs end, each of which ran for so many seconds; the last is returned."""
+        jobs = [make_job(self.ann) for _ in range(count)]
+        for job in jobs:
+            job.started_at, job.ended_at = at - ran, at
+            self.ahead.note(job, printed)
+        return jobs[-1]
+
+    def room(self, waiting: int = PLENTY, busy: int = 1) -> int:
+        """How many jobs the first worker may have ahead."""
+        return self.ahead.room(self.first, waiting, busy)
+
+    def push(self, priority: Priority = NORMAL, client: FakeClient | None = None) -> Job:
+        """A job, of Ann's if nobody else is named, that waits in the queue."""
+        client = client or self.ann
+        job = make_job(client, priority=priority)
+        self.queue.push(client, job)
+        return job
+
+    def give(
+        self,
+        worker: FakeWorker,
+        priority: Priority = NORMAL,
+        client: FakeClient | None = None,
+    ) -> Job:
+        """A job that `worker` was given ahead."""
+        job = self.push(priority, client)
+        self.assertIs(self.queue.pop(0.0), job)
+        self.assertTrue(self.ahead.give(worker, job))
+        return job
+
+    def begin(self, worker: FakeWorker) -> Job:
+        """The job that `worker` begins, as far as the dispatcher knows."""
+        worker.finish()
+        job = self.ahead.next(worker)
+        assert job is not None
+        worker.begin(job)
+        return job
+
+
+class PaceTests(PrefetchTestCase):
+    def test_begins_slow(self) -> None:
+        """Before it is known that jobs are short, nothing goes ahead."""
+        self.assertEqual(self.room(), 0)
+        self.end(0.0)
+        self.assertEqual(self.room(), 0)
+
+    def test_a_few_quick_jobs_make_room(self) -> None:
+        """Half a dozen jobs that took no time are enough for one ahead, and 24 for the most."""
+        self.end(0.0, 6)
+        self.assertEqual(self.room(), 1)
+        self.end(0.0, 18)
+        self.assertEqual(self.room(), MOST)
+
+    def test_quick_jobs(self) -> None:
+        """There is room for the most as long as all of them take no longer than they may."""
+        self.end(0.9 * SOON / MOST, 50)
+        self.assertEqual(self.room(), MOST)
+
+    def test_jobs_of_middling_length(self) -> None:
+        """Of longer jobs, as many go ahead as will begin soon."""
+        self.end(SOON / 3.5, 50)
+        self.assertEqual(self.room(), 3)
+
+    def test_one_ahead(self) -> None:
+        """Of jobs each of which takes longer than soon, but is not slow, one goes ahead."""
+        for ran in (0.9 * SOON, 2 * SOON, 0.9 * SLOW):
+            self.end(ran, 50)
+            self.assertEqual(self.room(), 1)
+
+    def test_slow_jobs(self) -> None:
+        """Once jobs are slow, nothing goes ahead any more."""
+        self.end(0.0, 50)
+        self.end(1.1 * SLOW, 50)
+        self.assertEqual(self.room(), 0)
+
+    def test_one_very_long_job(self) -> None:
+        """A job of an hour among quick ones stops it for no longer than one of 0.1 s does."""
+        counts = []
+        for ran in (5 * SLOW, 3600.0):
+            self.ahead = Prefetch(self.queue)
+            self.end(0.0, 50)
+            self.end(ran)
+            counts.append(0)
+            while self.room() < MOST:
+                self.end(0.0)
+                counts[-1] += 1
+        self.assertEqual(counts[0], counts[1])
+        self.assertLessEqual(counts[1], 20)
+
+
+class RoomTests(PrefetchTestCase):
+    def setUp(self) -> None:
+        """Let jobs be quick."""
+        super().setUp()
+        self.end(0.0, 50)
+
+    def test_shared_between_the_busy(self) -> None:
+        """A worker has no more ahead than its share of what waits, rounded down."""
+        self.assertEqual([self.room(waiting, 4) for waiting in (0, 3, 4, 11, 12)], [0, 0, 1, 2, 3])
+        self.assertEqual(self.room(PLENTY, 4), MOST)
+
+    def test_less_what_it_has(self) -> None:
+        """What a worker has ahead takes its own room, and no other's."""
+        for _ in range(3):
+            self.give(self.first)
+        self.assertEqual(self.room(), MOST - 3)
+        self.assertEqual(self.ahead.room(self.second, PLENTY, 1), MOST)
+        self.begin(self.first)
+        self.assertEqual(self.room(), MOST - 2)
+
+    def test_never_too_many(self) -> None:
+        """With all that a worker may have, there is room for no more."""
+        for _ in range(MOST):
+            self.give(self.first)
+        self.assertEqual(self.room(), 0)
+
+
+class QuietTests(PrefetchTestCase):
+    def test_quiet(self) -> None:
+        """A type none of whose jobs has printed is quiet."""
+        self.assertTrue(self.ahead.is_quiet(self.end(0.0), 1000.0))
+
+    def test_printed(self) -> None:
+        """A type is not quiet for some time after a job of it has printed, and then it is."""
+        job = self.end(0.0, printed=True)
+        self.assertFalse(self.ahead.is_quiet(job, 1000.0))
+        self.assertFalse(self.ahead.is_quiet(job, 1000.0 + QUIET_TIME - 0.01))
+        self.assertTrue(self.ahead.is_quiet(job, 1000.0 + QUIET_TIME))
+        self.assertTrue(self.ahead.is_quiet(job, 1000.0 + QUIET_TIME))
+
+    def test_only_its_type(self) -> None:
+        """What one type prints says nothing of another."""
+        self.end(0.0, printed=True)
+        self.assertTrue(self.ahead.is_quiet(make_job(self.ann, "Other"), 1000.0))
+
+    def test_printed_again(self) -> None:
+        """The time counts from the last job that printed; silent ones do not end it."""
+        self.end(0.0, printed=True)
+        self.end(0.0, at=1000.0 + QUIET_TIME - 1, printed=True)
+        job = self.end(0.0, at=1000.0 + QUIET_TIME)
+        self.assertFalse(self.ahead.is_quiet(job, 1000.0 + QUIET_TIME))
+        self.assertTrue(self.ahead.is_quiet(job, 1000.0 + 2 * QUIET_TIME - 1))
+
+
+class GivingTests(PrefetchTestCase):
+    def test_nothing(self) -> None:
+        """At first no worker has anything ahead, and asking changes nothing."""
+        self.assertFalse(self.ahead)
+        self.assertIsNone(self.ahead.longest_waiting())
+        self.assertIsNone(self.ahead.next(self.first))
+        self.assertFalse(self.ahead.take_back(self.first))
+        self.assertFalse(self.ahead.take_some_back())
+        self.assertEqual(self.ahead.take_all_back(), [])
+        self.assertFalse(self.ahead)
+
+    def test_in_the_order_given(self) -> None:
+        """A worker begins its jobs in the order in which it was given them."""
+        jobs = [self.give(self.first) for _ in range(3)]
+        other = self.give(self.second)
+        self.assertEqual([self.begin(self.first) for _ in range(3)], jobs)
+        self.assertIsNone(self.ahead.next(self.first))
+        self.assertIs(self.begin(self.second), other)
+        self.assertFalse(self.ahead)
+
+    def test_rests_in_the_queue(self) -> None:
+        """What is ahead counts as waiting and has no turn, until it is begun."""
+        job = self.give(self.first)
+        self.assertTrue(self.ahead)
+        self.assertEqual((list(self.queue), self.queue.size), ([job], job.size))
+        self.assertIsNone(self.queue.pop(0.0))
+        self.begin(self.first)
+        self.assertEqual((len(self.queue), self.queue.size), (0, 0))
+
+    def test_refused(self) -> None:
+        """A job that the worker cannot be given is the next in the queue, as it was."""
+        self.first.can_prefetch = False
+        jobs = [self.push(), self.push()]
+        self.assertIs(self.queue.pop(0.0), jobs[0])
+        self.assertFalse(self.ahead.give(self.first, jobs[0]))
+        self.assertFalse(self.ahead)
+        self.assertIsNone(jobs[0].worker)
+        self.assertEqual([self.queue.pop(0.0) for _ in jobs], jobs)
+
+    def test_worker_of_a_job(self) -> None:
+        """A job that is ahead knows its worker, still when it is begun, and not when taken back."""
+        begun, back = self.give(self.first), self.give(self.first)
+        self.assertEqual((begun.worker, back.worker), (self.first, self.first))
+        self.begin(self.first)
+        self.ahead.take_back(self.first)
+        self.assertEqual((begun.worker, back.worker), (self.first, None))
+
+    def test_jobs_of_a_client(self) -> None:
+        """A client's jobs are found on every worker, and no other's."""
+        mine = [self.give(self.first), self.give(self.second)]
+        theirs = self.give(self.first, client=self.bob)
+        self.assertEqual(self.ahead.jobs_of(self.ann), mine)
+        self.assertEqual(self.ahead.jobs_of(self.bob), [theirs])
+
+    def test_longest_waiting(self) -> None:
+        """The worker that has begun none for longest is known: to be given more changes nothing."""
+        for worker in (self.first, self.second, self.first, self.second, self.first):
+            self.give(worker)
+        self.assertIs(self.ahead.longest_waiting(), self.first)
+        self.begin(self.first)
+        self.assertIs(self.ahead.longest_waiting(), self.second)
+        self.begin(self.second)
+        self.assertIs(self.ahead.longest_waiting(), self.first)
+        self.begin(self.second)
+        self.begin(self.first)
+        self.assertIs(self.ahead.longest_waiting(), self.first)
+        self.give(self.second)
+        self.assertIs(self.ahead.longest_waiting(), self.first)
+        self.begin(self.first)
+        self.assertIs(self.ahead.longest_waiting(), self.second)
+
+
+class TakingBackTests(PrefetchTestCase):
+    def test_order(self) -> None:
+        """What is taken back waits in its order, before what has come since."""
+        jobs = [self.give(self.first) for _ in range(3)]
+        later = self.push()
+        self.assertTrue(self.ahead.take_back(self.first))
+        self.assertEqual((self.first.ahead, bool(self.ahead)), ([], False))
+        self.assertEqual([self.queue.pop(0.0) for _ in range(4)], [*jobs, later])
+        self.assertFalse(self.ahead.take_back(self.first))
+
+    def test_begun_stays(self) -> None:
+        """What the worker has begun by now stays with it, and is its next."""
+        begun, back = self.give(self.first), self.give(self.first)
+        self.first.go_on()
+        self.assertTrue(self.ahead.take_back(self.first))
+        self.assertEqual([has_been_begun(job) for job in (begun, back)], [True, False])
+        self.assertIs(self.queue.pop(0.0), back)
+        self.assertIsNone(self.queue.pop(0.0))
+        self.assertFalse(self.ahead.take_back(self.first))
+        self.assertIs(self.begin(self.first), begun)
+        self.assertFalse(has_been_begun(back))
+
+    def test_all(self) -> None:
+        """All that can be is taken back from all workers, and it is told what cannot."""
+        begun = self.give(self.first)
+        back = [self.give(self.first), self.give(self.second)]
+        self.first.go_on()
+        self.assertEqual(self.ahead.take_all_back(), [begun])
+        self.assertCountEqual([self.queue.pop(0.0) for _ in range(2)], back)
+        self.assertIsNone(self.queue.pop(0.0))
+
+    def test_some(self) -> None:
+        """For an idle worker jobs are taken back from one other, of those that have begun none."""
+        begun, jobs = self.give(self.first), [self.give(self.second) for _ in range(2)]
+        self.first.go_on()
+        self.assertTrue(self.ahead.take_some_back())
+        self.assertEqual([self.queue.pop(0.0) for _ in range(3)], [*jobs, None])
+        self.assertFalse(self.ahead.take_some_back())
+        self.assertIs(self.begin(self.first), begun)
+
+    def test_only_from_one(self) -> None:
+        """For an idle worker the jobs of one other are enough."""
+        self.give(self.first)
+        self.give(self.second)
+        self.assertTrue(self.ahead.take_some_back())
+        self.assertEqual(len(self.first.ahead) + len(self.second.ahead), 1)
+
+
+class GivingWayTests(PrefetchTestCase):
+    def ways(self, priority: Priority) -> list[int]:
+        """How many each worker has ahead after a job of this priority has come, and gone."""
+        job = self.push(priority)
+        self.ahead.give_way()
+        self.queue.remove(job)
+        return [len(self.first.ahead), len(self.second.ahead)]
+
+    def test_only_to_what_is_more_urgent(self) -> None:
+        """What is ahead gives way to a higher priority, and to no other."""
+        for priority in (HIGH, NORMAL, LOW):
+            self.give(self.first, priority)
+            for other in (LOW, NORMAL, HIGH):
+                expected = 0 if other < priority else 1
+                self.assertEqual(self.ways(other), [expected, 0])
+                if not expected:
+                    break
+            self.ahead.take_all_back()
+            self.queue.drop(self.ann)
+
+    def test_only_where_something_is_less_urgent(self) -> None:
+        """A worker all of whose jobs are as urgent keeps them; one that has a lower gives all."""
+        self.give(self.first, HIGH)
+        self.give(self.second, HIGH)
+        self.give(self.second, LOW)
+        self.assertEqual(self.ways(NORMAL), [1, 0])
+
+    def test_whatever_was_before(self) -> None:
+        """The lowest priority ahead is known whatever was begun and taken back before."""
+        self.give(self.first, LOW)
+        self.give(self.second, LOW)
+        self.ahead.take_back(self.first)
+        self.assertEqual(self.ways(LOW), [0, 1])
+        self.assertEqual(self.ways(NORMAL), [0, 0])
+        self.queue.drop(self.ann)
+        self.give(self.first, HIGH)
+        self.give(self.first, LOW)
+        self.begin(self.first)
+        self.give(self.second, NORMAL)
+        self.begin(self.second)
+        self.assertEqual(self.ways(NORMAL), [0, 0])
+        self.queue.drop(self.ann)
+        self.give(self.first, NORMAL)
+        self.assertEqual(self.ways(NORMAL), [1, 0])
+        self.assertEqual(self.ways(HIGH), [0, 0])
+
+    def test_what_was_taken_back(self) -> None:
+        """What one worker gives back may be more urgent than what another has ahead."""
+        self.give(self.first, HIGH)
+        self.give(self.second, LOW)
+        self.ahead.take_back(self.first)
+        self.assertEqual(self.second.ahead, [])
+
+
+class SettlingTests(PrefetchTestCase):
+    def test_not_begun(self) -> None:
+        """A worker that has begun nothing has nothing ahead any more, and what it had waits."""
+        job = self.give(self.first)
+        self.ahead.settle(self.first)
+        self.assertEqual((self.first.ahead, list(self.queue)), ([], [job]))
+
+    def test_begun(self) -> None:
+        """A worker that has begun some is asked, and is known to be the one while it is."""
+        begun, back = self.give(self.first), self.give(self.first)
+        self.first.go_on()
+        seen: list[object] = []
+
+        def answer() -> None:
+            seen.append(self.ahead.settling)
+            self.begin(self.first)
+
+        self.first.when_catching_up = answer
+        self.ahead.settle(self.first)
+        self.assertEqual((seen, self.ahead.settling), ([self.first], None))
+        self.assertEqual((self.first.job, list(self.queue)), (begun, [back]))
+
+    def test_one_within_another(self) -> None:
+        """To settle a worker while another is being settled leaves that one what it was."""
+        for worker in (self.first, self.second):
+            self.give(worker)
+            worker.go_on()
+        seen: list[object] = []
+
+        def settle_other() -> None:
+            self.ahead.settle(self.second)
+            seen.append(self.ahead.settling)
+            self.begin(self.first)
+
+        self.first.when_catching_up = settle_other
+        self.second.when_catching_up = lambda: seen.append(self.begin(self.second).worker)
+        self.ahead.settle(self.first)
+        self.assertEqual(seen, [self.second, self.first])
+        self.assertIsNone(self.ahead.settling)
+
+    def test_nothing_ahead(self) -> None:
+        """To settle a worker that has nothing ahead, or nobody, changes nothing."""
+        self.give(self.second)
+        self.ahead.settle(None)
+        self.ahead.settle(self.first)
+        self.assertEqual(len(self.second.ahead), 1)
+
+    def test_killed(self) -> None:
+        """What a worker that is being killed has begun stays with it, and is known to be begun."""
+        begun, back = self.give(self.first), self.give(self.first)
+        self.first.go_on()
+        self.first.kill("no reason")
+        self.ahead.settle(self.first)
+        self.assertEqual([has_been_begun(job) for job in (begun, back)], [True, False])
+        self.assertIs(self.ahead.next(self.first), begun)
