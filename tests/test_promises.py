@@ -31,7 +31,7 @@ from dangad.errors import Cancelled, DangadError, QueueFull, WorkerLost
 from dangad.guardian import Guardian
 from dangad.interfaces import IClient, IHatchery, IProcess, IWorkforce
 from dangad.launch import WorkerSettings
-from dangad.pool import FROM_WORKER, WorkerPool
+from dangad.pool import FROM_WORKER, TO_WORKER, WorkerPool
 from dangad.server import ClientFactory
 from dangad.workerlife import Wear
 from dangad.workerlink import STOP_GRACE
@@ -561,6 +561,28 @@ class WorkerPromises(AsyncPromises):
             await self.told_of_death(worker)
 
     @a_story
+    async def test_catch_up_while_told(self) -> None:
+        """So they are if the dispatcher asks for them while it is told of the first of them."""
+        worker, job = await self.busy()
+        last = self.waiting()
+        self.give_ahead(worker, self.quick(), self.quick(), last)
+        self.go_on(worker, job, last)
+        told: list[int] = []
+
+        def finished() -> None:
+            self.office.when_finished = None
+            worker.catch_up()
+            told.append(len(self.office.told))
+
+        self.office.when_finished = finished
+        worker.catch_up()
+        self.assertEqual(self.office.told, 3 * [("job_finished", worker, False)])
+        self.assertEqual(told, [3])
+        self.let_end(worker)
+        await self.told_of_ends(worker, 4)
+        await self.assert_idle(worker)
+
+    @a_story
     async def test_catch_up_with_nothing(self) -> None:
         """If nothing was written, nothing is told."""
         worker, _ = await self.busy()
@@ -746,13 +768,13 @@ class FakeWorkerTest(WorkerPromises, TestCase):
         self.assertRaises(AssertionError, worker.interrupt, first, b"time")
 
 
-def see(path: str) -> None:
-    """Look for a file until it is there, and do not let the reactor turn meanwhile."""
+def look_until(condition: Callable[[], bool]) -> None:
+    """Look often until it is true, and do not let the reactor turn meanwhile."""
     for _ in range(int(PATIENCE / 0.001)):
-        if os.path.exists(path):
+        if condition():
             return
         time.sleep(0.001)
-    raise AssertionError(f"{path} did not appear")
+    raise AssertionError(f"{condition} did not come true")
 
 
 class RealPoolCase(TestCase):
@@ -853,7 +875,7 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         """The reactor has not turned when this returns."""
         with open(self.paths[job.id], "w"):
             pass
-        see(self.marks[following.id])
+        look_until(lambda: os.path.exists(self.marks[following.id]))
 
     async def told_of_end(self, worker: Any) -> None:
         """See :class:`WorkerPromises`."""
@@ -961,6 +983,50 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         await self.told_of_ends(worker, 2)
         failed = [True, False]
         self.assertEqual(self.office.told, [("job_finished", worker, each) for each in failed])
+        await self.assert_idle(worker)
+
+    @a_story
+    async def test_recall_while_it_reads(self) -> None:
+        """So it is if the worker reads at the same moment: each job goes to one of the two."""
+        worker = await self.setting()
+        for delay in range(1000):
+            self.office.told.clear()
+            worker.perform(self.quick())
+            ids = self.give_ahead(worker, self.quick(), self.quick(), self.quick())
+            for _ in range(delay % 250):
+                pass  # until it is awake, or nearly
+            self.assertLessEqual(set(self.take_back(worker)), set(ids))
+            count = 1 + len(self.office.ahead)
+            while len(self.office.told) < count:
+                await task.deferLater(reactor, 0)
+                self.assertLessEqual(set(self.office.words()), {"job_finished"})
+            self.assertEqual(self.office.told, count * [("job_finished", worker, False)])
+
+    @a_story
+    async def test_recall_when_it_awakes(self) -> None:
+        """So it is if the worker begins to read while the parent does, as late as that can be."""
+        worker = await self.frozen()
+        jobs = worker.transport.jobs
+        worker.perform(self.quick())
+        ids = self.give_ahead(worker, self.quick(), self.quick(), self.quick())
+        pipe, read = os.stat(worker.transport.transport.pipes[TO_WORKER].fileno()), os.read
+
+        def read_and_thaw(fd: int, size: int) -> bytes:
+            data = read(fd, size)
+            if os.path.samestat(os.stat(fd), pipe) and is_frozen(worker.pid) and jobs.unread:
+                left = jobs.unread
+                self.thaw(worker)
+                look_until(lambda: jobs.unread < left)
+            return data
+
+        patch = self.patch(os, "read", read_and_thaw)
+        back = self.take_back(worker)
+        patch.restore()
+        self.thaw(worker)
+        self.assertLessEqual(set(back), set(ids))
+        count = 1 + len(self.office.ahead)
+        await until(lambda: len(self.office.told) >= count or self.office.deaths)
+        self.assertEqual(self.office.told, count * [("job_finished", worker, False)])
         await self.assert_idle(worker)
 
     @a_story
