@@ -151,6 +151,7 @@ async def _ps() -> dict[str, int]:
 
 _DEEDS: dict[str, Any] = {
     "nothing": lambda: None,
+    "say who": lambda: print(f"I am job {current_job().id}"),
     "some time": lambda: time.sleep(0.004),
     "raise": lambda: _raise(ZeroDivisionError("by zero")),
     "oops": lambda: _raise(Oops("declared")),
