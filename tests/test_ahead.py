@@ -350,6 +350,6 @@ class RecycleTests(AheadCase):
     async def test_recycle(self) -> None:
         """No job is lost when workers leave that have jobs ahead."""
         burst = Burst(await self.connect())
-        await until(lambda: sum("exited" in text for text in self.logged("dangad.workerlink")) > 3)
+        await until(lambda: sum("exited" in text for text in self.logged("dangad.workerlink")) > 2)
         await burst.stop()
         self.assert_sound(burst)
