@@ -42,6 +42,10 @@ class Wait(amp.Command):
     errors = {**dangad.ERRORS}
 
 
+class Spoil(Wait):
+    """The same, and then it removes the worker's directory, so that no job may follow."""
+
+
 class WaitAnyway(Wait):
     """The same, and it goes on when the client is gone."""
 
@@ -147,6 +151,7 @@ async def _ps() -> dict[str, int]:
 
 _DEEDS: dict[str, Any] = {
     "nothing": lambda: None,
+    "say who": lambda: print(f"I am job {current_job().id}"),
     "some time": lambda: time.sleep(0.004),
     "raise": lambda: _raise(ZeroDivisionError("by zero")),
     "oops": lambda: _raise(Oops("declared")),
@@ -198,6 +203,14 @@ def wait(path: str, mark: str | None) -> dict[str, int]:
     while not os.path.exists(path):
         time.sleep(0.005)
     return {"pid": os.getpid(), "attempt": current_job().attempt}
+
+
+@job(Spoil)
+def spoil(path: str, mark: str | None) -> dict[str, int]:
+    """Wait, and spoil the worker."""
+    answer = wait(path, mark)
+    os.rmdir(os.getcwd())
+    return answer
 
 
 @job(Facts)

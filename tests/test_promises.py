@@ -13,6 +13,8 @@ import resource
 import select
 import signal
 import tempfile
+import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import reactor as _reactor
@@ -29,18 +31,20 @@ from dangad.errors import Cancelled, DangadError, QueueFull, WorkerLost
 from dangad.guardian import Guardian
 from dangad.interfaces import IClient, IHatchery, IProcess, IWorkforce
 from dangad.launch import WorkerSettings
-from dangad.pool import FROM_WORKER, WorkerPool
+from dangad.pool import FROM_WORKER, TO_WORKER, WorkerPool
 from dangad.server import ClientFactory
 from dangad.workerlife import Wear
 from dangad.workerlink import STOP_GRACE
 from dangad.workforce import Workforce
 from tests.fakes import FakeClient, FakeHatchery, FakeWorkforce, catalogue, make_job
-from tests.oddjobs import Endless, Odd, Wait
-from tests.realserver import alive, until
+from tests.oddjobs import Endless, Odd, Spoil, Wait
+from tests.realserver import PATIENCE, alive, is_frozen, until
 from tests.test_server import Line
 from tests.test_workers import a_story
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dangad.jobrecord import Death, Job
 
     AsyncPromises = TestCase
@@ -57,6 +61,10 @@ class Office:
     """Stands in for the dispatcher, or for it and the workforce: notes what it is told, in order.
 
     :ivar told: what it was told of workers and jobs, by the name of the method.
+    :ivar ahead: jobs that its one worker was given ahead, which it says to begin in that order.
+    :ivar unfit: the workers that were said to be not fit for another job.
+    :ivar deaths: of workers, in order, and `recalled`, what was taken back after the last.
+    :ivar when_finished: called when it has been told of the end of a job.
     """
 
     max_workers = 2
@@ -65,6 +73,11 @@ class Office:
 
     def __init__(self) -> None:
         self.told: list[News] = []
+        self.ahead: deque[Job] = deque()
+        self.unfit: list[Any] = []
+        self.deaths: list[Death] = []
+        self.recalled: list[int] = []
+        self.when_finished: Callable[[], object] | None = None
 
     def worker_ready(self, worker: Any, catalogue: str) -> None:
         """Note it."""
@@ -84,12 +97,20 @@ class Office:
         fit: bool,
         printed: bool = False,
     ) -> None:
-        """Note it."""
+        """Note it, and say which job runs now."""
         self.told.append(("job_finished", worker, failed))
+        if not fit:
+            self.unfit.append(worker)
+        elif self.ahead:
+            worker.begin(self.ahead.popleft())
+        if self.when_finished is not None:
+            self.when_finished()
 
     def worker_gone(self, worker: Any, death: Death) -> None:
-        """Note it."""
+        """Note it, and take back what can be."""
         self.told.append(("worker_gone", worker, death.how))
+        self.deaths.append(death)
+        self.recalled = worker.recall()
 
     def worker_started(self, worker: Any) -> None:
         """Note it."""
@@ -136,8 +157,16 @@ class WorkerPromises(AsyncPromises):
         """A job that ends only if it is interrupted."""
         raise NotImplementedError
 
+    def spoiling(self) -> Job:
+        """A job that ends by itself when `let_end` is called, and leaves the worker unfit."""
+        raise NotImplementedError
+
     async def begun(self, worker: Any) -> None:
         """The worker's job runs in it."""
+        raise NotImplementedError
+
+    def go_on(self, worker: Any, job: Job, following: Job) -> None:
+        """Have the waiting `job` end, unnoticed, and those behind it, until `following` runs."""
         raise NotImplementedError
 
     def let_end(self, worker: Any) -> None:
@@ -146,6 +175,10 @@ class WorkerPromises(AsyncPromises):
 
     async def told_of_end(self, worker: Any) -> None:
         """Wait until it is told that the job of the worker has ended."""
+        raise NotImplementedError
+
+    async def told_of_ends(self, worker: Any, count: int) -> None:
+        """Wait until it has been told that so many jobs of the worker have ended."""
         raise NotImplementedError
 
     async def fall_dead(self, worker: Any) -> None:
@@ -173,6 +206,27 @@ class WorkerPromises(AsyncPromises):
         self.assertIs(subject, worker)
         self.assertIsInstance(how, str)
         return str(how)
+
+    async def busy(self) -> tuple[Any, Job]:
+        """A worker that runs a waiting job, with all that was told so far forgotten."""
+        worker = await self.setting()
+        job = self.waiting()
+        worker.perform(job)
+        await self.begun(worker)
+        return worker, job
+
+    def give_ahead(self, worker: Any, *jobs: Job) -> list[int]:
+        """Give the worker these jobs ahead; their ids."""
+        for job in jobs:
+            self.assertTrue(worker.prefetch(job))
+            self.office.ahead.append(job)
+        return [job.id for job in jobs]
+
+    def take_back(self, worker: Any) -> list[int]:
+        """Take back what the worker has ahead, and has not begun; the ids."""
+        back: list[int] = worker.recall()
+        self.office.ahead = deque(job for job in self.office.ahead if job.id not in back)
+        return back
 
     async def assert_idle(self, worker: Any) -> None:
         """The worker takes the next job and answers it."""
@@ -407,6 +461,205 @@ class WorkerPromises(AsyncPromises):
         await self.told_of_death(worker)
         self.assertEqual(self.gone(worker), "was killed by SIGKILL")
 
+    @a_story
+    async def test_ahead(self) -> None:
+        """Jobs given ahead are begun in their order, each after the answer to the one before."""
+        worker, _ = await self.busy()
+        self.assertTrue(worker.can_prefetch)
+        self.give_ahead(worker, self.quick(), self.quick(fails=True), self.quick())
+        self.let_end(worker)
+        await self.told_of_ends(worker, 4)
+        failed = [False, False, True, False]
+        self.assertEqual(self.office.told, [("job_finished", worker, each) for each in failed])
+        await self.assert_idle(worker)
+
+    @a_story
+    async def test_ahead_one_by_one(self) -> None:
+        """One may be given ahead when the one before has begun, again and again."""
+        worker, job = await self.busy()
+        for _ in range(20):
+            following = self.waiting()
+            self.give_ahead(worker, following)
+            self.go_on(worker, job, following)
+            worker.catch_up()
+            self.assertEqual(self.office.told, [("job_finished", worker, False)])
+            self.office.told.clear()
+            job = following
+        self.let_end(worker)
+        await self.told_of_ends(worker, 1)
+        await self.assert_idle(worker)
+
+    @a_story
+    async def test_recall(self) -> None:
+        """What has not been begun can be taken back, in order; then the worker never begins it."""
+        worker, _ = await self.busy()
+        ids = self.give_ahead(worker, self.quick(), self.quick(), self.quick())
+        self.assertEqual(self.take_back(worker), ids)
+        self.assertEqual(self.take_back(worker), [])
+        self.let_end(worker)
+        await self.told_of_ends(worker, 1)
+        await self.assert_idle(worker)
+
+    @a_story
+    async def test_recall_of_nothing(self) -> None:
+        """From a worker that has nothing ahead, nothing is taken back, and its job goes on."""
+        worker, _ = await self.busy()
+        self.assertEqual(worker.recall(), [])
+        self.let_end(worker)
+        await self.told_of_ends(worker, 1)
+        self.assertEqual(worker.recall(), [])
+        await self.assert_idle(worker)
+
+    @a_story
+    async def test_given_again(self) -> None:
+        """What was taken back may be given again, in any order."""
+        worker, _ = await self.busy()
+        jobs = [self.quick(), self.quick(), self.quick(fails=True)]
+        for _ in range(4):
+            ids = self.give_ahead(worker, *jobs)
+            self.assertEqual(self.take_back(worker), ids)
+            jobs.insert(0, jobs.pop())
+        self.give_ahead(worker, *jobs)
+        self.let_end(worker)
+        await self.told_of_ends(worker, 4)
+        failed = [False, True, False, False]
+        self.assertEqual(self.office.told, [("job_finished", worker, each) for each in failed])
+        await self.assert_idle(worker)
+
+    @a_story
+    async def test_recall_of_what_was_begun(self) -> None:
+        """What the worker has begun stays with it, and the answer to the one before is there."""
+        worker, job = await self.busy()
+        first, second, third = self.waiting(), self.quick(), self.quick()
+        _, *rest = self.give_ahead(worker, first, second, third)
+        self.go_on(worker, job, first)
+        self.assertEqual(self.take_back(worker), rest)
+        self.assertEqual(self.office.told, [])
+        worker.catch_up()
+        self.assertEqual(self.office.told, [("job_finished", worker, False)])
+        self.let_end(worker)
+        await self.told_of_ends(worker, 2)
+        await self.assert_idle(worker)
+
+    @a_story
+    async def test_catch_up(self) -> None:
+        """All answers that are written are taken before `catch_up` returns, of a paused one too."""
+        for paused in (False, True):
+            worker, job = await self.busy()
+            last = self.waiting()
+            self.give_ahead(worker, self.quick(), self.quick(), last)
+            if paused:
+                worker.pause()
+            self.go_on(worker, job, last)
+            self.assertEqual(self.office.told, [])
+            worker.catch_up()
+            self.assertEqual(self.office.told, 3 * [("job_finished", worker, False)])
+            self.let_end(worker)
+            await self.told_of_ends(worker, 4)
+            await self.assert_idle(worker)
+            worker.kill("is needed no more")
+            await self.told_of_death(worker)
+
+    @a_story
+    async def test_catch_up_while_told(self) -> None:
+        """So they are if the dispatcher asks for them while it is told of the first of them."""
+        worker, job = await self.busy()
+        last = self.waiting()
+        self.give_ahead(worker, self.quick(), self.quick(), last)
+        self.go_on(worker, job, last)
+        told: list[int] = []
+
+        def finished() -> None:
+            self.office.when_finished = None
+            worker.catch_up()
+            told.append(len(self.office.told))
+
+        self.office.when_finished = finished
+        worker.catch_up()
+        self.assertEqual(self.office.told, 3 * [("job_finished", worker, False)])
+        self.assertEqual(told, [3])
+        self.let_end(worker)
+        await self.told_of_ends(worker, 4)
+        await self.assert_idle(worker)
+
+    @a_story
+    async def test_catch_up_with_nothing(self) -> None:
+        """If nothing was written, nothing is told."""
+        worker, _ = await self.busy()
+        ids = self.give_ahead(worker, self.quick())
+        worker.catch_up()
+        self.assertEqual(self.office.told, [])
+        self.assertEqual(self.take_back(worker), ids)
+
+    @a_story
+    async def test_pause_with_jobs_ahead(self) -> None:
+        """Nothing is told while a worker is paused that goes on to the next job meanwhile."""
+        worker, job = await self.busy()
+        following = self.waiting()
+        self.give_ahead(worker, following)
+        worker.pause()
+        self.go_on(worker, job, following)
+        await self.told_nothing(worker)
+        self.assertEqual(self.office.told, [])
+        worker.resume()
+        await self.told_of_ends(worker, 1)
+        self.let_end(worker)
+        await self.told_of_ends(worker, 2)
+        await self.assert_idle(worker)
+
+    @a_story
+    async def test_interrupt_after_recall(self) -> None:
+        """A job behind which all was taken back is interrupted as any other."""
+        worker = await self.setting()
+        job = self.endless()
+        worker.perform(job)
+        await self.begun(worker)
+        self.give_ahead(worker, self.quick(), self.quick())
+        self.take_back(worker)
+        worker.interrupt(job, b"cancelled")
+        await self.told_of_death(worker)
+        self.assertEqual(self.gone(worker), "exited (status 0)")
+
+    @a_story
+    async def test_death_with_jobs_ahead(self) -> None:
+        """What a worker that died had not begun can be taken back when its death is told."""
+        worker, _ = await self.busy()
+        ids = self.give_ahead(worker, self.quick(), self.quick())
+        await self.fall_dead(worker)
+        await self.told_of_death(worker)
+        self.assertEqual(self.gone(worker), "was killed by SIGKILL")
+        self.assertEqual(self.office.recalled, ids)
+        self.assertEqual(self.office.deaths[0].unread, b"")
+
+    @a_story
+    async def test_kill_with_jobs_ahead(self) -> None:
+        """So can what one had ahead that was killed, whatever was answered meanwhile."""
+        worker, job = await self.busy()
+        first = self.waiting()
+        _, *rest = self.give_ahead(worker, first, self.quick(), self.quick())
+        self.go_on(worker, job, first)
+        worker.kill("was in the way")
+        await self.told_of_death(worker)
+        self.assertEqual(self.gone(worker), "was in the way")
+        self.assertEqual(self.office.recalled, rest)
+
+    @a_story
+    async def test_unfit_with_jobs_ahead(self) -> None:
+        """A worker that is not fit for another job begins none of those that it has ahead."""
+        worker = await self.setting()
+        worker.perform(self.spoiling())
+        await self.begun(worker)
+        ids = self.give_ahead(worker, self.quick(), self.quick())
+        self.let_end(worker)
+        await self.told_of_ends(worker, 1)
+        self.assertEqual(self.office.unfit, [worker])
+        self.assertEqual(self.take_back(worker), ids)
+        self.assertEqual(self.office.told, [("job_finished", worker, False)])
+        worker.stop()
+        await self.told_of_death(worker)
+        self.assertEqual(self.office.words(), ["job_finished", "worker_gone"])
+        self.assertEqual(self.office.deaths[0].how, "exited (status 0)")
+
 
 class FakeWorkerTest(WorkerPromises, TestCase):
     """FakeWorker keeps the promises; what a process does by itself is the hatchery's to call."""
@@ -419,21 +672,36 @@ class FakeWorkerTest(WorkerPromises, TestCase):
         workforce = Workforce(Clock(), office, 0, 2)
         self.hatchery = FakeHatchery(workforce, office)
         self.how = "exited (status 0)"
+        self.failing: set[int] = set()
+        self.spoilers: set[int] = set()
 
     async def hatch(self) -> Any:
         """See :class:`WorkerPromises`."""
         self.hatchery.spawn()
         worker = self.hatchery.starting[0]
         self.hatchery.boot(worker, catalogue("Odd"))
-        self.fails = False
+        worker.when_catching_up = lambda: self.answer(worker)
         return worker
+
+    def answer(self, worker: Any) -> None:
+        """Have it answer as its job is to."""
+        job = worker.job
+        self.hatchery.answer(worker, job.id in self.failing, fit=job.id not in self.spoilers)
 
     def quick(self, fails: bool = False) -> Job:
         """See :class:`WorkerPromises`."""
-        self.fails = fails
-        return make_job(None)
+        job = make_job(None)
+        if fails:
+            self.failing.add(job.id)
+        return job
 
     waiting = endless = quick
+
+    def spoiling(self) -> Job:
+        """See :class:`WorkerPromises`."""
+        job = make_job(None)
+        self.spoilers.add(job.id)
+        return job
 
     async def begun(self, worker: Any) -> None:
         """It has."""
@@ -441,9 +709,19 @@ class FakeWorkerTest(WorkerPromises, TestCase):
     def let_end(self, worker: Any) -> None:
         """What is told of it is the test's to say."""
 
+    def go_on(self, worker: Any, job: Job, following: Job) -> None:
+        """See :class:`WorkerPromises`."""
+        while worker.ahead[worker.begun - 1] is not following or not worker.begun:
+            worker.go_on()
+
     async def told_of_end(self, worker: Any) -> None:
         """See :class:`WorkerPromises`."""
-        self.hatchery.answer(worker, self.fails)
+        self.answer(worker)
+
+    async def told_of_ends(self, worker: Any, count: int) -> None:
+        """See :class:`WorkerPromises`."""
+        while self.office.words().count("job_finished") < count:
+            self.answer(worker)
 
     async def fall_dead(self, worker: Any) -> None:
         """See :class:`WorkerPromises`."""
@@ -490,6 +768,15 @@ class FakeWorkerTest(WorkerPromises, TestCase):
         self.assertRaises(AssertionError, worker.interrupt, first, b"time")
 
 
+def look_until(condition: Callable[[], bool]) -> None:
+    """Look often until it is true, and do not let the reactor turn meanwhile."""
+    for _ in range(int(PATIENCE / 0.001)):
+        if condition():
+            return
+        time.sleep(0.001)
+    raise AssertionError(f"{condition} did not come true")
+
+
 class RealPoolCase(TestCase):
     """A real pool of real processes, which is empty before the test and after it."""
 
@@ -502,9 +789,10 @@ class RealPoolCase(TestCase):
         self.addCleanup(folder.cleanup)
         self.folder = folder.name
         self.clock: Any = Clock()
-        self.pool = WorkerPool(
-            self.clock, workforce, office, Guardian(reactor), WorkerSettings(self.jobs)
-        )
+        directory = os.path.join(self.folder, "directory")
+        os.mkdir(directory)
+        settings = WorkerSettings(self.jobs, directory=directory)
+        self.pool = WorkerPool(self.clock, workforce, office, Guardian(reactor), settings)
         self.addCleanup(self.empty_pool)
 
     @a_story
@@ -526,6 +814,8 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         self.workforce = Workforce(Clock(), office, 0, 2)
         self.fill_pool(self.workforce, office)
         self.numbers = itertools.count(1)
+        self.marks: dict[int, str] = {}
+        self.paths: dict[int, str] = {}
 
     def make(self, command: type[amp.Command], **arguments: Any) -> Job:
         """A job of `command`, for a worker."""
@@ -552,8 +842,18 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
 
     def waiting(self) -> Job:
         """See :class:`WorkerPromises`."""
+        return self.when_let_end(Wait)
+
+    def spoiling(self) -> Job:
+        """See :class:`WorkerPromises`."""
+        return self.when_let_end(Spoil)
+
+    def when_let_end(self, command: type[amp.Command]) -> Job:
+        """A job of `command` that ends when `let_end` is called."""
         self.mark, self.path = self.new_path(), self.new_path()
-        return self.make(Wait, path=self.path, mark=self.mark)
+        job = self.make(command, path=self.path, mark=self.mark)
+        self.marks[job.id], self.paths[job.id] = self.mark, self.path
+        return job
 
     def endless(self) -> Job:
         """See :class:`WorkerPromises`."""
@@ -571,9 +871,19 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         pipe = worker.transport.transport.pipes[FROM_WORKER]
         self.assertTrue(select.select([pipe.fileno()], [], [], 60)[0])
 
+    def go_on(self, worker: Any, job: Job, following: Job) -> None:
+        """The reactor has not turned when this returns."""
+        with open(self.paths[job.id], "w"):
+            pass
+        look_until(lambda: os.path.exists(self.marks[following.id]))
+
     async def told_of_end(self, worker: Any) -> None:
         """See :class:`WorkerPromises`."""
         await until(lambda: self.office.told)
+
+    async def told_of_ends(self, worker: Any, count: int) -> None:
+        """See :class:`WorkerPromises`."""
+        await until(lambda: self.office.words().count("job_finished") == count)
 
     async def fall_dead(self, worker: Any) -> None:
         """See :class:`WorkerPromises`."""
@@ -648,6 +958,219 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         worker.kill("was in the way")
         await self.told_of_death(worker)
         self.assertEqual(self.gone(worker), "was in the way")
+
+    async def frozen(self) -> Any:
+        """A worker that was idle and reads nothing, until it is thawed."""
+        worker = await self.setting()
+        os.kill(worker.pid, signal.SIGSTOP)
+        await until(lambda: is_frozen(worker.pid))
+        return worker
+
+    def thaw(self, worker: Any) -> None:
+        """Have it read again."""
+        os.kill(worker.pid, signal.SIGCONT)
+
+    @a_story
+    async def test_recall_before_the_job_is_read(self) -> None:
+        """What is ahead of a worker that has not even read its job is taken back without it."""
+        worker = await self.frozen()
+        worker.perform(self.quick(fails=True))
+        for _ in range(3):
+            ids = self.give_ahead(worker, self.quick(), self.quick(), self.quick())
+            self.assertEqual(self.take_back(worker), ids)
+        self.give_ahead(worker, self.quick())
+        self.thaw(worker)
+        await self.told_of_ends(worker, 2)
+        failed = [True, False]
+        self.assertEqual(self.office.told, [("job_finished", worker, each) for each in failed])
+        await self.assert_idle(worker)
+
+    @a_story
+    async def test_recall_while_it_reads(self) -> None:
+        """So it is if the worker reads at the same moment: each job goes to one of the two."""
+        worker = await self.setting()
+        for delay in range(1000):
+            self.office.told.clear()
+            worker.perform(self.quick())
+            ids = self.give_ahead(worker, self.quick(), self.quick(), self.quick())
+            for _ in range(delay % 250):
+                pass  # until it is awake, or nearly
+            self.assertLessEqual(set(self.take_back(worker)), set(ids))
+            count = 1 + len(self.office.ahead)
+            while len(self.office.told) < count:
+                await task.deferLater(reactor, 0)
+                self.assertLessEqual(set(self.office.words()), {"job_finished"})
+            self.assertEqual(self.office.told, count * [("job_finished", worker, False)])
+
+    @a_story
+    async def test_recall_when_it_awakes(self) -> None:
+        """So it is if the worker begins to read while the parent does, as late as that can be."""
+        worker = await self.frozen()
+        jobs = worker.transport.jobs
+        worker.perform(self.quick())
+        ids = self.give_ahead(worker, self.quick(), self.quick(), self.quick())
+        pipe, read = os.stat(worker.transport.transport.pipes[TO_WORKER].fileno()), os.read
+
+        def read_and_thaw(fd: int, size: int) -> bytes:
+            data = read(fd, size)
+            if os.path.samestat(os.stat(fd), pipe) and is_frozen(worker.pid) and jobs.unread:
+                left = jobs.unread
+                self.thaw(worker)
+                look_until(lambda: jobs.unread < left)
+            return data
+
+        patch = self.patch(os, "read", read_and_thaw)
+        back = self.take_back(worker)
+        patch.restore()
+        self.thaw(worker)
+        self.assertLessEqual(set(back), set(ids))
+        count = 1 + len(self.office.ahead)
+        await until(lambda: len(self.office.told) >= count or self.office.deaths)
+        self.assertEqual(self.office.told, count * [("job_finished", worker, False)])
+        await self.assert_idle(worker)
+
+    @a_story
+    async def test_recall_behind_a_ping(self) -> None:
+        """So it is if a ping lies before the job, which is answered."""
+        worker = await self.frozen()
+        life = self.workforce.lives[worker]
+        life.silent = True
+        worker.ping()
+        worker.perform(self.quick())
+        ids = self.give_ahead(worker, self.quick(), self.quick())
+        self.assertEqual(self.take_back(worker), ids)
+        self.thaw(worker)
+        await self.told_of_ends(worker, 1)
+        await until(lambda: not life.silent)
+        await self.assert_idle(worker)
+
+    @a_story
+    async def test_has_read(self) -> None:
+        """Jobs that are ahead need not be read; the one that was given to run must be."""
+        worker = await self.frozen()
+        self.assertTrue(worker.has_read())
+        worker.perform(self.waiting())
+        self.assertFalse(worker.has_read())
+        self.give_ahead(worker, self.quick(), self.quick())
+        self.assertFalse(worker.has_read())
+        self.thaw(worker)
+        await self.begun(worker)
+        self.assertTrue(worker.has_read())
+        self.take_back(worker)
+        self.assertTrue(worker.has_read())
+        self.give_ahead(worker, self.quick())
+        self.assertTrue(worker.has_read())
+
+    @a_story
+    async def test_too_large_ahead(self) -> None:
+        """A job that makes no packet is not given ahead, and nothing of it is."""
+        worker, _ = await self.busy()
+        ids = self.give_ahead(worker, self.quick())
+        large = self.make(Odd, what="nothing", detail="x" * select.PIPE_BUF)
+        self.assertFalse(worker.prefetch(large))
+        ids += self.give_ahead(worker, self.quick())
+        self.assertEqual(self.take_back(worker), ids)
+        self.let_end(worker)
+        await self.told_of_ends(worker, 1)
+        await self.assert_idle(worker)
+
+    @a_story
+    async def test_largest_ahead(self) -> None:
+        """One that just does is given ahead, taken back, and done as any other."""
+        worker, _ = await self.busy()
+        job = self.make(Odd, what="nothing", detail="")
+        self.give_ahead(worker, job)
+        free = select.PIPE_BUF - worker.transport.jobs.unread
+        self.take_back(worker)
+        job.box = self.make(Odd, what="nothing", detail="x" * (free + 1)).box
+        self.assertFalse(worker.prefetch(job))
+        job.box = self.make(Odd, what="nothing", detail="x" * free).box
+        self.assertEqual(self.take_back(worker), [])
+        ids = self.give_ahead(worker, job)
+        self.assertEqual(worker.transport.jobs.unread, select.PIPE_BUF)
+        self.assertEqual(self.take_back(worker), ids)
+        self.give_ahead(worker, job)
+        self.let_end(worker)
+        await self.told_of_ends(worker, 2)
+        await self.assert_idle(worker)
+
+    @a_story
+    async def test_behind_a_large_job(self) -> None:
+        """Behind a job that is no packet nothing is given ahead; behind the next it is again."""
+        worker = await self.setting()
+        for size in (select.PIPE_BUF, 50_000):
+            self.office.told.clear()
+            worker.perform(self.make(Odd, what="some time", detail="x" * size))
+            self.assertFalse(worker.prefetch(self.quick()))
+            self.assertEqual(worker.recall(), [])
+            await self.told_of_ends(worker, 1)
+            await self.assert_idle(worker)
+        worker.perform(self.waiting())
+        await self.begun(worker)
+        self.assertTrue(worker.prefetch(self.quick()))
+
+    @a_story
+    async def test_full_pipe(self) -> None:
+        """What the pipe does not take is not given ahead, and all else is taken back."""
+        worker = await self.frozen()
+        worker.perform(self.quick())
+        given: list[Job] = []
+        while worker.prefetch(job := self.quick()):
+            given.append(job)
+        self.assertGreater(len(given), 7)
+        self.assertFalse(worker.prefetch(job))
+        self.assertEqual(worker.recall(), [job.id for job in given])
+        self.thaw(worker)
+        await self.told_of_ends(worker, 1)
+        await self.assert_idle(worker)
+
+    @a_story
+    async def test_catch_up_with_the_last(self) -> None:
+        """The answer of a worker that has nothing ahead is taken, too."""
+        worker, _ = await self.busy()
+        self.let_end(worker)
+        worker.catch_up()
+        self.assertEqual(self.office.told, [("job_finished", worker, False)])
+        await self.assert_idle(worker)
+
+    @a_story
+    async def test_unread_at_death(self) -> None:
+        """The request of a job that a dead worker had not read is told, and what was ahead kept."""
+        worker = await self.frozen()
+        job = self.quick()
+        job.seconds = 2.5
+        worker.perform(job)
+        ids = self.give_ahead(worker, self.quick(), self.quick())
+        await self.fall_dead(worker)
+        await self.told_of_death(worker)
+        self.gone(worker)
+        self.assertEqual(self.office.deaths[0].unread, job.box)
+        self.assertEqual(self.office.recalled, ids)
+
+    @a_story
+    async def test_unread_behind_a_ping_at_death(self) -> None:
+        """So it is if the worker had not read a ping before, and has nothing ahead."""
+        worker = await self.frozen()
+        worker.ping()
+        job = self.quick()
+        worker.perform(job)
+        await self.fall_dead(worker)
+        await self.told_of_death(worker)
+        self.gone(worker)
+        self.assertEqual(self.office.deaths[0].unread, job.box)
+        self.assertEqual(self.office.recalled, [])
+
+    @a_story
+    async def test_death_in_a_job_ahead(self) -> None:
+        """A job that was given ahead and costs the worker is the one that it had begun."""
+        worker, _ = await self.busy()
+        deadly = self.make(Odd, what="kill")
+        *_, last = self.give_ahead(worker, self.quick(), deadly, self.quick())
+        self.let_end(worker)
+        await self.told_of_death(worker)
+        self.assertEqual(self.office.words(), ["job_finished", "job_finished", "worker_gone"])
+        self.assertEqual(self.office.recalled, [last])
+        self.assertEqual(self.office.deaths[0].unread, b"")
 
 
 # Clients.

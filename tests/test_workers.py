@@ -8,14 +8,15 @@ from functools import wraps
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, gatherResults
+from twisted.internet.task import deferLater
 from twisted.protocols import amp
 
 import dangad
-from dangad import workforce
+from dangad import service, workforce
 from dangad.launch import WorkerSettings
 from dangad.service import Limits
 from tests.oddjobs import Facts, Long, Odd, Oops, Short, Wait, WaitAnyway
-from tests.realserver import RealServerCase, alive, is_frozen, until
+from tests.realserver import RealServerCase, alive, is_frozen, reactor, until
 
 
 def a_story(
@@ -317,6 +318,27 @@ class ProcessTests(RealServerCase):
         self.assertTrue(facts["own_group"])
         self.assertEqual(facts["pythonpath"], os.environ.get("PYTHONPATH", "unset"))
         self.assertEqual([fd for fd in facts["descriptors"] if fd < 3], [0, 1, 2])
+
+
+class DescriptorTests(RealServerCase):
+    """A worker takes no more of the server's descriptors than are kept for it."""
+
+    @a_story
+    async def test_kept(self) -> None:
+        """It never does, not even while it starts; and they are free again when it is gone."""
+        await until(lambda: self.service.dispatcher.idle == 1)
+        before = len(os.listdir("/proc/self/fd"))
+        self.service.workforce.want(2, 2)
+        for _ in range(3):  # its stdin is closed when the reactor has turned
+            await deferLater(reactor, 0)
+        starting = len(os.listdir("/proc/self/fd"))
+        await until(lambda: self.service.dispatcher.idle == 2)
+        ready = len(os.listdir("/proc/self/fd"))
+        self.service.workforce.want(1, 1)
+        await until(lambda: len(self.pids()) == 1)
+        self.assertEqual(len(os.listdir("/proc/self/fd")), before)
+        self.assertLessEqual(ready - before, service.WORKER_DESCRIPTORS)
+        self.assertLessEqual(starting - before, service.WORKER_DESCRIPTORS)
 
 
 class StopTests(RealServerCase):
