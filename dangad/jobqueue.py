@@ -20,7 +20,7 @@ so many may run has a lane of its own; all other jobs are in the lane None. A cl
 one in all lanes: whichever its last job was in, its next comes after the others' turns.
 
 A job may also rest: it counts among those that wait, and has no turn until it is put in again.
-And a job that was taken out may be put back: it is the next then, as it was before.
+And a job that was taken out may be put back: it is the next of its priority then, as it was before.
 
 Every operation takes the same time whatever the number of waiting jobs or clients; taking a
 job looks once at each lane.

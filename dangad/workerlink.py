@@ -209,7 +209,9 @@ class WorkerLink:
 
     def recall(self) -> list[int]:
         """See :meth:`IWorker.recall`."""
-        back = []
+        back: list[int] = []
+        if not self._ahead:
+            return back  # then not all in the pipe need be packets
         for packet in self.transport.jobs.take_back():
             job_id = _job_in(packet)
             if self._ahead.pop(job_id, None) is None:

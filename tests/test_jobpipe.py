@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import select
@@ -14,7 +15,7 @@ from twisted.internet.process import ProcessWriter
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from dangad.jobpipe import JobPipe
+from dangad.jobpipe import JobPipe, Scratch
 from tests.realserver import until
 from tests.test_workers import a_story
 
@@ -64,7 +65,14 @@ class PipeSetting(PipeCase):
 
     def open(self) -> JobPipe:
         """What is tested, on that writer."""
-        return JobPipe(self.writer)
+        return JobPipe(self.writer, self.open_scratch())
+
+    def open_scratch(self) -> Scratch:
+        """What it takes to take something back."""
+        scratch = Scratch()
+        scratch.open()
+        self.addCleanup(scratch.close)
+        return scratch
 
     def disconnect(self) -> None:
         """Have the writer be done with the pipe, as if the process had closed its end."""
@@ -195,8 +203,9 @@ class PacketTests(PipeSetting, SynchronousTestCase):
 
     def test_close(self) -> None:
         """Once it is closed it holds no descriptor, and nothing can be taken back."""
+        scratch = self.open_scratch()
         before = _descriptors()
-        other = self.open()
+        other = JobPipe(self.writer, scratch)
         self.assertEqual(len(_descriptors()), len(before) + 1)
         self.pipe.write_packet(b"one")
         other.close()
@@ -333,7 +342,7 @@ class PlainPipeTests(PipeSetting, SynchronousTestCase):
         """See :class:`PipeSetting`."""
         patch = self.patch(sys, "platform", "sunos5")
         try:
-            return JobPipe(self.writer)
+            return JobPipe(self.writer, self.open_scratch())
         finally:
             patch.restore()
 
@@ -384,14 +393,33 @@ class NoDescriptorTests(PlainPipeTests):
 
     def open(self) -> JobPipe:
         """See :class:`PipeSetting`."""
-        free = os.dup(self.worker)
-        os.close(free)
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
-        try:
-            return JobPipe(self.writer)
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        scratch = self.open_scratch()
+        with no_descriptor_left(self.worker):
+            return JobPipe(self.writer, scratch)
+
+
+class NoScratchTests(PlainPipeTests):
+    """So is one where no descriptors were left for what is taken back."""
+
+    def open(self) -> JobPipe:
+        """See :class:`PipeSetting`."""
+        with no_descriptor_left(self.worker):
+            scratch = self.open_scratch()
+        self.assertFalse(scratch.is_open)
+        return JobPipe(self.writer, scratch)
+
+
+@contextlib.contextmanager
+def no_descriptor_left(fd: int) -> Iterator[None]:
+    """Meanwhile no descriptor is left; `fd` is an open one."""
+    free = os.dup(fd)
+    os.close(free)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def _descriptors() -> list[str]:

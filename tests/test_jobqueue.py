@@ -483,15 +483,6 @@ class PutBackTests(QueueTestCase):
         self.put_back(self.pop(1))
         self.assertEqual(self.pop_all(), [mine[0], *theirs, mine[1]])
 
-    def test_next_again_among_aged_jobs(self) -> None:
-        """A job that is put back keeps its turn against a lower one that has aged."""
-        self.push(self.ann, 2, LOW)
-        high = self.push(self.bob, 3, HIGH)
-        self.assertEqual(self.pop_clients(2, now=AGEING), "ba")
-        self.assertIs(self.queue.pop(AGEING), high[1])
-        self.queue.put_back(high[1])
-        self.assertIs(self.queue.pop(AGEING), high[1])
-
     def test_from_rest(self) -> None:
         """Jobs that rest and are put back count once, whatever they weigh."""
         jobs = [make_job(self.ann, box=bytes(10 * n)) for n in range(1, 4)]

@@ -800,7 +800,7 @@ class RealPoolCase(TestCase):
         """Kill what is left."""
         self.pool.kill_all("was killed: the test is over")
         await until(lambda: not self.pool.processes)
-        self.pool.finished = True
+        await self.pool.stop()
 
 
 class WorkerLinkTest(WorkerPromises, RealPoolCase):
