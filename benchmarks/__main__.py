@@ -28,6 +28,7 @@ QUESTIONS = (
     "payload",
     "startup",
     "recycling",
+    "reactors",
     "models",
 )
 """Each a module of this package, in the order in which they are asked."""

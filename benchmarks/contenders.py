@@ -36,18 +36,23 @@ C_GEARMAN = "/usr/sbin/gearmand"
 """Of Debian's gearman-job-server."""
 
 
-def start_dangad(stage: Stage, *options: str, workers: int = WORKERS) -> int:
+def start_dangad(
+    stage: Stage, *options: str, workers: int = WORKERS, reactor: str | None = None
+) -> int:
     """Start ``twistd dangad`` on the stage's socket: its id, when its workers are ready."""
-    pid = start_without_waiting(stage, *options, workers=workers)
+    pid = start_without_waiting(stage, *options, workers=workers, reactor=reactor)
     stage.wait_for(lambda: stage.output("server").count(" is ready") >= workers, "dangad")
     return pid
 
 
-def start_without_waiting(stage: Stage, *options: str, workers: int = WORKERS) -> int:
+def start_without_waiting(
+    stage: Stage, *options: str, workers: int = WORKERS, reactor: str | None = None
+) -> int:
     """Start ``twistd dangad`` on the stage's socket, and return its id at once."""
     count = str(workers)
     return stage.start_python(
         *TWISTD,
+        *(() if reactor is None else ("--reactor", reactor)),
         *("--nodaemon", "--pidfile=", "dangad"),
         *("--listen", f"unix:{stage.path(SOCKET)}:mode=600"),
         *("--jobs", "dangad.examples", "--jobs", "benchmarks.jobs"),
@@ -66,11 +71,16 @@ def wait_for_socket(stage: Stage) -> None:
     stage.wait_for(lambda: _accepts(stage.path(SOCKET)), "the server")
 
 
-def dangad(*options: str, name: str = DANGAD, missing: str | None = None) -> Contender:
-    """Dangad as it is used: its options are those of ``twistd dangad``."""
+def dangad(
+    *options: str, name: str = DANGAD, missing: str | None = None, reactor: str | None = None
+) -> Contender:
+    """Dangad as it is used: its options are those of ``twistd dangad``.
+
+    :param reactor: its reactor, if not Twisted's choice.
+    """
 
     def boot(stage: Stage) -> Running:
-        pid = start_dangad(stage, *options)
+        pid = start_dangad(stage, *options, reactor=reactor)
         return Running(drive_socket(stage), pid, stage)
 
     return Contender(name, boot, lambda: missing)

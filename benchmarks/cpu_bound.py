@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import os
+import time
 from typing import TYPE_CHECKING
 
 from benchmarks import contenders
 from benchmarks.contenders import WORKERS
 from benchmarks.harness import Bench, Measure, Running
+from benchmarks.machine import cpu_seconds
+from benchmarks.work import spin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from benchmarks.harness import Contender
 
-MEASURES = {"share": Measure("share of the ideal", "")}
+MEASURES = {
+    "share": Measure("share of the ideal", ""),
+    "parent_cpu": Measure("parent's CPU per job", "s"),
+}
 
 MICROSECONDS = 10_000
 """CPU time of a job."""
 
 WINDOW = 10
 """Jobs in flight."""
+
+ALONE = "nothing but the jobs"
 
 
 def peers() -> list[Contender]:
@@ -43,12 +52,35 @@ def run(bench: Bench, taking_part: Sequence[Contender] | None = None) -> None:
     """
     jobs = int(bench.size(400, 20))
     chosen = peers() if taking_part is None else taking_part
-    bench.compare(int(bench.size(3, 1)), chosen, lambda running: _measure(running, jobs))
+    rounds = int(bench.size(3, 1))
+    bench.compare(rounds, chosen, lambda running: _measure(running, jobs))
+    bench.interleave(rounds, {ALONE: lambda: _without_server(jobs)})
 
 
 def _measure(running: Running, jobs: int) -> Mapping[str, float]:
     """The ideal is that two workers compute all the time; it wants two idle cores."""
     ask = running.driver.ask
     ask("windowed", jobs=WINDOW, window=WINDOW)  # has both workers up
+    before = cpu_seconds(running.parent)
     ran = ask("windowed", jobs=jobs, window=WINDOW, work="spin", amount=MICROSECONDS)
-    return {"share": jobs * MICROSECONDS / 1e6 / WORKERS / ran["seconds"]}
+    measured = {"share": jobs * MICROSECONDS / 1e6 / WORKERS / ran["seconds"]}
+    if not running.in_client:
+        measured["parent_cpu"] = (cpu_seconds(running.parent) - before) / jobs
+    return measured
+
+
+def _without_server(jobs: int) -> Mapping[str, float]:
+    """As many processes as there are workers share the jobs, and talk to nobody."""
+    start = time.perf_counter()
+    children = []
+    for _ in range(WORKERS):
+        pid = os.fork()
+        if pid == 0:
+            for _ in range(jobs // WORKERS):
+                spin(b"", MICROSECONDS)
+            os._exit(0)
+        children.append(pid)
+    for pid in children:
+        os.waitpid(pid, 0)
+    seconds = time.perf_counter() - start
+    return {"share": jobs * MICROSECONDS / 1e6 / WORKERS / seconds}

@@ -52,10 +52,10 @@ def run(bench: Bench, taking_part: Sequence[Contender] | None = None) -> None:
     """
     seconds = bench.size(0.8, 0.05)
     chosen = peers() if taking_part is None else taking_part
-    bench.compare(int(bench.size(5, 1)), chosen, lambda running: _measure(running, seconds))
+    bench.compare(int(bench.size(5, 1)), chosen, lambda running: measure(running, seconds))
 
 
-def _measure(running: Running, seconds: float) -> Mapping[str, float]:
+def measure(running: Running, seconds: float) -> Mapping[str, float]:
     """Run serially, and then with a full window, for about so many seconds each."""
     ask = running.driver.ask
     warm = statistics.fmean(ask("serial", jobs=50)["latencies"])

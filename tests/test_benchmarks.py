@@ -22,6 +22,7 @@ from benchmarks import (
     models,
     payload,
     publish,
+    reactors,
     recycling,
     startup,
     table,
@@ -226,6 +227,12 @@ class QuestionsTest(SynchronousTestCase):
             self.assertMeasured(findings, contender.name, "serial", "serial_p99")
         for name in (DANGAD, "bare Twisted relay"):
             self.assertMeasured(findings, name, "throughput", "parent_cpu")
+
+    def test_reactors(self) -> None:
+        """Echo jobs are measured on each reactor."""
+        findings = self.ask(reactors)
+        for name in reactors.REACTORS:
+            self.assertMeasured(findings, name, *reactors.MEASURES)
 
     def test_cpu_bound(self) -> None:
         """Computing jobs are done by the pools inside their caller."""
