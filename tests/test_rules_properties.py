@@ -945,7 +945,7 @@ class RulesTests(unittest.TestCase):
             run_state_machine_as_test(
                 RulesMachine,
                 settings=settings(
-                    max_examples=350,
+                    max_examples=200,
                     stateful_step_count=80,
                     deadline=None,
                     derandomize=True,
