@@ -554,7 +554,8 @@ def losses_have_a_cause(record: Reconciliation, story: Story) -> Iterator[str]:
         [*_, last] = ran
         if last is not story.attempts[-1]:
             yield f"lost with worker {pid}, and an attempt follows that one"
-        if last.start.attempt <= story.policy.retries:
+        quarantined = "too many workers in a row" in answer.text
+        if last.start.attempt <= story.policy.retries and not quarantined:
             yield f"lost at attempt {last.start.attempt}, and more are allowed"
         if not record.why_died(last, answer.time):
             yield f"lost with worker {pid}, which nothing killed"
