@@ -135,6 +135,8 @@ class JobPipe:
 
         They are one packet if they can be taken back.
         """
+        if self._writer.disconnected:
+            return False
         try:
             if self.can_take_back:
                 self._make_packets(True)
