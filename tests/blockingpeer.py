@@ -1,0 +1,71 @@
+"""A client of AMP without Twisted's reactor: one socket, which blocks, and no patience for ever."""
+
+import socket
+
+from dangad import wire
+
+PATIENCE = 60.0
+"""Seconds after which what should have come is taken for lost."""
+
+
+class BlockingPeer:
+    """One connection to a server's UNIX socket."""
+
+    def __init__(self, path: str) -> None:
+        """Connect."""
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(PATIENCE)
+        self.socket.connect(path)
+        self._reader = wire.BoxReader(2**26, ())
+        self._asked = 0
+        self.answers: dict[bytes, dict[bytes, bytes]] = {}
+        self.news: list[dict[bytes, bytes]] = []
+        """The boxes that came and are no answers: progress and parts."""
+
+    def ask(self, command: bytes, **values: bytes) -> bytes:
+        """Send a request; its tag."""
+        self._asked += 1
+        tag = b"%d" % self._asked
+        pairs = [(wire.ASK, tag), (wire.COMMAND, command)]
+        pairs += [(key.encode(), value) for key, value in values.items()]
+        self.socket.sendall(wire.pack(pairs))
+        return tag
+
+    def answer(self, tag: bytes) -> dict[bytes, bytes]:
+        """Wait for the answer to a request, or its error; the pairs."""
+        while tag not in self.answers:
+            self._read()
+        return self.answers[tag]
+
+    def call(self, command: bytes, **values: bytes) -> dict[bytes, bytes]:
+        """Send a request, and wait for its answer."""
+        return self.answer(self.ask(command, **values))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.socket.close()
+
+    def _read(self) -> None:
+        data = self.socket.recv(2**18)
+        if not data:
+            raise EOFError("the server closed the connection")
+        self._reader.feed(data)
+        while (box := self._reader.next()) is not None:
+            assert box.raw is not None
+            pairs = wire.unpack(box.raw)
+            tag = pairs.get(wire.ANSWER, pairs.get(wire.ERROR))
+            if tag is None:
+                self.news.append(pairs)
+            else:
+                assert tag not in self.answers, f"two answers for {tag!r}"
+                self.answers[tag] = pairs
+
+
+def code_of(answer: dict[bytes, bytes]) -> str:
+    """The error code of an answer, or "ok"."""
+    return answer.get(wire.ERROR_CODE, b"ok").decode()
+
+
+def text_of(answer: dict[bytes, bytes]) -> str:
+    """The text of an error; nothing if it is none."""
+    return answer.get(wire.ERROR_DESCRIPTION, b"").decode()
