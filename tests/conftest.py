@@ -1,7 +1,11 @@
-"""What all tests share under pytest: their order."""
+"""What all tests share under pytest: their order, and a folder for what is made once."""
+
+import shutil
 
 import pytest
 from _pytest.unittest import TestCaseFunction
+
+from tests import reader
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -12,3 +16,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     before they began.
     """
     items.sort(key=lambda item: not isinstance(item, TestCaseFunction))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the folder of :mod:`tests.reader`, in the one process that begins and ends the run."""
+    if not hasattr(config, "workerinput"):
+        folder = reader.share_folder()
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))

@@ -8,10 +8,8 @@ asked again until it shows what the page shows: a job in the background may not 
 
 import os
 import re
-import shlex
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -20,7 +18,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dangad import dispatcher, server, tap, workforce
 from dangad.worker import context
-from tests.test_tutorial import BLOCK, PATIENCE, PROGRAMS, ROOT, commands_of, pattern_of
+from tests.reader import (
+    BLOCK,
+    PATIENCE,
+    ROOT,
+    commands_of,
+    environment_variables,
+    pattern_of,
+)
 
 PAGES = ROOT / "docs" / "how-to"
 LOOKS = ("dangad status", "dangad workers", "dangad stack")
@@ -31,25 +36,12 @@ class HowToTest(SynchronousTestCase):
     """One reader a page, from its first line to its last."""
 
     def setUp(self) -> None:
-        """An empty directory, and a shell that finds the programs."""
+        """An empty directory, and a shell in which dangad is installed."""
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name, "project")
         self.folder.mkdir()
-        programs = Path(folder.name, "bin")
-        programs.mkdir()
-        for name, arguments in PROGRAMS.items():
-            program = programs / name
-            program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {arguments} "$@"\n')
-            program.chmod(0o755)
-        self.environment = {
-            "PATH": f"{programs}:{os.environ['PATH']}",
-            "PYTHONPATH": str(ROOT),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "COLUMNS": "80",
-            "LC_ALL": "C.UTF-8",
-            **{key: value for key, value in os.environ.items() if key.startswith("COVERAGE_")},
-        }
+        self.environment = environment_variables()
 
     def read(self, page: str) -> None:
         """Do what the page says."""

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-REPOSITORY = Path(__file__).parent.parent
-README = REPOSITORY / "README.md"
-PATIENCE = 60.0
-"""Seconds after which something that should have happened is taken for hung."""
+from tests.reader import PATIENCE, ROOT, environment_variables
 
-TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
+README = ROOT / "README.md"
 
 
 def blocks(language: str) -> list[str]:
@@ -35,13 +30,12 @@ class ReadmeTest(SynchronousTestCase):
         self.folder = Path(folder.name)
         for name, code in zip(("diffs", "client", "test_diffs"), blocks("python"), strict=True):
             (self.folder / f"{name}.py").write_text(code)
-        path = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
-        self.environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
+        self.environment = environment_variables()
 
-    def run_python(self, *arguments: str) -> str:
-        """The output of Python, run in the directory; it must succeed."""
+    def run_command(self, *command: str) -> str:
+        """The output of a command, run in the directory; it must succeed."""
         done = subprocess.run(
-            [sys.executable, *arguments],
+            ["/usr/bin/env", *command],
             cwd=self.folder,
             env=self.environment,
             stdout=subprocess.PIPE,
@@ -55,7 +49,7 @@ class ReadmeTest(SynchronousTestCase):
 
     def test_tested(self) -> None:
         """The test of the example passes, under pytest."""
-        output = self.run_python("-m", "pytest", "-q", "-p", "no:cacheprovider", "test_diffs.py")
+        output = self.run_command("pytest", "-q", "-p", "no:cacheprovider", "test_diffs.py")
         self.assertIn("1 passed", output)
 
     def test_served_and_called(self) -> None:
@@ -67,7 +61,7 @@ class ReadmeTest(SynchronousTestCase):
         )
         self.assertEqual(served, ["twistd", "--nodaemon", "dangad", "--jobs", "diffs"])
         server = subprocess.Popen(
-            [*TWISTD, *served[1:], "--listen", "unix:dangad.sock:mode=600"],  # one may run here
+            ["/usr/bin/env", *served, "--listen", "unix:dangad.sock:mode=600"],  # one may run here
             cwd=self.folder,
             env=self.environment,
             stdout=subprocess.PIPE,
@@ -85,15 +79,15 @@ class ReadmeTest(SynchronousTestCase):
                 break
         else:
             self.fail("".join(said))
-        self.assertIn("-two\n+three\n", self.run_python("client.py"))
+        self.assertIn("-two\n+three\n", self.run_command("python", "client.py"))
 
         self.assertEqual(called[:3], ["dangad", "call", "Diff"])
         for argument in called[3:]:
             name = argument.partition("=@")[2]
-            (self.folder / name).write_bytes((REPOSITORY / name).read_bytes())
-        self.assertIn("-# dangad", self.run_python("-m", "dangad.cli", *called[1:]))
+            (self.folder / name).write_bytes((ROOT / name).read_bytes())
+        self.assertIn("-# dangad", self.run_command(*called))
 
     def test_links(self) -> None:
         """Every page that the README names is there."""
         for target in re.findall(r"\]\((?!http)([^)#]+)", README.read_text()):
-            self.assertTrue((REPOSITORY / target).exists(), target)
+            self.assertTrue((ROOT / target).exists(), target)

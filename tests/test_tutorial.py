@@ -7,80 +7,38 @@ that follow, where ``...`` stands for anything. ``twistd`` goes on until the end
 
 import os
 import re
-import shlex
 import signal
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-ROOT = Path(__file__).parent.parent
+from tests.reader import (
+    BLOCK,
+    PATIENCE,
+    ROOT,
+    commands_of,
+    environment_variables,
+    pattern_of,
+)
+
 TUTORIAL = ROOT / "docs" / "tutorial.md"
-PATIENCE = 60
-"""Seconds after which what should have been printed is missed."""
-
-BLOCK = re.compile(r"^```(?P<kind>[a-z]+)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
-
-PROGRAMS = {
-    "dangad": "-m dangad.cli",
-    "python": "",
-    "pytest": "-m pytest",
-    "trial": "-m twisted.trial",
-    "twistd": "-c 'from twisted.scripts.twistd import run; run()'",
-}
-"""What the tutorial runs, as arguments of this very Python, whatever is installed beside it."""
-
-
-def commands_of(body: str) -> Iterator[tuple[str, str]]:
-    """The commands of a console block, each with the output that follows it."""
-    command, output = "", ""
-    for line in body.splitlines(keepends=True):
-        if line.startswith("$ "):
-            if command:
-                yield command, output
-            command, output = line[2:].strip(), ""
-        else:
-            output += line
-    yield command, output
-
-
-def pattern_of(output: str) -> str:
-    """A regular expression for what the tutorial shows; ``...`` alone is any number of lines."""
-    lines = [
-        r"(?:.*\n)*?" if line == "..." else re.escape(line).replace(r"\.\.\.", ".*") + r" *\n"
-        for line in output.splitlines()
-    ]
-    return "".join(lines)
 
 
 class TutorialTest(SynchronousTestCase):
     """One reader, from the first line to the last."""
 
     def setUp(self) -> None:
-        """An empty directory, and a shell that finds the programs."""
+        """An empty directory, and a shell in which dangad is installed."""
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name, "project")
         self.folder.joinpath("wordcount").mkdir(parents=True)
         self.folder.joinpath("wordcount/__init__.py").touch()
-        programs = Path(folder.name, "bin")
-        programs.mkdir()
-        for name, arguments in PROGRAMS.items():
-            program = programs / name
-            program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {arguments} "$@"\n')
-            program.chmod(0o755)
-        self.environment = {
-            "PATH": f"{programs}:{os.environ['PATH']}",
-            "PYTHONPATH": str(ROOT),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "COLUMNS": "80",
-            **{key: value for key, value in os.environ.items() if key.startswith("COVERAGE_")},
-        }
+        self.environment = environment_variables()
 
     def test_tutorial(self) -> None:
         """Everything in it works as it says."""
