@@ -20,18 +20,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dangad.service import FLUSH_TIME
 from dangad.workerlink import STOP_GRACE
+from tests.reader import PATIENCE, ROOT, environment_variables, virtual_environment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-REPOSITORY = Path(__file__).parent.parent
-UNITS = REPOSITORY / "docs/how-to/systemd"
+UNITS = ROOT / "docs/how-to/systemd"
 WATCHDOG = 1
 """Seconds in which the stand-in for systemd wants to hear of the server."""
-PATIENCE = 60.0
-"""Seconds after which something that should have happened is taken for hung."""
-
-TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
 
 STAND_IN = """\
 import ctypes, fcntl, os, sys
@@ -102,18 +98,16 @@ class SystemdTest(SynchronousTestCase):
         self, options: Sequence[str], sockets: dict[str, socket.socket]
     ) -> subprocess.Popen[str]:
         """A server started with these options, and with sockets if there are any, by name."""
-        command = [*TWISTD, *options]
+        command = [str(virtual_environment() / "bin" / "twistd"), *options]
         if sockets:
             numbers = ",".join(str(listener.fileno()) for listener in sockets.values())
             command = [sys.executable, "-c", STAND_IN, ":".join(sockets), numbers, *command]
-        path = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
         server = subprocess.Popen(
             command,
             pass_fds=[listener.fileno() for listener in sockets.values()],
             cwd=self.state,
             env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join(path),
+                **environment_variables(),
                 "NOTIFY_SOCKET": str(self.state / "notify"),
                 "WATCHDOG_USEC": str(WATCHDOG * 10**6),
             },
