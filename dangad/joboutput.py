@@ -53,6 +53,8 @@ class JobOutput:
 
     def received(self, data: bytes) -> None:
         """Take what the worker printed, cut anywhere."""
+        if self._lines >= MAX_LINES and not self._listeners:
+            data = self._pass_over(data)
         *lines, rest = (self._partial + data).split(b"\n")
         while len(rest) > MAX_LINE:
             lines.append(rest[:MAX_LINE])
@@ -61,6 +63,19 @@ class JobOutput:
         for line in lines:
             for start in range(0, len(line) or 1, MAX_LINE):
                 self._log(line[start : start + MAX_LINE])
+
+    def _pass_over(self, data: bytes) -> bytes:
+        """The last lines of `data`, which may be told; those before are only counted.
+
+        A flood of lines costs the parent no more than to read and to count them.
+        """
+        start = len(data)
+        for _ in range(TAIL + 1):
+            if (start := data.rfind(b"\n", 0, start)) < 0:
+                return data
+        self._dropped += data.count(b"\n", 0, start) + 1
+        self._partial = b""
+        return data[start + 1 :]
 
     def begin_job(self, job_id: int) -> None:
         """What comes from now on is printed by this job."""
@@ -102,7 +117,7 @@ class JobOutput:
             self._partial = b""
 
     def _log(self, line: bytes) -> None:
-        text = line.rstrip(b"\r").decode("utf-8", "backslashreplace")
+        text = _printable(line.rstrip(b"\r").decode("utf-8", "backslashreplace"))
         self.tail.append(text)
         for lines in self._listeners:
             lines.append(text)
@@ -122,10 +137,11 @@ def last_lines(tail: Iterable[str]) -> str:
     lines = [line for line in tail if line.strip()]
     crashes = [number for number, line in enumerate(lines) if line.startswith(_CRASH)]
     lines = lines[crashes[-1] :][:LAST_LINES] if crashes else lines[-LAST_LINES:]
-    return " | ".join(_printable(line.strip()[:MAX_LAST_LINE]) for line in lines)
+    return " | ".join(line.strip()[:MAX_LAST_LINE] for line in lines)
 
 
 def _printable(line: str) -> str:
+    """The line with escapes for what a terminal would obey, as ESC and CR."""
     if line.isprintable():
         return line
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+    return "".join(c if c.isprintable() or c == "\t" else repr(c)[1:-1] for c in line)

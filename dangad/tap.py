@@ -273,6 +273,7 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
     from twisted.internet.endpoints import serverFromString
 
+    from dangad.logstream import LogStream
     from dangad.service import CannotListen, DangadService, Limits
 
     endpoints = [("listen", description) for description in options["listen"]]
@@ -289,6 +290,8 @@ def makeService(options: Options) -> IService:
         _give_up(str(error))
     if not options["traceback"]:
         _say_in_one_line(CannotListen)
+    if twistd.get("nodaemon") and not twistd.get("logfile"):
+        sys.stdout = LogStream(sys.stdout.fileno())  # where twistd is about to begin its log
     limits = Limits(**{each.name: options[each.name.replace("_", "-")] for each in fields(Limits)})
     return DangadService(
         reactor,

@@ -1,0 +1,119 @@
+"""The stream for the server's log where that is a pipe or a terminal, whose reader may stop.
+
+Made by :mod:`dangad.tap`, in place of ``sys.stdout``, before twistd begins to log to it. Twisted
+writes its log in the reactor's thread: a pager that waits for a key, a full pipe or a terminal
+stopped by Ctrl-S would stop the whole server. Here what cannot be written at once is left to a
+thread. What is beyond a bound is dropped, and counted.
+"""
+
+from __future__ import annotations
+
+import atexit
+import io
+import os
+import select
+import threading
+from collections import deque
+
+MAX_WAITING = 2**20
+"""Bytes of the log that may wait for a reader."""
+LAST_PATIENCE = 1.0
+"""Seconds for which the end of the process waits for a reader of the last lines."""
+
+
+class LogStream(io.TextIOBase):
+    """A text stream to a descriptor, whose `write` never waits and never raises.
+
+    A write of at most PIPE_BUF bytes does not block on a pipe that poll(2) calls writable, see
+    pipe(7). For terminals there is no such promise, so they are always left to the thread.
+    """
+
+    def __init__(self, fd: int) -> None:
+        """Write to `fd`, which stays the caller's."""
+        self._fd = fd
+        self._is_terminal = os.isatty(fd)
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLOUT)
+        self._lock = threading.Lock()
+        #: What waits for the thread, in the order of writing.
+        self._waiting: deque[bytes] = deque()
+        #: The bytes in `_waiting` and in the thread's hands.
+        self._held = 0
+        #: How many writes were dropped since the last one that was kept.
+        self._dropped = 0
+        #: The thread, as long as it has something to write.
+        self._thread: threading.Thread | None = None
+        atexit.register(self._end)
+
+    def writable(self) -> bool:
+        """True."""
+        return True
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return self._is_terminal
+
+    def write(self, text: str) -> int:
+        """Write `text` now, or leave it to the thread, or drop it; its length."""
+        data = text.encode("utf-8", "backslashreplace")
+        with self._lock:
+            if self._thread is None and not self._is_terminal:
+                data = self._write_at_once(data)
+            if data:
+                self._keep(data)
+        return len(text)
+
+    def _write_at_once(self, data: bytes) -> bytes:
+        """Write what the descriptor takes without waiting; what is left."""
+        try:
+            while data and self._poll.poll(0):
+                data = data[os.write(self._fd, data[: select.PIPE_BUF]) :]
+        except OSError:
+            return b""  # the reader is gone, or the disk is full: the server goes on
+        return data
+
+    def _keep(self, data: bytes) -> None:
+        if self._held + len(data) > MAX_WAITING:
+            self._dropped += 1
+            return
+        self._note_dropped()
+        self._held += len(data)
+        self._waiting.append(data)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._write_waiting, daemon=True)
+            self._thread.start()
+
+    def _note_dropped(self) -> None:
+        """Say in the log itself that some of it is missing here."""
+        if self._dropped:
+            note = f"({self._dropped} log events were dropped: nobody read the log)\n".encode()
+            self._dropped = 0
+            self._held += len(note)
+            self._waiting.append(note)
+
+    def _write_waiting(self) -> None:
+        """Write all that waits, for as long as it takes; the thread's work."""
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    self._note_dropped()
+                if not self._waiting:
+                    self._thread = None
+                    return
+                data = self._waiting.popleft()
+            self._write_whole(data)
+            with self._lock:
+                self._held -= len(data)
+
+    def _write_whole(self, data: bytes) -> None:
+        try:
+            while data:
+                data = data[os.write(self._fd, data) :]
+        except OSError:
+            pass  # the reader is gone, and there is nowhere to say it
+
+    def _end(self) -> None:
+        """Give the last lines a moment."""
+        thread = self._thread
+        if thread is not None:
+            thread.join(LAST_PATIENCE)
