@@ -98,4 +98,8 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(_LAZY[name]), name)
         globals()[name] = value
         return value
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("dangad")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -18,6 +18,7 @@ import sys
 import termios
 import time
 from decimal import Decimal
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from hypothesis import strategies as st
 from twisted.protocols import amp
 from twisted.python.filepath import FilePath
 
+import dangad
 from dangad import Blob, Large, cli, tap
 from dangad.cli.arguments import (
     TypedText,
@@ -42,8 +44,10 @@ from dangad.cli.output import (
     answer_as_json,
     answer_as_table,
     catalogue_as_table,
+    fitted_table,
     printable,
     raw_key,
+    table,
     value_as_bytes,
 )
 from dangad.cli.running import endpoint_named
@@ -480,6 +484,9 @@ def test_catalogue_table() -> None:
     assert catalogue_as_table({"commands": [described]}) == (
         "COMMAND  ARGUMENTS              RESPONSE  WHAT IT DOES\n"
         "Make     a: bytes, [b: number]  -         Make it.\n"
+    )
+    assert catalogue_as_table({"commands": [described]}, 50) == (
+        "Make  Make it.\n  takes  a: bytes, [b: number]\n  gives  -\n"
     )
 
 
@@ -1173,13 +1180,62 @@ def test_on_a_terminal(server: Server) -> None:
     assert listing == b"size  6\n\ndata:\n  hello\n"
 
 
-def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+def test_bytes_on_a_terminal(server: Server) -> None:
+    """Of more than a few bytes that are no text, the size is shown, and how to save them."""
+    (server.folder / "listed" / "b").write_bytes(b"\xff" * 2048)
+    try:
+        shown = on_a_terminal(server, "call", "ReadFile", "path=listed/b")
+    finally:
+        (server.folder / "listed" / "b").unlink()
+    assert shown == (
+        b"data  2.0 KiB that are no text; to save them: --raw data > FILE\nsize  2048\n"
+    )
+
+
+def test_fitted_table() -> None:
+    """A table that is too wide leaves out what is empty, and is cut at the terminal's edge."""
+    headers, right = ["PID", "DUE", "COMMAND"], [True, False, False]
+    rows = [["1", "-", "x" * 20]]
+    whole = table(headers, rows, right)
+    assert fitted_table(headers, rows, right, None) == whole
+    assert fitted_table(headers, rows, right, 30) == whole
+    assert fitted_table(headers, rows, right, 25) == ["PID  COMMAND", f"  1  {'x' * 20}"]
+    assert fitted_table(headers, rows, right, 10) == ["PID  COMM…", "  1  xxxx…"]
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["help"], ["commands", "--help"], ["help", "status"]]
+)
+def test_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Help is printed, and is a success."""
-    for words in (["--help"], ["call", "--help"], ["commands", "--help"]):
-        with pytest.raises(SystemExit) as raised:
-            cli.main(words)
-        assert raised.value.code == 0
-        assert "--connect" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as raised:
+        cli.main(words)
+    assert raised.value.code == 0
+    assert "--con" in capsys.readouterr().out
+
+
+def test_help_on_a_command(server: Server) -> None:
+    """After a command, help is on that, as the server describes it."""
+    assert b"key=value" in server.output("call", "--help")
+    assert server.output("help", "call") == server.output("call", "--help")
+    text = server.output("call", "ListDirectory", "--help").decode()
+    assert text.startswith("usage: dangad call ListDirectory path=...\n")
+    assert "\narguments:\n  path  text\n" in text
+    assert "\nresponse:\n  entries  list of {" in text
+    assert "no command 'Lst'" in server.complaint(2, "call", "Lst", "--help")
+
+
+def test_version(server: Server) -> None:
+    """The version is that of the package, whoever is asked."""
+    assert server.output("--version").decode() == f"dangad {dangad.__version__}\n"
+    done = subprocess.run(
+        [sys.executable, "-m", "dangad", "--version"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == f"dangad {version('dangad')}\n"
 
 
 def test_reference() -> None:

@@ -17,6 +17,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import dangad
 from dangad.cli import operators
 from dangad.cli.arguments import (
     WrongUsage,
@@ -29,6 +30,7 @@ from dangad.cli.output import (
     answer_as_json,
     answer_as_table,
     catalogue_as_table,
+    entry_as_help,
     raw_key,
     value_as_bytes,
 )
@@ -40,6 +42,7 @@ from dangad.cli.running import (
     WRONG_USAGE,
     Failed,
     Interrupted,
+    columns,
     encode,
     on_terminal,
     say,
@@ -86,6 +89,14 @@ class _Parser(argparse.ArgumentParser):
         raise WrongUsage(f"{message}; see {self.prog} --help")
 
 
+class _ShowVersion(argparse.Action):
+    """An option that prints the version, which is looked up only then."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        write(encode(f"dangad {dangad.__version__}\n"))
+        parser.exit()
+
+
 def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     """What the command line says; `perform` in it is the function to call with all of it.
 
@@ -93,6 +104,8 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     :raises SystemExit: it asked for help, which was printed.
     """
     parser = _make_parser()
+    if list(arguments[:1]) == ["help"]:
+        arguments = [*arguments[1:2], "--help"]
     options, rest = parser.parse_known_args(arguments)
     # argparse ends a row of words at the first option; here options may stand between them.
     words = getattr(options, "words", None)
@@ -100,7 +113,7 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     if stray:
         parser.error(f"unrecognized: {' '.join(stray)}")
     if words is not None:
-        words.extend(rest)
+        options.words = [*words, *rest]
     return options
 
 
@@ -115,6 +128,7 @@ def _make_parser() -> argparse.ArgumentParser:
         parents=[users, keepers],
         allow_abbrev=False,
     )
+    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show it, and exit")
     add = parser.add_subparsers(required=True, metavar="SUBCOMMAND").add_parser
     _add_call(add, users)
     _add_commands(add, users)
@@ -149,12 +163,21 @@ def _add_call(
         "A value that begins with @ is read from that file, @- from the standard input, @@ "
         "stands for a value that begins with @. A date without a zone is local time.",
         parents=[endpoint],
+        add_help=False,
         allow_abbrev=False,
     )
     call.add_argument(
-        "command", metavar="Command", help="one of those that `dangad commands` lists"
+        "-h",
+        "--help",
+        action="store_true",
+        help="show this, or, after a Command, what that takes and gives, and exit",
     )
-    call.add_argument("words", metavar="key=value", nargs="*", help="the command's arguments")
+    call.add_argument(
+        "command", metavar="Command", nargs="?", help="one of those that `dangad commands` lists"
+    )
+    call.add_argument(
+        "words", metavar="key=value", nargs="*", default=(), help="the command's arguments"
+    )
     form = call.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print the answer as a line of JSON")
     form.add_argument("--raw", metavar="KEY", help="write the value of this key as it is")
@@ -171,7 +194,7 @@ def _add_call(
         metavar="SECONDS",
         help="when the answer is of no use any more, waiting counted",
     )
-    call.set_defaults(perform=_call)
+    call.set_defaults(perform=lambda options: _call_or_explain(call, options))
 
 
 def _add_commands(
@@ -197,6 +220,24 @@ def _seconds(text: str) -> float:
 
 
 # The subcommands: each gives what is to be written to the standard output.
+
+
+def _call_or_explain(parser: argparse.ArgumentParser, options: argparse.Namespace) -> bytes:
+    """The answer to the call, or the help on it."""
+    if options.command is None:
+        if options.help:
+            return encode(parser.format_help())
+        parser.error("which Command? `dangad commands` lists them")
+    return _explain(options) if options.help else _call(options)
+
+
+def _explain(options: argparse.Namespace) -> bytes:
+    """What the command takes and gives, by the server's catalogue."""
+
+    async def describe(client: Client) -> bytes:
+        return encode(entry_as_help(_find(await client.describe(), options.command)))
+
+    return with_client(options, "connect", describe)
 
 
 def _call(options: argparse.Namespace) -> bytes:
@@ -267,7 +308,7 @@ def _list_commands(options: argparse.Namespace) -> bytes:
         catalogue = await client.describe()
         if options.json:
             return encode(json.dumps(catalogue) + "\n")
-        return encode(catalogue_as_table(catalogue))
+        return encode(catalogue_as_table(catalogue, columns()))
 
     return with_client(options, "connect", describe)
 

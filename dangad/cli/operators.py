@@ -11,8 +11,16 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from dangad import commands
-from dangad.cli.output import NOTHING, list_pairs, printable, show_bytes, show_seconds, table
+from dangad.cli.output import (
+    NOTHING,
+    fitted_table,
+    list_pairs,
+    printable,
+    show_bytes,
+    show_seconds,
+)
 from dangad.cli.running import FAILED, Failed, encode, with_client
+from dangad.cli.running import columns as terminal_columns
 
 if TYPE_CHECKING:
     import argparse
@@ -245,13 +253,14 @@ def _table(
     columns: Mapping[str, Callable[[Any], str]], rows: Iterable[Mapping[str, Any]]
 ) -> list[str]:
     """A table of these keys of the rows, each shown by its function; numbers stand to the right."""
-    return table(
+    return fitted_table(
         [name.replace("_", " ").upper() for name in columns],
         [
             [NOTHING if row[name] is None else show(row[name]) for name, show in columns.items()]
             for row in rows
         ],
         [show is not printable for show in columns.values()],
+        terminal_columns(),
     )
 
 

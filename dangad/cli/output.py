@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.python.filepath import FilePath
 
-from dangad.cli.arguments import describe_keys
+from dangad.cli.arguments import describe_keys, type_name
 from dangad.schema import CUSTOM
 from dangad.wire import python_name
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 NOTHING = "-"
 """What a table has in place of an optional value that is not there."""
 GAP = "  "
+MAX_ESCAPED = 64
+"""Bytes that are no text and are shown all the same, escaped; of more, tables show the size."""
 
 _NUMBERS = {"Integer", "Float", "Decimal"}
 _BYTES = {"String", CUSTOM}
@@ -62,7 +64,8 @@ def answer_as_table(keys: Sequence[dict[str, Any]], response: dict[str, Any]) ->
         value = response.get(_python_name(key))
         lines = _block(name, kind, value)
         if lines is None:
-            singles.append((name, _cell(kind, value)))
+            hint = f"; to save them: --raw {name} > FILE" if _is_binary(value) else ""
+            singles.append((name, _cell(kind, value) + hint))
         elif len(keys) == 1 and kind["name"] in {"ListOf", "AmpList"}:
             blocks.append(lines)
         else:
@@ -98,6 +101,8 @@ def _cell(kind: dict[str, Any], value: Any) -> str:
     if kind["name"] in {"ListOf", "AmpList"}:
         return printable(json.dumps(_as_json(kind, value), ensure_ascii=False))
     if isinstance(value, bytes):
+        if _is_binary(value):
+            return f"{show_bytes(len(value))} that are no text"
         return printable(value.decode("utf-8", "surrogateescape"))
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -126,8 +131,18 @@ def _utf8(value: Any) -> str | None:
         return None
 
 
-def catalogue_as_table(catalogue: dict[str, Any]) -> str:
-    """The commands of a catalogue: arguments, response, and what each is for."""
+def _is_binary(value: Any) -> bool:
+    """Whether it is more bytes than are shown escaped, and no text."""
+    return isinstance(value, bytes) and len(value) > MAX_ESCAPED and _utf8(value) is None
+
+
+def catalogue_as_table(catalogue: dict[str, Any], columns: int | None = None) -> str:
+    """The commands of a catalogue: arguments, response, and what each is for.
+
+    :param columns: the width of the terminal; where a table is wider, each command has lines of
+        its own. None for any width.
+    """
+    entries = catalogue["commands"]
     rows = [
         [
             printable(entry["name"]),
@@ -135,9 +150,42 @@ def catalogue_as_table(catalogue: dict[str, Any]) -> str:
             printable(describe_keys(entry["response"])) or NOTHING,
             printable(entry["doc"].partition("\n")[0]),
         ]
-        for entry in catalogue["commands"]
+        for entry in entries
     ]
     lines = table(["COMMAND", "ARGUMENTS", "RESPONSE", "WHAT IT DOES"], rows, [False] * 4)
+    if columns is not None and max(map(width, lines)) > columns:
+        lines = [line for row in rows for line in _command_lines(*row)]
+    return "\n".join(lines) + "\n"
+
+
+def _command_lines(name: str, arguments: str, response: str, doc: str) -> list[str]:
+    """A command of the catalogue in lines that wrap where it does no harm."""
+    pairs = [("takes", arguments), ("gives", response)]
+    return [f"{name}{GAP}{doc}".rstrip(), *(f"  {line}" for line in list_pairs(pairs))]
+
+
+def entry_as_help(entry: dict[str, Any]) -> str:
+    """What there is to know about one command: how to call it, its keys, and its policy."""
+    name = printable(entry["name"])
+    words = [
+        f"[{key['key']}=...]" if key["optional"] else f"{key['key']}=..."
+        for key in entry["arguments"]
+    ]
+    lines = [printable(" ".join(["usage: dangad call", name, *words]))]
+    if entry["doc"]:
+        lines += ["", *map(printable, entry["doc"].splitlines())]
+    for title, keys in (("arguments", entry["arguments"]), ("response", entry["response"])):
+        pairs = [
+            (printable(key["key"]), type_name(key["type"]) + ", may be left out" * key["optional"])
+            for key in keys
+        ]
+        lines += ["", f"{title}:", *(f"  {line}" for line in list_pairs(pairs) or ["none"])]
+    policy = [
+        (name.replace("_", " "), str(value))
+        for name, value in entry["policy"].items()
+        if value is not None
+    ]
+    lines += ["", "policy:", *(f"  {line}" for line in list_pairs(policy))]
     return "\n".join(lines) + "\n"
 
 
@@ -145,6 +193,25 @@ def list_pairs(pairs: Sequence[tuple[str, str]]) -> list[str]:
     """A line for each printable name and text, the texts below each other."""
     widest = max((width(name) for name, _ in pairs), default=0)
     return [f"{_pad(name, widest)}{GAP}{text}" for name, text in pairs]
+
+
+def fitted_table(
+    headers: list[str], rows: list[list[str]], right: list[bool], columns: int | None
+) -> list[str]:
+    """A table for a terminal of so many columns, which would wrap longer lines; None for any.
+
+    Where it does not fit, columns with nothing in them are left out, and then lines are cut.
+    """
+    lines = table(headers, rows, right)
+    if columns is None or max(map(width, lines)) <= columns:
+        return lines
+    kept = [n for n in range(len(headers)) if any(row[n] != NOTHING for row in rows)]
+    lines = table(
+        [headers[n] for n in kept],
+        [[row[n] for n in kept] for row in rows],
+        [right[n] for n in kept],
+    )
+    return [line if width(line) <= columns else cut(line, columns - 1) + "…" for line in lines]
 
 
 def table(headers: list[str], rows: list[list[str]], right: list[bool]) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import sys
 from typing import TYPE_CHECKING, Any
@@ -194,6 +195,11 @@ def _why(error: Exception) -> str:
 def on_terminal() -> bool:
     """Whether the standard output is a terminal."""
     return sys.stdout is not None and sys.stdout.isatty()
+
+
+def columns() -> int | None:
+    """The width of the terminal that the standard output is; None if it is none."""
+    return shutil.get_terminal_size().columns if on_terminal() else None
 
 
 def encode(text: str) -> bytes:
