@@ -28,6 +28,7 @@ QUESTIONS = (
     "payload",
     "startup",
     "recycling",
+    "stalls",
     "reactors",
     "models",
 )

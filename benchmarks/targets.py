@@ -63,6 +63,21 @@ _TIMES_FASTER = {
     "Dask distributed": 20.0,
 }
 
+STALLS = (
+    "10,000 clients go at once",
+    "a client with 100,000 jobs goes",
+    "100,000 jobs are cancelled",
+    "100,000 deadlines fall together",
+    "a drain gives up 100,000 jobs",
+    "40 workers start for their jobs",
+    "100 clients ping without a pause",
+    "100 clients send 1,000 jobs each",
+    "100 clients ask for the catalogue",
+    "urgent jobs come while 40 workers are busy",
+    "two payloads of 60 MiB",
+)
+"""What may happen to a server, none of which may keep its loop from the others for long."""
+
 TARGETS = (
     *(
         Target(
@@ -143,6 +158,18 @@ TARGETS = (
         ("recycling every 100 jobs", "median"),
         at_most=5.0,
         contender="recycling every 100 jobs",
+    ),
+    *(
+        Target(
+            "stalls",
+            f"longest turn: {happening}",
+            "longest",
+            None,
+            at_most=0.05,
+            unit="s",
+            contender=happening,
+        )
+        for happening in STALLS
     ),
 )
 

@@ -24,6 +24,7 @@ from benchmarks import (
     publish,
     reactors,
     recycling,
+    stalls,
     startup,
     table,
     targets,
@@ -136,6 +137,7 @@ class VerdictTest(SynchronousTestCase):
             "payload": payload,
             "startup": startup,
             "recycling": recycling,
+            "stalls": stalls,
         }
         for target in targets.TARGETS:
             measures = asked[target.question].MEASURES
@@ -260,6 +262,14 @@ class QuestionsTest(SynchronousTestCase):
         findings = self.ask(startup)
         self.assertMeasured(findings, DANGAD, "first_answer")
         self.assertMeasured(findings, "its parts + 0.3 s", "reactor", "worker", "allowed")
+
+    def test_stalls(self) -> None:
+        """Turns of the loop are measured while things happen, and when the server ends."""
+        happenings = ("100,000 jobs are cancelled", "a drain gives up 100,000 jobs")
+        self.patch(stalls, "HAPPENINGS", {name: stalls.HAPPENINGS[name] for name in happenings})
+        findings = self.ask(stalls)
+        for name in happenings:
+            self.assertMeasured(findings, name, *stalls.MEASURES)
 
     def test_models(self) -> None:
         """A fork per connection serves idle and active clients."""
