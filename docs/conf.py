@@ -1,6 +1,8 @@
 """How Sphinx builds these pages: Markdown by MyST, looks by furo, API pages by pydoctor."""
 
+import sys
 from importlib.metadata import metadata
+from pathlib import Path
 
 _dangad = metadata("dangad")
 
@@ -9,8 +11,13 @@ author = _dangad["Author"]
 project_copyright = author
 version = release = _dangad["Version"]
 
-extensions = ["myst_parser", "sphinx.ext.intersphinx"]
-exclude_patterns = ["_build", "changes/*"]  # the fragments become CHANGELOG.md
+sys.path.insert(0, str(Path(__file__).parent))  # for the directive `diagram`
+extensions = ["diagrams", "myst_parser", "sphinx.ext.intersphinx", "sphinxcontrib.towncrier.ext"]
+exclude_patterns = ["_build", "changes/*"]  # the fragments are on the page `changes`
+
+towncrier_draft_autoversion_mode = "draft"
+towncrier_draft_include_empty = False
+towncrier_draft_working_directory = Path(__file__).parent.parent
 
 # The API pages are built beside these ones, and first: see `tools/check docs`. Thus
 # {py:class}`dangad.pool.Pool` is a link, and one that leads nowhere is a warning.

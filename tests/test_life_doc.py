@@ -22,7 +22,7 @@ CODE = {
 class LifeOfAJobTest(SynchronousTestCase):
     def test_picture(self) -> None:
         """Each arrow of the picture is a transition, and each transition an arrow."""
-        [picture] = re.findall(r"^```text\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+        [picture] = re.findall(r"^```\{diagram\}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
         drawn = set()
         states: list[str] = []
         below = ""
@@ -55,7 +55,9 @@ class LifeOfAJobTest(SynchronousTestCase):
         """No picture on the pages of explanation is wider than the page."""
         for page in EXPLANATION.glob("*.md"):
             for picture in re.findall(
-                r"^```text\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL
+                r"^```\{diagram\}\n:alt: [^\n]*\n(.*?)^```$",
+                page.read_text(),
+                re.MULTILINE | re.DOTALL,
             ):
                 self.assertLessEqual(max(map(len, picture.splitlines())), WIDTH, page.name)
 
