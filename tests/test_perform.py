@@ -16,8 +16,9 @@ from dangad import Blob, current_job
 from dangad.jobrecord import Policy
 from dangad.wire import COMMAND, ERROR_CODE, ERROR_DESCRIPTION, unpack
 from dangad.worker.context import NO_JOB, RunningJob
+from dangad.worker.failures import MAX_MESSAGE
 from dangad.worker.jobtypes import JobType
-from dangad.worker.perform import MAX_MESSAGE, Performer
+from dangad.worker.perform import Performer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -193,6 +194,7 @@ class ExceptionTests(PerformTestCase):
 
         self.assertEqual(self.error(function), ("JOB_FAILED", "KeyError: 'NO_SUCH_WIDTH'"))
         text = self.stderr.getvalue()
+        self.assertTrue(text.startswith("job 7 Work failed:\nTraceback (most recent call last):\n"))
         self.assertIn("KeyError: 'NO_SUCH_WIDTH'", text)
         self.assertIn("test_perform.py", text)
         self.assertNotIn('perform.py", line', text.replace("test_perform.py", ""))
@@ -250,10 +252,13 @@ class ExceptionTests(PerformTestCase):
         self.assertEqual(text, "ValueError: caf\\udce9 größer")
 
     def test_declared(self) -> None:
-        """A declared exception has its declared code and its own message, and no traceback."""
+        """A declared exception has its declared code and own message, and a line in the log."""
         self.assertEqual(self.error(raising(Declared("too wide"))), ("DECLARED", "too wide"))
-        self.assertEqual(self.error(raising(Fatal("out of ink"))), ("FATAL", "out of ink"))
-        self.assertEqual(self.stderr.getvalue(), "")
+        self.assertEqual(self.error(raising(Fatal("out\nof ink"))), ("FATAL", "out\nof ink"))
+        self.assertEqual(
+            self.stderr.getvalue(),
+            "job 7 Work ended with DECLARED: too wide\njob 7 Work ended with FATAL: out\\nof ink\n",
+        )
 
     def test_derived(self) -> None:
         """An exception that derives from a declared one counts as that, the first that fits."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import replace
+from functools import wraps
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twisted.internet.address import UNIXAddress
@@ -19,7 +20,7 @@ from twisted.python.failure import Failure
 from dangad import commands, wire
 from dangad.client import MAX_PAYLOAD, ClientFactory
 from dangad.errors import TooLarge
-from dangad.worker.context import NO_JOB, RunningJob, current_job, set_current_job
+from dangad.worker.context import NO_JOB, JobStopped, RunningJob, current_job, set_current_job
 from dangad.worker.jobtypes import catalogue_of, job_types_of
 from dangad.worker.perform import Answer, Performer
 
@@ -199,11 +200,15 @@ def _job_type(function: Callable[..., Any], command: type[amp.Command] | None) -
     raise TypeError(f"{name} performs {commands}, and not {command!r}")
 
 
+class _Unfinished(JobStopped):
+    """The job function's Deferred has not fired yet."""
+
+
 class _Run:
     """One job's way from a client to the job function and back.
 
     An asynchronous function is performed in two steps, because the Performer cannot be left and
-    entered again: the first gives its Deferred and an answer that is dropped, the second has
+    entered again: the first gives its Deferred, and is then stopped like a job; the second has
     the Deferred's result for a function's.
 
     :ivar answer: fires or fails with what the client gets.
@@ -267,6 +272,7 @@ class _Run:
             self._give(Answer(True, wire.pack(wire.error_pairs(TooLarge.code, text))))
             return
 
+        @wraps(function)
         def noting(**arguments: Any) -> Any:
             try:
                 result = function(**arguments)
@@ -276,14 +282,21 @@ class _Run:
             return self._note_from(result) if inspect.isgenerator(result) else result
 
         job_type = replace(self._job_type, function=noting)
-        performer = Performer({job_type.name: job_type}, self._max_payload, self._settle)
+        performer = Performer(
+            {job_type.name: job_type},
+            self._max_payload,
+            self._settle,
+            is_stopped=lambda: self._unfinished is not None,
+        )
         before = current_job()
-        answer = performer.perform(wire.unpack(box.raw), self._running)
-        if self._unfinished is None:
-            set_current_job(before)
-            self._give(answer)
-        else:
+        try:
+            answer = performer.perform(wire.unpack(box.raw), self._running)
+        except _Unfinished:
             set_current_job(self._running)
+            return
+        set_current_job(before)
+        self._running.end()
+        self._give(answer)
 
     def _note_from(self, generator: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
         """The same generator; what it raises is remembered."""
@@ -294,14 +307,17 @@ class _Run:
             raise
 
     def _settle(self, deferred: Deferred[Any]) -> Any:
-        """The result of `deferred`; None if it has not fired, in which case all is done again."""
+        """The result of `deferred`.
+
+        :raises _Unfinished: it has not fired; when it does, all is done again.
+        """
         outcome: list[Any] = []
         deferred.addBoth(outcome.append)
         if outcome:
             return self._open(outcome[0])
         self._unfinished = deferred
         deferred.addCallback(lambda _: self._finish(outcome[0]))
-        return None
+        raise _Unfinished
 
     def _open(self, result: Any) -> Any:
         if isinstance(result, Failure):
@@ -343,6 +359,8 @@ class _Run:
             set_current_job(NO_JOB)
         if self._unfinished is not None:
             self._unfinished.cancel()
+        if self._running is not NO_JOB:
+            self._running.end()
         return result
 
 

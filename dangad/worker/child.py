@@ -98,6 +98,7 @@ def main(settings: dict[str, Any]) -> None:
         settings["max_payload"],
         partial(run_until_fired, pipe),
         max_memory=settings["max_memory"],
+        is_stopped=lambda: pipe.stopped,
     )
     meter, surroundings = Meter(), Surroundings()
     pipe.send_command(Hello, catalogue=catalogue, cpu=meter.cpu)
@@ -134,6 +135,7 @@ def _serve(
     try:
         pipe.begin_job(job_id)
         answer = performer.perform(strings, running)
+        running.end()
         pipe.end_job()
     except JobStopped:
         pass
@@ -283,10 +285,10 @@ def _flush_stdio() -> None:
     try:
         sys.stdout.flush()
         sys.stderr.flush()
-    except Exception:  # noqa: BLE001 - the job has closed or replaced one: flush what there is
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):
-                stream.flush()
+    except BaseException:  # noqa: BLE001 - the job has closed or replaced one: flush what there is
+        for name in ("stdout", "stderr"):
+            with contextlib.suppress(BaseException):
+                getattr(sys, name).flush()
 
 
 def _leave_signals_to_parent() -> None:

@@ -1,13 +1,19 @@
 """What a job function may ask and tell while it runs: :func:`current_job`.
 
-Set by :mod:`dangad.worker.perform` around each call of a job function.
+Set by :mod:`dangad.worker.perform` around each call of a job function, and taken along by
+:mod:`dangad.worker.following` to the threads that it starts. Whoever keeps a job beyond its end,
+as a thread that is left behind does, reaches nobody with it.
 """
 
 from __future__ import annotations
 
+import os
+import threading
 import time
+from collections import deque
+from contextvars import ContextVar
 from operator import index
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,6 +22,8 @@ REPORT_INTERVAL = 0.1
 """Seconds between two progress reports that are sent; those in between are not."""
 MAX_MESSAGE = 1000
 """Characters of a progress report's message."""
+MAX_NUMBER = 2**63 - 1
+"""The largest number of units of work that a progress report may name; it fits into 64 bits."""
 
 
 class JobStopped(BaseException):
@@ -38,12 +46,17 @@ class JobCancelled(JobStopped):
 class RunningJob:
     """The job that runs in this process now.
 
+    It may be used from any thread. What it is told once it has ended is not told to anybody, nor
+    what it is told in a fork of its process.
+
     :ivar id: the server's number for it; 0 outside a server.
     :ivar command: the name of its command.
     :ivar attempt: 1 at the first run, 2 at the first retry, and so on.
 
-    All mutable state: `_next_report`, before when progress is not sent, and `_unsent`, the
-    last progress that was therefore not.
+    All mutable state: `_next_report`, before when progress is not sent; `_unsent`, the last
+    progress that was therefore not; `_telling`, held while the client is told something, and
+    by `end`, so that nothing is told afterwards; `_is_telling`, which shows to its holder that
+    it has interrupted itself; and `_ended`.
     """
 
     def __init__(
@@ -68,7 +81,11 @@ class RunningJob:
         self._report = report
         self._part = part
         self._next_report = 0.0
-        self._unsent: tuple[int, int, str] | None = None
+        self._unsent: deque[tuple[int, int, str]] = deque(maxlen=1)
+        self._process = os.getpid()
+        self._telling = threading.RLock()
+        self._is_telling = False
+        self._ended = False
 
     @property
     def seconds_left(self) -> float | None:
@@ -76,29 +93,31 @@ class RunningJob:
         return None if self._ends_at is None else max(0.0, self._ends_at - time.monotonic())
 
     @property
+    def has_ended(self) -> bool:
+        """Whether its function has returned or raised, so that its client is told nothing more."""
+        return self._ended
+
+    @property
     def wants_chunks(self) -> bool:
-        """Whether the client asked for partial results, so that :meth:`send` reaches it."""
-        return self._part is not None
+        """Whether the client asked for partial results, and :meth:`send` reaches it."""
+        return self._part is not None and not self._ended and os.getpid() == self._process
 
     def progress(self, done: int, total: int, message: str = "") -> None:
         """Tell the client, if it asked, that `done` of `total` units of work are done.
 
         May be called as often as is convenient: the client is told ten times a second at
-        most, and always of the last call. A message is cut to `MAX_MESSAGE` characters.
+        most, and always of the last call. A message is cut to `MAX_MESSAGE` characters. After
+        the job's end, and in a forked process, it does nothing.
 
         :raises TypeError: `done` or `total` is no whole number, or `message` no text.
+        :raises ValueError: `done` or `total` is beyond `MAX_NUMBER`.
         """
-        done, total = index(done), index(total)
-        message = message[:MAX_MESSAGE].encode("utf-8", "replace").decode("utf-8")
+        report = _whole(done), _whole(total), _text(message)
         if self._report is None:
             return
-        now = time.monotonic()
-        if now < self._next_report:
-            self._unsent = done, total, message
-            return
-        self._next_report = now + REPORT_INTERVAL
-        self._unsent = None
-        self._report(done, total, message)
+        self._unsent.append(report)
+        if time.monotonic() >= self._next_report:
+            self.flush()
 
     def send(self, chunk: bytes) -> None:
         """Send the client, if it asked for partial results, the next part.
@@ -107,31 +126,113 @@ class RunningJob:
 
         :raises TypeError: the chunk is not bytes.
         :raises TooLarge: it is larger than the server's ``--max-payload``.
+        :raises RuntimeError: the job has ended, or this is a fork of its process, or a signal's
+            handler that has interrupted another call.
         """
         if not isinstance(chunk, (bytes, bytearray, memoryview)):
             raise TypeError(f"a chunk is bytes, not {type(chunk).__name__}")
-        if self._part is not None:
-            self._part(bytes(chunk))
+        if self is not NO_JOB and not self._tell(self._send_part, bytes(chunk)):
+            raise RuntimeError(f"nothing can be sent for job {self.id} {self.command}: {self._why}")
 
     def flush(self) -> None:
-        """Tell the client of the last progress, if it was not told yet."""
-        if self._report is not None and self._unsent is not None:
-            self._report(*self._unsent)
-            self._unsent = None
+        """Tell the client of the last progress, if it was not told yet and can be told now."""
+        self._tell(self._send_unsent)
+
+    def end(self) -> None:
+        """Tell the client of the last progress, and from now on of nothing more.
+
+        Waits for another thread that tells it something just now.
+        """
+        with self._telling:
+            self._send_unsent()
+            self._ended = True
+
+    def _tell(self, tell: Callable[..., None], *news: Any) -> bool:
+        """Whether the client could be told, by calling `tell`."""
+        if os.getpid() != self._process:
+            return False  # nor wait for the lock, which nobody may be there to release
+        with self._telling:
+            if self._ended or self._is_telling:
+                return False
+            self._is_telling = True
+            try:
+                tell(*news)
+            finally:
+                self._is_telling = False
+        return True
+
+    @property
+    def _why(self) -> str:
+        """Why it could not be told."""
+        if os.getpid() != self._process:
+            return "this is a fork of its process; return the data to the process that forked"
+        return "it has ended" if self._ended else "its process is in the middle of sending"
+
+    def _send_unsent(self) -> None:
+        if self._report is not None and self._unsent:
+            self._next_report = time.monotonic() + REPORT_INTERVAL
+            self._report(*self._unsent.pop())
+
+    def _send_part(self, chunk: bytes) -> None:
+        if self._part is not None:
+            self._part(chunk)
 
 
 NO_JOB = RunningJob(0, "", 1)
 """What :func:`current_job` gives where no job runs, as when a test calls a job function."""
 
-_current = NO_JOB
+MARK = "_dangad_job"
+"""The attribute of a thread that holds the job in which it was started."""
+
+_context: ContextVar[RunningJob | None] = ContextVar("dangad.current_job", default=None)
 
 
 def current_job() -> RunningJob:
-    """The job that runs in this process now; a stand-in with id 0 if none does."""
-    return _current
+    """The job that runs here now; a stand-in with id 0 if none does.
+
+    A thread has the job in which it was started, until that ends.
+    """
+    job = inherited_job()
+    return NO_JOB if job is None or job.has_ended else job
+
+
+def inherited_job() -> RunningJob | None:
+    """The job to which what runs here belongs, even if it has ended; None if to none.
+
+    The context tells, which coroutines and tasks take along; if it does not, the thread.
+    """
+    job = _context.get()
+    return vars(threading.current_thread()).get(MARK) if job is None else job
 
 
 def set_current_job(job: RunningJob) -> None:
-    """Make `job` the one that :func:`current_job` gives."""
-    global _current
-    _current = job
+    """Make `job` the one that :func:`current_job` gives in this thread; `NO_JOB` for none."""
+    inherited = None if job is NO_JOB else job
+    _context.set(inherited)
+    vars(threading.current_thread())[MARK] = inherited
+
+
+def run_for(
+    job: RunningJob, function: Callable[..., Any], /, *arguments: Any, **keywords: Any
+) -> Any:
+    """Call `function` as a part of `job`, and give what it returns."""
+    token = _context.set(job)
+    try:
+        return function(*arguments, **keywords)
+    finally:
+        _context.reset(token)
+
+
+def _whole(number: int) -> int:
+    """The number as an int and nothing else."""
+    number = int.__index__(index(number))
+    if not -MAX_NUMBER <= number <= MAX_NUMBER:
+        raise ValueError(f"progress is told in numbers of up to {MAX_NUMBER}")
+    return number
+
+
+def _text(message: str) -> str:
+    """The message as a str and nothing else, cut, and without what UTF-8 has no word for."""
+    if not isinstance(message, str):
+        raise TypeError(f"a message is a text, not {type(message).__name__}")
+    return str.__getitem__(message, slice(MAX_MESSAGE)).encode("utf-8", "replace").decode("utf-8")

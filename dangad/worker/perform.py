@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import sys
-import traceback
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,14 +27,22 @@ from dangad.schema import all_errors
 from dangad.vitals import show_bytes
 from dangad.wire import COMMAND, error_pairs, pack, python_name
 from dangad.worker.context import NO_JOB, JobStopped, RunningJob, set_current_job
+from dangad.worker.failures import (
+    is_a,
+    leave_fork,
+    message_of,
+    say,
+    summary_of,
+    traceback_of,
+    type_name,
+    write,
+)
+from dangad.worker.following import follow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
     from dangad.worker.jobtypes import JobType
-
-MAX_MESSAGE = 2000
-"""Characters of an undeclared exception's message that a client is sent."""
 
 
 class OutOfMemory(Exception):
@@ -59,6 +66,7 @@ class Performer:
         max_payload: int,
         wait: Callable[[Deferred[Any]], Any],
         max_memory: int = 0,
+        is_stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         """Be ready to perform `job_types`.
 
@@ -66,18 +74,21 @@ class Performer:
         :param max_payload: bytes of the largest answer.
         :param wait: gives a Deferred's result, or raises its exception, once it has fired.
         :param max_memory: bytes of memory that this process may have; 0 for any number.
+        :param is_stopped: whether the job that runs was told to stop.
         """
         self._calls = {name: _Call(job_type) for name, job_type in job_types.items()}
         self._max_payload = max_payload
         self._wait = wait
         self._max_memory = max_memory
+        self._is_stopped = is_stopped
 
     def perform(self, strings: dict[bytes, bytes], running: RunningJob) -> Answer:
-        """Run the job that the pairs of the request box ask for.
+        """Run the job that the pairs of the request box ask for; `running` is the caller's to end.
 
         Raises nothing that the job function raises: exceptions of any kind become an error
         answer, those that the command does not declare with a traceback on stderr. But a
-        :class:`JobStopped` that the function lets through comes through here too.
+        :class:`JobStopped` of a job that was told to stop comes through here, if the function
+        lets it. A fork that comes back from the function does not come back from here.
 
         :raises OutOfMemory: in a process whose memory is limited, the job got no more of it.
         """
@@ -88,36 +99,43 @@ class Performer:
             arguments = call.parse(strings)
         except BadArguments as error:
             return _refuse(error)
+        process = os.getpid()
+        follow()
         set_current_job(running)
         try:
             result = call.function(**arguments)
             if not isinstance(result, dict):
                 result = self._settle(result, running)
-        except JobStopped:
-            raise
-        except BaseException as error:  # noqa: BLE001 - SystemExit in a job is the job's failure
-            return self._explain(call, error)
+        except BaseException as error:
+            if os.getpid() != process:
+                leave_fork(error)
+            if is_a(error, JobStopped) and self._is_stopped():
+                raise
+            return self._explain(call, running, error)
         finally:
-            running.flush()
             set_current_job(NO_JOB)
+        if os.getpid() != process:
+            leave_fork(None)
         try:
             body = call.pack(result)
-        except BadResponse as error:
-            return _refuse(error)
+            if len(body) > self._max_payload:
+                raise TooLarge(f"the answer is {len(body)} bytes, the limit is {self._max_payload}")
+        except (BadResponse, TooLarge) as error:
+            kind = BadResponse if is_a(error, BadResponse) else TooLarge
+            return _told(running, kind.code, message_of(error))
         except BaseException as error:  # noqa: BLE001 - a dict may be of the job's own class, too
-            return self._explain(call, error)
-        if len(body) > self._max_payload:
-            return _refuse(
-                TooLarge(f"the answer is {len(body)} bytes, the limit is {self._max_payload}")
-            )
+            return self._explain(call, running, error)
         return Answer(False, body)
 
-    def _explain(self, call: _Call, error: BaseException) -> Answer:
+    def _explain(self, call: _Call, running: RunningJob, error: BaseException) -> Answer:
         """The answer for what the function raised, unless it leaves the worker unfit."""
-        answer = call.explain(error)
-        if self._max_memory and isinstance(error, MemoryError) and not call.declares(error):
+        code = call.code_of(error)
+        if code is not None:
+            return _told(running, code, message_of(error))
+        write(f"{_title(running)} failed:\n{traceback_of(error)}")
+        if self._max_memory and is_a(error, MemoryError):
             raise OutOfMemory(f"ran out of memory (--max-memory {show_bytes(self._max_memory)})")
-        return answer
+        return _refuse(JobFailed(summary_of(error)))
 
     def _settle(self, result: Any, running: RunningJob) -> Any:
         """Wait for `result` if it is asynchronous; send what it yields if it is a generator."""
@@ -126,7 +144,10 @@ class Performer:
                 return _send_parts(result, running)
         if inspect.iscoroutine(result):
             result = ensureDeferred(result)
-        return self._wait(result) if isinstance(result, Deferred) else result
+        if not isinstance(result, Deferred):
+            return result
+        follow()
+        return self._wait(result)
 
 
 class _Call:
@@ -144,13 +165,14 @@ class _Call:
         """The function's keyword arguments from the pairs of a request."""
         arguments: dict[str, Any] = {}
         for key, argument in self._arguments:
+            given = key in strings
             try:
                 argument.fromBox(key, strings, arguments, None)
             except BaseException as error:  # noqa: BLE001 - argument classes are anybody's code
-                if isinstance(error, KeyError) and error.args == (key,):
+                if is_a(error, KeyError) and not given:
                     raise BadArguments(f"argument {key.decode()!r} is missing") from None
                 raise BadArguments(
-                    f"argument {key.decode()!r} is no {type(argument).__name__}: {_summary(error)}"
+                    f"argument {key.decode()!r} is no {type_name(argument)}: {summary_of(error)}"
                 ) from None
         return arguments
 
@@ -171,7 +193,7 @@ class _Call:
             except Exception as error:  # noqa: BLE001 - argument classes are anybody's code
                 raise BadResponse(
                     f"{name!r} is {_kind(result.get(name))}, which is no "
-                    f"{type(argument).__name__}: {_summary(error)}"
+                    f"{type_name(argument)}: {summary_of(error)}"
                 ) from None
         for key, value in strings.items():
             if not isinstance(value, bytes):
@@ -184,19 +206,12 @@ class _Call:
                 "AMP takes 65,535 in one value: declare it as dangad.Blob() or dangad.Large(...)"
             ) from None
 
-    def declares(self, error: BaseException) -> bool:
-        """Whether the command declares what the function raised."""
-        return isinstance(error, tuple(self._errors))
-
-    def explain(self, error: BaseException) -> Answer:
-        """The error answer for what the function raised."""
+    def code_of(self, error: BaseException) -> bytes | None:
+        """The code under which the command declares what the function raised, if it does."""
         for declared, code in self._errors.items():
-            if isinstance(error, declared):
-                return Answer(True, pack(error_pairs(code, _message(error))))
-        with contextlib.suppress(Exception):  # a traceback that cannot be shown is not shown
-            shown = error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
-            traceback.print_exception(shown, file=sys.stderr)
-        return _refuse(JobFailed(_summary(error)))
+            if is_a(error, declared):
+                return code
+        return None
 
 
 def _send_parts(parts: Generator[Any, Any, Any], running: RunningJob) -> Any:
@@ -222,21 +237,15 @@ def _refuse(error: DangadError) -> Answer:
     return Answer(True, pack(error_pairs(error.code, str(error))))
 
 
+def _told(running: RunningJob, code: bytes, text: str) -> Answer:
+    """The answer to a job that ends with an error of that code, which the log is told of."""
+    say(f"{_title(running)} ended with {code.decode('ascii', 'replace')}: {text}")
+    return Answer(True, pack(error_pairs(code, text)))
+
+
+def _title(running: RunningJob) -> str:
+    return f"job {running.id} {running.command}"
+
+
 def _kind(value: object) -> str:
-    return "None" if value is None else f"a {type(value).__name__}"
-
-
-def _message(error: BaseException) -> str:
-    """The exception's message, whatever its ``__str__`` does."""
-    try:
-        return str(error)
-    except BaseException:  # noqa: BLE001 - the exception's class is anybody's code
-        return "(its message cannot be shown)"
-
-
-def _summary(error: BaseException) -> str:
-    """The exception's type and message, bounded."""
-    message = _message(error)
-    if len(message) > MAX_MESSAGE:
-        message = message[:MAX_MESSAGE] + "..."
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+    return "None" if value is None else f"a {type_name(value)}"

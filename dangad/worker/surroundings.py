@@ -85,11 +85,11 @@ class Surroundings:
             try:
                 if read() == noted:
                     continue
-            except OSError:
-                pass  # the working directory is gone
+            except BaseException:  # noqa: BLE001 - it may be gone, or anything in its place
+                pass
             try:
                 part.put_back(noted)
-            except (OSError, TypeError, ValueError, RecursionError, locale.Error) as problem:
+            except Exception as problem:
                 raise Unfit(f"{part.name} cannot be put back: {problem}") from problem
             changed.append(part.name)
         return changed

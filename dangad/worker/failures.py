@@ -1,0 +1,102 @@
+"""What is said of an exception or another object of a job's, whatever its class does.
+
+Used by :mod:`dangad.worker.perform`. A job may raise or return anything: an exception whose
+message raises, whose class has no name that can be read, that claims to be of another class, or
+whose message is no plain text. To look at it must neither end the worker nor cost the job its
+answer. So nothing here asks an object what Python itself knows of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import traceback
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+MAX_MESSAGE = 2000
+"""Characters of an undeclared exception's message that a client is sent."""
+MAX_LINE = 500
+"""Characters of what is printed of a job that ended with an error, if that is one line."""
+MAX_TRACEBACK = 100_000
+"""Characters of a traceback that are printed, half of them of its end."""
+
+_traceback_of = vars(BaseException)["__traceback__"].__get__
+_name_of = vars(type)["__name__"].__get__
+
+
+def is_a(error: BaseException, kind: type[BaseException]) -> bool:
+    """Whether ``except kind`` would catch the exception."""
+    return type.__subclasscheck__(kind, type(error))
+
+
+def type_name(value: object) -> str:
+    """The name of the class of `value`."""
+    return str.__str__(_name_of(type(value)))
+
+
+def message_of(error: BaseException) -> str:
+    """The exception's message."""
+    try:
+        return str.__str__(str(error))
+    except BaseException:  # noqa: BLE001 - the exception's class is anybody's code
+        return "(its message cannot be shown)"
+
+
+def summary_of(error: BaseException) -> str:
+    """The exception's type and message, bounded."""
+    message = message_of(error)
+    if len(message) > MAX_MESSAGE:
+        message = message[:MAX_MESSAGE] + "..."
+    return f"{type_name(error)}: {message}" if message else type_name(error)
+
+
+def traceback_of(error: BaseException) -> str:
+    """The traceback as Python prints it, from the frame below the outermost one on, bounded."""
+    trace: TracebackType | None = _traceback_of(error)
+    trace = trace and trace.tb_next
+    text = f"{summary_of(error)}\n"
+    with contextlib.suppress(BaseException):  # as above
+        text = "".join(traceback.format_tb(trace)) + text
+        text = "".join(traceback.format_exception(type(error), error, trace))
+    if len(text) > MAX_TRACEBACK:
+        text = f"{text[: MAX_TRACEBACK // 2]}\n...\n{text[-MAX_TRACEBACK // 2 :]}"
+    return text
+
+
+def say(text: str) -> None:
+    """Print one line on stderr, if that can be had; cut, and as one line."""
+    line = text[:MAX_LINE] + "..." if len(text) > MAX_LINE else text
+    if not line.isprintable():
+        line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+    write(f"{line}\n")
+
+
+def write(text: str) -> None:
+    """Print a text on stderr, if that can be had."""
+    with contextlib.suppress(BaseException):  # a job may have put anything there
+        sys.stderr.write(text)
+
+
+def leave_fork(error: BaseException | None) -> NoReturn:
+    """End a fork that has come back from the job function, as a program ends.
+
+    With what ``sys.exit`` was given, with 0 if the function has returned, or with 1 and a
+    traceback. What the process from which it was forked had not yet printed is in this one's
+    buffers, too; so they are not flushed.
+    """
+    status = 0
+    try:
+        if error is not None:
+            status = 1
+            code = getattr(error, "code", None) if is_a(error, SystemExit) else error
+            if code is None or isinstance(code, int):
+                status = (code or 0) & 0xFF
+            else:
+                text = f"{code}\n" if is_a(error, SystemExit) else traceback_of(error)
+                os.write(2, text.encode("utf-8", "backslashreplace"))
+    finally:
+        os._exit(status)

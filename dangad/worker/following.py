@@ -1,0 +1,89 @@
+"""What a job starts goes on belonging to it: threads, tasks of thread pools, delayed calls.
+
+Used by :mod:`dangad.worker.perform` before each job. Coroutines and asyncio's tasks take along
+the context, and with it the job; threads do not, nor does what waits for a thread of a pool or
+for Twisted's clock. A pool lives across jobs, and so does the reactor: what an earlier job has
+left there is not the present one's. What is not followed, as a thread that was started in C,
+belongs to no job.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Any
+
+from dangad.worker.context import MARK, inherited_job, run_for
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+
+_INTERPRETERS = "InterpreterPoolExecutor"
+"""A thread pool whose tasks are sent to other interpreters, where there are no jobs."""
+
+
+def follow() -> None:
+    """See to it that what is started from now on knows its job.
+
+    Takes nearly no time when it has been done. What is not imported yet is seen to by a later
+    call.
+    """
+    for place in [place for place in _unfollowed if place[0] in sys.modules]:
+        module, name, method, following = place
+        kind = getattr(sys.modules[module], name, None)
+        if kind is not None:  # it may be in the middle of being imported
+            setattr(kind, method, following(getattr(kind, method)))
+            _unfollowed.remove(place)
+
+
+def _start(start: Callable[..., None]) -> Callable[..., None]:
+    @wraps(start)
+    def following(thread: threading.Thread) -> None:
+        if thread.ident is None:
+            vars(thread).setdefault(MARK, inherited_job())
+        start(thread)
+
+    return following
+
+
+def _submit(submit: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(submit)
+    def following(pool: Any, task: Any, /, *arguments: Any, **keywords: Any) -> Any:
+        job = inherited_job()
+        if job is None or type(pool).__name__ == _INTERPRETERS:
+            return submit(pool, task, *arguments, **keywords)
+        return submit(pool, run_for, job, task, *arguments, **keywords)
+
+    return following
+
+
+def _call_in_thread(call: Callable[..., None]) -> Callable[..., None]:
+    @wraps(call)
+    def following(
+        pool: Any, on_result: Any, task: Any, /, *arguments: Any, **keywords: Any
+    ) -> None:
+        job = inherited_job()
+        if job is not None:
+            arguments, task = (job, task, *arguments), run_for
+        call(pool, on_result, task, *arguments, **keywords)
+
+    return following
+
+
+def _delay(init: Callable[..., None]) -> Callable[..., None]:
+    @wraps(init)
+    def following(delayed: Any, time: float, task: Any, /, *rest: Any, **keywords: Any) -> None:
+        job = inherited_job()
+        init(delayed, time, task if job is None else partial(run_for, job, task), *rest, **keywords)
+
+    return following
+
+
+_unfollowed: list[tuple[str, str, str, Callable[[Callable[..., Any]], Callable[..., Any]]]] = [
+    ("threading", "Thread", "start", _start),
+    ("concurrent.futures.thread", "ThreadPoolExecutor", "submit", _submit),
+    ("twisted.python.threadpool", "ThreadPool", "callInThreadWithCallback", _call_in_thread),
+    ("twisted.internet.base", "DelayedCall", "__init__", _delay),
+]
+"""Where to follow: module, class, method, and what makes the method that follows of it."""
