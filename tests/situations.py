@@ -63,6 +63,202 @@ SITUATIONS = (
         "leaves a thread",
         "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()",
     ),
+    Situation(
+        "leaves a thread that speaks for it, when it has ended",
+        """\
+import threading
+job, go, seen = current_job(), threading.Event(), []
+def late():
+    go.wait()
+    seen.append(current_job().id)
+    job.progress(1, 2)
+    current_job().progress(1, 2)
+    current_job().send(b"late")
+    try:
+        job.send(b"late")
+    except RuntimeError as error:
+        seen.append(str(error).rpartition(": ")[2])
+thread = threading.Thread(target=late)
+thread.start()
+kept.update(go=go, seen=seen, thread=thread)
+""",
+        options=(("_progress", b"1"), ("_chunks", b"1")),
+        then="kept['go'].set(); kept['thread'].join(); out = kept['seen']",
+        then_says=r"\[0, 'it has ended'\]",
+    ),
+    Situation(
+        "leaves a thread that starts another, when it has ended",
+        """\
+import threading
+go, seen = threading.Event(), []
+def later():
+    seen.append(current_job().id)
+    current_job().send(b"later")
+def late():
+    go.wait()
+    thread = threading.Thread(target=later)
+    thread.start()
+    thread.join()
+thread = threading.Thread(target=late)
+thread.start()
+kept.update(go=go, seen=seen, thread=thread)
+""",
+        then="kept['go'].set(); kept['thread'].join(); out = kept['seen']",
+        then_says=r"\[0\]",
+    ),
+    Situation(
+        "keeps a pool of threads, of which each job has its tasks",
+        """\
+from concurrent.futures import ThreadPoolExecutor
+kept["pool"] = ThreadPoolExecutor(1)
+out = kept["pool"].submit(current_job).result() is current_job()
+""",
+        says="True",
+        then="out = kept['pool'].submit(current_job).result() is current_job(), "
+        "kept.pop('pool').shutdown()",
+        then_says=r"\(True, None\)",
+    ),
+    Situation(
+        "tells its progress from the processes of a pool",
+        """\
+import multiprocessing
+from tests.textjobs import tell_and_square
+pool = multiprocessing.get_context("fork").Pool(2)
+out = pool.map(tell_and_square, range(9))
+pool.close()
+pool.join()
+""",
+        says=r"\[0, 1, 4, 9, 16, 25, 36, 49, 64\]",
+        options=(("_progress", b"1"),),
+    ),
+    Situation(
+        "sends a part from a fork",
+        """\
+import os
+pid = os.fork()
+if not pid:
+    try:
+        current_job().send(b"part")
+    except RuntimeError as error:
+        os._exit(3 if "fork" in str(error) else 4)
+out = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+""",
+        says="3",
+        options=(("_chunks", b"1"),),
+    ),
+    Situation(
+        "calls sys.exit(7) in a fork",
+        """\
+import os, sys
+pid = os.fork()
+if not pid:
+    sys.exit(7)
+out = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+""",
+        says="7",
+    ),
+    Situation(
+        "returns from a fork",
+        """\
+import os
+print("half a line", end="")
+if pid := os.fork():
+    print(" and the other half")
+    out = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+""",
+        says="0",
+        logs=r"job \d+: half a line and the other half\n(?!.*half a line)",
+    ),
+    Situation(
+        "raises in a fork",
+        """\
+import os
+pid = os.fork()
+if not pid:
+    raise KeyError("in a fork")
+out = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+""",
+        says="1",
+        logs="KeyError: 'in a fork'",
+    ),
+    Situation(
+        "raises what stops jobs, though nobody stops it",
+        "import dangad; raise dangad.JobCancelled('by myself')",
+        "JOB_FAILED",
+        "JobCancelled: by myself",
+    ),
+    Situation(
+        "raises an exception that lies about its class",
+        """\
+class Liar(Exception):
+    @property
+    def __class__(self): raise RuntimeError("no class")
+raise Liar("lies")
+""",
+        "JOB_FAILED",
+        "Liar: lies",
+    ),
+    Situation(
+        "raises an exception of a class without a name",
+        """\
+class Nameless(type):
+    @property
+    def __name__(self): raise SystemExit("no name")
+    __module__ = __mro__ = __name__
+class Odd(Exception, metaclass=Nameless): pass
+raise Odd("no name")
+""",
+        "JOB_FAILED",
+        "Odd: no name",
+        logs=r"job \d+ Python failed:[\s\S]*Odd: no name",
+    ),
+    Situation(
+        "raises an exception that cannot be shown",
+        """\
+class Text(str):
+    def __len__(self): raise RuntimeError
+    __getitem__ = encode = isprintable = __format__ = __str__ = __len__
+class Unspeakable(Exception):
+    with_traceback = __traceback__ = __cause__ = property(lambda self: 1 / 0)
+    def __str__(self): return Text("text")
+raise Unspeakable
+""",
+        "JOB_FAILED",
+        "Unspeakable: text",
+    ),
+    Situation(
+        "declares an error whose message cannot be shown",
+        """\
+class Unspeakable(Declared):
+    def __str__(self): raise KeyboardInterrupt
+raise Unspeakable
+""",
+        "DECLARED",
+        "its message cannot be shown",
+        logs=r"job \d+ Python ended with DECLARED: \(its message",
+    ),
+    Situation(
+        "tells progress in numbers that nobody can read",
+        "current_job().progress(0, 1); current_job().progress(3, 10**5000)",
+        "JOB_FAILED",
+        "ValueError: progress is told in numbers",
+        options=(("_progress", b"1"),),
+    ),
+    Situation("deletes its outputs", "import sys; del sys.stdout, sys.stderr, sys.stdin"),
+    Situation("deletes its environment", "import os; del os.environ"),
+    Situation(
+        "puts something else in the place of its outputs",
+        """\
+import sys
+class Odd:
+    def __getattr__(self, name): raise SystemExit(name)
+    __eq__ = __getattr__
+sys.stdout = sys.stderr = Odd()
+raise ValueError("unseen")
+""",
+        "JOB_FAILED",
+        "ValueError: unseen",
+    ),
     Situation("closes its outputs", "import os; os.close(1); os.close(2)"),
     Situation(
         "runs past its limit", "import time; time.sleep(60)", "TIMED_OUT", command=b"Limited"
