@@ -11,7 +11,6 @@ keep a mistaken program from doing harm, not an ill-meaning one.
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -23,11 +22,13 @@ from zope.interface import implementer
 
 from dangad import commands, wire
 from dangad.errors import BadArguments, DangadError, QueueFull, TooLarge, UnhandledCommand
+from dangad.passeddescriptors import dispose
+from dangad.quietlog import QuietLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from twisted.internet.interfaces import IAddress, IConsumer, ITCPTransport
+    from twisted.internet.interfaces import IAddress, IConsumer, IReactorTime, ITCPTransport
     from twisted.python.failure import Failure
 
     from dangad.interfaces import IOperations
@@ -132,8 +133,13 @@ class ControlConnection(Protocol):
         self._site.connection_lost(self)
 
     def fileDescriptorReceived(self, descriptor: int) -> None:
-        """Close a descriptor that came over a UNIX socket: no command takes one."""
-        os.close(descriptor)
+        """Close the connection of who passes a descriptor: no command takes one."""
+        dispose(descriptor)
+        if self._open:
+            self._site.quiet.warn(
+                "descriptor", None, "an operator passed a file descriptor; closing"
+            )
+            self.abort()
 
     # The transport's calls to it as the producer of answers.
 
@@ -166,7 +172,9 @@ class ControlConnection(Protocol):
             while self._open and not self._congested and (box := self._reader.next()) is not None:
                 self._box_received(box)
         except wire.Garbage as garbage:
-            log.warn("an operator sent {garbage}; closing", garbage=str(garbage))
+            self._site.quiet.warn(
+                "garbage", None, "an operator sent {garbage}; closing", garbage=str(garbage)
+            )
             self.abort()
 
     def _box_received(self, box: wire.Box) -> None:
@@ -237,11 +245,13 @@ class ControlFactory(Factory):
 
     noisy = False
 
-    def __init__(self, operations: IOperations) -> None:
+    def __init__(self, clock: IReactorTime, operations: IOperations) -> None:
         """Begin with no connections.
 
+        :param clock: where the time comes from.
         :param operations: who performs what operators ask for.
         """
+        self.quiet = QuietLog(clock, log)
         self._operations = operations
         self._connections: set[ControlConnection] = set()
         self._waiting = 0
@@ -250,7 +260,12 @@ class ControlFactory(Factory):
     def buildProtocol(self, addr: IAddress | None) -> ControlConnection | None:
         """A protocol for a new connection; None to close it at once."""
         if len(self._connections) >= MAX_CONNECTIONS:
-            log.warn("{count} operators are connected; closing one more", count=MAX_CONNECTIONS)
+            self.quiet.warn(
+                "connections",
+                None,
+                "{count} operators are connected; closing one more",
+                count=MAX_CONNECTIONS,
+            )
             return None
         connection = ControlConnection(self)
         self._connections.add(connection)

@@ -5,7 +5,6 @@ Made by :mod:`dangad.server` when the server has as many connections as it may.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IFileDescriptorReceiver
@@ -13,6 +12,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from zope.interface import implementer
 
 from dangad import wire
+from dangad.passeddescriptors import dispose
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,5 +76,6 @@ class RefusedConnection(Protocol):
         self._ended(self)
 
     def fileDescriptorReceived(self, descriptor: int) -> None:
-        """Close a descriptor that came over a UNIX socket."""
-        os.close(descriptor)
+        """Cut off who passes a descriptor."""
+        dispose(descriptor)
+        self.transport.abortConnection()

@@ -9,7 +9,6 @@ box, the requests in flight, the answers that it does not read, the number of co
 from __future__ import annotations
 
 import itertools
-import os
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -29,7 +28,9 @@ from dangad.errors import (
 )
 from dangad.interfaces import IClient
 from dangad.jobrecord import Job, Priority
+from dangad.passeddescriptors import dispose
 from dangad.promptwriter import PromptWriter
+from dangad.quietlog import QuietLog, peer_of
 from dangad.refusal import RefusedConnection
 from dangad.requestoptions import read_options
 
@@ -87,6 +88,7 @@ class ClientConnection(Protocol):
     def __init__(self, site: ClientFactory) -> None:
         self._site = site
         self._dispatcher = site.dispatcher
+        self._quiet = site.quiet
         self._reader = wire.BoxReader(site.max_payload, wire.REQUEST_KEYS)
         self._jobs: dict[int, Job] = {}
         self._tags: dict[bytes, Job] = {}
@@ -133,8 +135,16 @@ class ClientConnection(Protocol):
         self._site.connection_lost(self)
 
     def fileDescriptorReceived(self, descriptor: int) -> None:
-        """Close a descriptor that came over a UNIX socket: no job takes one."""
-        os.close(descriptor)
+        """Close the connection of a client that passes a descriptor: no job takes one."""
+        dispose(descriptor)
+        if self._open:
+            self._quiet.warn(
+                "descriptor",
+                peer_of(self.transport.getPeer()),
+                "{peer} passed a file descriptor; closing",
+                peer=self._peer,
+            )
+            self._abort()
 
     # The factory's call.
 
@@ -209,7 +219,13 @@ class ClientConnection(Protocol):
             while self._open and not self._paused and (box := self._reader.next()) is not None:
                 self._box_received(box)
         except wire.Garbage as garbage:
-            log.warn("{peer} sent {garbage}; closing", peer=self._peer, garbage=str(garbage))
+            self._quiet.warn(
+                "garbage",
+                peer_of(self.transport.getPeer()),
+                "{peer} sent {garbage}; closing",
+                peer=self._peer,
+                garbage=str(garbage),
+            )
             self._abort()
         finally:
             self._taking = False
@@ -427,6 +443,7 @@ class ClientFactory(Factory):
         self.max_connections = max_connections
         self.next_id = itertools.count(1).__next__
         self.clock = clock
+        self.quiet = QuietLog(clock, log)
         self._gate = gate
         self._connections: set[ClientConnection] = set()
         self._refusals: set[RefusedConnection] = set()

@@ -27,6 +27,7 @@ from dangad.guardian import Guardian
 from dangad.jobrecord import JobState
 from dangad.notify import Notifier
 from dangad.operations import Operations
+from dangad.passeddescriptors import guard
 from dangad.pool import WorkerPool
 from dangad.server import ClientFactory
 from dangad.strays import Strays
@@ -158,7 +159,7 @@ class DangadService(service.Service):
         self.operations = Operations(
             reactor, self.dispatcher, self.workforce, self.clients, self._end
         )
-        self._control = ControlFactory(self.operations)
+        self._control = ControlFactory(reactor, self.operations)
         self._control_endpoint = control
         self._own_process = own_process
         self._hurried = False
@@ -269,6 +270,7 @@ class DangadService(service.Service):
             _log_strays(await self._strays.sweep_out(self._reactor))
         self._flushing = True
         await self.clients.close(HURRIED_FLUSH_TIME if self._hurried else FLUSH_TIME)
+        self.clients.quiet.flush()
         await _stop_listening(self._control_ports)
         await self._control.close()
         self._notifier.stop()
@@ -302,6 +304,8 @@ class DangadService(service.Service):
         endpoint = serverFromString(self._reactor, description)
         listening = endpoint.listen(factory)
         listening.addCallbacks(ports.append, outcome.append)
+        for port in ports:
+            guard(port)
         for failure in outcome:
             raise CannotListen(f"{description}: {_why(failure.value)}")
 

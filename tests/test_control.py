@@ -19,6 +19,7 @@ from dangad.control import MAX_CONNECTIONS, MAX_REQUEST, MAX_WAITING, ControlFac
 from dangad.dispatcher import Dispatcher
 from dangad.errors import ReloadFailed, ShuttingDown
 from dangad.interfaces import IOperations
+from dangad.quietlog import INTERVAL
 from dangad.server import ClientFactory
 from tests.fakeoperations import JOB, RECENT, STACK, STATUS, TALLY, WORKERS, FakeOperations
 from tests.test_server import Answer, FakeClient, Line, ok, request
@@ -49,7 +50,8 @@ class ControlCase(SynchronousTestCase):
         """Make the endpoint, and begin to note log events."""
         super().setUp()
         self.operations = FakeOperations()
-        self.factory = ControlFactory(self.operations)
+        self.clock = Clock()
+        self.factory = ControlFactory(self.clock, self.operations)
         self.events: list[LogEvent] = []
         observer = cast("ILogObserver", self.events.append)
         globalLogPublisher.addObserver(observer)
@@ -320,6 +322,8 @@ class BadInputTest(ControlCase):
             self.assertTrue(operator.line.cut_off)
             self.assertIn("an operator sent", self.logged().pop())
             self.assert_lives(other)
+            self.clock.advance(INTERVAL)
+        self.assertEqual(len([line for line in self.logged() if "sent" in line]), 4)
 
     def test_endless_box(self) -> None:
         """Of a box without an end nothing is kept but its reserved keys."""
@@ -332,12 +336,13 @@ class BadInputTest(ControlCase):
         self.assert_error(operator.answer(), b"1", b"BAD_ARGUMENTS", "has no _command")
 
     def test_descriptors(self) -> None:
-        """A descriptor that comes over the socket is closed."""
-        reader, writer = os.pipe()
-        os.set_blocking(reader, False)
-        self.addCleanup(os.close, reader)
-        self.operator().line.protocol.fileDescriptorReceived(writer)
-        self.assertEqual(os.read(reader, 1), b"")
+        """Whoever passes a descriptor is cut off, at any time, and the log tells of it once."""
+        operator = self.operator()
+        for _ in range(2):
+            operator.line.protocol.fileDescriptorReceived(os.open(os.devnull, os.O_RDONLY))
+            operator.line.settle()
+        self.assertFalse(operator.line.connected)
+        self.assertEqual(self.logged(), ["an operator passed a file descriptor; closing"])
 
 
 class LimitTest(ControlCase):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import socket
 from typing import TYPE_CHECKING, Any, cast
 
 from hypothesis import given
@@ -15,7 +14,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IFileDescriptorReceiver, IPushProducer, ITCPTransport
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
-from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.protocols import amp
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -27,6 +26,7 @@ from dangad.accepting import Gate
 from dangad.dispatcher import Dispatcher
 from dangad.interfaces import IClient, IWorker
 from dangad.jobrecord import Death, Job, JobState, Policy, Priority
+from dangad.quietlog import INTERVAL
 from dangad.refusal import REFUSAL_TIME, RefusedConnection
 from dangad.server import (
     MAX_OWN_COMMAND,
@@ -271,7 +271,7 @@ class ServerCase(SynchronousTestCase):
     def logged(self) -> list[str]:
         """What the server module logged."""
         return [
-            event["log_format"].format(**event)
+            formatEvent(event)
             for event in self.events
             if event.get("log_namespace") == "dangad.server"
         ]
@@ -563,8 +563,20 @@ class GarbageTest(ServerCase):
             self.assertTrue(client.line.cut_off)
             self.assertIn(reason, self.logged()[-1])
             client.line.settle()
+            self.clock.advance(INTERVAL)
         self.assertEqual(len(self.logged()), 3)
         self.assertEqual(self.factory.connections, 0)
+
+    def test_a_flood_of_garbage(self) -> None:
+        """Of one peer that comes again and again with garbage, few lines are in the log."""
+        for _ in range(1000):
+            client = self.client()
+            client.line.send(b"GET / HTTP/1.1\r\n")
+            client.line.settle()
+        self.assertEqual(len(self.logged()), 1)
+        self.clock.advance(INTERVAL)
+        self.assertEqual(len(self.logged()), 2)
+        self.assertIn("and 998 more", self.logged()[-1])
 
     def test_jobs_end_with_their_connection(self) -> None:
         """Garbage cancels the client's jobs, and touches nobody else's."""
@@ -1181,16 +1193,24 @@ class NetworkTest(ServerCase):
 
 
 class DescriptorTest(ServerCase):
-    def test_descriptors_are_closed(self) -> None:
-        """A descriptor that a client sends along is closed, by a refused connection as well."""
+    def test_who_passes_a_descriptor_is_cut_off(self) -> None:
+        """Whoever passes a descriptor is cut off, refused or not, and the log tells of it."""
         self.factory.max_connections = 1
         for _ in range(2):
             client = self.client()
-            ours, theirs = socket.socketpair()
-            with ours, theirs:
-                duplicate = os.dup(theirs.fileno())
-                client.line.protocol.fileDescriptorReceived(duplicate)
-                self.assertRaises(OSError, os.fstat, duplicate)
+            client.line.protocol.fileDescriptorReceived(os.open(os.devnull, os.O_RDONLY))
+            self.assertTrue(client.line.cut_off)
+            client.line.settle()
+            client.line.protocol.fileDescriptorReceived(os.open(os.devnull, os.O_RDONLY))
+        self.assertEqual(len(self.logged()), 1)
+        self.assertIn("passed a file descriptor", self.logged()[0])
+
+    def test_requests_with_a_descriptor(self) -> None:
+        """What comes along with it is not performed."""
+        worker, client = self.worker(at_once=True), self.client()
+        client.line.protocol.fileDescriptorReceived(os.open(os.devnull, os.O_RDONLY))
+        client.line.protocol.dataReceived(request(b"Echo", b"1"))
+        self.assertEqual(worker.jobs, [])
 
 
 class StockTest(ServerCase):
