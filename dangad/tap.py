@@ -275,7 +275,9 @@ def makeService(options: Options) -> IService:
 
     from dangad.logstream import LogStream
     from dangad.service import CannotListen, DangadService, Limits
+    from dangad.timekeeping import use_steady_clock
 
+    use_steady_clock(reactor)
     endpoints = [("listen", description) for description in options["listen"]]
     for option, description in (*endpoints, ("control", options["control"])):
         try:
