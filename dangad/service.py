@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from twisted.application import service
@@ -55,6 +56,12 @@ FLUSH_TIME = 5.0
 
 HURRIED_FLUSH_TIME = 0.2
 """The same when it stops at once."""
+
+_IDLE_SIGNALS = {
+    signal.SIGUSR1: "SIGUSR1 rotates the log, and there is no log file (twistd --logfile)",
+    signal.SIGUSR2: "SIGUSR2 means nothing to dangad",
+}
+"""What the log says of signals for which there is no handler, and whose default is the end."""
 
 
 class CannotListen(Exception):
@@ -122,8 +129,9 @@ class DangadService(service.Service):
         :param control: where operators connect, likewise; None for nowhere.
         :param log_jobs: whether to log the end of every job.
         :param own_process: whether the process is the service's own: then SIGHUP, by which
-            Twisted would end it, reloads; a second SIGTERM or SIGINT, which Twisted ignores,
-            ends the stop at once; and children that it did not start are found and killed.
+            Twisted would end it, reloads; SIGUSR1 and SIGUSR2 do no harm; a second SIGTERM or
+            SIGINT, which Twisted ignores, ends the stop at once; and children that it did not
+            start are found and killed.
         """
         self._reactor = reactor
         self._endpoints = endpoints
@@ -186,6 +194,9 @@ class DangadService(service.Service):
             self._listen_everywhere()
         if self._own_process:
             signal.signal(signal.SIGHUP, self._hung_up)
+            for number, meaning in _IDLE_SIGNALS.items():
+                if signal.getsignal(number) is signal.SIG_DFL:
+                    signal.signal(number, partial(self._shrug, meaning))
             self._strays.adopt()
             self._sweeping.start(SWEEP_INTERVAL, now=False)
             raise_limit()
@@ -238,6 +249,10 @@ class DangadService(service.Service):
 
     def _signalled(self, _number: int, _frame: object) -> None:
         self._reactor.callFromThread(self.hurry)
+
+    def _shrug(self, meaning: str, _number: int, _frame: object) -> None:
+        """A signal by which a process ends that knows nothing of it, sent by mistake."""
+        self._reactor.callFromThread(log.warn, "nothing is done: {meaning}", meaning=meaning)
 
     def _hung_up(self, _number: int, _frame: object) -> None:
         """SIGHUP: somebody wants a reload, or the terminal is gone in which the server runs."""

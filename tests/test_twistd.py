@@ -34,6 +34,8 @@ def wait_for(condition: Callable[[], Any]) -> Any:
 class TwistdCase(unittest.TestCase):
     """Runs twistd in a directory of its own, with nothing in the environment but paths."""
 
+    twistd = TWISTD
+
     def setUp(self) -> None:
         """Make the directory."""
         folder = tempfile.TemporaryDirectory()
@@ -44,7 +46,7 @@ class TwistdCase(unittest.TestCase):
     def run_twistd(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run it to its end."""
         return subprocess.run(
-            [*TWISTD, *arguments],
+            [*self.twistd, *arguments],
             cwd=self.folder,
             env=self.environment,
             capture_output=True,
@@ -53,12 +55,12 @@ class TwistdCase(unittest.TestCase):
             check=False,
         )
 
-    def start_twistd(self, *arguments: str) -> subprocess.Popen[str]:
+    def start_twistd(self, *arguments: str, logfile: str = "-") -> subprocess.Popen[str]:
         """Start it in the foreground, and wait until a worker is ready."""
         log = open(self.folder / "log", "w+")  # noqa: SIM115 - closed by the cleanup
         self.addCleanup(log.close)
         process = subprocess.Popen(
-            [*TWISTD, "-n", "dangad", *arguments],
+            [*self.twistd, "-n", "--logfile", logfile, "dangad", *arguments],
             cwd=self.folder,
             env=self.environment,
             stdout=log,
@@ -72,7 +74,8 @@ class TwistdCase(unittest.TestCase):
                 process.wait()
 
         self.addCleanup(end)
-        wait_for(lambda: self.ready_workers() or process.poll() is not None)
+        name = "log" if logfile == "-" else logfile
+        wait_for(lambda: self.ready_workers(name) or process.poll() is not None)
         self.assertIsNone(process.poll(), self.log())
         return process
 
@@ -307,6 +310,22 @@ class RunTests(TwistdCase):
         [guardian] = children(process.pid) - workers
         os.kill(guardian, signal.SIGKILL)
         wait_for(lambda: children(process.pid) - workers - {guardian})
+        self.assertEqual(self.ask(PING), PONG)
+
+    def test_rotation_without_a_log_file(self) -> None:
+        """SIGUSR1, by which twistd rotates a log file, does nothing where there is none."""
+        process = self.start_twistd("--listen", "unix:dangad.sock")
+        process.send_signal(signal.SIGUSR1)
+        wait_for(lambda: "SIGUSR1 rotates the log, and there is no log file" in self.log())
+        process.send_signal(signal.SIGUSR2)
+        wait_for(lambda: "SIGUSR2 means nothing" in self.log())
+        self.assertEqual(self.ask(PING), PONG)
+
+    def test_rotation(self) -> None:
+        """With a log file, SIGUSR1 goes on rotating it."""
+        process = self.start_twistd("--listen", "unix:dangad.sock", logfile="server.log")
+        process.send_signal(signal.SIGUSR1)
+        wait_for((self.folder / "server.log.1").exists)
         self.assertEqual(self.ask(PING), PONG)
 
     def test_interrupt(self) -> None:
