@@ -97,10 +97,17 @@ class Recent(amp.Command):
 
 
 class Want(amp.Command):
-    """Have at least `min` and at most `max` workers from now on."""
+    """Have at least `min` and at most `max` workers from now on.
+
+    Answered at once. With `force`, even if the machine has no room for so many.
+    """
 
     commandName = b"dangad.control.Want"
-    arguments = [(b"min", amp.Integer()), (b"max", amp.Integer())]
+    arguments = [
+        (b"min", amp.Integer()),
+        (b"max", amp.Integer()),
+        (b"force", amp.Boolean(optional=True)),
+    ]
     errors = {BadArguments: BadArguments.code}
 
 

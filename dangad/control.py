@@ -64,7 +64,7 @@ async def _recent(operations: IOperations, _: dict[str, Any]) -> dict[str, Any]:
 
 async def _want(operations: IOperations, arguments: dict[str, Any]) -> dict[str, Any]:
     try:
-        operations.want(arguments["min"], arguments["max"])
+        operations.want(arguments["min"], arguments["max"], bool(arguments.get("force")))
     except ValueError as error:
         raise BadArguments(str(error)) from None
     return {}
@@ -225,6 +225,8 @@ def _read_arguments(command: type[amp.Command], raw: bytes) -> dict[str, Any]:
     arguments: dict[str, Any] = {}
     for key, kind in command.arguments:
         if key not in strings:
+            if kind.optional:
+                continue
             raise BadArguments(f"argument {key.decode()!r} is missing")
         shown = wire.show(strings[key])
         try:

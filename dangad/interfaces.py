@@ -164,10 +164,12 @@ class IOperations(Interface):
     def recent() -> list[dict[str, Any]]:
         """The jobs that ended last, the latest last; not very many."""
 
-    def want(min_workers: int, max_workers: int) -> None:
+    def want(min_workers: int, max_workers: int, force: bool = False) -> None:
         """Have at least and at most so many workers from now on.
 
-        Raises ValueError if that makes no sense; the text says why, in one line.
+        Returns at once; the workers come and go later. Raises ValueError if the numbers make no
+        sense, or the machine has no room for so many and `force` is not set; the text says why,
+        in one line.
         """
 
     def stack(job_id: int) -> Deferred[str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import fail
 from zope.interface import implementer
 
+from dangad.capacity import check_workers
 from dangad.errors import NotRunning
 from dangad.interfaces import IOperations
 
@@ -107,8 +108,10 @@ class Operations:
         """See :meth:`IOperations.recent`."""
         return [_receipt(job) for job in self._dispatcher.tally.recent]
 
-    def want(self, min_workers: int, max_workers: int) -> None:
+    def want(self, min_workers: int, max_workers: int, force: bool = False) -> None:
         """See :meth:`IOperations.want`."""
+        if not force:
+            check_workers(max_workers, self._memory_of_one())
         self._workforce.want(min_workers, max_workers)
 
     def stack(self, job_id: int) -> Deferred[str]:
@@ -127,6 +130,11 @@ class Operations:
         ended = self._dispatcher.when_drained()
         self._stop()
         return ended.addCallback(lambda _: self._ends())
+
+    def _memory_of_one(self) -> int:
+        """The bytes that a worker takes, as far as the oldest shows; 0 if there is none."""
+        oldest = next((life for life in self._workforce.lives.values() if life.serves), None)
+        return oldest.process.memory() if oldest is not None else 0
 
     def _ends(self) -> dict[str, int]:
         ended = self._dispatcher.tally.ended

@@ -20,6 +20,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from dangad.accepting import Gate, raise_limit
+from dangad.capacity import WORKER_FILES, cores
 from dangad.control import MAX_CONNECTIONS as MAX_OPERATORS
 from dangad.control import ControlFactory
 from dangad.dispatcher import Dispatcher
@@ -33,7 +34,7 @@ from dangad.pool import WorkerPool
 from dangad.server import ClientFactory
 from dangad.strays import Strays
 from dangad.workerlife import Wear
-from dangad.workforce import Workforce
+from dangad.workforce import START_TIMEOUT, Workforce
 
 if TYPE_CHECKING:
     from typing import Any
@@ -48,8 +49,6 @@ log = Logger()
 
 SWEEP_INTERVAL = 0.5
 """Seconds between two looks for processes that outlived their job's worker."""
-WORKER_DESCRIPTORS = 5
-"""The parent's ends of a worker's pipes: boxes there and taken back, answers, stdout, stderr."""
 FLUSH_TIME = 5.0
 """Seconds in which clients must read their last answers when the server stops."""
 
@@ -87,6 +86,7 @@ class Limits:
     recycle_memory: int = 0
     recycle_age: float = 0.0
     max_memory: int = 0
+    start_timeout: float = START_TIMEOUT
 
     @property
     def wear(self) -> Wear:
@@ -151,6 +151,8 @@ class DangadService(service.Service):
             limits.max_workers,
             limits.spare_workers,
             limits.wear,
+            starts_at_once=cores(),
+            start_timeout=limits.start_timeout,
         )
         self.guardian = Guardian(reactor)
         self.pool = WorkerPool(reactor, self.workforce, self.dispatcher, self.guardian, settings)
@@ -240,7 +242,7 @@ class DangadService(service.Service):
 
     def _kept_descriptors(self) -> int:
         """Those that workers, with one that is replaced, and operators may come to need."""
-        return WORKER_DESCRIPTORS * (self.workforce.max_workers + 1) + MAX_OPERATORS
+        return WORKER_FILES * (self.workforce.max_workers + 1) + MAX_OPERATORS
 
     def _sweep(self) -> None:
         """Kill what jobs had detached from workers that are dead now."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from twisted.python import usage
 
+from dangad.capacity import TooManyWorkers, check_workers
 from dangad.notify import VARIABLES as NOTIFY_VARIABLES
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ class Options(usage.Options):
         _size("max-payload", 64 * 2**20, "Bytes of the largest request or answer."),
         _number("quarantine-after", 5, 0, "Workers in a row that a command may kill; 0: any."),
         _seconds("quarantine-time", 30.0, "Seconds for which it is refused then."),
+        _seconds("start-timeout", 60.0, "Seconds in which the job modules must be imported."),
         _seconds("drain", 30.0, "Seconds for accepted jobs to end when stopping."),
         ["control", None, DEFAULT_CONTROL, "Where operators connect, a Twisted server endpoint."],
         ["worker-directory", None, None, "The workers' working directory, if not the server's."],
@@ -146,6 +148,7 @@ class Options(usage.Options):
 
     optFlags = [
         ["log-jobs", None, "Log the end of every job, not only of those that fail."],
+        ["force", None, "Have --max-workers even if the machine seems too small for so many."],
         ["traceback", None, "Show where in the server an error at the start was raised."],
     ]
 
@@ -195,6 +198,11 @@ class Options(usage.Options):
                 f"--min-workers {self['min-workers']} is more than "
                 f"--max-workers {self['max-workers']}"
             )
+        if not self["force"]:
+            try:
+                check_workers(self["max-workers"])
+            except TooManyWorkers as error:
+                raise usage.UsageError(f"--max-workers: {error}") from None
         directory = self["worker-directory"]
         if directory is not None:
             self["worker-directory"] = os.path.abspath(directory)

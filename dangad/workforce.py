@@ -8,13 +8,16 @@ The rules:
 
 - At least `min_workers` live always; more, up to `max_workers`, while jobs wait: one for each
   at once. `spare_workers` are kept idle beyond the busy ones, as far as the maximum allows.
+- Only a few start at a time, and one in a turn of the reactor: see :mod:`dangad.pacing`. How
+  many are missing is asked anew before each start, so that a start that nobody wants any more
+  is not made; and an operator who wants fewer has those stopped that are still starting.
 - A worker above that which has been idle for `IDLE_TIME` seconds is let go.
 - A worker is *due* when it has done enough jobs, lived long enough, holds too much memory, or
   its code is old. A replacement is started, which may be one process more than the maximum, and
   when that is ready the first of the due that is idle leaves. Until then they all go on.
-- A dead worker is replaced at once. If starts fail one after another (a worker that died
-  before it said Hello, or idle before it did anything) the next is tried after a delay that
-  doubles from a tenth of a second to half a minute, so a server whose workers cannot start
+- A dead worker is replaced at once, at that pace. If starts fail one after another (a worker
+  that died before it said Hello, or idle before it did anything) the next is tried after a delay
+  that doubles from a tenth of a second to half a minute, so a server whose workers cannot start
   rests, and recovers by itself.
 - When no worker could be had for `PATIENCE` seconds and the last start failed, the
   dispatcher is told why, and refuses jobs until a worker starts.
@@ -30,6 +33,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from dangad.interfaces import IWorkforce
+from dangad.pacing import Pace
 from dangad.reloading import Reload
 from dangad.vitals import show_bytes
 from dangad.workerlife import Life, Wear
@@ -52,8 +56,8 @@ PATIENCE = 10.0
 """Seconds for which jobs wait for a first worker while starts fail."""
 PROBATION = 5.0
 """Seconds after which an idle worker that did nothing yet counts as well started."""
-BOOT_LIMIT = 60.0
-"""Seconds in which a worker must say Hello."""
+START_TIMEOUT = 60.0
+"""Seconds in which a worker must say Hello, unless told otherwise."""
 IDLE_TIME = 20.0
 """Seconds of idleness after which a surplus worker is let go."""
 WATCH_INTERVAL = 1.0
@@ -63,6 +67,9 @@ HEARTBEAT = 10.0
 HEARTBEAT_PATIENCE = 5.0
 """Seconds in which it must answer."""
 
+LEAVE_AT_ONCE = 10
+"""Workers that are let go in one turn of the reactor, if many are too many."""
+
 _OLD_CODE = "its code is old"
 
 
@@ -71,7 +78,8 @@ class Workforce:
     """The rules of the module's docstring.
 
     All mutable state: `min_workers` and `max_workers`, which may be changed; `lives`, every
-    process that is not known to be dead; `reloading`, how far the last reload is; `_failures`
+    process that is not known to be dead; `reloading`, how far the last reload is; `_pace`, which
+    of them are starting, and what is left for the next turn of the reactor; `_failures`
     counts failures of starts since the last good one (those that come while the next try
     waits already count as one), `_failed_at` and `_reason` say when and why the last failed;
     `_retry`, `_alarm`, `_pruning` and `_watching` are the pending calls of the clock: the next
@@ -86,7 +94,15 @@ class Workforce:
         max_workers: int,
         spare_workers: int = 0,
         wear: Wear | None = None,
+        *,
+        starts_at_once: int = 2,
+        start_timeout: float = START_TIMEOUT,
     ) -> None:
+        """Begin with no workers; `start` begins.
+
+        :param starts_at_once: how many may be starting at a time.
+        :param start_timeout: the seconds in which a worker must say Hello.
+        """
         self.min_workers = min_workers
         self.max_workers = max_workers
         self.spare_workers = spare_workers
@@ -96,6 +112,8 @@ class Workforce:
         self._clock = clock
         self._dispatcher = dispatcher
         self._hatchery: IHatchery | None = None
+        self._pace = Pace(clock, starts_at_once, self._adjust)
+        self._start_timeout = start_timeout
         self._failures = 0
         self._failed_at = 0.0
         self._reason = ""
@@ -119,6 +137,7 @@ class Workforce:
             if call is not None:
                 call.cancel()
         self._retry = self._alarm = self._pruning = self._watching = None
+        self._pace.stop()
         for life in self.lives.values():
             life.stopping = True
             if life.booted_at is None and life.boot_alarm.active():
@@ -136,6 +155,8 @@ class Workforce:
     def want(self, min_workers: int, max_workers: int) -> None:
         """Keep so many workers from now on; surplus ones leave as soon as they are idle.
 
+        Returns at once, and the workers come and go later. Another order takes its place.
+
         :raises ValueError: the numbers make no sense, and why.
         """
         if min_workers < 0 or max_workers < 1 or min_workers > max_workers:
@@ -145,6 +166,7 @@ class Workforce:
             )
         self.min_workers = min_workers
         self.max_workers = max_workers
+        self._take_back_starts()
         self._adjust()
 
     def reload(self) -> Deferred[None]:
@@ -157,12 +179,11 @@ class Workforce:
         if self._hatchery is None:
             self.reloading.fail("the server is stopping")
             return done
-        for worker, life in list(self.lives.items()):
+        for life in list(self.lives.values()):
             if life.serves:
                 life.due = life.due or _OLD_CODE
             elif life.starting:
-                life.stopping = True
-                worker.kill("was started before the code was reloaded, and was killed")
+                self._stop_start(life, "was started before the code was reloaded, and was killed")
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
@@ -173,7 +194,9 @@ class Workforce:
 
     def demand(self, waiting: int) -> None:
         """See :meth:`IWorkforce.demand`."""
-        if len(self.lives) < self.max_workers or self.size < self.max_workers:
+        if self._pace.may_start and (
+            len(self.lives) < self.max_workers or self.size < self.max_workers
+        ):
             self._fill(waiting)
 
     def worker_released(self, worker: IWorker) -> None:
@@ -185,11 +208,12 @@ class Workforce:
 
     def worker_started(self, process: IProcess) -> None:
         """A process was started, which has not said Hello."""
-        alarm = self._clock.callLater(
-            BOOT_LIMIT, process.kill, f"did not start within {BOOT_LIMIT:g} s"
-        )
+        limit = self._start_timeout
+        reason = f"did not start within {limit:g} s (--start-timeout), and was killed"
+        alarm = self._clock.callLater(limit, process.kill, reason)
         now = self._clock.seconds()
         self.lives[process] = Life(process, self.reloading.generation, now, alarm)
+        self._pace.started(process)
 
     def worker_booted(self, worker: IWorker, catalogue: str) -> None:
         """`worker` has said Hello, with the catalogue of what it performs."""
@@ -197,6 +221,7 @@ class Workforce:
         if life.stopping:
             return
         life.boot_alarm.cancel()
+        self._pace.settled(worker)
         life.booted_at = life.asked_at = self._clock.seconds()
         self.reloading.booted(life.generation)
         if self._alarm is not None:
@@ -225,6 +250,7 @@ class Workforce:
         :param performed: how many jobs it was given while it lived.
         """
         life = self.lives.pop(worker)
+        self._pace.settled(worker)
         if life.booted_at is None:
             if life.boot_alarm.active():
                 life.boot_alarm.cancel()
@@ -267,29 +293,47 @@ class Workforce:
         return max(self.min_workers, min(self.max_workers, wanted))
 
     def _fill(self, waiting: int = 0) -> None:
-        """Start what is missing."""
-        for _ in range(self._needed(waiting) - self.size):
-            if not self._spawn():
-                return
+        """Start one worker if some are missing; the others follow in later turns."""
+        if self._pace.may_start and self._needed(waiting) > self.size:
+            self._spawn()
 
     def _turn_over(self) -> None:
-        """Have one worker leave if there are too many, or start one for those that are due."""
-        serving = {worker: life for worker, life in self.lives.items() if life.serves}
-        due = [worker for worker, life in serving.items() if life.due]
-        surplus = len(serving) > self._needed()
-        leaving = due if surplus else []
-        if not leaving and len(serving) > self.max_workers:
-            leaving = list(serving)
-        worker = self._dispatcher.call_back(leaving)
-        if worker is not None:
+        """Have some workers leave if there are too many, or start one for those that are due."""
+        for _ in range(LEAVE_AT_ONCE):
+            serving = {worker: life for worker, life in self.lives.items() if life.serves}
+            due = [worker for worker, life in serving.items() if life.due]
+            surplus = len(serving) > self._needed()
+            leaving = due if surplus else []
+            if not leaving and len(serving) > self.max_workers:
+                leaving = list(serving)
+            worker = self._dispatcher.call_back(leaving)
+            if worker is None:
+                break
             self._let_go(worker)
-            self._turn_over()
-        elif (
+        else:
+            self._pace.pause()
+            return
+        if (
             ((due and not surplus) or self.reloading.unproven)
             and len(self.lives) <= self.max_workers
             and not any(life.starting for life in self.lives.values())
         ):
             self._spawn()
+
+    def _take_back_starts(self) -> None:
+        """Stop those that start for an earlier order, the latest first, as far as too many."""
+        replaced = any(life.serves and life.due for life in self.lives.values())
+        surplus = self.size - self._needed() - (replaced or self.reloading.unproven)
+        for life in reversed(list(self.lives.values())):
+            if surplus > 0 and life.starting:
+                self._stop_start(life, "was not wanted any more while it started")
+                surplus -= 1
+
+    def _stop_start(self, life: Life, reason: str) -> None:
+        """Have a worker gone that has not said Hello; that is no failure of its."""
+        life.stopping = True
+        self._pace.settled(life.process)
+        life.process.kill(reason)
 
     def _let_go(self, worker: IWorker) -> None:
         life = self.lives[worker]
@@ -301,17 +345,15 @@ class Workforce:
             life.due = why
             log.info("worker {pid} is to be replaced: {why}", pid=life.process.pid, why=why)
 
-    def _spawn(self) -> bool:
-        """Start a worker, unless one has just failed to start; whether it was started."""
-        if self._hatchery is None or self._retry is not None:
-            return False
+    def _spawn(self) -> None:
+        """Start a worker, unless one has just failed to start, or it is not the time for it."""
+        if self._hatchery is None or self._retry is not None or not self._pace.may_start:
+            return
         try:
             self._hatchery.spawn()
         except OSError as error:
             reason = f"no process can be started: {error.strerror or error}"
             self._start_failed(reason, self.reloading.generation)
-            return False
-        return True
 
     # The rules: starts that fail.
 

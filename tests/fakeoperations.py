@@ -111,6 +111,7 @@ class FakeOperations:
     """Tells what it is set to tell, and notes what it is asked to do.
 
     :ivar wanted: what numbers of workers it was asked for, in order.
+    :ivar forced: those that it was to have in any case.
     :ivar reloads: who waits for the end of a reload; a test fires them.
     :ivar drains: who waits for the end of the drain; a test fires them.
     """
@@ -120,6 +121,7 @@ class FakeOperations:
         self.workers_document = WORKERS
         self.recent_document = RECENT
         self.wanted: list[tuple[int, int]] = []
+        self.forced: list[tuple[int, int]] = []
         self.reloads: list[Deferred[None]] = []
         self.drains: list[Deferred[dict[str, int]]] = []
 
@@ -135,11 +137,13 @@ class FakeOperations:
         """See :meth:`IOperations.recent`."""
         return self.recent_document
 
-    def want(self, min_workers: int, max_workers: int) -> None:
+    def want(self, min_workers: int, max_workers: int, force: bool = False) -> None:
         """See :meth:`IOperations.want`."""
         if not 0 <= min_workers <= max_workers:
             raise ValueError(f"{min_workers} to {max_workers} workers make no sense")
         self.wanted.append((min_workers, max_workers))
+        if force:
+            self.forced.append((min_workers, max_workers))
 
     def stack(self, job_id: int) -> Deferred[str]:
         """See :meth:`IOperations.stack`."""

@@ -199,7 +199,9 @@ class CommandTest(OperatorCase):
         self.assertEqual(await self.output("want", "3"), "from now on 3 workers\n")
         output = await self.output("want", "2", "5", "--json")
         self.assertEqual(json.loads(output), {"min": 2, "max": 5})
-        self.assertEqual(self.operations.wanted, [(3, 3), (2, 5)])
+        self.assertEqual((self.operations.wanted, self.operations.forced), ([(3, 3), (2, 5)], []))
+        await self.output("want", "--force", "900")
+        self.assertEqual(self.operations.forced, [(900, 900)])
 
     async def test_stack(self) -> None:
         """`stack` prints where a job is."""

@@ -141,7 +141,14 @@ class CommandTest(ControlCase):
         operator.call(commands.Want.commandName, b"1", min=b"2", max=b"5")
         self.assertEqual(operator.answer(), ok(b"1"))
         self.assertEqual(self.operations.wanted, [(2, 5)])
-        self.assertEqual(self.logged(), ["operator: Want min=2 max=5"])
+        self.assertEqual(self.operations.forced, [])
+        operator.call(commands.Want.commandName, b"2", min=b"2", max=b"900", force=b"True")
+        self.assertEqual(operator.answer(), ok(b"2"))
+        self.assertEqual(self.operations.forced, [(2, 900)])
+        self.assertEqual(
+            self.logged(),
+            ["operator: Want min=2 max=5", "operator: Want min=2 max=900 force=True"],
+        )
 
     def test_want_what_makes_no_sense(self) -> None:
         """Numbers that make no sense are refused with the reason, which is logged."""

@@ -63,6 +63,7 @@ COMMANDS_OF = {
 }
 MOST_ATTEMPTS = {b"Again": 3, b"Few": 2}
 MOST_RUNNING = {PERFORMS[0]: 1, PERFORMS[1]: 2}
+STARTS_AT_ONCE = 2
 CLIENTS = st.integers(0, 2)
 ANY = st.integers(0, 999)
 DEADLINES = st.sampled_from([*[None, 0.5, 5.0, 60.0] * 3, 0.0])
@@ -151,6 +152,7 @@ class RulesMachine(RuleBasedStateMachine):
             max(1, min_workers + more),
             spare,
             Wear(memory=50, max_memory=100, age=100.0),
+            starts_at_once=STARTS_AT_ONCE,
         )
         self.ceiling = self.workforce.max_workers
         self.hatchery = FakeHatchery(self.workforce, self.dispatcher)
@@ -809,8 +811,15 @@ class RulesMachine(RuleBasedStateMachine):
         working = [worker for worker in self.hatchery.workers if not lives[worker].stopping]
         self.ceiling = max(self.workforce.max_workers, min(self.ceiling, len(working) - 1))
         assert len(working) <= self.ceiling + 1  # a replacement comes before the old one goes
-        if self.workforce._retry is None:
+        if self.workforce._retry is None and self.workforce._pace.may_start:
             assert self.workforce.size >= self.workforce.min_workers
+
+    @invariant()
+    def few_start_at_a_time(self) -> None:
+        """No more workers start than may at a time, and it is known which do."""
+        starting = {worker for worker, life in self.workforce.lives.items() if life.starting}
+        assert starting == self.workforce._pace._starting
+        assert len(starting) <= STARTS_AT_ONCE
 
     @invariant()
     def quarantine_may_be_off(self) -> None:
@@ -828,6 +837,7 @@ class RulesMachine(RuleBasedStateMachine):
             workforce._alarm,
             workforce._pruning,
             workforce._watching,
+            workforce._pace._turn,
             dispatcher._drain.alarm,
         ]
         alarms += [life.boot_alarm for life in workforce.lives.values()]

@@ -365,6 +365,7 @@ class MistakeTests(TwistdCase):
             ("--min-workers x", "--min-workers x: not a whole number from 0"),
             ("--max-workers 0", "--max-workers 0: not a whole number from 1"),
             ("--min-workers 3 --max-workers 2", "--min-workers 3 is more than --max-workers 2"),
+            ("--max-workers 1000000", "--max-workers: 1000000 workers are too many for this mach"),
             ("--max-payload 1T", "--max-payload 1T: not a number of bytes"),
             ("--drain soon", "--drain soon: not a number of seconds"),
             ("--drain nan", "--drain nan: not a number of seconds"),

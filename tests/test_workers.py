@@ -12,7 +12,7 @@ from twisted.internet.task import deferLater
 from twisted.protocols import amp
 
 import dangad
-from dangad import service, workforce
+from dangad import capacity, workforce
 from dangad.launch import WorkerSettings
 from dangad.service import Limits
 from tests.oddjobs import Facts, Long, Odd, Oops, Short, Wait, WaitAnyway
@@ -337,8 +337,8 @@ class DescriptorTests(RealServerCase):
         self.service.workforce.want(1, 1)
         await until(lambda: len(self.pids()) == 1)
         self.assertEqual(len(os.listdir("/proc/self/fd")), before)
-        self.assertLessEqual(ready - before, service.WORKER_DESCRIPTORS)
-        self.assertLessEqual(starting - before, service.WORKER_DESCRIPTORS)
+        self.assertLessEqual(ready - before, capacity.WORKER_FILES)
+        self.assertLessEqual(starting - before, capacity.WORKER_FILES)
 
 
 class StopTests(RealServerCase):

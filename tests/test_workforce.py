@@ -15,6 +15,8 @@ from dangad.workforce import Workforce
 from tests.fakes import FakeClient, FakeHatchery, FakeWorker, catalogue, make_job
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IDelayedCall
 
@@ -22,6 +24,40 @@ if TYPE_CHECKING:
 
 ECHO = catalogue("Echo")
 HOUR = 3600
+
+
+class TurningHatchery(FakeHatchery):
+    """One after whose every news the reactor turns, until nothing is left to be done at once."""
+
+    def __init__(self, workforce: Workforce, dispatcher: Dispatcher, clock: Clock) -> None:
+        super().__init__(workforce, dispatcher)
+        self._clock = clock
+
+    def turn(self) -> None:
+        """Let the reactor turn."""
+        now = self._clock.seconds()
+        while any(call.getTime() <= now for call in self._clock.getDelayedCalls()):
+            self._clock.advance(0)
+
+    def boot(self, worker: FakeWorker, performs: str) -> None:
+        """Have `worker` say Hello."""
+        super().boot(worker, performs)
+        self.turn()
+
+    def answer(
+        self, worker: FakeWorker, failed: bool = False, body: bytes = b"\0\0", fit: bool = True
+    ) -> Job:
+        """Have `worker` answer its job, which is returned."""
+        job = super().answer(worker, failed, body, fit)
+        self.turn()
+        return job
+
+    def die(
+        self, worker: FakeWorker, how: str = "was killed by SIGKILL", *, unread: bytes = b""
+    ) -> None:
+        """Have `worker` be gone."""
+        super().die(worker, how, unread=unread)
+        self.turn()
 
 
 class WorkforceTestCase(SynchronousTestCase):
@@ -41,18 +77,26 @@ class WorkforceTestCase(SynchronousTestCase):
         *,
         quarantine_after: int = 5,
         spare: int = 0,
+        at_once: int = 100,
         wear: Wear | None = None,
     ) -> None:
         """Make a workforce of this size, not yet started."""
         self.dispatcher = Dispatcher(self.clock, 10_000, quarantine_after=quarantine_after)
         self.workforce = Workforce(
-            self.clock, self.dispatcher, min_workers, max_workers, spare, wear
+            self.clock,
+            self.dispatcher,
+            min_workers,
+            max_workers,
+            spare,
+            wear,
+            starts_at_once=at_once,
         )
-        self.hatchery = FakeHatchery(self.workforce, self.dispatcher)
+        self.hatchery = TurningHatchery(self.workforce, self.dispatcher, self.clock)
 
     def start(self) -> None:
         """Begin."""
         self.workforce.start(self.hatchery)
+        self.hatchery.turn()
 
     def boot(self) -> None:
         """Have all workers that start say Hello."""
@@ -68,6 +112,7 @@ class WorkforceTestCase(SynchronousTestCase):
         jobs = [make_job(self.ann) for _ in range(count)]
         for job in jobs:
             self.dispatcher.submit(job)
+        self.hatchery.turn()
         return jobs
 
     def pass_time(self, seconds: float, step: float = 0.05) -> None:
@@ -89,6 +134,12 @@ class WorkforceTestCase(SynchronousTestCase):
         for worker in list(self.hatchery.workers):
             if worker.stopping or worker.killed is not None:
                 self.hatchery.die(worker)
+
+    def kill_all(self) -> None:
+        """Have all workers die in one turn of the reactor."""
+        for worker in list(self.hatchery.workers):
+            FakeHatchery.die(self.hatchery, worker)
+        self.hatchery.turn()
 
     def turn_over(self) -> None:
         """Have all who start say Hello, and all who leave be gone, until nothing changes."""
@@ -286,23 +337,19 @@ class DeathTests(WorkforceTestCase):
         self.staff(4, 8)
         self.start_and_boot()
         self.submit(4)
-        for worker in list(self.hatchery.workers):
-            self.hatchery.die(worker)
+        self.kill_all()
         self.assertEqual(self.workforce.size, 4)
 
     def test_all_idle_at_once(self) -> None:
         """If all idle workers are killed at once they are replaced without a growing delay."""
         self.staff(8, 8)
         self.start_and_boot()
-        for worker in list(self.hatchery.workers):
-            self.hatchery.die(worker)
-        self.clock.advance(0)
+        self.kill_all()
         self.assertEqual(self.workforce.size, 8)
         self.boot()
         self.pass_time(1)
-        for worker in list(self.hatchery.workers):
-            self.hatchery.die(worker)
-        self.clock.advance(rules.FIRST_DELAY)
+        self.kill_all()
+        self.pass_time(rules.FIRST_DELAY + 0.05)
         self.assertEqual(self.workforce.size, 8)
 
     def test_client_submits_when_told(self) -> None:
@@ -432,9 +479,8 @@ class BackoffTests(WorkforceTestCase):
         self.pass_time(60)
         self.hatchery.when_spawned = None
         self.submit(4)
-        self.hatchery.die(self.hatchery.starting[0], "was killed by SIGKILL")
         before = self.hatchery.spawned
-        self.clock.advance(0)
+        self.hatchery.die(self.hatchery.starting[0], "was killed by SIGKILL")
         self.assertGreater(self.hatchery.spawned, before)
 
     def test_failures_before_some_work(self) -> None:
@@ -525,7 +571,7 @@ class PatienceTests(WorkforceTestCase):
         """Jobs wait for a worker that only takes its time to start."""
         self.start()
         self.submit()
-        self.pass_time(rules.BOOT_LIMIT - 1)
+        self.pass_time(rules.START_TIMEOUT - 1)
         self.assertEqual(self.ann.failures, [])
         self.boot()
         self.assertEqual(self.dispatcher.running, 1)
@@ -582,8 +628,10 @@ class BootLimitTests(WorkforceTestCase):
         self.start()
         (job,) = self.submit()
         (worker,) = self.hatchery.starting
-        self.pass_time(rules.BOOT_LIMIT + 0.1)
-        self.assertEqual(worker.killed, "did not start within 60 s")
+        self.pass_time(rules.START_TIMEOUT + 0.1)
+        self.assertEqual(
+            worker.killed, "did not start within 60 s (--start-timeout), and was killed"
+        )
         self.hatchery.die(worker)
         self.pass_time(rules.PATIENCE + 0.1)
         self.assertIn(f"worker {worker.pid} did not start within 60 s", self.ann.failure_of(job))
@@ -592,7 +640,7 @@ class BootLimitTests(WorkforceTestCase):
     def test_limit_ends_with_hello(self) -> None:
         """A worker that said Hello in time is left alone."""
         self.start()
-        self.pass_time(rules.BOOT_LIMIT - 1)
+        self.pass_time(rules.START_TIMEOUT - 1)
         self.boot()
         self.pass_time(10)
         self.assertIsNone(self.hatchery.workers[0].killed)
@@ -743,6 +791,110 @@ class WantTests(WorkforceTestCase):
         for numbers in ((-1, 2), (0, 0), (3, 2)):
             self.assertRaises(ValueError, self.workforce.want, *numbers)
         self.assertEqual((self.workforce.min_workers, self.workforce.max_workers), (1, 4))
+
+
+class PaceTests(WorkforceTestCase):
+    def spawned_by(self, act: Callable[[], object]) -> int:
+        """How many workers `act` starts at once."""
+        before = self.hatchery.spawned
+        act()
+        return self.hatchery.spawned - before
+
+    def turn(self) -> None:
+        """Let the reactor turn once: what is called for the next turn waits, unlike a Clock's."""
+        now = self.clock.seconds()
+        for call in [call for call in self.clock.calls if call.getTime() <= now]:
+            self.clock.calls.remove(call)
+            call.func()
+
+    def test_one_in_a_turn(self) -> None:
+        """However many workers are missing, the reactor turns after each start."""
+        self.staff(4, 9)
+        starts = [self.spawned_by(lambda: self.workforce.start(self.hatchery))]
+        starts += [self.spawned_by(self.turn) for _ in range(4)]
+        self.assertEqual(starts, [1, 1, 1, 1, 0])
+
+    def test_one_in_a_turn_for_many_jobs(self) -> None:
+        """So it is if many jobs come in one turn, or many workers die in one."""
+        self.staff(1, 20)
+        self.start_and_boot()
+        jobs = [make_job(self.ann) for _ in range(10)]
+        self.assertEqual(self.spawned_by(lambda: list(map(self.dispatcher.submit, jobs))), 1)
+        self.boot()
+        self.assertEqual(len(self.hatchery.busy), 10)
+        died = list(self.hatchery.workers)
+        die = FakeHatchery.die
+        self.assertEqual(
+            self.spawned_by(lambda: [die(self.hatchery, worker) for worker in died]), 1
+        )
+
+    def test_few_at_a_time(self) -> None:
+        """Only a few are starting at a time; each that is ready, or fails, makes room for one."""
+        self.staff(1, 1, at_once=3)
+        self.start_and_boot()
+        self.workforce.want(50, 50)
+        self.hatchery.turn()
+        self.assertEqual(len(self.hatchery.starting), 3)
+        self.hatchery.boot(self.hatchery.starting[1], ECHO)
+        self.assertEqual((len(self.hatchery.starting), self.dispatcher.idle), (3, 2))
+        self.hatchery.die(self.hatchery.starting[0], "exited (status 1)")
+        self.assertEqual(len(self.hatchery.starting), 3)
+        self.boot()
+        self.assertEqual((self.hatchery.starting, self.dispatcher.idle), ([], 50))
+
+    def test_later_order(self) -> None:
+        """Who wants fewer has the starts of an earlier order stopped, and no more made."""
+        self.staff(1, 1, at_once=3)
+        self.start_and_boot()
+        self.workforce.want(50, 50)
+        self.hatchery.turn()
+        self.workforce.want(1, 1)
+        self.assertEqual(
+            [worker.killed for worker in self.hatchery.starting],
+            ["was not wanted any more while it started"] * 3,
+        )
+        self.bury()
+        self.hatchery.turn()
+        self.assertEqual((self.hatchery.spawned, self.dispatcher.idle), (4, 1))
+        self.assertEqual(self.pending(), [])
+
+    def test_later_order_in_between(self) -> None:
+        """Who wants somewhat fewer keeps of the starts what is still wanted."""
+        self.staff(1, 1, at_once=3)
+        self.start_and_boot()
+        self.workforce.want(50, 50)
+        self.hatchery.turn()
+        self.workforce.want(3, 3)
+        self.bury()
+        self.boot()
+        self.assertEqual((self.hatchery.spawned, self.dispatcher.idle), (4, 3))
+
+    def test_jobs_that_are_gone(self) -> None:
+        """Starts for jobs that were done meanwhile by others are not made."""
+        self.staff(1, 50, at_once=2)
+        self.start_and_boot()
+        self.submit(5)
+        while self.hatchery.busy:
+            self.hatchery.answer(self.hatchery.busy[0])
+        self.boot()
+        self.assertEqual(self.workforce.size, 3)
+
+    def test_many_leave(self) -> None:
+        """If many are too many, they are let go a few in a turn, and all in the end."""
+        self.staff(60, 60)
+        self.start_and_boot()
+        self.workforce.want(1, 1)
+        self.assertEqual(len(self.pids()), 60 - rules.LEAVE_AT_ONCE)
+        self.hatchery.turn()
+        self.assertEqual(len(self.pids()), 1)
+
+    def test_stop(self) -> None:
+        """A workforce that is stopped between two starts makes none any more."""
+        self.staff(5, 5)
+        self.workforce.start(self.hatchery)
+        self.workforce.stop()
+        self.hatchery.turn()
+        self.assertEqual(self.hatchery.spawned, 1)
 
 
 class WearTests(WorkforceTestCase):

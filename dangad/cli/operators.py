@@ -75,11 +75,14 @@ def add_subcommands(
         _ask_want,
         show_wanted,
         "change how many workers there may be",
-        "It holds until the server stops.",
+        "It holds until the server stops. The workers come and go after the answer.",
     )
     want.add_argument("least", metavar="MIN", type=int, help="workers that live always")
     want.add_argument(
         "most", metavar="MAX", type=int, nargs="?", help="workers that live at most [default: MIN]"
+    )
+    want.add_argument(
+        "--force", action="store_true", help="even if the machine seems too small for so many"
     )
     stack = add_one(
         "stack",
@@ -139,7 +142,7 @@ def _get(command: type[amp.Command]) -> Ask:
 async def _ask_want(client: Client, options: argparse.Namespace) -> Any:
     most = options.least if options.most is None else options.most
     wanted = {"min": options.least, "max": most}
-    await client.run(commands.Want, wanted)
+    await client.run(commands.Want, {**wanted, "force": True} if options.force else wanted)
     return wanted
 
 
