@@ -137,7 +137,8 @@ class Drain(amp.Command):
     response = [(b"document", Large(amp.Unicode()))]
 
 
-# From worker to parent, over the pipe; none is answered.
+# From worker to parent, over the pipe; none is answered, and the command's name comes first in the
+# box. Those of the pipe's boxes that are no AMP commands are in dangad.workerboxes.
 
 
 class Hello(amp.Command):
@@ -159,39 +160,8 @@ class LastWords(amp.Command):
     requiresAnswer = False
 
 
-# The pipe's boxes that are no AMP commands, because they are passed on as they came. Each
-# begins with a pair of its own, and the rest of the box is the client's or the job's.
-
-RUN = b"_run"
-"""Parent to worker, first key of the client's own box: "<job id> <attempt> [<seconds left>]"."""
-STOP = b"_stop"
-"""Parent to worker, the only key of a box: "<job id> <why>", and then `STOP_SIGNAL`."""
-PING = b"_ping"
-"""Parent to worker, the only key of a box, with no value: give a sign of life."""
-PONG = b"_pong"
-"""Worker to parent, the only key of a box, with no value: a sign of life."""
-DONE = b"_done"
-"""Worker to parent, first key of a result: "<job id> <receipt> <marks>".
-
-The receipt is "<microseconds of CPU> <KiB of peak memory> <microseconds of CPU in all>", the
-marks are one digit, the sum of `PRINTED` and `UNFIT`.
-"""
-FAILED = b"_failed"
-"""Worker to parent, first key of an error: the same."""
-REPORT = b"_report"
-"""Worker to parent, first key of a :class:`Progress` without its tag: the job id."""
-PART = b"_part"
-"""Worker to parent, first key of a :class:`Chunk` without its tag: the job id."""
-PRINTED = 1
-"""The job has printed something that the parent may not have read yet."""
-UNFIT = 2
-"""The worker must not be given another job."""
-
-WORKER_KEYS = frozenset({DONE, FAILED, REPORT, PART, PONG, b"_command"})
-"""The reserved keys that the parent reads in what a worker sends."""
-
 STOP_SIGNAL = signal.SIGURG
-"""What makes a worker look for a `STOP` while a job runs.
+"""What makes a worker look for a :data:`~dangad.workerboxes.STOP` while a job runs.
 
 One whose default is to be ignored, so that it does no harm to a worker that has not set its
 handler yet, nor to a program that a job has started.

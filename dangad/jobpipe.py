@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _CAPACITY = 2**20
 """More bytes than lie in any pipe."""
+_MOST_STEPS = 100
+"""Steps in which all of a pipe can be taken out, even page by page."""
 
 
 class Scratch:
@@ -39,7 +41,10 @@ class Scratch:
         self._ends: tuple[int, int] | None = None
 
     def open(self) -> None:
-        """Make it, unless it is open or cannot be had."""
+        """Make it, unless it is open or cannot be had.
+
+        It may have room for a page or two only: see pipe-user-pages-soft in pipe(7).
+        """
         if self._ends is None and sys.platform == "linux":
             with contextlib.suppress(OSError):  # no descriptor is left
                 self._ends = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -49,15 +54,32 @@ class Scratch:
         """Whether it can be used."""
         return self._ends is not None
 
-    def take_all(self, fd: int) -> list[bytes]:
-        """The packets that lie in another pipe, taken out; of a stream, pieces."""
-        packets: list[bytes] = []
-        if self._ends is not None and sys.platform == "linux":
-            with contextlib.suppress(BlockingIOError):
-                os.splice(fd, self._ends[1], _CAPACITY, flags=os.SPLICE_F_NONBLOCK)
-                while True:
-                    packets.append(os.read(self._ends[0], select.PIPE_BUF))
-        return packets
+    def take_all(self, fd: int, packets: list[bytes]) -> None:
+        """Add to `packets` those that lie in another pipe, taken out; of a stream, pieces.
+
+        It takes as many steps as it needs if this pipe is smaller than the other. Between two of
+        them the worker may read some, too.
+
+        :raises OSError: it is not known what is left in the other pipe. What was taken out is
+            in `packets` nevertheless.
+        """
+        self.open()
+        if self._ends is None or sys.platform != "linux":
+            raise OSError("no descriptor is left to take anything back")
+        reading, writing = self._ends
+        try:
+            for _ in range(_MOST_STEPS):
+                try:
+                    os.splice(fd, writing, _CAPACITY, flags=os.SPLICE_F_NONBLOCK)
+                except BlockingIOError:
+                    return  # nothing is left in the other
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        packets.append(os.read(reading, select.PIPE_BUF))
+        except BaseException:
+            self.close()  # what is left in it must not be taken for another worker's
+            raise
+        raise OSError("there is no end to what lies in a worker's pipe")
 
     def close(self) -> None:
         """Close it; nothing can be taken back any more."""
@@ -145,9 +167,13 @@ class JobPipe:
             return False  # it is full, or the worker has closed its end
         return True
 
-    def take_back(self) -> list[bytes]:
-        """The packets that the worker has not read; of a stream, its rest in pieces."""
-        return [] if self._reading is None else self._scratch.take_all(self._reading)
+    def take_back(self, packets: list[bytes]) -> None:
+        """Add to `packets` those that the worker has not read; of a stream, its rest in pieces.
+
+        :raises OSError: as :meth:`Scratch.take_all` does.
+        """
+        if self._reading is not None:
+            self._scratch.take_all(self._reading, packets)
 
     def close(self) -> None:
         """Forget the worker's end: nothing can be taken back any more."""

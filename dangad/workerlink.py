@@ -7,23 +7,25 @@ its death it tells to :mod:`dangad.workforce`.
 
 from __future__ import annotations
 
-import re
 import select
-import signal
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from twisted.internet import defer, error
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from dangad import commands, wire
+from dangad import commands, wire, workerboxes
 from dangad.interfaces import IProcess
 from dangad.joboutput import JobOutput, last_lines
 from dangad.jobrecord import Death
+from dangad.obituary import about_memory, by_sigkill, how_it_ended
 from dangad.repertoire import Programme
-from dangad.vitals import memory_of, show_bytes
+from dangad.vitals import memory_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from twisted.internet.interfaces import IReactorTime
     from twisted.python.failure import Failure
 
@@ -36,24 +38,19 @@ if TYPE_CHECKING:
 
 log = Logger()
 
-_REPORTS = {
-    commands.REPORT: commands.Progress.commandName,
-    commands.PART: commands.Chunk.commandName,
-}
-"""What a worker may say of its job before the answer, and the client's command for it."""
-
-_RECEIPT = re.compile(rb"\d{1,18} \d{1,18} \d{1,18} [0-3]")
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 BOX_OVERHEAD = 2**16
 """Bytes that a worker's box may be larger than the largest payload: its own pairs."""
 STOP_GRACE = 5.0
 """Seconds in which a worker that was asked to stop must exit."""
-NEARLY = 0.9
-"""How much of the memory that a worker may have makes that the likely cause of its death."""
 CLOSED_GRACE = 0.5
 """Seconds in which a worker that closed its pipe must exit."""
 STACK_TIME = 0.5
 """Seconds for which a stack that was asked for is waited for."""
+KILL_AGAIN = 1.0
+"""Seconds after which a kill that failed is tried again."""
 
 
 class Connector(Protocol):
@@ -93,6 +90,32 @@ class Connector(Protocol):
         """Read what the worker has written to its pipe so far."""
 
 
+def _contained(
+    instead: _T,
+) -> Callable[
+    [Callable[Concatenate[WorkerLink, _P], _T]], Callable[Concatenate[WorkerLink, _P], _T]
+]:
+    """Make a method of the link one that raises nothing: see `WorkerLink`.
+
+    :param instead: what it returns if it would have raised.
+    """
+
+    def decorate(
+        method: Callable[Concatenate[WorkerLink, _P], _T],
+    ) -> Callable[Concatenate[WorkerLink, _P], _T]:
+        @wraps(method)
+        def contained(link: WorkerLink, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+            try:
+                return method(link, *args, **kwargs)
+            except Exception:  # noqa: BLE001 - whatever it is, it is this worker's alone
+                link.fault(method.__name__)
+                return instead
+
+        return contained
+
+    return decorate
+
+
 @implementer(IProcess)
 class WorkerLink:
     """The parent's end of one worker's pipe, and all that it knows of the worker.
@@ -100,14 +123,20 @@ class WorkerLink:
     ampoule makes one for each process, as the AMP protocol of its pipe, and calls
     `makeConnection`, `dataReceived`, `connectionLost` and `callRemote`.
 
+    No method raises: whoever calls is in the middle of something that concerns other workers
+    and clients, too. What goes wrong here, or in what is called from here, is logged with the
+    job, and costs this worker its life, by which its jobs are accounted for: see `fault`.
+
     All mutable state: `pid`; `performed`, how many jobs it was given; `_job`, the one it has
-    now; `_ahead`, the sizes of those that it was given ahead, by id, and `_may_follow`, whether one
-    may be given behind the last; `exiting`, whether the process is gone while its last answers are
-    still being read, and `_not_sent`, the request of a job that it was given then; `_peak`, the
-    most memory that it was seen to have; `_receipt`, what its last job took, and `_cpu_of_boot`,
-    the microseconds before the first; `_booted`, whether it has said Hello; `_last_words`, what
-    it said before it exited; `_paused`, whether it is not read; `_killed_for`, why the parent
-    killed it, and `_gone`, whether it is dead: after either, nothing it wrote counts.
+    now; `_ahead`, the packets of those that it was given ahead, by id, and `_may_follow`, whether
+    one may be given behind the last; `_taken`, packets that were taken out of the pipe of a worker
+    that is gone; `_pings`, how many were not answered yet; `exiting`, whether the process is gone
+    while its last answers are still being read, and `_not_sent`, the request of a job that it was
+    given then; `_peak`, the most memory that it was seen to have; `_receipt`, what its last job
+    took, and `_cpu_of_boot`, the microseconds before the first; `_booted`, whether it has said
+    Hello; `_last_words`, what it said before it exited; `_paused`, whether it is not read;
+    `_killed_for`, why the parent killed it, and `_gone`, whether it is dead: after either, nothing
+    it wrote counts.
     """
 
     def __init__(
@@ -128,9 +157,11 @@ class WorkerLink:
         self._guardian = guardian
         self._deaths = deaths
         self._most_jobs = workforce.wear.jobs
-        self._reader = wire.BoxReader(max_payload + BOX_OVERHEAD, commands.WORKER_KEYS)
+        self._reader = wire.BoxReader(max_payload + BOX_OVERHEAD, workerboxes.AMP_KEYS)
         self._job: Job | None = None
-        self._ahead: dict[int, int] = {}
+        self._ahead: dict[int, bytes] = {}
+        self._taken: list[bytes] = []
+        self._pings = 0
         self._may_follow = False
         self._not_sent = b""
         self.exiting = False
@@ -145,18 +176,23 @@ class WorkerLink:
 
     # Called by ampoule.
 
+    @_contained(None)
     def makeConnection(self, connector: Connector) -> None:
         """Begin: the process has been started, and its pipe is open."""
         self.transport = connector
         self.pid = self.output.pid = connector.pid
-        self._guardian.watch(self.pid)
         self._workforce.worker_started(self)
+        self._guardian.watch(self.pid)
 
     def dataReceived(self, data: bytes) -> None:
         """Take what the worker wrote: its Hello, or the answer to its job."""
         if self._gone or self._killed_for is not None:
             return
-        self._reader.feed(data)
+        try:
+            self._reader.feed(data)
+        except Exception:  # noqa: BLE001 - see the class
+            self.fault("taking what it wrote")
+            return
         self._take_boxes()
 
     def _take_boxes(self) -> None:
@@ -168,6 +204,8 @@ class WorkerLink:
                 self._box_received(box)
         except wire.Garbage as garbage:
             self.kill(f"wrote garbage to its pipe ({garbage}) and was killed")
+        except Exception:  # noqa: BLE001 - see the class
+            self.fault("taking what it wrote")
 
     def connectionLost(self, reason: Failure) -> None:
         """Nothing: death was seen before, at `exited`."""
@@ -181,11 +219,16 @@ class WorkerLink:
 
     def perform(self, job: Job) -> None:
         """See :meth:`IWorker.perform`."""
-        if self.exiting:
-            self._not_sent = job.box
-        else:
-            self._may_follow = self.transport.jobs.write(_header(job, job.attempt), job.box)
-        self._begin(job)
+        self._job = job
+        try:
+            if self.exiting:
+                self._not_sent = job.box
+            else:
+                head = workerboxes.job_head(job.id, job.attempt, job.seconds)
+                self._may_follow = self.transport.jobs.write(head, job.box)
+            self._begin(job)
+        except Exception:  # noqa: BLE001 - see the class
+            self.fault("giving it a job")
 
     @property
     def can_prefetch(self) -> bool:
@@ -196,46 +239,81 @@ class WorkerLink:
         """See :meth:`IWorker.prefetch`."""
         if not self._may_follow:
             return False
-        packet = _header(job, job.attempt + 1) + job.box
-        if len(packet) > select.PIPE_BUF or not self.transport.jobs.write_packet(packet):
+        packet = workerboxes.job_head(job.id, job.attempt + 1, job.seconds) + job.box
+        if len(packet) > select.PIPE_BUF:
             return False
-        self._ahead[job.id] = len(packet)
-        return True
+        self._ahead[job.id] = packet
+        try:
+            if self.transport.jobs.write_packet(packet):
+                return True
+        except Exception:  # noqa: BLE001 - see the class
+            self.fault("giving it a job ahead")
+            return True  # perhaps it was written
+        del self._ahead[job.id]
+        return False
 
     def begin(self, job: Job) -> None:
         """See :meth:`IWorker.begin`."""
-        del self._ahead[job.id]
-        self._begin(job)
+        self._job = job
+        try:
+            del self._ahead[job.id]
+            self._begin(job)
+        except Exception:  # noqa: BLE001 - see the class
+            self.fault("beginning a job that it had ahead")
 
     def recall(self) -> list[int]:
         """See :meth:`IWorker.recall`."""
-        back: list[int] = []
         if not self._ahead:
-            return back  # then not all in the pipe need be packets
-        for packet in self.transport.jobs.take_back():
-            job_id = _job_in(packet)
-            if self._ahead.pop(job_id, None) is None:
-                self.transport.jobs.write_packet(packet)  # a ping, or the job that it is to run now
-            else:
-                back.append(job_id)
+            return []  # then not all in the pipe need be packets
+        packets, self._taken = self._taken, []
+        jobs = {packet: job_id for job_id, packet in self._ahead.items()}
+        try:
+            self.transport.jobs.take_back(packets)
+        except Exception:  # noqa: BLE001 - see the class
+            self.fault("taking back the jobs that it had ahead")
+            self._ahead.clear()  # what was not taken out counts as begun from now on
+        back = [jobs[packet] for packet in packets if packet in jobs]
+        for job_id in back:
+            self._ahead.pop(job_id, None)
+        if not self._gone:
+            self._put_back([packet for packet in packets if packet not in jobs])
         return back
 
+    @_contained(None)
+    def _put_back(self, packets: list[bytes]) -> None:
+        """Let the worker have again what was in its pipe before the jobs ahead."""
+        current = b"" if self._job is None else self._head_of(self._job)
+        for packet in packets:
+            if packet != workerboxes.PING_BOX and not (current and packet.startswith(current)):
+                self.kill("was killed: something else than the server wrote to its pipe")
+                return
+            if not self.transport.jobs.write_packet(packet):
+                raise OSError("the pipe does not take what was in it")
+
+    @_contained(None)
     def catch_up(self) -> None:
         """See :meth:`IWorker.catch_up`."""
         self.transport.drain_answers()
         self._take_boxes()  # those that were read before, if this is in the middle of one
 
+    @_contained(None)
     def interrupt(self, job: Job, why: bytes) -> None:
         """See :meth:`IWorker.interrupt`."""
         if self.transport.jobs.is_flushed:
-            stop = wire.pair(commands.STOP, b"%d %b" % (job.id, why))
-            self.transport.jobs.write(stop, wire.END)
+            self.transport.jobs.write(workerboxes.stop(job.id, why), b"")
             self.transport.signal(commands.STOP_SIGNAL)
         else:
             self.kill("was killed before it had read its job")
 
     def show_stack(self) -> defer.Deferred[str]:
         """See :meth:`IWorker.show_stack`."""
+        try:
+            return self._show_stack()
+        except Exception:  # noqa: BLE001 - see the class
+            self.fault("showing its stack")
+            return defer.succeed("")
+
+    def _show_stack(self) -> defer.Deferred[str]:
         lines: list[str] = []
         shown: defer.Deferred[str] = defer.Deferred()
 
@@ -256,25 +334,31 @@ class WorkerLink:
         self.transport.finished.addBoth(end_now)
         return shown
 
+    @_contained(None)
     def ping(self) -> None:
         """See :meth:`IProcess.ping`."""
-        self.transport.jobs.write(wire.pair(commands.PING, b""), wire.END)
+        self.transport.jobs.write(workerboxes.PING_BOX, b"")
+        self._pings += 1
 
+    @_contained(True)
     def has_read(self) -> bool:
         """See :meth:`IProcess.has_read`."""
-        return self.transport.jobs.unread <= sum(self._ahead.values())
+        return self.transport.jobs.unread <= sum(map(len, self._ahead.values()))
 
+    @_contained(0)
     def memory(self) -> int:
         """See :meth:`IProcess.memory`."""
         memory = memory_of(self.pid)
         self._peak = max(self._peak, memory.peak)
         return memory.resident
 
+    @_contained(None)
     def pause(self) -> None:
         """See :meth:`IWorker.pause`."""
         self._paused = True
         self.transport.pause()
 
+    @_contained(None)
     def resume(self) -> None:
         """See :meth:`IWorker.resume`."""
         if self._paused:
@@ -285,8 +369,17 @@ class WorkerLink:
         """See :meth:`IWorker.kill`."""
         if self._killed_for is None:
             self._killed_for = reason
-        self.transport.kill()
+        try:
+            self.transport.kill()
+        except Exception:  # noqa: BLE001 - see the class
+            log.failure("cannot kill worker {pid}; tried again in a moment", pid=self.pid)
+            self._clock.callLater(KILL_AGAIN, self._kill_again)
 
+    def _kill_again(self) -> None:
+        if not self._gone:
+            self.kill("")
+
+    @_contained(None)
     def stop(self) -> None:
         """See :meth:`IProcess.stop`."""
         if not self._booted:
@@ -296,9 +389,22 @@ class WorkerLink:
             alarm = self._clock.callLater(STOP_GRACE, self.transport.kill)
             self.transport.finished.addBoth(_cancel_alarm, alarm)
 
+    def fault(self, doing: str) -> None:
+        """The server itself failed, while `doing` something with this worker: end the worker.
+
+        To be called where the exception is caught.
+        """
+        job = self._job.id if self._job is not None else None
+        log.failure(
+            "worker {pid}, job {job}: {doing} failed; the worker is killed",
+            pid=self.pid,
+            job=job,
+            doing=doing.strip("_").replace("_", " "),
+        )
+        self.kill("was killed because the server failed in dealing with it; its log has more")
+
     def _begin(self, job: Job) -> None:
         """`job` is the one that it runs."""
-        self._job = job
         self.performed += 1
         self.output.begin_job(job.id)
         if self.performed == self._most_jobs:
@@ -315,18 +421,12 @@ class WorkerLink:
     def exited(self, status: Failure) -> None:
         """The process is gone; all that it wrote has been read."""
         self._gone = True
-        self._guardian.forget(self.pid)
-        how = _how_it_ended(status)
-        if self._last_words is not None:
-            how = self._last_words
-        if self._killed_for is not None:
-            how = self._killed_for
-        self.output.flush()
-        cpu, peak = self._deaths.take_last()
-        self._peak = max(self._peak, peak)
-        took = max(0, int(cpu * 1e6) - self._cpu_before())
-        receipt = b"%d %d" % (took, self._peak // 1024)
-        death = Death(how, self._details(status), receipt, self._unread_request())
+        self._see_to("making the guardian forget it", self._guardian.forget, self.pid)
+        self._see_to("logging what it printed", self.output.flush)
+        how = self._killed_for or self._last_words or how_it_ended(status)
+        receipt = self._see_to("reading what it took", self._last_receipt) or b""
+        details = self._see_to("describing its end", self._details, status) or ""
+        unread = self._see_to("looking for its job", self._unread_request) or b""
         self._job = None
         level = log.info if status.check(error.ProcessDone) else log.warn
         level(
@@ -334,22 +434,38 @@ class WorkerLink:
             pid=self.pid,
             how=how,
             jobs=self.performed,
-            details=death.details,
+            details=details,
         )
-        self.output.close()
-        self._workforce.worker_exited(self, death, self.performed)
+        self._see_to("closing its output", self.output.close)
+        death = Death(how, details, receipt, unread)
+        self._see_to(
+            "telling of its end", self._workforce.worker_exited, self, death, self.performed
+        )
+
+    def _see_to(
+        self, doing: str, act: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs
+    ) -> _T | None:
+        """What `act` returns; None if it fails, which is logged, and keeps nothing else from it."""
+        try:
+            return act(*args, **kwargs)
+        except Exception:  # noqa: BLE001 - see the class; the worker is dead already
+            job = self._job.id if self._job is not None else None
+            log.failure(
+                "worker {pid}, job {job}: {doing} failed", pid=self.pid, job=job, doing=doing
+            )
+            return None
+
+    def _last_receipt(self) -> bytes:
+        """What the job took that it ran when it died, in the form of ``Job.receipt``."""
+        cpu, peak = self._deaths.take_last()
+        self._peak = max(self._peak, peak)
+        before = int(self._receipt.split()[2]) if self._receipt else self._cpu_of_boot
+        return b"%d %d" % (max(0, int(cpu * 1e6) - before), self._peak // 1024)
 
     def _details(self, status: Failure) -> str:
         """What is known of a death beyond its cause: memory, and what was printed last."""
-        details = f"; it had used up to {show_bytes(self._peak)} of memory" if self._peak else ""
-        most = self._workforce.wear.max_memory
-        if most and self._peak >= NEARLY * most:
-            details += f", and --max-memory is {show_bytes(most)}"
-        if (
-            self._killed_for is None
-            and getattr(status.value, "signal", None) == signal.SIGKILL
-            and self._deaths.kernel_killed_some()
-        ):
+        details = about_memory(self._peak, self._workforce.wear.max_memory)
+        if self._killed_for is None and by_sigkill(status) and self._deaths.kernel_killed_some():
             details += ", and the system has killed a process for want of memory"
         job = self._job
         if job is not None and job.stopped_for is None:
@@ -359,64 +475,71 @@ class WorkerLink:
 
     def _unread_request(self) -> bytes:
         """The request of the job that it was to run when it died, if it had not read that."""
-        if self._job is None or self._not_sent:
+        if self._job is None or self._not_sent or not self._may_follow:
             return self._not_sent
-        packets = self.transport.jobs.take_back() if self._may_follow else []
-        for packet in packets:
-            self.transport.jobs.write_packet(packet)  # what is ahead is recalled from there
-        for packet in packets:
-            if packet.startswith(header := _header(self._job, self._job.attempt)):
-                return packet[len(header) :]
+        self.transport.jobs.take_back(self._taken)  # what was ahead is recalled from there
+        head = self._head_of(self._job)
+        for packet in self._taken:
+            if packet.startswith(head):
+                return packet[len(head) :]
         return b""
-
-    def _cpu_before(self) -> int:
-        """The microseconds of CPU time that the worker had taken before its last job."""
-        return int(self._receipt.split()[2]) if self._receipt else self._cpu_of_boot
 
     # The boxes of a worker.
 
     def _box_received(self, box: wire.Box) -> None:
-        if box.raw is None:
+        raw = box.raw
+        if raw is None:
             raise wire.Garbage(f"a box of {box.size} bytes, more than any answer may have")
-        for key, value in box.keys.items():
-            if key == commands.DONE:
-                self._answered(box.raw, key, value, failed=False)
-            elif key == commands.FAILED:
-                self._answered(box.raw, key, value, failed=True)
-            elif key == commands.PONG:
-                self._workforce.worker_answered(self)
-            elif key in _REPORTS:
-                body = self._own_part(box.raw, key, value, value)
-                self._dispatcher.job_reported(self, _REPORTS[key], body)
-            else:
-                self._command_received(value, box.raw)
-            return
-        raise wire.Garbage("a box that is neither an answer nor a command")
+        key, value, start = workerboxes.split(raw)
+        if key == workerboxes.DONE:
+            if box.keys:
+                raise wire.Garbage("a result with reserved keys in it")
+            self._answered(value, raw[start:], failed=False)
+        elif key == workerboxes.FAILED:
+            if box.keys.keys() != workerboxes.ERROR_KEYS:
+                raise wire.Garbage("an error that is none of AMP's")
+            self._answered(value, raw[start:], failed=True)
+        elif key == wire.COMMAND:
+            self._command_received(value, raw)
+        elif box.keys:
+            raise wire.Garbage("a box with reserved keys in it")
+        elif key == workerboxes.REPORT:
+            workerboxes.check_report(raw, start)
+            self._reported(value, commands.Progress.commandName, raw[start:])
+        elif key == workerboxes.PART:
+            workerboxes.check_part(raw, start)
+            self._reported(value, commands.Chunk.commandName, raw[start:])
+        elif raw == workerboxes.PONG_BOX and self._pings:
+            self._pings -= 1
+            self._workforce.worker_answered(self)
+        else:
+            raise wire.Garbage("a box that is neither an answer nor a command")
 
-    def _answered(self, raw: bytes, key: bytes, value: bytes, failed: bool) -> None:
-        job_id, _, receipt = value.partition(b" ")
-        body = self._own_part(raw, key, value, job_id)
-        if not _RECEIPT.fullmatch(receipt):
-            raise wire.Garbage("an answer without a receipt")
+    def _answered(self, head: bytes, body: bytes, failed: bool) -> None:
+        job_id, receipt = workerboxes.read_answer(head)
+        if self._job is None or job_id != b"%d" % self._job.id:
+            raise wire.Garbage(f"an answer to job {job_id!r}, which it was not given")
         self._receipt = receipt
         marks = receipt[-1]  # an ASCII digit, whose last bits are those of its value
-        if marks & commands.PRINTED:
+        if marks & workerboxes.PRINTED:
             self.transport.drain_output()
         self.output.end_job()
         self._job = None
         if self._paused:
             self.resume()
-        printed = bool(marks & commands.PRINTED or self.output.tail)
+        printed = bool(marks & workerboxes.PRINTED or self.output.tail)
         trailing = self._reader.held and not self._ahead  # with no job to do it is silent
-        fit = not (marks & commands.UNFIT or trailing)
+        fit = not (marks & workerboxes.UNFIT or trailing)
         self._dispatcher.job_finished(self, failed, body, receipt, fit=fit, printed=printed)
 
-    def _own_part(self, raw: bytes, key: bytes, value: bytes, job_id: bytes) -> bytes:
-        """What follows the first pair of a box, which must name the job that runs."""
-        job = self._job
-        if job is None or job_id != b"%d" % job.id or raw[2 : 2 + len(key)] != key:
-            raise wire.Garbage(f"an answer to job {job_id[:20]!r}, which it was not given")
-        return raw[4 + len(key) + len(value) :]
+    def _reported(self, job_id: bytes, command: bytes, body: bytes) -> None:
+        if self._job is None or job_id != b"%d" % self._job.id:
+            raise wire.Garbage(f"news of job {job_id[:20]!r}, which it was not given")
+        self._dispatcher.job_reported(self, command, body)
+
+    def _head_of(self, job: Job) -> bytes:
+        """What was put before the request of `job`, which runs."""
+        return workerboxes.job_head(job.id, job.attempt, job.seconds)
 
     def _command_received(self, name: bytes, raw: bytes) -> None:
         strings = wire.unpack(raw)
@@ -430,35 +553,13 @@ class WorkerLink:
             log.info("worker {pid} is ready", pid=self.pid)
             self._cpu_of_boot = hello["cpu"]
             self._workforce.worker_booted(self, hello["catalogue"])
-        elif name == commands.LastWords.commandName:
+        elif name == commands.LastWords.commandName and self._last_words is None:
             self._last_words = strings.get(b"reason", b"")[:2000].decode("utf-8", "replace")
         else:
             raise wire.Garbage(f"a command {name[:40]!r} that it may not send now")
-
-
-def _header(job: Job, attempt: int) -> bytes:
-    """The pair that says which job a box is."""
-    seconds = b"" if job.seconds is None else b" %.6f" % job.seconds
-    return wire.pair(commands.RUN, b"%d %d%b" % (job.id, attempt, seconds))
-
-
-def _job_in(packet: bytes) -> int:
-    """The id of the job in a box for a worker; 0 if it is none."""
-    return int(wire.unpack(packet).get(commands.RUN, b"0").split()[0])
 
 
 def _cancel_alarm(result: object, alarm: Any) -> object:
     if alarm.active():
         alarm.cancel()
     return result
-
-
-def _how_it_ended(status: Failure) -> str:
-    """The process's end in words that follow "worker 4711"."""
-    value = status.value
-    if isinstance(value, error.ProcessTerminated) and value.signal is not None:
-        try:
-            return f"was killed by {signal.Signals(value.signal).name}"
-        except ValueError:
-            return f"was killed by signal {value.signal}"
-    return f"exited (status {getattr(value, 'exitCode', None) or 0})"

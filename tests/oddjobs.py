@@ -167,7 +167,7 @@ _DEEDS: dict[str, Any] = {
     "close all": _close_all,
     "close all and hang": _close_all_and_hang,
     "garbage": lambda: _write_to_pipe(b"garbage" * 10),
-    "foreign answer": lambda: _write_to_pipe(b"\0\5_done\0\00299\0\0"),
+    "foreign answer": lambda: _write_to_pipe(b"\0\5_done\0\01299 1 1 1 0\0\0"),
     "leave child and exit": _leave_child_and_exit,
     "leave child": _leave_child,
     "fork and return": _fork_and_return,

@@ -313,6 +313,27 @@ class ClientTests(AheadCase):
         self.assertEqual(self.service.dispatcher.tally.ended[JobState.LOST], 0)
 
     @a_story
+    async def test_reserved_words(self) -> None:
+        """What one writes under the parent's own word for a job costs nobody anything."""
+        attacker, other = await self.connect(), await self.connect()
+        burst = Burst(other)
+        for value in (b"boom", b"1 1", b"%d 1" % 10**9):
+            jobs = [
+                attacker.callRemoteString(b"Echo", value=b"%d" % number, _run=value, _done=value)
+                for number in range(300)
+            ]
+            await burst.goes_on()
+            urgent = [
+                other.callRemoteString(b"Echo", value=b"0", _priority=b"high") for _ in range(20)
+            ]
+            answers = await gatherResults([*jobs, *urgent])
+            expected = [*range(300), *[0] * 20]
+            self.assertEqual([int(answer[b"value"]) for answer in answers], expected)
+        await burst.stop()
+        self.assert_sound(burst)
+        self.assertEqual(self.service.dispatcher.tally.ended[JobState.LOST], 0)
+
+    @a_story
     async def test_disconnect(self) -> None:
         """A client that disconnects in its burst leaves the jobs of another alone."""
         stays = Burst(await self.connect())

@@ -13,7 +13,7 @@ from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from dangad import commands, wire
+from dangad import commands, wire, workerboxes
 from dangad.accepting import Gate
 from dangad.dispatcher import Dispatcher
 from dangad.guardian import Guardian
@@ -229,7 +229,7 @@ class EchoTests(SynchronousTestCase):
     def answer(self, number: int) -> None:
         """The worker answers it, and the client is told."""
         receipt = b"%d 100 40000 500000 0" % number
-        self.link.dataReceived(wire.pair(commands.DONE, receipt) + DATA)
+        self.link.dataReceived(wire.pair(workerboxes.DONE, receipt) + DATA)
         self.assertEqual(self.transport.value(), wire.pair(wire.ANSWER, b"%07d" % number) + DATA)
         self.transport.clear()
 

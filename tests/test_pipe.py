@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad import commands, wire
+from dangad import commands, wire, workerboxes
 from dangad.errors import TooLarge
 from dangad.worker.context import JobCancelled, JobStopped, TimeLimitExceeded
 from dangad.worker.perform import Answer
 from dangad.worker.pipe import WorkerPipe
 
-JOB = wire.pair(commands.RUN, b"2 1") + wire.pack([(wire.COMMAND, b"Echo")])
+JOB = wire.pair(workerboxes.RUN, b"2 1") + wire.pack([(wire.COMMAND, b"Echo")])
 
 
 class PipeTests(SynchronousTestCase):
@@ -35,7 +35,7 @@ class PipeTests(SynchronousTestCase):
 
     def stop(self, job_id: int, why: bytes = b"cancelled") -> None:
         """Have the worker told that the job is to stop."""
-        box = wire.pair(commands.STOP, b"%d %b" % (job_id, why)) + wire.END
+        box = wire.pair(workerboxes.STOP, b"%d %b" % (job_id, why)) + wire.END
         os.write(self.parent_writes, box)
         os.kill(os.getpid(), commands.STOP_SIGNAL)
 
@@ -49,7 +49,7 @@ class PipeTests(SynchronousTestCase):
 
     def test_stop(self) -> None:
         """The job that runs is stopped, for the reason that the parent gives, once."""
-        self.pipe.begin_job(b"1")
+        self.pipe.begin_job(1)
         stop = self.stopped(lambda: self.stop(1, b"cancelled"))
         self.assertIsInstance(stop, JobCancelled)
         self.assertTrue(self.pipe.stopped)
@@ -57,22 +57,22 @@ class PipeTests(SynchronousTestCase):
 
     def test_time_limit(self) -> None:
         """The end of its time is told by an exception of its own."""
-        self.pipe.begin_job(b"1")
+        self.pipe.begin_job(1)
         self.assertIsInstance(self.stopped(lambda: self.stop(1, b"time")), TimeLimitExceeded)
 
     def test_too_late(self) -> None:
         """A stop that comes when its job has just ended does not hit the next one."""
-        self.pipe.begin_job(b"1")
+        self.pipe.begin_job(1)
         self.pipe.end_job()
         self.stop(1)
         os.write(self.parent_writes, JOB)
         self.assertEqual(self.pipe.next_job(), JOB)
-        self.assertIsNone(self.stopped(lambda: self.pipe.begin_job(b"2")))
+        self.assertIsNone(self.stopped(lambda: self.pipe.begin_job(2)))
         self.assertFalse(self.pipe.stopped)
 
     def test_too_late_by_much(self) -> None:
         """Not even when the signal comes after the next job has begun."""
-        self.pipe.begin_job(b"2")
+        self.pipe.begin_job(2)
         self.assertIsNone(self.stopped(lambda: self.stop(1)))
         self.assertIsInstance(self.stopped(lambda: self.stop(2)), JobCancelled)
 
@@ -81,45 +81,45 @@ class PipeTests(SynchronousTestCase):
         os.write(self.parent_writes, JOB)
         self.assertEqual(self.pipe.next_job(), JOB)
         self.stop(2)
-        self.assertIsInstance(self.stopped(lambda: self.pipe.begin_job(b"2")), JobCancelled)
+        self.assertIsInstance(self.stopped(lambda: self.pipe.begin_job(2)), JobCancelled)
 
     def test_instead_of_raising(self) -> None:
         """An asynchronous job is stopped by a call."""
         stops: list[JobStopped] = []
-        self.pipe.begin_job(b"1")
+        self.pipe.begin_job(1)
         self.pipe.instead_of_raising(stops.append)
         self.assertIsNone(self.stopped(lambda: self.stop(1)))
         self.assertIsInstance(stops[0], JobCancelled)
 
     def test_quiet_after_stop(self) -> None:
         """A job that was stopped tells its client nothing any more."""
-        self.pipe.begin_job(b"1")
+        self.pipe.begin_job(1)
         self.stopped(lambda: self.stop(1))
-        self.pipe.send_report(b"1", 1, 2, "")
-        self.pipe.send_part(b"1", b"part")
-        self.pipe.send_answer(b"1", Answer(False, wire.END))
+        self.pipe.send_report(1, 1, 2, "")
+        self.pipe.send_part(1, b"part")
+        self.pipe.send_answer(1, Answer(False, wire.END))
         sent = os.read(self.parent_reads, 1000)
-        self.assertEqual(sent, wire.pair(commands.DONE, b"1 0 0 0 0") + wire.END)
+        self.assertEqual(sent, wire.pair(workerboxes.DONE, b"1 0 0 0 0") + wire.END)
 
     def test_boxes(self) -> None:
         """Reports, parts and answers begin with the id of their job."""
-        self.pipe.send_report(b"7", 1, 2, "half")
-        self.pipe.send_part(b"7", b"part")
-        self.pipe.send_answer(b"7", Answer(True, wire.END))
+        self.pipe.send_report(7, 1, 2, "half")
+        self.pipe.send_part(7, b"part")
+        self.pipe.send_answer(7, Answer(True, wire.END))
         self.assertEqual(
             os.read(self.parent_reads, 1000),
-            wire.pair(commands.REPORT, b"7")
+            wire.pair(workerboxes.REPORT, b"7")
             + wire.pack([(b"done", b"1"), (b"total", b"2"), (b"message", b"half")])
-            + wire.pair(commands.PART, b"7")
+            + wire.pair(workerboxes.PART, b"7")
             + wire.pack([(b"data", b"part")])
-            + wire.pair(commands.FAILED, b"7 0 0 0 0")
+            + wire.pair(workerboxes.FAILED, b"7 0 0 0 0")
             + wire.END,
         )
 
     def test_large_part(self) -> None:
         """A part is as large as a box may be, and no larger."""
         with self.assertRaises(TooLarge):
-            self.pipe.send_part(b"1", bytes(100_000))
+            self.pipe.send_part(1, bytes(100_000))
 
     def test_end(self) -> None:
         """A pipe that the parent has closed has no more jobs."""

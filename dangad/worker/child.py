@@ -4,9 +4,9 @@ Started by :mod:`dangad.pool` through the bootstrap of :mod:`dangad.launch`. It 
 and no running reactor: it blocks on its pipe until a job comes, and in the job until that
 ends. A job function that returns a Deferred has the reactor run until the Deferred fires.
 
-A box for a worker is a client's request with one pair put before it (``_run``: the job's id
-and attempt); an answer is one pair (``_done`` or ``_failed``: the id, and what the job took)
-and the answer's own. The worker ends when its pipe does, or with a job that was stopped, or
+A box for a worker is a client's request with one pair put before it, which says which job it is;
+an answer is one pair, with the id and what the job took, and the answer's own: see
+:mod:`dangad.workerboxes`. The worker ends when its pipe does, or with a job that was stopped, or
 that has used up its memory.
 """
 
@@ -32,7 +32,7 @@ from twisted.logger import ILogObserver, LogLevel, eventAsText, globalLogBeginne
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dangad.commands import PRINTED, RUN, STACK_SIGNAL, UNFIT, Hello, LastWords
+from dangad.commands import STACK_SIGNAL, Hello, LastWords
 from dangad.wire import CHUNKS, COMMAND, PROGRESS, unpack
 from dangad.worker.context import JobStopped, RunningJob
 from dangad.worker.jobtypes import BadJobType, catalogue_of, find_job_types
@@ -40,6 +40,7 @@ from dangad.worker.perform import OutOfMemory, Performer
 from dangad.worker.pipe import OUT_OF_REACH, WorkerPipe
 from dangad.worker.receipt import Meter
 from dangad.worker.surroundings import Surroundings, Unfit
+from dangad.workerboxes import PRINTED, UNFIT, read_job
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -117,17 +118,13 @@ def _serve(
     what it left, ends with it. So does one that found no memory any more. What else a job has
     changed of the process is put back for the next.
     """
-    length = raw[1]
-    start = 4 + length + int.from_bytes(raw[2 + length : 4 + length], "big")
-    if raw[2 : 2 + length] != RUN:
-        raise RuntimeError(f"a box that is no job: {raw[:80]!r}")
-    job_id, attempt, *seconds = raw[4 + length : start].split()
+    (job_id, attempt, seconds), start = read_job(raw)
     strings = unpack(raw, start)
     running = RunningJob(
-        int(job_id),
+        job_id,
         strings[COMMAND].decode("ascii"),
-        int(attempt),
-        ends_at=time.monotonic() + float(seconds[0]) if seconds else None,
+        attempt,
+        ends_at=None if seconds is None else time.monotonic() + seconds,
         report=partial(pipe.send_report, job_id) if strings.get(PROGRESS) == b"1" else None,
         part=partial(pipe.send_part, job_id) if strings.get(CHUNKS) == b"1" else None,
     )

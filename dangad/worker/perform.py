@@ -196,6 +196,8 @@ class _Call:
                     f"{type_name(argument)}: {summary_of(error)}"
                 ) from None
         for key, value in strings.items():
+            if key[:1] == b"_":  # a client would take it for the frame of the answer
+                raise BadResponse(f"{key!r} begins with an underscore, which is reserved")
             if not isinstance(value, bytes):
                 raise BadResponse(f"{key.decode()!r} is {_kind(value)} where bytes are declared")
         try:

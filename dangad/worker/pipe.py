@@ -16,20 +16,10 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from dangad.commands import (
-    DONE,
-    FAILED,
-    PART,
-    PING,
-    PONG,
-    REPORT,
-    STOP,
-    STOP_SIGNAL,
-    Chunk,
-    Progress,
-)
+from dangad import workerboxes
+from dangad.commands import STOP_SIGNAL, Chunk, Progress
 from dangad.errors import TooLarge
-from dangad.wire import COMMAND, END, BoxReader, pack, pair, unpack
+from dangad.wire import COMMAND, BoxReader, pack
 from dangad.worker.context import JobCancelled, TimeLimitExceeded
 
 if TYPE_CHECKING:
@@ -73,7 +63,7 @@ class WorkerPipe:
         self._boxes: deque[bytes] = deque()
         self._owner = os.getpid()
         self._writing = threading.Lock()
-        self._job: bytes | None = None
+        self._job: int | None = None
         self._called = False
         self._on_stop: Callable[[JobStopped], None] | None = None
         self.stopped = False
@@ -84,9 +74,10 @@ class WorkerPipe:
         while True:
             while self._boxes:
                 box = self._boxes.popleft()
-                if _is(PING, box):
-                    self._write(pair(PONG, b"") + END)
-                elif not _is(STOP, box):
+                key = workerboxes.split(box)[0]
+                if key == workerboxes.PING:
+                    self._write(workerboxes.PONG_BOX)
+                elif key != workerboxes.STOP:
                     return box
             data = os.read(self._read_fd, _READ_SIZE)
             if not data:
@@ -102,7 +93,7 @@ class WorkerPipe:
         poll.register(self._read_fd, 0)
         poll.poll()
 
-    def begin_job(self, job_id: bytes) -> None:
+    def begin_job(self, job_id: int) -> None:
         """From now on the job may be stopped: the exception is raised anywhere in the main thread.
 
         :raises JobStopped: it is to stop already.
@@ -123,20 +114,18 @@ class WorkerPipe:
     def send_command(self, command: Any, **arguments: object) -> None:
         """Send one of dangad's commands to the parent."""
         strings = command.makeArguments(arguments, None)
-        strings[COMMAND] = command.commandName
-        self._write(pack(strings.items()))
+        self._write(pack([(COMMAND, command.commandName), *strings.items()]))
 
     def send_answer(
-        self, job_id: bytes, answer: Answer, receipt: bytes = b"0 0 0", marks: int = 0
+        self, job_id: int, answer: Answer, receipt: bytes = b"0 0 0", marks: int = 0
     ) -> None:
         """Send the answer to the job `job_id`.
 
-        :param receipt: what the job took, and `marks`, both as `DONE` describes them.
+        :param receipt: what the job took, and `marks`, both as `workerboxes.DONE` describes them.
         """
-        head = b"%b %b %d" % (job_id, receipt, marks)
-        self._write(pair(FAILED if answer.failed else DONE, head) + answer.body)
+        self._write(workerboxes.answer_head(job_id, answer.failed, receipt, marks) + answer.body)
 
-    def send_report(self, job_id: bytes, done: int, total: int, message: str) -> None:
+    def send_report(self, job_id: int, done: int, total: int, message: str) -> None:
         """Send the client of the job `job_id` its progress."""
         if self.stopped:
             return  # perhaps in the middle of a box, and nobody is told any more
@@ -144,9 +133,9 @@ class WorkerPipe:
             {"tag": b"", "done": done, "total": total, "message": message}, None
         )
         del strings[b"tag"]
-        self._write(pair(REPORT, job_id) + pack(strings.items()))
+        self._write(workerboxes.report_head(job_id) + pack(strings.items()))
 
-    def send_part(self, job_id: bytes, data: bytes) -> None:
+    def send_part(self, job_id: int, data: bytes) -> None:
         """Send the client of the job `job_id` a part of its result.
 
         :raises TooLarge: it is larger than any payload may be.
@@ -160,7 +149,7 @@ class WorkerPipe:
                 f"{self._max_payload} are the limit"
             )
         if not self.stopped:  # as above
-            self._write(pair(PART, job_id) + body)
+            self._write(workerboxes.part_head(job_id) + body)
 
     def _write(self, data: bytes) -> None:
         if os.getpid() != self._owner:
@@ -192,8 +181,8 @@ class WorkerPipe:
                 break
             self._take(data)
         for box in self._boxes:
-            if _is(STOP, box):
-                job_id, why = unpack(box)[STOP].split()
+            if workerboxes.split(box)[0] == workerboxes.STOP:
+                job_id, why = workerboxes.read_stop(box)
                 if job_id == self._job and not self.stopped:
                     self._stop(why)
 
@@ -203,11 +192,6 @@ class WorkerPipe:
         if self._on_stop is None:
             raise exception
         self._on_stop(exception)
-
-
-def _is(key: bytes, box: bytes) -> bool:
-    """Whether the first key of `box` is that one."""
-    return box[2 : 2 + len(key)] == key
 
 
 def _move(fd: int) -> int:

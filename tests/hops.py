@@ -1,0 +1,335 @@
+"""All hops of a job in one process: a client's transport, the parent's parts, and a worker's.
+
+Between the parent's end of a worker's pipes and the worker's are real pipes; what stands in is
+the process. Nothing happens by itself: the clock, the client's bytes and the worker's steps are the
+test's.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+from twisted.internet.error import ProcessDone, ProcessTerminated
+from twisted.internet.process import ProcessWriter
+from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactor, StringTransport
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from dangad import commands, wire, workerboxes
+from dangad.accepting import Gate
+from dangad.dispatcher import Dispatcher
+from dangad.guardian import Guardian
+from dangad.interfaces import IHatchery
+from dangad.jobpipe import Scratch, waiting
+from dangad.pool import WorkerConnector
+from dangad.server import ClientFactory
+from dangad.vitals import Deaths
+from dangad.worker.context import RunningJob
+from dangad.worker.jobtypes import catalogue_of
+from dangad.worker.perform import Performer
+from dangad.worker.pipe import WorkerPipe
+from dangad.workerlink import WorkerLink
+from dangad.workforce import Workforce
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from twisted.trial.unittest import SynchronousTestCase
+
+    from dangad.worker.jobtypes import JobType
+
+MAX_PAYLOAD = 2**20
+TICK = 0.0001
+"""Seconds in which each thing happens."""
+NO_PROCESS = 2**22
+"""Above the greatest id that a process of Linux can have."""
+
+
+class FakeReader:
+    """Stands in for Twisted's reader of a pipe: the test reads."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self._fd
+
+    def stopReading(self) -> None:
+        """Nothing: nobody reads."""
+
+    def startReading(self) -> None:
+        """Nothing."""
+
+
+class FakeProcess:
+    """Stands in for Twisted's process: it has no process, but real pipes to a worker's end.
+
+    :ivar pipes: the parent's ends, by the descriptor's number in the worker.
+    :ivar signals: what it was sent.
+    """
+
+    def __init__(self, worker: HopWorker, pid: int) -> None:
+        self.pid: int = pid
+        self.worker = worker
+        self.signals: list[object] = []
+        self.pipes: dict[int, Any] = {}
+        self.proto: Any = None
+
+    def signalProcess(self, number: object) -> None:
+        """Note the signal; one that kills does, as soon as the test looks."""
+        self.signals.append(number)
+
+    def closeChildFD(self, fd: int) -> None:
+        """Close the parent's end of a pipe."""
+        pipe = self.pipes.pop(fd, None)
+        if pipe is not None:
+            if isinstance(pipe, ProcessWriter):
+                pipe.stopReading()
+                pipe.stopWriting()
+                pipe.disconnected = True
+            os.close(pipe.fileno())
+            self.proto.childConnectionLost(fd)
+        self.ended()
+
+    def childConnectionLost(self, fd: int, reason: object) -> None:
+        """Twisted's writer has found that the other end is closed."""
+        os.close(self.pipes.pop(fd).fileno())
+        self.proto.childConnectionLost(fd)
+
+    def ended(self) -> None:
+        """Tell of the end if the process is dead and all is closed."""
+        if not self.pipes and self.worker.dead and not self.worker.ended:
+            self.worker.ended = True
+            self.proto.processEnded(None)
+
+
+class HopWorker:
+    """A worker of which all but the process is real: the parent's link, and the worker's end.
+
+    :ivar link: the parent's.
+    :ivar pipe: the worker's.
+    :ivar seen: the pairs of all requests that it has performed.
+    """
+
+    def __init__(self, hops: Hops, pid: int) -> None:
+        self.hops = hops
+        self.dead = False
+        self.ended = False
+        self.seen: list[dict[bytes, bytes]] = []
+        reactor = MemoryReactor()
+        self.process = FakeProcess(self, pid)
+        its_end, ours = os.pipe()
+        self.process.pipes[3] = ProcessWriter(reactor, self.process, 3, ours)
+        self.from_worker, its_other_end = os.pipe()
+        self.process.pipes[4] = FakeReader(self.from_worker)
+        for fd in (1, 2):
+            end, other = os.pipe()
+            os.close(other)
+            self.process.pipes[fd] = FakeReader(end)
+        self.process.pipes[0] = ProcessWriter(reactor, self.process, 0, os.open(os.devnull, 1))
+        self.link = WorkerLink(
+            hops.clock,
+            hops.workforce,
+            hops.dispatcher,
+            hops.guardian,
+            hops.deaths,
+            MAX_PAYLOAD,
+        )
+        self.connector: Any = WorkerConnector(self.link, hops.scratch)
+        self.process.proto = self.connector
+        self.pipe = WorkerPipe(its_end, its_other_end, MAX_PAYLOAD)
+        self.connector.makeConnection(self.process)
+
+    def say_hello(self) -> None:
+        """Boot."""
+        catalogue = catalogue_of(self.hops.job_types.values())
+        self.pipe.send_command(commands.Hello, catalogue=catalogue, cpu=1)
+        self.tell()
+
+    @property
+    def killed(self) -> bool:
+        """Whether the parent has killed it."""
+        return "KILL" in self.process.signals
+
+    def has_work(self) -> bool:
+        """Whether something is in its pipe."""
+        return not self.dead and waiting(self.pipe._read_fd) > 0
+
+    def work(self) -> None:
+        """Take the next thing out of the pipe, perform it if it is a job, and answer."""
+        data = os.read(self.pipe._read_fd, 2**16)
+        self.pipe._take(data)
+        self.pipe._boxes.append(_SENTINEL)
+        while (box := self.pipe.next_job()) is not _SENTINEL:
+            assert box is not None
+            (job_id, attempt, _), start = workerboxes.read_job(box)
+            strings = wire.unpack(box, start)
+            self.seen.append(dict(strings))
+            answer = self.hops.performer.perform(
+                strings,
+                RunningJob(
+                    job_id,
+                    "",
+                    attempt,
+                    report=partial(self.pipe.send_report, job_id),
+                    part=partial(self.pipe.send_part, job_id),
+                ),
+            )
+            self.pipe.send_answer(job_id, answer)
+
+    def tell(self) -> None:
+        """Have the parent read what the worker has written."""
+        while 4 in self.process.pipes and (left := waiting(self.from_worker)):
+            self.connector.childDataReceived(4, os.read(self.from_worker, left))
+
+    def write(self, data: bytes) -> None:
+        """Write to the parent as a job could."""
+        os.write(self.pipe._write_fd, data)
+
+    def die(self, number: int | None = signal.SIGKILL) -> None:
+        """Be gone, as on that signal; None for an exit in good order."""
+        if self.dead:
+            return
+        self.dead = True
+        for fd in (self.pipe._read_fd, self.pipe._write_fd):
+            os.close(fd)
+        end = ProcessDone(None) if number is None else ProcessTerminated(None, number, number)
+        self.connector.processExited(Failure(end))
+        self.process.ended()
+
+
+_SENTINEL = wire.pair(b"_no_more", b"") + wire.END
+
+
+@implementer(IHatchery)
+class Hops:
+    """A server of one process: clients, the rules, and workers.
+
+    :ivar workers: all that were ever started.
+    """
+
+    def __init__(self, case: SynchronousTestCase, job_types: dict[bytes, JobType]) -> None:
+        """Begin with no worker and no client; `case` cleans up."""
+        usual = signal.getsignal(commands.STOP_SIGNAL)
+        case.addCleanup(signal.signal, commands.STOP_SIGNAL, usual)
+        self.job_types = job_types
+        self.performer = Performer(job_types, MAX_PAYLOAD, lambda deferred: deferred.result)
+        self.clock = Clock()
+        self.dispatcher = Dispatcher(self.clock, quarantine_after=0)
+        self.workforce = Workforce(self.clock, self.dispatcher, 1, 1)
+        self.guardian = Guardian(None)
+        self.deaths = Deaths()
+        self.scratch = Scratch()
+        self.scratch.open()
+        self.clients: Any = ClientFactory(
+            self.clock,
+            self.dispatcher,
+            Gate(self.clock, [], lambda: 0),
+            max_payload=MAX_PAYLOAD,
+            max_in_flight=1000,
+            max_connections=10,
+        )
+        self.workers: list[HopWorker] = []
+        self._pids = itertools.count(NO_PROCESS)
+        self.events: list[LogEvent] = []
+        observer = cast("ILogObserver", self.events.append)
+        globalLogPublisher.addObserver(observer)
+        self._end = lambda: globalLogPublisher.removeObserver(observer)
+        case.addCleanup(self.close)
+        self.workforce.start(self)
+
+    def close(self) -> None:
+        """End the workers, and close what is open."""
+        end, self._end = self._end, lambda: None
+        end()
+        self.workforce.stop()
+        for worker in self.workers:
+            worker.die()
+            for fd in list(worker.process.pipes):
+                worker.process.closeChildFD(fd)
+        self.scratch.close()
+
+    def spawn(self) -> None:
+        """See :meth:`IHatchery.spawn`."""
+        self.workers.append(HopWorker(self, next(self._pids)))
+
+    def connect(self) -> HopClient:
+        """A new client."""
+        return HopClient(self)
+
+    def settle(self) -> None:
+        """Let everything happen that follows from what has, the deaths of the killed included."""
+        while self.step() or self.dispatcher.waiting:
+            pass
+
+    def step(self) -> bool:
+        """Have each worker perform what it gets by one read; whether there was anything."""
+        self.clock.advance(TICK)
+        for worker in self.workers:
+            if worker.killed:
+                worker.die()
+            elif not worker.dead:
+                if not worker.link._booted:
+                    worker.say_hello()
+                worker.tell()
+        busy = [worker for worker in self.workers if worker.has_work()]
+        for worker in busy:
+            worker.work()
+            worker.tell()
+        return bool(busy)
+
+    def faults(self) -> list[LogEvent]:
+        """The failures of the server's own that were logged."""
+        return [event for event in self.events if "log_failure" in event]
+
+
+class HopClient:
+    """A client of stock AMP's eyes: it takes keys by name, wherever they are in a box."""
+
+    def __init__(self, hops: Hops) -> None:
+        self.hops = hops
+        self.transport = StringTransport()
+        self.connection: Any = hops.clients.buildProtocol(None)
+        self.connection.makeConnection(self.transport)
+        self._reader = wire.BoxReader(2 * MAX_PAYLOAD, ())
+
+    def send(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
+        """Send a box."""
+        self.connection.dataReceived(wire.pack(pairs))
+
+    def boxes(self) -> list[list[tuple[bytes, bytes]]]:
+        """What it has been sent since it was last asked: the pairs of each box."""
+        self.hops.clock.advance(0)
+        self._reader.feed(self.transport.value())
+        self.transport.clear()
+        boxes = []
+        while (box := self._reader.next()) is not None:
+            assert box.raw is not None
+            boxes.append(pairs_of(box.raw))
+        return boxes
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the server has left the connection open."""
+        return not self.transport.disconnecting
+
+
+def pairs_of(raw: bytes) -> list[tuple[bytes, bytes]]:
+    """The pairs of a box, twins and all."""
+    return [(box[0], box[1]) for box in _walk(raw)]
+
+
+def _walk(raw: bytes) -> Iterable[tuple[bytes, bytes]]:
+    start = 0
+    while length := raw[start + 1]:
+        key_end = start + 2 + length
+        end = key_end + 2 + int.from_bytes(raw[key_end : key_end + 2], "big")
+        yield raw[start + 2 : key_end], raw[key_end + 2 : end]
+        start = end
