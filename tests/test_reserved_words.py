@@ -6,6 +6,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.task import Clock
 from twisted.protocols import amp
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -311,7 +312,7 @@ class OperatorTests(SynchronousTestCase):
         """What an operator writes beside a request's own pairs means nothing."""
         operations = FakeOperations()
         line = Line()
-        line.protocol = ControlFactory(operations).buildProtocol(None)
+        line.protocol = ControlFactory(Clock(), operations).buildProtocol(None)
         assert line.protocol is not None
         line.protocol.makeConnection(line)
         operator = FakeClient(line)
