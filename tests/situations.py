@@ -263,4 +263,57 @@ raise ValueError("unseen")
     Situation(
         "runs past its limit", "import time; time.sleep(60)", "TIMED_OUT", command=b"Limited"
     ),
+    Situation(
+        "terminates a process that it has forked",
+        "import multiprocessing, time\n"
+        "process = multiprocessing.get_context('fork').Process(target=time.sleep, args=(600,))\n"
+        "process.start(); process.terminate(); process.join()\n"
+        "out = process.exitcode",
+        says="-15",
+        reports="uvicorn 2289, 548, fastapi 1487",
+    ),
+    Situation(
+        "leaves a pool that is busy",
+        "import multiprocessing, time\n"
+        "with multiprocessing.get_context('fork').Pool(2) as pool:\n"
+        "    pool.apply_async(time.sleep, (600,))\n"
+        "    pool.apply(abs, (1,))\n"
+        "pool.join(); out = multiprocessing.active_children()",
+        says=r"\[\]",
+    ),
+    Situation(
+        "has a pool of which a process dies",
+        "import concurrent.futures, multiprocessing, os, time\n"
+        "fork = multiprocessing.get_context('fork')\n"
+        "with concurrent.futures.ProcessPoolExecutor(2, fork) as executor:\n"
+        "    executor.submit(time.sleep, 600)\n"
+        "    out = type(executor.submit(os._exit, 3).exception())",
+        says=".*BrokenProcessPool.*",
+    ),
+    Situation(
+        "interrupts its fork",
+        "import os, signal, time\n"
+        "pid = os.fork()\n"
+        "if not pid:\n"
+        "    try:\n"
+        "        os.kill(os.getpid(), signal.SIGURG)\n"
+        "        os.kill(os.getpid(), signal.SIGWINCH)\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "    except KeyboardInterrupt:\n"
+        "        os._exit(5)\n"
+        "    os._exit(6)\n"
+        "out = os.waitpid(pid, 0)[1] >> 8",
+        says="5",
+    ),
+    Situation(
+        "has a handler of its own in its fork",
+        "import os, signal, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: os._exit(5))\n"
+        "pid = os.fork()\n"
+        "if not pid:\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    os._exit(6)\n"
+        "out = os.waitpid(pid, 0)[1] >> 8",
+        says="5",
+    ),
 )

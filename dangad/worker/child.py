@@ -35,6 +35,7 @@ from zope.interface import implementer
 from dangad.commands import STACK_SIGNAL, Hello, LastWords
 from dangad.wire import CHUNKS, COMMAND, PROGRESS, unpack
 from dangad.worker.context import JobStopped, RunningJob
+from dangad.worker.forks import LEFT_TO_PARENT, free_forks, ordinary_handlers
 from dangad.worker.jobtypes import BadJobType, catalogue_of, find_job_types
 from dangad.worker.perform import OutOfMemory, Performer
 from dangad.worker.pipe import OUT_OF_REACH, WorkerPipe
@@ -80,10 +81,12 @@ def main(settings: dict[str, Any]) -> None:
     if settings["check"]:
         _check(settings)
     _die_with_parent(settings["parent"])
+    ordinary = ordinary_handlers()
     pipe = WorkerPipe(FROM_PARENT, TO_PARENT, settings["max_payload"])
     _own_stdio()
-    _show_stacks()
+    stacks = _show_stacks()
     _leave_signals_to_parent()
+    free_forks(pipe, ordinary, stacks)
     _log_to_stderr()
     try:
         job_types = find_job_types(settings["jobs"])
@@ -188,15 +191,16 @@ def apply_limits(settings: dict[str, Any]) -> None:
         file.write(str(_OOM_SCORE))
 
 
-def _show_stacks() -> None:
+def _show_stacks() -> int:
     """Print the stack of all threads on a crash, and when the parent asks by ``STACK_SIGNAL``.
 
-    Onto a descriptor of their own, which a job does not close by accident; the signal is
-    handled in C, so that it needs no turn of the interpreter.
+    Onto a descriptor of their own, which is returned and which a job does not close by accident;
+    the signal is handled in C, so that it needs no turn of the interpreter.
     """
     fd = fcntl.fcntl(2, fcntl.F_DUPFD_CLOEXEC, OUT_OF_REACH)
     faulthandler.enable(fd)
     faulthandler.register(STACK_SIGNAL, fd)
+    return fd
 
 
 def _check(settings: dict[str, Any]) -> NoReturn:
@@ -293,7 +297,7 @@ def _leave_signals_to_parent() -> None:
 
     A handler, not SIG_IGN, because programs that a job starts would inherit the latter.
     """
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in LEFT_TO_PARENT:
         signal.signal(number, _ignore)
 
 

@@ -8,6 +8,7 @@ a job that has just ended, so can never hit the next.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import select
@@ -150,6 +151,13 @@ class WorkerPipe:
             )
         if not self.stopped:  # as above
             self._write(workerboxes.part_head(job_id) + body)
+
+    def close_in_fork(self) -> None:
+        """Give up the pipe, in a fork of the worker, which has no say here."""
+        for fd in (self._read_fd, self._write_fd):
+            with contextlib.suppress(OSError):
+                os.close(fd)
+        self._read_fd = self._write_fd = -1
 
     def _write(self, data: bytes) -> None:
         if os.getpid() != self._owner:
