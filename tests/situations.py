@@ -6,6 +6,8 @@ finds a situation that is not here adds a row, with the public report where ther
 :mod:`tests.test_situations` goes through them, on real workers.
 """
 
+import os
+import time
 from dataclasses import dataclass
 
 
@@ -34,6 +36,14 @@ class Situation:
     reports: str = ""
     """Where others met it, as in "gunicorn 1709"."""
 
+
+RUN_REACTOR = """
+from twisted.internet import reactor
+reactor.callLater(0, reactor.crash)
+reactor.run()
+out = 42
+"""
+"""What an asynchronous job needs of its worker."""
 
 SITUATIONS = (
     Situation("an ordinary job", "out = 'fine'", says="'fine'"),
@@ -315,5 +325,107 @@ raise ValueError("unseen")
         "    os._exit(6)\n"
         "out = os.waitpid(pid, 0)[1] >> 8",
         says="5",
+    ),
+    Situation(
+        "sets variables of its context",
+        "import contextvars\n"
+        "kept['variable'] = contextvars.ContextVar('variable', default='unset')\n"
+        "kept['variable'].set('set')",
+        then="out = kept.pop('variable').get()",
+        then_says="'unset'",
+    ),
+    Situation(
+        "computes with three digits",
+        "import decimal; decimal.getcontext().prec = 3; out = decimal.Decimal(1) / 3",
+        says=r"Decimal\('0.333'\)",
+        then="import decimal; out = len(str(decimal.Decimal(1) / 3))",
+        then_says="30",
+    ),
+    Situation(
+        "lives in another time zone",
+        "import os, time; os.environ['TZ'] = 'XXX-9'; time.tzset(); out = time.timezone",
+        says="-32400",
+        then="import datetime, time\n"
+        "out = time.timezone, datetime.datetime.fromtimestamp(0).hour - time.localtime(0).tm_hour",
+        then_says=rf"\({time.timezone}, 0\)",
+        logs="the job has changed the environment; put back",
+    ),
+    Situation(
+        "leaves another time zone without a trace in the environment",
+        "import os, time\n"
+        "before = os.environ.get('TZ')\n"
+        "os.environ['TZ'] = 'XXX-9'; time.tzset()\n"
+        "os.environ.update(TZ=before) if before else os.environ.pop('TZ')",
+        then="import time; out = time.timezone",
+        then_says=str(time.timezone),
+        logs="the job has changed the time zone; put back",
+    ),
+    Situation(
+        "limits its processor time, files and memory",
+        "import resource\n"
+        "for name in ('AS', 'CPU', 'FSIZE', 'NOFILE'):\n"
+        "    number = getattr(resource, f'RLIMIT_{name}')\n"
+        "    soft, hard = resource.getrlimit(number)\n"
+        "    if name not in kept: kept[name] = soft\n"
+        "    resource.setrlimit(number, (2**32 if name == 'AS' else 600, hard))",
+        then="import resource\n"
+        "out = [name for name in ('AS', 'CPU', 'FSIZE', 'NOFILE')\n"
+        "       if resource.getrlimit(getattr(resource, f'RLIMIT_{name}'))[0] != kept.pop(name)]",
+        then_says=r"\[\]",
+        logs="the job has changed resource limits; put back",
+    ),
+    Situation(
+        "limits itself for good",
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))",
+        then="import resource; out = resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 600",
+        then_says="True",
+    ),
+    Situation(
+        "keeps something in a module, on purpose",
+        "kept['thing'] = 1",
+        then="out = kept.pop('thing')",
+        then_says="1",
+    ),
+    Situation(
+        "gives way to other processes",
+        "import os; os.nice(5)",
+        then="import os; out = os.nice(0)",
+        then_says=str(os.nice(0)),
+    ),
+    Situation(
+        "acts as another user",
+        "import os; os.getuid() or os.seteuid(65534)",
+        then="import os; out = os.geteuid() == os.getuid()",
+        then_says="True",
+    ),
+    Situation(
+        "makes errors of warnings",
+        "import warnings; warnings.simplefilter('error')",
+        then="import warnings; warnings.warn('this may be ignored')",
+        then_says="None",
+        logs="the job has changed the warning filters; put back",
+    ),
+    Situation(
+        "stops the reactor",
+        "async def main():\n"
+        "    from twisted.internet import defer, reactor\n"
+        "    reactor.callLater(0, reactor.stop)\n"
+        "    await defer.Deferred()",
+        "JOB_FAILED",
+        "the job stopped the reactor before its Deferred fired",
+        command=b"Asynchronous",
+        then=RUN_REACTOR,
+        logs="the worker is not fit for another job: the reactor was stopped",
+    ),
+    Situation(
+        "leaves the reactor running in a thread",
+        "from twisted.internet import reactor\n"
+        "import threading\n"
+        "started = threading.Event()\n"
+        "reactor.callWhenRunning(started.set)\n"
+        "threading.Thread(target=reactor.run, args=(False,), daemon=True).start()\n"
+        "started.wait()",
+        then=RUN_REACTOR,
+        logs="the worker is not fit for another job: the reactor runs in a thread",
     ),
 )

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -15,6 +16,16 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from dangad.worker.surroundings import Surroundings, Unfit
+from tests.realserver import PATIENCE
+
+LOOP_PRELUDE = """
+import asyncio
+from dangad.worker.loops import current_loop
+from dangad.worker.surroundings import Surroundings
+
+async def nothing():
+    pass
+"""
 
 
 class SurroundingsTests(SynchronousTestCase):
@@ -199,3 +210,53 @@ class SurroundingsTests(SynchronousTestCase):
             self.surroundings.restore(),
             ["the umask", "the environment", "the working directory"],
         )
+
+
+class EventLoopTests(SynchronousTestCase):
+    """asyncio's current loop, in processes of their own."""
+
+    def check(self, program: str) -> None:
+        """The program goes through, as a worker that has imported asyncio."""
+        output = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", LOOP_PRELUDE + program],
+            capture_output=True,
+            check=False,
+            text=True,
+            timeout=PATIENCE,
+        )
+        self.assertEqual(output.stderr, "")
+
+    def test_none(self) -> None:
+        """After a job that has run a loop of its own, there is none, as in a new process."""
+        self.check("""
+surroundings = Surroundings()
+asyncio.run(nothing())
+assert surroundings.restore() == []
+assert current_loop() == (None, None)
+""")
+
+    def test_of_a_module(self) -> None:
+        """A loop that a job module has made the current one is it again."""
+        self.check("""
+loop = asyncio.new_event_loop()
+asyncio.set_event_loop(loop)
+surroundings = Surroundings()
+asyncio.run(nothing())
+surroundings.restore()
+assert asyncio.get_event_loop() is loop
+""")
+
+    def test_of_the_reactor(self) -> None:
+        """With a reactor of asyncio's, installed by a job, its loop is the one of all jobs."""
+        self.check("""
+surroundings = Surroundings()
+from twisted.internet import asyncioreactor
+asyncioreactor.install(asyncio.new_event_loop())
+asyncio.run(nothing())
+surroundings.restore()
+from twisted.internet import reactor
+assert asyncio.get_event_loop() is reactor._asyncioEventloop
+asyncio.run(nothing())
+surroundings.restore()
+assert asyncio.get_event_loop() is reactor._asyncioEventloop
+""")

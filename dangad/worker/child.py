@@ -25,6 +25,7 @@ import sys
 import termios
 import time
 import traceback
+from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -134,7 +135,7 @@ def _serve(
     answer = None
     try:
         pipe.begin_job(job_id)
-        answer = performer.perform(strings, running)
+        answer = copy_context().run(performer.perform, strings, running)
         running.end()
         pipe.end_job()
     except JobStopped:

@@ -6,8 +6,9 @@ it would in a program of its own, and the next finds everything as the modules l
 
 After nearly every job nothing has changed, so to look must cost next to nothing. What cannot be
 looked at for a microsecond or less is not looked at: the handlers of signals that jobs hardly
-ever handle, those that were set in C, variables set with `os.putenv`, limits, priority, and what
-a job did to modules, threads and descriptors.
+ever handle, those that were set in C, variables set with `os.putenv`, limits that jobs hardly
+ever set, and what a job did to modules, threads and descriptors. The table for those who write
+jobs is docs/reference/process-state.md.
 """
 
 from __future__ import annotations
@@ -17,14 +18,18 @@ import faulthandler
 import gc
 import locale
 import os
+import resource
 import signal
 import socket
 import sys
+import time
+import warnings
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dangad.commands import STOP_SIGNAL
+from dangad.worker.loops import current_loop, put_loop_back, reactor_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +42,10 @@ _WATCHED = [
         *(signal.SIGCHLD, signal.SIGPIPE, signal.SIGUSR1, signal.SIGUSR2),  # which jobs handle
     )
 ]
+_LIMITS = (
+    *(resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE),
+)
+"""The limits that jobs set, for themselves or for what they start."""
 _ENVIRONMENT = os.environ
 
 _OFF = (0.0, 0.0)
@@ -55,6 +64,8 @@ class _Part:
     name: str
     read: Callable[[], Any]
     put_back: Callable[[Any], object]
+    is_told: bool = True
+    """Whether a job that changes it is to hear of it."""
 
 
 class Surroundings:
@@ -67,12 +78,13 @@ class Surroundings:
         self._umask = os.umask(0o077)
         os.umask(self._umask)
         self._has_timer = signal.getitimer(signal.ITIMER_REAL) != _OFF
+        self._reactor_state = reactor_state()
         self._noted = [(part, part.read, _copy(part.read())) for part in _PARTS]
 
     def restore(self) -> list[str]:
         """Put back what has changed, and name it, as in "the working directory".
 
-        :raises Unfit: something cannot be put back.
+        :raises Unfit: something cannot be put back, or the reactor cannot run any more.
         """
         changed = []
         faulthandler.cancel_dump_traceback_later()
@@ -91,12 +103,15 @@ class Surroundings:
                 part.put_back(noted)
             except Exception as problem:
                 raise Unfit(f"{part.name} cannot be put back: {problem}") from problem
-            changed.append(part.name)
+            if part.is_told:
+                changed.append(part.name)
+        if (state := reactor_state()) not in ("", self._reactor_state):
+            raise Unfit(state)
         return changed
 
 
 def _copy(value: Any) -> Any:
-    return value.copy() if isinstance(value, dict) else value
+    return value.copy() if isinstance(value, (dict, list)) else value
 
 
 def _streams() -> tuple[object, ...]:
@@ -113,10 +128,42 @@ def _environment() -> Any:
 
 
 def _put_environment_back(noted: dict[bytes, bytes]) -> None:
+    """Put the variables back, and what C has made of ``TZ`` in the meantime."""
     os.environ = _ENVIRONMENT  # noqa: B003 - it is the object, not the variables, that is put back
+    zone = os.environb.get(b"TZ")
     for name in os.environb.keys() - noted.keys():
         del os.environb[name]
     os.environb.update(noted)
+    if os.environb.get(b"TZ") != zone:
+        time.tzset()
+
+
+def _zone() -> tuple[object, ...]:
+    """The time zone as it was read from the environment last."""
+    return time.tzname, time.timezone, time.altzone
+
+
+def _put_filters_back(noted: list[Any]) -> None:
+    warnings.resetwarnings()  # so that warnings which were not shown may be
+    warnings.filters[:] = noted  # type: ignore[index]
+
+
+def _limits() -> list[tuple[int, int]]:
+    return list(map(resource.getrlimit, _LIMITS))
+
+
+def _put_limits_back(noted: list[tuple[int, int]]) -> None:
+    for number, limits in zip(_LIMITS, noted, strict=True):
+        resource.setrlimit(number, limits)
+
+
+_priority = partial(os.getpriority, os.PRIO_PROCESS, 0)
+
+
+def _put_users_back(noted: tuple[int, int]) -> None:
+    user, group = noted
+    os.seteuid(user)
+    os.setegid(group)
 
 
 def _handlers() -> list[Any]:
@@ -152,12 +199,18 @@ _PARTS = (
     _Part("the standard streams", _streams, _put_streams_back),
     _Part("the default timeout of sockets", socket.getdefaulttimeout, socket.setdefaulttimeout),
     _Part("the environment", _environment, _put_environment_back),
+    _Part("the time zone", _zone, lambda _: time.tzset()),
+    _Part("the warning filters", lambda: warnings.filters, _put_filters_back),
+    _Part("resource limits", _limits, _put_limits_back),
+    _Part("the priority", _priority, partial(os.setpriority, os.PRIO_PROCESS, 0)),
+    _Part("the user", lambda: (os.geteuid(), os.getegid()), _put_users_back),
     _Part("the working directory", os.getcwd, os.chdir),
     _Part(
         "the locale",
         partial(locale.setlocale, locale.LC_ALL),
         partial(locale.setlocale, locale.LC_ALL),
     ),
+    _Part("asyncio's event loop", current_loop, put_loop_back, is_told=False),  # asyncio.run does
     _Part("signal handlers", _handlers, _put_handlers_back),
     _Part("the signal mask", _mask, _put_mask_back),
 )
