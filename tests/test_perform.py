@@ -399,6 +399,21 @@ class ArgumentTests(PerformTestCase):
         self.result(function, Work, {b"number": b"5"})
         self.assertEqual(seen, {"number": 5, "colour": None, "list": None, "blob": None})
 
+    def test_optional_with_default(self) -> None:
+        """Those for which the function has a default are left to it, and the others are None."""
+        seen: list[Any] = []
+
+        def function(number: int = 200, *, list: Any, blob: bytes = b"-", **others: Any) -> Any:
+            seen.append((number, list, blob, others))
+            return {"total": 0}
+
+        self.result(function)
+        self.result(function, Work, {b"blob": b"", b"number": b"0"})
+        self.assertEqual(
+            seen, [(200, None, b"-", {"colour": None}), (0, None, b"", {"colour": None})]
+        )
+        self.assertIn("'number' is no Integer", self.bad(number=b""))
+
     def test_missing(self) -> None:
         """A required argument that is missing is named."""
         self.assertEqual(self.bad(Need), "argument 'max-width' is missing")

@@ -271,6 +271,17 @@ class PerformTests(SynchronousTestCase):
                 )
                 self.assertIn(says, str(error))
 
+    def test_defaults(self) -> None:
+        """An optional argument that is left out is left to the function's default."""
+
+        @dangad.job(Add)
+        def add_more(numbers: list[int], unit: str = "inch") -> dict[str, Any]:
+            return {"sum": sum(numbers), "unit": unit}
+
+        for unit, expected in (({}, "inch"), ({"unit": None}, "inch"), ({"unit": ""}, "")):
+            answer = testing.perform(add_more, numbers=[1], **unit)
+            self.assertEqual(answer, {"sum": 1, "unit": expected})
+
     def test_current_job(self) -> None:
         """The function sees an id and an attempt, and its progress is kept."""
         rehearsal = testing.Rehearsal(id=7, attempt=2)

@@ -57,7 +57,8 @@ def job(
     """Declare that the decorated function performs `command`.
 
     The function is called with the command's arguments as keywords, in a worker process, in
-    its main thread, and may take its time. It returns a dict with the command's response, or
+    its main thread, and may take its time. An optional argument that the request leaves out is
+    left to the function's default, or is None if it has none. It returns a dict with the command's response, or
     a Deferred of one, or is ``async def``. It is itself left as it is, for tests to call.
 
     :param time_limit: seconds that one attempt may run; None for no limit.

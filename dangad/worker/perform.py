@@ -157,14 +157,21 @@ class _Call:
         command = job_type.command
         self.function = job_type.function
         self._errors: dict[type[Exception], bytes] = all_errors(command)
-        self._arguments: list[tuple[bytes, amp.Argument]] = command.arguments
+        defaults = _defaults_of(job_type.function)
+        self._arguments = [
+            (key, python_name(key), argument, python_name(key) in defaults)
+            for key, argument in command.arguments
+        ]
         self._response = [(key, python_name(key), argument) for key, argument in command.response]
         self._declared = {name for _, name, _ in self._response}
 
     def parse(self, strings: dict[bytes, bytes]) -> dict[str, Any]:
-        """The function's keyword arguments from the pairs of a request."""
+        """The function's keyword arguments from the pairs of a request.
+
+        Those that were left out are None; or left out, if the function has a default for them.
+        """
         arguments: dict[str, Any] = {}
-        for key, argument in self._arguments:
+        for key, name, argument, has_default in self._arguments:
             given = key in strings
             try:
                 argument.fromBox(key, strings, arguments, None)
@@ -174,6 +181,8 @@ class _Call:
                 raise BadArguments(
                     f"argument {key.decode()!r} is no {type_name(argument)}: {summary_of(error)}"
                 ) from None
+            if has_default and not given and arguments.get(name) is None:
+                arguments.pop(name, None)
         return arguments
 
     def pack(self, result: Any) -> bytes:
@@ -214,6 +223,15 @@ class _Call:
             if is_a(error, declared):
                 return code
         return None
+
+
+def _defaults_of(function: Callable[..., Any]) -> set[str]:
+    """The names of the parameters that need not be given."""
+    return {
+        name
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.default is not parameter.empty
+    }
 
 
 def _send_parts(parts: Generator[Any, Any, Any], running: RunningJob) -> Any:
