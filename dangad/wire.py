@@ -38,6 +38,8 @@ REQUEST_KEYS = frozenset({ASK, COMMAND, ANSWER, ERROR, PRIORITY, DEADLINE, PROGR
 
 MAX_KEY = 255
 MAX_VALUE = 65535
+MAX_LARGE_KEY = MAX_KEY - len(".99999")
+"""Bytes of the longest key of a :class:`Large` value, which is also the beginning of others."""
 END = b"\0\0"
 
 _RESERVED_MARK = ord("_")

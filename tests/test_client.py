@@ -514,15 +514,18 @@ class WhatCannotBeSent(SynchronousTestCase):
         self.assertIn("name, times", text)
 
     def test_types(self) -> None:
-        """A value of a wrong type is named with both types."""
-        self.assertIn(
-            "'name' of Greet is a int that cannot be sent as Unicode", self.wrong(Greet, name=1)
-        )
-        self.assertIn("'times' of Greet is a str", self.wrong(Greet, name="A", times="x"))
-        self.assertIn("'small' of Everything is a str where bytes", self.everything(small="x"))
-        self.assertIn("'large' of Everything is a str", self.everything(large="x"))
-        self.assertIn("'numbers' of Everything is a list", self.everything(numbers=["x"]))
-        self.assertIn("'rows' of Everything", self.everything(rows=[{"at": WHEN}]))
+        """A value of a wrong type is named, with what the declared one takes."""
+        for text, wrong in (
+            ("'name' of Greet is a int, where Unicode", self.wrong(Greet, name=1)),
+            ("'times' of Greet is a float, where Integer", self.wrong(Greet, name="A", times=2.7)),
+            ("'small' of Everything is a str, where String", self.everything(small="x")),
+            ("'large' of Everything is a str, where String", self.everything(large="x")),
+            ("'numbers' of Everything, at [0], is a str", self.everything(numbers=["x"])),
+            ("'rows' of Everything, at [0], has no 'path'", self.everything(rows=[{"at": WHEN}])),
+            ("'is_it' of Everything is a int, where Boolean", self.everything(is_it=1)),
+        ):
+            with self.subTest(text):
+                self.assertIn(text, wrong)
 
     def test_too_long(self) -> None:
         """A value over AMP's limit is named, with the type that would take it."""
@@ -531,6 +534,14 @@ class WhatCannotBeSent(SynchronousTestCase):
         self.assertIn("dangad.Blob()", text)
         self.assertIn("dangad.Large(ListOf(...))", self.everything(numbers=[1] * 30_000))
         self.assertIn("dangad.Large(Unicode(...))", self.wrong(Greet, name="ü" * 40_000))
+
+    def test_long_key(self) -> None:
+        """A Large value whose further keys would be too long for AMP gets the right advice."""
+        name = "n" * 254
+        long = type("Long", (amp.Command,), {"arguments": [(name.encode(), Blob())]})
+        text = self.wrong(long, {name: bytes(65_536)})
+        self.assertIn("Long needs a key of 256 bytes", text)
+        self.assertIn("choose a shorter name", text)
 
     def test_options(self) -> None:
         """A priority that is none, and a deadline that is no number of seconds."""

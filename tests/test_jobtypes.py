@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.protocols import amp
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad import BadJobType, Blob, job
+from dangad import BadJobType, Blob, Large, job, wire
 from dangad.jobrecord import Policy
 from dangad.worker.jobtypes import catalogue_of, find_job_types, job_types_of
 
@@ -121,6 +121,14 @@ class CommandCheckTests(SynchronousTestCase):
         """A key that is not ASCII, or is no length that AMP can send, is refused."""
         for key in ("größe".encode(), b"", b"k" * 256):
             self.refused_keys((key, amp.String()), text="is not 1 to 255 characters of ASCII")
+
+    def test_long_key_of_a_blob(self) -> None:
+        """A key without room for the further keys of a large value is refused, in lists, too."""
+        key, text = b"k" * 250, "has 250 characters; that of a Large or Blob has at most 249"
+        self.refused_keys((key, Blob()), text=text)
+        self.refused_keys((b"rows", Large(amp.AmpList([(key, Blob())]))), text=text)
+        job(type("Fits", (amp.Command,), {"arguments": [(key, amp.String()), (key[1:], Blob())]}))
+        self.assertEqual(len(wire.pair(b"k" * wire.MAX_LARGE_KEY + b".99999", b"")), 2 + 255 + 2)
 
     def test_one_name_for_two_keys(self) -> None:
         """Two keys that would be one keyword argument are refused."""

@@ -13,6 +13,7 @@ from typing import Any
 from twisted.protocols import amp
 
 from dangad import wire
+from dangad.argumentcheck import WrongValue, check_of, too_long
 from dangad.errors import ERRORS, BadArguments, BadResponse, UnhandledCommand
 from dangad.jobrecord import Priority
 
@@ -41,12 +42,14 @@ class Call:
     def __init__(self, command: type[amp.Command]) -> None:
         self.name = command.commandName.decode("ascii", "backslashreplace")
         self.start = wire.pair(wire.COMMAND, command.commandName)
-        self._arguments = [(key, wire.python_name(key), kind) for key, kind in command.arguments]
-        self._names = frozenset(name for _, name, _ in self._arguments)
+        self._arguments = [
+            (key, wire.python_name(key), kind, check_of(kind)) for key, kind in command.arguments
+        ]
+        self._names = frozenset(name for _, name, _, _ in self._arguments)
         self._response = list(command.response)
         declared: dict[bytes, type[Exception]] = command.reverseErrors  # type: ignore[attr-defined]
         self._errors = _ERRORS | declared
-        for key, _, _ in self._arguments:
+        for key, *_ in self._arguments:
             if key.startswith(b"_"):
                 raise BadArguments(f"{self.name}: key {key!r} begins with _, which is reserved")
 
@@ -57,11 +60,21 @@ class Call:
         """
         strings: dict[bytes, bytes] = {}
         objects = arguments.copy()  # AMP takes out what it has packed
-        for key, name, kind in self._arguments:
-            if arguments.get(name) is None and not kind.optional:
+        for key, name, kind, check in self._arguments:
+            value = objects.get(name)
+            if value is None and not kind.optional:
                 raise BadArguments(f"argument {name!r} of {self.name} is missing{_hint(name)}")
             try:
+                if check is not None and value is not None:
+                    objects[name] = check(value)
                 kind.toBox(key, strings, objects, None)
+            except WrongValue as error:
+                where = f"{name!r} of {self.name}"
+                raise BadArguments(f"argument {where}{_at(error.path)} {error}") from None
+            except amp.TooLong as error:
+                raise BadArguments(
+                    f"part of argument {name!r} of {self.name} {too_long(error)}"
+                ) from None
             except Exception as error:  # noqa: BLE001 - argument classes are anybody's code
                 raise BadArguments(
                     f"argument {name!r} of {self.name} is a {type(arguments.get(name)).__name__} "
@@ -69,7 +82,7 @@ class Call:
                 ) from None
         if not self._names.issuperset(arguments):
             unknown = ", ".join(sorted(repr(name) for name in set(arguments) - self._names))
-            known = ", ".join(name for _, name, _ in self._arguments) or "none"
+            known = ", ".join(name for _, name, *_ in self._arguments) or "none"
             raise BadArguments(f"{self.name} has no argument {unknown}; it has: {known}")
         for key, value in strings.items():
             if not isinstance(value, bytes):
@@ -144,8 +157,8 @@ class Call:
 
     def _too_long(self, error: amp.TooLong) -> str:
         if error.isKey:
-            return f"{self.name}: the key {error.value[:40]!r} is {len(error.value)} bytes long"
-        kinds = {key: kind for key, _, kind in self._arguments}
+            return f"{self.name} {too_long(error)}: choose a shorter name"
+        kinds = {key: kind for key, _, kind, _ in self._arguments}
         kind = kinds.get(error.keyName)
         name = type(kind).__name__
         better = "dangad.Blob()" if type(kind) is amp.String else f"dangad.Large({name}(...))"
@@ -165,6 +178,11 @@ def _hint(name: str) -> str:
     if name not in _OPTIONS:
         return ""
     return f"; this is also the name of an option: pass arguments in a dict, {{{name!r}: ...}}"
+
+
+def _at(path: str) -> str:
+    """Where in the argument's value something is wrong."""
+    return f", at {path}," if path else ""
 
 
 def _summary(error: BaseException) -> str:

@@ -16,7 +16,7 @@ from twisted.protocols import amp
 from dangad.commands import PREFIX
 from dangad.jobrecord import Policy
 from dangad.schema import command_doc, describe_command, write_catalogue
-from dangad.wire import MAX_KEY, python_name
+from dangad.wire import MAX_KEY, MAX_LARGE_KEY, Large, python_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -58,8 +58,9 @@ def job(
 
     The function is called with the command's arguments as keywords, in a worker process, in
     its main thread, and may take its time. An optional argument that the request leaves out is
-    left to the function's default, or is None if it has none. It returns a dict with the command's response, or
-    a Deferred of one, or is ``async def``. It is itself left as it is, for tests to call.
+    left to the function's default, or is None if it has none. It returns a dict with the
+    command's response, or a Deferred of one, or is ``async def``. It is itself left as it is,
+    for tests to call.
 
     :param time_limit: seconds that one attempt may run; None for no limit.
     :param retries: how often the job may be run again after its worker died. Only for
@@ -173,6 +174,22 @@ def _check_key(label: str, key: bytes, argument: object) -> None:
         raise BadJobType(f"{label}: the type of {key!r} is {argument!r}, not an argument of AMP")
     if isinstance(argument, amp.Descriptor):
         raise BadJobType(f"{label}: a descriptor ({key!r}) cannot be handed to a worker")
+    _check_large(label, key, argument)
+
+
+def _check_large(label: str, key: bytes, argument: amp.Argument) -> None:
+    """See that a Large value has room for its further keys, in the boxes of a list, too."""
+    if isinstance(argument, Large):
+        if len(key) > MAX_LARGE_KEY:
+            raise BadJobType(
+                f"{label}: key {key[:40]!r}... has {len(key)} characters; that of a Large or Blob "
+                f"has at most {MAX_LARGE_KEY}, since its value is laid over keys with .1, .2, ... "
+                "after it"
+            )
+        _check_large(label, b"", argument.argument)
+    subargs = argument.subargs if isinstance(argument, amp.AmpList) else ()
+    for inner, each in subargs:
+        _check_large(label, inner, each)
 
 
 def _check_policy(command: type[amp.Command], policy: Policy) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.protocols import amp
 
+from dangad.argumentcheck import WrongValue, check_of, too_long
 from dangad.errors import (
     BadArguments,
     BadResponse,
@@ -162,8 +163,11 @@ class _Call:
             (key, python_name(key), argument, python_name(key) in defaults)
             for key, argument in command.arguments
         ]
-        self._response = [(key, python_name(key), argument) for key, argument in command.response]
-        self._declared = {name for _, name, _ in self._response}
+        self._response = [
+            (key, python_name(key), argument, check_of(argument))
+            for key, argument in command.response
+        ]
+        self._declared = {name for _, name, _, _ in self._response}
 
     def parse(self, strings: dict[bytes, bytes]) -> dict[str, Any]:
         """The function's keyword arguments from the pairs of a request.
@@ -192,18 +196,7 @@ class _Call:
         for name in result:
             if name not in self._declared:
                 raise BadResponse(f"the job returned {name!r}, which its command does not declare")
-        strings: dict[bytes, bytes] = {}
-        objects = result.copy()  # AMP takes out what it has packed
-        for key, name, argument in self._response:
-            if not argument.optional and name not in result:
-                raise BadResponse(f"the job returned no {name!r}")
-            try:
-                argument.toBox(key, strings, objects, None)
-            except Exception as error:  # noqa: BLE001 - argument classes are anybody's code
-                raise BadResponse(
-                    f"{name!r} is {_kind(result.get(name))}, which is no "
-                    f"{type_name(argument)}: {summary_of(error)}"
-                ) from None
+        strings = self._strings_of(result)
         for key, value in strings.items():
             if key[:1] == b"_":  # a client would take it for the frame of the answer
                 raise BadResponse(f"{key!r} begins with an underscore, which is reserved")
@@ -212,10 +205,30 @@ class _Call:
         try:
             return pack(strings.items())
         except amp.TooLong as error:
-            raise BadResponse(
-                f"{(error.keyName or b'a key').decode()!r} is {len(error.value)} bytes long, and "
-                "AMP takes 65,535 in one value: declare it as dangad.Blob() or dangad.Large(...)"
-            ) from None
+            what = repr(error.keyName)[1:] if error.keyName else "the response"
+            raise BadResponse(f"{what} {too_long(error)}") from None
+
+    def _strings_of(self, result: dict[str, Any]) -> dict[bytes, bytes]:
+        """What the arguments make of the values."""
+        strings: dict[bytes, bytes] = {}
+        objects = result.copy()  # AMP takes out what it has packed
+        for key, name, argument, check in self._response:
+            if not argument.optional and name not in result:
+                raise BadResponse(f"the job returned no {name!r}")
+            try:
+                if check and not (argument.optional and objects.get(name) is None):
+                    objects[name] = check(objects[name])
+                argument.toBox(key, strings, objects, None)
+            except WrongValue as error:
+                raise BadResponse(f"{name!r}{error.path} {error}") from None
+            except amp.TooLong as error:
+                raise BadResponse(f"a part of {name!r} {too_long(error)}") from None
+            except Exception as error:  # noqa: BLE001 - argument classes are anybody's code
+                raise BadResponse(
+                    f"{name!r} is {_kind(result.get(name))}, which is no "
+                    f"{type_name(argument)}: {summary_of(error)}"
+                ) from None
+        return strings
 
     def code_of(self, error: BaseException) -> bytes | None:
         """The code under which the command declares what the function raised, if it does."""
