@@ -110,6 +110,16 @@ class TooLarge(DangadError):
     code = b"TOO_LARGE"
 
 
+class Forbidden(DangadError):
+    """The server does not take connections of this user, or does not know whose this one is.
+
+    Nothing ran. Connect as the user as whom the server runs, or have its operator let others in:
+    ``--allow-users``, ``--allow-groups``, or a ``mode=`` for its UNIX socket.
+    """
+
+    code = b"FORBIDDEN"
+
+
 class UnhandledCommand(DangadError):
     """No worker performs a command of this name; the code is AMP's own.
 
@@ -152,6 +162,7 @@ ERRORS: dict[type[Exception], bytes] = {
         NoWorkers,
         ShuttingDown,
         TooLarge,
+        Forbidden,
     )
 }
 """What clients can meet, exception class to AMP error code, as in ``amp.Command.errors``."""

@@ -7,19 +7,21 @@ that knows both the server and the pool.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from twisted.application import service
 from twisted.internet import defer, error
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from dangad.accepting import Gate, raise_limit
+from dangad.admission import MAX_REFUSALS
 from dangad.capacity import WORKER_FILES, cores
 from dangad.control import MAX_CONNECTIONS as MAX_OPERATORS
 from dangad.control import ControlFactory
@@ -27,9 +29,10 @@ from dangad.dispatcher import Dispatcher
 from dangad.errors import DangadError
 from dangad.guardian import Guardian
 from dangad.jobrecord import JobState
+from dangad.listening import Access, CannotListen, open_door, read_endpoint
 from dangad.notify import Notifier
 from dangad.operations import Operations
-from dangad.passeddescriptors import guard
+from dangad.peers import Allowed
 from dangad.pool import WorkerPool
 from dangad.server import ClientFactory
 from dangad.strays import Strays
@@ -39,16 +42,18 @@ from dangad.workforce import START_TIMEOUT, Workforce
 if TYPE_CHECKING:
     from typing import Any
 
-    from twisted.internet.interfaces import IListeningPort
-    from twisted.internet.protocol import Factory
+    from twisted.internet.interfaces import IDelayedCall, IListeningPort
     from twisted.python.failure import Failure
 
     from dangad.launch import WorkerSettings
+    from dangad.listening import Door
 
 log = Logger()
 
 SWEEP_INTERVAL = 0.5
 """Seconds between two looks for processes that outlived their job's worker."""
+BOOT_INTERVAL = 1.0
+"""Seconds between two looks whether there is a worker, when none could be started at first."""
 FLUSH_TIME = 5.0
 """Seconds in which clients must read their last answers when the server stops."""
 
@@ -61,10 +66,6 @@ _IDLE_SIGNALS = {
     signal.SIGUSR2: "SIGUSR2 means nothing to dangad",
 }
 """What the log says of signals for which there is no handler, and whose default is the end."""
-
-
-class CannotListen(Exception):
-    """An endpoint cannot be listened on; the text says which and why, in one line."""
 
 
 @dataclass(frozen=True)
@@ -101,9 +102,10 @@ class DangadService(service.Service):
     here the end has an order. Listening stops, accepted jobs are finished, workers are
     stopped, and connections are closed when their answers are out.
 
-    All mutable state: the parts that the constructor makes; `_ports`, what it listens on for
-    clients, and `_control_ports`, for operators, to be closed last; `_terminal`, the descriptor
-    of the terminal that it was started in, if it was;
+    All mutable state: the parts that the constructor makes; `_doors`, what it listens on, and of
+    that `_ports` for clients, and `_control_ports` for operators, to be closed last;
+    `_waiting`, the next look for a first worker, when none could be started;
+    `_terminal`, the descriptor of the terminal that it was started in, if it was;
     `_hurried`, whether it was told to stop at once, and `_flushing`, whether all that is left
     to do is to write the last answers.
     """
@@ -119,11 +121,12 @@ class DangadService(service.Service):
         control: str | None = None,
         log_jobs: bool = False,
         own_process: bool = False,
+        access: Access | None = None,
     ) -> None:
         """Make the parts; `startService` starts them.
 
         :param reactor: the reactor, which must be the global one: ampoule knows no other.
-        :param endpoints: where to listen, as Twisted server endpoint descriptions.
+        :param endpoints: where to listen, each in a form of :func:`dangad.listening.read_endpoint`.
         :param settings: what the workers are given.
         :param limits: the bounds of everything.
         :param control: where operators connect, likewise; None for nowhere.
@@ -132,9 +135,12 @@ class DangadService(service.Service):
             Twisted would end it, reloads; SIGUSR1 and SIGUSR2 do no harm; a second SIGTERM or
             SIGINT, which Twisted ignores, ends the stop at once; and children that it did not
             start are found and killed.
+        :param access: who may connect; None for the server's own user and root.
+        :raises ValueError: an endpoint makes no sense.
         """
         self._reactor = reactor
-        self._endpoints = endpoints
+        self._endpoints = [read_endpoint(text) for text in endpoints]
+        self._access = access or Access()
         self._limits = limits
         self.dispatcher = Dispatcher(
             reactor,
@@ -170,11 +176,13 @@ class DangadService(service.Service):
             reactor, self.dispatcher, self.workforce, self.clients, self._end
         )
         self._control = ControlFactory(reactor, self.operations)
-        self._control_endpoint = control
+        self._control_endpoint = None if control is None else read_endpoint(control)
         self._own_process = own_process
         self._hurried = False
         self._flushing = False
         self._control_ports: list[IListeningPort] = []
+        self._doors: list[Door] = []
+        self._waiting: IDelayedCall | None = None
         self._notifier = Notifier(reactor, os.environ if own_process else {})
         self._strays = Strays()
         self._sweeping = LoopingCall(self._sweep)
@@ -184,7 +192,7 @@ class DangadService(service.Service):
     def privilegedStartService(self) -> None:
         """Listen, while still root if started as root.
 
-        :raises CannotListen: one of the endpoints cannot be listened on.
+        :raises dangad.listening.CannotListen: one of the endpoints cannot be listened on.
         """
         super().privilegedStartService()
         self._listen_everywhere()
@@ -206,9 +214,8 @@ class DangadService(service.Service):
         self.guardian.start()
         self.gate.start(self._limits.max_connections)
         self.workforce.start(self.pool)
-        if self._notifier.wanted:
-            booted = self.dispatcher.describe()
-            booted.addCallbacks(lambda _: self._notifier.ready("serving"), _is_logged)
+        self._say_where()
+        self._await_first_worker()
 
     def stopService(self) -> defer.Deferred[None]:
         """Stop in the order that the class tells.
@@ -216,6 +223,9 @@ class DangadService(service.Service):
         Fires with None when no job, no worker and no connection is left.
         """
         super().stopService()
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
         if self._own_process:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._signalled)
@@ -240,9 +250,44 @@ class DangadService(service.Service):
         done = self.workforce.reload().addErrback(_is_logged)
         done.addCallback(lambda _: self._notifier.ready(f"reload: {reloading.state.value}"))
 
+    def _say_where(self) -> None:
+        """Tell the log where the server listens, and for whom."""
+        said = {door.port: f"{door} (for {door.who})" for door in self._doors}
+        log.info(
+            "dangad {version} listens on {clients}; for operators on {operators}",
+            version=version("dangad"),
+            clients=", ".join(said[port] for port in self._ports) or "nothing",
+            operators=", ".join(said[port] for port in self._control_ports) or "nothing",
+        )
+        for door in self._doors:
+            if door.is_open:
+                log.warn("{who} may connect to {door}", who=door.who, door=str(door))
+
+    def _await_first_worker(self) -> None:
+        """Tell the log, and the system's manager, as soon as jobs can be done."""
+        self._waiting = None
+        self.dispatcher.describe().addCallbacks(self._serves, self._does_not_serve)
+
+    def _serves(self, catalogue: str) -> None:
+        log.info(
+            "dangad {version} serves {count} commands with {min} to {max} workers",
+            version=version("dangad"),
+            count=len(json.loads(catalogue)["commands"]),
+            min=self.workforce.min_workers,
+            max=self.workforce.max_workers,
+        )
+        self._notifier.ready("serving")
+
+    def _does_not_serve(self, failure: Failure) -> None:
+        """Wait on, if no worker could be started so far: why not is in the log."""
+        failure.trap(DangadError)
+        if self.running:
+            self._waiting = self._reactor.callLater(BOOT_INTERVAL, self._await_first_worker)
+
     def _kept_descriptors(self) -> int:
-        """Those that workers, with one that is replaced, and operators may come to need."""
-        return WORKER_FILES * (self.workforce.max_workers + 1) + MAX_OPERATORS
+        """Those that workers, with one in place of another, operators and strangers may need."""
+        strangers = MAX_REFUSALS * len(self._doors)
+        return WORKER_FILES * (self.workforce.max_workers + 1) + MAX_OPERATORS + strangers
 
     def _sweep(self) -> None:
         """Kill what jobs had detached from workers that are dead now."""
@@ -310,21 +355,22 @@ class DangadService(service.Service):
         return [port.getHost() for port in self._ports]
 
     def _listen_everywhere(self) -> None:
-        for description in self._endpoints:
-            self._listen(description, self.clients, self._ports)
-        if self._control_endpoint is not None:
-            self._listen(self._control_endpoint, self._control, self._control_ports)
-
-    def _listen(self, description: str, factory: Factory, ports: list[IListeningPort]) -> None:
-        """Listen on one endpoint; those of Twisted tell at once whether they can."""
-        outcome: list[Any] = []
-        endpoint = serverFromString(self._reactor, description)
-        listening = endpoint.listen(factory)
-        listening.addCallbacks(ports.append, outcome.append)
-        for port in ports:
-            guard(port)
-        for failure in outcome:
-            raise CannotListen(f"{description}: {_why(failure.value)}")
+        """Listen on all endpoints, or on none."""
+        control = self._control_endpoint
+        try:
+            for endpoint in self._endpoints:
+                self._doors.append(open_door(self._reactor, endpoint, self.clients, self._access))
+                self._ports.append(self._doors[-1].port)
+            if control is not None:  # which is for operators, not for all whose jobs are taken
+                access = replace(self._access, allowed=Allowed())
+                self._doors.append(open_door(self._reactor, control, self._control, access))
+                self._control_ports.append(self._doors[-1].port)
+        except CannotListen:
+            for door in self._doors:
+                door.close_at_once()
+            for opened in (self._doors, self._ports, self._control_ports):
+                opened.clear()
+            raise
 
 
 async def _stop_listening(ports: list[IListeningPort]) -> None:
@@ -341,9 +387,3 @@ def _is_logged(failure: Failure) -> None:
 def _log_strays(strays: list[int]) -> None:
     if strays:
         log.warn("killed processes that jobs had left behind: {pids}", pids=strays)
-
-
-def _why(problem: BaseException) -> str:
-    """What the system said, without what the reader knows."""
-    cause = problem.socketError if isinstance(problem, error.CannotListenError) else problem
-    return getattr(cause, "strerror", None) or str(cause)

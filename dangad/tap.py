@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
     from twisted.application.service import IService
 
-DEFAULT_ENDPOINTS = ("unix:dangad.sock:mode=600", "tcp:7003:interface=127.0.0.1")
+DEFAULT_ENDPOINTS = ("unix:dangad.sock", "tcp:7003:interface=127.0.0.1")
 DEFAULT_JOBS = ("dangad.examples",)
 NOT_FOR_WORKERS = frozenset({"LISTEN_FDNAMES", "LISTEN_FDS", "LISTEN_PID"}) | NOTIFY_VARIABLES
 """Variables that are the server's alone: systemd's."""
-DEFAULT_CONTROL = "unix:dangad.control:mode=600"
+DEFAULT_CONTROL = "unix:dangad.control"
 
 
 def whole_number(option: str, least: int) -> Callable[[str], int]:
@@ -138,7 +138,7 @@ class Options(usage.Options):
         _seconds("quarantine-time", 30.0, "Seconds for which it is refused then."),
         _seconds("start-timeout", 60.0, "Seconds in which the job modules must be imported."),
         _seconds("drain", 30.0, "Seconds for accepted jobs to end when stopping."),
-        ["control", None, DEFAULT_CONTROL, "Where operators connect, a Twisted server endpoint."],
+        ["control", None, DEFAULT_CONTROL, "Where operators connect, as with --listen."],
         ["worker-directory", None, None, "The workers' working directory, if not the server's."],
         _number("worker-nice", 0, 0, "By how much the workers give way to other processes."),
         _octal("worker-umask", "Their file mode mask, if not the server's."),
@@ -149,23 +149,37 @@ class Options(usage.Options):
     optFlags = [
         ["log-jobs", None, "Log the end of every job, not only of those that fail."],
         ["force", None, "Have --max-workers even if the machine seems too small for so many."],
+        ["insecure", None, "Listen beyond this machine, too, where anybody may run every job."],
         ["traceback", None, "Show where in the server an error at the start was raised."],
     ]
 
     def __init__(self) -> None:
         super().__init__()
         self["listen"] = []
+        self["allow-users"] = []
+        self["allow-groups"] = []
         self["jobs"] = []
         self["worker-path"] = []
         self["worker-env"] = {}
         self["worker-keep-env"] = []
 
     def opt_listen(self, endpoint: str) -> None:
-        """Where clients connect, a Twisted server endpoint; repeatable.
+        """Where clients connect, a Twisted server endpoint or a path; repeatable.
 
-        [default: unix:dangad.sock:mode=600 and tcp:7003:interface=127.0.0.1]
+        [default: unix:dangad.sock and tcp:7003:interface=127.0.0.1]
         """
         self["listen"].append(endpoint)
+
+    def opt_allow_users(self, users: str) -> None:
+        """Users, names or numbers with commas, who may connect, too; repeatable.
+
+        [default: the server's own user, and root]
+        """
+        self["allow-users"] += users.split(",")
+
+    def opt_allow_groups(self, groups: str) -> None:
+        """Groups likewise, whose members may connect; repeatable."""
+        self["allow-groups"] += groups.split(",")
 
     def opt_jobs(self, module: str) -> None:
         """A module with job types; repeatable. [default: dangad.examples]."""
@@ -279,19 +293,25 @@ def makeService(options: Options) -> IService:
     check = JobsCheck(settings, twistd.get("uid"), twistd.get("gid"))
 
     from twisted.internet import reactor
-    from twisted.internet.endpoints import serverFromString
 
+    from dangad.listening import Access, CannotListen, read_endpoint
     from dangad.logstream import LogStream
-    from dangad.service import CannotListen, DangadService, Limits
+    from dangad.peers import allow
+    from dangad.service import DangadService, Limits
     from dangad.timekeeping import use_steady_clock
 
     use_steady_clock(reactor)
     endpoints = [("listen", description) for description in options["listen"]]
     for option, description in (*endpoints, ("control", options["control"])):
         try:
-            serverFromString(reactor, description)
+            read_endpoint(description).make(reactor)
         except Exception as error:  # noqa: BLE001 - each kind of endpoint has its own
             _give_up(f"--{option} {description}: {error}")
+    try:
+        allowed = allow(options["allow-users"], options["allow-groups"])
+    except ValueError as error:
+        _give_up(f"--allow-users, --allow-groups: {error}")
+    uid, gid = twistd.get("uid"), twistd.get("gid")
     try:
         check.wait()
     except BrokenJobs as error:
@@ -311,6 +331,11 @@ def makeService(options: Options) -> IService:
         control=options["control"],
         log_jobs=bool(options["log-jobs"]),
         own_process=True,
+        access=Access(
+            allowed,
+            bool(options["insecure"]),
+            owner=(-1 if uid is None else uid, -1 if gid is None else gid),
+        ),
     )
 
 

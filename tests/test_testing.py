@@ -23,7 +23,7 @@ import dangad
 from dangad import testing
 from dangad.client import Disconnected
 from dangad.launch import BrokenJobs
-from dangad.service import CannotListen
+from dangad.listening import CannotListen
 from tests import oddjobs
 from tests.realserver import PATIENCE, alive, until
 

@@ -141,7 +141,7 @@ class RunningServer:
 
         Fires with the server itself when that worker is ready for jobs. Fails with
         :class:`dangad.launch.BrokenJobs` if it does not start, which says why and has the
-        traceback, or with :class:`dangad.service.CannotListen`; then nothing is left to stop.
+        traceback, or with :class:`dangad.listening.CannotListen`; then nothing is left to stop.
         Cancelling it stops the server.
         """
         return Deferred.fromCoroutine(self._start())
@@ -217,7 +217,7 @@ class RunningServer:
         if self._service is not None:
             raise RuntimeError("the server has been started already")
         self._folder = self._leftovers.enter_context(TemporaryDirectory(prefix="dangad-"))
-        endpoints = [f"{self.endpoint}:mode=600"]
+        endpoints = [self.endpoint]
         if self._tcp:
             endpoints.append("tcp:0:interface=127.0.0.1")
         settings = WorkerSettings(

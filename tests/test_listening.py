@@ -1,0 +1,221 @@
+"""What an endpoint's description means to dangad, and what is listened on then."""
+
+import os
+import socket
+import stat
+import tempfile
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.protocol import Factory
+from twisted.trial.unittest import SynchronousTestCase
+
+from dangad.listening import Access, Auth, CannotListen, Door, open_door, read_endpoint
+from dangad.unixport import AdoptedUnixEndpoint
+from tests.otheruser import DAEMON, NOBODY, connect_as, needs_root
+
+LOOPBACK = "tcp:0:interface=127.0.0.1"
+
+
+class ReadTests(SynchronousTestCase):
+    """Descriptions are read."""
+
+    def test_paths(self) -> None:
+        """What does not begin with a word and a colon is the path of a UNIX socket, as it is."""
+        for text in ("/run/x.sock", "x.sock", "./a:b/x.sock", "odd name", "/run/a=b"):
+            with self.subTest(text):
+                endpoint = read_endpoint(text)
+                self.assertEqual((endpoint.kind, endpoint.path), ("unix", text))
+
+    def test_unix(self) -> None:
+        """The parts of a UNIX socket's description, by place or by name, escaped or not."""
+        for text, path, mode, backlog in (
+            ("unix:x", "x", None, 50),
+            ("unix:/x:mode=660", "/x", 0o660, 50),
+            ("unix:/x:0600:7", "/x", 0o600, 7),
+            ("unix:a\\:b\\=c:backlog=9:lockfile=0", "a:b=c", None, 9),
+            ("unix:address=/x", "/x", None, 50),
+        ):
+            with self.subTest(text):
+                endpoint = read_endpoint(text)
+                self.assertEqual(
+                    (endpoint.path, endpoint.mode, endpoint.backlog), (path, mode, backlog)
+                )
+
+    def test_words(self) -> None:
+        """Words that Twisted does not know are taken out, wherever they stand."""
+        for text, left, auth, strict in (
+            ("tcp:7003", "tcp:7003", None, False),
+            (
+                "tcp:7003:auth=none:interface=\\:\\:1",
+                "tcp:7003:interface=\\:\\:1",
+                Auth.NONE,
+                False,
+            ),
+            ("tcp:7003:priorities=strict", "tcp:7003", None, True),
+            ("unix:x:auth=user:priorities=fair:mode=666", "unix:x:mode=666", Auth.USER, False),
+            ("haproxy:tcp:80:auth=none", "haproxy:tcp:80", Auth.NONE, False),
+        ):
+            with self.subTest(text):
+                endpoint = read_endpoint(text)
+                self.assertEqual(endpoint.description, left)
+                self.assertEqual((endpoint.auth, endpoint.strict_priorities), (auth, strict))
+
+    def test_usual(self) -> None:
+        """A mode that is named says who may connect, unless auth= does; else users are asked."""
+        for text, auth in (
+            ("unix:x", Auth.USER),
+            ("x", Auth.USER),
+            ("unix:x:mode=600", Auth.NONE),
+            ("unix:x:mode=666:auth=user", Auth.USER),
+            ("tcp:1", Auth.USER),
+            ("systemd:domain=UNIX:name=x", Auth.USER),
+            ("haproxy:tcp:1", Auth.USER),
+            ("haproxy:unix:x:mode=660", Auth.NONE),
+            ("stdio:", Auth.NONE),
+        ):
+            with self.subTest(text):
+                self.assertEqual(read_endpoint(text).usual_auth, auth)
+
+    def test_nonsense(self) -> None:
+        """What cannot be meant is refused, and what to write instead is said."""
+        for text, says in (
+            ("", "empty"),
+            ("7003", "write tcp:7003:interface=127.0.0.1"),
+            ("/run/x:mode=660", "write unix:/run/x:mode=660"),
+            ("unix:", "no path"),
+            ("unix:x:mode=888", "not like mode=660"),
+            ("unix:x:mode=-1", "not like mode=660"),
+            ("unix:x:mode=660:mode=666", "not understood"),
+            ("unix:x:colour=red", "'colour=red' is not understood"),
+            ("unix:x:backlog=0", "no number from 1"),
+            ("tcp:1:auth=some", "auth=some is none of user, none"),
+            ("tcp:1:auth=none:auth=user", "auth= is there twice"),
+            ("tcp:1:priorities=high", "none of strict, fair"),
+            ("haproxy:", "another endpoint"),
+            ("haproxy:haproxy:tcp:1", "another endpoint"),
+        ):
+            with self.subTest(text), self.assertRaisesRegex(ValueError, says):
+                read_endpoint(text)
+
+
+class OpenTests(SynchronousTestCase):
+    """Endpoints are listened on, in a directory that everybody may enter."""
+
+    def setUp(self) -> None:
+        """Make the directory."""
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        os.chmod(folder.name, 0o755)
+        self.folder = folder.name
+
+    def path(self, name: str) -> str:
+        """That of a socket in the directory."""
+        return os.path.join(self.folder, name)
+
+    def open(self, text: str, **access: Any) -> Door:
+        """Listen until the end of the test."""
+        door = open_door(reactor, read_endpoint(text), Factory(), Access(**access))
+        self.addCleanup(door.close_at_once)
+        return door
+
+    def test_beyond_the_machine(self) -> None:
+        """It is the address that was bound that counts, however it was written."""
+        for text in (
+            "tcp:0",
+            "tcp:0:0.0.0.0",
+            "tcp:0:auth=none",
+            "tcp:0:auth=user",
+            "tcp6:0",
+            "haproxy:tcp:0",
+        ):
+            with self.subTest(text), self.assertRaisesRegex(CannotListen, "--insecure"):
+                self.open(text)
+        for text in (LOOPBACK, "tcp:0:interface=127.1.2.3", "tcp:0:interface=localhost"):
+            with self.subTest(text):
+                self.assertEqual(self.open(text).who, str(Access().allowed))
+
+    def test_mode(self) -> None:
+        """Not for a moment is a socket open wider than its mode, whatever the umask."""
+        self.addCleanup(os.umask, os.umask(0))
+        modes: list[int] = []
+        chmod = os.chmod
+
+        def look(path: str, mode: int) -> None:
+            modes.append(stat.S_IMODE(os.stat(path).st_mode))
+            chmod(path, mode)
+
+        self.patch(os, "chmod", look)
+        for text, mode in (("x", 0o600), (f"unix:{self.path('y')}:mode=660", 0o660)):
+            door = self.open(self.path(text) if text == "x" else text)
+            name = str(door.endpoint.path)
+            self.assertEqual(stat.S_IMODE(os.stat(name).st_mode), mode)
+        self.assertEqual(modes, [0o600])
+        self.assertEqual(os.umask(0), 0)
+
+    @needs_root
+    def test_owner(self) -> None:
+        """The socket of a server that will run as another user is that user's."""
+        self.open(self.path("s"), owner=(NOBODY, NOBODY))
+        for user in (NOBODY, 0):
+            connect_as(user, self.path("s")).close()
+        with self.assertRaises(PermissionError):
+            connect_as(DAEMON, self.path("s"))
+
+    def test_lock_of_twisted(self) -> None:
+        """The lock of an older version that was killed keeps nobody out, whoever has its number.
+
+        In a container, that is the new server.
+        """
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(self.path("s"))
+        os.symlink(str(os.getpid()), self.path("s.lock"))
+        self.open(self.path("s"))
+        self.assertEqual(os.listdir(self.folder), ["s"])
+
+    def test_in_use(self) -> None:
+        """Where another process listens, that is said, with its number; it goes on listening."""
+        with socket.socket(socket.AF_UNIX) as living, socket.socket(socket.AF_UNIX) as client:
+            living.bind(self.path("s"))
+            living.listen()
+            with self.assertRaisesRegex(CannotListen, rf"s: process {os.getpid()} \(.+\) listens"):
+                self.open(self.path("s"))
+            client.connect(self.path("s"))
+
+    def test_no_socket(self) -> None:
+        """A file that is no socket stays."""
+        with open(self.path("s"), "w") as file:
+            file.write("precious")
+        with self.assertRaisesRegex(CannotListen, "something else of that name"):
+            self.open(self.path("s"))
+        self.assertTrue(os.path.isfile(self.path("s")))
+
+    def test_replaced(self) -> None:
+        """When it is closed, it does not remove a socket that has taken its name."""
+        door = self.open(self.path("s"))
+        os.rename(self.path("s"), self.path("old"))
+        with socket.socket(socket.AF_UNIX) as other:
+            other.bind(self.path("s"))
+            door.close_at_once()
+            self.addCleanup(os.remove, self.path("s"))
+            self.assertIn("s", os.listdir(self.folder))
+
+    def test_adopted(self) -> None:
+        """A socket that somebody else made keeps its mode, its name, and others who listen."""
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(self.path("s"))
+            os.chmod(self.path("s"), 0o640)
+            made.listen()
+            adopted = AdoptedUnixEndpoint(reactor, os.dup(made.fileno()))
+            port: Any = self.successResultOf(adopted.listen(Factory()))
+            self.assertEqual(port.getHost().name, self.path("s").encode())
+            port.connectionLost(None)
+            self.assertEqual(stat.S_IMODE(os.stat(self.path("s")).st_mode), 0o640)
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(self.path("s"))
+
+    def test_proxied(self) -> None:
+        """Behind haproxy: a UNIX socket is as closed as elsewhere."""
+        door = self.open(f"haproxy:unix:{self.path('s')}")
+        self.assertEqual(stat.S_IMODE(os.stat(self.path("s")).st_mode), 0o600)
+        self.assertEqual(door.who, str(Access().allowed))
