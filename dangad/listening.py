@@ -73,6 +73,7 @@ class Endpoint:
     :ivar path: that of the UNIX socket, if it is one.
     :ivar mode: the mode that is named for it.
     :ivar backlog: how many connections the kernel keeps waiting for it.
+    :ivar noted: whether a file beside it names the process that listens.
     """
 
     text: str
@@ -84,6 +85,7 @@ class Endpoint:
     path: str | None = None
     mode: int | None = None
     backlog: int = BACKLOG
+    noted: bool = True
 
     def make(self, reactor: Any, owner: tuple[int, int] = (-1, -1)) -> IStreamServerEndpoint:
         """What can be listened on.
@@ -96,7 +98,7 @@ class Endpoint:
             return proxyEndpoint(self.inner.make(reactor, owner))
         if self.path is not None:
             mode = MODE if self.mode is None else self.mode
-            return UnixEndpoint(reactor, self.path, mode, self.backlog, owner)
+            return UnixEndpoint(reactor, self.path, mode, self.backlog, self.noted, owner)
         made: IStreamServerEndpoint = serverFromString(reactor, self.description)
         if isinstance(made, AdoptedStreamServerEndpoint):
             family: AddressFamily = made.addressFamily
@@ -198,6 +200,9 @@ def _read_unix(parts: list[str]) -> dict[str, Any]:
         if not re.fullmatch("[1-9][0-9]{0,8}", backlog):
             raise ValueError(f"backlog={backlog} is no number from 1")
         fields["backlog"] = int(backlog)
+    if said.get("lockfile", "1") not in ("0", "1"):
+        raise ValueError(f"lockfile={said['lockfile']} is neither 0 nor 1")
+    fields["noted"] = said.get("lockfile") != "0"
     return fields
 
 

@@ -45,12 +45,15 @@ class UnixEndpoint:
     """A UNIX socket that is made in order to listen on it, and removed afterwards.
 
     One that a dead server has left behind is removed before. Whether it is dead shows when it is
-    connected to; there is no file that could say otherwise.
+    connected to, and the number of a process says nothing of it: in a container that is started
+    again, it is the new server's. A note with that number is kept all the same, where Twisted keeps
+    its locks: for people, and for programs that take it for one.
 
     :ivar reactor: what has the socket read.
     :ivar path: its name.
     :ivar mode: who may connect.
     :ivar backlog: how many connections the kernel keeps waiting.
+    :ivar noted: whether there is such a note, ``.lock`` beside the socket.
     :ivar owner: the numbers of the user and the group to whom it belongs; -1 for those of this
         process.
     """
@@ -59,6 +62,7 @@ class UnixEndpoint:
     path: str
     mode: int = MODE
     backlog: int = BACKLOG
+    noted: bool = True
     owner: tuple[int, int] = (-1, -1)
 
     def listen(self, protocolFactory: IProtocolFactory) -> defer.Deferred[IListeningPort]:
@@ -79,6 +83,8 @@ class UnixEndpoint:
                     os.chown(self.path, *self.owner)
                 if self.mode != MODE:
                     os.chmod(self.path, self.mode)
+                if self.noted:
+                    undo.callback(_remove_note, _make_note(self.path))
                 listening.listen(self.backlog)
             port = UnixPort(listening, factory, self.reactor, self.backlog)
             port.startListening()
@@ -213,7 +219,7 @@ def _lock(descriptor: int, directory: str) -> None:
 
 
 def _remove_dead(path: str) -> None:
-    """Remove a socket on which nobody listens, and the lock that Twisted made beside it.
+    """Remove a socket on which nobody listens.
 
     :raises InUse: somebody does.
     """
@@ -224,10 +230,24 @@ def _remove_dead(path: str) -> None:
         if who is not None:
             raise InUse(f"{who} listens there")
         os.remove(path)
-    lock = f"{path}.lock"
-    with contextlib.suppress(FileNotFoundError):
-        if stat.S_ISLNK(os.lstat(lock).st_mode) and os.readlink(lock).isdecimal():
-            os.remove(lock)
+
+
+def _make_note(path: str) -> str:
+    """Note that this process listens on a socket, in the place of what a dead one has noted."""
+    note = f"{path}.lock"
+    with contextlib.suppress(OSError):
+        if os.readlink(note).isdecimal():
+            os.remove(note)
+    with contextlib.suppress(FileExistsError):  # it is something else, and in nobody's way
+        os.symlink(str(os.getpid()), note)
+    return note
+
+
+def _remove_note(note: str) -> None:
+    """Remove the note, if it is this process's."""
+    with contextlib.suppress(OSError):
+        if os.readlink(note) == str(os.getpid()):
+            os.remove(note)
 
 
 def _listener(path: str) -> str | None:

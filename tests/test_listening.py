@@ -171,6 +171,15 @@ class OpenTests(SynchronousTestCase):
             dead.bind(self.path("s"))
         os.symlink(str(os.getpid()), self.path("s.lock"))
         self.open(self.path("s"))
+        self.assertEqual(sorted(os.listdir(self.folder)), ["s", "s.lock"])
+
+    def test_note(self) -> None:
+        """A note names the process that listens, while it does, unless none is wanted."""
+        door = self.open(self.path("s"))
+        self.assertEqual(os.readlink(self.path("s.lock")), str(os.getpid()))
+        door.close_at_once()
+        self.assertEqual(os.listdir(self.folder), [])
+        self.open(f"unix:{self.path('s')}:lockfile=0")
         self.assertEqual(os.listdir(self.folder), ["s"])
 
     def test_in_use(self) -> None:
