@@ -931,6 +931,13 @@ def test_where_to_connect(server: Server, tmp_path: Path) -> None:
     assert text == f"cannot connect to unix:{nowhere}: No such file or directory"
 
 
+def test_wrong_door(server: Server) -> None:
+    """An operator's question where clients connect gets no UNHANDLED, but what is wrong."""
+    text = server.complaint(2, "status", "--control", "dangad.sock")
+    hint = "--control or $DANGAD_CONTROL says where operators do"
+    assert text == f"unix:dangad.sock is where clients connect; {hint}"
+
+
 def test_nobody_listens(server: Server) -> None:
     """A port at which nobody listens is named, with status 3."""
     with socket.create_server(("127.0.0.1", 0)) as closed:

@@ -285,7 +285,14 @@ class ConnectingTest(OperatorCase):
         await self.output(*want, DANGAD_CONTROL="moved")
         self.assertEqual(len(self.operations.wanted), 3)
         text = await self.complaint(3, *want)
-        self.assertEqual(text, "cannot connect to unix:dangad.control: No such file or directory")
+        cannot = "cannot connect to unix:dangad.control: No such file or directory"
+        say = "say where operators connect by --control or $DANGAD_CONTROL"
+        self.assertEqual(text, f"{cannot}; {say}")
+
+    async def test_wrong_door(self) -> None:
+        """Who asks operators' things where clients connect, or the other way, is told so."""
+        text = await self.complaint(2, "commands", "--connect", "dangad.control")
+        self.assertIn("unix:dangad.control is where operators connect; --connect", text)
 
     async def test_stock_amp(self) -> None:
         """An AMP client of Twisted's own can be an operator, and gets the declared errors."""

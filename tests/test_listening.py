@@ -135,6 +135,13 @@ class OpenTests(SynchronousTestCase):
             with self.subTest(text):
                 self.assertEqual(self.open(text).who, str(Access().allowed))
 
+    def test_kernel_that_cannot_tell(self) -> None:
+        """Where users cannot be told apart, as outside of Linux, TCP takes auth=none."""
+        self.patch(socket, "AF_NETLINK", None)
+        with self.assertRaisesRegex(CannotListen, r"this system has no netlink.*auth=none"):
+            self.open(LOOPBACK)
+        self.assertEqual(self.open(f"{LOOPBACK}:auth=none").who, "anybody on this machine")
+
     def test_mode(self) -> None:
         """Not for a moment is a socket open wider than its mode, whatever the umask."""
         self.addCleanup(os.umask, os.umask(0))

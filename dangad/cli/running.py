@@ -37,6 +37,9 @@ SIGNALLED = 128
 
 DOORS = {"connect": "dangad.sock", "control": "dangad.control"}
 """The options that say where to connect, and where a server with the defaults is found."""
+_OTHER_DOOR = {"connect": "control", "control": "connect"}
+_PARTIES = {"connect": "clients", "control": "operators"}
+"""Who connects where these options say."""
 MAX_PAYLOAD = 2**30
 """Bytes of the largest answer that is taken: as large as the server's limit may sensibly be."""
 
@@ -91,9 +94,10 @@ def with_client(
     from twisted.protocols import amp
 
     from dangad.client import Disconnected, connect
-    from dangad.errors import DangadError
+    from dangad.errors import DangadError, UnhandledCommand
 
-    given = getattr(options, name, None) or os.environ.get(f"DANGAD_{name.upper()}")
+    variable = f"DANGAD_{name.upper()}"
+    given = getattr(options, name, None) or os.environ.get(variable) or None
     where = endpoint_named(given or DOORS[name])
 
     async def work(reactor: Any) -> bytes:
@@ -104,15 +108,35 @@ def with_client(
         try:
             client = await connect(reactor, endpoint, max_payload=MAX_PAYLOAD)
         except Exception as error:  # noqa: BLE001 - each kind of endpoint has its own
-            raise Failed(NOT_CONNECTED, f"cannot connect to {where}: {_why(error)}") from None
+            text = f"cannot connect to {where}: {_why(error)}"
+            if "Permission denied" in text:
+                text += "; it may be open to the server's own user only"
+            elif given is None:
+                text += f"; say where {_PARTIES[name]} connect by --{name} or ${variable}"
+            raise Failed(NOT_CONNECTED, text) from None
         try:
             return await use(client)
         except (amp.RemoteAmpError, DangadError, Disconnected) as error:
+            if isinstance(error, UnhandledCommand) and await _is_wrong_door(client, name):
+                wrong = f"{where} is where {_PARTIES[_OTHER_DOOR[name]]} connect"
+                text = f"--{name} or ${variable} says where {_PARTIES[name]} do"
+                raise Failed(WRONG_USAGE, f"{wrong}; {text}") from None
             raise _explain(error) from error
         finally:
             await client.close()
 
     return _run_reactor(work)
+
+
+async def _is_wrong_door(client: Client, name: str) -> bool:
+    """Whether a server that does not know a command was asked at the wrong endpoint."""
+    from dangad import commands
+
+    try:
+        await client.run(commands.Ping if name == "control" else commands.Status)
+    except Exception:  # noqa: BLE001 - then there is something else to be said
+        return False
+    return True
 
 
 def _run_reactor(work: Callable[[Any], Awaitable[bytes]]) -> bytes:
@@ -170,10 +194,12 @@ def _stop(reactor: Any) -> None:
 def _explain(error: amp.RemoteAmpError | DangadError | Disconnected) -> Failed:
     """What an error of the client's means to the user."""
     from dangad.client import Disconnected
-    from dangad.errors import BadArguments, DangadError, UnhandledCommand
+    from dangad.errors import BadArguments, DangadError, Forbidden, UnhandledCommand
 
     if isinstance(error, Disconnected):
         return Failed(NOT_CONNECTED, str(error))
+    if isinstance(error, Forbidden):
+        return Failed(NOT_CONNECTED, f"{error.code.decode()}: {error}")
     if isinstance(error, DangadError):
         wrong = isinstance(error, (BadArguments, UnhandledCommand))
         return Failed(WRONG_USAGE if wrong else FAILED, f"{error.code.decode()}: {error}")
