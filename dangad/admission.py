@@ -41,14 +41,18 @@ class Reception(Factory):
 
     noisy = False
 
-    def __init__(self, site: Factory, clock: IReactorTime, where: str) -> None:
+    def __init__(
+        self, site: Factory, clock: IReactorTime, where: str, outranks: bool = False
+    ) -> None:
         """Let in nobody else, to begin with.
 
         :param site: the factory.
         :param clock: where the time comes from.
         :param where: what the endpoint is called before people.
+        :param outranks: whether the priorities of its clients hold among all clients.
         """
         self.site = site
+        self._outranks = outranks
         self.clock = clock
         self.allowed: Allowed | None = Allowed()
         self.refusals: set[RefusedConnection] = set()
@@ -57,9 +61,14 @@ class Reception(Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """A protocol for a new connection; None to close it at once."""
-        if self.allowed is None:
-            return self.site.buildProtocol(addr)
-        return _Newcomer(self, addr)
+        return self.make_protocol(addr) if self.allowed is None else _Newcomer(self, addr)
+
+    def make_protocol(self, addr: IAddress | None) -> Any:
+        """The factory's protocol for a connection that is let in; None to close it at once."""
+        protocol: Any = self.site.buildProtocol(addr)
+        if protocol is not None and self._outranks:
+            protocol.outranks = True
+        return protocol
 
     def admit(self, transport: ITCPTransport) -> Forbidden | None:
         """Look whose a connection is; None if it is let in, or why not."""
@@ -124,7 +133,7 @@ class _Newcomer(Protocol):
         error = reception.admit(transport)
         protocol: Any = None
         if error is None:
-            protocol = reception.site.buildProtocol(self._address)
+            protocol = reception.make_protocol(self._address)
         elif len(reception.refusals) < MAX_REFUSALS:
             protocol = RefusedConnection(reception.clock, error, reception.refusals.discard)
             reception.refusals.add(protocol)

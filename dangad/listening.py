@@ -298,7 +298,7 @@ def open_door(reactor: Any, endpoint: Endpoint, site: Factory, access: Access) -
     :param access: who may connect.
     :raises CannotListen: it cannot be listened on, or would be open to more than is allowed.
     """
-    reception = Reception(site, reactor, endpoint.text)
+    reception = Reception(site, reactor, endpoint.text, endpoint.strict_priorities)
     try:
         listening = endpoint.make(reactor, access.owner).listen(reception)
     except Exception as problem:

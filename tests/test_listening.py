@@ -7,7 +7,7 @@ import tempfile
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import SynchronousTestCase
 
 from dangad.listening import Access, Auth, CannotListen, Door, open_door, read_endpoint
@@ -99,6 +99,12 @@ class ReadTests(SynchronousTestCase):
                 read_endpoint(text)
 
 
+class Site(Factory):
+    """Makes protocols that do nothing."""
+
+    protocol = Protocol
+
+
 class OpenTests(SynchronousTestCase):
     """Endpoints are listened on, in a directory that everybody may enter."""
 
@@ -115,7 +121,7 @@ class OpenTests(SynchronousTestCase):
 
     def open(self, text: str, **access: Any) -> Door:
         """Listen until the end of the test."""
-        door = open_door(reactor, read_endpoint(text), Factory(), Access(**access))
+        door = open_door(reactor, read_endpoint(text), Site(), Access(**access))
         self.addCleanup(door.close_at_once)
         return door
 
@@ -229,6 +235,13 @@ class OpenTests(SynchronousTestCase):
             self.assertEqual(stat.S_IMODE(os.stat(self.path("s")).st_mode), 0o640)
             with socket.socket(socket.AF_UNIX) as client:
                 client.connect(self.path("s"))
+
+    def test_priorities(self) -> None:
+        """The clients of an endpoint with strict priorities outrank others, and no others do."""
+        for word, outranks in (("strict", True), ("fair", False)):
+            door = self.open(f"{LOOPBACK}:auth=none:priorities={word}")
+            protocol: Any = door.reception.buildProtocol(None)
+            self.assertEqual(getattr(protocol, "outranks", False), outranks)
 
     def test_proxied(self) -> None:
         """Behind haproxy: a UNIX socket is as closed as elsewhere."""
