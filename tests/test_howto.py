@@ -95,6 +95,10 @@ class HowToTest(SynchronousTestCase):
             process.send_signal(signal.SIGINT)
             process.wait(PATIENCE)
 
+    def test_writing_job_types(self) -> None:
+        """Arguments, errors, asynchronous jobs, threads and processes are as the page shows."""
+        self.read("writing-job-types.md")
+
     def test_priorities(self) -> None:
         """Priorities, turns and deadlines are as the page shows."""
         self.read("priorities.md")
