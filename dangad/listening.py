@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet import error
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.defer import maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import (
     AdoptedStreamServerEndpoint,
     quoteStringArgument,
@@ -283,10 +283,19 @@ class Door:
 
     def close_at_once(self) -> None:
         """Listen no more, without a reactor that runs, and leave nothing behind."""
-        if not isinstance(self.port, Port):
-            maybeDeferred(self.port.stopListening).addErrback(lambda _: None)
-        elif self.port.connected:
-            self.port.connectionLost(Failure(error.ConnectionDone()))
+        if isinstance(self.port, Port):
+            if self.port.connected:
+                self.port.connectionLost(Failure(error.ConnectionDone()))
+        else:
+            stop_listening(self.port).addErrback(lambda _: None)
+
+
+def stop_listening(port: IListeningPort) -> Deferred[Any]:
+    """Listen no more.
+
+    Fires when the port is closed. That of ``stdio:`` is its only connection, and left to it.
+    """
+    return maybeDeferred(getattr(port, "stopListening", lambda: None))
 
 
 def open_door(reactor: Any, endpoint: Endpoint, site: Factory, access: Access) -> Door:
@@ -299,6 +308,8 @@ def open_door(reactor: Any, endpoint: Endpoint, site: Factory, access: Access) -
     :raises CannotListen: it cannot be listened on, or would be open to more than is allowed.
     """
     reception = Reception(site, reactor, endpoint.text, endpoint.strict_priorities)
+    if endpoint.kind == "stdio":  # whose connection is made here and now
+        reception.allowed = None
     try:
         listening = endpoint.make(reactor, access.owner).listen(reception)
     except Exception as problem:

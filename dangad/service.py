@@ -29,7 +29,7 @@ from dangad.dispatcher import Dispatcher
 from dangad.errors import DangadError
 from dangad.guardian import Guardian
 from dangad.jobrecord import JobState
-from dangad.listening import Access, CannotListen, open_door, read_endpoint
+from dangad.listening import Access, CannotListen, open_door, read_endpoint, stop_listening
 from dangad.notify import Notifier
 from dangad.operations import Operations
 from dangad.peers import Allowed
@@ -374,7 +374,7 @@ class DangadService(service.Service):
 
 
 async def _stop_listening(ports: list[IListeningPort]) -> None:
-    stopping = [defer.maybeDeferred(port.stopListening) for port in ports]
+    stopping = [stop_listening(port) for port in ports]
     ports.clear()
     await defer.DeferredList(stopping)
 
