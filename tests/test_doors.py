@@ -12,7 +12,9 @@ from typing import Any
 
 from twisted.protocols import amp
 
+from dangad.service import Limits
 from tests.otheruser import DAEMON, NOBODY, connect_as, needs_root
+from tests.realserver import RealServerCase, until
 from tests.test_twistd import PATIENCE, PING, PONG, TwistdCase
 
 LOOPBACK = "tcp:0:interface=127.0.0.1"
@@ -126,6 +128,7 @@ class UserTests(DoorsCase):
         self.assertIn(f"{LOOPBACK} (port {asking[1]}) (for root, user 1, group 4711)", log)
         self.assertIn(f"anybody on this machine may connect to {LOOPBACK}:auth=none", log)
         self.assertIn("anybody who can reach it may connect to tcp:0", log)
+        self.assertRegex(log, r"dangad \S+ serves \d+ commands with 1 to \d+ workers")
 
 
 class RefusalTests(DoorsCase):
@@ -154,6 +157,16 @@ class RefusalTests(DoorsCase):
     def test_unknown_names(self) -> None:
         """A user that there is not."""
         self.check("--allow-users", "none-such", says="--allow-groups: there is no user none-such")
+
+
+class AnnouncedTests(RealServerCase):
+    """A server that cannot have its first worker described at once."""
+
+    limits = Limits(min_workers=1, max_workers=1, max_queued=0, drain=5.0)
+
+    async def test_late(self) -> None:
+        """That it serves is told in the end."""
+        await until(lambda: any("serves" in line for line in self.logged("dangad.service")))
 
 
 class LeftoverTests(DoorsCase):
