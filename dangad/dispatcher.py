@@ -12,8 +12,14 @@ before its next attempt, or runs on exactly one worker, or has ended, and its cl
 of its end once; and no worker is idle while a job waits that may start.
 
 A busy worker may have the next few jobs ahead (:mod:`dangad.prefetch`). They wait, and are taken
-back if need be. If the worker proves to have begun one, its answer to the one before is in the
-pipe, and is taken at once: then that is a job that runs like any other.
+back if need be. If the worker proves to have begun one, the answers to those before it are in
+the pipe: then the last that it has begun is the one that runs, and the others have answered.
+
+An event is decided first and told last: clients are told, and the log written, when all state
+is whole (:mod:`dangad.outbox`). A client that cannot be told is cut off, and a worker that
+cannot be spoken to is killed; nobody else notices. What concerns each of many jobs is done a
+part in one turn of the reactor (:mod:`dangad.chores`, :mod:`dangad.alarms`): meanwhile a job
+that must not start does not, though its turn to be told is still to come.
 
 A running job is stopped in two steps: it is interrupted, which it may use to clean up, and
 after a time of grace its worker is killed. Either way the worker's process and its group are
@@ -23,28 +29,34 @@ gone before the job's client is told, and another worker takes its place.
 from __future__ import annotations
 
 import random
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from dangad import verdicts
+from dangad.alarms import Alarms
+from dangad.chores import PART, Chores
 from dangad.commands import Chunk
 from dangad.draining import Drain
 from dangad.jobqueue import JobQueue
-from dangad.jobrecord import Event, Job, JobState
+from dangad.jobrecord import END_STATES, Event, Job, JobState
 from dangad.lanes import Lanes
-from dangad.prefetch import MOST_BYTES, SLOW, Prefetch, has_been_begun
+from dangad.outbox import Outbox, log_failure
+from dangad.prefetch import MOST_BYTES, SLOW, Prefetch
 from dangad.quarantine import Quarantine
 from dangad.repertoire import Repertoire
 from dangad.staff import Staff
 from dangad.tally import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from twisted.internet.interfaces import IReactorTime
 
+    from dangad.alarms import Alarm
     from dangad.errors import DangadError, WorkerLost
     from dangad.interfaces import IClient, IWorker, IWorkforce
     from dangad.jobrecord import Death
@@ -59,8 +71,8 @@ FIRST_RETRY = 0.1
 """Seconds before the second attempt; each further delay is twice the last."""
 LONGEST_RETRY = 10.0
 """Seconds before an attempt at most; each delay is then multiplied by between 0.5 and 1.5."""
-ENDS_AT_ONCE = 100
-"""Waiting jobs of a quarantined command that are ended in one turn of the reactor."""
+KILL_AGAIN = 1.0
+"""Seconds after which a worker that could not be killed is killed again."""
 
 
 class Dispatcher:
@@ -69,11 +81,14 @@ class Dispatcher:
     All mutable state: `_queue`, the jobs that wait, and `_lanes`, which of them are kept back;
     `_running`, the job of each busy worker, and `_ahead`, those that it has ahead; `_staff`, the
     idle workers; `_called_back`, workers of which the next to end its job gets no other;
-    `_matching`, whether the idle are being given jobs; `_lost_jobs`, whose worker is gone and who
-    are dealt with one after the other; `tally`, what became of those that ended;
-    `low_water`, how many idle workers are too few; `_repertoire`, what the workers perform, and
-    `_quarantine`, what they must not for a while; `_no_workers`, why none can be had, if so;
-    `_drain`, the end of all.
+    `_doomed`, workers that are to be gone, and why; `_outbox`, what is still
+    to be told of the present event, and `_alarms` and `_chores`, what is to be done later;
+    `_gone`, clients that are gone and have jobs that wait; `_to_review`, the jobs that may have
+    another lane, or must not wait, since the workers' programme changed, and None if all were
+    looked at; `_resumes`, whether starts go on in the next turn; `tally`, what became of the jobs
+    that ended; `low_water`, how many idle workers are too few; `_repertoire`, what the workers
+    perform, and `_quarantine`, what they must not for a while; `_no_workers`, why none can be
+    had, if so; `_drain`, the end of all, and `_given_up`, why the drain does not wait any more.
     """
 
     def __init__(
@@ -106,16 +121,22 @@ class Dispatcher:
         self._workforce: IWorkforce | None = None
         self._queue = JobQueue(AGEING)
         self._running: dict[IWorker, Job] = {}
-        self._ahead = Prefetch(self._queue)
+        self._outbox = Outbox()
+        self._alarms = Alarms(clock)
+        self._chores = Chores(clock)
+        self._ahead = Prefetch(self._queue, self._put_back, self._worker_failed)
         self._repertoire = Repertoire()
         self._staff = Staff(self._repertoire)
         self._lanes = Lanes(self._queue, self._repertoire, self._staff)
         self._called_back: Collection[IWorker] = ()
-        self._matching = False
-        self._lost_jobs: list[Job] = []
+        self._doomed: dict[IWorker, str] = {}
+        self._gone: set[IClient] = set()
+        self._to_review: Iterator[Job] | None = None
+        self._resumes = False
         self._quarantine = Quarantine(quarantine_after, quarantine_time)
         self._no_workers: str | None = None
-        self._drain = Drain(clock, self.tally, self._give_up_draining)
+        self._drain = Drain(self._alarms, self.tally, self._give_up_draining)
+        self._given_up: DangadError | None = None
 
     def staffed_by(self, workforce: IWorkforce) -> None:
         """Tell `workforce` from now on when jobs wait and no worker is idle."""
@@ -124,7 +145,7 @@ class Dispatcher:
     @property
     def waiting(self) -> int:
         """How many jobs wait, those that rest before their next attempt included."""
-        return len(self._queue)
+        return len(self._queue) + self._ahead.count
 
     @property
     def running(self) -> int:
@@ -175,78 +196,81 @@ class Dispatcher:
         job.lane = self._lanes.lane_of(job)
         may_start = self._may_start_at_once(job, client)
         refusal = self._refusal(job, now, may_start)
+        if refusal is None and job.deadline is not None:
+            job.deadline_alarm = self._set_alarm(job, job.deadline, self._deadline_passed)
+            if job.deadline_alarm is None:
+                refusal = verdicts.broken(job)
         if refusal is not None:
             self.tally.refused += 1
-            client.fail(job, refusal)
+            self._tell_end(client, job, refusal)
             return
         self.tally.accepted += 1
-        if job.deadline is not None:
-            job.deadline_alarm = self._clock.callLater(job.deadline, self._deadline_passed, job)
-        if may_start and not self._queue:
-            self._start(job, self._staff.take(job.command), now)
-            self._ask_for_spares()
-        else:
-            self._queue.push(client, job, job.lane)
-            self._match(now)
+        try:
+            if may_start and not (self._queue or self._ahead):
+                self._start(job, self._staff.take(job.command), now)
+                self._ask_for_spares()
+            else:
+                self._queue.push(client, job, job.lane)
+                self._match(now)
+        except Exception:  # noqa: BLE001 - it was accepted, and must end
+            self._end_broken(job)
+        if self._outbox.calls:
+            self._outbox.send()
 
     def cancel(self, job: Job) -> None:
         """End `job` if it has not ended: at once if it waits, else by stopping it."""
         if self._take_out(job):
             self._end(job, verdicts.cancelled_waiting(job))
-        elif has_been_begun(job):
-            job.stopped_for = job.stopped_for or verdicts.cancelled_running(job, 0.0)
-        elif job.state is JobState.RUNNING:
-            ran = self._clock.seconds() - job.started_at
-            self._stop(job, verdicts.cancelled_running(job, ran), b"cancelled")
+        else:
+            self._stop(job, verdicts.cancelled_running(job, self._ran(job)), b"cancelled")
+        self._outbox.send()
 
     def client_gone(self, client: IClient) -> None:
         """Tell `client` nothing any more, and end its jobs.
 
-        Those that wait never run; those that run are stopped, unless their type says that they
-        finish.
+        Those that wait never run, and end a part in each turn of the reactor; those that run are
+        stopped, unless their type says that they finish.
         """
         for job in self._ahead.jobs_of(client):
             self._ahead.take_back(job.worker)
         running = [job for job in self._running.values() if job.client is client]
-        running += self._ahead.jobs_of(client)  # begun, in truth
-        running += [job for job in self._lost_jobs if job.client is client]
+        running += self._ahead.jobs_of(client)  # the worker has begun them
         for job in running:
             job.client = None
-        waiting = self._queue.drop(client)
-        for job in waiting:
-            job.client = None
-            self._end(job, verdicts.client_left(), quietly=True)
-        if waiting:
-            log.info("{jobs} waiting jobs of a client that disconnected end", jobs=len(waiting))
+        self._gone.add(client)
+        self._queue.hold(client)
         for job in running:
-            self._ahead.settle(job.worker)
-            if has_been_begun(job) or job in self._lost_jobs:
-                job.stopped_for = job.stopped_for or verdicts.client_left()
-            elif job.worker is not None:
-                job.worker.resume()
+            if job.worker is not None:
+                self._resume(job.worker, job)
                 if self._repertoire.policy(job.command).on_disconnect == "cancel":
-                    self.cancel(job)
+                    self._ahead.take_back(job.worker)
+                    self._stop(job, verdicts.cancelled_running(job, self._ran(job)), b"cancelled")
+        self._chores.begin(partial(self._end_some_of, client))
+        self._outbox.send()
 
     def hold(self, client: IClient) -> None:
         """Start no job of `client`, and let those that send it parts wait: it does not read."""
         for job in self._ahead.jobs_of(client):
             self._ahead.take_back(job.worker)
         self._queue.hold(client)
-        for job in self._ahead.jobs_of(client):
-            self._ahead.settle(job.worker)
         for worker, job in list(self._running.items()):
-            if job.client is client and job.wants_chunks:
-                self._ahead.settle(worker)  # others' jobs must not wait with it
-                if self._running.get(worker) is job and job.stopped_for is None:
+            if job.client is client and job.wants_chunks and job.stopped_for is None:
+                try:
                     worker.pause()
+                except Exception:  # noqa: BLE001 - whatever it was, it concerns one worker
+                    self._worker_failed(worker, job)
+        self._outbox.send()
 
     def release(self, client: IClient) -> None:
         """Let the jobs of `client` go on, and start more."""
+        if client in self._gone:
+            return
         self._queue.release(client)
-        for worker, job in self._running.items():
+        for worker, job in list(self._running.items()):
             if job.client is client and job.wants_chunks:
-                worker.resume()
+                self._resume(worker, job)
         self._match(self._clock.seconds())
+        self._outbox.send()
 
     def describe(self) -> Deferred[str]:
         """The catalogue of job types.
@@ -269,8 +293,8 @@ class Dispatcher:
             refused.errback(refusal)
             return refused
         waiter = self._repertoire.catalogue()
-        if not self._repertoire.known and self._workforce is not None:
-            self._workforce.demand(1)
+        if not self._repertoire.known:
+            self._demand(1)
         return waiter
 
     # Told by the workforce and by workers.
@@ -283,15 +307,22 @@ class Dispatcher:
         self._staff.add(worker, now)
         if self._repertoire.join(worker, catalogue):
             self._review_jobs()
+            self._tell_catalogue(verdicts.stopping())
         self._match(now)
+        self._outbox.send()
 
     def job_reported(self, worker: IWorker, command: bytes, body: bytes) -> None:
         """The job of `worker` has news for its client: see :meth:`IClient.report`."""
         job = self._running[worker]
-        if job.client is not None and job.stopped_for is None:
-            if command == Chunk.commandName:
-                job.box = b""  # never again: its client would get the parts twice
-            job.client.report(job, command, body)
+        client = job.client
+        if client is None or job.stopped_for is not None:
+            return
+        if command == Chunk.commandName:
+            job.box = b""  # never again: its client would get the parts twice
+        try:
+            client.report(job, command, body)
+        except Exception:  # noqa: BLE001 - whatever it was, it concerns one client
+            self._client_failed(client, job)
 
     def job_finished(
         self,
@@ -314,59 +345,70 @@ class Dispatcher:
         """
         job = self._running[worker]
         if job.stopped_for is not None:
-            worker.kill(f"was stopped: {job.stopped_for}")
+            self._kill(worker, f"was stopped: {job.stopped_for}", job)
             return
         del self._running[worker]
         now = self._clock.seconds()
-        self._leave_worker(job)
-        self._quarantine.succeeded(job.command)
-        job.live(Event.FAIL if failed else Event.ANSWER)
-        self._cancel_alarms(job)
-        job.receipt = receipt
-        self.tally.note_end(job, now)
-        self._ahead.note(job, printed)
-        released = self._go_on(worker, fit, now)
-        self._give_work(now)
-        self.tally.log_end(job)
+        released = False
+        try:
+            job.live(Event.FAIL if failed else Event.ANSWER)
+            job.receipt = receipt
+            self.tally.note_end(job, now)
+            self._leave_worker(job)
+            self._cancel_alarms(job)
+            self._quarantine.succeeded(job.command)
+            self._ahead.note(job, printed)
+            released = self._go_on(worker, fit, now)
+            self._give_work(now)
+            if self._ahead or worker in self._running:
+                self._give_ahead(worker, now)
+        except Exception:  # noqa: BLE001 - the job has ended, and its client is to be told
+            self._worker_failed(worker, job)
         client, job.client = job.client, None
         if client is not None:
-            client.deliver(job, failed, body)
+            try:
+                client.deliver(job, failed, body)
+            except Exception:  # noqa: BLE001 - whatever it was, it concerns one client
+                self._client_failed(client, job)
         if released:
-            self._release(worker)
-        if self._ahead or worker in self._running:
-            self._give_ahead(worker, now)
-        self._drain.check()
+            self._release(worker, job)
+        if self.tally.log_jobs:
+            self._outbox.put(self.tally.log_end, job)
+        if self._drain.begun:
+            self._outbox.last = self._drain.check
+        if self._outbox.calls or self._outbox.last is not None:
+            self._outbox.send()
 
     def worker_gone(self, worker: IWorker, death: Death) -> None:
         """`worker` is dead, and its process group with it."""
         self._staff.remove(worker)
-        job = self._running.pop(worker, None)
+        self._doomed.pop(worker, None)
         now = self._clock.seconds()
         self._ahead.take_back(worker)
-        lost = [] if job is None else [job]
+        running = self._running.pop(worker, None)
+        lost = [] if running is None else [running]
         while (begun := self._begin_next(worker, now)) is not None:
             lost.append(begun)
         self._ahead.take_all_back()
-        self._lost_jobs += lost
-        for each in lost:
-            self._leave_worker(each)
         changed = self._repertoire.leave(worker)
+        self._lanes.staff_changed()
+        for job in lost:
+            try:
+                self._leave_worker(job)
+                job.receipt = death.receipt
+                if job.stopped_for is not None:
+                    self._end(job, job.stopped_for)
+                elif death.unread and job is running and job.client is not None:
+                    self._return(job, death.unread)
+                else:
+                    error = verdicts.lost(job, worker.pid, death, now - job.started_at)
+                    self._lost(job, error, now, job is lost[0])
+            except Exception:  # noqa: BLE001 - each of them must end
+                self._end_broken(job)
         if changed:
             self._review_jobs()
-        self._lanes.staff_changed()
-        for each in lost:
-            self._lost_jobs.remove(each)
-            each.receipt = death.receipt
-            if each.stopped_for is not None:
-                self._end(each, each.stopped_for)
-            elif death.unread and each is job and each.client is not None:
-                self._return(each, death.unread)
-            else:
-                ran = now - each.started_at
-                self._lost(each, verdicts.lost(each, worker.pid, death, ran), now, each is lost[0])
-        if changed:
-            self._review_jobs()  # again, for those of them that wait now
         self._give_work(now)
+        self._outbox.send()
 
     def dismiss_idle(self, before: float) -> IWorker | None:
         """A worker that has been idle since before that time, taken away; None if there is none."""
@@ -405,8 +447,10 @@ class Dispatcher:
     def no_workers(self, reason: str) -> None:
         """No worker can be had, for `reason`: refuse what waits and what comes, until one can."""
         self._no_workers = reason
-        self._repertoire.give_up(verdicts.no_workers(reason))
-        self._end_waiting(verdicts.no_workers(reason))
+        error = verdicts.no_workers(reason)
+        self._tell_catalogue(error)
+        self._end_waiting(error, lambda: self._no_workers is reason)
+        self._outbox.send()
 
     # Told by the service.
 
@@ -417,8 +461,9 @@ class Dispatcher:
         no job is left. May be called again with a new limit.
         """
         if not self._drain.begun:
-            self._repertoire.give_up(verdicts.stopping())
+            self._tell_catalogue(verdicts.stopping())
         self._drain.begin(seconds)
+        self._outbox.send()
         return self.when_drained()
 
     def when_drained(self) -> Deferred[None]:
@@ -442,8 +487,9 @@ class Dispatcher:
             return None
         if self.waiting >= self.max_queued:
             return verdicts.too_many_wait(self.max_queued)
-        if self._queue.size + job.size > self.max_queued_bytes:
-            return verdicts.too_much_waits(self._queue.size, self.max_queued_bytes)
+        size = self._queue.size + self._ahead.size
+        if size + job.size > self.max_queued_bytes:
+            return verdicts.too_much_waits(size, self.max_queued_bytes)
         return None
 
     # Who runs next.
@@ -460,46 +506,60 @@ class Dispatcher:
         """Start jobs while there are workers for them, and ask for workers if there are not."""
         self._ahead.give_way()
         self._give_work(now)
-        if self._queue and not self._staff.idle and self._workforce is not None:
-            self._workforce.demand(len(self._queue))
+        if (self._queue or self._ahead) and not self._staff.idle:
+            self._demand(self.waiting)
         else:
             self._ask_for_spares()
 
     def _ask_for_spares(self) -> None:
-        if len(self._staff.idle) < self.low_water and self._workforce is not None:
-            self._workforce.demand(0)
+        if len(self._staff.idle) < self.low_water:
+            self._demand(0)
+
+    def _demand(self, waiting: int) -> None:
+        """Tell the workforce what waits, last of all."""
+        if self._workforce is not None:
+            try:
+                self._workforce.demand(waiting)
+            except Exception:  # noqa: BLE001 - it looks at what waits by itself, every second
+                log_failure("the server failed while it asked for workers")
 
     def _give_work(self, now: float) -> None:
-        """Start jobs while there are workers for them, and end those that must not start.
-
-        A client that is told of an end may submit more: that waits for the loop's next round.
-        """
-        if self._matching:
-            return
-        self._matching = True
+        """Start jobs while there are workers for them, and end those that must not start."""
         self._lanes.staff_changed()
-        ends = 0
-        try:
-            while self._staff.idle:
-                job = self._queue.pop(now)
-                if job is None:
-                    if self._ahead.take_some_back():
-                        continue
-                    break
+        others = 0
+        while self._staff.idle:
+            job = self._queue.pop(now)
+            if job is None:
+                if self._ahead.take_some_back():
+                    continue
+                return
+            try:
                 obstacle = self._obstacle(job, now)
-                if obstacle is None:
+                if obstacle is not None:
+                    self._end(job, obstacle, quietly=True)
+                elif self._to_review is None or not self._changes_lane(job):
                     self._start(job, self._staff.take(job.command), now)
                     continue
-                self._end(job, obstacle, quietly=True)
-                ends += 1
-                if ends == ENDS_AT_ONCE:
-                    self._clock.callLater(0, self._match_again)
-                    return
-        finally:
-            self._matching = False
+            except Exception:  # noqa: BLE001 - it is in no queue, and must end
+                self._end_broken(job)
+            others += 1
+            if others == PART:
+                self._resume_starts()
+                return
 
-    def _match_again(self) -> None:
+    def _resume_starts(self) -> None:
+        """Go on with `_give_work` in the next turn."""
+        if not self._resumes:
+            try:
+                self._alarms.set(0, self._starts_resume)
+                self._resumes = True
+            except Exception:  # noqa: BLE001 - the next event goes on
+                log_failure("the server failed to put off the start of jobs")
+
+    def _starts_resume(self) -> None:
+        self._resumes = False
         self._match(self._clock.seconds())
+        self._outbox.send()
 
     def _obstacle(self, job: Job, now: float) -> DangadError | None:
         """Why `job`, whose turn it is, must not start; the reactor may be late with an alarm."""
@@ -507,15 +567,21 @@ class Dispatcher:
             return verdicts.waited_too_long(job)
         if seconds := self._quarantine.seconds_left(job.command, now):
             return verdicts.quarantined(job, seconds)
-        return None
+        if self._to_review is not None and self._repertoire.lacks(job.command):
+            return verdicts.unhandled(job)
+        return self._given_up
 
     def _start(self, job: Job, worker: IWorker, now: float) -> None:
         """Have `worker`, which was idle, perform `job`."""
+        self._running[worker] = job
         self._set_time(job, now)
         self._note_start(job, worker, now)
-        self._running[worker] = job
         self._lanes.staff_changed()
-        worker.perform(job)
+        try:
+            job.pid = worker.pid
+            worker.perform(job)
+        except Exception:  # noqa: BLE001 - whatever it was, it concerns one worker
+            self._worker_failed(worker, job)
         self._drop_box(job)
 
     def _note_start(self, job: Job, worker: IWorker, now: float) -> None:
@@ -524,11 +590,12 @@ class Dispatcher:
         job.attempt += 1
         job.started_at = now
         job.worker = worker
-        job.pid = worker.pid
-        limit = self._repertoire.policy(job.command).time_limit
-        if limit is not None:
-            job.run_alarm = self._clock.callLater(limit, self._time_is_up, job)
         self._lanes.started(job)
+        limit = self._repertoire.policy(job.command).time_limit
+        if limit is not None and job.stopped_for is None:
+            job.run_alarm = self._set_alarm(job, limit, self._time_is_up)
+            if job.run_alarm is None:  # it must not run without
+                self._outbox.put(self._stop_without_limit, job)
 
     def _set_time(self, job: Job, now: float) -> None:
         """Note how long `job` may run if it starts now."""
@@ -547,18 +614,25 @@ class Dispatcher:
         job.live(Event.RETURN)
         job.box = box
         job.attempt -= 1
+        job.lane = self._lanes.lane_of(job)
         self._cancel_run_alarm(job)
         self._queue.put_back(job)
+
+    def _put_back(self, job: Job) -> None:
+        """Let `job` wait again, which a worker had ahead and has not begun."""
+        if job.stopped_for is not None or job.client is None:
+            self._end(job, job.stopped_for or verdicts.client_left())
+            self._set_alarm(job, 0, lambda _: self._outbox.send())
+        else:
+            job.lane = self._lanes.lane_of(job)
+            self._queue.put_back(job)
 
     # Who has which jobs ahead.
 
     def _take_out(self, job: Job) -> bool:
-        """Take `job` out of the queue if it waits; else learn how far it is."""
+        """Take `job` out of the queue, or back from its worker; False if that has begun it."""
         self._ahead.take_back(job.worker)
-        if job.worker is None and self._queue.remove(job):
-            return True
-        self._ahead.settle(job.worker)
-        return False
+        return job.worker is None and self._queue.remove(job)
 
     def _go_on(self, worker: IWorker, fit: bool, now: float) -> bool:
         """Have `worker`, which has ended a job, go on with what it has ahead, or else be idle.
@@ -572,10 +646,14 @@ class Dispatcher:
             job = self._begin_next(worker, now)
             if job is not None:
                 self._running[worker] = job
-                worker.begin(job)
+                try:
+                    job.pid = worker.pid
+                    worker.begin(job)
+                except Exception:  # noqa: BLE001 - whatever it was, it concerns one worker
+                    self._worker_failed(worker, job)
                 self._drop_box(job)
                 return False
-        if not fit or worker in self._called_back:
+        if not fit or worker in self._called_back or worker in self._doomed:
             return True
         self._staff.add(worker, now)
         return False
@@ -596,14 +674,16 @@ class Dispatcher:
         running = self._running.get(worker)
         if (
             running is None
-            or running.stopped_for is not None
-            or worker is self._ahead.settling
+            or self._ahead.last(worker, running).stopped_for is not None
+            or running.wants_chunks  # when its client does not read, others would wait with it
             or worker in self._called_back
+            or worker in self._doomed
+            or self._to_review is not None
             or self._repertoire.partial  # only a worker that is idle opens their lanes
             or not (worker.can_prefetch and self._ahead.is_quiet(running, now))
         ):
             return
-        for _ in range(self._ahead.room(worker, len(self._queue), len(self._running))):
+        for _ in range(self._ahead.room(worker, self.waiting, len(self._running))):
             job = self._queue.pop(now, self._may_go_ahead)
             if job is None:
                 return
@@ -616,6 +696,7 @@ class Dispatcher:
         now = self._clock.seconds()
         return (
             job.lane is None
+            and not job.wants_chunks
             and job.size <= MOST_BYTES
             and self._ahead.is_quiet(job, now)
             and self._obstacle(job, now) is None
@@ -630,15 +711,46 @@ class Dispatcher:
     def _review_jobs(self) -> None:
         """Look at all jobs again: what the workers perform has become known, or changed."""
         self._lanes.review(self._running.values())
-        for job in [job for job in self._queue if not has_been_begun(job)]:
-            if job.lane != (lane := self._lanes.lane_of(job)):
-                job.lane = lane
-                if job.run_alarm is None and job.client is not None:
-                    self._queue.remove(job)
-                    self._queue.push(job.client, job, lane)
-        for job in [job for job in self._queue if self._repertoire.lacks(job.command)]:
-            if not has_been_begun(job) and self._queue.remove(job):
-                self._end(job, verdicts.unhandled(job))
+        under_way = self._to_review is not None
+        self._to_review = iter(list(self._queue))
+        if not under_way:
+            self._outbox.put(self._chores.begin, self._review_some)
+
+    def _review_some(self) -> bool:
+        """Look at some of the jobs that waited when the programme changed; whether more are left.
+
+        Meanwhile a job whose turn it is is looked at before it starts.
+        """
+        jobs = list(islice(self._to_review or (), PART))
+        for job in jobs:
+            if job.state is not JobState.QUEUED or job.worker is not None or job.client is None:
+                continue
+            if self._repertoire.lacks(job.command):
+                if self._queue.remove(job):
+                    self._end(job, verdicts.unhandled(job))
+            elif job.run_alarm is None and job.lane != self._lanes.lane_of(job):
+                self._queue.remove(job)
+                self._changes_lane(job)
+        if len(jobs) == PART:
+            return True
+        self._to_review = None
+        self._outbox.put(self._match, self._clock.seconds())
+        self._outbox.send()
+        return False
+
+    def _changes_lane(self, job: Job) -> bool:
+        """Let `job`, which was taken out, wait in the lane that it belongs in, if that is new."""
+        lane = self._lanes.lane_of(job)
+        if job.lane == lane or job.client is None:
+            return False
+        job.lane = lane
+        self._queue.push(job.client, job, lane)
+        return True
+
+    def _tell_catalogue(self, error: DangadError) -> None:
+        """Tell those who wait for it the catalogue, or `error` if it is not known."""
+        if self._repertoire.waiting:
+            self._outbox.put(self._chores.begin, partial(self._repertoire.tell, PART, error))
 
     # What ends a job.
 
@@ -646,34 +758,49 @@ class Dispatcher:
         job.deadline_alarm = None
         if self._take_out(job):
             self._end(job, verdicts.waited_too_long(job))
-        elif has_been_begun(job):
-            job.stopped_for = job.stopped_for or verdicts.reached_deadline(job, 0.0)
-        elif job.state is JobState.RUNNING:
-            ran = self._clock.seconds() - job.started_at
-            error = verdicts.reached_deadline(job, ran)
-            self._stop(job, error, b"time")
+        else:
+            self._stop(job, verdicts.reached_deadline(job, self._ran(job)), b"time")
+        self._outbox.send()
 
     def _time_is_up(self, job: Job) -> None:
         job.run_alarm = None
-        self._ahead.settle(job.worker)
-        ran = self._clock.seconds() - job.started_at
-        self._stop(job, verdicts.ran_too_long(job, ran), b"time")
+        self._ahead.take_back(job.worker)
+        self._stop(job, verdicts.ran_too_long(job, self._ran(job)), b"time")
+        self._outbox.send()
 
     def _stop(self, job: Job, error: DangadError, why: bytes) -> None:
-        """Have `job`, which runs, end with `error`: by itself, or when the grace is over."""
-        if job.state is not JobState.RUNNING or job.stopped_for is not None:
-            return
-        job.stopped_for = error
+        """Have `job`, which runs, end with `error`: by itself, or when the grace is over.
+
+        What its worker had ahead has been taken back.
+        """
         worker = job.worker
-        if worker is None:
-            return  # it has just died, and this job's end is yet to come
-        if job.run_alarm is not None:
-            job.run_alarm.cancel()
-        job.run_alarm = self._clock.callLater(GRACE, worker.kill, f"was killed: {error}")
-        worker.resume()
-        if why == b"time":
-            worker.show_stack()
-        worker.interrupt(job, why)
+        if worker is None or job.stopped_for is not None:
+            return
+        if self._ahead.last(worker, job) is not job:
+            return  # it has answered: its worker has begun another since
+        job.stopped_for = error
+        self._cancel_run_alarm(job)
+        job.run_alarm = self._set_alarm(job, GRACE, self._grace_is_over)
+        if job.run_alarm is None:
+            self._kill(worker, f"was killed: {error}", job)
+            return
+        try:
+            worker.resume()
+            if why == b"time":
+                worker.show_stack()
+            worker.interrupt(job, why)
+        except Exception:  # noqa: BLE001 - whatever it was, it concerns one worker
+            self._worker_failed(worker, job)
+
+    def _stop_without_limit(self, job: Job) -> None:
+        """Stop `job`, of whose time limit nobody would be told."""
+        self._ahead.take_back(job.worker)
+        self._stop(job, verdicts.broken(job), b"cancelled")
+
+    def _grace_is_over(self, job: Job) -> None:
+        job.run_alarm = None
+        if job.worker is not None:
+            self._kill(job.worker, f"was killed: {job.stopped_for}", job)
 
     def _lost(self, job: Job, error: WorkerLost, now: float, blamed: bool) -> None:
         """Have `job`, whose worker died, run again if it may, and end it if not.
@@ -683,7 +810,14 @@ class Dispatcher:
         job.lost_for = error
         quarantined = blamed and self._quarantine.worker_lost(job.command, now)
         if quarantined:
-            log.warn("{command} is quarantined: {error}", command=job.name, error=str(error))
+            self._outbox.put(
+                partial(
+                    log.warn,
+                    "{command} is quarantined: {error}",
+                    command=job.name,
+                    error=str(error),
+                )
+            )
         retries = self._repertoire.policy(job.command).retries
         if job.attempt > retries or not job.box or job.client is None:
             self._end(job, error)
@@ -695,34 +829,70 @@ class Dispatcher:
             return
         delay = min(LONGEST_RETRY, FIRST_RETRY * 2 ** min(job.attempt - 1, 30))
         delay *= self._chance.uniform(0.5, 1.5)
-        log.info(
-            "job {job} {command} is tried again in {delay:.1f} s: attempt {attempt}: {error}",
-            job=job.id,
-            command=job.name,
-            delay=delay,
-            attempt=job.attempt,
-            error=str(error),
-        )
-        job.live(Event.RETRY)
         self._cancel_run_alarm(job)
+        job.run_alarm = self._set_alarm(job, delay, self._rested)
+        if job.run_alarm is None:
+            self._end(job, error)
+            return
+        job.live(Event.RETRY)
         self._queue.rest(job)
-        job.run_alarm = self._clock.callLater(delay, self._rested, job)
+        self._outbox.put(
+            partial(
+                log.info,
+                "job {job} {command} is tried again in {delay:.1f} s: attempt {attempt}: {error}",
+                job=job.id,
+                command=job.name,
+                delay=delay,
+                attempt=job.attempt,
+                error=str(error),
+            )
+        )
 
     def _rested(self, job: Job) -> None:
         job.run_alarm = None
         if job.client is not None:
+            job.lane = self._lanes.lane_of(job)
             self._queue.push(job.client, job, job.lane)
             self._match(self._clock.seconds())
+            self._outbox.send()
 
-    def _end_waiting(self, error: DangadError) -> None:
-        """End all that waits now: to hear of an end, a client may end others, or submit more."""
-        self._ahead.take_all_back()
-        jobs = [job for job in self._queue if not has_been_begun(job)]
-        for job in jobs:
-            if self._queue.remove(job):
-                self._end(job, error, quietly=True)
+    def _end_some_of(self, client: IClient) -> bool:
+        """End some jobs of `client`, which is gone; whether there are more."""
+        jobs = self._queue.drop(client, PART)
+        self._end_all(jobs, verdicts.client_left())
         if jobs:
-            log.info("{jobs} waiting jobs end: {error}", jobs=len(jobs), error=str(error))
+            self._log("{jobs} waiting jobs of a client that disconnected end", jobs=len(jobs))
+        more = len(jobs) >= PART
+        if not more:
+            self._outbox.put(self._gone.discard, client)  # after what was to be told before
+        self._outbox.send()
+        return more
+
+    def _end_waiting(self, error: DangadError, still: Callable[[], bool]) -> None:
+        """End all that waits, as long as it is `still` to end."""
+        self._ahead.take_all_back()
+        self._outbox.put(self._chores.begin, partial(self._end_some, error, still))
+
+    def _end_some(self, error: DangadError, still: Callable[[], bool]) -> bool:
+        """End some of what waits; whether there is more."""
+        if not still():
+            return False
+        jobs = list(islice(self._queue, PART))
+        for job in jobs:
+            self._queue.remove(job)
+        self._end_all(jobs, error)
+        if jobs:
+            self._log("{jobs} waiting jobs end: {error}", jobs=len(jobs), error=str(error))
+        self._outbox.send()
+        return bool(self._queue)
+
+    def _end_all(self, jobs: Iterable[Job], error: DangadError) -> None:
+        """End `jobs`, which were taken out of the queue."""
+        for job in jobs:
+            try:
+                self._end(job, error, quietly=True)
+            except Exception:  # noqa: BLE001 - each of them must end
+                self._end_broken(job)
 
     def _end(self, job: Job, error: DangadError, quietly: bool = False) -> None:
         """Bring `job`, which neither waits nor runs any more, to an end without an answer.
@@ -730,22 +900,32 @@ class Dispatcher:
         One that has lost a worker has run, and must not be told what means that it has not.
         """
         error = verdicts.as_one_that_ran(job, error)
-        state = job.live(verdicts.event_of(error))
-        self._cancel_alarms(job)
+        job.live(verdicts.event_of(error))
         self.tally.note_end(job, self._clock.seconds())
+        self._cancel_alarms(job)
         if not quietly:
-            log.info(
+            self._log(
                 "job {job} {command} ended as {state}: {error}",
                 job=job.id,
                 command=job.name,
-                state=state.value,
+                state=job.state.value,
                 error=str(error),
             )
-        self.tally.log_end(job)
+        if self.tally.log_jobs:
+            self._outbox.put(self.tally.log_end, job)
         client, job.client = job.client, None
-        if client is not None:
-            client.fail(job, error)
-        self._drain.check()
+        if client is not None and client not in self._gone:
+            self._outbox.put(self._tell_end, client, job, error)
+        if self._drain.begun:
+            self._outbox.last = self._drain.check
+
+    def _log(self, text: str, **fields: object) -> None:
+        """Write it to the log when the event's state is whole."""
+        self._outbox.put(partial(log.info, text, **fields))
+
+    def _ran(self, job: Job) -> float:
+        """How long `job` has run; 0 if its worker has only just begun it."""
+        return self._clock.seconds() - job.started_at if job.state is JobState.RUNNING else 0.0
 
     def _cancel_alarms(self, job: Job) -> None:
         self._cancel_run_alarm(job)
@@ -755,25 +935,107 @@ class Dispatcher:
 
     def _cancel_run_alarm(self, job: Job) -> None:
         if job.run_alarm is not None:
-            if job.run_alarm.active():
-                job.run_alarm.cancel()
+            job.run_alarm.cancel()
             job.run_alarm = None
 
-    def _release(self, worker: IWorker) -> None:
-        """Give back a worker that has done its last job."""
+    def _set_alarm(self, job: Job, delay: float, call: Callable[[Job], object]) -> Alarm | None:
+        """An alarm of `job`; None if the clock cannot set one."""
+        try:
+            return self._alarms.set(delay, call, job)
+        except Exception:  # noqa: BLE001 - whatever it was, it concerns one job
+            log_failure("job {job} {command}: no alarm can be set", job=job.id, command=job.name)
+            return None
+
+    # Who cannot be told, or does not do as told.
+
+    def _tell_end(self, client: IClient, job: Job, error: DangadError) -> None:
+        """Tell `client` that `job` ended with `error`."""
+        if client in self._gone:
+            return  # it went when it was told of another
+        try:
+            client.fail(job, error)
+        except Exception:  # noqa: BLE001 - whatever it was, it concerns one client
+            self._client_failed(client, job)
+
+    def _client_failed(self, client: IClient, job: Job) -> None:
+        """Cut off `client`, which raised when it was told of `job`."""
+        log_failure(
+            "job {job} {command}: its client could not be told, and is cut off",
+            job=job.id,
+            command=job.name,
+        )
+        self._outbox.put(client.abort)
+        self._outbox.put(self.client_gone, client)
+        self._outbox.send()
+
+    def _worker_failed(self, worker: IWorker, job: Job) -> None:
+        """Kill `worker`, which raised when it was asked for something about `job`."""
+        log_failure(
+            "job {job} {command}: its worker could not be spoken to, and is killed",
+            job=job.id,
+            command=job.name,
+        )
+        self._kill(worker, "was killed: the server failed while it spoke to it", job)
+
+    def _kill(self, worker: IWorker, reason: str, job: Job) -> None:
+        """Kill `worker`, on account of `job`, and again if that fails."""
+        self._staff.remove(worker)
+        self._doomed[worker] = reason
+        try:
+            worker.kill(reason)
+        except Exception:  # noqa: BLE001 - else it might hold its job for ever
+            log_failure(
+                "job {job} {command}: its worker could not be killed",
+                job=job.id,
+                command=job.name,
+            )
+            self._set_alarm(job, KILL_AGAIN, partial(self._kill_again, worker))
+
+    def _kill_again(self, worker: IWorker, job: Job) -> None:
+        if worker in self._doomed:
+            self._kill(worker, self._doomed[worker], job)
+
+    def _resume(self, worker: IWorker, job: Job) -> None:
+        """Have `worker`, which runs `job`, go on if it was paused."""
+        try:
+            worker.resume()
+        except Exception:  # noqa: BLE001 - whatever it was, it concerns one worker
+            self._worker_failed(worker, job)
+
+    def _end_broken(self, job: Job) -> None:
+        """Bring `job` to an end wherever it is: the server has failed in the middle of an event."""
+        log_failure(
+            "the server failed while it dealt with job {job} {command}",
+            job=job.id,
+            command=job.name,
+        )
+        worker, error = job.worker, verdicts.broken(job)
+        if worker is None:
+            worker = next((each for each, mine in self._running.items() if mine is job), None)
+        if worker is not None:
+            job.stopped_for = job.stopped_for or error
+            self._kill(worker, f"was killed: {error}", job)
+        elif job.state not in END_STATES:
+            self._queue.remove(job)
+            self._end(job, error)
+
+    def _release(self, worker: IWorker, job: Job) -> None:
+        """Give back a worker that has done its last job, which was `job`."""
         if worker in self._called_back:
             self._called_back = ()
         if self._workforce is not None:
-            self._workforce.worker_released(worker)
+            try:
+                self._workforce.worker_released(worker)
+            except Exception:  # noqa: BLE001 - whatever it was, it concerns one worker
+                self._worker_failed(worker, job)
 
     # The end of all.
 
     def _give_up_draining(self, seconds: float) -> None:
-        error = verdicts.stopped(seconds)
-        self._end_waiting(error)
-        for begun in self._ahead.take_all_back():
-            begun.stopped_for = begun.stopped_for or error
+        error = self._given_up = verdicts.stopped(seconds)
+        self._end_waiting(error, lambda: True)
+        for job in [*self._ahead.take_all_back(), *self._running.values()]:
+            job.stopped_for = job.stopped_for or error
         for worker, job in list(self._running.items()):
-            if job.stopped_for is None:
-                job.stopped_for = error
-            worker.kill(f"was killed: {error}")
+            self._kill(worker, f"was killed: {error}", job)
+        self._outbox.send()

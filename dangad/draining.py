@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 
+from dangad.outbox import log_failure
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from twisted.internet.interfaces import IDelayedCall, IReactorTime
-
+    from dangad.alarms import Alarm, Alarms
     from dangad.tally import Tally
 
 
@@ -24,16 +25,15 @@ class Drain:
     `alarm`, its limit.
     """
 
-    def __init__(
-        self, clock: IReactorTime, tally: Tally, give_up: Callable[[float], object]
-    ) -> None:
+    def __init__(self, alarms: Alarms, tally: Tally, give_up: Callable[[float], object]) -> None:
         """Wait for the end of all jobs of `tally`.
 
+        :param alarms: where its limit is set.
         :param give_up: called with the seconds for which they were waited for, at the limit.
         """
         self.begun = False
-        self.alarm: IDelayedCall | None = None
-        self._clock = clock
+        self.alarm: Alarm | None = None
+        self._alarms = alarms
         self._tally = tally
         self._give_up = give_up
         self._waiters: list[Deferred[None]] = []
@@ -42,7 +42,11 @@ class Drain:
         """Give the jobs so many seconds from now on; may be called again with others."""
         self.begun = True
         self._cancel_alarm()
-        self.alarm = self._clock.callLater(seconds, self._time_is_up, seconds)
+        try:
+            self.alarm = self._alarms.set(seconds, self._time_is_up, seconds)
+        except Exception:  # noqa: BLE001 - a drain without a limit may never end
+            log_failure("the drain cannot be given a limit, and does not wait")
+            self._give_up(0.0)
 
     def wait(self) -> Deferred[None]:
         """Fires once the drain has begun and no job is left."""

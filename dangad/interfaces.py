@@ -39,6 +39,12 @@ class IClient(Interface):
     def fail(job: Job, error: DangadError) -> None:
         """Take the news that `job` ended, or was refused, without an answer of a worker's."""
 
+    def abort() -> None:
+        """Close the connection: it could not be told of a job, and must not wait for that.
+
+        The dispatcher takes the client for gone, and tells it nothing more.
+        """
+
 
 class IWorker(Interface):
     """A worker process that has said Hello, as the dispatcher sees it."""
@@ -71,9 +77,6 @@ class IWorker(Interface):
         What is not taken back has been begun; the answers to those before it are written.
         """
 
-    def catch_up() -> None:
-        """Take what the worker has written by now, answers included, without delay."""
-
     def show_stack() -> Deferred[str]:
         """Have the stack of the worker's main thread written to the log, under its job's id.
 
@@ -81,7 +84,9 @@ class IWorker(Interface):
         """
 
     def interrupt(job: Job, why: bytes) -> None:
-        """Raise an exception in `job`, which the worker was given last: it is to end by itself.
+        """Raise an exception in `job`, the last that the worker has begun: it is to end by itself.
+
+        What the worker had ahead was taken back before.
 
         `why` is "cancelled" or "time". It does nothing if the job has ended in the worker
         already. Whether and how the job ends is then told as always; kill what does not.

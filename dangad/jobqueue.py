@@ -29,6 +29,7 @@ job looks once at each lane.
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from dangad.jobrecord import Priority
@@ -282,15 +283,18 @@ class JobQueue:
         self._levels[job.priority].discard(client, job, lane)
         return True
 
-    def drop(self, client: IClient) -> list[Job]:
-        """Take out all jobs of `client`, and forget it."""
-        dropped = [
-            job for ring in self._rings_of(client) for job in ring.lines[client].jobs.values()
-        ]
-        dropped += [job for job in self._resting.values() if job.client is client]
+    def drop(self, client: IClient, most: int | None = None) -> list[Job]:
+        """Take out all jobs of `client`, and forget it.
+
+        :param most: how many are enough; then it is forgotten once they are fewer.
+        """
+        lines = [ring.lines[client] for ring in self._rings_of(client)]
+        dropped = list(islice(chain.from_iterable(line.jobs.values() for line in lines), most))
+        if most is None or len(dropped) < most:
+            dropped += [job for job in self._resting.values() if job.client is client]
+            self._on_hold.discard(client)
         for job in dropped:
             self.remove(job)
-        self._on_hold.discard(client)
         return dropped
 
     def hold(self, client: IClient) -> None:

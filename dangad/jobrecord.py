@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IDelayedCall
-
+    from dangad.alarms import Alarm
     from dangad.errors import DangadError
     from dangad.interfaces import IClient, IWorker
 
@@ -201,8 +200,8 @@ class Job:
         self.attempt = 0
         self.worker: IWorker | None = None
         self.seconds: float | None = None
-        self.run_alarm: IDelayedCall | None = None
-        self.deadline_alarm: IDelayedCall | None = None
+        self.run_alarm: Alarm | None = None
+        self.deadline_alarm: Alarm | None = None
         self.stopped_for: DangadError | None = None
         self.lost_for: DangadError | None = None
         self.pid = 0

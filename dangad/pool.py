@@ -136,10 +136,6 @@ class WorkerConnector(AMPConnector):
         """Read what the worker has printed so far, so that it counts for the job it ran."""
         self._drain(STDERR)
 
-    def drain_answers(self) -> None:
-        """Read what the worker has written to its pipe so far."""
-        self._drain(FROM_WORKER)
-
     def _drain(self, fd: int) -> None:
         """Read what lies in the worker's pipe `fd` now, and not what may come."""
         pipe = self.transport.pipes.get(fd)

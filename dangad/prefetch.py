@@ -7,6 +7,10 @@ few in its pipe already, as message brokers prefetch. Unlike theirs, these jobs 
 others do: the parent takes them back out of the pipe whenever another worker could begin them
 sooner, a more urgent job has come, or their client has changed its mind. Whether the worker or
 the parent gets a job is decided by the pipe, once.
+
+What is not taken back has been begun, and the answers to the jobs before it are written. So
+after that, of all the jobs that a worker has, only the last can be running: each one before it
+has answered, and is told of when its answer is read.
 """
 
 from __future__ import annotations
@@ -14,9 +18,11 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
-from dangad.jobrecord import JobState, Priority
+from dangad.jobrecord import Priority
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dangad.interfaces import IClient, IWorker
     from dangad.jobqueue import JobQueue
     from dangad.jobrecord import Job
@@ -41,16 +47,35 @@ What a worker prints is known for that of the job that runs as far as the parent
 class Prefetch:
     """The jobs that workers have ahead, and how many they may.
 
+    They are not in the queue. A worker that raises when it is given one, or is to give some
+    back, is taken to have begun them all: it has to be killed, and what it had not begun is
+    taken back when it is gone.
+
     All mutable state: `_decks`, the jobs that each worker has ahead, of those that have any;
-    the worker first that has begun none for longest; `_counts`, how many they are of each
-    priority; `_pace`, how many seconds a job took of late; `_printed`, when a job of each type
-    printed last; `settling`, the worker that is to get none for the moment.
+    the worker first that has begun none for longest; `count`, how many jobs they are together,
+    and `size`, their requests' bytes, for others to look at only; `_counts`, how many they are of
+    each priority; `_pace`, how many seconds a job took of late; `_printed`, when a job of each
+    type printed last.
     """
 
-    def __init__(self, queue: JobQueue) -> None:
-        """:param queue: where the jobs wait, in which those that are ahead rest."""
-        self.settling: IWorker | None = None
+    def __init__(
+        self,
+        queue: JobQueue,
+        put_back: Callable[[Job], object],
+        failed: Callable[[IWorker, Job], object],
+    ) -> None:
+        """Begin with none.
+
+        :param queue: where all other jobs wait.
+        :param put_back: called with each job that is taken back; the last of them first.
+        :param failed: called with a worker that raised, and the job that it was about, while the
+            exception is being handled.
+        """
+        self.count = 0
+        self.size = 0
         self._queue = queue
+        self._put_back = put_back
+        self._failed = failed
         self._decks: OrderedDict[IWorker, deque[Job]] = OrderedDict()
         self._counts = [0 for _ in Priority]
         self._pace = 5 * SLOW
@@ -102,16 +127,22 @@ class Prefetch:
     def give(self, worker: IWorker, job: Job) -> bool:
         """Give `worker` the job `job`, which was taken out of the queue, or put it back there.
 
-        Whether the worker could be given it.
+        Whether the worker could be given it, and may be given another.
         """
-        if not worker.prefetch(job):
-            self._queue.put_back(job)
-            return False
-        self._queue.rest(job)
+        more = True
+        try:
+            if not worker.prefetch(job):
+                self._put_back(job)
+                return False
+        except Exception:  # noqa: BLE001 - whatever it was, the worker may have the job
+            self._failed(worker, job)
+            more = False
         job.worker = worker
+        self.count += 1
+        self.size += job.size
         self._counts[job.priority] += 1
         self._decks.setdefault(worker, deque()).append(job)
-        return True
+        return more
 
     def next(self, worker: IWorker) -> Job | None:
         """The job that `worker` has begun, which waits no more; None if it has none ahead."""
@@ -119,13 +150,22 @@ class Prefetch:
         if deck is None:
             return None
         job = deck.popleft()
-        self._counts[job.priority] -= 1
         if deck:
             self._decks.move_to_end(worker)
         else:
             del self._decks[worker]
-        self._queue.remove(job)
+        self.count -= 1
+        self.size -= job.size
+        self._counts[job.priority] -= 1
         return job
+
+    def last(self, worker: IWorker, running: Job) -> Job:
+        """The job that `worker` has begun last; to be asked after what it had was taken back.
+
+        :param running: the one that it runs as far as is known.
+        """
+        deck = self._decks.get(worker)
+        return deck[-1] if deck else running
 
     # What is taken back.
 
@@ -136,18 +176,28 @@ class Prefetch:
         """
         if worker is None or worker not in self._decks:
             return False
-        ids = worker.recall()
-        deck = self._decks.pop(worker)
+        deck = self._decks[worker]
+        try:
+            ids = worker.recall()
+        except Exception:  # noqa: BLE001 - whatever it was, it may have begun them
+            self._failed(worker, deck[0])
+            return False
+        back = deque(job for job in deck if job.id in ids)
+        if not back:
+            return False
         if begun := deque(job for job in deck if job.id not in ids):
             self._decks[worker] = begun
-        for job in reversed(deck):
-            if job.id in ids:
-                job.worker = None
-                self._counts[job.priority] -= 1
-                self._queue.put_back(job)
-        if ids:
-            self.give_way()
-        return bool(ids)
+            self._decks.move_to_end(worker)
+        else:
+            del self._decks[worker]
+        for job in reversed(back):
+            job.worker = None
+            self.count -= 1
+            self.size -= job.size
+            self._counts[job.priority] -= 1
+            self._put_back(job)
+        self.give_way()
+        return True
 
     def take_all_back(self) -> list[Job]:
         """Take back all that workers have ahead; what is left they have begun."""
@@ -166,31 +216,7 @@ class Prefetch:
                 if self._queue.has_above(max(job.priority for job in deck)):
                     self.take_back(worker)
 
-    def settle(self, worker: IWorker | None) -> None:
-        """Have `worker` do nothing but the one job that it runs as far as is known.
-
-        What it has ahead is taken back; if it has begun some of it, that is learned now: the
-        dispatcher hears of the answers before. Of a worker that is being killed nothing can be
-        learned: see `has_been_begun`.
-        """
-        if worker is None or worker not in self._decks:
-            return
-        before, self.settling = self.settling, worker
-        self.take_back(worker)
-        if worker in self._decks:
-            worker.catch_up()
-        self.settling = before
-
     def _lowest(self) -> Priority:
         """The least urgent priority of all jobs ahead."""
         low = Priority.LOW if self._counts[Priority.LOW] else Priority.NORMAL
         return low if self._counts[low] else Priority.HIGH
-
-
-def has_been_begun(job: Job) -> bool:
-    """Whether a worker has begun `job`, which it had ahead, and that is all that is known of it.
-
-    To be asked after what that worker had ahead was taken back. If it was settled, it is being
-    killed: then the job ends when it is gone, with what it was stopped for by then, or as lost.
-    """
-    return job.worker is not None and job.state is JobState.QUEUED

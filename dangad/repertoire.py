@@ -8,6 +8,7 @@ go to one that performs its command.
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,7 @@ class Repertoire:
         self._programmes: dict[str, Programme] = {}
         self._policies: dict[bytes, Policy] | None = None
         self._catalogue = ""
-        self._waiting: list[Deferred[str]] = []
+        self._waiting: dict[Deferred[str], None] = {}
 
     @property
     def known(self) -> bool:
@@ -120,23 +121,32 @@ class Repertoire:
     def catalogue(self) -> Deferred[str]:
         """The JSON document of :mod:`dangad.schema`.
 
-        Fires once it is known; fails as `give_up` is told. Cancelling it ends the wait.
+        Fires once it is known and `tell` is called; fails as that is told. Cancelling it ends
+        the wait.
         """
-        waiter: Deferred[str] = Deferred(self._waiting.remove)
+        waiter: Deferred[str] = Deferred(self._waiting.pop)
         if self._policies is not None:
             waiter.callback(self._catalogue)
         else:
-            self._waiting.append(waiter)
+            self._waiting[waiter] = None
         return waiter
 
-    def give_up(self, error: DangadError) -> None:
-        """Tell those who wait that there is nothing to tell them, with `error`."""
-        waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
-            waiter.errback(error)
+    def tell(self, most: int, error: DangadError) -> bool:
+        """Tell as many of those who wait the catalogue, or `error` as long as it is not known.
+
+        Whether others wait still.
+        """
+        for waiter in list(itertools.islice(self._waiting, most)):
+            if self._waiting.pop(waiter, waiter) is not None:
+                continue  # what another was told has ended its wait
+            if self._policies is not None:
+                waiter.callback(self._catalogue)
+            else:
+                waiter.errback(error)
+        return bool(self._waiting)
 
     def _review(self) -> None:
-        """Work out again what can be performed, and tell those who wait for it."""
+        """Work out again what can be performed."""
         latest = next(reversed(self._programmes))
         self._programmes = {
             text: programme
@@ -152,6 +162,3 @@ class Repertoire:
         self.partial = frozenset(entries) - frozenset.intersection(
             *(programme.commands for programme in programmes)
         )
-        waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
-            waiter.callback(self._catalogue)

@@ -204,6 +204,10 @@ class ClientConnection(Protocol):
         self._refuse(job.tag, error)
         self._forget(job)
 
+    def abort(self) -> None:
+        """See :meth:`IClient.abort`."""
+        self._abort()
+
     # Requests.
 
     def _take_boxes(self) -> None:

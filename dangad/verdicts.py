@@ -13,6 +13,7 @@ from dangad.errors import (
     Cancelled,
     DangadError,
     DeadlinePassed,
+    JobFailed,
     NoWorkers,
     QueueFull,
     ShuttingDown,
@@ -113,6 +114,14 @@ def cancelled_waiting(job: Job) -> DangadError:
 def cancelled_running(job: Job, ran: float) -> DangadError:
     """The job was cancelled while it ran."""
     return Cancelled(f"{job.name} was cancelled {ran:.1f} s into its run")
+
+
+def broken(job: Job) -> DangadError:
+    """The server itself has failed, in the middle of an event of the job's."""
+    return JobFailed(
+        f"the server failed while it dealt with job {job.id} {job.name}, and ended it; "
+        f"{job.past}; the server's log says why"
+    )
 
 
 def client_left() -> DangadError:

@@ -86,9 +86,6 @@ class Connector(Protocol):
     def drain_output(self) -> None:
         """Read what the worker has printed so far."""
 
-    def drain_answers(self) -> None:
-        """Read what the worker has written to its pipe so far."""
-
 
 def _contained(
     instead: _T,
@@ -135,8 +132,9 @@ class WorkerLink:
     given then; `_peak`, the most memory that it was seen to have; `_receipt`, what its last job
     took, and `_cpu_of_boot`, the microseconds before the first; `_booted`, whether it has said
     Hello; `_last_words`, what it said before it exited; `_paused`, whether it is not read;
-    `_killed_for`, why the parent killed it, and `_gone`, whether it is dead: after either, nothing
-    it wrote counts.
+    `_killed_for`, why the parent killed it; `_silenced`, whether it wrote garbage or could not be
+    dealt with, and `_gone`, whether it is dead: after either, nothing it wrote counts. What it
+    wrote before it was killed does.
     """
 
     def __init__(
@@ -172,6 +170,7 @@ class WorkerLink:
         self._last_words: str | None = None
         self._paused = False
         self._killed_for: str | None = None
+        self._silenced = False
         self._gone = False
 
     # Called by ampoule.
@@ -186,7 +185,7 @@ class WorkerLink:
 
     def dataReceived(self, data: bytes) -> None:
         """Take what the worker wrote: its Hello, or the answer to its job."""
-        if self._gone or self._killed_for is not None:
+        if self._gone or self._silenced:
             return
         try:
             self._reader.feed(data)
@@ -197,12 +196,13 @@ class WorkerLink:
 
     def _take_boxes(self) -> None:
         """Take the boxes that have come whole."""
-        if self._gone or self._killed_for is not None:
+        if self._gone or self._silenced:
             return
         try:
             while (box := self._reader.next()) is not None:
                 self._box_received(box)
         except wire.Garbage as garbage:
+            self._silenced = True
             self.kill(f"wrote garbage to its pipe ({garbage}) and was killed")
         except Exception:  # noqa: BLE001 - see the class
             self.fault("taking what it wrote")
@@ -289,12 +289,6 @@ class WorkerLink:
                 return
             if not self.transport.jobs.write_packet(packet):
                 raise OSError("the pipe does not take what was in it")
-
-    @_contained(None)
-    def catch_up(self) -> None:
-        """See :meth:`IWorker.catch_up`."""
-        self.transport.drain_answers()
-        self._take_boxes()  # those that were read before, if this is in the middle of one
 
     @_contained(None)
     def interrupt(self, job: Job, why: bytes) -> None:
@@ -394,6 +388,7 @@ class WorkerLink:
 
         To be called where the exception is caught.
         """
+        self._silenced = True
         job = self._job.id if self._job is not None else None
         log.failure(
             "worker {pid}, job {job}: {doing} failed; the worker is killed",
@@ -529,7 +524,7 @@ class WorkerLink:
             self.resume()
         printed = bool(marks & workerboxes.PRINTED or self.output.tail)
         trailing = self._reader.held and not self._ahead  # with no job to do it is silent
-        fit = not (marks & workerboxes.UNFIT or trailing)
+        fit = not (marks & workerboxes.UNFIT or trailing or self._killed_for)
         self._dispatcher.job_finished(self, failed, body, receipt, fit=fit, printed=printed)
 
     def _reported(self, job_id: bytes, command: bytes, body: bytes) -> None:
@@ -549,6 +544,8 @@ class WorkerLink:
                 Programme(hello["catalogue"])
             except (KeyError, ValueError) as error:
                 raise wire.Garbage(f"a Hello that cannot be read: {error}") from None
+            if self._killed_for is not None:
+                return
             self._booted = True
             log.info("worker {pid} is ready", pid=self.pid)
             self._cpu_of_boot = hello["cpu"]

@@ -73,6 +73,7 @@ class FakeClient:
     :ivar reports: the news of its jobs, in order: job, command, body.
     :ivar failures: the jobs that ended without an answer, or were refused, and why, in order.
     :ivar gone: set it to have any further news raise.
+    :ivar aborted: whether its connection was closed because it could not be told.
     :ivar when_told: called with each job whose outcome is told; may submit and cancel.
     :ivar when_reported: called with each job of which news are told; may put it on hold.
     """
@@ -83,6 +84,7 @@ class FakeClient:
         self.reports: list[tuple[Job, bytes, bytes]] = []
         self.failures: list[tuple[Job, DangadError]] = []
         self.gone = False
+        self.aborted = False
         self.when_told: Callable[[Job], object] | None = None
         self.when_reported: Callable[[Job], object] | None = None
         self._told: set[int] = set()
@@ -107,6 +109,10 @@ class FakeClient:
         """See :meth:`IClient.fail`."""
         self.failures.append((job, error))
         self._tell(job)
+
+    def abort(self) -> None:
+        """See :meth:`IClient.abort`."""
+        self.aborted = self.gone = True
 
     def failure_of(self, job: Job) -> str:
         """The code and the text with which `job` ended."""
@@ -139,9 +145,6 @@ class OneJobAtATime:
         """See :meth:`IWorker.recall`."""
         return []
 
-    def catch_up(self) -> None:
-        """See :meth:`IWorker.catch_up`."""
-
 
 @implementer(IProcess)
 class FakeWorker:
@@ -155,19 +158,19 @@ class FakeWorker:
     :ivar begun: how many of them it has begun in truth; the answers before lie in its pipe.
     :ivar taken_back: how many jobs were taken back from it.
     :ivar can_prefetch: whether it takes jobs ahead.
-    :ivar interrupts: what it was interrupted for in its job, in order.
+    :ivar interrupts: what it was interrupted for in the last job that it has begun, in order.
     :ivar paused: whether what it writes is not taken.
     :ivar stacks: how often its stack was asked for.
     :ivar pings: how often it was asked for a sign of life.
     :ivar reads: whether it reads what it is sent.
     :ivar resident: the bytes of memory that it has.
-    :ivar killed: why it is being killed, None if it is not.
+    :ivar killed: why it is being killed, None if it is not; what it wrote before counts.
+    :ivar silenced: whether it wrote garbage, after which nothing that it wrote counts.
     :ivar stopping: whether it was asked to stop.
     :ivar dead: whether it is gone.
     :ivar when_performing: called with each job that it is given, before it begins.
     :ivar when_given_ahead: called with each job that it is given ahead.
     :ivar when_beginning: called with each job that it was given ahead, when it begins.
-    :ivar when_catching_up: called to have it answer its job.
     :ivar when_pinged: called when it is asked for a sign of life; set it to None to freeze it.
     """
 
@@ -189,12 +192,12 @@ class FakeWorker:
         self.resident = 0
         self.reads = True
         self.killed: str | None = None
+        self.silenced = False
         self.stopping = False
         self.dead = False
         self.when_performing: Callable[[Job], object] | None = None
         self.when_given_ahead: Callable[[Job], object] | None = None
         self.when_beginning: Callable[[Job], object] | None = None
-        self.when_catching_up: Callable[[], object] | None = None
         self.when_pinged: Callable[[], object] | None = None
 
     def __repr__(self) -> str:
@@ -251,14 +254,6 @@ class FakeWorker:
         self.taken_back += len(back)
         return [job.id for job in back]
 
-    def catch_up(self) -> None:
-        """See :meth:`IWorker.catch_up`."""
-        if self.dead:
-            raise AssertionError(f"{self} is to catch up, but is dead")
-        while self.begun and self.killed is None and self.when_catching_up is not None:
-            self.paused = False
-            self.when_catching_up()
-
     def go_on(self) -> None:
         """Have it answer its job, unnoticed, and begin the next that it has ahead."""
         if self.begun == len(self.ahead) or self.interrupts or self.killed is not None:
@@ -267,9 +262,9 @@ class FakeWorker:
 
     def interrupt(self, job: Job, why: bytes) -> None:
         """See :meth:`IWorker.interrupt`."""
-        if self.ahead and self.killed is None:
+        if self.begun < len(self.ahead) and self.killed is None:
             raise AssertionError(f"{self} is interrupted in {job}, and has others ahead")
-        if self.given[-1:] != [job] or self.dead:
+        if (self.ahead or self.given)[-1:] != [job] or self.dead:
             raise AssertionError(f"{self} is interrupted in {job}, which was not its last")
         if self.job is None:
             return  # it has ended
@@ -335,7 +330,8 @@ class FakeWorker:
 
     def finish(self) -> Job:
         """Have it done with its job, which is returned; the caller tells the dispatcher."""
-        if self.job is None or self.killed is not None or self.dead or self.paused:
+        written = self.killed is None or self.begun > 0
+        if self.job is None or not written or self.silenced or self.dead or self.paused:
             raise AssertionError(f"{self} cannot answer")
         job, self.job = self.job, None
         return job
@@ -392,7 +388,6 @@ class FakeHatchery:
             raise self.refusal
         worker = FakeWorker()
         worker.when_pinged = lambda: self._workforce.worker_answered(worker)
-        worker.when_catching_up = lambda: self.answer(worker)
         self.workers.append(worker)
         self._workforce.worker_started(worker)
         if self.when_spawned is not None:
@@ -431,6 +426,7 @@ class FakeHatchery:
     ) -> Job:
         """Have `worker` answer its job, which is returned."""
         job = worker.finish()
+        fit = fit and worker.killed is None
         self._dispatcher.job_finished(worker, failed, body, b"1000 2000", fit=fit)
         return job
 

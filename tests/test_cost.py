@@ -79,6 +79,9 @@ class QuietClient:
     def fail(self, job: Job, error: DangadError) -> None:
         """See :meth:`IClient.fail`."""
 
+    def abort(self) -> None:
+        """See :meth:`IClient.abort`."""
+
 
 @implementer(IWorker)
 class QuietWorker(OneJobAtATime):

@@ -216,7 +216,8 @@ class MatrixTests(RealServerCase):
                 running = self.service.dispatcher._running
                 [job] = [job for worker, job in running.items() if worker.pid == pids[how]]
                 assert job.run_alarm is not None
-                job.run_alarm.reset(0)
+                job.run_alarm.cancel()
+                self.service.dispatcher._time_is_up(job)
         outcomes = {how: (pids[how], await job) for how, job in jobs.items()}
         if when == "answered":
             await self.heartbeats(cells, pids)

@@ -10,8 +10,9 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from dangad.chores import PART
 from dangad.commands import Chunk, Progress
-from dangad.dispatcher import ENDS_AT_ONCE, FIRST_RETRY, GRACE, LONGEST_RETRY, Dispatcher
+from dangad.dispatcher import FIRST_RETRY, GRACE, LONGEST_RETRY, Dispatcher
 from dangad.errors import NoWorkers, QueueFull, ShuttingDown
 from dangad.interfaces import IClient, IHatchery, IWorker, IWorkforce
 from dangad.jobrecord import Death, Job, JobState, Priority
@@ -418,7 +419,7 @@ class RefusalTests(DispatcherTestCase):
         self.ann.when_told = lambda _: self.cancel_all(jobs)
         self.dispatcher.no_workers("no memory")
         self.assertEqual(len(self.ann.failures), 3)
-        self.assertEqual(self.ended(), {"failed": 1, "cancelled": 2})
+        self.assertEqual(self.ended(), {"failed": 3})
 
     def test_shutting_down(self) -> None:
         """A server that drains takes no new job, whatever it has to do it with."""
@@ -612,7 +613,7 @@ class DisconnectTests(DispatcherTestCase):
         self.submit(self.ann)
         self.bob.when_told = lambda _: self.leave(self.ann)
         self.dispatcher.no_workers("no memory")
-        self.assertEqual(self.ended(), {"failed": 1, "cancelled": 1})
+        self.assertEqual(self.ended(), {"failed": 2})
 
 
 class HoldTests(DispatcherTestCase):
@@ -1449,7 +1450,7 @@ class QuarantineTests(DispatcherTestCase):
     def many_waiting(self, good: int) -> list[Job]:
         """Fill the queue with more quarantined jobs than end at once, and good ones behind."""
         self.dispatcher.max_queued = 1000
-        waiting = [self.submit(self.ann, "Bad") for _ in range(3 * ENDS_AT_ONCE)]
+        waiting = [self.submit(self.ann, "Bad") for _ in range(3 * PART)]
         for _ in range(5):
             self.die(self.ready(self.performs))
         return waiting + [self.submit(self.ann) for _ in range(good)]
@@ -1460,11 +1461,11 @@ class QuarantineTests(DispatcherTestCase):
         worker = self.ready(self.performs)
         before = -1
         while worker.job is None:
-            self.assertLessEqual(len(self.ann.failures), before + ENDS_AT_ONCE + 6)
+            self.assertLessEqual(len(self.ann.failures), before + PART + 6)
             before = len(self.ann.failures)
             self.clock.advance(0)
         self.assertIs(worker.job, jobs[-1])
-        self.assertEqual(len(self.ann.failures), 3 * ENDS_AT_ONCE)
+        self.assertEqual(len(self.ann.failures), 3 * PART)
 
     def test_nobody_jumps_the_queue_between_batches(self) -> None:
         """A job that comes while a worker waits for the next batch waits for its turn, too."""
@@ -1481,7 +1482,7 @@ class QuarantineTests(DispatcherTestCase):
     def test_submit_from_the_end_of_a_batch(self) -> None:
         """A client may submit more while it is told that its job is refused for its command."""
         self.many_waiting(good=0)
-        left = [ENDS_AT_ONCE]
+        left = [PART]
 
         def submit_another(job: Job) -> None:
             left[0] -= 1

@@ -46,7 +46,6 @@ class AheadTestCase(DispatcherTestCase):
         """A worker that has just said Hello."""
         worker = FakeWorker()
         worker.booted = True
-        worker.when_catching_up = lambda: self.answer(worker)
         self.dispatcher.worker_ready(worker, performs)
         return worker
 
@@ -61,8 +60,14 @@ class AheadTestCase(DispatcherTestCase):
     ) -> Job:
         """Have `worker` answer its job, which is returned."""
         job = worker.finish()
+        fit = fit and worker.killed is None
         self.dispatcher.job_finished(worker, failed, body, b"250000 2000", fit=fit, printed=printed)
         return job
+
+    def read(self, worker: FakeWorker) -> None:
+        """Read the answers that `worker` has written to jobs before the last that it has begun."""
+        while worker.begun:
+            self.answer(worker)
 
     def die_unread(self, worker: FakeWorker) -> None:
         """Have `worker` be gone before it had read its job."""
@@ -302,9 +307,8 @@ class KeptBackTests(AheadTestCase):
     def test_worker_that_has_no_room(self) -> None:
         """A job that a worker cannot take now waits on, and is the next."""
         mine, theirs = self.submit_many(self.ann, 3), self.submit_many(self.bob, 3)
-        self.ann.when_told = lambda _: self.worker.kill("has no room")
+        self.patch(self.worker, "prefetch", lambda job: False)
         self.answer(self.worker)
-        self.ann.when_told = None
         self.assertEqual((self.worker.ahead, self.counts()), ([], (4, 1)))
         self.die(self.worker)
         other = self.ready()
@@ -359,6 +363,16 @@ class KeptBackTests(AheadTestCase):
         self.clock.advance(0)
         self.assertEqual(late.state, JobState.TIMED_OUT)
 
+    def test_limit_comes_behind_a_begun_job(self) -> None:
+        """A job that was begun before its type came to have a limit counts among those that run."""
+        _, jobs = self.give_ahead(self.bob, 3)
+        self.worker.go_on()
+        other = self.ready(catalogue(Echo={"max_running": 1}))
+        self.answer(self.worker)
+        self.assertEqual((self.worker.job, other.job), (jobs[0], None))
+        self.answer(self.worker)
+        self.assertEqual((self.worker.job, other.job).count(None), 1)
+
 
 class TakingBackTests(AheadTestCase):
     def test_idle_worker(self) -> None:
@@ -405,6 +419,7 @@ class TakingBackTests(AheadTestCase):
         for _ in jobs:
             self.worker.go_on()
         self.dispatcher.cancel(jobs[2])
+        self.read(self.worker)
         self.assertEqual([job for job, _, _ in self.ann.answers[1:]], [running, *jobs[:2]])
         self.assertEqual((self.worker.job, self.worker.interrupts), (jobs[2], [b"cancelled"]))
 
@@ -526,6 +541,8 @@ class CancelAheadTests(AheadTestCase):
         running, jobs = self.give_ahead(self.bob, 3)
         self.worker.go_on()
         self.dispatcher.cancel(jobs[0])
+        self.assertEqual((self.worker.interrupts, self.counts()), ([b"cancelled"], (3, 1)))
+        self.read(self.worker)
         self.assertEqual(self.ann.answers[-1], (running, False, b"\0\0"))
         self.assertEqual((self.worker.job, self.worker.interrupts), (jobs[0], [b"cancelled"]))
         self.assertEqual((jobs[0].state, self.counts()), (JobState.RUNNING, (2, 1)))
@@ -553,6 +570,7 @@ class CancelAheadTests(AheadTestCase):
         running, jobs = self.give_ahead(self.bob, 2)
         self.worker.go_on()
         self.dispatcher.cancel(running)
+        self.read(self.worker)
         self.assertEqual(self.ann.answers[-1], (running, False, b"\0\0"))
         self.assertEqual((self.worker.job, self.worker.interrupts), (jobs[0], []))
         self.answer_all(self.worker)
@@ -596,16 +614,40 @@ class CancelAheadTests(AheadTestCase):
         self.die(self.worker)
         self.assertEqual(self.ended(), {"done": 2, "cancelled": 3})
 
-    def test_all_while_the_worker_is_asked(self) -> None:
+    def test_all_while_its_answers_are_read(self) -> None:
         """A client may cancel what was begun as well while it is told of the answer before."""
         _, jobs = self.give_ahead(self.ann, 3)
         self.worker.go_on()
         self.worker.go_on()
         self.ann.when_told = lambda _: self.cancel_all(jobs[1:])
-        self.dispatcher.cancel(jobs[0])
+        self.read(self.worker)
         self.assertEqual((self.worker.job, self.worker.interrupts), (jobs[1], [b"cancelled"]))
         self.die(self.worker)
         self.assertEqual(self.ended(), {"done": 3, "cancelled": 2})
+
+    def test_behind_one_that_was_begun_and_cancelled(self) -> None:
+        """A worker that is to end a job that it has begun unnoticed gets nothing ahead of it."""
+        running, jobs = self.give_ahead(self.bob, 1)
+        later = self.submit_many(self.ann, 2)
+        self.worker.go_on()
+        self.dispatcher.cancel(jobs[0])
+        self.assertIs(self.answer(self.worker), running)
+        self.assertEqual((self.worker.job, self.worker.ahead), (jobs[0], []))
+        self.die(self.worker)
+        other = self.ready()
+        self.answer_all(other)
+        self.assertEqual(other.given, later)
+
+    def test_cancelled_and_its_worker_killed(self) -> None:
+        """An answer that a worker wrote before it was killed counts, and the next job is lost."""
+        running, jobs = self.give_ahead(self.bob, 1)
+        self.worker.go_on()
+        self.worker.kill("grew too large, and was killed")
+        self.read(self.worker)
+        self.die(self.worker)
+        self.assertEqual(self.ann.answers[-1], (running, False, b"\0\0"))
+        self.assertIn("WORKER_LOST", self.bob.failure_of(jobs[0]))
+        self.assertEqual(self.ended(), {"done": 2, "lost": 1})
 
 
 class TimeTests(AheadTestCase):
@@ -629,6 +671,7 @@ class TimeTests(AheadTestCase):
         self.worker.go_on()
         self.worker.go_on()
         self.clock.advance(3)
+        self.read(self.worker)
         self.assertEqual((self.worker.job, self.worker.interrupts), (timely, [b"time"]))
         self.assertEqual({job.state for job in (running, *jobs)}, {JobState.DONE})
         self.clock.advance(GRACE)
@@ -673,6 +716,7 @@ class TimeTests(AheadTestCase):
         self.clock.advance(4)
         self.worker.go_on()
         self.clock.advance(1)
+        self.read(self.worker)
         self.assertEqual([job for job, _, _ in self.bob.answers], jobs[:1])
         self.assertEqual((self.worker.job, self.worker.interrupts), (jobs[1], []))
         self.answer(self.worker)
@@ -700,6 +744,7 @@ class ClientAheadTests(AheadTestCase):
         running, jobs = self.give_ahead(self.bob, 3)
         self.worker.go_on()
         self.leave(self.bob)
+        self.read(self.worker)
         self.assertEqual(self.ann.answers[-1], (running, False, b"\0\0"))
         self.assertEqual((self.worker.job, self.worker.interrupts), (jobs[0], [b"cancelled"]))
         self.assertEqual(self.counts(), (0, 1))
@@ -711,6 +756,7 @@ class ClientAheadTests(AheadTestCase):
         _, jobs = self.give_ahead(self.bob, 3, "Finish")
         self.worker.go_on()
         self.leave(self.bob)
+        self.read(self.worker)
         self.assertEqual((self.worker.job, self.worker.interrupts), (jobs[0], []))
         self.answer(self.worker)
         self.assertEqual({job.state for job in jobs[1:]}, {JobState.CANCELLED})
@@ -733,6 +779,7 @@ class ClientAheadTests(AheadTestCase):
         _, jobs = self.give_ahead(self.bob, 2)
         self.worker.go_on()
         self.leave(self.ann)
+        self.read(self.worker)
         self.assertEqual((self.worker.job, self.worker.interrupts), (jobs[0], []))
         self.answer_all(self.worker)
         self.assertEqual(self.ended(), {"done": 4})
@@ -754,6 +801,7 @@ class ClientAheadTests(AheadTestCase):
         _, jobs = self.give_ahead(self.bob, 3)
         self.worker.go_on()
         self.dispatcher.hold(self.bob)
+        self.read(self.worker)
         self.assertEqual((self.worker.job, self.worker.interrupts), (jobs[0], []))
         self.answer(self.worker)
         self.assertEqual((self.worker.job, self.counts()), (None, (2, 0)))
@@ -761,14 +809,15 @@ class ClientAheadTests(AheadTestCase):
         self.answer_all(self.worker)
         self.assertEqual(self.worker.given[2:], jobs)
 
-    def test_hold_pauses_what_was_begun(self) -> None:
-        """A job with parts that was begun unnoticed is paused if its client is on hold."""
-        _, jobs = self.give_ahead(self.bob, 2, wants_chunks=True)
-        self.worker.go_on()
-        self.dispatcher.hold(self.bob)
-        self.assertEqual((self.worker.job, self.worker.paused), (jobs[0], True))
-        self.dispatcher.release(self.bob)
-        self.assertFalse(self.worker.paused)
+    def test_parts_do_not_go_ahead(self) -> None:
+        """A job with parts is not given ahead, nor anything behind it: it may have to be paused."""
+        self.submit(self.ann)
+        parts = self.submit(self.ann, wants_chunks=True)
+        jobs = self.submit_many(self.bob, 2)
+        self.answer(self.worker)
+        self.assertEqual((self.worker.job, self.worker.ahead), (parts, []))
+        self.answer(self.worker)
+        self.assertEqual((self.worker.job, self.worker.ahead), (jobs[0], jobs[1:]))
         self.answer_all(self.worker)
         self.assertEqual(self.ended(), {"done": 4})
 
@@ -1200,87 +1249,6 @@ class DrainAheadTests(AheadTestCase):
         self.assertIs(self.worker.job, running)
         self.answer(self.worker)
         self.assertEqual(self.ended(), {"done": 2, "failed": 2})
-
-
-class LateNewsTests(AheadTestCase):
-    """What is learned of a worker while something else is being decided."""
-
-    def answer_twice(self) -> None:
-        """Have the worker, when next asked, have answered both its job and the one it had begun."""
-
-        def answer_both() -> None:
-            self.answer(self.worker)
-            self.answer(self.worker)
-
-        self.worker.when_catching_up = answer_both
-
-    def test_cancel_behind_jobs_that_are_answered(self) -> None:
-        """A job that waits and is cancelled never starts, though its worker has become idle."""
-        _, jobs = self.give_ahead(self.bob, 2)
-        self.worker.go_on()
-        self.answer_twice()
-        self.dispatcher.cancel(jobs[1])
-        self.assertIn("while it waited", self.bob.failure_of(jobs[1]))
-        self.assertNotIn(jobs[1], self.worker.given)
-        self.assertEqual(self.worker.interrupts, [])
-
-    def test_hold_behind_jobs_that_are_answered(self) -> None:
-        """No job of a client that is put on hold starts, though a worker has become idle."""
-        _, jobs = self.give_ahead(self.bob, 2)
-        self.worker.go_on()
-        self.answer_twice()
-        self.dispatcher.hold(self.bob)
-        self.assertEqual((self.worker.job, self.counts()), (None, (1, 0)))
-        self.dispatcher.release(self.bob)
-        self.assertIs(self.worker.job, jobs[1])
-
-    def test_dismiss_behind_jobs_that_are_answered(self) -> None:
-        """A worker that is about to be killed is given no job, though it has become idle."""
-        _, jobs = self.give_ahead(self.bob, 2)
-        self.worker.go_on()
-        self.answer_twice()
-        self.dispatcher.dismiss(self.worker)
-        self.worker.kill("grew too large")
-        self.assertNotIn(jobs[1], self.worker.given)
-        self.die(self.worker)
-        self.assertEqual((jobs[1].state, self.counts()), (JobState.QUEUED, (1, 0)))
-
-    def test_others_behind_a_paused_job(self) -> None:
-        """What others have ahead of a worker that is paused for a client on hold is taken back."""
-        self.submit(self.ann)
-        parts = self.submit(self.ann, wants_chunks=True)
-        jobs = self.submit_many(self.bob, 2)
-        self.answer(self.worker)
-        self.assertEqual((self.worker.job, self.worker.ahead), (parts, jobs))
-        self.dispatcher.hold(self.ann)
-        self.assertTrue(self.worker.paused)
-        self.assertEqual(self.worker.ahead, [])
-        other = self.ready()
-        self.answer_all(other)
-        self.assertEqual(other.given, jobs)
-
-    def test_others_begun_behind_a_paused_job(self) -> None:
-        """A worker is not paused for a client on hold when it has begun another's job."""
-        self.submit(self.ann)
-        parts = self.submit(self.ann, wants_chunks=True)
-        jobs = self.submit_many(self.bob, 2)
-        self.answer(self.worker)
-        self.worker.go_on()
-        self.dispatcher.hold(self.ann)
-        self.assertEqual((parts.state, self.worker.job), (JobState.DONE, jobs[0]))
-        self.assertFalse(self.worker.paused)
-        self.answer_all(self.worker)
-        self.assertEqual(self.ended(), {"done": 4})
-
-    def test_limit_comes_behind_a_begun_job(self) -> None:
-        """A job that was begun before its type came to have a limit counts among those that run."""
-        _, jobs = self.give_ahead(self.bob, 3)
-        self.worker.go_on()
-        other = self.ready(catalogue(Echo={"max_running": 1}))
-        self.answer(self.worker)
-        self.assertEqual((self.worker.job, other.job), (jobs[0], None))
-        self.answer(self.worker)
-        self.assertEqual((self.worker.job, other.job).count(None), 1)
 
 
 class KilledAheadTests(KilledTestCase):

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from dangad.jobqueue import JobQueue
 from dangad.jobrecord import Job, Priority
-from dangad.prefetch import MOST, QUIET_TIME, SLOW, SOON, Prefetch, has_been_begun
+from dangad.prefetch import MOST, QUIET_TIME, SLOW, SOON, Prefetch
 from tests.fakes import FakeClient, FakeWorker, make_job
+
+if TYPE_CHECKING:
+    from dangad.interfaces import IWorker
 
 HIGH, NORMAL, LOW = Priority
 PLENTY = 1000
@@ -17,12 +22,17 @@ class PrefetchTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         """Make them."""
         self.queue = JobQueue(30.0)
-        self.ahead = Prefetch(self.queue)
+        self.failed: list[tuple[IWorker, Job]] = []
+        self.ahead = self.make()
         self.ann, self.bob = FakeClient("ann"), FakeClient("bob")
         self.first, self.second = FakeWorker(), FakeWorker()
         for worker in (self.first, self.second):
             worker.booted = True
             worker.perform(make_job(self.ann))
+
+    def make(self) -> Prefetch:
+        """One that knows nothing yet."""
+        return Prefetch(self.queue, self.queue.put_back, lambda *what: self.failed.append(what))
 
     def end(self, ran: float, count: int = 1, *, at: float = 1000.0, printed: bool = False) -> Job:
         """Let so many jobs end, each of which ran for so many seconds; the last is returned."""
@@ -104,7 +114,7 @@ class PaceTests(PrefetchTestCase):
         """A job of an hour among quick ones stops it for no longer than one of 0.1 s does."""
         counts = []
         for ran in (5 * SLOW, 3600.0):
-            self.ahead = Prefetch(self.queue)
+            self.ahead = self.make()
             self.end(0.0, 50)
             self.end(ran)
             counts.append(0)
@@ -189,15 +199,6 @@ class GivingTests(PrefetchTestCase):
         self.assertIs(self.begin(self.second), other)
         self.assertFalse(self.ahead)
 
-    def test_rests_in_the_queue(self) -> None:
-        """What is ahead counts as waiting and has no turn, until it is begun."""
-        job = self.give(self.first)
-        self.assertTrue(self.ahead)
-        self.assertEqual((list(self.queue), self.queue.size), ([job], job.size))
-        self.assertIsNone(self.queue.pop(0.0))
-        self.begin(self.first)
-        self.assertEqual((len(self.queue), self.queue.size), (0, 0))
-
     def test_refused(self) -> None:
         """A job that the worker cannot be given is the next in the queue, as it was."""
         self.first.can_prefetch = False
@@ -256,12 +257,11 @@ class TakingBackTests(PrefetchTestCase):
         begun, back = self.give(self.first), self.give(self.first)
         self.first.go_on()
         self.assertTrue(self.ahead.take_back(self.first))
-        self.assertEqual([has_been_begun(job) for job in (begun, back)], [True, False])
+        self.assertEqual([job.worker for job in (begun, back)], [self.first, None])
         self.assertIs(self.queue.pop(0.0), back)
         self.assertIsNone(self.queue.pop(0.0))
         self.assertFalse(self.ahead.take_back(self.first))
         self.assertIs(self.begin(self.first), begun)
-        self.assertFalse(has_been_begun(back))
 
     def test_all(self) -> None:
         """All that can be is taken back from all workers, and it is told what cannot."""
@@ -343,58 +343,65 @@ class GivingWayTests(PrefetchTestCase):
         self.assertEqual(self.second.ahead, [])
 
 
-class SettlingTests(PrefetchTestCase):
-    def test_not_begun(self) -> None:
-        """A worker that has begun nothing has nothing ahead any more, and what it had waits."""
-        job = self.give(self.first)
-        self.ahead.settle(self.first)
-        self.assertEqual((self.first.ahead, list(self.queue)), ([], [job]))
+class LastTests(PrefetchTestCase):
+    def test_nothing_ahead(self) -> None:
+        """The last that a worker has begun is the job that it runs, if it has none ahead."""
+        job = self.first.job
+        assert job is not None
+        self.assertIs(self.ahead.last(self.first, job), job)
+        self.give(self.first)
+        self.ahead.take_back(self.first)
+        self.assertIs(self.ahead.last(self.first, job), job)
 
     def test_begun(self) -> None:
-        """A worker that has begun some is asked, and is known to be the one while it is."""
-        begun, back = self.give(self.first), self.give(self.first)
+        """It is the last of those that it has begun unnoticed, if it has."""
+        running = self.first.job
+        assert running is not None
+        begun = [self.give(self.first) for _ in range(3)]
         self.first.go_on()
-        seen: list[object] = []
+        self.first.go_on()
+        self.ahead.take_back(self.first)
+        self.assertIs(self.ahead.last(self.first, running), begun[1])
+        self.assertEqual([begun[0].worker, begun[2].worker], [self.first, None])
 
-        def answer() -> None:
-            seen.append(self.ahead.settling)
-            self.begin(self.first)
 
-        self.first.when_catching_up = answer
-        self.ahead.settle(self.first)
-        self.assertEqual((seen, self.ahead.settling), ([self.first], None))
-        self.assertEqual((self.first.job, list(self.queue)), (begun, [back]))
-
-    def test_one_within_another(self) -> None:
-        """To settle a worker while another is being settled leaves that one what it was."""
-        for worker in (self.first, self.second):
-            self.give(worker)
-            worker.go_on()
-        seen: list[object] = []
-
-        def settle_other() -> None:
-            self.ahead.settle(self.second)
-            seen.append(self.ahead.settling)
-            self.begin(self.first)
-
-        self.first.when_catching_up = settle_other
-        self.second.when_catching_up = lambda: seen.append(self.begin(self.second).worker)
-        self.ahead.settle(self.first)
-        self.assertEqual(seen, [self.second, self.first])
-        self.assertIsNone(self.ahead.settling)
-
-    def test_nothing_ahead(self) -> None:
-        """To settle a worker that has nothing ahead, or nobody, changes nothing."""
+class BooksTests(PrefetchTestCase):
+    def test_count_and_size(self) -> None:
+        """Jobs ahead are in no queue; how many they are, and how large, is known."""
+        self.give(self.first)
+        self.give(self.first)
         self.give(self.second)
-        self.ahead.settle(None)
-        self.ahead.settle(self.first)
-        self.assertEqual(len(self.second.ahead), 1)
+        self.assertEqual((self.ahead.count, self.ahead.size, len(self.queue)), (3, 6, 0))
+        self.begin(self.second)
+        self.ahead.take_back(self.first)
+        self.assertEqual((self.ahead.count, self.ahead.size), (0, 0))
+        self.assertEqual((len(self.queue), self.queue.size), (2, 4))
 
-    def test_killed(self) -> None:
-        """What a worker that is being killed has begun stays with it, and is known to be begun."""
-        begun, back = self.give(self.first), self.give(self.first)
+
+class FailureTests(PrefetchTestCase):
+    """A worker that raises: whatever it was, it may have begun what it was given."""
+
+    def raise_it(self, *_: object) -> bool:
+        """What the worker does."""
+        raise MemoryError
+
+    def test_given(self) -> None:
+        """A job counts as given, since it may be in the pipe; no more are to follow."""
+        job = self.push()
+        self.queue.pop(0.0)
+        self.patch(self.first, "prefetch", self.raise_it)
+        self.assertFalse(self.ahead.give(self.first, job))
+        self.assertEqual((self.failed, job.worker), ([(self.first, job)], self.first))
+        self.assertEqual((self.ahead.count, len(self.queue)), (1, 0))
+
+    def test_taken_back(self) -> None:
+        """All counts as begun, until it can be learned what was not."""
+        jobs = [self.give(self.first) for _ in range(2)]
+        patch = self.patch(self.first, "recall", self.raise_it)
+        self.assertFalse(self.ahead.take_back(self.first))
+        self.assertEqual(self.failed, [(self.first, jobs[0])])
+        self.assertEqual({job.worker for job in jobs}, {self.first})
+        patch.restore()
         self.first.go_on()
-        self.first.kill("no reason")
-        self.ahead.settle(self.first)
-        self.assertEqual([has_been_begun(job) for job in (begun, back)], [True, False])
-        self.assertIs(self.ahead.next(self.first), begun)
+        self.assertTrue(self.ahead.take_back(self.first))
+        self.assertEqual([job.worker for job in jobs], [self.first, None])

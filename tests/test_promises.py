@@ -207,6 +207,13 @@ class WorkerPromises(AsyncPromises):
         self.assertIsInstance(how, str)
         return str(how)
 
+    def gone_at_last(self, worker: Any) -> str:
+        """How the worker ended, of which it was told last; before, perhaps of its job's end."""
+        if self.office.words()[0] == "job_finished":
+            self.assertEqual(self.office.unfit, [worker])
+            del self.office.told[0]
+        return self.gone(worker)
+
     async def busy(self) -> tuple[Any, Job]:
         """A worker that runs a waiting job, with all that was told so far forgotten."""
         worker = await self.setting()
@@ -310,14 +317,14 @@ class WorkerPromises(AsyncPromises):
 
     @a_story
     async def test_kill_after_the_end(self) -> None:
-        """So it is if the job had ended in the worker, but its answer was not yet taken."""
+        """So it is if the job had ended in the worker; an answer that was written counts."""
         worker = await self.setting()
         worker.perform(self.waiting())
         await self.begun(worker)
         self.let_end(worker)
         worker.kill("was in the way")
         await self.told_of_death(worker)
-        self.assertEqual(self.gone(worker), "was in the way")
+        self.assertEqual(self.gone_at_last(worker), "was in the way")
 
     @a_story
     async def test_kill_paused(self) -> None:
@@ -329,7 +336,7 @@ class WorkerPromises(AsyncPromises):
         self.let_end(worker)
         worker.kill("was in the way")
         await self.told_of_death(worker)
-        self.assertEqual(self.gone(worker), "was in the way")
+        self.assertEqual(self.gone_at_last(worker), "was in the way")
 
     @a_story
     async def test_kill_twice(self) -> None:
@@ -481,7 +488,7 @@ class WorkerPromises(AsyncPromises):
             following = self.waiting()
             self.give_ahead(worker, following)
             self.go_on(worker, job, following)
-            worker.catch_up()
+            await self.told_of_ends(worker, 1)
             self.assertEqual(self.office.told, [("job_finished", worker, False)])
             self.office.told.clear()
             job = following
@@ -534,62 +541,11 @@ class WorkerPromises(AsyncPromises):
         _, *rest = self.give_ahead(worker, first, second, third)
         self.go_on(worker, job, first)
         self.assertEqual(self.take_back(worker), rest)
-        self.assertEqual(self.office.told, [])
-        worker.catch_up()
+        await self.told_of_ends(worker, 1)
         self.assertEqual(self.office.told, [("job_finished", worker, False)])
         self.let_end(worker)
         await self.told_of_ends(worker, 2)
         await self.assert_idle(worker)
-
-    @a_story
-    async def test_catch_up(self) -> None:
-        """All answers that are written are taken before `catch_up` returns, of a paused one too."""
-        for paused in (False, True):
-            worker, job = await self.busy()
-            last = self.waiting()
-            self.give_ahead(worker, self.quick(), self.quick(), last)
-            if paused:
-                worker.pause()
-            self.go_on(worker, job, last)
-            self.assertEqual(self.office.told, [])
-            worker.catch_up()
-            self.assertEqual(self.office.told, 3 * [("job_finished", worker, False)])
-            self.let_end(worker)
-            await self.told_of_ends(worker, 4)
-            await self.assert_idle(worker)
-            worker.kill("is needed no more")
-            await self.told_of_death(worker)
-
-    @a_story
-    async def test_catch_up_while_told(self) -> None:
-        """So they are if the dispatcher asks for them while it is told of the first of them."""
-        worker, job = await self.busy()
-        last = self.waiting()
-        self.give_ahead(worker, self.quick(), self.quick(), last)
-        self.go_on(worker, job, last)
-        told: list[int] = []
-
-        def finished() -> None:
-            self.office.when_finished = None
-            worker.catch_up()
-            told.append(len(self.office.told))
-
-        self.office.when_finished = finished
-        worker.catch_up()
-        self.assertEqual(self.office.told, 3 * [("job_finished", worker, False)])
-        self.assertEqual(told, [3])
-        self.let_end(worker)
-        await self.told_of_ends(worker, 4)
-        await self.assert_idle(worker)
-
-    @a_story
-    async def test_catch_up_with_nothing(self) -> None:
-        """If nothing was written, nothing is told."""
-        worker, _ = await self.busy()
-        ids = self.give_ahead(worker, self.quick())
-        worker.catch_up()
-        self.assertEqual(self.office.told, [])
-        self.assertEqual(self.take_back(worker), ids)
 
     @a_story
     async def test_pause_with_jobs_ahead(self) -> None:
@@ -633,14 +589,16 @@ class WorkerPromises(AsyncPromises):
 
     @a_story
     async def test_kill_with_jobs_ahead(self) -> None:
-        """So can what one had ahead that was killed, whatever was answered meanwhile."""
+        """So can what one had ahead that was killed; what it had answered before counts."""
         worker, job = await self.busy()
         first = self.waiting()
         _, *rest = self.give_ahead(worker, first, self.quick(), self.quick())
         self.go_on(worker, job, first)
         worker.kill("was in the way")
         await self.told_of_death(worker)
-        self.assertEqual(self.gone(worker), "was in the way")
+        self.assertEqual(self.office.words(), ["job_finished", "worker_gone"])
+        self.assertEqual(self.office.unfit, [worker])
+        self.assertEqual(self.office.deaths[0].how, "was in the way")
         self.assertEqual(self.office.recalled, rest)
 
     @a_story
@@ -680,7 +638,6 @@ class FakeWorkerTest(WorkerPromises, TestCase):
         self.hatchery.spawn()
         worker = self.hatchery.starting[0]
         self.hatchery.boot(worker, catalogue("Odd"))
-        worker.when_catching_up = lambda: self.answer(worker)
         return worker
 
     def answer(self, worker: Any) -> None:
@@ -729,6 +686,8 @@ class FakeWorkerTest(WorkerPromises, TestCase):
 
     async def told_of_death(self, worker: Any) -> None:
         """One that exits has been asked to, and one that is killed cannot answer any more."""
+        if worker.begun and worker.job:
+            self.answer(worker)
         if worker.killed is not None:
             self.assertRaises(AssertionError, self.hatchery.answer, worker)
         if self.how == "exited (status 0)":
@@ -1122,15 +1081,6 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         self.assertEqual(worker.recall(), [job.id for job in given])
         self.thaw(worker)
         await self.told_of_ends(worker, 1)
-        await self.assert_idle(worker)
-
-    @a_story
-    async def test_catch_up_with_the_last(self) -> None:
-        """The answer of a worker that has nothing ahead is taken, too."""
-        worker, _ = await self.busy()
-        self.let_end(worker)
-        worker.catch_up()
-        self.assertEqual(self.office.told, [("job_finished", worker, False)])
         await self.assert_idle(worker)
 
     @a_story

@@ -14,7 +14,7 @@ import os
 import random
 import time
 import unittest
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import hypothesis
 from hypothesis import HealthCheck, Phase, settings
@@ -28,6 +28,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from twisted.internet.task import Clock
+from twisted.logger import globalLogPublisher
 
 from dangad.commands import Chunk, Progress
 from dangad.dispatcher import AGEING, GRACE, Dispatcher
@@ -40,6 +41,8 @@ from tests.fakes import FakeClient, FakeHatchery, FakeWorker, catalogue, make_jo
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TypeVar
+
+    from twisted.logger import ILogObserver, LogEvent
 
     T = TypeVar("T")
 
@@ -90,6 +93,8 @@ class RulesMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        self.failures: list[LogEvent] = []
+        globalLogPublisher.addObserver(cast("ILogObserver", self.note_failure))
         self.clock = Clock()
         self.clock.advance(1000)
         self.clients = [FakeClient(f"client {number}") for number in range(3)]
@@ -275,9 +280,8 @@ class RulesMachine(RuleBasedStateMachine):
         """Cancel a job, and see that it waits no more."""
         self.dispatcher.cancel(job)
         self.seal(job)
-        assert job not in self.queued() or self.is_doomed(job)
-        if job.worker is not None:
-            assert isinstance(job.worker, FakeWorker)
+        assert job not in self.queued() or self.is_begun(job)
+        if isinstance(job.worker, FakeWorker) and job is self.last_of(job.worker):
             assert job.worker.interrupts or job.worker.killed
             if isinstance(job.stopped_for, Cancelled):
                 self.stopped.add(job)
@@ -287,17 +291,21 @@ class RulesMachine(RuleBasedStateMachine):
     def disconnect(self, client: int) -> None:
         """A client goes, and another comes."""
         gone = self.clients[client]
-        mine = {w: w.job for w in self.hatchery.busy if w.job and self.owners[w.job.id] is gone}
+        mine = {
+            worker: job
+            for worker in self.hatchery.busy
+            if (job := self.last_of(worker)) and self.owners[job.id] is gone
+        }
         finishing = {
             worker: list(worker.interrupts)
-            for worker in mine
-            if worker.job and worker.job.command == b"Finish"
+            for worker, job in mine.items()
+            if job.command == b"Finish"
         }
         gone.gone = True
         self.held.discard(gone)
         self.dispatcher.client_gone(gone)
         for worker, job in mine.items():
-            if worker.job is job:
+            if self.last_of(worker) is job:
                 assert worker in finishing or worker.interrupts or worker.killed
                 if self.performs == PERFORMS[0] and worker in finishing:
                     assert worker.interrupts == finishing[worker]
@@ -368,7 +376,8 @@ class RulesMachine(RuleBasedStateMachine):
         job = worker.job
         assert job is not None
         fit = fit or worker.begun > 0  # one that is not fit begins nothing
-        owner, interrupted = self.owners[job.id], bool(worker.interrupts)
+        owner = self.owners[job.id]
+        interrupted = bool(worker.interrupts) and job is self.last_of(worker)
         told = len(owner.answers)
         self.hatchery.answer(worker, failed, fit=fit)
         if interrupted:
@@ -379,14 +388,15 @@ class RulesMachine(RuleBasedStateMachine):
             assert job.state is (JobState.FAILED if failed else JobState.DONE)
             assert owner.gone or owner.answers[told][0] is job
 
-    @precondition(lambda self: self.answerable())
+    @precondition(lambda self: self.reporting())
     @rule(number=ANY, command=st.sampled_from([Progress.commandName, Chunk.commandName]))
     def report(self, number: int, command: bytes) -> None:
         """A worker tells news of its job."""
-        worker = pick(self.answerable(), number)
+        worker = pick(self.reporting(), number)
         job = worker.job
         assert job is not None
-        owner, interrupted = self.owners[job.id], bool(worker.interrupts)
+        owner = self.owners[job.id]
+        interrupted = bool(worker.interrupts) and job is self.last_of(worker)
         told = len(owner.reports)
         self.hatchery.report(worker, command)
         if interrupted or owner.gone:
@@ -421,9 +431,10 @@ class RulesMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.eager())
     @rule(number=ANY)
     def go_wrong(self, number: int) -> None:
-        """A worker goes on, and is killed before its last answers are read: it wrote garbage."""
+        """A worker goes on, and writes garbage: its last answers do not count."""
         worker = pick(self.eager(), number)
         worker.go_on()
+        worker.silenced = True
         worker.kill("wrote garbage to its pipe and was killed")
 
     @precondition(lambda self: self.doomed())
@@ -437,8 +448,10 @@ class RulesMachine(RuleBasedStateMachine):
             self.cancel_job(job)
 
     def bury(self, worker: FakeWorker, how: str = "died", *, unread: bytes = b"") -> None:
-        """Have `worker` be gone, and with it what it has begun unnoticed."""
-        worker.catch_up()
+        """Have `worker` be gone, when the answers are read that it has written."""
+        while worker.begun and not worker.silenced:
+            worker.paused = False
+            self.hatchery.answer(worker)
         for job in worker.ahead[: worker.begun]:
             self.workers_of.setdefault(job, []).append(worker)
         self.hatchery.die(worker, how, unread=unread)
@@ -485,12 +498,12 @@ class RulesMachine(RuleBasedStateMachine):
         """A worker dies of its job."""
         self.bury(pick(self.hatchery.busy, number), "was killed by SIGSEGV")
 
-    @precondition(lambda self: self.answerable())
+    @precondition(lambda self: self.reporting())
     @rule(number=ANY)
     def die_after_a_part(self, number: int) -> None:
         """A worker dies when it has sent a part of its job's result."""
-        worker = pick(self.answerable(), number)
-        self.report(self.answerable().index(worker), Chunk.commandName)
+        worker = pick(self.reporting(), number)
+        self.report(number, Chunk.commandName)
         self.bury(worker)
 
     @precondition(lambda self: len(self.jobs) > 10)
@@ -542,8 +555,13 @@ class RulesMachine(RuleBasedStateMachine):
         return next(reversed(self.dispatcher._repertoire._programmes), "")
 
     def queued(self) -> list[Job]:
-        """The jobs that wait."""
-        return list(self.dispatcher._queue)
+        """The jobs that wait, those included that workers have ahead."""
+        decks = self.dispatcher._ahead._decks.values()
+        return [*self.dispatcher._queue, *itertools.chain.from_iterable(decks)]
+
+    def last_of(self, worker: FakeWorker) -> Job | None:
+        """The job that `worker` runs in truth."""
+        return worker.ahead[worker.begun - 1] if worker.begun else worker.job
 
     def startable(self, workers: Sequence[FakeWorker]) -> list[Job]:
         """The jobs that wait and would start if these workers were idle."""
@@ -589,24 +607,39 @@ class RulesMachine(RuleBasedStateMachine):
         return [worker for worker in self.hatchery.workers if worker.stopping]
 
     def answerable(self) -> list[FakeWorker]:
-        """The workers that may answer."""
-        return [w for w in self.hatchery.busy if w.killed is None and not w.paused]
+        """The workers that may answer, or have written an answer before they were killed."""
+        return [
+            worker
+            for worker in self.hatchery.busy
+            if (worker.killed is None or worker.begun) and not (worker.silenced or worker.paused)
+        ]
+
+    def reporting(self) -> list[FakeWorker]:
+        """The workers that may tell news of the job that they run as far as is known."""
+        return [w for w in self.answerable() if w.killed is None and not w.begun]
 
     def eager(self) -> list[FakeWorker]:
         """The workers that may begin what they have ahead."""
         return [
             worker
             for worker in self.answerable()
-            if worker.begun < len(worker.ahead) and not worker.interrupts
+            if worker.begun < len(worker.ahead) and not worker.interrupts and worker.killed is None
         ]
+
+    def is_begun(self, job: Job) -> bool:
+        """Whether a worker has begun `job` unnoticed."""
+        return (
+            job.state is JobState.QUEUED
+            and isinstance(job.worker, FakeWorker)
+            and job in job.worker.ahead[: job.worker.begun]
+        )
 
     def is_doomed(self, job: Job) -> bool:
         """Whether a worker that is being killed had begun `job` unnoticed."""
         return (
-            job.state is JobState.QUEUED
+            self.is_begun(job)
             and isinstance(job.worker, FakeWorker)
             and job.worker.killed is not None
-            and job in job.worker.ahead[: job.worker.begun]
         )
 
     def doomed(self) -> list[Job]:
@@ -615,7 +648,7 @@ class RulesMachine(RuleBasedStateMachine):
 
     def seal(self, job: Job) -> None:
         """See that `job` does not start any more."""
-        self.sealed.setdefault(job, job.attempt + self.is_doomed(job))
+        self.sealed.setdefault(job, job.attempt + self.is_begun(job))
 
     def killed(self) -> list[FakeWorker]:
         """The workers that are about to be gone."""
@@ -641,10 +674,12 @@ class RulesMachine(RuleBasedStateMachine):
         assert worker.begun or not owner.gone
         assert worker.begun or owner not in self.held
         assert job.box
-        assert job not in self.sealed
-        assert not self.dispatcher._quarantine.seconds_left(job.command, self.clock.seconds())
+        assert worker.begun or job not in self.sealed
+        assert worker.begun or not self.dispatcher._quarantine.seconds_left(
+            job.command, self.clock.seconds()
+        )
         if job.command == b"Few":
-            assert self.few_running() < MOST_RUNNING[self.performs]
+            assert worker.begun or self.few_running() < MOST_RUNNING[self.performs]
         earlier = self.workers_of.setdefault(job, [])
         assert all(other.dead for other in earlier)
         earlier.append(worker)
@@ -691,7 +726,17 @@ class RulesMachine(RuleBasedStateMachine):
         """What `client` has seen of others' turns does not count any more."""
         self.overtaken = {key: n for key, n in self.overtaken.items() if key[1] is not client}
 
+    def note_failure(self, event: LogEvent) -> None:
+        """Note that something in the rules raised, and was contained."""
+        if "log_failure" in event:
+            self.failures.append(event)
+
     # The promises after each step.
+
+    @invariant()
+    def nothing_raises(self) -> None:
+        """No part of the rules has raised where the rules contain it."""
+        assert not self.failures, self.failures[0]["log_failure"].getTraceback()
 
     @invariant()
     def every_job_is_in_one_place(self) -> None:
@@ -738,29 +783,29 @@ class RulesMachine(RuleBasedStateMachine):
     def what_was_cancelled_does_not_start(self) -> None:
         """A job that was cancelled, told in part, or lost its client does not start any more."""
         for job, attempts in self.sealed.items():
-            assert job.attempt + self.is_doomed(job) == attempts, job
+            assert job.attempt + self.is_begun(job) == attempts, job
 
     @invariant()
     def what_was_stopped_is_cancelled(self) -> None:
         """A job that was cancelled while it ran ends as cancelled, however its worker dies."""
         for job in self.stopped:
-            assert job.state in (JobState.RUNNING, JobState.CANCELLED) or self.is_doomed(job)
+            assert job.state in (JobState.RUNNING, JobState.CANCELLED) or self.is_begun(job)
 
     @invariant()
     def what_is_out_of_time_is_stopped(self) -> None:
         """What is out of time does not wait or run on, and what is being stopped is killed."""
         now = self.clock.seconds()
         for worker in self.hatchery.busy:
-            if worker.job is not None and worker.interrupts:
-                self.interrupted.setdefault(worker.job, now)
+            if worker.interrupts and (job_running := self.last_of(worker)):
+                self.interrupted.setdefault(job_running, now)
         if self.late:
             return
         for job in self.queued():
             assert (
-                job.deadline is None or self.is_doomed(job) or now < job.accepted_at + job.deadline
+                job.deadline is None or self.is_begun(job) or now < job.accepted_at + job.deadline
             )
         for worker in self.hatchery.busy:
-            job_running = worker.job
+            job_running = self.last_of(worker)
             assert job_running is not None
             if worker.killed is not None:
                 continue
@@ -769,7 +814,7 @@ class RulesMachine(RuleBasedStateMachine):
                 continue
             if job_running.deadline is not None:
                 assert now < job_running.accepted_at + job_running.deadline
-            if job_running.command == b"Timed":
+            if job_running.command == b"Timed" and not worker.begun:
                 assert now < job_running.started_at + TIME_LIMIT
 
     @invariant()
@@ -801,7 +846,8 @@ class RulesMachine(RuleBasedStateMachine):
     def bounds_hold(self) -> None:
         """Neither jobs nor workers are more than may be, nor workers fewer without a reason."""
         queued = self.queued()
-        assert self.dispatcher._queue.size == sum(job.size for job in queued)
+        size = self.dispatcher._queue.size + self.dispatcher._ahead.size
+        assert size == sum(job.size for job in queued)
         fresh = [job.size for job in queued if not job.attempt and job not in self.returned]
         assert len(fresh) <= self.dispatcher.max_queued
         assert sum(fresh) <= self.dispatcher.max_queued_bytes
@@ -832,18 +878,21 @@ class RulesMachine(RuleBasedStateMachine):
     def alarms_belong_to_somebody(self) -> None:
         """No alarm is left for what has ended."""
         workforce, dispatcher = self.workforce, self.dispatcher
-        alarms = [
+        calls = [
             workforce._retry,
             workforce._alarm,
             workforce._pruning,
             workforce._watching,
             workforce._pace._turn,
-            dispatcher._drain.alarm,
+            dispatcher._alarms._wake,
+            dispatcher._chores._call,
         ]
-        alarms += [life.boot_alarm for life in workforce.lives.values()]
+        calls += [life.boot_alarm for life in workforce.lives.values()]
+        assert all(call in calls for call in self.clock.getDelayedCalls())
+        alarms = [dispatcher._drain.alarm]
         for job in self.queued() + list(dispatcher._running.values()):
             alarms += [job.run_alarm, job.deadline_alarm]
-        assert all(call in alarms for call in self.clock.getDelayedCalls())
+        assert dispatcher._alarms._pending == len(alarms) - alarms.count(None)
 
     @invariant()
     def drains_end_with_the_last_job(self) -> None:
@@ -853,6 +902,7 @@ class RulesMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """With workers that start and answer, everything comes to its end."""
+        globalLogPublisher.removeObserver(cast("ILogObserver", self.note_failure))
         if not hasattr(self, "hatchery"):
             return
         self.hatchery.refusal = None

@@ -1,0 +1,416 @@
+"""Each call that leaves the rules raises in turn: whom may that cost anything?
+
+Random histories of dispatcher and workforce, each told again with an exception at one call out
+of them, before the call has done anything or after it has done it all. Whoever the call was to
+may pay: a client with its connection, a worker with its life. Nobody else may notice.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from typing import TYPE_CHECKING, Any, cast
+from unittest import mock
+
+from twisted.internet.task import Clock
+from twisted.logger import globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
+
+from dangad import dispatcher as dispatcher_module
+from dangad import tally as tally_module
+from dangad.commands import Chunk, Progress
+from dangad.dispatcher import Dispatcher
+from dangad.jobrecord import END_STATES, Job, JobState, Priority
+from dangad.workerlife import Wear
+from dangad.workforce import Workforce
+from tests.fakes import FakeClient, FakeHatchery, FakeWorker, catalogue, make_job
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.logger import ILogObserver, LogEvent
+
+PERFORMS = [
+    catalogue(
+        "Echo",
+        Finish={"on_disconnect": "finish"},
+        Timed={"time_limit": 3.0},
+        Again={"retries": 2},
+        Few={"max_running": 1},
+    ),
+    catalogue("Echo", Timed={"time_limit": 2.0}, Few={"max_running": 2}, Again={"retries": 1}),
+]
+COMMANDS = [*["Echo"] * 4, "Timed", "Again", "Few", "Finish"]
+CLIENT_CALLS = ("deliver", "report", "fail")
+WORKER_CALLS = (
+    *("perform", "prefetch", "begin", "recall", "interrupt", "show_stack"),
+    *("pause", "resume", "kill"),
+)
+OTHER_CALLS = ("demand", "worker_released", "info", "warn")
+STEPS = 150
+HISTORIES = 2
+"""Histories for each call, and moment: more are for who changes the rules."""
+
+
+class Trouble(Exception):
+    """What is raised."""
+
+
+class Fuse:
+    """Counts the calls out of the rules by name, and has one of them raise.
+
+    :ivar counts: how many there were.
+    :ivar blown: whom the one that raised was to; None before.
+    """
+
+    def __init__(self, name: str, number: int, late: bool) -> None:
+        """Have call `number` of that name raise: when it is done, if `late`."""
+        self.counts: dict[str, int] = {}
+        self.blown: object = None
+        self._name = name
+        self._number = number
+        self._late = late
+
+    def guard(self, whom: object, *names: str) -> None:
+        """Count calls of these methods of `whom`."""
+        for name in names:
+            setattr(whom, name, self.wire(whom, name, getattr(whom, name)))
+
+    def wire(self, whom: object, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        """`call`, counted."""
+
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            self.counts[name] = count = self.counts.get(name, 0) + 1
+            blows = name == self._name and count >= self._number and self.blown is None
+            if not blows:
+                return call(*args, **kwargs)
+            self.blown = whom
+            if self._late:
+                call(*args, **kwargs)
+            raise Trouble(f"{name} of {whom}")
+
+        return counted
+
+
+class GuardedClock(Clock):
+    """A clock of which each call, and each cancellation of one, is counted."""
+
+    fuse: Fuse
+
+    def callLater(self, *args: Any, **kwargs: Any) -> Any:
+        """See :meth:`IReactorTime.callLater`."""
+        set_call = super().callLater
+
+        def guarded() -> Any:
+            call = set_call(*args, **kwargs)
+            self.fuse.guard(call, "cancel")
+            return call
+
+        return self.fuse.wire(self, "callLater", guarded)()
+
+
+class Story:
+    """One history, in which one call raises."""
+
+    def __init__(self, seed: int, fuse: Fuse) -> None:
+        self.chance = random.Random(seed)
+        self.fuse = fuse
+        self.clock = GuardedClock()
+        self.clock.fuse = Fuse("", 0, False)  # until all is set up
+        self.clock.advance(1000)
+        self.dispatcher = Dispatcher(
+            self.clock, 40, quarantine_after=4, chance=random.Random(seed), log_jobs=True
+        )
+        self.workforce = Workforce(self.clock, self.dispatcher, 2, 3, 0, Wear(age=60.0))
+        self.hatchery = FakeHatchery(self.workforce, self.dispatcher)
+        self.hatchery.when_spawned = lambda worker: fuse.guard(worker, *WORKER_CALLS)
+        self.workforce.start(self.hatchery)
+        fuse.guard(self.workforce, "demand", "worker_released")
+        self.clock.fuse = fuse
+        self.everybody: list[FakeClient] = []
+        self.clients = [self.connect() for _ in range(3)]
+        self.jobs: list[Job] = []
+        self.owners: dict[int, FakeClient] = {}
+        self.failures: list[LogEvent] = []
+
+    def connect(self) -> FakeClient:
+        """A new client, which may do something whenever it is told of a job."""
+        client = FakeClient(f"client {len(self.everybody)}")
+        self.everybody.append(client)
+        client.when_told = lambda _: self.react(client)
+        self.fuse.guard(client, *CLIENT_CALLS)
+        return client
+
+    def react(self, client: FakeClient) -> None:
+        """The client is told of a job."""
+        if self.chance.random() < 0.2 and not client.gone:
+            self.submit(client)
+            mine = [job for job in self.jobs[-20:] if self.owners[job.id] is client]
+            self.dispatcher.cancel(self.chance.choice(mine))
+
+    def submit(self, client: FakeClient) -> None:
+        """The client submits a job."""
+        job = make_job(
+            client,
+            self.chance.choice(COMMANDS),
+            self.chance.choice([Priority.HIGH, *[Priority.NORMAL] * 4, Priority.LOW]),
+            deadline=self.chance.choice([None, None, 0.5, 5.0]),
+            wants_chunks=self.chance.random() < 0.15,
+        )
+        self.jobs.append(job)
+        self.owners[job.id] = client
+        self.dispatcher.submit(job)
+
+    # What may happen.
+
+    def rush(self) -> None:
+        """A client submits a few jobs; jobs have been short so far."""
+        self.dispatcher._ahead._pace = 0.0
+        client = self.chance.choice(self.clients)
+        for _ in range(self.chance.randint(1, 6)):
+            self.submit(client)
+
+    def cancel(self) -> None:
+        """Some job of late is cancelled."""
+        if self.jobs:
+            self.dispatcher.cancel(self.chance.choice(self.jobs[-15:]))
+
+    def leave(self) -> None:
+        """A client goes, and another comes."""
+        self.end_connection(self.chance.randrange(3))
+
+    def end_connection(self, number: int) -> None:
+        """The connection of a client is closed."""
+        self.clients[number].gone = True
+        self.dispatcher.client_gone(self.clients[number])
+        self.clients[number] = self.connect()
+
+    def hold(self) -> None:
+        """A client stops to read."""
+        self.dispatcher.hold(self.chance.choice(self.clients))
+
+    def release(self) -> None:
+        """A client reads again."""
+        self.dispatcher.release(self.chance.choice(self.clients))
+
+    def answering(self) -> list[FakeWorker]:
+        """The workers of which an answer can be read."""
+        return [
+            worker
+            for worker in self.hatchery.busy
+            if (worker.killed is None or worker.begun) and not worker.paused
+        ]
+
+    def answer(self) -> None:
+        """An answer is read, perhaps of a worker that is then to go."""
+        if workers := self.answering():
+            worker = self.chance.choice(workers)
+            fit = worker.begun > 0 or self.chance.random() < 0.9
+            self.hatchery.answer(worker, self.chance.random() < 0.2, fit=fit)
+
+    def report(self) -> None:
+        """A worker tells news of its job."""
+        workers = [w for w in self.answering() if not w.begun and w.killed is None]
+        if workers:
+            command = self.chance.choice([Progress.commandName, Chunk.commandName])
+            self.hatchery.report(self.chance.choice(workers), command)
+
+    def go_on(self) -> None:
+        """A worker answers its job, unnoticed, and begins the next that it has ahead."""
+        for worker in self.answering():
+            if worker.begun < len(worker.ahead) and not (worker.interrupts or worker.killed):
+                worker.go_on()
+
+    def boot(self) -> None:
+        """All that start say Hello; a few have other code."""
+        for worker in [w for w in self.hatchery.starting if w.killed is None]:
+            self.hatchery.boot(worker, self.chance.choice([*PERFORMS[:1] * 6, PERFORMS[1]]))
+
+    def die(self) -> None:
+        """A worker dies at its work."""
+        if workers := self.hatchery.busy:
+            self.bury(self.chance.choice(workers))
+
+    def bury(self, worker: FakeWorker) -> None:
+        """A worker is gone, when the answers are read that it had written."""
+        while worker.begun and worker.job is not None:
+            worker.paused = False
+            self.hatchery.answer(worker)
+        unread = worker.boxes[-1] if worker.boxes and self.chance.random() < 0.2 else b""
+        self.hatchery.die(worker, unread=unread)
+
+    def bury_all(self) -> None:
+        """All are gone that were killed, or were to stop."""
+        for worker in list(self.hatchery.workers):
+            if worker.killed is not None or worker.stopping:
+                self.bury(worker)
+
+    def wait(self) -> None:
+        """Time passes."""
+        self.clock.advance(self.chance.choice([0.0, 0.1, 0.5, 1.0, 2.0]))
+
+    def tell(self) -> None:
+        """Tell the whole history, and see that all holds after each step."""
+        deeds = [
+            *[self.rush] * 6,
+            *[self.answer] * 8,
+            *[self.go_on, self.boot, self.bury_all, self.wait] * 2,
+            *[self.cancel, self.report, self.hold, self.release, self.leave, self.die],
+        ]
+        for _ in range(STEPS):
+            self.chance.choice(deeds)()
+            self.notice_aborts()
+            self.check()
+        self.finish()
+
+    def notice_aborts(self) -> None:
+        """Connections that were cut off are closed."""
+        for number, client in enumerate(self.clients):
+            if client.aborted:
+                self.end_connection(number)
+
+    def finish(self) -> None:
+        """The server drains, and ends, whatever has happened."""
+        for client in self.clients:
+            client.when_told = None
+            self.dispatcher.release(client)
+        drained: list[object] = []
+        self.dispatcher.drain(30.0).addBoth(drained.append)
+        for _ in range(400):
+            self.notice_aborts()
+            if drained:
+                break
+            self.boot()
+            for worker in self.answering():
+                if worker.killed is None or worker.begun:
+                    self.hatchery.answer(worker)
+            self.bury_all()
+            self.clock.advance(0.5)
+            self.check()
+        assert drained == [None], (drained, self.dispatcher._running, list(self.dispatcher._queue))
+        refused = self.refused()
+        for job in self.jobs:
+            assert job.state in END_STATES or job.id in refused, job
+        self.workforce.stop()
+
+    # What must hold.
+
+    def refused(self) -> set[int]:
+        """The jobs that never came in."""
+        inside = {id(job) for job in self.waiting()} | {
+            id(job) for job in self.dispatcher._running.values()
+        }
+        return {
+            job.id for job in self.jobs if job.state is JobState.QUEUED and id(job) not in inside
+        }
+
+    def waiting(self) -> list[Job]:
+        """The jobs that wait."""
+        decks = self.dispatcher._ahead._decks.values()
+        return [*self.dispatcher._queue, *(job for deck in decks for job in deck)]
+
+    def check(self) -> None:
+        """The scheduler is whole."""
+        dispatcher = self.dispatcher
+        waiting, running = self.waiting(), list(dispatcher._running.values())
+        assert len(set(waiting)) == len(waiting) == dispatcher.waiting
+        assert not set(waiting) & set(running)
+        assert {job.state for job in waiting} <= {JobState.QUEUED}
+        assert dispatcher._queue.size + dispatcher._ahead.size == sum(job.size for job in waiting)
+        tally = dispatcher.tally
+        assert tally.accepted == sum(tally.ended.values()) + len(waiting) + len(running)
+        assert tally.accepted + tally.refused == len(self.jobs)
+        refused = self.refused()
+        assert tally.refused == len(refused)
+        for worker in dispatcher._running:
+            assert worker in self.hatchery.workers, worker
+        for worker in self.hatchery.workers:
+            idle = dispatcher.is_idle(worker)
+            assert not (idle and dispatcher.job_of(worker)), worker
+            served = self.workforce.lives[worker].serves and worker.killed is None
+            assert idle or dispatcher.job_of(worker) or not served, worker
+            assert worker.idle or not idle, worker
+        told = Counter(
+            job for client in self.everybody for job, *_ in [*client.answers, *client.failures]
+        )
+        for job in self.jobs:
+            ended = job.state in END_STATES or job.id in refused
+            assert told[job] == ended or (self.owners[job.id].gone and not told[job]), job
+        if not self.fuse.blown:
+            may_start = [job for job in dispatcher._queue if job.run_alarm is None]
+            assert not (dispatcher.idle and dispatcher._queue.pop(-1.0, lambda _: False)), may_start
+
+
+class FaultTests(SynchronousTestCase):
+    """See the module."""
+
+    def tell(self, seed: int, fuse: Fuse) -> Story:
+        """Tell a history, with all failures that were logged in it."""
+        story = Story(seed, fuse)
+
+        def note(event: LogEvent) -> None:
+            if "log_failure" in event:
+                story.failures.append(event)
+
+        observer = cast("ILogObserver", note)
+        globalLogPublisher.addObserver(observer)
+        try:
+            with (
+                mock.patch.object(dispatcher_module, "log", self.guarded_log(fuse)),
+                mock.patch.object(tally_module, "log", self.guarded_log(fuse)),
+            ):
+                story.tell()
+        except BaseException:
+            print(f"seed {seed}, {fuse._name} {fuse._number}, late {fuse._late}: {fuse.blown}")
+            raise
+        finally:
+            globalLogPublisher.removeObserver(observer)
+        self.flushLoggedErrors()
+        return story
+
+    def guarded_log(self, fuse: Fuse) -> Any:
+        """A log of which each line is counted."""
+        log = mock.Mock(spec=["info", "warn"])
+        fuse.guard(log, "info", "warn")
+        return log
+
+    def raise_at_each(self, *names: str) -> None:
+        """Tell histories in which each call of these names raises, now here and now there."""
+        for seed in range(HISTORIES):
+            plain = Fuse("", 0, False)
+            self.assertEqual(self.tell(seed, plain).failures, [])
+            for name in names:
+                count = plain.counts.get(name, 0)
+                for late in (False, True):
+                    number = random.Random(f"{seed} {name} {late}").randint(1, max(1, count))
+                    with self.subTest(seed=seed, call=name, number=number, late=late):
+                        self.see(self.tell(seed, Fuse(name, number, late)), name)
+
+    def see(self, story: Story, name: str) -> None:
+        """Only whoever the call was to has paid, and it is in the log, once, with its job."""
+        blown = story.fuse.blown
+        failures = [
+            event["log_failure"]
+            for event in story.failures
+            # One that gave back jobs, and raised then, has no more what it is thought to have.
+            if name != "recall" or event["log_failure"].type is not AssertionError
+        ]
+        self.assertEqual([failure.type for failure in failures], [Trouble] * bool(blown), failures)
+        cut = [client for client in story.everybody if client.aborted]
+        self.assertEqual(cut, [blown] if name in CLIENT_CALLS and blown else [])
+        if blown and name in CLIENT_CALLS + WORKER_CALLS:
+            self.assertIn(story.failures[0]["job"], story.owners)
+        if isinstance(blown, FakeWorker):
+            self.assertTrue(blown.dead)
+
+    def test_clients(self) -> None:
+        """A client that cannot be told of a job loses its connection; that is all."""
+        self.raise_at_each(*CLIENT_CALLS)
+
+    def test_workers(self) -> None:
+        """A worker that cannot be spoken to is killed; that is all."""
+        self.raise_at_each(*WORKER_CALLS)
+
+    def test_others(self) -> None:
+        """The workforce, the clock and the log may fail; no connection is lost for it."""
+        self.raise_at_each(*OTHER_CALLS)
