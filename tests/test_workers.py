@@ -86,7 +86,9 @@ class AnswerTests(RealServerCase):
     @a_story
     async def test_returns_wrong_type(self) -> None:
         """A job that returns a wrong type gets BAD_RESPONSE which names key and type."""
-        await self.check("wrong type", dangad.BadResponse, "'pid' is a str, where Integer takes a whole number")
+        await self.check(
+            "wrong type", dangad.BadResponse, "'pid' is a str, where Integer takes a whole number"
+        )
 
     @a_story
     async def test_returns_more(self) -> None:
