@@ -1632,6 +1632,8 @@ class WorkforceTest(WorkforcePromises, SynchronousTestCase):
 
     def test_many(self) -> None:
         """However many jobs wait, it starts no more than it may."""
+        for _ in range(20):
+            self.submit()
         self.workforce.demand(1_000_000)
         self.assertEqual(self.demanded(), 10)
 
