@@ -81,6 +81,8 @@ class WorkerConnector(AMPConnector):
         """Pass on the worker's boxes, and its output."""
         if childFD == FROM_WORKER:
             self.amp.dataReceived(data)
+        elif childFD == STDOUT:
+            self.amp.left_over.received(data)
         else:
             self.amp.output.received(data)
 

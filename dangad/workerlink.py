@@ -124,8 +124,9 @@ class WorkerLink:
     and clients, too. What goes wrong here, or in what is called from here, is logged with the
     job, and costs this worker its life, by which its jobs are accounted for: see `fault`.
 
-    All mutable state: `pid`; `performed`, how many jobs it was given; `_job`, the one it has
-    now; `_ahead`, the packets of those that it was given ahead, by id, and `_may_follow`, whether
+    All mutable state: `pid`; `output`, what it prints, and `left_over`, what is printed there that
+    is no running job's; `performed`, how many jobs it was given; `_job`, the one it has now;
+    `_ahead`, the packets of those that it was given ahead, by id, and `_may_follow`, whether
     one may be given behind the last; `_taken`, packets that were taken out of the pipe of a worker
     that is gone; `_pings`, how many were not answered yet; `exiting`, whether the process is gone
     while its last answers are still being read, and `_not_sent`, the request of a job that it was
@@ -149,6 +150,7 @@ class WorkerLink:
         self.pid = 0
         self.performed = 0
         self.output = JobOutput()
+        self.left_over = JobOutput()
         self._clock = clock
         self._workforce = workforce
         self._dispatcher = dispatcher
@@ -179,7 +181,7 @@ class WorkerLink:
     def makeConnection(self, connector: Connector) -> None:
         """Begin: the process has been started, and its pipe is open."""
         self.transport = connector
-        self.pid = self.output.pid = connector.pid
+        self.pid = self.output.pid = self.left_over.pid = connector.pid
         self._workforce.worker_started(self)
         self._guardian.watch(self.pid)
 
@@ -432,6 +434,7 @@ class WorkerLink:
             details=details,
         )
         self._see_to("closing its output", self.output.close)
+        self._see_to("closing its other output", self.left_over.close)
         death = Death(how, details, receipt, unread)
         self._see_to(
             "telling of its end", self._workforce.worker_exited, self, death, self.performed

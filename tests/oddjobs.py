@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Generator
@@ -141,6 +142,28 @@ def _leave_child() -> None:
     subprocess.Popen(["sleep", "600"])
 
 
+_go = threading.Event()
+_left: list[threading.Thread] = []
+
+
+def _speak() -> None:
+    _go.wait()
+    print("spoken late")
+    logging.getLogger("odd").info("logged late")
+
+
+def _leave_speaker() -> None:
+    _left.append(threading.Thread(target=_speak, daemon=True))
+    _left[0].start()
+
+
+def _let_speak_and_die() -> None:
+    print("spoken in time")
+    _go.set()
+    _left[0].join()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def _fork_and_return() -> None:
     os.fork()
 
@@ -171,6 +194,8 @@ _DEEDS: dict[str, Any] = {
     "leave child and exit": _leave_child_and_exit,
     "leave child": _leave_child,
     "fork and return": _fork_and_return,
+    "leave speaker": _leave_speaker,
+    "let speak and die": _let_speak_and_die,
     "write to 4": lambda: os.write(4, b"garbage"),
 }
 

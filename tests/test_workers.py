@@ -157,6 +157,22 @@ class OutputTests(RealServerCase):
         self.assertTrue(any("an info of the job" in line for line in of_third))
 
     @a_story
+    async def test_left_over(self) -> None:
+        """What a job's thread prints after its end is no other job's, in the log or in an error."""
+        client = await self.connect()
+        pid = (await client.callRemote(Odd, what="leave speaker"))["pid"]
+        error = await self.assertFailure(
+            client.callRemote(Odd, what="let speak and die"), dangad.WorkerLost
+        )
+        self.assertIn("spoken in time", str(error))
+        self.assertNotIn("late", str(error))
+        self.assertIn((pid, 2, "spoken in time"), self.lines())
+        self.assertEqual(
+            [line for line in self.lines() if "late" in line[2]],
+            [(pid, 0, "spoken late"), (pid, 0, "INFO odd: logged late")],
+        )
+
+    @a_story
     async def test_much(self) -> None:
         """Ten megabytes of output hurt nobody, and the log keeps a bounded part of it."""
         client = await self.connect()

@@ -35,7 +35,7 @@ from zope.interface import implementer
 
 from dangad.commands import STACK_SIGNAL, Hello, LastWords
 from dangad.wire import CHUNKS, COMMAND, PROGRESS, unpack
-from dangad.worker.context import JobStopped, RunningJob
+from dangad.worker.context import JobStopped, RunningJob, is_left_over
 from dangad.worker.forks import LEFT_TO_PARENT, free_forks, ordinary_handlers
 from dangad.worker.jobtypes import BadJobType, catalogue_of, find_job_types
 from dangad.worker.perform import OutOfMemory, Performer
@@ -45,6 +45,8 @@ from dangad.worker.surroundings import Surroundings, Unfit
 from dangad.workerboxes import PRINTED, UNFIT, read_job
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from twisted.internet.defer import Deferred
     from twisted.logger import LogEvent
 
@@ -274,13 +276,24 @@ def _die_with_parent(parent: int) -> None:
 
 
 def _own_stdio() -> None:
-    """Read nothing from stdin, and write both outputs to one pipe, line by line."""
+    """Read nothing from stdin, and write both outputs to one pipe, line by line.
+
+    What is left of an earlier job prints to the other pipe, since it says nothing of the job that
+    runs: so it is neither logged under that one's name, nor told to that one's client.
+    """
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
+    other = os.fdopen(fcntl.fcntl(1, fcntl.F_DUPFD_CLOEXEC, OUT_OF_REACH), "w")
     os.dup2(2, 1)
-    for stream in (sys.stdout, sys.stderr):
+    for stream in (other, sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+    for stream in (sys.stdout, sys.stderr):
+        stream.write = partial(_print, stream.write, other.write)  # type: ignore[method-assign]
+
+
+def _print(write: Callable[[str], int], write_apart: Callable[[str], int], text: str) -> int:
+    return write_apart(text) if is_left_over() else write(text)
 
 
 def _flush_stdio() -> None:

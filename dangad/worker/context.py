@@ -205,6 +205,17 @@ def inherited_job() -> RunningJob | None:
     return vars(threading.current_thread()).get(MARK) if job is None else job
 
 
+def is_left_over() -> bool:
+    """Whether what runs here is no part of the job that runs in this process, if one does.
+
+    But of one that has ended; or it is a thread that no job has started.
+    """
+    job = inherited_job()
+    if job is None:
+        return threading.current_thread() is not threading.main_thread()
+    return job.has_ended
+
+
 def set_current_job(job: RunningJob) -> None:
     """Make `job` the one that :func:`current_job` gives in this thread; `NO_JOB` for none."""
     inherited = None if job is NO_JOB else job
