@@ -96,7 +96,7 @@ class Reception(Factory):
         )
         return Forbidden(
             f"user {owner.user} may not connect here; the server runs as user {os.geteuid()}, and "
-            f"this endpoint is for {allowed} (see --allow-users and --allow-groups)"
+            f"this endpoint is for {allowed}, unless its operator lets in others"
         )
 
     def doStart(self) -> None:
@@ -141,9 +141,9 @@ class _Newcomer(Protocol):
             transport.abortConnection()
             return
         for name in ("dataReceived", "connectionLost", "fileDescriptorReceived"):
-            setattr(self, name, getattr(protocol, name))
+            setattr(self, name, getattr(protocol, name, getattr(self, name)))
         protocol.makeConnection(transport)
 
     def fileDescriptorReceived(self, descriptor: int) -> None:
-        """Close a descriptor that came while the connection is being closed."""
+        """Close a descriptor that nobody wants."""
         dispose(descriptor)
