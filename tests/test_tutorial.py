@@ -78,7 +78,9 @@ class TutorialTest(SynchronousTestCase):
 
     def run_command(self, command: str, expected: str) -> None:
         """Run it, and compare what it prints with what is expected."""
-        log = open(self.folder.parent / "log", "w+")  # noqa: SIM115 - closed by the cleanup
+        stays = command.startswith("twistd ")
+        name = "server" if stays else "log"  # for what stays goes on writing
+        log = open(self.folder.parent / name, "w+")  # noqa: SIM115 - closed by the cleanup
         self.addCleanup(log.close)
         process = subprocess.Popen(
             ["/bin/sh", "-c", f"exec {command}"],
@@ -89,7 +91,6 @@ class TutorialTest(SynchronousTestCase):
             stderr=subprocess.STDOUT,
         )
         self.addCleanup(self.end, process)
-        stays = command.startswith("twistd ")
         pattern = re.compile(pattern_of(expected))
         deadline = time.monotonic() + PATIENCE
         while process.poll() is None and time.monotonic() < deadline:
