@@ -81,11 +81,12 @@ class RunningJob:
         self._report = report
         self._part = part
         self._next_report = 0.0
-        self._unsent: deque[tuple[int, int, str]] = deque(maxlen=1)
+        self._unsent: tuple[tuple[int, int, str], ...] = ()
         self._process = os.getpid()
-        self._telling = threading.RLock()
         self._is_telling = False
         self._ended = False
+        if report is not None or part is not None:
+            self._telling = threading.RLock()
 
     @property
     def seconds_left(self) -> float | None:
@@ -115,7 +116,7 @@ class RunningJob:
         report = _whole(done), _whole(total), _text(message)
         if self._report is None:
             return
-        self._unsent.append(report)
+        self._unsent = (report,)
         if time.monotonic() >= self._next_report:
             self.flush()
 
@@ -143,6 +144,9 @@ class RunningJob:
 
         Waits for another thread that tells it something just now.
         """
+        if self._report is None and self._part is None:
+            self._ended = True
+            return
         with self._telling:
             self._send_unsent()
             self._ended = True
@@ -171,7 +175,8 @@ class RunningJob:
     def _send_unsent(self) -> None:
         if self._report is not None and self._unsent:
             self._next_report = time.monotonic() + REPORT_INTERVAL
-            self._report(*self._unsent.pop())
+            (report,), self._unsent = self._unsent, ()
+            self._report(*report)
 
     def _send_part(self, chunk: bytes) -> None:
         if self._part is not None:
