@@ -84,7 +84,12 @@ def _worker_boot() -> float:
         theirs_in, ours_out = os.pipe()
         handed = [fcntl.fcntl(each, fcntl.F_DUPFD, _OUT_OF_REACH) for each in (theirs_in, theirs)]
         start = time.perf_counter()
-        with open(stage.path("worker.log"), "wb") as log:
+        with (
+            open(stage.path("worker.log"), "wb") as log,
+            open(stage.path("settings"), "w+b", buffering=0) as told,
+        ):
+            told.write(settings.process_input())
+            told.seek(0)
             pid = os.posix_spawn(
                 sys.executable,
                 [sys.executable, "-c", BOOTSTRAP],
@@ -92,6 +97,7 @@ def _worker_boot() -> float:
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, handed[0], _FROM_PARENT),
                     (os.POSIX_SPAWN_DUP2, handed[1], _TO_PARENT),
+                    (os.POSIX_SPAWN_DUP2, told.fileno(), 0),
                     (os.POSIX_SPAWN_DUP2, log.fileno(), 2),
                 ],
             )

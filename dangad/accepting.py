@@ -37,6 +37,8 @@ OVERSHOOT = BURST + 20
 """How many those can become, since Twisted adds 20 to a number that was reached."""
 MARGIN = 32
 """Descriptors for what is open for a moment: a worker's pipes at its birth, a look at /proc."""
+OPEN_FILES = "/proc/self/fd"
+"""The folder that has an entry for each open file of this process."""
 LOOK_INTERVAL = 1.0
 """Seconds between two looks at the descriptors, while no connection comes or goes."""
 SAY_INTERVAL = 60.0
@@ -51,8 +53,11 @@ class Descriptors:
         return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
     def open_now(self) -> int:
-        """How many there are."""
-        return len(os.listdir("/proc/self/fd"))
+        """How many there are; without ``/proc``, how many were opened before any was closed."""
+        try:
+            return len(os.listdir(OPEN_FILES))
+        except OSError:
+            return self.lowest_free()
 
     def lowest_free(self) -> int:
         """The number that the next would have: all lower ones are taken.

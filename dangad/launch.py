@@ -1,6 +1,6 @@
 """How a worker process begins: its settings, its environment and its first lines of Python.
 
-Used by :mod:`dangad.pool`, which starts workers on a reactor, and by :mod:`dangad.tap`, which
+Used by :mod:`dangad.pool`, which starts workers on a reactor, and by :mod:`dangad.jobscheck`, which
 tries the job modules out before the server starts. The other side is
 :mod:`dangad.worker.child`, named here only as text: the parent never imports it.
 """
@@ -9,22 +9,24 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from dataclasses import dataclass, field
 
-SETTINGS_VARIABLE = "DANGAD_WORKER_SETTINGS"
-
-BOOTSTRAP = f"""\
-import json, os, sys
-settings = json.loads(os.environ.pop({SETTINGS_VARIABLE!r}))
+BOOTSTRAP = """\
+import json, sys
+with open(0, "rb", closefd=False) as stdin:
+    settings = json.load(stdin)
 sys.path[:] = settings["path"]
 from dangad.worker.lean import import_amp
 import_amp()
 from dangad.worker.child import main
 main(settings)
 """
-"""The program of a worker process, run with ``python -c``."""
+"""The program of a worker process, run with ``python -c``. It gets its settings on stdin: a
+variable of the environment, or an argument, can have 128 KiB at most on Linux."""
+
+NOT_FOR_WORKERS = frozenset({"PYTHONINSPECT"})
+"""Variables with which a worker would do otherwise than it must: not end when it has ended."""
 
 
 class BrokenJobs(Exception):
@@ -38,10 +40,32 @@ class BrokenJobs(Exception):
         self.traceback = traceback
 
 
+class NoDirectory(Exception):
+    """The working directory is gone, and with it the place where jobs would run; says so."""
+
+
+def working_directory() -> str:
+    """The path of the working directory.
+
+    :raises NoDirectory: it was removed.
+    """
+    try:
+        return os.getcwd()
+    except OSError as error:
+        raise NoDirectory(
+            f"the working directory cannot be used: {error.strerror}; start from one that exists"
+        ) from None
+
+
 def default_path() -> tuple[str, ...]:
-    """The parent's import path, then its working directory, so that jobs beside it are found."""
-    cwd = os.getcwd()
-    path = tuple(entry or cwd for entry in sys.path)
+    """The parent's import path, then its working directory, so that jobs beside it are found.
+
+    All are absolute: a worker's working directory may be another.
+
+    :raises NoDirectory: the working directory was removed.
+    """
+    cwd = working_directory()
+    path = tuple(os.path.join(cwd, entry) if entry else cwd for entry in sys.path)
     return path if cwd in path else (*path, cwd)
 
 
@@ -72,14 +96,21 @@ class WorkerSettings:
     open_files: int = 0
     """Its soft limit of open files; 0 for the parent's."""
 
-    def process_environment(self, check: bool = False) -> dict[str, str]:
-        """The environment with which this process may now start :data:`BOOTSTRAP`.
+    def process_environment(self) -> dict[str, str]:
+        """The environment with which :data:`BOOTSTRAP` is started."""
+        return {
+            name: value for name, value in self.environment.items() if name not in NOT_FOR_WORKERS
+        }
 
-        :param check: whether the worker should only import the job modules, and exit.
+    def process_input(self, check: int | None = None) -> bytes:
+        """What a process of this one's that is started now is to read from its stdin.
+
+        :param check: the descriptor on which the process should say whether the job modules can
+            be served, and then exit; None for a worker.
         """
         settings = {
             "check": check,
-            "directory": self.directory or os.getcwd(),
+            "directory": self.directory or working_directory(),
             "jobs": self.jobs,
             "max_memory": self.max_memory,
             "max_payload": self.max_payload,
@@ -90,37 +121,4 @@ class WorkerSettings:
             "pythonpath": self.environment.get("PYTHONPATH"),
             "umask": self.umask,
         }
-        return {**self.environment, SETTINGS_VARIABLE: json.dumps(settings)}
-
-
-class JobsCheck:
-    """A process that only imports the job modules, started at once and waited for later."""
-
-    def __init__(
-        self, settings: WorkerSettings, uid: int | None = None, gid: int | None = None
-    ) -> None:
-        """Start the process.
-
-        :param uid: the user as whom the server will run, if not this process's.
-        :param gid: the group likewise.
-        """
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", BOOTSTRAP],
-            env=settings.process_environment(check=True),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            user=settings.uid if settings.uid is not None else uid,
-            group=settings.gid if settings.gid is not None else gid,
-        )
-
-    def wait(self) -> None:
-        """Wait for the outcome; this blocks, so it is for before the reactor runs.
-
-        :raises BrokenJobs: the modules cannot be imported, or have no job types, or wrong ones.
-        """
-        output = self._process.communicate()[1].decode("utf-8", "replace").rstrip()
-        status = self._process.returncode
-        if status:
-            lines = output.splitlines() or [f"the check of the job modules ended with {status}"]
-            raise BrokenJobs(lines[-1], "\n".join(lines[:-1]))
+        return json.dumps(settings).encode()

@@ -18,6 +18,7 @@ import contextlib
 import errno
 import os
 import signal
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ampoule import iampoule
@@ -28,7 +29,7 @@ from zope.interface import implementer
 
 from dangad.interfaces import IHatchery
 from dangad.jobpipe import JobPipe, Scratch, waiting
-from dangad.launch import BOOTSTRAP
+from dangad.launch import BOOTSTRAP, working_directory
 from dangad.vitals import Deaths
 from dangad.workerlink import WorkerLink
 
@@ -61,8 +62,13 @@ class WorkerConnector(AMPConnector):
     finished: defer.Deferred[str]
     jobs: JobPipe
 
-    def __init__(self, link: WorkerLink, scratch: Scratch) -> None:
+    def __init__(self, link: WorkerLink, scratch: Scratch, settings: bytes) -> None:
+        """Begin without a process.
+
+        :param settings: what the process is to read from its stdin.
+        """
         super().__init__(link)
+        self._settings = settings
         self._scratch = scratch
 
     @property
@@ -72,7 +78,8 @@ class WorkerConnector(AMPConnector):
         return pid
 
     def connectionMade(self) -> None:
-        """Begin, with nothing on the worker's stdin."""
+        """Begin, with the worker's settings on its stdin and nothing after."""
+        self.transport.pipes[STDIN].write(self._settings)
         self.transport.closeChildFD(STDIN)
         self.jobs = JobPipe(self.transport.pipes[TO_WORKER], self._scratch)
         self.amp.makeConnection(self)
@@ -177,10 +184,16 @@ class WorkerStarter(ProcessStarter):
     ) -> tuple[WorkerLink, defer.Deferred[str]]:
         """Start a worker; ampoule's way to say it."""
         self.env = self._settings.process_environment()
+        settings = self._settings.process_input()
         started: tuple[WorkerLink, defer.Deferred[str]] = self.startPythonProcess(
-            WorkerConnector(ampParent(), self._scratch), "dangad-worker"
+            WorkerConnector(ampParent(), self._scratch, settings), "dangad-worker"
         )
         return started
+
+    def settle(self) -> None:
+        """See :meth:`WorkerPool.settle`."""
+        directory = self._settings.directory or working_directory()
+        self._settings = replace(self._settings, directory=directory)
 
 
 @implementer(IHatchery)
@@ -213,6 +226,13 @@ class WorkerPool(ProcessPool):
         )
         self.looping.stop()
         self.started = True
+
+    def settle(self) -> None:
+        """Have all workers run in the working directory of now, unless the settings name one.
+
+        By its path: it may be removed and made again, as deployments do, or be another's by then.
+        """
+        self.starter.settle()
 
     def spawn(self) -> None:
         """See :meth:`IHatchery.spawn`."""

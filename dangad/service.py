@@ -210,6 +210,7 @@ class DangadService(service.Service):
             self._strays.adopt()
             self._sweeping.start(SWEEP_INTERVAL, now=False)
             raise_limit()
+        self.pool.settle()
         self._notifier.start()
         self.guardian.start()
         self.gate.start(self._limits.max_connections)

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from twisted.python import usage
 
-from dangad.capacity import TooManyWorkers, check_workers
+from dangad.capacity import OWN_FILES, WORKER_FILES, TooManyWorkers, check_workers
+from dangad.inheritance import keep_from_children, open_standard_streams
 from dangad.notify import VARIABLES as NOTIFY_VARIABLES
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from twisted.application.service import IService
+
+    from dangad.launch import WorkerSettings
 
 DEFAULT_ENDPOINTS = ("unix:dangad.sock", "tcp:7003:interface=127.0.0.1")
 DEFAULT_JOBS = ("dangad.examples",)
@@ -253,6 +256,8 @@ class Options(usage.Options):
 
         Twisted's way would be to print all the help, on stdout.
         """
+        open_standard_streams()
+        keep_from_children()
         try:
             super().parseOptions(options)
         except usage.UsageError as error:
@@ -274,46 +279,34 @@ def makeService(options: Options) -> IService:
     Ends the program, with one line on stderr, if the endpoints cannot be read or the job
     modules not be served; and has that done too if an endpoint cannot be listened on.
     """
-    from dangad.launch import BrokenJobs, JobsCheck, WorkerSettings, default_path
+    from dangad.jobscheck import JobsCheck
+    from dangad.launch import BrokenJobs
 
-    settings = WorkerSettings(
-        jobs=tuple(options["jobs"]),
-        max_payload=options["max-payload"],
-        path=(*options["worker-path"], *default_path()),
-        directory=options["worker-directory"],
-        environment=options.worker_environment(),
-        max_memory=options["max-memory"],
-        nice=options["worker-nice"],
-        umask=options["worker-umask"],
-        uid=options["worker-uid"],
-        gid=options["worker-gid"],
-        open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
-    )
+    settings = _worker_settings(options)
     twistd: Any = options.parent or {}
-    check = JobsCheck(settings, twistd.get("uid"), twistd.get("gid"))
-
-    from twisted.internet import reactor
-
-    from dangad.listening import Access, CannotListen, read_endpoint
-    from dangad.logstream import LogStream
-    from dangad.peers import allow
-    from dangad.service import DangadService, Limits
-    from dangad.timekeeping import use_steady_clock
-
-    use_steady_clock(reactor)
-    endpoints = [("listen", description) for description in options["listen"]]
-    for option, description in (*endpoints, ("control", options["control"])):
-        try:
-            read_endpoint(description).make(reactor)
-        except Exception as error:  # noqa: BLE001 - each kind of endpoint has its own
-            _give_up(f"--{option} {description}: {error}")
-    try:
-        allowed = allow(options["allow-users"], options["allow-groups"])
-    except ValueError as error:
-        _give_up(f"--allow-users, --allow-groups: {error}")
     uid, gid = twistd.get("uid"), twistd.get("gid")
     try:
-        check.wait()
+        with JobsCheck(settings, options["start-timeout"], uid, gid) as check:
+            from twisted.internet import reactor
+
+            from dangad.listening import Access, CannotListen, read_endpoint
+            from dangad.logstream import LogStream
+            from dangad.peers import allow
+            from dangad.service import DangadService, Limits
+            from dangad.timekeeping import use_steady_clock
+
+            use_steady_clock(reactor)
+            endpoints = [("listen", description) for description in options["listen"]]
+            for option, description in (*endpoints, ("control", options["control"])):
+                try:
+                    read_endpoint(description).make(reactor)
+                except Exception as error:  # noqa: BLE001 - each kind of endpoint has its own
+                    _give_up(f"--{option} {description}: {error}")
+            try:
+                allowed = allow(options["allow-users"], options["allow-groups"])
+            except ValueError as error:
+                _give_up(f"--allow-users, --allow-groups: {error}")
+            check.wait()
     except BrokenJobs as error:
         if error.traceback:
             sys.stderr.write(f"{error.traceback}\n")
@@ -339,15 +332,52 @@ def makeService(options: Options) -> IService:
     )
 
 
+def _worker_settings(options: Options) -> WorkerSettings:
+    """What the options say of the workers; ends the program if they can have no descriptors."""
+    from dangad.launch import NoDirectory, WorkerSettings, default_path
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    least = OWN_FILES + WORKER_FILES * (options["min-workers"] + 1)
+    if hard != resource.RLIM_INFINITY and hard < least:
+        _give_up(
+            f"the hard limit of {hard} open files is too low: {least} are the least for "
+            f"--min-workers {options['min-workers']}; raise it (ulimit -Hn, LimitNOFILE=)"
+        )
+    try:
+        path = default_path()
+    except NoDirectory as error:
+        _give_up(str(error))
+    return WorkerSettings(
+        jobs=tuple(options["jobs"]),
+        max_payload=options["max-payload"],
+        path=(*options["worker-path"], *path),
+        directory=options["worker-directory"],
+        environment=options.worker_environment(),
+        max_memory=options["max-memory"],
+        nice=options["worker-nice"],
+        umask=options["worker-umask"],
+        uid=options["worker-uid"],
+        gid=options["worker-gid"],
+        open_files=soft,
+    )
+
+
 def _give_up(message: str) -> NoReturn:
     """End the program with status 1 and one line on stderr."""
-    raise SystemExit(f"twistd dangad: {message}")
+    text = f"twistd dangad: {message}"
+    if sys.flags.inspect:  # PYTHONINSPECT: Python would show a traceback, and ask what to do
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+        os._exit(1)
+    raise SystemExit(text)
 
 
 def _say_in_one_line(kind: type[Exception]) -> None:
-    """When an exception of this kind ends the program, print its text and no traceback.
+    """When an exception ends the program, print its text and no traceback.
 
     It is raised in the middle of twistd's start, where only it can clean up behind itself.
+
+    :param kind: that of an endpoint that cannot be listened on.
     """
     usual = sys.excepthook
 
@@ -356,6 +386,9 @@ def _say_in_one_line(kind: type[Exception]) -> None:
     ) -> None:
         if issubclass(raised, kind):
             os.write(2, f"twistd dangad: cannot listen on {error}\n".encode())
+        elif issubclass(raised, Exception):
+            text = " ".join(f"{raised.__name__}: {error}".split())
+            os.write(2, f"twistd dangad: cannot start: {text}; see --traceback\n".encode())
         else:
             usual(raised, error, trace)
 

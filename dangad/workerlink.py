@@ -420,7 +420,7 @@ class WorkerLink:
         self._gone = True
         self._see_to("making the guardian forget it", self._guardian.forget, self.pid)
         self._see_to("logging what it printed", self.output.flush)
-        how = self._killed_for or self._last_words or how_it_ended(status)
+        how = self._killed_for or self._last_words or self._how_it_ended(status)
         receipt = self._see_to("reading what it took", self._last_receipt) or b""
         details = self._see_to("describing its end", self._details, status) or ""
         unread = self._see_to("looking for its job", self._unread_request) or b""
@@ -452,6 +452,14 @@ class WorkerLink:
                 "worker {pid}, job {job}: {doing} failed", pid=self.pid, job=job, doing=doing
             )
             return None
+
+    def _how_it_ended(self, status: Failure) -> str:
+        """The process's end in words, with what it said if it has not come as far as its Hello."""
+        how = how_it_ended(status)
+        if self._booted:
+            return how
+        words = last_lines(self.output.tail)
+        return f"{how} before it was ready" + (f"; it printed last: {words}" if words else "")
 
     def _last_receipt(self) -> bytes:
         """What the job took that it ran when it died, in the form of ``Job.receipt``."""

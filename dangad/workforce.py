@@ -352,7 +352,8 @@ class Workforce:
         try:
             self._hatchery.spawn()
         except OSError as error:
-            reason = f"no process can be started: {error.strerror or error}"
+            which = f": {error.filename}" if error.filename else ""
+            reason = f"no process can be started: {error.strerror or error}{which}"
             self._start_failed(reason, self.reloading.generation)
 
     # The rules: starts that fail.

@@ -142,7 +142,7 @@ class HopWorker:
             hops.deaths,
             MAX_PAYLOAD,
         )
-        self.connector: Any = WorkerConnector(self.link, hops.scratch)
+        self.connector: Any = WorkerConnector(self.link, hops.scratch, b"")
         self.process.proto = self.connector
         self.pipe = WorkerPipe(its_end, its_other_end, MAX_PAYLOAD)
         self.connector.makeConnection(self.process)

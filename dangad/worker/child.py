@@ -17,6 +17,7 @@ import ctypes
 import faulthandler
 import fcntl
 import importlib
+import json
 import logging
 import os
 import resource
@@ -39,7 +40,7 @@ from dangad.worker.context import JobStopped, RunningJob, is_left_over
 from dangad.worker.forks import LEFT_TO_PARENT, free_forks, ordinary_handlers
 from dangad.worker.jobtypes import BadJobType, catalogue_of, find_job_types
 from dangad.worker.perform import OutOfMemory, Performer
-from dangad.worker.pipe import OUT_OF_REACH, WorkerPipe
+from dangad.worker.pipe import WorkerPipe, put_out_of_reach
 from dangad.worker.receipt import Meter
 from dangad.worker.surroundings import Surroundings, Unfit
 from dangad.workerboxes import PRINTED, UNFIT, read_job
@@ -69,21 +70,22 @@ _OOM_SCORE = 500
 """How readily the kernel kills a worker for want of memory, from -1000 to 1000; usual is 0."""
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_SWEEPS = 20
+_SWEEP_INTERVAL = 0.01
+"""How often a check looks for what the modules have started, and after how many seconds again."""
 _REACTOR = "twisted.internet.base"
 """Who says "Main loop terminated" each time that an asynchronous job ends."""
 
 
+class CannotStart(Exception):
+    """The process cannot be as its settings want it; the text names what to change."""
+
+
 def main(settings: dict[str, Any]) -> None:
     """Run the worker that :class:`dangad.launch.WorkerSettings` describes, until its pipe ends."""
-    os.chdir(settings["directory"])
-    if settings["pythonpath"] is None:
-        os.environ.pop("PYTHONPATH", None)
-    else:
-        os.environ["PYTHONPATH"] = settings["pythonpath"]
-    apply_limits(settings)
-    if settings["check"]:
-        _check(settings)
     _die_with_parent(settings["parent"])
+    if settings["check"] is not None:
+        _check(settings)
     ordinary = ordinary_handlers()
     pipe = WorkerPipe(FROM_PARENT, TO_PARENT, settings["max_payload"])
     _own_stdio()
@@ -92,13 +94,15 @@ def main(settings: dict[str, Any]) -> None:
     free_forks(pipe, ordinary, stacks)
     _log_to_stderr()
     try:
+        take_on(settings)
         job_types = find_job_types(settings["jobs"])
         catalogue = catalogue_of(job_types.values())
     except BaseException as error:  # noqa: BLE001 - a module that exits on import has failed too
-        traceback.print_exc()
-        sys.stderr.flush()
-        pipe.send_command(LastWords, reason=f"could not start: {_reason(error)}")
-        sys.exit(1)
+        if not isinstance(error, CannotStart):
+            traceback.print_exc()
+        _flush_stdio()
+        pipe.send_command(LastWords, reason=f"could not start: {_reason(error, settings)}")
+        os._exit(1)  # whatever threads there are by now
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     performer = Performer(
         job_types,
@@ -173,6 +177,25 @@ def _restore(surroundings: Surroundings) -> bool:
     return True
 
 
+def take_on(settings: dict[str, Any]) -> None:
+    """Take on the surroundings that the settings describe, for jobs and for what they start.
+
+    :raises CannotStart: one of them cannot be had.
+    """
+    directory = settings["directory"]
+    try:
+        os.chdir(directory)
+    except OSError as error:
+        raise CannotStart(
+            f"the working directory {directory} cannot be used: {error.strerror}"
+        ) from None
+    if settings["pythonpath"] is None:
+        os.environ.pop("PYTHONPATH", None)
+    else:
+        os.environ["PYTHONPATH"] = settings["pythonpath"]
+    apply_limits(settings)
+
+
 def apply_limits(settings: dict[str, Any]) -> None:
     """Take on what :class:`dangad.launch.WorkerSettings` says of the process as the system sees it.
 
@@ -200,31 +223,52 @@ def _show_stacks() -> int:
     Onto a descriptor of their own, which is returned and which a job does not close by accident;
     the signal is handled in C, so that it needs no turn of the interpreter.
     """
-    fd = fcntl.fcntl(2, fcntl.F_DUPFD_CLOEXEC, OUT_OF_REACH)
+    fd = put_out_of_reach(2)
     faulthandler.enable(fd)
     faulthandler.register(STACK_SIGNAL, fd)
     return fd
 
 
 def _check(settings: dict[str, Any]) -> NoReturn:
-    """Exit with status 0 if the job modules can be served, or say why not, and exit with 1."""
+    """Say whether the job modules can be served, and be gone, with what they have started.
+
+    On the descriptor `check` of the settings, as a line of JSON: null, or the reason why not.
+    """
+    from dangad.strays import Strays  # which workers need not
+
+    verdict = put_out_of_reach(settings["check"])
+    os.close(settings["check"])
+    strays = Strays()
+    strays.adopt()
+    _own_stdio()
+    _show_stacks()
+    reason = None
     try:
+        take_on(settings)
         catalogue_of(find_job_types(settings["jobs"]).values())
     except BaseException as error:  # noqa: BLE001 - a module that exits on import has failed too
         trace = error.__traceback__
         while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_NOT_THEIRS):
             trace = trace.tb_next
-        if trace is not None and not isinstance(error, BadJobType):
+        if trace is not None and not isinstance(error, (BadJobType, CannotStart)):
             traceback.print_exception(error.with_traceback(trace))
-        sys.exit(_reason(error))
-    sys.exit(0)
+        reason = _reason(error, settings)
+    _flush_stdio()
+    for _ in range(_SWEEPS):
+        if not strays.sweep(()) and not strays.dying:
+            break
+        time.sleep(_SWEEP_INTERVAL)
+    os.write(verdict, json.dumps(reason).encode() + b"\n")
+    os._exit(0)  # whatever threads there are, and functions that are to be called at the end
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: BaseException, settings: dict[str, Any]) -> str:
     """One line that says what went wrong with the job modules, and where in them."""
-    if isinstance(error, BadJobType):
-        return str(error)
+    if isinstance(error, (BadJobType, CannotStart)):
+        return " ".join(str(error).split())[:1000]
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    if isinstance(error, MemoryError) and settings["max_memory"]:
+        text += f", with --max-memory {settings['max_memory']}"
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
@@ -284,7 +328,7 @@ def _own_stdio() -> None:
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
-    other = os.fdopen(fcntl.fcntl(1, fcntl.F_DUPFD_CLOEXEC, OUT_OF_REACH), "w")
+    other = os.fdopen(put_out_of_reach(1), "w")
     os.dup2(2, 1)
     for stream in (other, sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]

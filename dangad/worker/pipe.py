@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import resource
 import select
 import signal
 import threading
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 OUT_OF_REACH = 200
 """Where the pipe is moved to, so that a job that writes to a small number does not hit it."""
+_ROOM = 8
+"""Descriptors that there must be from there on."""
 
 _READ_SIZE = 2**16
 """Bytes that are read at once: what a pipe holds. More would cost a call of mmap each time.
@@ -202,8 +205,19 @@ class WorkerPipe:
         self._on_stop(exception)
 
 
+def put_out_of_reach(fd: int) -> int:
+    """The same open file as `fd` at a number that no job hits by accident, closed on exec.
+
+    That is a smaller one if there can be so few open files.
+    """
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    bounded = limit != resource.RLIM_INFINITY
+    least = min(OUT_OF_REACH, max(limit - _ROOM, 0)) if bounded else OUT_OF_REACH
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, least)
+
+
 def _move(fd: int) -> int:
-    """The same open pipe at a number out of reach, closed on exec, and no more at `fd`."""
-    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, OUT_OF_REACH)
+    """The same open pipe out of reach, and no more at `fd`."""
+    moved = put_out_of_reach(fd)
     os.close(fd)
     return moved

@@ -1,0 +1,39 @@
+"""What the server's process has from whoever started it: its open files.
+
+Used by :mod:`dangad.tap`, before anything else is opened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+
+
+def open_standard_streams() -> None:
+    """Have descriptors 0 to 2, and Python's streams of them, on /dev/null where there are none.
+
+    Whoever started this program may have closed them. Twisted would then have its own files
+    there, and, as a daemon, put /dev/null in their place.
+    """
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, "r+")  # noqa: SIM115 - for as long as the program runs
+            setattr(sys, name, stream)
+            setattr(sys, f"__{name}__", stream)
+
+
+def keep_from_children() -> None:
+    """Have no other file that was open before be open in the processes that this one starts.
+
+    Twisted would close them there one by one, which fails for those beyond the limit of open
+    files, if that was lowered after they were opened.
+    """
+    with contextlib.suppress(OSError):
+        for name in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):  # it was that of the list
+                if int(name) > 2:
+                    os.set_inheritable(int(name), False)
