@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections import deque
 from contextvars import ContextVar
 from operator import index
 from typing import TYPE_CHECKING, Any
