@@ -221,10 +221,8 @@ def is_left_over() -> bool:
 
 
 def set_current_job(job: RunningJob) -> None:
-    """Make `job` the one that :func:`current_job` gives in this thread; `NO_JOB` for none."""
-    inherited = None if job is NO_JOB else job
-    _context.set(inherited)
-    vars(threading.current_thread())[MARK] = inherited
+    """Make `job` the one that :func:`current_job` gives in this context; `NO_JOB` for none."""
+    _context.set(None if job is NO_JOB else job)
 
 
 def run_for(
