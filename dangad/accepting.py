@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import select
 from typing import TYPE_CHECKING
 
 from twisted.internet import tcp
@@ -90,9 +91,10 @@ class Gate:
     What runs out from one look to the next costs those clients their connection that come in
     between: Twisted closes them.
 
-    All mutable state: `_inside`, the connections that there are; `_base`, the descriptors that
-    were open at the start; `_shut`, whether the ports are stopped; `_said`, whether the log
-    knows of that, and `_said_at`, when it was told last.
+    All mutable state: `make_room`, which closes a connection that has nothing to do, False if
+    there is none, and is called while clients wait for one; `_inside`, the connections that
+    there are; `_base`, the descriptors that were open at the start; `_shut`, whether the ports are
+    stopped; `_said`, whether the log knows of that, and `_said_at`, when it was told last.
     """
 
     def __init__(
@@ -109,6 +111,7 @@ class Gate:
         :param reserve: how many descriptors are to be kept for other things now.
         :param descriptors: those of this process, or of none in a test.
         """
+        self.make_room: Callable[[], bool] | None = None
         self._clock = clock
         self._ports = ports
         self._reserve = reserve
@@ -166,10 +169,19 @@ class Gate:
         self._prepare_ports()
         if self._inside >= self.room:
             self._stop_ports("there is no room for more")
+            self._close_idle()
         elif self._is_short():
             self._stop_ports("something else has used up the descriptors")
         elif self._shut:
             self._start_ports()
+
+    def _close_idle(self) -> None:
+        """Close some connections that have nothing to do, if clients wait for one."""
+        if self.make_room is None or not any(_somebody_waits(port) for port in self._ports):
+            return
+        for _ in range(BURST):
+            if not self.make_room():
+                return
 
     def _is_short(self) -> bool:
         """Whether a port that accepts could run out of descriptors, whatever the room."""
@@ -224,3 +236,12 @@ class Gate:
                 inside=self._inside,
                 room=self.room,
             )
+
+
+def _somebody_waits(port: IListeningPort) -> bool:
+    """Whether a client waits for `port` to accept it."""
+    if not isinstance(port, tcp.Port):
+        return False
+    waiting = select.poll()
+    waiting.register(port.socket, select.POLLIN)
+    return bool(waiting.poll(0))

@@ -30,6 +30,7 @@ from dangad.errors import DangadError
 from dangad.guardian import Guardian
 from dangad.jobrecord import JobState
 from dangad.listening import Access, CannotListen, open_door, read_endpoint, stop_listening
+from dangad.memorybudget import default_limit
 from dangad.notify import Notifier
 from dangad.operations import Operations
 from dangad.peers import Allowed
@@ -79,6 +80,7 @@ class Limits:
     max_in_flight: int = 1000
     max_connections: int = 10_000
     max_payload: int = 64 * 2**20
+    max_buffered: int = 0
     drain: float = 30.0
     quarantine_after: int = 5
     quarantine_time: float = 30.0
@@ -171,6 +173,7 @@ class DangadService(service.Service):
             max_payload=limits.max_payload,
             max_in_flight=limits.max_in_flight,
             max_connections=limits.max_connections,
+            max_buffered=limits.max_buffered or default_limit(limits.max_payload),
         )
         self.operations = Operations(
             reactor, self.dispatcher, self.workforce, self.clients, self._end

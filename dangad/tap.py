@@ -137,6 +137,7 @@ class Options(usage.Options):
         _number("max-in-flight", 1000, 1, "Unanswered requests for which one connection is read."),
         _number("max-connections", 10_000, 1, "Connections of clients at most."),
         _size("max-payload", 64 * 2**20, "Bytes of the largest request or answer."),
+        _size("max-buffered", 0, "Bytes held for all clients; 0: as much as seems right.", 0),
         _number("quarantine-after", 5, 0, "Workers in a row that a command may kill; 0: any."),
         _seconds("quarantine-time", 30.0, "Seconds for which it is refused then."),
         _seconds("start-timeout", 60.0, "Seconds in which the job modules must be imported."),
@@ -220,6 +221,11 @@ class Options(usage.Options):
                 check_workers(self["max-workers"])
             except TooManyWorkers as error:
                 raise usage.UsageError(f"--max-workers: {error}") from None
+        if 0 < self["max-buffered"] < 2 * self["max-payload"]:
+            raise usage.UsageError(
+                f"--max-buffered {self['max-buffered']} is less than twice "
+                f"--max-payload {self['max-payload']}"
+            )
         directory = self["worker-directory"]
         if directory is not None:
             self["worker-directory"] = os.path.abspath(directory)

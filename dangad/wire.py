@@ -80,11 +80,23 @@ class BoxReader:
     All mutable state: `_buffer` holds the bytes not yet handed over, from `_start`, where the
     current box begins (or, if that box is oversized, its first pair not yet thrown away);
     `_position` is the next pair to scan; `_keys` and `_dropped` (bytes thrown away) belong to
-    the current box. Always true: the buffer never holds more than the limit, one pair, and
-    what was fed last.
+    the current box, and so does `_limit`, the size above which it is thrown away; `taken` counts
+    the boxes that were handed over; `is_empty`, whether the buffer is. Always true: the buffer
+    never holds more than the limit, one pair, and what was fed last.
     """
 
-    __slots__ = ("_buffer", "_dropped", "_keys", "_max_size", "_position", "_start", "_wanted")
+    __slots__ = (
+        "_buffer",
+        "_dropped",
+        "_keys",
+        "_limit",
+        "_max_size",
+        "_position",
+        "_start",
+        "_wanted",
+        "is_empty",
+        "taken",
+    )
 
     def __init__(self, max_size: int, wanted: Collection[bytes]) -> None:
         """Begin before the first byte.
@@ -92,7 +104,10 @@ class BoxReader:
         :param max_size: the size in bytes above which a box is thrown away.
         :param wanted: the reserved keys to note; all begin with an underscore.
         """
+        self.taken = 0
+        self.is_empty = True
         self._max_size = max_size
+        self._limit = max_size
         self._wanted = frozenset(wanted)
         self._buffer: bytes | bytearray = b""
         self._start = 0
@@ -105,8 +120,30 @@ class BoxReader:
         """How many bytes wait in the reader."""
         return len(self._buffer) - self._start
 
+    @property
+    def begun(self) -> int:
+        """How many bytes have come since the last box that was handed over."""
+        return self._dropped + len(self._buffer) - self._start
+
+    @property
+    def noted(self) -> dict[bytes, bytes]:
+        """The wanted keys that have come of the current box."""
+        return self._keys
+
+    def discard(self) -> None:
+        """Throw away what has come of the current box, and will come, but for its wanted keys.
+
+        It is handed over like one that is larger than the limit.
+        """
+        self._limit = 0
+        self._dropped += self._position - self._start
+        self._buffer = bytearray(memoryview(self._buffer)[self._position :])
+        self._start = self._position = 0
+        self.is_empty = not self._buffer
+
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the stream."""
+        self.is_empty = False
         if self._start == len(self._buffer):
             self._buffer = data
             self._start = self._position = 0
@@ -150,7 +187,7 @@ class BoxReader:
                 position = value_end
         except IndexError:
             pass  # the next lengths have not come whole
-        if position - self._start > self._max_size - self._dropped:
+        if position - self._start > self._limit - self._dropped:
             self._dropped += position - self._start
             self._start = position
         self._position = position
@@ -161,7 +198,7 @@ class BoxReader:
         buffer, start, keys = self._buffer, self._start, self._keys
         size = self._dropped + end - start
         raw: bytes | None = None
-        if size <= self._max_size:
+        if size <= self._limit:
             whole = start == 0 and end == len(buffer)
             raw = bytes(buffer) if whole else bytes(memoryview(buffer)[start:end])
         if size == len(END):
@@ -169,10 +206,13 @@ class BoxReader:
         if end == len(buffer):
             self._buffer = b""
             self._start = self._position = 0
+            self.is_empty = True
         else:
             self._start = self._position = end
         self._keys = {}
         self._dropped = 0
+        self._limit = self._max_size
+        self.taken += 1
         return Box(raw, keys, size)
 
 

@@ -1364,7 +1364,8 @@ class ClientConnectionTest(ClientPromises, SynchronousTestCase):
     def heard(self) -> list[News]:
         """See :class:`ClientPromises`."""
         news: list[News] = []
-        for box in amp.parseString(self.line.take()):
+        came = b"".join(iter(self.line.take, b""))
+        for box in amp.parseString(came):
             pairs = dict(box)
             if wire.COMMAND in pairs:
                 word, tag = pairs.pop(wire.COMMAND).decode(), pairs.pop(b"tag")

@@ -11,10 +11,28 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
-from dangad.promptwriter import PromptWriter
+from dangad.memorybudget import MemoryBudget
+from dangad.promptwriter import IUnreadWatcher, PromptWriter
 
 reactor: Any = _reactor
+
+
+@implementer(IUnreadWatcher)
+class Watcher:
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def unread_grows(self) -> None:
+        """See :meth:`IUnreadWatcher.unread_grows`."""
+        self.told.append("grows")
+
+    def all_is_read(self) -> None:
+        """See :meth:`IUnreadWatcher.all_is_read`."""
+        self.told.append("read")
 
 
 class PlainTests(SynchronousTestCase):
@@ -31,7 +49,9 @@ class PlainTests(SynchronousTestCase):
         self.transport.connected = True
         self.addCleanup(self.transport.stopWriting)
         self.clock = Clock()
-        self.writer = PromptWriter(self.clock, self.transport)
+        self.watcher = Watcher()
+        self.budget = MemoryBudget(self.clock, 2**30, 2**20, list)
+        self.writer = PromptWriter(self.clock, self.transport, self.watcher, self.budget)
 
     def came(self) -> bytes:
         """What the peer has received."""
@@ -86,7 +106,7 @@ class PlainTests(SynchronousTestCase):
     def test_closed(self) -> None:
         """When the connection is lost, what was kept is forgotten, and no call is left."""
         self.writer.write(b"one", more=True)
-        self.writer.close()
+        self.writer.forget()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_flush(self) -> None:
@@ -101,7 +121,8 @@ class OtherTests(SynchronousTestCase):
     def test_other_transports(self) -> None:
         """A transport of another kind, as with TLS, is written to as it wants to be."""
         transport = StringTransport()
-        writer = PromptWriter(Clock(), transport)
+        clock = Clock()
+        writer = PromptWriter(clock, transport, Watcher(), MemoryBudget(clock, 2**30, 2**20, list))
         writer.write(b"one ", more=True)
         writer.write(b"two")
         writer.flush()

@@ -13,7 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad import commands, dispatcher, errors, refusal, server, service, tap, wire
+from dangad import (
+    boxwatch,
+    commands,
+    dispatcher,
+    errors,
+    owncommands,
+    refusal,
+    server,
+    service,
+    stallwatch,
+    tap,
+    wire,
+)
+from dangad.connection import MAX_TAG
 from dangad.worker import context
 from tests.test_hostile import Client, Server, until
 
@@ -234,12 +247,13 @@ class ProtocolTest(SynchronousTestCase):
         for limit, numbers in (
             ("a key", [wire.MAX_KEY]),
             ("a value", [wire.MAX_VALUE]),
-            ("a tag", [server.MAX_TAG]),
+            ("a tag", [MAX_TAG]),
             ("a request, an answer", [defaults["max-payload"] // 2**20]),
-            ("a request for one of the server's own commands", [server.MAX_OWN_COMMAND]),
+            ("a request for one of the server's own commands", [owncommands.MAX_OWN_COMMAND]),
             ("unanswered requests of a connection", [defaults["max-in-flight"]]),
             ("unread answers of a connection", [2**16]),
-            ("patience with answers left unread", [server.STALL_TIME]),
+            ("patience with answers left unread", [stallwatch.STALL_TIME]),
+            ("patience with a request that is not whole", [boxwatch.BOX_TIME]),
             ("waiting jobs", [defaults["max-queued"]]),
             ("bytes of their requests", [service.Limits().max_queued_bytes // 2**30]),
             ("progress of a job", [round(1 / context.REPORT_INTERVAL), 1000]),

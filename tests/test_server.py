@@ -21,22 +21,26 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import directlyProvides, implementer
 from zope.interface.verify import verifyObject
 
-from dangad import commands, errors, server, wire
+from dangad import commands, errors, wire
 from dangad.accepting import Gate
+from dangad.boxwatch import BOX_TIME, IBoxSender
+from dangad.boxwatch import LOOK_INTERVAL as BOX_LOOK
+from dangad.connection import ClientConnection
 from dangad.dispatcher import Dispatcher
+from dangad.flowcontrol import INSTANT_REST, MAX_INSTANT
 from dangad.interfaces import IClient, IWorker
 from dangad.jobrecord import Death, Job, JobState, Policy, Priority
+from dangad.memorybudget import IHolder, MemoryBudget
+from dangad.owncommands import MAX_OWN_COMMAND
+from dangad.promptwriter import IUnreadWatcher
 from dangad.quietlog import INTERVAL
 from dangad.refusal import REFUSAL_TIME, RefusedConnection
-from dangad.server import (
-    MAX_OWN_COMMAND,
-    MAX_REFUSALS,
-    MAX_REFUSED,
-    REFUSED_REST,
-    ClientConnection,
-    ClientFactory,
-)
+from dangad.server import CLOSED_AT_ONCE, IDLE_TIME, MAX_REFUSALS, ClientFactory
+from dangad.stallwatch import LOOK_INTERVAL as STALL_LOOK
+from dangad.stallwatch import STALL_TIME
+from dangad.turns import QUOTA
 from tests.fakes import OneJobAtATime
+from tests.test_turns import TurnClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -207,8 +211,17 @@ class FakeClient:
         self.line.send(request(command, tag, **pairs))
 
     def answers(self) -> list[Answer]:
-        """The boxes that the client can read now."""
-        return [dict(box) for box in amp.parseString(self.line.take())]
+        """The boxes that the client can read now, the last of them to its end."""
+        reader = wire.BoxReader(2**30, ())
+        answers = []
+        while data := self.line.take():
+            reader.feed(data)
+            while (box := reader.next()) is not None:
+                assert box.raw is not None
+                answers.append(wire.unpack(box.raw))
+            if not reader.held:
+                break
+        return answers
 
     def answer(self) -> Answer:
         """The only box that the client can read now."""
@@ -273,7 +286,7 @@ class ServerCase(SynchronousTestCase):
         return [
             formatEvent(event)
             for event in self.events
-            if event.get("log_namespace") == "dangad.server"
+            if event.get("log_namespace") in ("dangad.server", "dangad.connection")
         ]
 
     def worker(self, at_once: bool = False) -> FakeWorker:
@@ -298,7 +311,7 @@ class ServerCase(SynchronousTestCase):
             more = client.answers()
             answers += more
             silent = 0 if more else silent + 1
-            self.clock.advance(REFUSED_REST)
+            self.clock.advance(INSTANT_REST)
             client.line.pump()
         return answers
 
@@ -312,10 +325,12 @@ class ServerCase(SynchronousTestCase):
 
 class PromiseTest(ServerCase):
     def test_interfaces(self) -> None:
-        """A connection is the dispatcher's client and the transport's producer."""
-        connection = self.factory.buildProtocol(None)
-        for interface in (IClient, IPushProducer, IFileDescriptorReceiver):
-            verifyObject(interface, connection)
+        """A connection is the dispatcher's client, and its writer the transport's producer."""
+        line = self.client().line
+        interfaces = (IClient, IFileDescriptorReceiver, IUnreadWatcher, IHolder, IBoxSender)
+        for interface in interfaces:
+            verifyObject(interface, line.protocol)
+        verifyObject(IPushProducer, line.producer)
         verifyObject(IWorker, self.worker())
         verifyObject(
             IFileDescriptorReceiver,
@@ -646,9 +661,8 @@ class OwnCommandTest(ServerCase):
         """A client that does not wait for the catalogue is forgotten."""
         client = self.client()
         client.call(b"dangad.Describe", b"1")
-        connection = client.line.protocol
         client.line.drop()
-        self.assertEqual(connection._lookups, set())
+        self.assertEqual(self.dispatcher._repertoire.waiting, 0)
         self.worker()
         self.assertEqual(client.line.outbox, b"")
 
@@ -809,7 +823,7 @@ class PaceTest(ServerCase):
         client = self.client()
         client.line.send(b"".join(request(b"dangad.Describe", b"%d" % n) for n in range(25)))
         self.assertFalse(client.line.reading)
-        self.assertEqual(len(client.line.protocol._lookups), 10)
+        self.assertEqual(len(client.line.protocol._own_commands.lookups), 10)
         self.worker()
         tags = {int(answer[b"_answer"]) for answer in client.answers()}
         self.assertEqual(tags, set(range(25)))
@@ -834,9 +848,7 @@ class PaceTest(ServerCase):
         self.worker(at_once=True)
         client = self.client()
         client.line.send(b"".join(request(b"Echo", b"%d" % tag) for tag in range(3000)))
-        answers = client.answers()
-        while more := client.answers():
-            answers += more
+        answers = self.read_all(client)
         self.assertEqual(answers, [echo(b"%d" % tag) for tag in range(3000)])
 
     def test_garbage_behind_a_pause(self) -> None:
@@ -943,18 +955,18 @@ class CongestionTest(ServerCase):
         """Who sends nothing but what is refused is read at a bounded pace, and answered in full."""
         self.worker()
         client = self.client()
-        client.line.send(b"".join(request(b"Nope", b"%d" % n) for n in range(3 * MAX_REFUSED)))
+        client.line.send(b"".join(request(b"Nope", b"%d" % n) for n in range(3 * MAX_INSTANT)))
         for _ in range(3):
-            self.assertEqual(len(client.answers()), MAX_REFUSED)
+            self.assertEqual(len(client.answers()), MAX_INSTANT)
             self.assertFalse(client.line.reading)
-            self.clock.advance(REFUSED_REST)
+            self.clock.advance(INSTANT_REST)
         self.assertTrue(client.line.reading)
 
     def test_rest_of_a_client_that_leaves(self) -> None:
         """A client that leaves in the middle of such a rest leaves nothing behind."""
         self.worker()
         client = self.client()
-        client.line.send(request(b"Nope", b"7") * MAX_REFUSED)
+        client.line.send(request(b"Nope", b"7") * MAX_INSTANT)
         client.line.drop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
@@ -970,28 +982,266 @@ class CongestionTest(ServerCase):
             answers += more
         self.assertEqual(answers, [echo(b"%02d" % tag) for tag in range(50)])
 
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass, in the steps in which it is looked at who reads."""
+        self.clock.pump([STALL_LOOK] * int(seconds / STALL_LOOK))
+
     def test_stalled(self) -> None:
         """A client that leaves its answers unread for minutes is cut off, and its jobs end."""
         worker, client = self.worker(), self.client()
         client.call(b"Echo", b"1")
         client.call(b"Echo", b"2")
         worker.answer(a=bytes(60_000), b=bytes(60_000))
-        self.clock.advance(server.STALL_TIME - 1)
+        self.pass_time(STALL_TIME - STALL_LOOK)
         self.assertFalse(client.line.cut_off)
-        self.clock.advance(1)
+        self.pass_time(STALL_LOOK)
         self.assertTrue(client.line.cut_off)
-        self.assertIn("has not read its answers for 300 s; closing", self.logged()[-1])
+        self.assertIn("has read 0 bytes in 300 s, of answers of which 120", self.logged()[-1])
+        client.line.settle()
+        self.assertEqual(worker.interrupts, [b"cancelled"])
 
     def test_slow_but_reading(self) -> None:
-        """One that has read in time is not, and nothing is left to the clock."""
+        """One that reads little by little is not, however long it takes."""
         worker, client = self.worker(), self.client()
         client.call(b"Echo", b"1")
-        worker.answer(a=bytes(60_000), b=bytes(60_000))
-        self.clock.advance(server.STALL_TIME - 1)
-        client.answers()
+        worker.answer(False, **{f"a{number}": bytes(60_000) for number in range(100)})
+        came = 0
+        while came < 6_000_000:
+            self.pass_time(STALL_TIME - STALL_LOOK)
+            came += len(client.line.take())
+            self.assertFalse(client.line.cut_off)
         self.assertEqual(self.clock.getDelayedCalls(), [])
-        self.clock.advance(2)
-        self.assertFalse(client.line.cut_off)
+
+
+class MemoryTest(ServerCase):
+    """Little may be held for all clients together."""
+
+    max_payload = 2**20
+
+    def setUp(self) -> None:
+        """Have the server hold no more than two payloads."""
+        super().setUp()
+        self.factory.budget = MemoryBudget(
+            self.clock,
+            2 * self.max_payload,
+            self.max_payload,
+            lambda: self.factory._connections,
+        )
+
+    def half(self, client: FakeClient, tag: bytes, size: int) -> None:
+        """Send a part of a request, of about so many bytes."""
+        pairs = [(wire.ASK, tag), (wire.COMMAND, b"Echo")]
+        pairs += [(b"data%d" % number, bytes(50_000)) for number in range(size // 50_000)]
+        client.line.send(wire.pack(pairs)[: -len(wire.END)])
+
+    def test_half_requests(self) -> None:
+        """The largest half request is thrown away, and its client told when it ends, and served."""
+        self.worker(at_once=True)
+        clients = [self.client() for _ in range(3)]
+        for client, size in zip(clients, (600_000, 900_000, 700_000), strict=True):
+            self.half(client, b"1", size)
+        self.clock.advance(0)
+        for client in clients:
+            client.line.send(wire.END)
+        self.clock.advance(1)
+        for client in clients:
+            client.line.pump()
+        answers = [client.answer() for client in clients]
+        self.assertEqual([answers[0], answers[2]], [echo(b"1"), echo(b"1")])
+        self.assert_error(answers[1], b"1", b"QUEUE_FULL", "--max-buffered is 2097152", "later")
+        clients[1].call(b"Echo", b"2")
+        self.assertEqual(clients[1].answers(), [echo(b"2")])
+        self.assertEqual(self.factory.budget.total, 0)
+
+    def test_answers_that_are_not_read(self) -> None:
+        """The client that leaves most unread is cut off, with a line in the log."""
+        clients = [self.client() for _ in range(3)]
+        worker = self.worker()
+        for client, size in zip(clients, (12, 17, 14), strict=True):
+            client.call(b"Echo", b"1")
+            worker.answer(False, **{f"a{number}": bytes(50_000) for number in range(size)})
+        self.clock.advance(0)
+        self.assertEqual([client.line.cut_off for client in clients], [False, True, False])
+        self.assertIn("of answers unread; the server holds", self.logged()[-1])
+        clients[1].line.settle()
+        for client in clients:
+            client.answers()
+        self.assertEqual(self.factory.budget.total, 0)
+
+    def test_requests_that_wait(self) -> None:
+        """Requests that wait count: whose are most is not read until there is room."""
+        worker = self.worker()
+        few, many = self.client(), self.client()
+        for client, count in ((few, 10), (many, 20)):
+            for number in range(count):
+                client.call(b"Echo", b"%d" % number, data=bytes(45_000))
+        self.clock.advance(0)
+        self.assertEqual((few.line.reading, many.line.reading), (True, False))
+        while self.dispatcher.running:
+            worker.answer()
+        self.clock.advance(1)
+        self.assertTrue(many.line.reading)
+        self.assertEqual([len(self.read_all(each)) for each in (few, many)], [10, 20])
+        self.assertEqual(self.factory.budget.total, 0)
+
+    def test_who_leaves(self) -> None:
+        """Nothing is counted of a client that is gone, whatever was held for it."""
+        worker, client = self.worker(), self.client()
+        client.call(b"Echo", b"1")
+        worker.answer(False, a=bytes(60_000), b=bytes(60_000), c=bytes(60_000))
+        other = self.client()
+        other.call(b"Echo", b"2", data=bytes(40_000))
+        other.call(b"Echo", b"3", data=bytes(40_000))
+        self.half(other, b"4", 100_000)
+        self.assertGreater(self.factory.budget.total, 300_000)
+        for gone in (client, other):
+            gone.line.drop()
+        self.assertEqual(self.factory.budget.total, 0)
+
+
+class SlowRequestTest(ServerCase):
+    def wait(self) -> None:
+        """Let more time pass than a request may take."""
+        self.clock.pump([BOX_LOOK] * int(BOX_TIME / BOX_LOOK + 1))
+
+    def test_a_request_that_does_not_get_on(self) -> None:
+        """Its client is told if it can be, and disconnected; the log says why."""
+        client = self.client()
+        client.line.send(wire.pair(wire.ASK, b"1") + wire.pair(b"data", b"x"))
+        self.wait()
+        self.assert_error(client.answer(), b"1", b"BAD_ARGUMENTS", "did not get on for 60 s")
+        self.assertFalse(client.line.connected)
+        self.assertIn("does not get on with a request", self.logged()[-1])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_a_request_that_is_not_read(self) -> None:
+        """A client that has to wait, because its other requests do, is in no hurry."""
+        self.factory.max_in_flight = 1
+        worker, client = self.worker(), self.client()
+        client.line.send(request(b"Echo", b"1") + request(b"Echo", b"2"))
+        self.wait()
+        worker.answer()
+        worker.answer()
+        self.assertEqual(client.answers(), [echo(b"1"), echo(b"2")])
+
+
+class OwnCommandFloodTest(ServerCase):
+    def test_a_flood_for_the_catalogue(self) -> None:
+        """Who asks for a large catalogue again and again gets no more of it than is read."""
+        worker, client = self.worker(), self.client()
+        entries = json.loads(CATALOGUE)["commands"]
+        entries[0]["doc"] = "x" * 60_000
+        self.dispatcher.worker_ready(
+            FakeWorker(self.dispatcher, 4712, False), json.dumps({"commands": entries})
+        )
+        flood = b"".join(request(b"dangad.Describe", b"%d" % tag) for tag in range(300))
+        client.line.send(flood)
+        self.assertLess(client.line.protocol._writer.held, 200_000)
+        self.assertLess(client.line.peak, 200_000)
+        self.assertEqual(len(self.read_all(client)), 300)
+        self.assertEqual(worker.jobs, [])
+
+    def test_a_flood_of_pings(self) -> None:
+        """It is answered in full, at a bounded pace."""
+        client = self.client()
+        pings = [request(b"dangad.Ping", b"%d" % tag) for tag in range(3 * MAX_INSTANT)]
+        client.line.send(b"".join(pings))
+        self.assertEqual(len(client.answers()), MAX_INSTANT)
+        self.assertEqual(client.answers(), [])
+        self.assertEqual(len(self.read_all(client)), 2 * MAX_INSTANT)
+
+
+class IdleTest(ServerCase):
+    max_connections = 2
+
+    def test_idle_connections_make_room(self) -> None:
+        """Of those that had nothing to do for long, the longest idle is closed for a new one."""
+        worker, first, second = self.worker(at_once=True), self.client(), self.client()
+        self.clock.advance(1)
+        first.call(b"Echo", b"1")
+        first.answers()
+        self.clock.advance(IDLE_TIME)
+        third = self.client()
+        self.assertEqual([each.closed for each in (first, second, third)], [False, True, False])
+        third.call(b"Echo", b"1")
+        self.assertEqual(third.answers(), [echo(b"1")])
+        self.assertEqual(len(worker.jobs), 2)
+        self.assertEqual(self.factory.connections, 2)
+        self.assertIn("nothing to do for 31 s", self.logged()[-1])
+
+    def test_who_is_not_idle(self) -> None:
+        """Not one that waits for a job, or has just been answered, or sends a request."""
+        worker, busy, half = self.worker(), self.client(), self.client()
+        busy.call(b"Echo", b"1")
+        half.line.send(request(b"Echo", b"2")[:-1])
+        self.clock.advance(IDLE_TIME + 1)
+        self.client().call(b"Echo", b"3")
+        self.assertEqual((busy.closed, half.closed), (False, False))
+        worker.answer()
+        self.clock.advance(IDLE_TIME - 1)
+        self.client()
+        self.assertFalse(busy.closed)
+        self.assertEqual(busy.answers(), [echo(b"1")])
+
+    def test_below_the_limit(self) -> None:
+        """While there is room, a connection may be idle for ever."""
+        client = self.client()
+        self.clock.advance(1000 * IDLE_TIME)
+        self.client()
+        self.assertFalse(client.closed)
+
+
+class ManyTest(ServerCase):
+    max_connections = 1000
+
+    def setUp(self) -> None:
+        """Have a clock with turns."""
+        super().setUp()
+        self.turns_clock = TurnClock()
+        self.clock = self.turns_clock
+        self.factory = ClientFactory(
+            self.clock,
+            self.dispatcher,
+            Gate(self.clock, [], lambda: 0),
+            max_payload=self.max_payload,
+            max_in_flight=self.max_in_flight,
+            max_connections=self.max_connections,
+        )
+
+    def test_one_turn(self) -> None:
+        """However many requests come at once, few are taken in a turn; nobody is passed over."""
+        worker = self.worker(at_once=True)
+        clients = [self.client() for _ in range(50)]
+        for client in clients:
+            client.line.send(b"".join(request(b"Echo", b"%d" % tag) for tag in range(100)))
+        self.assertLessEqual(len(worker.jobs), QUOTA)
+        late = self.client()
+        late.call(b"Echo", b"late")
+        before = len(worker.jobs)
+        turns = 0
+        while not any(job.tag == b"late" for job in worker.jobs):
+            turns += 1
+            self.turns_clock.turn()
+            self.assertLessEqual(len(worker.jobs) - before, QUOTA)
+            before = len(worker.jobs)
+        self.assertLess(turns, 5)
+        for _ in range(100):
+            self.turns_clock.turn()
+        self.assertEqual(len(worker.jobs), 50 * 100 + 1)
+        for client in clients:
+            self.assertEqual(len(client.answers()), 100)
+
+    def test_closing(self) -> None:
+        """Many connections are closed a few in a turn, and cut off likewise."""
+        clients = [self.client() for _ in range(CLOSED_AT_ONCE + 10)]
+        for act in (lambda: self.factory.close(5), self.factory.abort):
+            act()
+            self.assertEqual(sum(each.closed for each in clients), CLOSED_AT_ONCE)
+            self.turns_clock.turn()
+            self.assertEqual(sum(each.closed for each in clients), len(clients))
+            for client in clients:
+                client.line.settle()
+            clients = [self.client() for _ in range(CLOSED_AT_ONCE + 10)]
 
 
 class BrokenTransportTest(ServerCase):
@@ -1145,8 +1395,8 @@ class CloseTest(ServerCase):
 
     def test_nothing_is_read_any_more(self) -> None:
         """What a client sends after that is not performed."""
-        worker, client = self.worker(), self.client()
         self.factory.max_in_flight = 1
+        worker, client = self.worker(), self.client()
         client.line.send(request(b"Finish", b"1") + request(b"Echo", b"2"))
         self.close()
         client.line.protocol.dataReceived(request(b"Echo", b"3"))
