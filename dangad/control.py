@@ -24,6 +24,7 @@ from dangad import commands, wire
 from dangad.errors import BadArguments, DangadError, QueueFull, TooLarge, UnhandledCommand
 from dangad.passeddescriptors import dispose
 from dangad.quietlog import QuietLog
+from dangad.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -40,9 +41,12 @@ if TYPE_CHECKING:
 log = Logger()
 
 MAX_CONNECTIONS = 20
-"""Connections beyond which a new one is closed: people and their dashboards are few."""
+"""Connections: people and their dashboards are few. For one more, one is closed that waits for
+nothing."""
 MAX_REQUEST = 2**12
 """Bytes of the largest request, whose arguments are two numbers at most."""
+REQUEST_COST = 20
+"""What a request counts in a turn of the reactor, in requests of clients: a document is dear."""
 MAX_WAITING = 100
 """Requests that may wait for something to happen, of all connections, those gone included."""
 
@@ -104,7 +108,9 @@ class ControlConnection(Protocol):
     """One operator's connection.
 
     All mutable state: `_reader`; `_congested`, whether its answers wait to be read, in which
-    case it is not read either; `_open`, whether it can be written to.
+    case it is not read either; `_in_line`, whether it has more to say than is heard in one turn
+    of the reactor; `waiting`, how many of its requests are being performed; `_open`, whether it
+    can be written to.
     """
 
     transport: _StreamTransport
@@ -113,7 +119,9 @@ class ControlConnection(Protocol):
         self._site = site
         self._reader = wire.BoxReader(MAX_REQUEST, wire.REQUEST_KEYS)
         self._congested = False
+        self._in_line = False
         self._open = False
+        self.waiting = 0
 
     # The transport's calls.
 
@@ -151,8 +159,9 @@ class ControlConnection(Protocol):
     def resumeProducing(self) -> None:
         """The operator has read the answers."""
         self._congested = False
-        self.transport.resumeProducing()
-        self._take_boxes()
+        if not self._in_line:
+            self.transport.resumeProducing()
+            self._take_boxes()
 
     def stopProducing(self) -> None:
         """Nothing: `connectionLost` comes."""
@@ -168,8 +177,18 @@ class ControlConnection(Protocol):
 
     def _take_boxes(self) -> None:
         """Answer the requests that have come, as long as the answers are read."""
+        turns = self._site.turns
         try:
-            while self._open and not self._congested and (box := self._reader.next()) is not None:
+            while self._open and not (self._congested or self._in_line):
+                if turns.left <= 0:
+                    self._in_line = True
+                    self.transport.pauseProducing()
+                    turns.wait(self._take_turn)
+                    return
+                box = self._reader.next()
+                if box is None:
+                    return
+                turns.left -= REQUEST_COST
                 self._box_received(box)
         except wire.Garbage as garbage:
             self._site.quiet.warn(
@@ -177,11 +196,20 @@ class ControlConnection(Protocol):
             )
             self.abort()
 
+    def _take_turn(self) -> None:
+        """Go on, with this turn's share."""
+        self._in_line = False
+        if self._open and not self._congested:
+            self.transport.resumeProducing()
+            self._take_boxes()
+
     def _box_received(self, box: wire.Box) -> None:
         """Have a request performed; the answer may come much later."""
         tag = box.keys.get(wire.ASK)
         if tag is None and wire.COMMAND not in box.keys:
             raise wire.Garbage("a box that is no request")
+        self._site.is_active(self)
+        self.waiting += 1
         Deferred.fromCoroutine(self._perform(box)).addCallbacks(
             self._answer, self._refuse, callbackArgs=(tag,), errbackArgs=(tag,)
         )
@@ -203,10 +231,12 @@ class ControlConnection(Protocol):
         return wire.pack(command.makeResponse(response, None).items())
 
     def _answer(self, body: bytes, tag: bytes | None) -> None:
+        self.waiting -= 1
         if tag is not None and self._open:
             self.transport.write(wire.pair(wire.ANSWER, tag) + body)
 
     def _refuse(self, failure: Failure, tag: bytes | None) -> None:
+        self.waiting -= 1
         if isinstance(failure.value, DangadError):
             pairs = wire.error_pairs(failure.value.code, str(failure.value))
         else:
@@ -241,7 +271,8 @@ def _read_arguments(command: type[amp.Command], raw: bytes) -> dict[str, Any]:
 class ControlFactory(Factory):
     """Makes a :class:`ControlConnection` for each operator, up to a limit.
 
-    All mutable state: `_connections` that are open; `_waiting`, how many requests wait for
+    All mutable state: `_connections` that are open, those that were active last at the end;
+    `turns`, what may be done in this turn of the reactor; `_waiting`, how many requests wait for
     something to happen; `_closed`, who waits for the last connection to close.
     """
 
@@ -255,23 +286,42 @@ class ControlFactory(Factory):
         """
         self.quiet = QuietLog(clock, log)
         self._operations = operations
-        self._connections: set[ControlConnection] = set()
+        self.turns = Turns(clock)
+        self._connections: dict[ControlConnection, None] = {}
         self._waiting = 0
         self._closed: Deferred[None] | None = None
 
     def buildProtocol(self, addr: IAddress | None) -> ControlConnection | None:
         """A protocol for a new connection; None to close it at once."""
-        if len(self._connections) >= MAX_CONNECTIONS:
+        if len(self._connections) >= MAX_CONNECTIONS and not self._make_room():
             self.quiet.warn(
                 "connections",
                 None,
-                "{count} operators are connected; closing one more",
+                "{count} operators wait for something; closing one more",
                 count=MAX_CONNECTIONS,
             )
             return None
         connection = ControlConnection(self)
-        self._connections.add(connection)
+        self._connections[connection] = None
         return connection
+
+    def _make_room(self) -> bool:
+        """Close the connection that was active least lately, of those that wait for nothing."""
+        for connection in self._connections:
+            if not connection.waiting:
+                self.quiet.info(
+                    "room", None, "an operator who asks for nothing makes room for another"
+                )
+                del self._connections[connection]
+                connection.abort()
+                return True
+        return False
+
+    def is_active(self, connection: ControlConnection) -> None:
+        """Hear that `connection` asks for something."""
+        if connection in self._connections:
+            del self._connections[connection]
+            self._connections[connection] = None
 
     async def perform(self, command: type[amp.Command], arguments: dict[str, Any]) -> Any:
         """The response to a command, which is logged if it does more than look.
@@ -297,7 +347,7 @@ class ControlFactory(Factory):
 
     def connection_lost(self, connection: ControlConnection) -> None:
         """Hear that `connection` is closed."""
-        self._connections.discard(connection)
+        self._connections.pop(connection, None)
         self._check_closed()
 
     def close(self) -> Deferred[None]:

@@ -54,6 +54,7 @@ class Operations:
         self._clients = clients
         self._stop = stop
         self._began = clock.seconds()
+        self._version = version("dangad")  # from files, which is not for a running server to read
 
     def status(self) -> dict[str, Any]:
         """See :meth:`IOperations.status`."""
@@ -61,7 +62,7 @@ class Operations:
         states = [self._state(life) for life in workforce.lives.values()]
         tally = dispatcher.tally
         return {
-            "version": version("dangad"),
+            "version": self._version,
             "pid": os.getpid(),
             "uptime": self._clock.seconds() - self._began,
             "state": "draining" if dispatcher.draining else "running",

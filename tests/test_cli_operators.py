@@ -17,7 +17,6 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import UNIXClientEndpoint, UNIXServerEndpoint, connectProtocol
 from twisted.internet.protocol import ProcessProtocol
-from twisted.internet.task import Clock
 from twisted.protocols import amp
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
@@ -141,7 +140,7 @@ class OperatorCase(TestCase):
         self.folder = folder.name
         self.socket = os.path.join(folder.name, "dangad.control")
         self.operations = FakeOperations()
-        self.factory = ControlFactory(Clock(), self.operations)
+        self.factory = ControlFactory(reactor, self.operations)
         port = await UNIXServerEndpoint(reactor, self.socket).listen(self.factory)
         self.addCleanup(port.stopListening)
         self.addCleanup(self.factory.close)

@@ -43,6 +43,30 @@ NAMES = [
 ]
 
 
+class Operator(FakeClient):
+    """An operator, who asks and reads in turns of the reactor."""
+
+    def __init__(self, line: Line, clock: Clock) -> None:
+        super().__init__(line)
+        self._clock = clock
+
+    def call(self, command: bytes, tag: bytes | None = None, /, **pairs: bytes) -> None:
+        """Send a request, and let some turns pass."""
+        super().call(command, tag, **pairs)
+        self._turn()
+
+    def answers(self) -> list[Answer]:
+        """The boxes that come now and in the next turns."""
+        came = super().answers()
+        self._turn()
+        return came + super().answers()
+
+    def _turn(self) -> None:
+        for _ in range(3):
+            self._clock.advance(0)
+            self.line.pump()
+
+
 class ControlCase(SynchronousTestCase):
     """A control endpoint for operators in memory."""
 
@@ -65,13 +89,13 @@ class ControlCase(SynchronousTestCase):
             if event.get("log_namespace") == "dangad.control"
         ]
 
-    def operator(self) -> FakeClient:
+    def operator(self) -> Operator:
         """An operator who has connected."""
         line = Line()
         line.protocol = self.factory.buildProtocol(None)
         assert line.protocol is not None
         line.protocol.makeConnection(line)
-        return FakeClient(line)
+        return Operator(line, self.clock)
 
     def assert_document(self, command: type[amp.Command], document: Any) -> None:
         """The command is answered at once, by this document, to all who ask."""
@@ -353,14 +377,39 @@ class BadInputTest(ControlCase):
 
 
 class LimitTest(ControlCase):
-    def test_connections(self) -> None:
-        """One connection too many is closed at once, until another has gone."""
+    def test_idle_operators_make_room(self) -> None:
+        """For one connection too many, the one is closed that has asked for nothing for longest."""
         operators = [self.operator() for _ in range(MAX_CONNECTIONS)]
+        operators[0].call(commands.Want.commandName, b"1", min=b"1", max=b"1")
+        drainer = self.operator()
+        drainer.call(commands.Drain.commandName, b"1")
+        self.assertTrue(operators[1].line.cut_off)
+        self.assertFalse(any(each.closed for each in [operators[0], *operators[2:]]))
+        self.operations.drains[0].callback(TALLY)
+        self.assertEqual(drainer.answer()[wire.ANSWER], b"1")
+
+    def test_operators_who_wait(self) -> None:
+        """Whoever waits for an answer keeps the connection; if all do, a new one is closed."""
+        operators = [self.operator() for _ in range(MAX_CONNECTIONS)]
+        for operator in operators:
+            operator.call(commands.Reload.commandName, b"1")
         self.assertIsNone(self.factory.buildProtocol(None))
-        self.assertIn("20 operators are connected", self.logged()[-1])
-        operators[3].line.drop()
+        self.assertIn("20 operators wait", self.logged()[-1])
+        self.operations.reloads[3].callback(None)
+        self.assertEqual(operators[3].answer(), ok(b"1"))
         self.assert_lives(self.operator())
-        self.assertIsNone(self.factory.buildProtocol(None))
+        self.assertTrue(operators[3].line.cut_off)
+
+    def test_many_requests_at_once(self) -> None:
+        """Of requests that come in one piece, few are answered in one turn, and all in the end."""
+        operator = self.operator()
+        operator.line.send(request(commands.Status.commandName, b"1") * 50)
+        first = len(FakeClient.answers(operator))
+        self.assertLess(first, 10)
+        for _ in range(50):
+            self.clock.advance(0)
+            first += len(operator.answers())
+        self.assertEqual(first, 50)
 
     def test_requests_that_wait(self) -> None:
         """So many requests may wait, those of operators who left included; looking goes on."""
