@@ -89,8 +89,9 @@ class Alarms:
         """Make the first calls that are due, and come back for the others."""
         due = max(self._wake_at, self._clock.seconds())
         self._wake = None
+        new = next(self._numbers)  # what is set meanwhile is for the next turn
         for _ in range(AT_ONCE):
-            if not self._heap or self._heap[0][0] > due:
+            if not self._heap or self._heap[0][0] > due or self._heap[0][1] > new:
                 break
             alarm = heappop(self._heap)[2]
             if (call := alarm.call) is None:

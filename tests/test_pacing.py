@@ -85,6 +85,19 @@ class AlarmTests(SynchronousTestCase):
         self.clock.advance(1)
         self.assertEqual(self.rung, ["now", "later"])
 
+    def test_again_and_again(self) -> None:
+        """One that is set for now, again and again, goes off once a turn."""
+
+        def ring() -> None:
+            self.rung.append("again")
+            self.alarms.set(0.0, ring)
+
+        self.alarms.set(1.0, ring)
+        self.clock.rightNow += 1
+        for turns in (1, 2, 3):
+            self.clock.turn()
+            self.assertEqual(len(self.rung), turns)
+
     def test_one_raises(self) -> None:
         """One that raises is logged, and keeps no other from going off."""
         self.alarms.set(1.0, lambda: 1 / 0)
