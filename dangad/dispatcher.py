@@ -45,6 +45,7 @@ from dangad.jobqueue import JobQueue
 from dangad.jobrecord import END_STATES, Event, Job, JobState
 from dangad.lanes import Lanes
 from dangad.outbox import Outbox, log_failure
+from dangad.pauses import Pauses
 from dangad.prefetch import MOST_BYTES, SLOW, Prefetch
 from dangad.quarantine import Quarantine
 from dangad.repertoire import Repertoire
@@ -80,15 +81,16 @@ class Dispatcher:
 
     All mutable state: `_queue`, the jobs that wait, and `_lanes`, which of them are kept back;
     `_running`, the job of each busy worker, and `_ahead`, those that it has ahead; `_staff`, the
-    idle workers; `_called_back`, workers of which the next to end its job gets no other;
-    `_doomed`, workers that are to be gone, and why; `_outbox`, what is still
-    to be told of the present event, and `_alarms` and `_chores`, what is to be done later;
-    `_gone`, clients that are gone and have jobs that wait; `_to_review`, the jobs that may have
-    another lane, or must not wait, since the workers' programme changed, and None if all were
-    looked at; `_resumes`, whether starts go on in the next turn; `tally`, what became of the jobs
-    that ended; `low_water`, how many idle workers are too few; `_repertoire`, what the workers
-    perform, and `_quarantine`, what they must not for a while; `_no_workers`, why none can be
-    had, if so; `_drain`, the end of all, and `_given_up`, why the drain does not wait any more.
+    idle workers; `_pauses`, the running jobs that wait for their clients to read; `_called_back`,
+    workers of which the next to end its job gets no other; `_doomed`, workers that are to be gone,
+    and why; `_outbox`, what is still to be told of the present event, and `_alarms` and `_chores`,
+    what is to be done later; `_gone`, clients that are gone and have jobs that wait;
+    `_to_review`, the jobs that may have another lane, or must not wait, since the workers'
+    programme changed, and None if all were looked at; `_resumes`, whether starts go on in the
+    next turn; `tally`, what became of the jobs that ended; `low_water`, how many idle workers are
+    too few; `_repertoire`, what the workers perform, and `_quarantine`, what they must not for a
+    while; `_no_workers`, why none can be had, if so; `_drain`, the end of all, and `_given_up`, why
+    the drain does not wait any more.
     """
 
     def __init__(
@@ -129,6 +131,9 @@ class Dispatcher:
         self._staff = Staff(self._repertoire)
         self._lanes = Lanes(self._queue, self._repertoire, self._staff)
         self._called_back: Collection[IWorker] = ()
+        self._pauses = Pauses(
+            self._alarms, self._any_could_start, self._any_runs_but, self._end_unread
+        )
         self._doomed: dict[IWorker, str] = {}
         self._gone: set[IClient] = set()
         self._to_review: Iterator[Job] | None = None
@@ -257,6 +262,7 @@ class Dispatcher:
             if job.client is client and job.wants_chunks and job.stopped_for is None:
                 try:
                     worker.pause()
+                    self._pauses.pause(job)
                 except Exception:  # noqa: BLE001 - whatever it was, it concerns one worker
                     self._worker_failed(worker, job)
         self._outbox.send()
@@ -319,6 +325,8 @@ class Dispatcher:
             return
         if command == Chunk.commandName:
             job.box = b""  # never again: its client would get the parts twice
+            if self._pauses:
+                self._pauses.sent(job, len(body))
         try:
             client.report(job, command, body)
         except Exception:  # noqa: BLE001 - whatever it was, it concerns one client
@@ -705,6 +713,8 @@ class Dispatcher:
 
     def _leave_worker(self, job: Job) -> None:
         """Note that `job` does not run any more."""
+        if self._pauses:
+            self._pauses.forget(job)
         job.worker = None
         self._lanes.ended(job)
 
@@ -786,6 +796,7 @@ class Dispatcher:
             return
         try:
             worker.resume()
+            self._pauses.resume(job)
             if why == b"time":
                 worker.show_stack()
             worker.interrupt(job, why)
@@ -796,6 +807,20 @@ class Dispatcher:
         """Stop `job`, of whose time limit nobody would be told."""
         self._ahead.take_back(job.worker)
         self._stop(job, verdicts.broken(job), b"cancelled")
+
+    def _any_could_start(self) -> bool:
+        """Whether a job waits for nothing but a worker."""
+        return not self._staff.idle and (self._ahead.count > 0 or self._queue.has_turn())
+
+    def _any_runs_but(self, paused: int) -> bool:
+        """Whether any worker has another job than the so many that are paused."""
+        return len(self._running) > paused
+
+    def _end_unread(self, job: Job, seconds: float) -> None:
+        """End `job`, whose client does not read, since it keeps its worker from others."""
+        self._ahead.take_back(job.worker)
+        self._stop(job, verdicts.not_read(job, seconds), b"cancelled")
+        self._outbox.send()
 
     def _grace_is_over(self, job: Job) -> None:
         job.run_alarm = None
@@ -1001,6 +1026,7 @@ class Dispatcher:
             worker.resume()
         except Exception:  # noqa: BLE001 - whatever it was, it concerns one worker
             self._worker_failed(worker, job)
+        self._pauses.resume(job)
 
     def _end_broken(self, job: Job) -> None:
         """Bring `job` to an end wherever it is: the server has failed in the middle of an event."""

@@ -233,6 +233,14 @@ class JobQueue:
         self._resting[job.id] = job
         self._size += job.size
 
+    def has_turn(self) -> bool:
+        """Whether any job may start."""
+        return any(
+            ring.turns and lane not in self._closed
+            for level in self._levels
+            for lane, ring in level.rings.items()
+        )
+
     def has_above(self, priority: Priority) -> bool:
         """Whether a job of a higher priority may start."""
         for level in self._levels[:priority]:

@@ -111,6 +111,14 @@ def cancelled_waiting(job: Job) -> DangadError:
     return Cancelled(f"{job.name} was cancelled while it waited; {job.past}")
 
 
+def not_read(job: Job, seconds: float) -> DangadError:
+    """The job kept its worker from others while its client did not read."""
+    return Cancelled(
+        f"{job.name} was ended: its client did not read the parts of its result for "
+        f"{seconds:.0f} s in all, while other jobs waited for its worker"
+    )
+
+
 def cancelled_running(job: Job, ran: float) -> DangadError:
     """The job was cancelled while it ran."""
     return Cancelled(f"{job.name} was cancelled {ran:.1f} s into its run")
