@@ -111,6 +111,14 @@ class Want(amp.Command):
     errors = {BadArguments: BadArguments.code}
 
 
+class Pardon(amp.Command):
+    """End the quarantine of a command at once; an error if it is in none."""
+
+    commandName = b"dangad.control.Pardon"
+    arguments = [(b"command", amp.Unicode())]
+    errors = {BadArguments: BadArguments.code}
+
+
 class Stack(amp.Command):
     """The Python stack of the running job of this id, as text of many lines."""
 

@@ -27,6 +27,7 @@ from dangad.memorybudget import LEAST as LEAST_HELD
 from dangad.memorybudget import IHolder
 from dangad.owncommands import OwnCommands
 from dangad.passeddescriptors import dispose
+from dangad.peers import name_of
 from dangad.promptwriter import IUnreadWatcher, PromptWriter
 from dangad.quietlog import peer_of
 from dangad.requestoptions import read_options
@@ -82,7 +83,8 @@ _NO_OPTIONS: dict[bytes, Any] = {}
 class ClientConnection(Protocol):
     """One client's connection.
 
-    All mutable state: `_jobs`, the jobs whose outcome it is still to be told, by id; `_tags`,
+    All mutable state: `name`, who it is, in words; `_jobs`, the jobs whose outcome it is still to
+    be told, by id; `_tags`,
     those of them that have a tag, by it; `_flow`, whether it is read; `_reader` and `_writer`,
     what came and goes; `_half`, the bytes in the reader, as far as they are counted; `_discarded`,
     why the box was thrown away of which the rest is still to come; `_congested`, whether its
@@ -107,6 +109,7 @@ class ClientConnection(Protocol):
         self._taking = False
         self._active_at = 0.0
         self._open = False
+        self.name = ""
 
     # The transport's calls.
 
@@ -114,6 +117,7 @@ class ClientConnection(Protocol):
         """Begin to read, and to be told when the client does not."""
         site = self._site
         self._open = True
+        self.name = name_of(self.transport)
         self._active_at = site.clock.seconds()
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)  # else an answer waits for the last one's ACK

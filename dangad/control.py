@@ -74,6 +74,12 @@ async def _want(operations: IOperations, arguments: dict[str, Any]) -> dict[str,
     return {}
 
 
+async def _pardon(operations: IOperations, arguments: dict[str, Any]) -> dict[str, Any]:
+    if not operations.pardon(arguments["command"]):
+        raise BadArguments(f"{arguments['command']!r} is not in quarantine")
+    return {}
+
+
 async def _stack(operations: IOperations, arguments: dict[str, Any]) -> dict[str, Any]:
     return {"stack": await operations.stack(arguments["job"])}
 
@@ -94,6 +100,7 @@ _PERFORM: dict[
     commands.Workers: _workers,
     commands.Recent: _recent,
     commands.Want: _want,
+    commands.Pardon: _pardon,
     commands.Stack: _stack,
     commands.Reload: _reload,
     commands.Drain: _drain,

@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from dangad import verdicts
+from dangad import verdicts, wire
 from dangad.alarms import Alarms
 from dangad.chores import PART, Chores
 from dangad.commands import Chunk
@@ -48,6 +48,7 @@ from dangad.outbox import Outbox, log_failure
 from dangad.pauses import Pauses
 from dangad.prefetch import MOST_BYTES, SLOW, Prefetch
 from dangad.quarantine import Quarantine
+from dangad.quietlog import QuietLog
 from dangad.repertoire import Repertoire
 from dangad.staff import Staff
 from dangad.tally import Tally
@@ -72,6 +73,9 @@ FIRST_RETRY = 0.1
 """Seconds before the second attempt; each further delay is twice the last."""
 LONGEST_RETRY = 10.0
 """Seconds before an attempt at most; each delay is then multiplied by between 0.5 and 1.5."""
+LOGGED_ENDS = 10
+"""Jobs of one client that end with one kind of error of which each has its line in the log, before
+the rest is counted."""
 KILL_AGAIN = 1.0
 """Seconds after which a worker that could not be killed is killed again."""
 
@@ -138,6 +142,7 @@ class Dispatcher:
         self._gone: set[IClient] = set()
         self._to_review: Iterator[Job] | None = None
         self._resumes = False
+        self._quiet = QuietLog(clock, log, LOGGED_ENDS)
         self._quarantine = Quarantine(quarantine_after, quarantine_time)
         self._no_workers: str | None = None
         self._drain = Drain(self._alarms, self.tally, self._give_up_draining)
@@ -241,6 +246,7 @@ class Dispatcher:
         running = [job for job in self._running.values() if job.client is client]
         running += self._ahead.jobs_of(client)  # the worker has begun them
         for job in running:
+            job.asker = client.name
             job.client = None
         self._gone.add(client)
         self._queue.hold(client)
@@ -362,6 +368,8 @@ class Dispatcher:
             job.live(Event.FAIL if failed else Event.ANSWER)
             job.receipt = receipt
             self.tally.note_end(job, now)
+            if failed:
+                self._note_error(job, body)
             self._leave_worker(job)
             self._cancel_alarms(job)
             self._quarantine.succeeded(job.command)
@@ -383,7 +391,7 @@ class Dispatcher:
         if self.tally.log_jobs:
             self._outbox.put(self.tally.log_end, job)
         if self._drain.begun:
-            self._outbox.last = self._drain.check
+            self._outbox.last = self._check_drain
         if self._outbox.calls or self._outbox.last is not None:
             self._outbox.send()
 
@@ -459,6 +467,19 @@ class Dispatcher:
         self._tell_catalogue(error)
         self._end_waiting(error, lambda: self._no_workers is reason)
         self._outbox.send()
+
+    # Told by operators.
+
+    def pardon(self, command: bytes) -> bool:
+        """End the quarantine of `command`; whether there was any."""
+        pardoned = self._quarantine.pardon(command)
+        self._match(self._clock.seconds())
+        self._outbox.send()
+        return pardoned
+
+    def kept_away(self) -> dict[bytes, float]:
+        """The commands in quarantine, with the seconds for which they still are."""
+        return self._quarantine.kept_away(self._clock.seconds())
 
     # Told by the service.
 
@@ -861,16 +882,15 @@ class Dispatcher:
             return
         job.live(Event.RETRY)
         self._queue.rest(job)
-        self._outbox.put(
-            partial(
-                log.info,
-                "job {job} {command} is tried again in {delay:.1f} s: attempt {attempt}: {error}",
-                job=job.id,
-                command=job.name,
-                delay=delay,
-                attempt=job.attempt,
-                error=str(error),
-            )
+        self._log(
+            "retry",
+            job.client.name,
+            "job {job} {command} is tried again in {delay:.1f} s: attempt {attempt}: {error}",
+            job=job.id,
+            command=job.name,
+            delay=delay,
+            attempt=job.attempt,
+            error=str(error),
         )
 
     def _rested(self, job: Job) -> None:
@@ -886,7 +906,13 @@ class Dispatcher:
         jobs = self._queue.drop(client, PART)
         self._end_all(jobs, verdicts.client_left())
         if jobs:
-            self._log("{jobs} waiting jobs of a client that disconnected end", jobs=len(jobs))
+            self._log(
+                "gone",
+                client.name,
+                "{jobs} waiting jobs of a client that disconnected end: {client}",
+                jobs=len(jobs),
+                client=client.name,
+            )
         more = len(jobs) >= PART
         if not more:
             self._outbox.put(self._gone.discard, client)  # after what was to be told before
@@ -907,7 +933,8 @@ class Dispatcher:
             self._queue.remove(job)
         self._end_all(jobs, error)
         if jobs:
-            self._log("{jobs} waiting jobs end: {error}", jobs=len(jobs), error=str(error))
+            text = "{jobs} waiting jobs end: {error}"
+            self._log("all", "", text, jobs=len(jobs), error=str(error))
         self._outbox.send()
         return bool(self._queue)
 
@@ -927,9 +954,12 @@ class Dispatcher:
         error = verdicts.as_one_that_ran(job, error)
         job.live(verdicts.event_of(error))
         self.tally.note_end(job, self._clock.seconds())
+        self.tally.note_reason(job, error.code, str(error))
         self._cancel_alarms(job)
-        if not quietly:
+        if not quietly and not self.tally.log_jobs:
             self._log(
+                error.code.decode("ascii", "replace"),
+                job.asker,
                 "job {job} {command} ended as {state}: {error}",
                 job=job.id,
                 command=job.name,
@@ -942,11 +972,17 @@ class Dispatcher:
         if client is not None and client not in self._gone:
             self._outbox.put(self._tell_end, client, job, error)
         if self._drain.begun:
-            self._outbox.last = self._drain.check
+            self._outbox.last = self._check_drain
 
-    def _log(self, text: str, **fields: object) -> None:
-        """Write it to the log when the event's state is whole."""
-        self._outbox.put(partial(log.info, text, **fields))
+    def _log(self, kind: str, asker: str, text: str, **fields: object) -> None:
+        """Write it to the log when the event's state is whole, unless there is much of the kind."""
+        self._outbox.put(partial(self._quiet.info, kind, asker, text, **fields))
+
+    def _note_error(self, job: Job, body: bytes) -> None:
+        """Note the error that a worker answered."""
+        error = wire.unpack(body)
+        text = error.get(wire.ERROR_DESCRIPTION, b"").decode("utf-8", "replace")
+        self.tally.note_reason(job, error.get(wire.ERROR_CODE, b"UNKNOWN"), text)
 
     def _ran(self, job: Job) -> float:
         """How long `job` has run; 0 if its worker has only just begun it."""
@@ -1056,6 +1092,12 @@ class Dispatcher:
                 self._worker_failed(worker, job)
 
     # The end of all.
+
+    def _check_drain(self) -> None:
+        """The drain may be over."""
+        if self.tally.all_ended:
+            self._quiet.flush()
+        self._drain.check()
 
     def _give_up_draining(self, seconds: float) -> None:
         error = self._given_up = verdicts.stopped(seconds)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 class IClient(Interface):
     """Somebody who submitted jobs and is told the outcome of each, exactly once."""
 
+    name: str = Attribute("Who that is, in a few words for people.")
+
     def deliver(job: Job, failed: bool, body: bytes) -> None:
         """Take a worker's answer to `job`: a result, or an error if `failed`.
 
@@ -167,7 +169,10 @@ class IOperations(Interface):
         """The worker processes that live, each with the job that it runs."""
 
     def recent() -> list[dict[str, Any]]:
-        """The jobs that ended last, the latest last; not very many."""
+        """The jobs that ended last, the latest last; a thousand at most."""
+
+    def pardon(command: str) -> bool:
+        """End the quarantine of a command at once; whether there was any."""
 
     def want(min_workers: int, max_workers: int, force: bool = False) -> None:
         """Have at least and at most so many workers from now on.

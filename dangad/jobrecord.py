@@ -117,7 +117,7 @@ class Receipt:
     cpu: float
     """Seconds of CPU time, of the worker and of the processes for which the job waited."""
     peak_memory: int
-    """The most bytes that the worker has had in RAM since it began."""
+    """The most bytes that the worker has had in RAM since it began; 0 if that is not known."""
 
 
 class Job:
@@ -146,11 +146,14 @@ class Job:
     :ivar deadline_alarm: its deadline.
     :ivar lost_for: how its last attempt ended, if that lost its worker.
     :ivar stopped_for: why a running job is being stopped, None while it is not.
+    :ivar ended_for: why it ended without a result, as an error's code and text; None if it did not.
+    :ivar asker: who submitted it, in words, once it has ended.
     :ivar receipt: what its last attempt took, as the worker wrote it; see `took`.
     """
 
     __slots__ = (
         "accepted_at",
+        "asker",
         "attempt",
         "box",
         "client",
@@ -158,6 +161,7 @@ class Job:
         "deadline",
         "deadline_alarm",
         "ended_at",
+        "ended_for",
         "id",
         "lane",
         "lost_for",
@@ -204,6 +208,8 @@ class Job:
         self.deadline_alarm: Alarm | None = None
         self.stopped_for: DangadError | None = None
         self.lost_for: DangadError | None = None
+        self.ended_for: tuple[str, str] | None = None
+        self.asker = ""
         self.pid = 0
         self.receipt = b""
         self.accepted_at = 0.0

@@ -6,6 +6,7 @@ Made by :mod:`dangad.service`, asked by :mod:`dangad.control`.
 from __future__ import annotations
 
 import os
+import time
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +86,10 @@ class Operations:
                 "refused": tally.refused,
                 **self._ends(),
             },
+            "quarantine": {
+                command.decode("ascii", "replace"): seconds
+                for command, seconds in dispatcher.kept_away().items()
+            },
             "connections": self._clients.connections,
         }
 
@@ -107,7 +112,12 @@ class Operations:
 
     def recent(self) -> list[dict[str, Any]]:
         """See :meth:`IOperations.recent`."""
-        return [_receipt(job) for job in self._dispatcher.tally.recent]
+        now, clock = time.time(), self._clock.seconds()  # people read the end by their clock
+        return [_receipt(job, now - clock) for job in self._dispatcher.tally.recent]
+
+    def pardon(self, command: str) -> bool:
+        """See :meth:`IOperations.pardon`."""
+        return self._dispatcher.pardon(command.encode("ascii", "replace"))
 
     def want(self, min_workers: int, max_workers: int, force: bool = False) -> None:
         """See :meth:`IOperations.want`."""
@@ -160,8 +170,11 @@ class Operations:
         }
 
 
-def _receipt(job: Job) -> dict[str, Any]:
-    """What is told of a job that has ended."""
+def _receipt(job: Job, epoch: float) -> dict[str, Any]:
+    """What is told of a job that has ended.
+
+    :param epoch: when the dispatcher's clock was at 0, by the clock on the wall.
+    """
     took = job.took
     return {
         "id": job.id,
@@ -172,5 +185,8 @@ def _receipt(job: Job) -> dict[str, Any]:
         "wait": job.wait,
         "runtime": job.runtime,
         "cpu": took.cpu if took else None,
-        "peak_memory": took.peak_memory if took else None,
+        "peak_memory": (took.peak_memory or None) if took else None,
+        "ended": epoch + job.ended_at,
+        "client": job.asker,
+        "error": None if job.ended_for is None else "{}: {}".format(*job.ended_for),
     }

@@ -170,6 +170,20 @@ def _unix_owner(transport: ITransport) -> Owner:
     return Owner(user, frozenset([group, *struct.unpack(f"={len(others) // 4}I", others)]))
 
 
+def name_of(transport: ITransport) -> str:
+    """Who is at the other end of a connection, in a few words: its address, or its process."""
+    peer = transport.getPeer()
+    if isinstance(peer, TCP4Address | TCP6Address):
+        host = f"[{peer.host}]" if isinstance(peer, TCP6Address) else peer.host
+        return f"{host}:{peer.port}"
+    connected = getattr(transport, "socket", None)
+    if connected is not None and sys.platform.startswith("linux"):
+        with contextlib.suppress(OSError):
+            ucred = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+            return "process {} of user {}".format(*_UCRED.unpack(ucred))
+    return "a UNIX socket"
+
+
 def tcp_owner(peer: tuple[str, int], here: tuple[str, int]) -> Owner:
     """Whose process is at `peer`, with a connection to `here`; both are addresses and ports.
 

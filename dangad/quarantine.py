@@ -60,6 +60,19 @@ class Quarantine:
         if self._suspects:
             self._suspects.pop(command, None)
 
+    def pardon(self, command: bytes) -> bool:
+        """Suspect `command` of nothing any more; whether it was kept away."""
+        suspect = self._suspects.pop(command, None)
+        return suspect is not None and suspect.until > 0
+
+    def kept_away(self, now: float) -> dict[bytes, float]:
+        """The commands that are kept away, with the seconds for which they still are."""
+        return {
+            command: suspect.until - now
+            for command, suspect in self._suspects.items()
+            if suspect.until > now
+        }
+
     def seconds_left(self, command: bytes, now: float) -> float:
         """How long `command` is still kept away; 0 if it is not."""
         if not self._suspects:

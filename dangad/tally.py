@@ -17,8 +17,12 @@ if TYPE_CHECKING:
 
 log = Logger()
 
-RECENT = 100
+RECENT = 1000
 """Jobs that are remembered after their end."""
+MOST_TEXT = 300
+"""Characters of the text of an error that are remembered, and logged."""
+MOST_CODE = 100
+"""Bytes of its code."""
 
 
 class Tally:
@@ -50,17 +54,27 @@ class Tally:
         """`job` has just come to the end that its state says."""
         job.ended_at = now
         job.box = b""
+        if job.client is not None:
+            job.asker = job.client.name
         self.ended[job.state] += 1
         self.recent.append(job)
 
+    def note_reason(self, job: Job, code: bytes, text: str) -> None:
+        """`job` has ended with that error."""
+        if len(text) > MOST_TEXT:
+            text = text[: MOST_TEXT - 3] + "..."
+        job.ended_for = _printable(code[:MOST_CODE].decode("latin-1")), _printable(text)
+
     def log_end(self, job: Job) -> None:
-        """Write what `job` took to the log, if that is wanted of all jobs."""
-        if not self.log_jobs:
-            return
+        """Write what `job` took to the log, and why it failed if so."""
         took = job.took
-        log.info(
+        text = (
             "job {job} {command} {state} worker={pid} wait={wait:.6f} runtime={runtime:.6f} "
-            "cpu={cpu:.6f} peak_memory={peak}",
+            "cpu={cpu:.6f} peak_memory={peak}"
+        )
+        code, reason = job.ended_for or ("", "")
+        log.info(
+            f"{text} {{code}}: {{reason}}" if code else text,
             job=job.id,
             command=job.name,
             state=job.state.value,
@@ -69,4 +83,13 @@ class Tally:
             runtime=job.runtime,
             cpu=took.cpu if took else 0.0,
             peak=took.peak_memory if took else 0,
+            code=code,
+            reason=reason,
         )
+
+
+def _printable(text: str) -> str:
+    """The text with escapes for what a terminal would obey."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _EVENTS: dict[type[DangadError], Event] = {
     Cancelled: Event.CANCEL,
     DeadlinePassed: Event.TIME_OUT,
+    ShuttingDown: Event.CANCEL,
     TimedOut: Event.TIME_OUT,
     WorkerLost: Event.LOSE,
 }

@@ -39,6 +39,7 @@ STATUS: dict[str, Any] = {
         "timed_out": 0,
         "lost": 1,
     },
+    "quarantine": {"Thumbnail": 21.5},
     "connections": 12,
 }
 WORKERS: list[dict[str, Any]] = [
@@ -84,6 +85,9 @@ RECENT: list[dict[str, Any]] = [
         "runtime": 0.83,
         "cpu": None,
         "peak_memory": None,
+        "ended": 1795766400.25,
+        "client": "process 5120 of user 1000",
+        "error": "WORKER_LOST: worker 4709 was killed by SIGSEGV 0.8 s into Thumbnail",
     },
     {
         "id": 119,
@@ -95,6 +99,9 @@ RECENT: list[dict[str, Any]] = [
         "runtime": 0.0123,
         "cpu": 0.0021,
         "peak_memory": 36700160,
+        "ended": 1795766401.5,
+        "client": "127.0.0.1:51966",
+        "error": None,
     },
 ]
 TALLY = {"done": 113, "failed": 4, "cancelled": 2, "timed_out": 0, "lost": 1}
@@ -144,6 +151,10 @@ class FakeOperations:
         self.wanted.append((min_workers, max_workers))
         if force:
             self.forced.append((min_workers, max_workers))
+
+    def pardon(self, command: str) -> bool:
+        """See :meth:`IOperations.pardon`."""
+        return command in self.status_document["quarantine"]
 
     def stack(self, job_id: int) -> Deferred[str]:
         """See :meth:`IOperations.stack`."""

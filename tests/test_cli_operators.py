@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,7 @@ reactor: Any = _reactor
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "docs" / "reference"
-NAMES = ("status", "workers", "recent", "want", "stack", "reload", "drain")
+NAMES = ("status", "workers", "recent", "want", "pardon", "stack", "reload", "drain")
 
 
 class ShowingTest(SynchronousTestCase):
@@ -366,6 +367,7 @@ class PagesTest(SynchronousTestCase):
 
     def test_examples(self) -> None:
         """What the page on the command line shows is what the commands print."""
+        self.patch(time, "localtime", time.gmtime)
         page = (REFERENCE / "command-line.md").read_text()
         examples = dict(
             re.findall(r"^\$ dangad (\w+)[ 0-9]*\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)

@@ -159,6 +159,16 @@ class CommandTest(ControlCase):
         self.operations.recent_document = [{**RECENT[0], "command": "Zoë\udcff"}] * 1000
         self.assert_document(commands.Recent, self.operations.recent_document)
 
+    def test_pardon(self) -> None:
+        """A command that is in quarantine is pardoned; one that is not is an error."""
+        operator = self.operator()
+        operator.call(commands.Pardon.commandName, b"1", command=b"Thumbnail")
+        self.assertEqual(operator.answer(), ok(b"1"))
+        operator.call(commands.Pardon.commandName, b"2", command=b"Other")
+        text = "'Other' is not in quarantine"
+        self.assert_error(operator.answer(), b"2", b"BAD_ARGUMENTS", text)
+        self.assertEqual(self.logged()[0], "operator: Pardon command=Thumbnail")
+
     def test_want(self) -> None:
         """How many workers there may be is passed on, and logged."""
         operator = self.operator()

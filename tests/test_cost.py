@@ -70,6 +70,8 @@ class StoppedClock:
 class QuietClient:
     """A client that remembers nothing."""
 
+    name = "quiet"
+
     def deliver(self, job: Job, failed: bool, body: bytes) -> None:
         """See :meth:`IClient.deliver`."""
 

@@ -10,9 +10,10 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from dangad import wire
 from dangad.chores import PART
 from dangad.commands import Chunk, Progress
-from dangad.dispatcher import FIRST_RETRY, GRACE, LONGEST_RETRY, Dispatcher
+from dangad.dispatcher import FIRST_RETRY, GRACE, LOGGED_ENDS, LONGEST_RETRY, Dispatcher
 from dangad.errors import NoWorkers, QueueFull, ShuttingDown
 from dangad.interfaces import IClient, IHatchery, IWorker, IWorkforce
 from dangad.jobrecord import Death, Job, JobState, Priority
@@ -54,6 +55,7 @@ class DispatcherTestCase(SynchronousTestCase):
             sum(tally.ended.values()) + self.dispatcher.waiting + self.dispatcher.running,
         )
         if not self.dispatcher.waiting + self.dispatcher.running:
+            self.dispatcher._quiet.flush()
             self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def serve(self, **options: Any) -> None:
@@ -242,6 +244,57 @@ class AnswerTests(DispatcherTestCase):
         text = f"job {job.id} Echo done worker={worker.pid} wait=2.000000 runtime=3.000000"
         text += " cpu=0.250000 peak_memory=2048000"
         self.assertEqual([formatEvent(event) for event in events], [text])
+
+    def test_log_of_what_went_wrong(self) -> None:
+        """With log_jobs the line of a job that ends without a result has its code and its text."""
+        self.dispatcher.tally.log_jobs = True
+        worker = self.ready()
+        with capturedLogs() as events:
+            self.submit(self.ann)
+            error = wire.error_pairs(b"NO_SUCH_WORD", "no\x1bsuch word " + 1000 * "x")
+            self.answer(worker, failed=True, body=wire.pack(error))
+            self.submit(self.ann)
+            self.die(worker)
+        declared, lost = [formatEvent(event) for event in events]
+        self.assertRegex(
+            declared, r"Echo failed .* NO_SUCH_WORD: no\\x1bsuch word x{200,290}\.\.\.$"
+        )
+        self.assertRegex(
+            lost, r"Echo lost .* WORKER_LOST: worker \d+ was killed by SIGKILL 0.0 s into"
+        )
+
+    def test_recent(self) -> None:
+        """Of a job that has ended it is known who asked for it, and what went wrong."""
+        worker = self.ready()
+        for failed in (False, True):
+            self.submit(self.ann)
+            error = wire.pack(wire.error_pairs(b"BAD_RESPONSE", "no word"))
+            self.answer(worker, failed, error if failed else b"\0\0")
+        self.submit(self.bob)
+        self.submit(self.bob)
+        self.leave(self.bob)
+        self.die(worker)
+        ended = [(job.asker, job.ended_for) for job in self.dispatcher.tally.recent]
+        self.assertEqual(ended[:2], [("ann", None), ("ann", ("BAD_RESPONSE", "no word"))])
+        self.assertEqual([asker for asker, _ in ended[2:]], ["bob", "bob"])
+        self.assertEqual({reason[0] for _, reason in ended[2:] if reason}, {"CANCELLED"})
+
+    def test_log_of_very_many_failures(self) -> None:
+        """Of very many jobs of one client that end badly a few are logged, and the rest counted."""
+        worker = self.ready()
+        with capturedLogs() as events:
+            for _ in range(50 * LOGGED_ENDS):
+                self.submit(self.ann)
+                self.submit(self.bob, deadline=1e-9)
+                self.clock.advance(0.001)
+                self.answer(worker)
+            self.submit(self.ann)
+            self.die(worker)
+            self.clock.advance(11)
+        texts = [formatEvent(event) for event in events]
+        self.assertEqual(len([text for text in texts if "timed out" in text]), LOGGED_ENDS + 1)
+        self.assertIn(f"(and {49 * LOGGED_ENDS - 1} more of this kind", texts[-1])
+        self.assertEqual(len([text for text in texts if "lost" in text]), 1)
 
     def test_log_of_failures_only(self) -> None:
         """Without log_jobs an answer is not logged, and a job that is lost is."""
@@ -1375,6 +1428,20 @@ class QuarantineTests(DispatcherTestCase):
             self.submit(self.bob, command)
             self.assertIsNotNone(worker.job)
             self.die(worker)
+
+    def test_pardon(self) -> None:
+        """A quarantine that is lifted is over at once; what is in none cannot be pardoned."""
+        self.serve(quarantine_after=1)
+        self.assertFalse(self.dispatcher.pardon(b"Echo"))
+        self.submit(self.ann)
+        self.die(self.ready())
+        self.clock.advance(10)
+        self.assertEqual(self.dispatcher.kept_away(), {b"Echo": 20.0})
+        self.assertTrue(self.dispatcher.pardon(b"Echo"))
+        self.assertEqual(self.dispatcher.kept_away(), {})
+        worker = self.ready()
+        job = self.submit(self.ann)
+        self.assertIs(worker.job, job)
 
     def test_threshold(self) -> None:
         """The command that kills the fifth worker in a row is refused for a while; others run."""

@@ -35,8 +35,7 @@ class ManyTests(DispatcherTestCase):
     def turns(self) -> list[int]:
         """How many jobs have ended after each turn from now on, until no more do."""
         counts = [sum(self.ended().values())]
-        while self.clock.getDelayedCalls():
-            self.clock.turn()
+        while self.clock.turn():
             counts.append(sum(self.ended().values()))
         return counts
 

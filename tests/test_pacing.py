@@ -15,14 +15,15 @@ from dangad.outbox import Outbox
 class Turns(Clock):
     """A clock on which what is due now waits for the next turn, as on a reactor."""
 
-    def turn(self) -> None:
-        """Make the calls that are due, and none that they ask for."""
+    def turn(self) -> bool:
+        """Make the calls that are due, and none that they ask for; whether there were any."""
         due = [call for call in self.getDelayedCalls() if call.getTime() <= self.seconds()]
         for call in sorted(due, key=lambda call: call.getTime()):
             if call.active():
                 self.calls.remove(call)  # type: ignore[arg-type]
                 call.called = 1  # type: ignore[attr-defined]
                 call.func(*call.args, **call.kw)  # type: ignore[attr-defined]
+        return bool(due)
 
     def refuse(self, *_: Any, **__: Any) -> Any:
         """A `callLater` for which there is no memory."""

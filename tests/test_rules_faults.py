@@ -46,7 +46,7 @@ WORKER_CALLS = (
     *("perform", "prefetch", "begin", "recall", "interrupt", "show_stack"),
     *("pause", "resume", "kill"),
 )
-OTHER_CALLS = ("demand", "worker_released", "info", "warn")
+OTHER_CALLS = ("demand", "worker_released", "info", "warn", "emit")
 STEPS = 150
 HISTORIES = 2
 """Histories for each call, and moment: more are for who changes the rules."""
@@ -346,7 +346,7 @@ class FaultTests(SynchronousTestCase):
 
     def tell(self, seed: int, fuse: Fuse) -> Story:
         """Tell a history, with all failures that were logged in it."""
-        story = Story(seed, fuse)
+        story: Story
 
         def note(event: LogEvent) -> None:
             if "log_failure" in event:
@@ -359,6 +359,7 @@ class FaultTests(SynchronousTestCase):
                 mock.patch.object(dispatcher_module, "log", self.guarded_log(fuse)),
                 mock.patch.object(tally_module, "log", self.guarded_log(fuse)),
             ):
+                story = Story(seed, fuse)
                 story.tell()
         except BaseException:
             print(f"seed {seed}, {fuse._name} {fuse._number}, late {fuse._late}: {fuse.blown}")
@@ -370,8 +371,8 @@ class FaultTests(SynchronousTestCase):
 
     def guarded_log(self, fuse: Fuse) -> Any:
         """A log of which each line is counted."""
-        log = mock.Mock(spec=["info", "warn"])
-        fuse.guard(log, "info", "warn")
+        log = mock.Mock(spec=["info", "warn", "emit"])
+        fuse.guard(log, "info", "warn", "emit")
         return log
 
     def raise_at_each(self, *names: str) -> None:

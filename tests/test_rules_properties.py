@@ -886,6 +886,7 @@ class RulesMachine(RuleBasedStateMachine):
             workforce._pace._turn,
             dispatcher._alarms._wake,
             dispatcher._chores._call,
+            dispatcher._quiet._alarm,
         ]
         calls += [life.boot_alarm for life in workforce.lives.values()]
         assert all(call in calls for call in self.clock.getDelayedCalls())

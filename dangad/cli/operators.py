@@ -8,6 +8,7 @@ and made into lines for people here.
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 from dangad import commands
@@ -84,6 +85,14 @@ def add_subcommands(
     want.add_argument(
         "--force", action="store_true", help="even if the machine seems too small for so many"
     )
+    pardon = add_one(
+        "unquarantine",
+        _ask_pardon,
+        show_pardoned,
+        "end the quarantine of a command at once",
+        "Its jobs are accepted again; `status` shows which commands are in quarantine.",
+    )
+    pardon.add_argument("command", metavar="COMMAND", help="as `status` names it")
     stack = add_one(
         "stack",
         _ask_stack,
@@ -146,6 +155,11 @@ async def _ask_want(client: Client, options: argparse.Namespace) -> Any:
     return wanted
 
 
+async def _ask_pardon(client: Client, options: argparse.Namespace) -> Any:
+    await client.run(commands.Pardon, {"command": options.command})
+    return {"command": options.command}
+
+
 async def _ask_stack(client: Client, options: argparse.Namespace) -> Any:
     answer = await client.run(commands.Stack, {"job": options.job})
     return {"job": options.job, **answer}
@@ -174,6 +188,7 @@ def show_status(status: dict[str, Any]) -> list[str]:
         ("uptime", show_seconds(status["uptime"])),
         ("state", status["state"]),
         ("no workers", status["no_workers"]),
+        ("quarantine", _show_quarantine(status.get("quarantine") or {})),
         ("workers", f"{counts} ({wanted})"),
         ("generation", generation),
         ("jobs", _count(jobs, "waiting", "running")),
@@ -217,6 +232,9 @@ def show_recent(jobs: list[dict[str, Any]]) -> list[str]:
         "runtime": show_seconds,
         "cpu": show_seconds,
         "peak_memory": show_bytes,
+        "ended": _show_time,
+        "client": printable,
+        "error": printable,
     }
     return _table(columns, [{**job, "job": job["id"]} for job in jobs])
 
@@ -229,6 +247,11 @@ def show_wanted(wanted: dict[str, int]) -> list[str]:
         if least == most
         else f"from now on {least} to {most} workers"
     ]
+
+
+def show_pardoned(answer: dict[str, str]) -> list[str]:
+    """Whose jobs are accepted again."""
+    return [f"{printable(answer['command'])} is not in quarantine any more"]
 
 
 def show_stack(answer: dict[str, Any]) -> list[str]:
@@ -265,6 +288,17 @@ def _table(
         [show is not printable for show in columns.values()],
         terminal_columns(),
     )
+
+
+def _show_quarantine(commands: Mapping[str, float]) -> str | None:
+    """Which commands are in quarantine, and for how long; None if none is."""
+    shown = [f"{name} for {show_seconds(seconds)}" for name, seconds in commands.items()]
+    return ", ".join(shown) or None
+
+
+def _show_time(seconds: float) -> str:
+    """The time of day here, at so many seconds since 1970."""
+    return time.strftime("%H:%M:%S", time.localtime(seconds))
 
 
 def _show_memory(number: int) -> str:
