@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dangad.outbox import log_failure
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -53,12 +55,18 @@ class Pace:
     def pause(self) -> None:
         """Do what is left in the next turn."""
         if self._turn is None:
-            self._turn = self._clock.callLater(0, self._begin_turn)
+            try:
+                self._turn = self._clock.callLater(0, self._begin_turn)
+            except Exception:  # noqa: BLE001 - what is left is done when something else happens
+                log_failure("the server failed to put off the start of workers")
 
     def stop(self) -> None:
         """Leave it undone."""
         if self._turn is not None:
-            self._turn.cancel()
+            try:
+                self._turn.cancel()
+            except Exception:  # noqa: BLE001 - then it comes, and there is nothing left to do
+                log_failure("the server failed to take back a call")
             self._turn = None
 
     def _begin_turn(self) -> None:

@@ -33,6 +33,7 @@ class Life:
 
     :ivar generation: the reload since which its code is.
     :ivar started_at: when its process was started.
+    :ivar boot_alarm: the end of the time in which it must say Hello; None after.
     :ivar booted_at: when it said Hello; None before.
     :ivar due: why it is to be replaced; None if it is not.
     :ivar stopping: whether it has left, and only its death is still to come.
@@ -54,13 +55,11 @@ class Life:
         "unread_since",
     )
 
-    def __init__(
-        self, process: IProcess, generation: int, now: float, boot_alarm: IDelayedCall
-    ) -> None:
+    def __init__(self, process: IProcess, generation: int, now: float) -> None:
         self.process = process
         self.generation = generation
         self.started_at = now
-        self.boot_alarm = boot_alarm
+        self.boot_alarm: IDelayedCall | None = None
         self.booted_at: float | None = None
         self.due: str | None = None
         self.stopping = False

@@ -33,12 +33,15 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from dangad.interfaces import IWorkforce
+from dangad.outbox import log_failure
 from dangad.pacing import Pace
 from dangad.reloading import Reload
 from dangad.vitals import show_bytes
 from dangad.workerlife import Life, Wear
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
@@ -62,6 +65,8 @@ IDLE_TIME = 20.0
 """Seconds of idleness after which a surplus worker is let go."""
 WATCH_INTERVAL = 1.0
 """Seconds between two looks at every worker."""
+KILL_AGAIN = 1.0
+"""Seconds after which a worker that could not be killed is killed again."""
 HEARTBEAT = 10.0
 """Seconds between two questions to an idle worker whether it lives."""
 HEARTBEAT_PATIENCE = 5.0
@@ -127,21 +132,20 @@ class Workforce:
         self._hatchery = hatchery
         self._dispatcher.low_water = self.spare_workers
         self._dispatcher.staffed_by(self)
-        self._watching = self._clock.callLater(WATCH_INTERVAL, self._watch)
+        self._watching = self._later(WATCH_INTERVAL, self._watch)
         self._fill()
 
     def stop(self) -> None:
         """Start no more workers; the living are the pool's to stop."""
         self._hatchery = None
         for call in (self._retry, self._alarm, self._pruning, self._watching):
-            if call is not None:
-                call.cancel()
+            self._cancel(call)
         self._retry = self._alarm = self._pruning = self._watching = None
         self._pace.stop()
         for life in self.lives.values():
             life.stopping = True
-            if life.booted_at is None and life.boot_alarm.active():
-                life.boot_alarm.cancel()
+            if life.booted_at is None:
+                self._cancel(life.boot_alarm)
         if self.reloading.rolling:
             self.reloading.fail("the server is stopping")
 
@@ -184,9 +188,8 @@ class Workforce:
                 life.due = life.due or _OLD_CODE
             elif life.starting:
                 self._stop_start(life, "was started before the code was reloaded, and was killed")
-        if self._retry is not None:
-            self._retry.cancel()
-            self._retry = None
+        self._cancel(self._retry)
+        self._retry = None
         self._adjust()
         return done
 
@@ -210,29 +213,31 @@ class Workforce:
         """A process was started, which has not said Hello."""
         limit = self._start_timeout
         reason = f"did not start within {limit:g} s (--start-timeout), and was killed"
-        alarm = self._clock.callLater(limit, process.kill, reason)
         now = self._clock.seconds()
-        self.lives[process] = Life(process, self.reloading.generation, now, alarm)
+        life = self.lives[process] = Life(process, self.reloading.generation, now)
+        life.boot_alarm = self._later(limit, self._end_start, life, reason)
         self._pace.started(process)
+        if life.boot_alarm is None:
+            self._end(life, "was killed: it could not be given a limit to its start")
 
     def worker_booted(self, worker: IWorker, catalogue: str) -> None:
         """`worker` has said Hello, with the catalogue of what it performs."""
         life = self.lives[worker]
         if life.stopping:
             return
-        life.boot_alarm.cancel()
+        self._cancel(life.boot_alarm)
+        life.boot_alarm = None
         self._pace.settled(worker)
         life.booted_at = life.asked_at = self._clock.seconds()
         self.reloading.booted(life.generation)
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
+        self._cancel(self._alarm)
+        self._alarm = None
         self._dispatcher.worker_ready(worker, catalogue)
         for other in self._dispatcher.outdated():
             self._make_due(self.lives[other], "it performs other commands than the latest")
         self._adjust()
         if self._pruning is None and self.size > self.min_workers:
-            self._pruning = self._clock.callLater(IDLE_TIME, self._prune)
+            self._pruning = self._later(IDLE_TIME, self._prune)
 
     def worker_answered(self, worker: IWorker) -> None:
         """`worker` has given a sign of life."""
@@ -252,8 +257,7 @@ class Workforce:
         life = self.lives.pop(worker)
         self._pace.settled(worker)
         if life.booted_at is None:
-            if life.boot_alarm.active():
-                life.boot_alarm.cancel()
+            self._cancel(life.boot_alarm)
         else:
             self._dispatcher.worker_gone(worker, death)
         if life.stopping:
@@ -266,9 +270,8 @@ class Workforce:
             )
         else:
             self._failures = 0
-            if self._retry is not None:
-                self._retry.cancel()
-                self._retry = None
+            self._cancel(self._retry)
+            self._retry = None
         self._adjust()
 
     # The rules: how many.
@@ -277,6 +280,8 @@ class Workforce:
         """Bring the workers nearer to what they should be; something has changed."""
         if self._hatchery is None:
             return
+        if self._watching is None:
+            self._watching = self._later(WATCH_INTERVAL, self._watch)
         self._fill()
         self._turn_over()
         if self.reloading.rolling and self.reloading.check(
@@ -333,12 +338,15 @@ class Workforce:
         """Have a worker gone that has not said Hello; that is no failure of its."""
         life.stopping = True
         self._pace.settled(life.process)
-        life.process.kill(reason)
+        self._end(life, reason)
 
     def _let_go(self, worker: IWorker) -> None:
         life = self.lives[worker]
         life.stopping = True
-        life.process.stop()
+        try:
+            life.process.stop()
+        except Exception:  # noqa: BLE001 - whatever it was, it concerns one worker
+            self._spoken_to_in_vain(life)
 
     def _make_due(self, life: Life, why: str) -> None:
         if life.due is None:
@@ -355,6 +363,11 @@ class Workforce:
             which = f": {error.filename}" if error.filename else ""
             reason = f"no process can be started: {error.strerror or error}{which}"
             self._start_failed(reason, self.reloading.generation)
+        except Exception as error:  # noqa: BLE001 - a start that fails, whatever it was
+            log_failure("the server failed while it started a worker")
+            self._start_failed(
+                f"the server failed while it started one: {error!r}", self.reloading.generation
+            )
 
     # The rules: starts that fail.
 
@@ -365,7 +378,7 @@ class Workforce:
         if self.reloading.rolling and generation == self.reloading.generation:
             self._give_up_reload(reason)
         if self._alarm is None and not self._has_booted():
-            self._alarm = self._clock.callLater(PATIENCE, self._give_up_waiting)
+            self._alarm = self._later(PATIENCE, self._give_up_waiting)
         if self._retry is not None:
             return
         now = self._clock.seconds()
@@ -385,7 +398,7 @@ class Workforce:
             reason=reason,
             delay=delay,
         )
-        self._retry = self._clock.callLater(delay, self._try_again)
+        self._retry = self._later(delay, self._try_again)
 
     def _give_up_reload(self, reason: str) -> None:
         """The new code cannot be served: leave the old workers where they are."""
@@ -420,16 +433,19 @@ class Workforce:
             self._let_go(worker)
             surplus -= 1
         if self.size > self.min_workers:
-            self._pruning = self._clock.callLater(IDLE_TIME / 2, self._prune)
+            self._pruning = self._later(IDLE_TIME / 2, self._prune)
 
     def _watch(self) -> None:
         """Look at every worker: its memory, its age, and whether it lives."""
-        self._watching = self._clock.callLater(WATCH_INTERVAL, self._watch)
+        self._watching = self._later(WATCH_INTERVAL, self._watch)
         now = self._clock.seconds()
         for worker, life in list(self.lives.items()):
             if life.serves:
-                self._weigh(life, now)
-                self._listen(life, self._dispatcher.is_idle(worker), now)
+                try:
+                    self._weigh(life, now)
+                    self._listen(life, self._dispatcher.is_idle(worker), now)
+                except Exception:  # noqa: BLE001 - whatever it was, it concerns one worker
+                    self._spoken_to_in_vain(life)
         self._adjust()
 
     def _weigh(self, life: Life, now: float) -> None:
@@ -467,4 +483,44 @@ class Workforce:
 
     def _kill(self, life: Life, reason: str) -> None:
         self._dispatcher.dismiss(life.process)
-        life.process.kill(reason)
+        self._end(life, reason)
+
+    # Who does not do as told.
+
+    def _end(self, life: Life, reason: str) -> None:
+        """Kill a worker that is not gone, and again if that fails."""
+        if self.lives.get(life.process) is not life:
+            return
+        try:
+            life.process.kill(reason)
+        except Exception:  # noqa: BLE001 - else it might stay for ever
+            log_failure("worker {pid} could not be killed", pid=life.process.pid)
+            self._later(KILL_AGAIN, self._end, life, reason)
+
+    def _end_start(self, life: Life, reason: str) -> None:
+        """Kill a worker that has not said Hello by now."""
+        if life.starting:
+            self._end(life, reason)
+
+    def _spoken_to_in_vain(self, life: Life) -> None:
+        """Kill a worker that raised; to be called where the exception is caught."""
+        log_failure("worker {pid} could not be spoken to, and is killed", pid=life.process.pid)
+        self._kill(life, "was killed: the server failed while it spoke to it")
+
+    def _later(
+        self, delay: float, call: Callable[..., object], *arguments: object
+    ) -> IDelayedCall | None:
+        """Have the clock make this call; None if it cannot."""
+        try:
+            return self._clock.callLater(delay, call, *arguments)
+        except Exception:  # noqa: BLE001 - the rules go on without, till the next look at all
+            log_failure("the server failed to put off a call")
+            return None
+
+    def _cancel(self, call: IDelayedCall | None) -> None:
+        """Have the clock not make this call, if it is still to come."""
+        try:
+            if call is not None and call.active():
+                call.cancel()
+        except Exception:  # noqa: BLE001 - then it comes, and finds nothing to do
+            log_failure("the server failed to take back a call")

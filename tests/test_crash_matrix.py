@@ -165,7 +165,9 @@ class MatrixTests(RealServerCase):
         for how, cell in cells.items():
             if cell.frozen:
                 await until(lambda how=how: is_frozen(pids[how]))
-                self.life(pids[how]).boot_alarm.reset(0)
+                alarm = self.life(pids[how]).boot_alarm
+                assert alarm is not None
+                alarm.reset(0)
         return {how: (pid, None) for how, pid in pids.items()}
 
     async def at_idle(self, when: str, cells: dict[str, Cell]) -> dict[str, tuple[int, Any]]:

@@ -46,7 +46,11 @@ WORKER_CALLS = (
     *("perform", "prefetch", "begin", "recall", "interrupt", "show_stack"),
     *("pause", "resume", "kill"),
 )
-OTHER_CALLS = ("demand", "worker_released", "info", "warn", "emit")
+PROCESS_CALLS = ("stop", "ping", "memory", "has_read")
+OTHER_CALLS = (
+    *("demand", "worker_released", "spawn"),
+    *("callLater", "cancel", "info", "warn", "emit"),
+)
 STEPS = 150
 HISTORIES = 2
 """Histories for each call, and moment: more are for who changes the rules."""
@@ -123,7 +127,10 @@ class Story:
         )
         self.workforce = Workforce(self.clock, self.dispatcher, 2, 3, 0, Wear(age=60.0))
         self.hatchery = FakeHatchery(self.workforce, self.dispatcher)
-        self.hatchery.when_spawned = lambda worker: fuse.guard(worker, *WORKER_CALLS)
+        self.hatchery.when_spawned = lambda worker: fuse.guard(
+            worker, *WORKER_CALLS, *PROCESS_CALLS
+        )
+        fuse.guard(self.hatchery, "spawn")
         self.workforce.start(self.hatchery)
         fuse.guard(self.workforce, "demand", "worker_released")
         self.clock.fuse = fuse
@@ -346,11 +353,11 @@ class FaultTests(SynchronousTestCase):
 
     def tell(self, seed: int, fuse: Fuse) -> Story:
         """Tell a history, with all failures that were logged in it."""
-        story: Story
+        failures: list[LogEvent] = []
 
         def note(event: LogEvent) -> None:
             if "log_failure" in event:
-                story.failures.append(event)
+                failures.append(event)
 
         observer = cast("ILogObserver", note)
         globalLogPublisher.addObserver(observer)
@@ -360,6 +367,7 @@ class FaultTests(SynchronousTestCase):
                 mock.patch.object(tally_module, "log", self.guarded_log(fuse)),
             ):
                 story = Story(seed, fuse)
+                story.failures = failures
                 story.tell()
         except BaseException:
             print(f"seed {seed}, {fuse._name} {fuse._number}, late {fuse._late}: {fuse.blown}")
@@ -410,7 +418,7 @@ class FaultTests(SynchronousTestCase):
 
     def test_workers(self) -> None:
         """A worker that cannot be spoken to is killed; that is all."""
-        self.raise_at_each(*WORKER_CALLS)
+        self.raise_at_each(*WORKER_CALLS, *PROCESS_CALLS)
 
     def test_others(self) -> None:
         """The workforce, the clock and the log may fail; no connection is lost for it."""

@@ -371,6 +371,7 @@ class DeathTests(WorkforceTestCase):
             self.submit()
             self.hatchery.die(self.hatchery.busy[0])
             self.boot()
+        self.dispatcher._quiet.flush()  # of so many deaths not each has its line
         self.assertEqual(self.hatchery.spawned, 51)
         self.assertEqual(self.pending(), [])
 
