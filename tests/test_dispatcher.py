@@ -1418,6 +1418,73 @@ class RetryTests(DispatcherTestCase):
         self.dispatcher.cancel(job)
 
 
+class BrokenTests(DispatcherTestCase):
+    """The rules themselves raise in the middle of an event, as when memory runs out."""
+
+    def break_once(self, whom: object, name: str) -> None:
+        """Have a method raise when it is next called, and work again after that."""
+
+        def raise_it(*_: object, **__: object) -> None:
+            patch.restore()
+            raise MemoryError
+
+        patch = self.patch(whom, name, raise_it)
+
+    def assert_ends(self, job: Job) -> None:
+        """The job has ended, its client knows why, and the log has it once; the next one runs."""
+        self.assertIn(
+            f"JOB_FAILED: the server failed while it dealt with job {job.id} Echo",
+            self.ann.failure_of(job),
+        )
+        self.assertEqual(len(self.flushLoggedErrors(MemoryError)), 1)
+        worker = self.ready()
+        following = self.submit(self.ann)
+        self.assertIs(worker.job, following)
+        self.answer(worker)
+        self.assertEqual(self.ended(), {"failed": 1, "done": 1})
+
+    def test_queue(self) -> None:
+        """A job that could not be queued ends."""
+        self.break_once(self.dispatcher._queue, "push")
+        self.assert_ends(self.submit(self.ann))
+
+    def test_start(self) -> None:
+        """A job that could not be started ends, when the worker that may have it is gone."""
+        worker = self.ready()
+        self.break_once(self.dispatcher._lanes, "started")
+        job = self.submit(self.ann)
+        self.assertEqual(self.ann.failures, [])
+        self.assertIsNotNone(worker.killed)
+        self.die(worker)
+        self.assert_ends(job)
+
+    def test_turn(self) -> None:
+        """So does a job that could not be started when its turn came."""
+        job = self.submit(self.ann)
+        self.break_once(self.dispatcher._staff, "take")
+        worker = self.ready()
+        self.dispatcher.dismiss(worker)
+        self.assert_ends(job)
+
+    def test_answer(self) -> None:
+        """An answer is told, though its worker could be given nothing after it."""
+        worker = self.ready()
+        job = self.submit(self.ann)
+        self.break_once(self.dispatcher._staff, "add")
+        self.answer(worker)
+        self.assertEqual(self.ann.answers, [(job, False, b"\0\0")])
+        self.assertEqual(len(self.flushLoggedErrors(MemoryError)), 1)
+        self.assertIsNotNone(worker.killed)
+
+    def test_death(self) -> None:
+        """A job whose loss could not be dealt with ends none the less."""
+        worker = self.ready()
+        job = self.submit(self.ann)
+        self.break_once(self.dispatcher, "_lost")
+        self.die(worker)
+        self.assert_ends(job)
+
+
 class QuarantineTests(DispatcherTestCase):
     performs = catalogue("Echo", "Bad")
 
