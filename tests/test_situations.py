@@ -22,7 +22,7 @@ TWISTD = str(Path(sys.executable).with_name("twistd"))
 class Server:
     """``twistd dangad`` with one worker, in a folder of its own."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, jobs: str = "tests.textjobs") -> None:
         """Start it, and wait until it serves."""
         self.socket = f"{folder}/socket"
         self._log = Path(folder, "log")
@@ -30,7 +30,7 @@ class Server:
             f"--listen=unix:{self.socket}:mode=600",
             f"--control=unix:{folder}/control:mode=600",
             f"--worker-path={ROOT}",
-            *("--jobs=tests.textjobs", "--drain=2", "--quarantine-after=0"),
+            *(f"--jobs={jobs}", "--drain=2", "--quarantine-after=0"),
             *("--min-workers=1", "--max-workers=1"),
         )
         with (

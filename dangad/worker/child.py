@@ -12,6 +12,7 @@ that has used up its memory.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import faulthandler
@@ -39,6 +40,7 @@ from dangad.wire import CHUNKS, COMMAND, PROGRESS, unpack
 from dangad.worker.context import JobStopped, RunningJob, is_left_over
 from dangad.worker.forks import LEFT_TO_PARENT, free_forks, ordinary_handlers
 from dangad.worker.jobtypes import BadJobType, catalogue_of, find_job_types
+from dangad.worker.offspring import Offspring, end_all
 from dangad.worker.perform import OutOfMemory, Performer
 from dangad.worker.pipe import WorkerPipe, put_out_of_reach
 from dangad.worker.receipt import Meter
@@ -92,6 +94,7 @@ def main(settings: dict[str, Any]) -> None:
     stacks = _show_stacks()
     _leave_signals_to_parent()
     free_forks(pipe, ordinary, stacks)
+    atexit.register(end_all)
     _log_to_stderr()
     try:
         take_on(settings)
@@ -111,16 +114,21 @@ def main(settings: dict[str, Any]) -> None:
         max_memory=settings["max_memory"],
         is_stopped=lambda: pipe.stopped,
     )
-    meter, surroundings = Meter(), Surroundings()
+    meter, surroundings, offspring = Meter(), Surroundings(), Offspring(OUT_OF_REACH)
     pipe.send_command(Hello, catalogue=catalogue, cpu=meter.cpu)
     while (raw := pipe.next_job()) is not None:
-        if not _serve(pipe, performer, meter, surroundings, raw):
+        if not _serve(pipe, performer, meter, surroundings, offspring, raw):
             pipe.wait_for_end()
             break
 
 
 def _serve(
-    pipe: WorkerPipe, performer: Performer, meter: Meter, surroundings: Surroundings, raw: bytes
+    pipe: WorkerPipe,
+    performer: Performer,
+    meter: Meter,
+    surroundings: Surroundings,
+    offspring: Offspring,
+    raw: bytes,
 ) -> bool:
     """Perform the job in the box `raw`, and send the answer; whether it is fit for another.
 
@@ -148,10 +156,12 @@ def _serve(
         pass
     except OutOfMemory as error:
         pipe.send_command(LastWords, reason=str(error))
-    fit = answer is not None and _restore(surroundings)
-    _flush_stdio()
     if pipe.stopped or answer is None:
+        _flush_stdio()
+        end_all()
         os._exit(0)
+    fit = _end_offspring(offspring) and _restore(surroundings)
+    _flush_stdio()
     marks = (PRINTED if _has_printed() else 0) + (0 if fit else UNFIT)
     pipe.send_answer(job_id, answer, meter.receipt(), marks)
     return fit
@@ -163,6 +173,18 @@ def _has_printed() -> bool:
         return fcntl.ioctl(2, termios.FIONREAD, _NOTHING) != _NOTHING
     except OSError:
         return True  # the job has closed or replaced it
+
+
+def _end_offspring(offspring: Offspring) -> bool:
+    """See that no process of the job is left; whether the worker is fit for another job."""
+    left = offspring.end()
+    if left:
+        _log.warning(
+            "the job has left processes running, which were killed: %s; the worker is replaced, "
+            "for its modules may count on them",
+            ", ".join(map(str, left)),
+        )
+    return not left
 
 
 def _restore(surroundings: Surroundings) -> bool:

@@ -7,6 +7,7 @@ job has started is, and must end when :meth:`multiprocessing.Process.terminate` 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import faulthandler
 import os
@@ -15,6 +16,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from dangad.commands import STACK_SIGNAL, STOP_SIGNAL
+from dangad.worker.offspring import end_all
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,6 +57,7 @@ def free_forks(pipe: WorkerPipe, ordinary: Mapping[signal.Signals, object], stac
                 if signal.getsignal(number) == handler:
                     signal.signal(number, ordinary[number])  # type: ignore[arg-type]
             own.clear()
+            atexit.unregister(end_all)
             faulthandler.unregister(STACK_SIGNAL)
             faulthandler.enable(2)
             pipe.close_in_fork()

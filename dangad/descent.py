@@ -1,0 +1,65 @@
+"""Who descends from whom, and what some processes are for, as Linux's /proc tells.
+
+Used by those that end what jobs have started: :mod:`dangad.worker.offspring` in a worker,
+:mod:`dangad.strays` and :mod:`dangad.pool` in the parent. Where the kernel does not tell, nobody
+has children.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PROC = "/proc"
+"""Where the kernel tells."""
+_GONE = (FileNotFoundError, ProcessLookupError)
+_TRACKER = b"resource_tracker"
+
+
+def threads(process: int | str = "self") -> set[int]:
+    """The ids of a process's threads; none if it is gone, or the kernel does not tell.
+
+    :raises OSError: it could not be looked, for want of a free descriptor perhaps.
+    """
+    with contextlib.suppress(*_GONE):
+        return set(map(int, os.listdir(f"{PROC}/{process}/task")))
+    return set()
+
+
+def children(process: int | str = "self") -> set[int]:
+    """The children of a process, zombies included.
+
+    :raises OSError: as above.
+    """
+    return {child for _, child in children_by_thread(process)}
+
+
+def children_by_thread(process: int | str = "self") -> Iterator[tuple[int, int]]:
+    """Each child of a process, behind the id of the thread that has started it, or adopted it.
+
+    :raises OSError: as above.
+    """
+    for thread in threads(process):
+        with (
+            contextlib.suppress(*_GONE),  # it has ended
+            open(f"{PROC}/{process}/task/{thread}/children") as file,
+        ):
+            for child in file.read().split():
+                yield thread, int(child)
+
+
+def is_tracker(process: int) -> bool:
+    """Whether a process is a resource tracker of :mod:`multiprocessing`, or of those that copy it.
+
+    It removes the shared memory and the semaphores that others have left, once all who could use
+    them are gone, and ends then. It ignores what it can, but not SIGKILL.
+    """
+    try:
+        with open(f"{PROC}/{process}/cmdline", "rb") as file:
+            return _TRACKER in file.read(2000)
+    except OSError:
+        return False

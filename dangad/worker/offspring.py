@@ -1,0 +1,189 @@
+"""The processes that jobs start in a worker, which are gone when the job is.
+
+Used by :mod:`dangad.worker.child` after each job, and at the worker's end. What a job leaves
+running is killed, also if it has detached itself: a worker adopts the orphans among its
+descendants. What is dead is reaped, so that no later job waits for a stranger.
+
+What the job modules have started when they were imported, and what their threads start, is the
+modules', and lives as long as the worker. :mod:`multiprocessing` has two helpers of its own, its
+resource tracker and its fork server, to which it clings: they are ended as it would do it, so that
+it starts others for the next job, and the tracker removes what the job has left in shared memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import sys
+import threading
+import time
+from typing import Any
+
+from dangad.descent import PROC, children, children_by_thread, is_tracker, threads
+
+LINGER = 0.1
+"""Seconds in which what a job has left running may end by itself, as the rest of a pipeline."""
+PATIENCE = 1.0
+"""Seconds for which the end of what was killed is waited for, or of what tidies up."""
+_PAUSE = 0.001
+_SIZE = 2**12
+_TRACKER = "multiprocessing.resource_tracker"
+_FORK_SERVER = "multiprocessing.forkserver"
+_REACTOR = "twisted.internet.process"
+"""The modules of which it is known what they have started, once they are imported."""
+
+
+class Offspring:
+    """The children of this process, by adoption too, that are a job's.
+
+    All mutable state: `_kept`, the children that are the modules'; `_usual`, those of the main
+    thread after the last look, as the file `_list` gives them, None if it does not.
+    """
+
+    def __init__(self, out_of_reach: int) -> None:
+        """Take all there is for the modules'.
+
+        :param out_of_reach: the least number of a descriptor that jobs do not close by accident.
+        """
+        self._kept = children()
+        self._threads = threads() - {os.getpid()}
+        self._count = threading.active_count()
+        self._list = -1
+        with contextlib.suppress(OSError), open(f"{PROC}/self/task/{os.getpid()}/children") as file:
+            self._list = fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, out_of_reach)
+        self._usual = self._look()
+
+    def end(self) -> list[int]:
+        """Kill and reap what is a job's, and give the ids of what it has not taken care of.
+
+        Takes next to no time if there are no such processes.
+        """
+        look = self._look()
+        if look is not None and look == self._usual and threading.active_count() <= self._count:
+            return []
+        if not _has_children():
+            return []
+        left: set[int] = set()
+        kill_from = time.monotonic() + LINGER
+        while True:
+            _let_owners_reap()
+            running = {pid for pid in self._of_jobs() if not _reap(pid)}
+            now = time.monotonic()
+            if not running or now > kill_from + PATIENCE:
+                break
+            if now >= kill_from:
+                for pid in running - left:
+                    if now > kill_from + PATIENCE / 2 or not is_tracker(pid):
+                        left.add(pid)
+                        _kill(pid)
+            time.sleep(_PAUSE)
+        if (server := _fork_server()) is not None and server not in self._kept:
+            _end_fork_server(server)
+        if (tracker := _tracker()) is not None and tracker not in self._kept:
+            _end_tracker(tracker)
+        self._usual = self._look()
+        reactor: Any = sys.modules.get(_REACTOR)
+        left.update(() if reactor is None else reactor.reapProcessHandlers.keys() - self._kept)
+        return sorted(left)
+
+    def _look(self) -> bytes | None:
+        try:
+            return os.pread(self._list, _SIZE, 0)
+        except OSError:  # there is no such file, or the job has closed all descriptors
+            return None
+
+    def _of_jobs(self) -> set[int]:
+        """The processes that are a job's, dead or alive, as far as they can be seen now.
+
+        Their own children come into sight when they are dead.
+        """
+        found = set(children_by_thread())
+        self._kept &= {child for _, child in found}  # the id of one that is gone may be given again
+        helpers = {pid for pid in (_tracker(), _fork_server()) if pid is not None}
+        grandchildren = set().union(*(children(helper) for helper in helpers)) - self._kept
+        return grandchildren | {
+            child
+            for thread, child in found
+            if child not in self._kept | helpers and thread not in self._threads
+        }
+
+
+def end_all() -> None:
+    """At the worker's end, kill its children, and have removed what they and it have held.
+
+    Takes `PATIENCE` at most for each of both.
+    """
+    tracker = _tracker()
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        running = {pid for pid in children() if pid != tracker and not _reap(pid)}
+        if not running:
+            break
+        for pid in running:
+            _kill(pid)
+        time.sleep(_PAUSE)
+    if tracker is not None:
+        _end_tracker(tracker)
+
+
+def _end_tracker(pid: int) -> None:
+    """Have the resource tracker, whom nobody else can use any more, do its last work, and end."""
+    tracker = sys.modules[_TRACKER]._resource_tracker  # noqa: SLF001 - its _stop() may never return
+    with contextlib.suppress(OSError):
+        os.close(tracker._fd)  # noqa: SLF001
+    tracker._fd = tracker._pid = None  # noqa: SLF001
+    end = time.monotonic() + PATIENCE
+    while not _reap(pid) and (now := time.monotonic()) < end:
+        if now > end - PATIENCE / 2:
+            _kill(pid)
+        time.sleep(_PAUSE)
+
+
+def _end_fork_server(pid: int) -> None:
+    """Kill the fork server, which has no children any more, and have that known."""
+    _kill(pid)
+    sys.modules[_FORK_SERVER]._forkserver._stop()  # noqa: SLF001 - it waits for the dead
+
+
+def _tracker() -> int | None:
+    """The id of :mod:`multiprocessing`'s resource tracker, for which there is no public name."""
+    return getattr(getattr(sys.modules.get(_TRACKER), "_resource_tracker", None), "_pid", None)
+
+
+def _fork_server() -> int | None:
+    """The id of :mod:`multiprocessing`'s fork server, likewise."""
+    module = sys.modules.get(_FORK_SERVER)
+    return getattr(getattr(module, "_forkserver", None), "_forkserver_pid", None)
+
+
+def _let_owners_reap() -> None:
+    """Have the objects in this process that stand for others learn of their end.
+
+    One that does not would take a later process of the same id for its own, and end that.
+    """
+    module: Any = sys.modules.get("multiprocessing.process")
+    if module is not None:
+        module.active_children()
+
+
+def _reap(pid: int) -> bool:
+    """Whether the process is gone, and no zombie any more."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] != 0
+    except ChildProcessError:  # somebody has reaped it, or it is a child's child
+        return not os.path.exists(f"{PROC}/{pid}")
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _has_children() -> bool:
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
