@@ -1,7 +1,7 @@
 """Who descends from whom, and what some processes are for, as Linux's /proc tells.
 
 Used by those that end what jobs have started: :mod:`dangad.worker.offspring` in a worker,
-:mod:`dangad.strays` and :mod:`dangad.pool` in the parent. Where the kernel does not tell, nobody
+:mod:`dangad.strays` in the parent. Where the kernel does not tell, nobody
 has children.
 """
 
@@ -18,6 +18,14 @@ PROC = "/proc"
 """Where the kernel tells."""
 _GONE = (FileNotFoundError, ProcessLookupError)
 _TRACKER = b"resource_tracker"
+
+MARK_VARIABLE = "DANGAD_WORKER_OF"
+"""The environment variable by which a worker, and what descends from it, tells its server."""
+WORKER_OOM_SCORE = 500
+"""How readily the kernel kills a worker for want of memory, from -1000 to 1000; usual is 0.
+
+What descends from a worker inherits it.
+"""
 
 
 def threads(process: int | str = "self") -> set[int]:
@@ -63,3 +71,23 @@ def is_tracker(process: int) -> bool:
             return _TRACKER in file.read(2000)
     except OSError:
         return False
+
+
+def descends_from_worker(process: int, mark: str) -> bool:
+    """Whether a process has been a worker of the server that has that mark, or was started by one.
+
+    Its first environment has the mark. A program that was given another still has what the kernel
+    hands down to all: the worker's score, if it is not the server's own, too.
+    """
+    with contextlib.suppress(OSError), open(f"{PROC}/{process}/environ", "rb") as file:
+        if f"{MARK_VARIABLE}={mark}".encode() in file.read().split(b"\0"):
+            return True
+    return _oom_score(process) == WORKER_OOM_SCORE != _oom_score("self")
+
+
+def _oom_score(process: int | str) -> int:
+    try:
+        with open(f"{PROC}/{process}/oom_score_adj") as file:
+            return int(file.read())
+    except OSError:
+        return 0

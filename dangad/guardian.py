@@ -3,7 +3,8 @@
 A worker whose parent dies is killed by the kernel (see :mod:`dangad.worker.child`), but not
 what its job has started. So the pool tells the guardian of each worker's process group, over a
 pipe that only the parent holds; when the pipe ends, however the parent did, the guardian kills
-the groups that are left, and exits.
+the groups that are left, and what has left them but still has the workers' mark in its
+environment (see :data:`dangad.descent.MARK_VARIABLE`), and exits.
 """
 
 from __future__ import annotations
@@ -15,28 +16,58 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 
+from dangad.descent import MARK_VARIABLE
+
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
 log = Logger()
 
 PROGRAM = """\
-import os, signal
+import os, signal, sys, time
+
+def kill(pid, number, send=os.kill):
+    try:
+        send(pid, number)
+    except OSError:
+        pass
+
+def left():
+    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+        try:
+            environment = open(f"/proc/{pid}/environ", "rb").read().split(b"\\0")
+            if os.getpgid(pid) in groups or mark in environment:
+                yield pid, b"resource_tracker" in open(f"/proc/{pid}/cmdline", "rb").read()
+        except OSError:
+            pass
+
 os.setsid()
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     signal.signal(number, signal.SIG_IGN)
+mark = sys.argv[1].encode()
 groups, rest = set(), b""
 while data := os.read(0, 65536):
     *lines, rest = (rest + data).split(b"\\n")
     for line in lines:
         (groups.add if line[:1] == b"+" else groups.discard)(int(line[1:]))
+if sys.platform == "linux" and os.path.isdir("/proc/self"):
+    for group in groups:
+        kill(group, signal.SIGSTOP, os.killpg)
+    end = time.monotonic() + 0.5
+    while processes := list(left()):
+        over = time.monotonic() > end
+        for pid, is_tracker in processes:
+            kill(pid, signal.SIGCONT if is_tracker and not over else signal.SIGKILL)
+        if over:
+            break
+        time.sleep(0.005)
 for group in groups:
-    try:
-        os.killpg(group, signal.SIGKILL)
-    except OSError:
-        pass
+    kill(group, signal.SIGKILL, os.killpg)
 """
-"""What the guardian runs: no module but two of the standard library, and nothing of dangad."""
+"""What the guardian runs: no module but four of the standard library, and nothing of dangad.
+
+A resource tracker has half a second to remove the shared memory of those that are killed.
+"""
 
 RESTART_DELAY = 1.0
 """Seconds before a guardian that was killed is replaced."""
@@ -52,8 +83,13 @@ class Guardian(ProcessProtocol):
 
     transport: Any
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, mark: str = "") -> None:
+        """Be ready to start it.
+
+        :param mark: that of this server's workers; without one, only groups are killed.
+        """
         self._reactor = reactor
+        self._mark = f"{MARK_VARIABLE}={mark}" if mark else "no mark"
         self._groups: set[int] = set()
         self._running = False
         self._restart: Any = None
@@ -65,7 +101,7 @@ class Guardian(ProcessProtocol):
         self._reactor.spawnProcess(
             self,
             sys.executable,
-            [sys.executable, "-I", "-S", "-c", PROGRAM, "dangad-guardian"],
+            [sys.executable, "-I", "-S", "-c", PROGRAM, self._mark, "dangad-guardian"],
             env={},
             childFDs={0: "w", 1: "r", 2: "r"},
         )

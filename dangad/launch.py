@@ -93,6 +93,8 @@ class WorkerSettings:
     """The user as whom it runs, None for the parent's; only root may choose."""
     gid: int | None = None
     """The group likewise."""
+    mark: str = field(default_factory=lambda: os.urandom(8).hex())
+    """What tells this server's workers, and what descends from them, from other processes."""
     open_files: int = 0
     """Its soft limit of open files; 0 for the parent's."""
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +26,11 @@ from ampoule.pool import ProcessPool
 from twisted.internet import defer, error
 from zope.interface import implementer
 
+from dangad.descent import MARK_VARIABLE
 from dangad.interfaces import IHatchery
 from dangad.jobpipe import JobPipe, Scratch, waiting
 from dangad.launch import BOOTSTRAP, working_directory
+from dangad.strays import kill_group
 from dangad.vitals import Deaths
 from dangad.workerlink import WorkerLink
 
@@ -103,7 +104,8 @@ class WorkerConnector(AMPConnector):
         self.amp.exiting = True
         for fd in (FROM_WORKER, STDERR, STDOUT):
             self._drain(fd)
-        self._kill_group()
+        if self.amp.pid:
+            kill_group(self.amp.pid)
         self.amp.exited(reason)
         self.jobs.close()
         for fd in list(self.transport.pipes):
@@ -132,8 +134,7 @@ class WorkerConnector(AMPConnector):
             self.transport.pipes[FROM_WORKER].startReading()
 
     def kill(self) -> None:
-        """Kill the process and its group, if it is not gone yet."""
-        self._kill_group()
+        """Kill the process, if it is not gone yet; its group goes once it has exited."""
         with contextlib.suppress(error.ProcessExitedAlready):
             self.transport.signalProcess("KILL")
 
@@ -160,12 +161,6 @@ class WorkerConnector(AMPConnector):
             if problem.errno not in (errno.EAGAIN, errno.EBADF):
                 raise
 
-    def _kill_group(self) -> None:
-        """Kill all processes of the worker's group: none is left, or it has made none yet."""
-        if self.amp.pid:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.amp.pid, signal.SIGKILL)
-
 
 @implementer(iampoule.IStarter)
 class WorkerStarter(ProcessStarter):
@@ -183,7 +178,8 @@ class WorkerStarter(ProcessStarter):
         self, ampChild: object, ampParent: Any = None, ampChildArgs: tuple[str, ...] = ()
     ) -> tuple[WorkerLink, defer.Deferred[str]]:
         """Start a worker; ampoule's way to say it."""
-        self.env = self._settings.process_environment()
+        mark = {MARK_VARIABLE: self._settings.mark}
+        self.env = {**self._settings.process_environment(), **mark}
         settings = self._settings.process_input()
         started: tuple[WorkerLink, defer.Deferred[str]] = self.startPythonProcess(
             WorkerConnector(ampParent(), self._scratch, settings), "dangad-worker"

@@ -162,7 +162,7 @@ class DangadService(service.Service):
             starts_at_once=cores(),
             start_timeout=limits.start_timeout,
         )
-        self.guardian = Guardian(reactor)
+        self.guardian = Guardian(reactor, settings.mark)
         self.pool = WorkerPool(reactor, self.workforce, self.dispatcher, self.guardian, settings)
         self._ports: list[IListeningPort] = []
         self.gate = Gate(reactor, self._ports, self._kept_descriptors)
@@ -187,7 +187,7 @@ class DangadService(service.Service):
         self._doors: list[Door] = []
         self._waiting: IDelayedCall | None = None
         self._notifier = Notifier(reactor, os.environ if own_process else {})
-        self._strays = Strays()
+        self._strays = Strays(settings.mark)
         self._sweeping = LoopingCall(self._sweep)
         self._sweeping.clock = reactor
         self._terminal = 0 if own_process and os.isatty(0) else None

@@ -21,9 +21,9 @@ from twisted.protocols import amp
 
 import dangad
 from dangad import dispatcher, workerlink, workforce
+from dangad.descent import children
 from dangad.launch import WorkerSettings
 from dangad.service import Limits
-from dangad.strays import _children
 from dangad.workerlife import Life
 from tests.crashdeeds import PLANS, SITECUSTOMIZE
 from tests.crashpoints import Crash, Echo, State
@@ -62,7 +62,7 @@ class MatrixTests(RealServerCase):
         self.problems: list[str] = []
 
         def begin() -> None:
-            self.children = _children()
+            self.children = children()
             self.descriptors = _descriptors()
             super(MatrixTests, self).setUp()
 
@@ -118,7 +118,7 @@ class MatrixTests(RealServerCase):
         self.client.transport.abortConnection()
         await until(lambda: self.client.transport is None)
         with self.cell("the end of " + when):
-            await until(lambda: _children() == self.children)
+            await until(lambda: children() == self.children)
             self.assertEqual(self.survivors(), [])
             self.assertEqual(os.listdir(self.scratch), [])
             self.assertEqual(_descriptors(), self.descriptors)

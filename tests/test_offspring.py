@@ -4,11 +4,12 @@ import ast
 import os
 import re
 import tempfile
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from tests.blockingpeer import BlockingPeer, code_of, text_of
+from tests.blockingpeer import PATIENCE, BlockingPeer, code_of, text_of
 from tests.test_situations import Server
 
 POOLS = {
@@ -199,6 +200,26 @@ out = memory._name
     assert not os.path.exists("/dev/shm" + ast.literal_eval(answer[b"out"].decode()))
     assert ask(peer, "out = [len(kept['memory'].buf) >= 100]") == [True]
     assert "leaked shared_memory" in server.log()
+
+
+def test_shared_memory_of_the_dead(peer: BlockingPeer) -> None:
+    """That of a job whose worker is killed is removed, too."""
+    answer = peer.call(
+        b"Python",
+        code=b"""
+import os, signal
+from multiprocessing import shared_memory
+memory = shared_memory.SharedMemory(create=True, size=100)
+print("shares", memory._name, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+""",
+    )
+    assert code_of(answer) == "WORKER_LOST"
+    [name] = re.findall(r"shares (/\w+)", text_of(answer))
+    deadline = time.monotonic() + PATIENCE
+    while os.path.exists("/dev/shm" + name):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_of_a_module() -> None:

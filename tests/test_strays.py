@@ -9,8 +9,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 PRELUDE = """
 import json, os, signal, subprocess, sys, time
-from dangad import strays as module
-from dangad.strays import Strays
+from dangad import descent
+from dangad.descent import MARK_VARIABLE, children
+from dangad.strays import Strays, kill_group
 
 def until(condition):
     deadline = time.monotonic() + 60
@@ -26,6 +27,7 @@ def worker(program):
     "A leader of a process group that runs the program, prints an id, and waits for its end."
     process = subprocess.Popen(
         [sys.executable, "-c", "import os, subprocess, time\\n" + program + "\\nos.read(0, 1)"],
+        env={**os.environ, MARK_VARIABLE: "mark"},
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, process_group=0)
     return process, int(process.stdout.readline())
 
@@ -42,7 +44,7 @@ os.wait()
 def tell(**facts):
     print(json.dumps(facts))
 
-strays = Strays()
+strays = Strays("mark")
 """
 
 
@@ -159,7 +161,7 @@ living.wait()
         told = run("""
 strays.adopt()
 living, background = worker('subprocess.run(["sh", "-c", "sleep 600 & echo $!"])')
-until(lambda: background in module._children())
+until(lambda: background in children())
 killed = strays.sweep([living.pid])
 tell(killed=killed, alive=alive(background))
 os.killpg(living.pid, signal.SIGKILL)
@@ -175,7 +177,7 @@ strays.adopt()
 dead, child = worker('subprocess.run(["sh", "-c", "sleep 600 & echo $!"])')
 dead.kill()
 dead.wait()
-until(lambda: child in module._children())
+until(lambda: child in children())
 os.kill(child, signal.SIGKILL)
 os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
 tell(killed=strays.sweep([]), alive=alive(child))
@@ -193,6 +195,72 @@ elder.wait()
 """)
         self.assertEqual(told, {"killed": [], "alive": None})
 
+    def test_of_others(self) -> None:
+        """What others have put in the background beside the server, as in a container, stays.
+
+        When it has ended, it is reaped.
+        """
+        told = run("""
+strays.adopt()
+other = int(subprocess.check_output("sleep 600 >/dev/null & echo $!", shell=True))
+until(lambda: other in children())
+dead, daemon = worker(DAEMON)
+dead.kill()
+dead.wait()
+killed = strays.sweep([])
+until(lambda: strays.sweep([]) == [] and not alive(daemon))
+state = alive(other)
+os.kill(other, signal.SIGKILL)
+until(lambda: strays.sweep([]) == [] and not alive(other))
+tell(killed=killed == [daemon], alive=state)
+""")
+        self.assertEqual(told, {"killed": True, "alive": True})
+
+    def test_clean_environment(self) -> None:
+        """A daemon without any environment is known by the score that a worker hands down."""
+        told = run("""
+strays.adopt()
+dead, daemon = worker('''
+open("/proc/self/oom_score_adj", "w").write("500")
+print(subprocess.Popen(["sleep", "600"], env={}, start_new_session=True).pid, flush=True)
+''')
+dead.kill()
+dead.wait()
+killed = strays.sweep([])
+until(lambda: strays.sweep([]) == [] and not strays.dying)
+tell(killed=killed == [daemon])
+""")
+        self.assertEqual(told, {"killed": True})
+
+    def test_shared_memory(self) -> None:
+        """What a killed worker and its pool have shared is removed, by a tracker that then ends."""
+        told = run("""
+strays.adopt()
+dead, pool = worker('''
+import multiprocessing
+from multiprocessing import shared_memory
+memory = shared_memory.SharedMemory(create=True, size=100)
+os.symlink(f"/dev/shm{memory._name}", f"/dev/shm/dangad-test-{os.getpid()}")
+process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
+process.start()
+print(process.pid, flush=True)
+''')
+link = f"/dev/shm/dangad-test-{dead.pid}"
+memory = os.readlink(link)
+os.unlink(link)
+before = os.path.exists(memory)
+dead.kill()
+dead.wait()
+kill_group(dead.pid)
+killed = []
+def done():
+    killed.extend(set(strays.sweep([])) - {pool})  # which may not be dead yet
+    return not strays.dying and not os.path.exists(memory)
+until(done)
+tell(before=before, killed=killed, alive=alive(pool), children=list(children()))
+""")
+        self.assertEqual(told, {"before": True, "killed": [], "alive": False, "children": []})
+
     def test_where_nothing_is_known(self) -> None:
         """Nobody is killed before `adopt`, nor where the kernel does not tell who is a child."""
         told = run("""
@@ -202,7 +270,7 @@ child.kill()
 child.wait()
 strays.adopt()
 child = subprocess.Popen(["sleep", "600"])
-module._THREADS = "/nowhere"
+descent.PROC = "/nowhere"
 tell(killed=killed + strays.sweep([]), alive=child.poll())
 child.kill()
 child.wait()

@@ -280,16 +280,22 @@ class RunTests(TwistdCase):
         self.assertEqual(len(guardians), 1)
 
     def start_daemon(self) -> tuple[subprocess.Popen[str], list[int]]:
-        """A server whose job has left a daemon, and the ids of the daemon and of its child."""
+        """A server whose running job has made a daemon, and the ids of that and of its child."""
         self.write_jobs("naps", GOOD_JOBS.replace("time.sleep(seconds)", DAEMON))
-        process = self.start_twistd("--listen", "unix:dangad.sock", "--jobs", "naps")
-        self.ask(nap(0))
+        process = self.start_twistd(
+            "--listen", "unix:dangad.sock", "--jobs", "naps", "--drain", "0.2"
+        )
+        client = socket.socket(socket.AF_UNIX)
+        self.addCleanup(client.close)
+        client.connect(str(self.folder / "dangad.sock"))
+        client.sendall(nap(600))
+        wait_for((self.folder / "child").exists)
         daemon = int((self.folder / "child").read_text())
         [child] = wait_for(lambda: children(daemon))
         return process, [daemon, child]
 
     def test_daemon_of_a_dead_worker(self) -> None:
-        """A daemon that a job has left is killed when its worker is dead, and the log says so."""
+        """A daemon that a job has made is killed when its worker is dead, and the log says so."""
         _, strays = self.start_daemon()
         self.assertTrue(all(map(alive, strays)))
         os.kill(self.ready_workers()[0], signal.SIGKILL)
@@ -300,6 +306,13 @@ class RunTests(TwistdCase):
         """No daemon of a job is left when the server has stopped, nor what it has started."""
         process, strays = self.start_daemon()
         process.terminate()
+        process.wait(PATIENCE)
+        wait_for(lambda: not any(map(alive, strays)))
+
+    def test_daemon_of_a_killed_server(self) -> None:
+        """Nor when the server was killed."""
+        process, strays = self.start_daemon()
+        process.kill()
         process.wait(PATIENCE)
         wait_for(lambda: not any(map(alive, strays)))
 

@@ -36,6 +36,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dangad.commands import STACK_SIGNAL, Hello, LastWords
+from dangad.descent import WORKER_OOM_SCORE
 from dangad.wire import CHUNKS, COMMAND, PROGRESS, unpack
 from dangad.worker.context import JobStopped, RunningJob, is_left_over
 from dangad.worker.forks import LEFT_TO_PARENT, free_forks, ordinary_handlers
@@ -68,8 +69,6 @@ _NOT_THEIRS = (
 """How the names of files begin that are not at fault when a job module does not import."""
 
 _NOTHING = bytes(4)
-_OOM_SCORE = 500
-"""How readily the kernel kills a worker for want of memory, from -1000 to 1000; usual is 0."""
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _SWEEPS = 20
@@ -236,7 +235,7 @@ def apply_limits(settings: dict[str, Any]) -> None:
     if settings["max_memory"]:
         resource.setrlimit(resource.RLIMIT_DATA, (settings["max_memory"],) * 2)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-        file.write(str(_OOM_SCORE))
+        file.write(str(WORKER_OOM_SCORE))
 
 
 def _show_stacks() -> int:
