@@ -107,6 +107,7 @@ def exception(name: str, text: str, at_start: Cell = FINE) -> dict[str, Cell]:
 SYSTEM_EXIT_AT_START = dies(exited(1), "SystemExit")
 PUT_BACK = Cell(prints=": the job has changed ")
 BEFORE_ANY_JOB = senseless("there was no job yet that could be answered")
+OF_NO_JOB = senseless("it is found with the worker's next job, whenever that comes")
 
 TABLE: dict[str, dict[str, Cell]] = {
     "exit 0": exception("SystemExit", "SystemExit: 0", SYSTEM_EXIT_AT_START)
@@ -144,7 +145,16 @@ TABLE: dict[str, dict[str, Cell]] = {
     ),
     "answer another job": row(dies(NOT_GIVEN), answer=dies(GARBAGE)),
     "child with the pipe": row(dies(exited(4)), start=Cell(ends=exited(4), leaves=True)),
-    "daemon": row(Cell(leaves=True), stop=Cell(ends=exited(0), leaves=True)),
+    "daemon": row(
+        Cell(ends=exited(0), prints=": the job has left processes running"),
+        start=Cell(leaves=True),
+        modules=Cell(leaves=True),
+        hello=Cell(leaves=True),
+        idle=OF_NO_JOB,
+        answer=OF_NO_JOB,
+        answered=OF_NO_JOB,
+        stop=Cell(ends=exited(0)),
+    ),
     "block signals": row(FINE, receipt=PUT_BACK, job=PUT_BACK, stop=Cell(ends=exited(0))),
     "flood of output": row(Cell(prints="line 0 "), stop=Cell(ends=exited(0), prints="line 0 ")),
     "change everything": row(FINE, receipt=PUT_BACK, job=PUT_BACK, stop=Cell(ends=exited(0))),
