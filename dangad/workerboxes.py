@@ -60,7 +60,7 @@ ERROR_KEYS = frozenset({ERROR_CODE, ERROR_DESCRIPTION})
 PING_BOX = pair(PING, b"") + END
 PONG_BOX = pair(PONG, b"") + END
 
-_JOB = re.compile(rb"(\d{1,18}) (\d{1,18})(?: (\d{1,400}\.\d{6}))?")
+_JOB = re.compile(rb"\0\x04_run(..)(\d{1,18}) (\d{1,18})(?: (\d{1,400}\.\d{6}))?", re.DOTALL)
 _ANSWER = re.compile(rb"(\d{1,18}) (\d{1,18} \d{1,18} \d{1,18} [0-3])")
 _STOP = re.compile(rb"(\d{1,18}) ([a-z]{1,20})")
 _NUMBER = re.compile(rb"-?\d{1,1000}")
@@ -99,12 +99,12 @@ def read_job(box: bytes) -> tuple[JobHead, int]:
 
     :raises Garbage: the box is no job.
     """
-    key, value, start = split(box)
-    match = _JOB.fullmatch(value)
-    if key != RUN or match is None:
+    match = _JOB.match(box)
+    if match is None or match.end() - match.end(1) != int.from_bytes(match[1], "big"):
         raise Garbage(f"a box that is no job: {show(box)}")
-    job_id, attempt, seconds = match.groups()
-    return JobHead(int(job_id), int(attempt), None if seconds is None else float(seconds)), start
+    _, job_id, attempt, seconds = match.groups()
+    limit = None if seconds is None else float(seconds)
+    return JobHead(int(job_id), int(attempt), limit), match.end()
 
 
 def stop(job_id: int, why: bytes) -> bytes:

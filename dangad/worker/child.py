@@ -71,9 +71,6 @@ _NOT_THEIRS = (
 _NOTHING = bytes(4)
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
-_SWEEPS = 20
-_SWEEP_INTERVAL = 0.01
-"""How often a check looks for what the modules have started, and after how many seconds again."""
 _REACTOR = "twisted.internet.base"
 """Who says "Main loop terminated" each time that an asynchronous job ends."""
 
@@ -113,7 +110,7 @@ def main(settings: dict[str, Any]) -> None:
         max_memory=settings["max_memory"],
         is_stopped=lambda: pipe.stopped,
     )
-    meter, surroundings, offspring = Meter(), Surroundings(), Offspring(OUT_OF_REACH)
+    meter, surroundings, offspring = Meter(), Surroundings(), Offspring(put_out_of_reach)
     pipe.send_command(Hello, catalogue=catalogue, cpu=meter.cpu)
     while (raw := pipe.next_job()) is not None:
         if not _serve(pipe, performer, meter, surroundings, offspring, raw):
@@ -255,12 +252,8 @@ def _check(settings: dict[str, Any]) -> NoReturn:
 
     On the descriptor `check` of the settings, as a line of JSON: null, or the reason why not.
     """
-    from dangad.strays import Strays  # which workers need not
-
     verdict = put_out_of_reach(settings["check"])
     os.close(settings["check"])
-    strays = Strays()
-    strays.adopt()
     _own_stdio()
     _show_stacks()
     reason = None
@@ -275,10 +268,7 @@ def _check(settings: dict[str, Any]) -> NoReturn:
             traceback.print_exception(error.with_traceback(trace))
         reason = _reason(error, settings)
     _flush_stdio()
-    for _ in range(_SWEEPS):
-        if not strays.sweep(()) and not strays.dying:
-            break
-        time.sleep(_SWEEP_INTERVAL)
+    end_all()
     os.write(verdict, json.dumps(reason).encode() + b"\n")
     os._exit(0)  # whatever threads there are, and functions that are to be called at the end
 

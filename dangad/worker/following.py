@@ -23,12 +23,19 @@ _INTERPRETERS = "InterpreterPoolExecutor"
 """A thread pool whose tasks are sent to other interpreters, where there are no jobs."""
 
 
+_seen = 0
+"""How many modules had been imported when this was last looked at."""
+
+
 def follow() -> None:
     """See to it that what is started from now on knows its job.
 
     Takes nearly no time when it has been done. What is not imported yet is seen to by a later
     call.
     """
+    global _seen
+    if _seen == (_seen := len(sys.modules)):
+        return
     for place in [place for place in _unfollowed if place[0] in sys.modules]:
         module, name, method, following = place
         kind = getattr(sys.modules[module], name, None)

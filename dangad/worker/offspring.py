@@ -13,15 +13,17 @@ it starts others for the next job, and the tracker removes what the job has left
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import signal
 import sys
 import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dangad.descent import PROC, children, children_by_thread, is_tracker, threads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LINGER = 0.1
 """Seconds in which what a job has left running may end by itself, as the rest of a pipeline."""
@@ -42,17 +44,17 @@ class Offspring:
     thread after the last look, as the file `_list` gives them, None if it does not.
     """
 
-    def __init__(self, out_of_reach: int) -> None:
+    def __init__(self, put_out_of_reach: Callable[[int], int]) -> None:
         """Take all there is for the modules'.
 
-        :param out_of_reach: the least number of a descriptor that jobs do not close by accident.
+        :param put_out_of_reach: gives a descriptor a number that jobs do not close by accident.
         """
         self._kept = children()
         self._threads = threads() - {os.getpid()}
         self._count = threading.active_count()
         self._list = -1
         with contextlib.suppress(OSError), open(f"{PROC}/self/task/{os.getpid()}/children") as file:
-            self._list = fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, out_of_reach)
+            self._list = put_out_of_reach(file.fileno())
         self._usual = self._look()
 
     def end(self) -> list[int]:

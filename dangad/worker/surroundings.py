@@ -25,7 +25,7 @@ import sys
 import time
 import warnings
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
 from dangad.commands import STOP_SIGNAL
@@ -79,7 +79,9 @@ class Surroundings:
         os.umask(self._umask)
         self._has_timer = signal.getitimer(signal.ITIMER_REAL) != _OFF
         self._reactor_state = reactor_state()
-        self._noted = [(part, part.read, _copy(part.read())) for part in _PARTS]
+        _watch_limits()
+        self._reads = [part.read for part in _PARTS]
+        self._noted = [_copy(read()) for read in self._reads]
 
     def restore(self) -> list[str]:
         """Put back what has changed, and name it, as in "the working directory".
@@ -93,21 +95,37 @@ class Surroundings:
         if not self._has_timer and signal.getitimer(signal.ITIMER_REAL) != _OFF:
             signal.setitimer(signal.ITIMER_REAL, 0)
             changed.append("the timer")
-        for part, read, noted in self._noted:
-            try:
-                if read() == noted:
-                    continue
-            except BaseException:  # noqa: BLE001 - it may be gone, or anything in its place
-                pass
-            try:
-                part.put_back(noted)
-            except Exception as problem:
-                raise Unfit(f"{part.name} cannot be put back: {problem}") from problem
-            if part.is_told:
-                changed.append(part.name)
+        if not self._is_as_noted():
+            for part, noted in zip(_PARTS, self._noted, strict=True):
+                if _put_back(part, noted) and part.is_told:
+                    changed.append(part.name)
         if (state := reactor_state()) not in ("", self._reactor_state):
             raise Unfit(state)
         return changed
+
+    def _is_as_noted(self) -> bool:
+        """Whether all parts are as they were: so it is after nearly every job."""
+        try:
+            return [read() for read in self._reads] == self._noted
+        except BaseException:  # noqa: BLE001 - something may be gone, or anything in its place
+            return False
+
+
+def _put_back(part: _Part, noted: Any) -> bool:
+    """Put one part back, if it has changed; whether it had.
+
+    :raises Unfit: that cannot be done.
+    """
+    try:
+        if part.read() == noted:
+            return False
+    except BaseException:  # noqa: BLE001 - as above
+        pass
+    try:
+        part.put_back(noted)
+    except Exception as problem:
+        raise Unfit(f"{part.name} cannot be put back: {problem}") from problem
+    return True
 
 
 def _copy(value: Any) -> Any:
@@ -148,13 +166,36 @@ def _put_filters_back(noted: list[Any]) -> None:
     warnings.filters[:] = noted  # type: ignore[index]
 
 
-def _limits() -> list[tuple[int, int]]:
-    return list(map(resource.getrlimit, _LIMITS))
+_limits: list[tuple[int, int]] = []
+"""The limits to put back; it is the same as long as nobody has set one."""
 
 
-def _put_limits_back(noted: list[tuple[int, int]]) -> None:
-    for number, limits in zip(_LIMITS, noted, strict=True):
+def _watch_limits() -> None:
+    """Note the limits, and from now on whether any is set: to ask for all takes too long."""
+    _limits[:] = map(resource.getrlimit, _LIMITS)
+    for name in ("setrlimit", "prlimit"):
+        function = getattr(resource, name)
+        if not hasattr(function, "__wrapped__"):
+            setattr(resource, name, _noting(function))
+
+
+def _noting(function: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(function)
+    def noting(*arguments: Any) -> Any:
+        _sets.append(function)
+        return function(*arguments)
+
+    return noting
+
+
+_sets: list[object] = []
+"""One for each time that a limit was set since they were put back."""
+
+
+def _put_limits_back(_noted: object) -> None:
+    for number, limits in zip(_LIMITS, _limits, strict=True):
         resource.setrlimit(number, limits)
+    _sets.clear()
 
 
 _priority = partial(os.getpriority, os.PRIO_PROCESS, 0)
@@ -201,7 +242,7 @@ _PARTS = (
     _Part("the environment", _environment, _put_environment_back),
     _Part("the time zone", _zone, lambda _: time.tzset()),
     _Part("the warning filters", lambda: warnings.filters, _put_filters_back),
-    _Part("resource limits", _limits, _put_limits_back),
+    _Part("resource limits", lambda: len(_sets), _put_limits_back),
     _Part("the priority", _priority, partial(os.setpriority, os.PRIO_PROCESS, 0)),
     _Part("the user", lambda: (os.geteuid(), os.getegid()), _put_users_back),
     _Part("the working directory", os.getcwd, os.chdir),
