@@ -94,6 +94,7 @@ class ClientConnection(Protocol):
     """
 
     transport: _StreamTransport
+    outranks = False
 
     def __init__(self, site: Site) -> None:
         self._site = site

@@ -529,6 +529,7 @@ class Dispatcher:
             self._staff.idle
             and not self._queue.is_on_hold(client)
             and not self._queue.is_closed(job.lane)
+            and not self._queue.runs_enough(client)
         )
 
     def _match(self, now: float) -> None:
@@ -713,7 +714,7 @@ class Dispatcher:
         ):
             return
         for _ in range(self._ahead.room(worker, self.waiting, len(self._running))):
-            job = self._queue.pop(now, self._may_go_ahead)
+            job = self._queue.pop_ahead(now, self._may_go_ahead)
             if job is None:
                 return
             self._set_time(job, now)
@@ -729,7 +730,6 @@ class Dispatcher:
             and job.size <= MOST_BYTES
             and self._ahead.is_quiet(job, now)
             and self._obstacle(job, now) is None
-            and not self._queue.has_above(job.priority)  # it has aged, and theirs is the next turn
         )
 
     def _leave_worker(self, job: Job) -> None:

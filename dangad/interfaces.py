@@ -23,6 +23,9 @@ class IClient(Interface):
     """Somebody who submitted jobs and is told the outcome of each, exactly once."""
 
     name: str = Attribute("Who that is, in a few words for people.")
+    outranks: bool = Attribute(
+        "Whether its high jobs go before all of others, and its low ones after; never changes."
+    )
 
     def deliver(job: Job, failed: bool, body: bytes) -> None:
         """Take a worker's answer to `job`: a result, or an error if `failed`.

@@ -138,6 +138,8 @@ class Job:
     :ivar wants_chunks: whether its client asked for partial results.
     :ivar state: where it is in its life.
     :ivar lane: the lane of the queue that it waits in.
+    :ivar turn: the turn in which it was taken out of the queue, for that to know; -1 if none.
+    :ivar runner: whose running job it counts as, gone or not; None while it does not run.
     :ivar attempt: 0 while it waits for its first start, then 1, 2, ...
     :ivar worker: who runs it, or has it ahead; None while nobody does.
     :ivar pid: the process id of who ran it last, 0 if nobody did.
@@ -169,12 +171,14 @@ class Job:
         "priority",
         "receipt",
         "run_alarm",
+        "runner",
         "seconds",
         "size",
         "started_at",
         "state",
         "stopped_for",
         "tag",
+        "turn",
         "wants_chunks",
         "worker",
     )
@@ -201,6 +205,8 @@ class Job:
         self.wants_chunks = wants_chunks
         self.state = JobState.QUEUED
         self.lane: bytes | None = None
+        self.turn = -1
+        self.runner: IClient | None = None
         self.attempt = 0
         self.worker: IWorker | None = None
         self.seconds: float | None = None

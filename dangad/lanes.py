@@ -40,12 +40,14 @@ class Lanes:
 
     def started(self, job: Job) -> None:
         """`job` runs from now on."""
+        self._queue.started(job)
         if job.lane is not None:
             self._running[job.lane] = self._running.get(job.lane, 0) + 1
             self._set(job.lane)
 
     def ended(self, job: Job) -> None:
         """`job` does not run any more."""
+        self._queue.ended(job)
         if job.lane is not None:
             self._running[job.lane] -= 1
             self._set(job.lane)

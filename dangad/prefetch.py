@@ -5,8 +5,8 @@ its answer takes to the parent and the job takes back, and to put it to sleep an
 costs more than a small job does. So while jobs wait and are short, a busy worker has the next
 few in its pipe already, as message brokers prefetch. Unlike theirs, these jobs still wait as all
 others do: the parent takes them back out of the pipe whenever another worker could begin them
-sooner, a more urgent job has come, or their client has changed its mind. Whether the worker or
-the parent gets a job is decided by the pipe, once.
+sooner, somebody has come whose turn is before theirs, or their client has changed its mind.
+Whether the worker or the parent gets a job is decided by the pipe, once.
 
 What is not taken back has been begun, and the answers to the jobs before it are written. So
 after that, of all the jobs that a worker has, only the last can be running: each one before it
@@ -17,8 +17,6 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
-
-from dangad.jobrecord import Priority
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +36,10 @@ SLOW = 0.02
 has not ended is taken back for the next worker that could begin it."""
 SMOOTHING = 0.25
 """How much the last job counts for the pace; the rest is what went before."""
+CROWDED = 100
+"""Jobs that end, after somebody came whose turn was before those ahead, until a worker may have
+more than one ahead again: else those of a client that floods would be taken back for each job
+of one that waits for its answers."""
 QUIET_TIME = 10.0
 """Seconds after a job has printed in which none of its type, nor any behind one, goes ahead.
 
@@ -53,9 +55,9 @@ class Prefetch:
 
     All mutable state: `_decks`, the jobs that each worker has ahead, of those that have any;
     the worker first that has begun none for longest; `count`, how many jobs they are together,
-    and `size`, their requests' bytes, for others to look at only; `_counts`, how many they are of
-    each priority; `_pace`, how many seconds a job took of late; `_printed`, when a job of each
-    type printed last.
+    and `size`, their requests' bytes, for others to look at only; `_crowded`, for how many jobs
+    yet a worker has one at most; `_pace`, how many seconds a job took of late; `_printed`, when
+    a job of each type printed last.
     """
 
     def __init__(
@@ -77,7 +79,7 @@ class Prefetch:
         self._put_back = put_back
         self._failed = failed
         self._decks: OrderedDict[IWorker, deque[Job]] = OrderedDict()
-        self._counts = [0 for _ in Priority]
+        self._crowded = 0
         self._pace = 5 * SLOW
         self._printed: dict[bytes, float] = {}
 
@@ -99,6 +101,8 @@ class Prefetch:
         """`job` has ended; `printed` is whether it has printed anything."""
         ran = min(job.ended_at - job.started_at, 5 * SLOW)
         self._pace += SMOOTHING * (ran - self._pace)
+        if self._crowded:
+            self._crowded -= 1
         if printed:
             self._printed[job.command] = job.ended_at
 
@@ -111,6 +115,8 @@ class Prefetch:
         if self._pace > SLOW:
             return 0
         most = MOST if self._pace * MOST <= SOON else max(1, int(SOON / self._pace))
+        if self._crowded:
+            most = 1
         return min(most, waiting // busy) - len(self._decks.get(worker, ()))
 
     def is_quiet(self, job: Job, now: float) -> bool:
@@ -140,7 +146,6 @@ class Prefetch:
         job.worker = worker
         self.count += 1
         self.size += job.size
-        self._counts[job.priority] += 1
         self._decks.setdefault(worker, deque()).append(job)
         return more
 
@@ -156,7 +161,6 @@ class Prefetch:
             del self._decks[worker]
         self.count -= 1
         self.size -= job.size
-        self._counts[job.priority] -= 1
         return job
 
     def last(self, worker: IWorker, running: Job) -> Job:
@@ -194,7 +198,6 @@ class Prefetch:
             job.worker = None
             self.count -= 1
             self.size -= job.size
-            self._counts[job.priority] -= 1
             self._put_back(job)
         self.give_way()
         return True
@@ -210,13 +213,15 @@ class Prefetch:
         return any(self.take_back(worker) for worker in list(self._decks))
 
     def give_way(self) -> None:
-        """Take back what workers have ahead that is less urgent than what may start."""
-        if self._decks and self._queue.has_above(self._lowest()):
-            for worker, deck in list(self._decks.items()):
-                if self._queue.has_above(max(job.priority for job in deck)):
-                    self.take_back(worker)
-
-    def _lowest(self) -> Priority:
-        """The least urgent priority of all jobs ahead."""
-        low = Priority.LOW if self._counts[Priority.LOW] else Priority.NORMAL
-        return low if self._counts[low] else Priority.HIGH
+        """Take back what workers have ahead that ought to go after what has come of late."""
+        if not self._decks or self._queue.news is None:
+            return
+        client, priority = self._queue.news
+        self._queue.news = None
+        for worker, deck in list(self._decks.items()):
+            if any(job.client is client and job.priority > priority for job in deck):
+                self.take_back(worker)
+                continue
+            suspects = deck if client is None else (deck[-1],)
+            if any(map(self._queue.is_before, suspects)) and self.take_back(worker):
+                self._crowded = CROWDED

@@ -78,8 +78,9 @@ class FakeClient:
     :ivar when_reported: called with each job of which news are told; may put it on hold.
     """
 
-    def __init__(self, name: str = "client") -> None:
+    def __init__(self, name: str = "client", outranks: bool = False) -> None:
         self.name = name
+        self.outranks = outranks
         self.answers: list[tuple[Job, bool, bytes]] = []
         self.reports: list[tuple[Job, bytes, bytes]] = []
         self.failures: list[tuple[Job, DangadError]] = []

@@ -71,6 +71,7 @@ class QuietClient:
     """A client that remembers nothing."""
 
     name = "quiet"
+    outranks = False
 
     def deliver(self, job: Job, failed: bool, body: bytes) -> None:
         """See :meth:`IClient.deliver`."""

@@ -79,11 +79,15 @@ class AheadTestCase(DispatcherTestCase):
         """So many jobs of `client`, submitted."""
         return [self.submit(client, *args, **options) for _ in range(count)]
 
+    def occupy(self) -> Job:
+        """Have the worker run a job of somebody who wants no other."""
+        return self.submit(FakeClient("somebody"))
+
     def give_ahead(
         self, client: FakeClient, count: int, command: str = "Echo", **options: Any
     ) -> tuple[Job, list[Job]]:
         """Have the worker run a job of Ann's, with so many of `client` ahead; all of them."""
-        self.submit(self.ann)
+        self.occupy()
         running = self.submit(self.ann)
         ahead = self.submit_many(client, count, command, **options)
         self.answer(self.worker)
@@ -248,7 +252,8 @@ class KeptBackTests(AheadTestCase):
 
     def test_limited(self) -> None:
         """Jobs of which only so many may run are not given ahead."""
-        self.submit_many(self.ann, 2)
+        self.occupy()
+        self.submit(self.ann)
         self.not_ahead(*self.submit_many(self.bob, 4, "Few"))
 
     def test_limited_among_others(self) -> None:
@@ -272,7 +277,8 @@ class KeptBackTests(AheadTestCase):
 
     def test_large(self) -> None:
         """A request that fills a page is not given ahead, nor is what has its turn after it."""
-        self.submit_many(self.ann, 2)
+        self.occupy()
+        self.submit(self.ann)
         large = self.submit(self.bob, box=bytes(MOST_BYTES + 1))
         self.not_ahead(large, *self.submit_many(self.bob, 3))
 
@@ -313,7 +319,7 @@ class KeptBackTests(AheadTestCase):
         self.die(self.worker)
         other = self.ready()
         self.answer_all(other)
-        self.assertEqual(other.given, [theirs[0], mine[2], *theirs[1:]])
+        self.assertEqual(other.given, [mine[1], theirs[1], mine[2], theirs[2]])
         self.assertEqual(self.ended(), {"done": 5, "lost": 1})
 
     def test_on_hold(self) -> None:
@@ -341,6 +347,7 @@ class KeptBackTests(AheadTestCase):
 
     def test_aged(self) -> None:
         """An aged job is not given ahead while a higher one waits, whose turn is the one after."""
+        self.ann.outranks = self.bob.outranks = True
         self.dispatcher.hold(self.bob)
         low = self.submit_many(self.bob, 2, priority=LOW)
         self.clock.advance(AGEING)
@@ -356,7 +363,8 @@ class KeptBackTests(AheadTestCase):
         self.dispatcher.hold(self.bob)
         late = self.submit(self.bob, deadline=1.0)
         self.clock.rightNow += 1.0
-        self.submit_many(self.ann, 2)
+        self.occupy()
+        self.submit(self.ann)
         self.dispatcher.release(self.bob)
         self.answer(self.worker)
         self.assertEqual((self.worker.ahead, self.counts()), ([], (1, 1)))
@@ -420,28 +428,29 @@ class TakingBackTests(AheadTestCase):
             self.worker.go_on()
         self.dispatcher.cancel(jobs[2])
         self.read(self.worker)
-        self.assertEqual([job for job, _, _ in self.ann.answers[1:]], [running, *jobs[:2]])
+        self.assertEqual([job for job, _, _ in self.ann.answers], [running, *jobs[:2]])
         self.assertEqual((self.worker.job, self.worker.interrupts), (jobs[2], [b"cancelled"]))
 
     def test_higher_priority(self) -> None:
-        """A more urgent job that arrives starts before all that is ahead, which waits on."""
+        """A more urgent job that arrives starts before the others of its round."""
         _, jobs = self.give_ahead(self.bob, 3)
         high = self.submit(self.ann, priority=HIGH)
         self.assertEqual((self.worker.ahead, self.counts()), ([], (4, 1)))
         self.answer_all(self.worker)
-        self.assertEqual(self.worker.given[2:], [high, *jobs])
+        self.assertEqual(self.worker.given[2:], [jobs[0], high, *jobs[1:]])
 
     def test_higher_priority_after_one_was_begun(self) -> None:
         """What a worker has begun comes before a more urgent job that arrives, the rest after."""
         _, jobs = self.give_ahead(self.bob, 3)
         self.worker.go_on()
-        high = self.submit(self.ann, priority=HIGH)
+        high = self.submit(FakeClient("other"), priority=HIGH)
         self.assertEqual(self.worker.ahead, jobs[:1])
         self.answer_all(self.worker)
         self.assertEqual(self.worker.given[2:], [jobs[0], high, *jobs[1:]])
 
     def test_higher_priority_with_two_workers(self) -> None:
         """A worker gives back what is less urgent than what arrives, and one keeps what is not."""
+        self.ann.outranks = self.bob.outranks = True
         other = self.ready()
         high = self.submit_many(self.ann, 8, priority=HIGH)
         low = self.submit_many(self.bob, 4, priority=LOW)
@@ -483,15 +492,15 @@ class TakingBackTests(AheadTestCase):
         self.assertEqual(len(self.worker.ahead), 3)
 
     def test_higher_priority_that_may_start_at_last(self) -> None:
-        """A more urgent job that the end of another lets start does so before what is ahead."""
-        self.submit(self.ann)
+        """A more urgent job that the end of another lets start does so in its turn."""
+        self.occupy()
         self.submit(self.ann, "Few", HIGH)
         jobs = self.submit_many(self.bob, 2)
         self.answer(self.worker)
         high = self.submit(self.ann, "Few", HIGH)
         self.assertEqual(self.worker.ahead, jobs)
         self.answer_all(self.worker)
-        self.assertEqual(self.worker.given[2:], [high, *jobs])
+        self.assertEqual(self.worker.given[2:], [jobs[0], high, jobs[1]])
 
     def test_behind_a_long_job(self) -> None:
         """What is ahead of a worker whose job is long is taken back when another ends a job."""
@@ -726,7 +735,8 @@ class TimeTests(AheadTestCase):
 class ClientAheadTests(AheadTestCase):
     def test_gone_not_begun(self) -> None:
         """What a client that leaves has ahead never runs; its worker goes on undisturbed."""
-        self.submit_many(self.ann, 2)
+        self.occupy()
+        self.submit(self.ann)
         theirs = self.submit_many(self.bob, 2)
         mine = self.submit_many(self.ann, 2)
         self.answer(self.worker)
@@ -811,7 +821,7 @@ class ClientAheadTests(AheadTestCase):
 
     def test_parts_do_not_go_ahead(self) -> None:
         """A job with parts is not given ahead, nor anything behind it: it may have to be paused."""
-        self.submit(self.ann)
+        self.occupy()
         parts = self.submit(self.ann, wants_chunks=True)
         jobs = self.submit_many(self.bob, 2)
         self.answer(self.worker)
@@ -1048,7 +1058,7 @@ class DeathAheadTests(AheadTestCase):
 
     def test_tried_again(self) -> None:
         """A lost job is tried again behind what its worker had ahead, and counts its attempts."""
-        self.submit(self.ann)
+        self.occupy()
         again = self.submit(self.ann, "Again")
         jobs = self.submit_many(self.bob, 2)
         self.answer(self.worker)

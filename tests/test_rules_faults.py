@@ -344,8 +344,14 @@ class Story:
             ended = job.state in END_STATES or job.id in refused
             assert told[job] == ended or (self.owners[job.id].gone and not told[job]), job
         if not self.fuse.blown:
-            may_start = [job for job in dispatcher._queue if job.run_alarm is None]
-            assert not (dispatcher.idle and dispatcher._queue.pop(-1.0, lambda _: False)), may_start
+            may_start: list[Job] = []
+
+            def look(job: Job) -> bool:
+                may_start.append(job)
+                return False
+
+            dispatcher._queue.pop_ahead(-1.0, look)
+            assert not (dispatcher.idle and may_start)
 
 
 class FaultTests(SynchronousTestCase):

@@ -83,8 +83,9 @@ class RulesMachine(RuleBasedStateMachine):
     `jobs` are all that were submitted, and `refused` those of them that were turned away;
     `sealed` has the jobs that must not start (any more), with how often they had; `held` the
     clients on hold; `stopped` the running jobs that were cancelled first; `interrupted` when
-    each job that is being stopped was seen to be; `overtaken` how many turns of a priority a
-    client (the second) has seen another (the third) have while it could have had its own;
+    each job that is being stopped was seen to be; `overtaken` how many turns a
+    client (the first) has seen another (the second) have while it could have had its own;
+    `had_turn` the jobs that were given to a worker, perhaps ahead;
     `returned` the jobs that a dead worker had not read; `everybody` all workers there ever were,
     and `taken_back` how many jobs were taken back from them when last looked at;
     `late` is whether the clock's calls have not come although they are due; `drains` are the
@@ -109,7 +110,8 @@ class RulesMachine(RuleBasedStateMachine):
         self.everybody: list[FakeWorker] = []
         self.taken_back = 0
         self.sealed: dict[Job, int] = {}
-        self.overtaken: dict[tuple[Priority, FakeClient, FakeClient], int] = {}
+        self.overtaken: dict[tuple[FakeClient, FakeClient], int] = {}
+        self.had_turn: set[Job] = set()
         self.late = False
         self.drains: list[list[object]] = []
         self.descriptions: list[list[object]] = []
@@ -689,34 +691,38 @@ class RulesMachine(RuleBasedStateMachine):
         """A job that is given to a worker, perhaps ahead, is the one whose turn it is."""
         now, owner = self.clock.seconds(), self.owners[job.id]
         assert job.deadline is None or now < job.accepted_at + job.deadline
-        ready = {
-            (other.priority, self.owners[other.id])
-            for other in self.startable([worker])
-            if other.worker is None
-        }
+        startable = [other for other in self.startable([worker]) if other.worker is None]
+        ready = {self.owners[other.id] for other in startable}
         for useless in self.queued():
             if self.dispatcher._quarantine.seconds_left(useless.command, now):
-                ready.discard((useless.priority, self.owners[useless.id]))  # it has used its turn
+                ready.discard(self.owners[useless.id])  # it has used its turn
         if self.taken_back != (taken_back := self.recalls()):
             self.taken_back = taken_back
             self.overtaken.clear()  # turns were given back
         if self.dispatcher._repertoire.partial:
             self.overtaken.clear()  # there are several rows now, one for each kind of worker
         for key in list(self.overtaken):
-            if key[1] is owner or key[:2] not in ready:
+            if key[0] is owner or key[0] not in ready:
                 del self.overtaken[key]
-        for priority, other in ready:
-            if priority == job.priority and other is not owner:
-                key = priority, other, owner
+        others = {self.owners[each.id] for _, each in self.running() if each is not job}
+        again = job in self.had_turn  # it was taken back since, or is tried again
+        self.had_turn.add(job)
+        for other in ready:
+            if other is owner or again:
+                continue
+            if others != {other}:  # who runs all the others lets others by
+                key = other, owner
                 self.overtaken[key] = self.overtaken.get(key, 0) + 1
                 assert self.overtaken[key] <= 2, (job, key)
-        if any(priority < job.priority for priority, _ in ready):
+        if any(
+            self.owners[other.id] is owner and other.priority < job.priority for other in startable
+        ):
             assert any(
                 self.owners[old.id] is owner
                 and old.priority is job.priority
                 and now - old.accepted_at >= AGEING
                 for old in self.jobs
-            )
+            ), job
 
     def recalls(self) -> int:
         """How many jobs were taken back so far."""
@@ -724,7 +730,7 @@ class RulesMachine(RuleBasedStateMachine):
 
     def forget_turns(self, client: FakeClient) -> None:
         """What `client` has seen of others' turns does not count any more."""
-        self.overtaken = {key: n for key, n in self.overtaken.items() if key[1] is not client}
+        self.overtaken = {key: n for key, n in self.overtaken.items() if key[0] is not client}
 
     def note_failure(self, event: LogEvent) -> None:
         """Note that something in the rules raised, and was contained."""
@@ -835,11 +841,16 @@ class RulesMachine(RuleBasedStateMachine):
 
     @invariant()
     def what_is_ahead_gives_way(self) -> None:
-        """What a worker has ahead, and has not begun, is of the highest priority that waits."""
+        """What a worker has ahead, and has not begun, is the most urgent that its client has."""
         for worker in self.answerable():
             ready = [job for job in self.startable([worker]) if job.worker is None]
             for job in worker.ahead[worker.begun :]:
-                above = [other for other in ready if other.priority < job.priority]
+                owner = self.owners[job.id]
+                above = [
+                    other
+                    for other in ready
+                    if other.priority < job.priority and self.owners[other.id] is owner
+                ]
                 assert not above, (job, above)
 
     @invariant()
