@@ -811,6 +811,8 @@ class Dispatcher:
             return  # it has answered: its worker has begun another since
         job.stopped_for = error
         self._cancel_run_alarm(job)
+        if worker in self._doomed:
+            return  # it is being killed already
         job.run_alarm = self._set_alarm(job, GRACE, self._grace_is_over)
         if job.run_alarm is None:
             self._kill(worker, f"was killed: {error}", job)
