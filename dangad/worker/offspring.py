@@ -70,8 +70,10 @@ class Offspring:
         left: set[int] = set()
         kill_from = time.monotonic() + LINGER
         while True:
-            _let_owners_reap()
-            running = {pid for pid in self._of_jobs() if not _reap(pid)}
+            of_jobs = self._of_jobs()
+            dead = {pid for pid in of_jobs if _has_ended(pid)}
+            _let_owners_reap()  # before the others are, and none that has ended since
+            running = of_jobs - {pid for pid in dead if _reap(pid)}
             now = time.monotonic()
             if not running or now > kill_from + PATIENCE:
                 break
@@ -168,6 +170,14 @@ def _let_owners_reap() -> None:
     module: Any = sys.modules.get("multiprocessing.process")
     if module is not None:
         module.active_children()
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether the process is gone, or a zombie."""
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:  # it is a child's child, perhaps
+        return not os.path.exists(f"{PROC}/{pid}")
 
 
 def _reap(pid: int) -> bool:
