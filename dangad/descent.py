@@ -66,11 +66,18 @@ def is_tracker(process: int) -> bool:
     It removes the shared memory and the semaphores that others have left, once all who could use
     them are gone, and ends then. It ignores what it can, but not SIGKILL.
     """
-    try:
-        with open(f"{PROC}/{process}/cmdline", "rb") as file:
-            return _TRACKER in file.read(2000)
-    except OSError:
-        return False
+    return _TRACKER in _command_line(process)
+
+
+def is_beginning(process: int) -> bool:
+    """Whether a process has no command line: it is about to begin another program, or dead."""
+    return not _command_line(process)
+
+
+def _command_line(process: int) -> bytes:
+    with contextlib.suppress(OSError), open(f"{PROC}/{process}/cmdline", "rb") as file:
+        return file.read(2000)
+    return b""
 
 
 def descends_from_worker(process: int, mark: str) -> bool:

@@ -37,7 +37,8 @@ def left():
         try:
             environment = open(f"/proc/{pid}/environ", "rb").read().split(b"\\0")
             if os.getpgid(pid) in groups or mark in environment:
-                yield pid, b"resource_tracker" in open(f"/proc/{pid}/cmdline", "rb").read()
+                command = open(f"/proc/{pid}/cmdline", "rb").read()
+                yield pid, not command or b"resource_tracker" in command
         except OSError:
             pass
 

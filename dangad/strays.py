@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from twisted.internet import task
 
-from dangad.descent import children, descends_from_worker, is_tracker
+from dangad.descent import children, descends_from_worker, is_beginning, is_tracker
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -41,13 +41,14 @@ TRACKER_TIME = 5.0
 def kill_group(group: int) -> None:
     """Kill a dead worker's process group; a resource tracker in it is left to do its work.
 
-    That ends when it has removed the shared memory of all that are killed here; if it does not,
-    `Strays` kills it. Only an own process is seen to be one, so only where this process adopts.
+    So is what may be about to become one. It ends when it has removed the shared memory of all
+    that are killed here; if it does not, `Strays` kills it. It is only seen where this process
+    adopts; elsewhere it is killed with the others.
     """
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGSTOP)  # from now on none of them starts another
         members = _members(group)
-        trackers = {pid for pid in members if is_tracker(pid)}
+        trackers = {pid for pid in members if is_tracker(pid) or is_beginning(pid)}
         if not trackers:
             os.killpg(group, signal.SIGKILL)
         for pid in members - trackers:
