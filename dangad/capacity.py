@@ -22,9 +22,9 @@ WORKERS_PER_CORE = 32
 """Workers for each core: jobs that wait for a disk or a network take hardly any of it."""
 WORKER_MEMORY = 32 * 2**20
 """Bytes that a worker takes at least: Python, Twisted, dangad, and a small job module."""
-WORKER_FILES = 5
+WORKER_FILES = 6
 """Open files of the server for each: its ends of the pipes for boxes, two for those to the worker,
-and for what is printed."""
+of that for the wish that a job stop, and for what is printed."""
 OWN_FILES = 100
 """Open files that the server takes without any worker, and those that it keeps for a moment."""
 

@@ -15,15 +15,16 @@ from dataclasses import dataclass, field
 BOOTSTRAP = """\
 import json, sys
 with open(0, "rb", closefd=False) as stdin:
-    settings = json.load(stdin)
+    settings = json.loads(stdin.readline())
 sys.path[:] = settings["path"]
 from dangad.worker.lean import import_amp
 import_amp()
 from dangad.worker.child import main
 main(settings)
 """
-"""The program of a worker process, run with ``python -c``. It gets its settings on stdin: a
-variable of the environment, or an argument, can have 128 KiB at most on Linux."""
+"""The program of a worker process, run with ``python -c``. It gets its settings on stdin, as the
+first line: a variable of the environment, or an argument, can have 128 KiB at most on Linux. What
+follows there comes when it has said Hello, and is :mod:`dangad.worker.pipe`'s to read."""
 
 NOT_FOR_WORKERS = frozenset({"PYTHONINSPECT"})
 """Variables with which a worker would do otherwise than it must: not end when it has ended."""
@@ -123,4 +124,4 @@ class WorkerSettings:
             "pythonpath": self.environment.get("PYTHONPATH"),
             "umask": self.umask,
         }
-        return json.dumps(settings).encode()
+        return json.dumps(settings).encode() + b"\n"

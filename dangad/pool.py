@@ -79,9 +79,8 @@ class WorkerConnector(AMPConnector):
         return pid
 
     def connectionMade(self) -> None:
-        """Begin, with the worker's settings on its stdin and nothing after."""
+        """Begin, with the worker's settings on its stdin; more follows by `say`."""
         self.transport.pipes[STDIN].write(self._settings)
-        self.transport.closeChildFD(STDIN)
         self.jobs = JobPipe(self.transport.pipes[TO_WORKER], self._scratch)
         self.amp.makeConnection(self)
 
@@ -137,6 +136,15 @@ class WorkerConnector(AMPConnector):
         """Kill the process, if it is not gone yet; its group goes once it has exited."""
         with contextlib.suppress(error.ProcessExitedAlready):
             self.transport.signalProcess("KILL")
+
+    def say(self, box: bytes) -> None:
+        """Write a small box to the worker's stdin, for when it is told by a signal to look.
+
+        There is room for it, or the worker has closed its end.
+        """
+        if STDIN in self.transport.pipes:
+            with contextlib.suppress(OSError):
+                os.write(self.transport.pipes[STDIN].fileno(), box)
 
     def close_input(self) -> None:
         """Close the pipe towards the worker, which ends it once it is idle."""

@@ -26,7 +26,7 @@ from dangad.vitals import memory_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from twisted.internet.interfaces import IReactorTime
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
     from twisted.python.failure import Failure
 
     from dangad.dispatcher import Dispatcher
@@ -47,6 +47,10 @@ STOP_GRACE = 5.0
 """Seconds in which a worker that was asked to stop must exit."""
 CLOSED_GRACE = 0.5
 """Seconds in which a worker that closed its pipe must exit."""
+FIRST_KNOCK = 0.01
+"""Seconds after which the signal that a job is to stop is repeated; each pause doubles ..."""
+LONGEST_KNOCK = 0.1
+"""... up to so many seconds."""
 STACK_TIME = 0.5
 """Seconds for which a stack that was asked for is waited for."""
 KILL_AGAIN = 1.0
@@ -70,6 +74,9 @@ class Connector(Protocol):
 
     def signal(self, number: int) -> None:
         """Send the process a signal, if it has not exited."""
+
+    def say(self, box: bytes) -> None:
+        """Write a box that the worker reads when it is told to look by a signal."""
 
     def pause(self) -> None:
         """Do not read what the worker writes to its pipe."""
@@ -128,14 +135,14 @@ class WorkerLink:
     is no running job's; `performed`, how many jobs it was given; `_job`, the one it has now;
     `_ahead`, the packets of those that it was given ahead, by id, and `_may_follow`, whether
     one may be given behind the last; `_taken`, packets that were taken out of the pipe of a worker
-    that is gone; `_pings`, how many were not answered yet; `exiting`, whether the process is gone
-    while its last answers are still being read, and `_not_sent`, the request of a job that it was
-    given then; `_peak`, the most memory that it was seen to have; `_receipt`, what its last job
-    took, and `_cpu_of_boot`, the microseconds before the first; `_booted`, whether it has said
-    Hello; `_last_words`, what it said before it exited; `_paused`, whether it is not read;
-    `_killed_for`, why the parent killed it; `_silenced`, whether it wrote garbage or could not be
-    dealt with, and `_gone`, whether it is dead: after either, nothing it wrote counts. What it
-    wrote before it was killed does.
+    that is gone; `_pings`, how many were not answered yet; `_knocking`, the next signal that its
+    job is to stop; `exiting`, whether the process is gone while its last answers are still being
+    read, and `_not_sent`, the request of a job that it was given then; `_peak`, the most memory
+    that it was seen to have; `_receipt`, what its last job took, and `_cpu_of_boot`, the
+    microseconds before the first; `_booted`, whether it has said Hello; `_last_words`, what it
+    said before it exited; `_paused`, whether it is not read; `_killed_for`, why the parent killed
+    it; `_silenced`, whether it wrote garbage or could not be dealt with, and `_gone`, whether it is
+    dead: after either, nothing it wrote counts. What it wrote before it was killed does.
     """
 
     def __init__(
@@ -162,6 +169,7 @@ class WorkerLink:
         self._ahead: dict[int, bytes] = {}
         self._taken: list[bytes] = []
         self._pings = 0
+        self._knocking: IDelayedCall | None = None
         self._may_follow = False
         self._not_sent = b""
         self.exiting = False
@@ -296,10 +304,23 @@ class WorkerLink:
     def interrupt(self, job: Job, why: bytes) -> None:
         """See :meth:`IWorker.interrupt`."""
         if self.transport.jobs.is_flushed:
-            self.transport.jobs.write(workerboxes.stop(job.id, why), b"")
-            self.transport.signal(commands.STOP_SIGNAL)
+            self.transport.say(workerboxes.stop(job.id, why))
+            self._knock(job, FIRST_KNOCK)
         else:
             self.kill("was killed before it had read its job")
+
+    @_contained(None)
+    def _knock(self, job: Job, seconds: float) -> None:
+        """Have the worker look whether `job` is to stop, again and again until that has ended.
+
+        A signal may be lost on it: if another is just being handled, the system goes on with a
+        wait for a lock, or another thread takes the signal.
+        """
+        self._knocking = None
+        if self._job is job and self._killed_for is None:
+            self.transport.signal(commands.STOP_SIGNAL)
+            longer = min(2 * seconds, LONGEST_KNOCK)
+            self._knocking = self._clock.callLater(seconds, self._knock, job, longer)
 
     def show_stack(self) -> defer.Deferred[str]:
         """See :meth:`IWorker.show_stack`."""
@@ -418,6 +439,8 @@ class WorkerLink:
     def exited(self, status: Failure) -> None:
         """The process is gone; all that it wrote has been read."""
         self._gone = True
+        if self._knocking is not None:
+            self._see_to("leaving its job alone", self._knocking.cancel)
         self._see_to("making the guardian forget it", self._guardian.forget, self.pid)
         self._see_to("logging what it printed", self.output.flush)
         how = self._killed_for or self._last_words or self._how_it_ended(status)

@@ -133,7 +133,8 @@ class HopWorker:
             end, other = os.pipe()
             os.close(other)
             self.process.pipes[fd] = FakeReader(end)
-        self.process.pipes[0] = ProcessWriter(reactor, self.process, 0, os.open(os.devnull, 1))
+        wishes, ours = os.pipe()
+        self.process.pipes[0] = ProcessWriter(reactor, self.process, 0, ours)
         self.link = WorkerLink(
             hops.clock,
             hops.workforce,
@@ -144,7 +145,7 @@ class HopWorker:
         )
         self.connector: Any = WorkerConnector(self.link, hops.scratch, b"")
         self.process.proto = self.connector
-        self.pipe = WorkerPipe(its_end, its_other_end, MAX_PAYLOAD)
+        self.pipe = WorkerPipe(its_end, its_other_end, wishes, MAX_PAYLOAD)
         self.connector.makeConnection(self.process)
 
     def say_hello(self) -> None:
@@ -164,11 +165,7 @@ class HopWorker:
 
     def work(self) -> None:
         """Take the next thing out of the pipe, perform it if it is a job, and answer."""
-        data = os.read(self.pipe._read_fd, 2**16)
-        self.pipe._take(data)
-        self.pipe._boxes.append(_SENTINEL)
-        while (box := self.pipe.next_job()) is not _SENTINEL:
-            assert box is not None
+        if (box := self.pipe.next_job()) is not None:
             (job_id, attempt, _), start = workerboxes.read_job(box)
             strings = wire.unpack(box, start)
             self.seen.append(dict(strings))
@@ -198,14 +195,11 @@ class HopWorker:
         if self.dead:
             return
         self.dead = True
-        for fd in (self.pipe._read_fd, self.pipe._write_fd):
+        for fd in (self.pipe._read_fd, self.pipe._write_fd, self.pipe._wish_fd):
             os.close(fd)
         end = ProcessDone(None) if number is None else ProcessTerminated(None, number, number)
         self.connector.processExited(Failure(end))
         self.process.ended()
-
-
-_SENTINEL = wire.pair(b"_no_more", b"") + wire.END
 
 
 @implementer(IHatchery)

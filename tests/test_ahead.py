@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred, gatherResults
 
 import dangad
-from dangad.commands import Cancel
+from dangad.commands import STOP_SIGNAL, Cancel
 from dangad.jobrecord import JobState
 from dangad.service import Limits
 from dangad.workerlink import WorkerLink
@@ -147,6 +147,25 @@ class BurstTests(AheadCase):
             await burst.goes_on()
             blocked = client.callRemote(Echo, value=-1, gate=gate)
             await burst.goes_on()
+            await burst.stop()
+            self.assertFalse(blocked.called)
+            _touch(gate)
+            self.assertEqual(await blocked, {"value": -1})
+            os.remove(gate)
+            self.assert_sound(burst)
+
+    @a_story
+    async def test_foreign_signals(self) -> None:
+        """So it is if somebody sends the workers the signal by which the parent stops a job."""
+        client, gate = await self.connect(), self.new_path()
+        for _ in range(5):
+            burst = Burst(client)
+            await burst.goes_on()
+            blocked = client.callRemote(Echo, value=-1, gate=gate)
+            for _ in range(20):
+                await burst.goes_on(20)
+                for pid in self.pids():
+                    os.kill(pid, STOP_SIGNAL)
             await burst.stop()
             self.assertFalse(blocked.called)
             _touch(gate)

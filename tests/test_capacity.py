@@ -84,8 +84,8 @@ class WorkersTests(SynchronousTestCase):
 
     def test_files(self) -> None:
         """So does the hard limit of open files, if there is one."""
-        self.patch(resource, "getrlimit", lambda _: (200, 200))
+        self.patch(resource, "getrlimit", lambda _: (220, 220))
         check_workers(20)
-        self.assertIn("room for 20, with a hard limit of 200 open files", self.refusal(21))
-        self.patch(resource, "getrlimit", lambda _: (200, resource.RLIM_INFINITY))
+        self.assertIn("room for 20, with a hard limit of 220 open files", self.refusal(21))
+        self.patch(resource, "getrlimit", lambda _: (220, resource.RLIM_INFINITY))
         check_workers(64)

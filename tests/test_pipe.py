@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dangad import commands, wire, workerboxes
 from dangad.errors import TooLarge
+from dangad.jobpipe import waiting
 from dangad.worker.context import JobCancelled, JobStopped, TimeLimitExceeded
 from dangad.worker.perform import Answer
 from dangad.worker.pipe import WorkerPipe
@@ -19,24 +20,30 @@ class PipeTests(SynchronousTestCase):
     """Plays the parent: writes boxes, and sends the signal."""
 
     def setUp(self) -> None:
-        """Make a pipe each way, with an end for the worker to take over."""
+        """Make the pipes, with an end of each for the worker to take over."""
         usual = signal.getsignal(commands.STOP_SIGNAL)
         self.addCleanup(signal.signal, commands.STOP_SIGNAL, usual)
         reads, self.parent_writes = os.pipe()
         self.parent_reads, writes = os.pipe()
-        self.pipe = WorkerPipe(reads, writes, 100_000)
+        wishes, self.parent_wishes = os.pipe()
+        self.pipe = WorkerPipe(reads, writes, wishes, 100_000)
         for fd in (
             self.parent_reads,
             self.parent_writes,
+            self.parent_wishes,
             self.pipe._read_fd,
+            self.pipe._wish_fd,
             self.pipe._write_fd,
         ):
             self.addCleanup(os.close, fd)
 
     def stop(self, job_id: int, why: bytes = b"cancelled") -> None:
         """Have the worker told that the job is to stop."""
-        box = wire.pair(workerboxes.STOP, b"%d %b" % (job_id, why)) + wire.END
-        os.write(self.parent_writes, box)
+        os.write(self.parent_wishes, workerboxes.stop(job_id, why))
+        self.call()
+
+    def call(self) -> None:
+        """Have the worker look."""
         os.kill(os.getpid(), commands.STOP_SIGNAL)
 
     def stopped(self, story: Callable[[], None]) -> JobStopped | None:
@@ -82,6 +89,45 @@ class PipeTests(SynchronousTestCase):
         self.assertEqual(self.pipe.next_job(), JOB)
         self.stop(2)
         self.assertIsInstance(self.stopped(lambda: self.pipe.begin_job(2)), JobCancelled)
+
+    def test_once(self) -> None:
+        """The signal may be repeated until the job has ended: it is raised once."""
+        self.pipe.begin_job(1)
+        self.assertIsInstance(self.stopped(lambda: self.stop(1)), JobCancelled)
+        for _ in range(3):
+            self.assertIsNone(self.stopped(self.call))
+        self.assertIsNone(self.stopped(lambda: self.stop(1)))
+
+    def test_anybodys_signal(self) -> None:
+        """A signal without a word of the parent's does nothing, and leaves the next jobs alone."""
+        os.write(self.parent_writes, JOB)
+        for number in (1, 2):
+            self.pipe.begin_job(number)
+            self.assertIsNone(self.stopped(self.call))
+            self.pipe.end_job()
+            self.assertIsNone(self.stopped(self.call))
+        self.assertEqual(waiting(self.parent_writes), len(JOB))
+        self.assertEqual(self.pipe.next_job(), JOB)
+
+    def test_not_in_a_fork(self) -> None:
+        """A fork of the worker that gets the signal does not take the word from the worker."""
+        self.pipe.begin_job(1)
+        os.write(self.parent_wishes, workerboxes.stop(1, b"time"))
+        fork = os.fork()
+        if not fork:
+            try:
+                os._exit(0 if self.stopped(self.call) is None else 1)
+            finally:
+                os._exit(2)
+        self.assertEqual(os.waitpid(fork, 0)[1], 0)
+        self.assertIsInstance(self.stopped(self.call), TimeLimitExceeded)
+
+    def test_garbage(self) -> None:
+        """What a job has written where the parent says that it is to stop does nothing."""
+        os.write(self.parent_wishes, b"garbage" * 10)
+        self.pipe.begin_job(1)
+        self.assertIsNone(self.stopped(self.call))
+        self.assertFalse(self.pipe.stopped)
 
     def test_instead_of_raising(self) -> None:
         """An asynchronous job is stopped by a call."""

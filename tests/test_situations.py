@@ -20,9 +20,9 @@ TWISTD = str(Path(sys.executable).with_name("twistd"))
 
 
 class Server:
-    """``twistd dangad`` with one worker, in a folder of its own."""
+    """``twistd dangad`` with so many workers, in a folder of its own."""
 
-    def __init__(self, folder: str, jobs: str = "tests.textjobs") -> None:
+    def __init__(self, folder: str, jobs: str = "tests.textjobs", workers: int = 1) -> None:
         """Start it, and wait until it serves."""
         self.socket = f"{folder}/socket"
         self._log = Path(folder, "log")
@@ -31,7 +31,7 @@ class Server:
             f"--control=unix:{folder}/control:mode=600",
             f"--worker-path={ROOT}",
             *(f"--jobs={jobs}", "--drain=2", "--quarantine-after=0"),
-            *("--min-workers=1", "--max-workers=1"),
+            *(f"--min-workers={workers}", f"--max-workers={workers}"),
         )
         with (
             open(self._log, "wb") as log,

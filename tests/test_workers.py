@@ -8,7 +8,6 @@ from functools import wraps
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, gatherResults
-from twisted.internet.task import deferLater
 from twisted.protocols import amp
 
 import dangad
@@ -16,7 +15,7 @@ from dangad import capacity, workforce
 from dangad.launch import WorkerSettings
 from dangad.service import Limits
 from tests.oddjobs import Facts, Long, Odd, Oops, Short, Wait, WaitAnyway
-from tests.realserver import RealServerCase, alive, is_frozen, reactor, until
+from tests.realserver import RealServerCase, alive, is_frozen, until
 
 
 def a_story(
@@ -347,8 +346,6 @@ class DescriptorTests(RealServerCase):
         await until(lambda: self.service.dispatcher.idle == 1)
         before = len(os.listdir("/proc/self/fd"))
         self.service.workforce.want(2, 2)
-        for _ in range(3):  # its stdin is closed when the reactor has turned
-            await deferLater(reactor, 0)
         starting = len(os.listdir("/proc/self/fd"))
         await until(lambda: self.service.dispatcher.idle == 2)
         ready = len(os.listdir("/proc/self/fd"))

@@ -60,6 +60,8 @@ _log = logging.getLogger(__name__)
 FROM_PARENT = 3
 TO_PARENT = 4
 """The descriptors on which ampoule hands a child its pipe."""
+WISHES = 0
+"""The one on which the parent says that a job is to stop: stdin, after the settings."""
 
 _NOT_THEIRS = (
     "<frozen",
@@ -85,7 +87,7 @@ def main(settings: dict[str, Any]) -> None:
     if settings["check"] is not None:
         _check(settings)
     ordinary = ordinary_handlers()
-    pipe = WorkerPipe(FROM_PARENT, TO_PARENT, settings["max_payload"])
+    pipe = WorkerPipe(FROM_PARENT, TO_PARENT, WISHES, settings["max_payload"])
     _own_stdio()
     stacks = _show_stacks()
     _leave_signals_to_parent()
@@ -338,7 +340,10 @@ def _own_stdio() -> None:
     """
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
-    os.close(null)
+    if null:
+        os.close(null)
+    else:
+        os.set_inheritable(0, True)
     other = os.fdopen(put_out_of_reach(1), "w")
     os.dup2(2, 1)
     for stream in (other, sys.stdout, sys.stderr):

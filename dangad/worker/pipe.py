@@ -1,9 +1,12 @@
-"""The worker's end of its pipe: blocking, and looked at by a signal while a job runs.
+"""The worker's ends of its pipes: one blocks, and one is looked at by a signal while a job runs.
 
-Used by :mod:`dangad.worker.child`; the other end is :class:`dangad.workerlink.WorkerLink`. A job
-blocks the worker, so the parent's wish that it stop comes as a box in the pipe, which says
-which job is meant, and a signal, which makes the worker look. A wish that comes too late, for
-a job that has just ended, so can never hit the next.
+Used by :mod:`dangad.worker.child`; the other ends are :class:`dangad.workerlink.WorkerLink`'s. A
+job blocks the worker, so the parent's wish that it stop comes as a box that says which job is
+meant, and a signal, which makes the worker look. A wish that comes too late, for a job that has
+just ended, so can never hit the next; and a signal that anybody else has sent does nothing.
+
+The wish has a pipe of its own. While a job runs nothing is read from the one that the jobs come
+through, so that those behind it can be taken back: see :mod:`dangad.jobpipe`.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from dangad import workerboxes
 from dangad.commands import STOP_SIGNAL, Chunk, Progress
 from dangad.errors import TooLarge
-from dangad.wire import COMMAND, BoxReader, pack
+from dangad.wire import COMMAND, BoxReader, Garbage, pack
 from dangad.worker.context import JobCancelled, TimeLimitExceeded
 
 if TYPE_CHECKING:
@@ -41,30 +44,39 @@ _READ_SIZE = 2**16
 Small jobs come in packets, of which one is read at a time: see :mod:`dangad.jobpipe`.
 """
 _BOX_OVERHEAD = 2**16
+_MAX_WISH = 2**10
+"""Bytes of the largest box that says that a job is to stop."""
 
 _STOPS: dict[bytes, type[JobStopped]] = {b"cancelled": JobCancelled, b"time": TimeLimitExceeded}
 
 
 class WorkerPipe:
-    """The pipe, and the job that runs, as far as it can be stopped.
+    """The pipes, and the job that runs, as far as it can be stopped.
 
     All mutable state: the descriptors; `_reader`, with what was read but not taken apart, and
-    `_boxes`, with what was taken apart but not asked for; `_owner`, the process that may use
+    `_boxes`, with what was taken apart but not asked for; `_wishes`, likewise, of the other pipe;
+    `_owner`, the process that may use
     the pipe: a fork of it may not; `_job`, the id of the job that runs, None between jobs;
     `_called`, whether the signal came between jobs; `_on_stop`, what to do instead of raising
     when the job is to stop; `stopped`, whether a running job was told to.
     """
 
-    def __init__(self, read_fd: int, write_fd: int, max_payload: int) -> None:
-        """Take the pipe over from the descriptors on which it was handed down.
+    def __init__(self, read_fd: int, write_fd: int, wish_fd: int, max_payload: int) -> None:
+        """Take the pipes over from the descriptors on which they were handed down.
 
+        :param read_fd: where jobs come from.
+        :param write_fd: where answers go.
+        :param wish_fd: where it is said that a job is to stop.
         :param max_payload: bytes of the largest request, and of the largest part of a result.
         """
         self._read_fd = _move(read_fd)
         self._write_fd = _move(write_fd)
+        self._wish_fd = _move(wish_fd)
+        os.set_blocking(self._wish_fd, False)
         self._max_payload = max_payload
         self._reader = BoxReader(max_payload + _BOX_OVERHEAD, ())
         self._boxes: deque[bytes] = deque()
+        self._wishes = BoxReader(_MAX_WISH, ())
         self._owner = os.getpid()
         self._writing = threading.Lock()
         self._job: int | None = None
@@ -78,15 +90,16 @@ class WorkerPipe:
         while True:
             while self._boxes:
                 box = self._boxes.popleft()
-                key = workerboxes.split(box)[0]
-                if key == workerboxes.PING:
-                    self._write(workerboxes.PONG_BOX)
-                elif key != workerboxes.STOP:
+                if box != workerboxes.PING_BOX:
                     return box
+                self._write(workerboxes.PONG_BOX)
             data = os.read(self._read_fd, _READ_SIZE)
             if not data:
                 return None
-            self._take(data)
+            self._reader.feed(data)
+            while (whole := self._reader.next()) is not None:
+                if whole.raw is not None:
+                    self._boxes.append(whole.raw)
 
     def wait_for_end(self) -> None:
         """Take no job any more, and wait until the parent has closed the pipe.
@@ -170,36 +183,30 @@ class WorkerPipe:
             while view:
                 view = view[os.write(self._write_fd, view) :]
 
-    def _take(self, data: bytes) -> None:
-        self._reader.feed(data)
-        while (box := self._reader.next()) is not None:
-            if box.raw is not None:
-                self._boxes.append(box.raw)
-
     def _signalled(self, _number: int, _frame: object) -> None:
+        if os.getpid() != self._owner:
+            return
         if self._job is None:
             self._called = True
         else:
             self._look()
 
     def _look(self) -> None:
-        """Read what has come, and stop the job that runs if that is asked for."""
-        poll = select.poll()
-        poll.register(self._read_fd, select.POLLIN)
-        while poll.poll(0):
-            data = os.read(self._read_fd, _READ_SIZE)
-            if not data:
-                break
-            self._take(data)
-        for box in self._boxes:
-            if workerboxes.split(box)[0] == workerboxes.STOP:
-                job_id, why = workerboxes.read_stop(box)
+        """Stop the job that runs if that is asked for."""
+        with contextlib.suppress(OSError, Garbage):  # nothing more is there, or it is not ours
+            while data := os.read(self._wish_fd, _MAX_WISH):
+                self._wishes.feed(data)
+        with contextlib.suppress(Garbage):
+            while (box := self._wishes.next()) is not None:
+                job_id, why = workerboxes.read_stop(box.raw or workerboxes.PING_BOX)
                 if job_id == self._job and not self.stopped:
                     self._stop(why)
 
     def _stop(self, why: bytes) -> None:
         self.stopped = True
-        exception = _STOPS[why]()
+        # The parent repeats its signal until the job has ended: that is not to disturb the end.
+        signal.signal(STOP_SIGNAL, signal.SIG_IGN)
+        exception = _STOPS.get(why, JobCancelled)()
         if self._on_stop is None:
             raise exception
         self._on_stop(exception)
