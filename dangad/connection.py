@@ -400,10 +400,12 @@ class ClientConnection(Protocol):
         except BadArguments as error:
             self._refuse(tag, error)
             return
-        priority = options.get(wire.PRIORITY, Priority.NORMAL)
-        deadline = options.get(wire.DEADLINE)
-        chunks = options.get(wire.CHUNKS, False)
-        job = Job(self._site.next_id(), self, tag, command, raw, priority, deadline, chunks)
+        job = Job(self._site.next_id(), self, tag, command, raw)
+        if options:
+            job.priority = options.get(wire.PRIORITY, Priority.NORMAL)
+            job.deadline = options.get(wire.DEADLINE)
+            job.wants_chunks = options.get(wire.CHUNKS, False)
+            job.wants_progress = options.get(wire.PROGRESS, False)
         self._jobs[job.id] = job
         if tag is not None:
             self._tags[tag] = job

@@ -128,6 +128,12 @@ class IProcess(IWorker):
     def has_read() -> bool:
         """Whether the process has read all that it was sent; True if that cannot be told."""
 
+    def verify() -> None:
+        """See, now and then, whether the worker, which is busy, has the job that it was given.
+
+        If it has not, because something else has read that, it is killed.
+        """
+
     def memory() -> int:
         """The bytes that the process has in RAM now; 0 if that cannot be told."""
 

@@ -105,10 +105,13 @@ class JobPipe:
         self._scratch = scratch
         self._packets = False
         self._reading: int | None = None
-        if scratch.is_open:
+
+    def open(self) -> None:
+        """Make it one from which can be taken back, if that can be done."""
+        if self._scratch.is_open:
             with contextlib.suppress(OSError):  # no descriptor is left, or the kernel is old
                 self._make_packets(True)
-                path = f"/proc/self/fd/{writer.fileno()}"
+                path = f"/proc/self/fd/{self._writer.fileno()}"
                 self._reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
 
     @property
@@ -121,6 +124,12 @@ class JobPipe:
         """Whether the pipe has taken all that was written to it."""
         # Twisted has no public word for what it has not sent.
         return not (self._writer.dataBuffer or self._writer._tempDataLen)  # noqa: SLF001
+
+    @property
+    def unsent(self) -> bytes:
+        """What was written and the pipe has not taken yet."""
+        writer = self._writer
+        return b"".join((writer.dataBuffer[writer.offset :], *writer._tempDataBuffer))  # noqa: SLF001
 
     @property
     def unread(self) -> int:

@@ -136,6 +136,7 @@ class Job:
     :ivar deadline: seconds from acceptance until an answer is useless; None for ever.
     :ivar size: the request's size in bytes.
     :ivar wants_chunks: whether its client asked for partial results.
+    :ivar wants_progress: whether it asked for progress.
     :ivar state: where it is in its life.
     :ivar lane: the lane of the queue that it waits in.
     :ivar turn: the turn in which it was taken out of the queue, for that to know; -1 if none.
@@ -180,6 +181,7 @@ class Job:
         "tag",
         "turn",
         "wants_chunks",
+        "wants_progress",
         "worker",
     )
 
@@ -203,6 +205,7 @@ class Job:
         self.priority = priority
         self.deadline = deadline
         self.wants_chunks = wants_chunks
+        self.wants_progress = False
         self.state = JobState.QUEUED
         self.lane: bytes | None = None
         self.turn = -1

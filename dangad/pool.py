@@ -24,6 +24,7 @@ from ampoule import iampoule
 from ampoule.main import AMPConnector, ProcessStarter
 from ampoule.pool import ProcessPool
 from twisted.internet import defer, error
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from dangad.descent import MARK_VARIABLE
@@ -35,6 +36,8 @@ from dangad.vitals import Deaths
 from dangad.workerlink import WorkerLink
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from twisted.internet.interfaces import IReactorTime
     from twisted.python.failure import Failure
 
@@ -42,6 +45,8 @@ if TYPE_CHECKING:
     from dangad.guardian import Guardian
     from dangad.launch import WorkerSettings
     from dangad.workforce import Workforce
+
+log = Logger()
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 TO_WORKER, FROM_WORKER = 3, 4
@@ -82,16 +87,15 @@ class WorkerConnector(AMPConnector):
         """Begin, with the worker's settings on its stdin; more follows by `say`."""
         self.transport.pipes[STDIN].write(self._settings)
         self.jobs = JobPipe(self.transport.pipes[TO_WORKER], self._scratch)
+        self._see_to(self.jobs.open)
         self.amp.makeConnection(self)
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         """Pass on the worker's boxes, and its output."""
         if childFD == FROM_WORKER:
             self.amp.dataReceived(data)
-        elif childFD == STDOUT:
-            self.amp.left_over.received(data)
         else:
-            self.amp.output.received(data)
+            self.amp.has_printed(data, left_over=childFD == STDOUT)
 
     def childConnectionLost(self, childFD: int) -> None:
         """Note that the worker closed its pipe; it may close anything else."""
@@ -99,16 +103,16 @@ class WorkerConnector(AMPConnector):
             self.amp.pipe_closed()
 
     def processExited(self, reason: Failure) -> None:
-        """See the class."""
+        """See the class; each step is taken, whatever becomes of those before."""
         self.amp.exiting = True
         for fd in (FROM_WORKER, STDERR, STDOUT):
-            self._drain(fd)
+            self._see_to(self._drain, fd)
         if self.amp.pid:
-            kill_group(self.amp.pid)
+            self._see_to(kill_group, self.amp.pid)
         self.amp.exited(reason)
-        self.jobs.close()
+        self._see_to(self.jobs.close)
         for fd in list(self.transport.pipes):
-            self.transport.closeChildFD(fd)
+            self._see_to(self.transport.closeChildFD, fd)
 
     def processEnded(self, status: Failure) -> None:
         """Tell ampoule that it may forget the process, whatever its status.
@@ -153,6 +157,13 @@ class WorkerConnector(AMPConnector):
     def drain_output(self) -> None:
         """Read what the worker has printed so far, so that it counts for the job it ran."""
         self._drain(STDERR)
+
+    def _see_to(self, act: Callable[..., object], *args: object) -> None:
+        """Do a part of what is to be done in any case; log it if it cannot be done."""
+        try:
+            act(*args)
+        except Exception:  # noqa: BLE001 - whatever it is, it is this worker's alone
+            log.failure("worker {pid}: {act} failed", pid=self.amp.pid, act=act.__name__)
 
     def _drain(self, fd: int) -> None:
         """Read what lies in the worker's pipe `fd` now, and not what may come."""
@@ -240,8 +251,14 @@ class WorkerPool(ProcessPool):
 
     def spawn(self) -> None:
         """See :meth:`IHatchery.spawn`."""
-        self._scratch.open()
-        self.startAWorker()
+        try:
+            self._scratch.open()
+            self.startAWorker()
+        except OSError:
+            raise
+        except Exception as problem:
+            log.failure("cannot start a worker")
+            raise OSError(str(problem)) from problem
 
     def stop(self) -> defer.Deferred[Any]:
         """Stop all workers, each when it is idle; fires when they are gone."""

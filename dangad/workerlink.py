@@ -17,6 +17,7 @@ from zope.interface import implementer
 
 from dangad import commands, wire, workerboxes
 from dangad.interfaces import IProcess
+from dangad.jobcheck import JobCheck
 from dangad.joboutput import JobOutput, last_lines
 from dangad.jobrecord import Death
 from dangad.obituary import about_memory, by_sigkill, how_it_ended
@@ -38,6 +39,12 @@ if TYPE_CHECKING:
 
 log = Logger()
 
+_NEWS = {
+    workerboxes.REPORT: commands.Progress.commandName,
+    workerboxes.PART: commands.Chunk.commandName,
+}
+"""What a worker may say of its job before the answer, and the client's command for it."""
+_ROBBED = "did not have its job, which something else had read from its pipe, and was killed"
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -45,7 +52,7 @@ BOX_OVERHEAD = 2**16
 """Bytes that a worker's box may be larger than the largest payload: its own pairs."""
 STOP_GRACE = 5.0
 """Seconds in which a worker that was asked to stop must exit."""
-CLOSED_GRACE = 0.5
+CLOSED_GRACE = 2.0
 """Seconds in which a worker that closed its pipe must exit."""
 FIRST_KNOCK = 0.01
 """Seconds after which the signal that a job is to stop is repeated; each pause doubles ..."""
@@ -53,8 +60,12 @@ LONGEST_KNOCK = 0.1
 """... up to so many seconds."""
 STACK_TIME = 0.5
 """Seconds for which a stack that was asked for is waited for."""
-KILL_AGAIN = 1.0
-"""Seconds after which a kill that failed is tried again."""
+REPORTS_A_SECOND = 20
+"""Reports of one job's progress, on an average, beyond which it has written them itself ..."""
+REPORTS_AT_ONCE = 2000
+"""... and so many more, which is what its pipe holds when it is not read for a time."""
+TRY_AGAIN = 1.0
+"""Seconds after which what must be done, and failed, is tried again."""
 
 
 class Connector(Protocol):
@@ -135,14 +146,16 @@ class WorkerLink:
     is no running job's; `performed`, how many jobs it was given; `_job`, the one it has now;
     `_ahead`, the packets of those that it was given ahead, by id, and `_may_follow`, whether
     one may be given behind the last; `_taken`, packets that were taken out of the pipe of a worker
-    that is gone; `_pings`, how many were not answered yet; `_knocking`, the next signal that its
-    job is to stop; `exiting`, whether the process is gone while its last answers are still being
-    read, and `_not_sent`, the request of a job that it was given then; `_peak`, the most memory
-    that it was seen to have; `_receipt`, what its last job took, and `_cpu_of_boot`, the
+    that is gone; `_pings`, how many were not answered yet, and `_check`, what is known of its job;
+    `_reports`, how often the job `_reporting` has told its progress; `_knocking`, the next signal
+    that its job is to stop; `exiting`, whether the process is gone while its last answers are still
+    being read, and `_not_sent`, the request of a job that it was given then; `_peak`, the most
+    memory that it was seen to have; `_receipt`, what its last job took, and `_cpu_of_boot`, the
     microseconds before the first; `_booted`, whether it has said Hello; `_last_words`, what it
     said before it exited; `_paused`, whether it is not read; `_killed_for`, why the parent killed
-    it; `_silenced`, whether it wrote garbage or could not be dealt with, and `_gone`, whether it is
-    dead: after either, nothing it wrote counts. What it wrote before it was killed does.
+    it; `_leaving`, whether it was told to exit; `_silenced`, whether it wrote garbage or could not
+    be dealt with, and `_gone`, whether it is dead: after either, nothing it wrote counts. What it
+    wrote before it was killed does.
     """
 
     def __init__(
@@ -169,6 +182,9 @@ class WorkerLink:
         self._ahead: dict[int, bytes] = {}
         self._taken: list[bytes] = []
         self._pings = 0
+        self._check = JobCheck()
+        self._reporting: Job | None = None
+        self._reports = 0
         self._knocking: IDelayedCall | None = None
         self._may_follow = False
         self._not_sent = b""
@@ -181,6 +197,7 @@ class WorkerLink:
         self._paused = False
         self._killed_for: str | None = None
         self._silenced = False
+        self._leaving = False
         self._gone = False
 
     # Called by ampoule.
@@ -360,7 +377,22 @@ class WorkerLink:
     @_contained(True)
     def has_read(self) -> bool:
         """See :meth:`IProcess.has_read`."""
-        return self.transport.jobs.unread <= sum(map(len, self._ahead.values()))
+        may_wait = sum(map(len, self._ahead.values()))
+        if self._check.asked:
+            may_wait += len(workerboxes.PING_BOX)
+        return self.transport.jobs.unread <= may_wait
+
+    @_contained(None)
+    def verify(self) -> None:
+        """See :meth:`IProcess.verify`."""
+        jobs = self.transport.jobs
+        if self._paused or self.exiting or not (jobs.can_take_back and jobs.is_flushed):
+            return  # it cannot be asked, or not be heard
+        unread = jobs.unread
+        if self._check.look(self._job, unread):
+            self.ping()
+        elif self._check.is_lost(unread, self._clock.seconds()):
+            self.kill(_ROBBED)
 
     @_contained(0)
     def memory(self) -> int:
@@ -390,7 +422,7 @@ class WorkerLink:
             self.transport.kill()
         except Exception:  # noqa: BLE001 - see the class
             log.failure("cannot kill worker {pid}; tried again in a moment", pid=self.pid)
-            self._clock.callLater(KILL_AGAIN, self._kill_again)
+            self._clock.callLater(TRY_AGAIN, self._kill_again)
 
     def _kill_again(self) -> None:
         if not self._gone:
@@ -402,8 +434,10 @@ class WorkerLink:
         if not self._booted:
             self.kill("was stopped while it started")
         elif not self._gone:
+            self._leaving = True
             self.transport.close_input()
-            alarm = self._clock.callLater(STOP_GRACE, self.transport.kill)
+            reason = f"had not exited after {STOP_GRACE:g} s and was killed"
+            alarm = self._clock.callLater(STOP_GRACE, self.kill, reason)
             self.transport.finished.addBoth(_cancel_alarm, alarm)
 
     def fault(self, doing: str) -> None:
@@ -430,9 +464,15 @@ class WorkerLink:
 
     # Called by the connector.
 
+    @_contained(None)
+    def has_printed(self, data: bytes, left_over: bool) -> None:
+        """Take what the worker has printed; `left_over` if what an earlier job left has."""
+        (self.left_over if left_over else self.output).received(data)
+
+    @_contained(None)
     def pipe_closed(self) -> None:
-        """The worker has closed its end of the pipe: it has exited, or it must."""
-        if not self._gone:
+        """A pipe is closed: by the worker, which has exited or must; or here, for it to leave."""
+        if not (self._gone or self._leaving):
             alarm = self._clock.callLater(CLOSED_GRACE, self.kill, "closed its pipe and was killed")
             self.transport.finished.addBoth(_cancel_alarm, alarm)
 
@@ -443,12 +483,13 @@ class WorkerLink:
             self._see_to("leaving its job alone", self._knocking.cancel)
         self._see_to("making the guardian forget it", self._guardian.forget, self.pid)
         self._see_to("logging what it printed", self.output.flush)
-        how = self._killed_for or self._last_words or self._how_it_ended(status)
+        ended = self._see_to("reading its status", self._how_it_ended, status) or "is gone"
+        how = self._killed_for or self._last_words or ended
         receipt = self._see_to("reading what it took", self._last_receipt) or b""
         details = self._see_to("describing its end", self._details, status) or ""
         unread = self._see_to("looking for its job", self._unread_request) or b""
         self._job = None
-        level = log.info if status.check(error.ProcessDone) else log.warn
+        level = log.info if isinstance(status.value, error.ProcessDone) else log.warn
         level(
             "worker {pid} {how}, after {jobs} jobs{details}",
             pid=self.pid,
@@ -458,10 +499,17 @@ class WorkerLink:
         )
         self._see_to("closing its output", self.output.close)
         self._see_to("closing its other output", self.left_over.close)
-        death = Death(how, details, receipt, unread)
-        self._see_to(
-            "telling of its end", self._workforce.worker_exited, self, death, self.performed
-        )
+        self._tell_of_death(Death(how, details, receipt, unread))
+
+    def _tell_of_death(self, death: Death) -> None:
+        """Tell the workforce if it knows the worker, again if need be: else its job never ends."""
+        if self not in self._workforce.lives:
+            return
+        try:
+            self._workforce.worker_exited(self, death, self.performed)
+        except Exception:  # noqa: BLE001 - see the class
+            log.failure("the end of worker {pid} could not be dealt with", pid=self.pid)
+            self._clock.callLater(TRY_AGAIN, self._tell_of_death, death)
 
     def _see_to(
         self, doing: str, act: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs
@@ -504,10 +552,14 @@ class WorkerLink:
 
     def _unread_request(self) -> bytes:
         """The request of the job that it was to run when it died, if it had not read that."""
-        if self._job is None or self._not_sent or not self._may_follow:
+        job = self._job
+        if job is None or self._not_sent:
             return self._not_sent
         self.transport.jobs.take_back(self._taken)  # what was ahead is recalled from there
-        head = self._head_of(self._job)
+        head = self._head_of(job)
+        if not self._may_follow:  # then it is a stream, which it has read in part, or not at all
+            rest = b"".join(self._taken) + self.transport.jobs.unsent
+            return rest[len(head) :] if len(rest) == len(head) + job.size else b""
         for packet in self._taken:
             if packet.startswith(head):
                 return packet[len(head) :]
@@ -532,14 +584,12 @@ class WorkerLink:
             self._command_received(value, raw)
         elif box.keys:
             raise wire.Garbage("a box with reserved keys in it")
-        elif key == workerboxes.REPORT:
-            workerboxes.check_report(raw, start)
-            self._reported(value, commands.Progress.commandName, raw[start:])
-        elif key == workerboxes.PART:
-            workerboxes.check_part(raw, start)
-            self._reported(value, commands.Chunk.commandName, raw[start:])
+        elif key in _NEWS:
+            self._news_received(key, value, raw, start)
         elif raw == workerboxes.PONG_BOX and self._pings:
             self._pings -= 1
+            if not self._pings and self._check.answered(self._job):
+                self.kill(_ROBBED)
             self._workforce.worker_answered(self)
         else:
             raise wire.Garbage("a box that is neither an answer nor a command")
@@ -561,10 +611,26 @@ class WorkerLink:
         fit = not (marks & workerboxes.UNFIT or trailing or self._killed_for)
         self._dispatcher.job_finished(self, failed, body, receipt, fit=fit, printed=printed)
 
-    def _reported(self, job_id: bytes, command: bytes, body: bytes) -> None:
-        if self._job is None or job_id != b"%d" % self._job.id:
+    def _news_received(self, key: bytes, job_id: bytes, raw: bytes, start: int) -> None:
+        job = self._job
+        if job is None or job_id != b"%d" % job.id:
             raise wire.Garbage(f"news of job {job_id[:20]!r}, which it was not given")
-        self._dispatcher.job_reported(self, command, body)
+        if not (job.wants_progress if key == workerboxes.REPORT else job.wants_chunks):
+            raise wire.Garbage("news that nobody has asked for")
+        if key == workerboxes.REPORT:
+            self._count_report(job)
+            workerboxes.check_report(raw, start)
+        else:
+            workerboxes.check_part(raw, start)
+        self._dispatcher.job_reported(self, _NEWS[key], raw[start:])
+
+    def _count_report(self, job: Job) -> None:
+        if job is not self._reporting:
+            self._reporting, self._reports = job, 0
+        self._reports += 1
+        ran = self._clock.seconds() - job.started_at
+        if self._reports > REPORTS_AT_ONCE + ran * REPORTS_A_SECOND:
+            raise wire.Garbage("more progress than a job tells")
 
     def _head_of(self, job: Job) -> bytes:
         """What was put before the request of `job`, which runs."""

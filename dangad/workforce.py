@@ -474,6 +474,8 @@ class Workforce:
                 life, f"did not read what it was sent for {HEARTBEAT_PATIENCE:g} s and was killed"
             )
             return
+        if not idle:
+            life.process.verify()
         if life.silent and now - life.asked_at >= HEARTBEAT_PATIENCE:
             self._kill(life, f"gave no sign of life for {HEARTBEAT_PATIENCE:g} s and was killed")
         elif idle and not life.silent and now - life.asked_at >= HEARTBEAT:

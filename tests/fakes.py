@@ -317,6 +317,9 @@ class FakeWorker:
             raise AssertionError(f"{self} is asked whether it reads, but is dead")
         return self.reads
 
+    def verify(self) -> None:
+        """See :meth:`IProcess.verify`."""
+
     def memory(self) -> int:
         """See :meth:`IProcess.memory`."""
         if self.dead:

@@ -7,9 +7,12 @@ test's.
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import signal
+import struct
+import termios
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -26,7 +29,7 @@ from dangad.accepting import Gate
 from dangad.dispatcher import Dispatcher
 from dangad.guardian import Guardian
 from dangad.interfaces import IHatchery
-from dangad.jobpipe import Scratch, waiting
+from dangad.jobpipe import Scratch
 from dangad.pool import WorkerConnector
 from dangad.server import ClientFactory
 from dangad.vitals import Deaths
@@ -47,8 +50,16 @@ if TYPE_CHECKING:
 MAX_PAYLOAD = 2**20
 TICK = 0.0001
 """Seconds in which each thing happens."""
+MOST_STEPS = 10_000
+"""Steps in which everything is done."""
 NO_PROCESS = 2**22
 """Above the greatest id that a process of Linux can have."""
+
+
+def waiting(fd: int) -> int:
+    """How many bytes lie in a pipe."""
+    unread: int = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))[0]
+    return unread
 
 
 class FakeReader:
@@ -85,6 +96,12 @@ class FakeProcess:
     def signalProcess(self, number: object) -> None:
         """Note the signal; one that kills does, as soon as the test looks."""
         self.signals.append(number)
+
+    def write_on(self) -> None:
+        """Do as the reactor does when there is room in the pipe for jobs."""
+        writer = self.pipes.get(3)
+        if writer is not None and (writer.dataBuffer or writer._tempDataLen):
+            writer.doWrite()
 
     def closeChildFD(self, fd: int) -> None:
         """Close the parent's end of a pipe."""
@@ -146,6 +163,7 @@ class HopWorker:
         self.connector: Any = WorkerConnector(self.link, hops.scratch, b"")
         self.process.proto = self.connector
         self.pipe = WorkerPipe(its_end, its_other_end, wishes, MAX_PAYLOAD)
+        os.set_blocking(self.pipe._read_fd, False)
         self.connector.makeConnection(self.process)
 
     def say_hello(self) -> None:
@@ -164,8 +182,12 @@ class HopWorker:
         return not self.dead and waiting(self.pipe._read_fd) > 0
 
     def work(self) -> None:
-        """Take the next thing out of the pipe, perform it if it is a job, and answer."""
-        if (box := self.pipe.next_job()) is not None:
+        """Take a job out of the pipe, perform it, and answer; if there is none, answer a ping."""
+        try:
+            box = self.pipe.next_job()
+        except BlockingIOError:
+            return
+        if box is not None:
             (job_id, attempt, _), start = workerboxes.read_job(box)
             strings = wire.unpack(box, start)
             self.seen.append(dict(strings))
@@ -260,8 +282,16 @@ class Hops:
 
     def settle(self) -> None:
         """Let everything happen that follows from what has, the deaths of the killed included."""
-        while self.step() or self.dispatcher.waiting:
-            pass
+        for _ in range(MOST_STEPS):
+            if not self.step():
+                if not (
+                    self.dispatcher.waiting
+                    or self.dispatcher.running
+                    or any(map(_is_dying, self.workers))
+                ):
+                    return
+                self.clock.advance(0.1)  # for the next start of a worker, or the next kill
+        raise AssertionError("it does not come to an end")
 
     def step(self) -> bool:
         """Have each worker perform what it gets by one read; whether there was anything."""
@@ -273,6 +303,7 @@ class Hops:
                 if not worker.link._booted:
                     worker.say_hello()
                 worker.tell()
+                worker.process.write_on()
         busy = [worker for worker in self.workers if worker.has_work()]
         for worker in busy:
             worker.work()
@@ -282,6 +313,10 @@ class Hops:
     def faults(self) -> list[LogEvent]:
         """The failures of the server's own that were logged."""
         return [event for event in self.events if "log_failure" in event]
+
+
+def _is_dying(worker: HopWorker) -> bool:
+    return not worker.dead and worker.link._killed_for is not None
 
 
 class HopClient:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import resource
 import select
@@ -65,11 +66,11 @@ class PipeSetting(PipeCase):
 
     def open(self) -> JobPipe:
         """What is tested, on that writer."""
-        return JobPipe(self.writer, self.open_scratch())
+        return opened(JobPipe(self.writer, self.open_scratch()))
 
     def open_scratch(self) -> Scratch:
         """What it takes to take something back."""
-        scratch = Scratch()
+        scratch = self.scratch = Scratch()
         scratch.open()
         self.addCleanup(scratch.close)
         return scratch
@@ -166,6 +167,48 @@ class PacketTests(PipeSetting, SynchronousTestCase):
             self.pipe.write_packet(packet)
         self.assertEqual(self.reads(), [b"one", b"two"])
 
+    def test_small_scratch(self) -> None:
+        """All is taken back, in order, with a scratch pipe of one page, as the kernel may give."""
+        for end in self.scratch._ends or ():
+            fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, select.PIPE_BUF)
+        written = [b"%d" % number for number in range(9)] + [b"x" * select.PIPE_BUF, b"last"]
+        for packet in written:
+            self.assertTrue(self.pipe.write_packet(packet))
+        self.assertEqual(self.take_back(), written)
+        self.assertEqual(self.reads(), [])
+
+    def test_fails_half_way(self) -> None:
+        """If to take back fails half way, that is told, and nothing is left for another's pipe."""
+        for packet in (b"one", b"two", b"three"):
+            self.pipe.write_packet(packet)
+        read, reads = os.read, iter((True, False))
+
+        def fail(fd: int, size: int) -> bytes:
+            if next(reads):
+                return read(fd, size)
+            raise OSError("no more")
+
+        packets: list[bytes] = []
+        patch = self.patch(os, "read", fail)
+        with self.assertRaises(OSError):
+            self.pipe.take_back(packets)
+        patch.restore()
+        self.assertEqual(packets, [b"one"])
+        self.pipe.write_packet(b"four")
+        self.assertEqual(self.take_back(), [b"four"])
+
+    def test_no_end(self) -> None:
+        """Nobody who writes to the pipe all the time keeps the parent taking back for ever."""
+        splice = os.splice
+
+        def write_and_splice(*args: Any, **keywords: Any) -> int:
+            os.write(self.writer.fileno(), b"more")
+            return splice(*args, **keywords)
+
+        self.patch(os, "splice", write_and_splice)
+        with self.assertRaises(OSError):
+            self.take_back()
+
     def test_take_back_what_a_dead_worker_left(self) -> None:
         """What a worker had not read when it died can be taken back, and written to the pipe."""
         dead = self.worker
@@ -211,7 +254,7 @@ class PacketTests(PipeSetting, SynchronousTestCase):
         """Once it is closed it holds no descriptor, and nothing can be taken back."""
         scratch = self.open_scratch()
         before = _descriptors()
-        other = JobPipe(self.writer, scratch)
+        other = opened(JobPipe(self.writer, scratch))
         self.assertEqual(len(_descriptors()), len(before) + 1)
         self.pipe.write_packet(b"one")
         other.close()
@@ -315,6 +358,13 @@ class StreamTests(PipeSetting, TestCase):
         self.assertTrue(self.pipe.write_packet(b"two"))
         self.assertEqual(self.reads(), [b"one", b"two"])
 
+    def test_unsent(self) -> None:
+        """What the pipe has not taken is known, so that a dead worker's job can be put together."""
+        box = b"".join(b"%07d" % number for number in range(100_000))
+        self.pipe.write(b"header", box)
+        pieces = self.take_back()
+        self.assertEqual(b"".join(pieces) + self.pipe.unsent, b"header" + box)
+
     @a_story
     async def test_full(self) -> None:
         """What a full pipe refuses as a packet follows none the less if it is to be written."""
@@ -348,7 +398,7 @@ class PlainPipeTests(PipeSetting, SynchronousTestCase):
         """See :class:`PipeSetting`."""
         patch = self.patch(sys, "platform", "sunos5")
         try:
-            return JobPipe(self.writer, self.open_scratch())
+            return opened(JobPipe(self.writer, self.open_scratch()))
         finally:
             patch.restore()
 
@@ -401,7 +451,7 @@ class NoDescriptorTests(PlainPipeTests):
         """See :class:`PipeSetting`."""
         scratch = self.open_scratch()
         with no_descriptor_left(self.worker):
-            return JobPipe(self.writer, scratch)
+            return opened(JobPipe(self.writer, scratch))
 
 
 class NoScratchTests(PlainPipeTests):
@@ -412,7 +462,13 @@ class NoScratchTests(PlainPipeTests):
         with no_descriptor_left(self.worker):
             scratch = self.open_scratch()
         self.assertFalse(scratch.is_open)
-        return JobPipe(self.writer, scratch)
+        return opened(JobPipe(self.writer, scratch))
+
+
+def opened(pipe: JobPipe) -> JobPipe:
+    """The pipe, opened."""
+    pipe.open()
+    return pipe
 
 
 @contextlib.contextmanager

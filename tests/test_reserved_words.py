@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +16,9 @@ from dangad.worker.jobtypes import JobType, job, job_types_of
 from tests.fakeoperations import FakeOperations
 from tests.hops import HopClient, Hops, pairs_of
 from tests.test_server import FakeClient, Line
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 PARENT_TO_WORKER = [workerboxes.RUN, workerboxes.STOP, workerboxes.PING]
 WORKER_TO_PARENT = [
@@ -87,6 +90,13 @@ def _relay(request: dict[bytes, bytes]) -> dict[str, Any]:
     return {"answer": answer}
 
 
+def request(tag: bytes, pairs: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """A request with more pairs than it needs, some of them before the usual ones."""
+    usual = [(wire.ASK, tag), (wire.COMMAND, b"Relay"), (b"data", b"of " + tag)]
+    half = len(pairs) // 2
+    return [*pairs[:half], *usual, *pairs[half:]]
+
+
 TYPES: dict[bytes, JobType] = {each.name: each for each in job_types_of(_relay)}
 
 
@@ -108,10 +118,8 @@ class HopsCase(SynchronousTestCase):
         self.worker.seen.clear()
 
     def ask(self, tag: bytes, *pairs: tuple[bytes, bytes], client: HopClient | None = None) -> None:
-        """Send a request with more pairs than it needs, some of them before the usual ones."""
-        usual = [(wire.ASK, tag), (wire.COMMAND, b"Relay"), (b"data", b"of " + tag)]
-        half = len(pairs) // 2
-        (client or self.client).send([*pairs[:half], *usual, *pairs[half:]])
+        """Send a request."""
+        (client or self.client).send(request(tag, pairs))
 
     def answers(self, client: HopClient | None = None) -> dict[bytes, list[tuple[bytes, bytes]]]:
         """What the client was answered, by tag; each answer is one that AMP cannot mistake."""
@@ -161,7 +169,7 @@ class ClientTests(HopsCase):
         answers = self.answers()
         for number, pairs in enumerate(requests):
             answer = dict(answers.pop(b"%d" % number))
-            data = dict([(b"data", b"of %d" % number), *pairs[len(pairs) // 2 :]])[b"data"]
+            data = dict(request(b"%d" % number, pairs))[b"data"]
             if number in cancelled and wire.ERROR_CODE in answer:
                 self.assertEqual(answer[wire.ERROR_CODE], b"CANCELLED")
             else:
@@ -173,7 +181,7 @@ class ClientTests(HopsCase):
         by_tag = {strings[wire.ASK]: strings for strings in self.worker.seen}
         for number, pairs in enumerate(requests):
             if (seen := by_tag.get(b"%d" % number)) is not None:
-                self.assertEqual({**seen, **dict(pairs)}, seen)
+                self.assertEqual(seen, dict(request(b"%d" % number, pairs)))
         self.assertEqual(self.hops.faults(), [])
         self.assertEqual(self.hops.dispatcher.running, 0)
         if not cancelled:  # one that runs when it is cancelled takes its worker with it

@@ -118,6 +118,7 @@ def main(settings: dict[str, Any]) -> None:
         if not _serve(pipe, performer, meter, surroundings, offspring, raw):
             pipe.wait_for_end()
             break
+    _end_threads_of_reactor()
 
 
 def _serve(
@@ -314,6 +315,14 @@ def run_until_fired(pipe: WorkerPipe, deferred: Deferred[Any]) -> Any:
     if isinstance(outcome[0], Failure):
         outcome[0].raiseException()
     return outcome[0]
+
+
+def _end_threads_of_reactor() -> None:
+    """Let go the threads of the reactor that jobs have used: else Python waits for them at exit."""
+    running: Any = sys.modules.get("twisted.internet.reactor")
+    threads = getattr(running, "threadpool", None)
+    if threads is not None:
+        threads.stop()
 
 
 def _die_with_parent(parent: int) -> None:

@@ -170,10 +170,10 @@ class WorkerPipe:
 
     def close_in_fork(self) -> None:
         """Give up the pipe, in a fork of the worker, which has no say here."""
-        for fd in (self._read_fd, self._write_fd):
+        for fd in (self._read_fd, self._write_fd, self._wish_fd):
             with contextlib.suppress(OSError):
                 os.close(fd)
-        self._read_fd = self._write_fd = -1
+        self._read_fd = self._write_fd = self._wish_fd = -1
 
     def _write(self, data: bytes) -> None:
         if os.getpid() != self._owner:
