@@ -901,7 +901,7 @@ class RulesMachine(RuleBasedStateMachine):
         ]
         calls += [life.boot_alarm for life in workforce.lives.values()]
         assert all(call in calls for call in self.clock.getDelayedCalls())
-        alarms = [dispatcher._drain.alarm]
+        alarms = [dispatcher._drain.alarm, dispatcher._pauses._alarm]
         for job in self.queued() + list(dispatcher._running.values()):
             alarms += [job.run_alarm, job.deadline_alarm]
         assert dispatcher._alarms._pending == len(alarms) - alarms.count(None)
