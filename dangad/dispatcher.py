@@ -492,6 +492,7 @@ class Dispatcher:
         if not self._drain.begun:
             self._tell_catalogue(verdicts.stopping())
         self._drain.begin(seconds)
+        self._outbox.last = self._check_drain
         self._outbox.send()
         return self.when_drained()
 

@@ -219,12 +219,13 @@ class JobQueue:
             self._kind_of(client, job).begin(job.turn)
 
     def ended(self, job: Job) -> None:
-        """`job` does not run any more."""
+        """`job` does not run any more, if it did: its start may have failed half way."""
         client = job.runner
-        if self._running[client] == 1:
-            del self._running[client]
+        running = self._running.get(client, 0)
+        if running > 1:
+            self._running[client] = running - 1
         else:
-            self._running[client] -= 1
+            self._running.pop(client, None)
 
     def runs_enough(self, client: IClient) -> bool:
         """Whether as many jobs of `client` run as may."""

@@ -46,10 +46,10 @@ class Lanes:
             self._set(job.lane)
 
     def ended(self, job: Job) -> None:
-        """`job` does not run any more."""
+        """`job` does not run any more, if it did: its start may have failed half way."""
         self._queue.ended(job)
         if job.lane is not None:
-            self._running[job.lane] -= 1
+            self._running[job.lane] = max(0, self._running.get(job.lane, 0) - 1)
             self._set(job.lane)
 
     def staff_changed(self) -> None:

@@ -86,10 +86,10 @@ class Operations:
                 "refused": tally.refused,
                 **self._ends(),
             },
-            "quarantine": {
-                command.decode("ascii", "replace"): seconds
+            "quarantine": [
+                {"command": command.decode("ascii", "replace"), "seconds": seconds}
                 for command, seconds in dispatcher.kept_away().items()
-            },
+            ],
             "connections": self._clients.connections,
         }
 

@@ -39,7 +39,7 @@ STATUS: dict[str, Any] = {
         "timed_out": 0,
         "lost": 1,
     },
-    "quarantine": {"Thumbnail": 21.5},
+    "quarantine": [{"command": "Thumbnail", "seconds": 21.5}],
     "connections": 12,
 }
 WORKERS: list[dict[str, Any]] = [
@@ -154,7 +154,7 @@ class FakeOperations:
 
     def pardon(self, command: str) -> bool:
         """See :meth:`IOperations.pardon`."""
-        return command in self.status_document["quarantine"]
+        return command in [each["command"] for each in self.status_document["quarantine"]]
 
     def stack(self, job_id: int) -> Deferred[str]:
         """See :meth:`IOperations.stack`."""

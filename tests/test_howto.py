@@ -16,7 +16,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad import dispatcher, stallwatch, tap, workforce
+from dangad import dispatcher, pauses, stallwatch, tap, workforce
 from dangad.worker import context
 from tests.reader import (
     BLOCK,
@@ -129,6 +129,7 @@ class FiguresTest(SynchronousTestCase):
         """The figures that the pages give beside a constant's name are the code's."""
         modules = {
             "dangad.dispatcher": dispatcher,
+            "dangad.pauses": pauses,
             "dangad.stallwatch": stallwatch,
             "dangad.worker.context": context,
             "dangad.workforce": workforce,
@@ -152,6 +153,8 @@ class FiguresTest(SynchronousTestCase):
                 "REPORT_INTERVAL",
                 "STALL_TIME",
                 "IDLE_TIME",
+                "PATIENCE",
+                "HURRY",
             },
         )
 

@@ -416,7 +416,7 @@ class FaultTests(SynchronousTestCase):
         if blown and name in CLIENT_CALLS + WORKER_CALLS:
             self.assertIn(story.failures[0]["job"], story.owners)
         if isinstance(blown, FakeWorker):
-            self.assertTrue(blown.dead)
+            self.assertTrue(blown.dead or blown.killed)
 
     def test_clients(self) -> None:
         """A client that cannot be told of a job loses its connection; that is all."""

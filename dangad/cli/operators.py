@@ -188,7 +188,7 @@ def show_status(status: dict[str, Any]) -> list[str]:
         ("uptime", show_seconds(status["uptime"])),
         ("state", status["state"]),
         ("no workers", status["no_workers"]),
-        ("quarantine", _show_quarantine(status.get("quarantine") or {})),
+        ("quarantine", _show_quarantine(status["quarantine"])),
         ("workers", f"{counts} ({wanted})"),
         ("generation", generation),
         ("jobs", _count(jobs, "waiting", "running")),
@@ -290,9 +290,9 @@ def _table(
     )
 
 
-def _show_quarantine(commands: Mapping[str, float]) -> str | None:
+def _show_quarantine(commands: list[dict[str, Any]]) -> str | None:
     """Which commands are in quarantine, and for how long; None if none is."""
-    shown = [f"{name} for {show_seconds(seconds)}" for name, seconds in commands.items()]
+    shown = [f"{each['command']} for {show_seconds(each['seconds'])}" for each in commands]
     return ", ".join(shown) or None
 
 
