@@ -140,7 +140,7 @@ class Job:
     :ivar state: where it is in its life.
     :ivar lane: the lane of the queue that it waits in.
     :ivar turn: the turn in which it was taken out of the queue, for that to know; -1 if none.
-    :ivar runner: whose running job it counts as, gone or not; None while it does not run.
+    :ivar runner: who had it started, gone or not; None while it does not run.
     :ivar attempt: 0 while it waits for its first start, then 1, 2, ...
     :ivar worker: who runs it, or has it ahead; None while nobody does.
     :ivar pid: the process id of who ran it last, 0 if nobody did.

@@ -294,6 +294,7 @@ class Story:
             self.bury_all()
             self.clock.advance(0.5)
             self.check()
+        self.bury_all()  # one may have been killed in the last step
         assert drained == [None], (drained, self.dispatcher._running, list(self.dispatcher._queue))
         refused = self.refused()
         for job in self.jobs:
