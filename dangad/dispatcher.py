@@ -41,7 +41,7 @@ from dangad.alarms import Alarms
 from dangad.chores import PART, Chores
 from dangad.commands import Chunk
 from dangad.draining import Drain
-from dangad.jobqueue import JobQueue
+from dangad.jobqueue import UNLIMITED, JobQueue
 from dangad.jobrecord import END_STATES, Event, Job, JobState
 from dangad.lanes import Lanes
 from dangad.outbox import Outbox, log_failure
@@ -176,6 +176,22 @@ class Dispatcher:
     def no_workers_because(self) -> str | None:
         """Why no worker can be had, if so."""
         return self._no_workers
+
+    @property
+    def starts(self) -> int:
+        """How many jobs have been started."""
+        return self._queue.starts
+
+    def is_held_by_one(self, workers: int) -> tuple[bool, bool]:
+        """Whether so many jobs of one client run; and if so, whether others have some to start."""
+        client = self._queue.runner_of(workers)
+        return client is not None, client is not None and self._queue.has_turn_beside(client)
+
+    def limit_each(self, most: int | None) -> None:
+        """Have no more than `most` jobs of each client run from now on; None for any number."""
+        self._queue.most_running = UNLIMITED if most is None else most
+        self._match(self._clock.seconds())
+        self._outbox.send()
 
     def is_idle(self, worker: IWorker) -> bool:
         """Whether `worker` is idle."""

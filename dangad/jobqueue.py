@@ -10,8 +10,7 @@ job is more urgent. :mod:`dangad.rounds` has the details.
 
 The last worker. While the jobs of one client are all that run, it gets no other worker if another
 client has a job that may start: else those whose jobs take long would soon have all workers.
-And no client runs more than `most_running` jobs, which is as many as there are workers, those
-apart that were started for the others.
+And no client runs more than `most_running` jobs: that is how a worker is kept for the others.
 
 Ageing. A client's own job that has waited for `ageing` seconds, and is the next of its
 priority, takes turns with the more urgent ones. No job changes its priority by waiting, because
@@ -54,19 +53,21 @@ UNLIMITED = 2**62
 class JobQueue:
     """Jobs that wait for a worker; see the module for their order.
 
-    All mutable state: `most_running`, how many jobs of one client may run; `news`, who has come
+    All mutable state: `most_running`, how many jobs of one client may run; `starts`, how many have
+    ever been started; `news`, who has come
     to a turn of late, and with a job of which priority, the last if there are several, and None
     for the client if it may be any, until whoever asks sets it to None; `_kinds`, the turns of
     what goes before all others, of what has no rank, and of what goes after, and `_in_use`,
     those of them that are used; `_on_hold`, the clients that get no turn; `_closed`, the lanes
     from which nothing is taken; `_places`, the client and the lane under which each waiting job
-    was put in; `_resting`, those that have no turn; `_starts`, how many jobs were taken out;
+    was put in; `_resting`, those that have no turn; `_taken`, how many jobs were taken out;
     `_size`, the bytes of the waiting requests; `_running`, how many jobs of each client run.
     """
 
     def __init__(self, ageing: float) -> None:
         """:param ageing: seconds after which what waits takes turns with what is more urgent."""
         self.most_running = UNLIMITED
+        self.starts = 0
         self._ageing = ageing
         self._kinds = tuple(Rounds() for _ in Priority)
         self._in_use = self._kinds[Priority.NORMAL :][:1]
@@ -75,9 +76,9 @@ class JobQueue:
         self._places: dict[int, tuple[IClient, Lane]] = {}
         self._resting: dict[int, Job] = {}
         self.news: tuple[IClient | None, Priority] | None = None
-        self._starts = 0
+        self._taken = 0
         self._size = 0
-        self._running: dict[IClient | None, int] = {}
+        self._running: dict[IClient, int] = {}
 
     def __len__(self) -> int:
         return len(self._places) + len(self._resting)
@@ -213,14 +214,21 @@ class JobQueue:
 
     def started(self, job: Job) -> None:
         """`job` runs from now on, whether or not it has waited here."""
-        client = job.runner = job.client
+        self.starts += 1
+        client = job.client
+        if client is None:
+            return
+        job.runner = client
         self._running[client] = self._running.get(client, 0) + 1
-        if job.turn >= 0 and client is not None:
+        if job.turn >= 0:
             self._kind_of(client, job).begin(job.turn)
 
     def ended(self, job: Job) -> None:
         """`job` does not run any more, if it did: its start may have failed half way."""
         client = job.runner
+        if client is None:
+            return
+        job.runner = None
         running = self._running.get(client, 0)
         if running > 1:
             self._running[client] = running - 1
@@ -230,6 +238,21 @@ class JobQueue:
     def runs_enough(self, client: IClient) -> bool:
         """Whether as many jobs of `client` run as may."""
         return self._running.get(client, 0) >= self.most_running
+
+    def runner_of(self, most: int) -> IClient | None:
+        """Whose jobs are so many, or more, of those that run; None if nobody's are."""
+        return next((client for client, count in self._running.items() if count >= most), None)
+
+    def has_turn_beside(self, client: IClient) -> bool:
+        """Whether a job of another may start."""
+        if client in self._on_hold:
+            return self.has_turn()
+        for kind in self._in_use:
+            kind.hold(client)
+        others = self.has_turn()
+        for kind in self._in_use:
+            kind.release(client)
+        return others
 
     # Who gets no turn.
 
@@ -327,8 +350,8 @@ class JobQueue:
 
     def _take(self, kind: Rounds, turn: Turn, now: float) -> None:
         kind.take(turn, now - self._ageing)
-        self._starts += 1
-        kind.last_start = self._starts
+        self._taken += 1
+        kind.last_start = self._taken
         job = turn[3]
         del self._places[job.id]
         self._size -= job.size

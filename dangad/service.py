@@ -90,6 +90,7 @@ class Limits:
     recycle_age: float = 0.0
     max_memory: int = 0
     start_timeout: float = START_TIMEOUT
+    relief_after: float = 5.0
 
     @property
     def wear(self) -> Wear:
@@ -161,6 +162,7 @@ class DangadService(service.Service):
             limits.wear,
             starts_at_once=cores(),
             start_timeout=limits.start_timeout,
+            relief_after=limits.relief_after,
         )
         self.guardian = Guardian(reactor, settings.mark)
         self.pool = WorkerPool(reactor, self.workforce, self.dispatcher, self.guardian, settings)
@@ -289,9 +291,9 @@ class DangadService(service.Service):
             self._waiting = self._reactor.callLater(BOOT_INTERVAL, self._await_first_worker)
 
     def _kept_descriptors(self) -> int:
-        """Those that workers, with one in place of another, operators and strangers may need."""
+        """Those that workers may need, with one in place of another and one relief, and others."""
         strangers = MAX_REFUSALS * len(self._doors)
-        return WORKER_FILES * (self.workforce.max_workers + 1) + MAX_OPERATORS + strangers
+        return WORKER_FILES * (self.workforce.max_workers + 2) + MAX_OPERATORS + strangers
 
     def _sweep(self) -> None:
         """Kill what jobs had detached from workers that are dead now."""

@@ -140,6 +140,9 @@ class Options(usage.Options):
         _size("max-buffered", 0, "Bytes held for all clients; 0: as much as seems right.", 0),
         _number("quarantine-after", 5, 0, "Workers in a row that a command may kill; 0: any."),
         _seconds("quarantine-time", 30.0, "Seconds for which it is refused then."),
+        _seconds(
+            "relief-after", 5.0, "Seconds until there is a worker beside one client's; 0: never."
+        ),
         _seconds("start-timeout", 60.0, "Seconds in which the job modules must be imported."),
         _seconds("drain", 30.0, "Seconds for accepted jobs to end when stopping."),
         ["control", None, DEFAULT_CONTROL, "Where operators connect, as with --listen."],

@@ -15,6 +15,8 @@ The rules:
 - A worker is *due* when it has done enough jobs, lived long enough, holds too much memory, or
   its code is old. A replacement is started, which may be one process more than the maximum, and
   when that is ready the first of the due that is idle leaves. Until then they all go on.
+- While one client's jobs have all workers, and no job has started for `relief_after` seconds
+  though another client has one, there may be one worker more, which is for the others.
 - A dead worker is replaced at once, at that pace. If starts fail one after another (a worker
   that died before it said Hello, or idle before it did anything) the next is tried after a delay
   that doubles from a tenth of a second to half a minute, so a server whose workers cannot start
@@ -35,6 +37,7 @@ from zope.interface import implementer
 from dangad.interfaces import IWorkforce
 from dangad.outbox import log_failure
 from dangad.pacing import Pace
+from dangad.relief import Relief
 from dangad.reloading import Reload
 from dangad.vitals import show_bytes
 from dangad.workerlife import Life, Wear
@@ -83,7 +86,8 @@ class Workforce:
     """The rules of the module's docstring.
 
     All mutable state: `min_workers` and `max_workers`, which may be changed; `lives`, every
-    process that is not known to be dead; `reloading`, how far the last reload is; `_pace`, which
+    process that is not known to be dead; `reloading`, how far the last reload is; `_relief`,
+    whether there may be one more; `_pace`, which
     of them are starting, and what is left for the next turn of the reactor; `_failures`
     counts failures of starts since the last good one (those that come while the next try
     waits already count as one), `_failed_at` and `_reason` say when and why the last failed;
@@ -102,11 +106,14 @@ class Workforce:
         *,
         starts_at_once: int = 2,
         start_timeout: float = START_TIMEOUT,
+        relief_after: float = 0.0,
     ) -> None:
         """Begin with no workers; `start` begins.
 
         :param starts_at_once: how many may be starting at a time.
         :param start_timeout: the seconds in which a worker must say Hello.
+        :param relief_after: seconds for which one client may have all workers while others wait
+            and nothing starts, before there is one for these; 0 for ever.
         """
         self.min_workers = min_workers
         self.max_workers = max_workers
@@ -119,6 +126,7 @@ class Workforce:
         self._hatchery: IHatchery | None = None
         self._pace = Pace(clock, starts_at_once, self._adjust)
         self._start_timeout = start_timeout
+        self._relief = Relief(dispatcher, relief_after)
         self._failures = 0
         self._failed_at = 0.0
         self._reason = ""
@@ -197,9 +205,7 @@ class Workforce:
 
     def demand(self, waiting: int) -> None:
         """See :meth:`IWorkforce.demand`."""
-        if self._pace.may_start and (
-            len(self.lives) < self.max_workers or self.size < self.max_workers
-        ):
+        if self._pace.may_start and (len(self.lives) < self._most or self.size < self._most):
             self._fill(waiting)
 
     def worker_released(self, worker: IWorker) -> None:
@@ -295,7 +301,12 @@ class Workforce:
         waiting = 0 if idle else max(waiting, self._dispatcher.waiting)  # if so, they are on hold
         busy = sum(life.serves for life in self.lives.values()) - idle
         wanted = busy + waiting + self.spare_workers
-        return max(self.min_workers, min(self.max_workers, wanted))
+        return max(self.min_workers, min(self._most, wanted))
+
+    @property
+    def _most(self) -> int:
+        """How many workers there may be, replacements apart."""
+        return self.max_workers + self._relief.extra
 
     def _fill(self, waiting: int = 0) -> None:
         """Start one worker if some are missing; the others follow in later turns."""
@@ -309,7 +320,7 @@ class Workforce:
             due = [worker for worker, life in serving.items() if life.due]
             surplus = len(serving) > self._needed()
             leaving = due if surplus else []
-            if not leaving and len(serving) > self.max_workers:
+            if not leaving and len(serving) > self._most:
                 leaving = list(serving)
             worker = self._dispatcher.call_back(leaving)
             if worker is None:
@@ -320,7 +331,7 @@ class Workforce:
             return
         if (
             ((due and not surplus) or self.reloading.unproven)
-            and len(self.lives) <= self.max_workers
+            and len(self.lives) <= self._most
             and not any(life.starting for life in self.lives.values())
         ):
             self._spawn()
@@ -432,6 +443,7 @@ class Workforce:
         while surplus > 0 and (worker := self._dispatcher.dismiss_idle(before)) is not None:
             self._let_go(worker)
             surplus -= 1
+        self._relief.look(self.max_workers, self.size, self._clock.seconds())
         if self.size > self.min_workers:
             self._pruning = self._later(IDLE_TIME / 2, self._prune)
 
@@ -446,6 +458,7 @@ class Workforce:
                     self._listen(life, self._dispatcher.is_idle(worker), now)
                 except Exception:  # noqa: BLE001 - whatever it was, it concerns one worker
                     self._spoken_to_in_vain(life)
+        self._relief.look(self.max_workers, self.size, now)
         self._adjust()
 
     def _weigh(self, life: Life, now: float) -> None:

@@ -79,6 +79,7 @@ class WorkforceTestCase(SynchronousTestCase):
         spare: int = 0,
         at_once: int = 100,
         wear: Wear | None = None,
+        relief_after: float = 0.0,
     ) -> None:
         """Make a workforce of this size, not yet started."""
         self.dispatcher = Dispatcher(self.clock, 10_000, quarantine_after=quarantine_after)
@@ -90,6 +91,7 @@ class WorkforceTestCase(SynchronousTestCase):
             spare,
             wear,
             starts_at_once=at_once,
+            relief_after=relief_after,
         )
         self.hatchery = TurningHatchery(self.workforce, self.dispatcher, self.clock)
 
@@ -1295,3 +1297,105 @@ class ReloadTests(WorkforceTestCase):
         self.roll(NEW)
         self.assertEqual((self.hatchery.spawned, self.workforce.size), (4, 2))
         self.assertEqual(self.successResultOf(self.dispatcher.describe()), NEW)
+
+
+class ReliefTests(WorkforceTestCase):
+    """One client's jobs have both workers, and another's wait."""
+
+    def setUp(self) -> None:
+        """Have both workers perform jobs of Ann's, which has two more waiting."""
+        super().setUp()
+        self.staff(2, 2, relief_after=5.0)
+        self.start_and_boot()
+        self.bob = FakeClient("bob")
+        self.running = self.submit(4)[:2]
+        self.holders = list(self.hatchery.workers)
+
+    def submit_for_bob(self) -> Job:
+        """A job of Bob's."""
+        job = make_job(self.bob)
+        self.dispatcher.submit(job)
+        return job
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, and what is started meanwhile say Hello."""
+        for _ in range(round(2 * seconds)):
+            self.clock.advance(0.5)
+            self.boot()
+
+    def test_alone(self) -> None:
+        """A client that is alone has all workers, for as long as it likes."""
+        self.wait(HOUR / 60)
+        self.assertEqual(len(self.hatchery.workers), 2)
+        self.hatchery.answer(self.holders[0])
+        self.assertEqual((self.dispatcher.running, self.dispatcher.waiting), (2, 1))
+
+    def test_relieved(self) -> None:
+        """After some seconds there is a worker more, for Bob's jobs and not for Ann's."""
+        job = self.submit_for_bob()
+        self.wait(4)
+        self.assertEqual(len(self.hatchery.workers), 2)
+        self.wait(3)
+        (relief,) = set(self.hatchery.workers) - set(self.holders)
+        self.assertIs(relief.job, job)
+        self.hatchery.answer(relief)
+        self.assertIsNone(relief.job)
+        next_job = self.submit_for_bob()
+        self.assertIs(relief.job, next_job)
+        self.assertEqual({worker.job for worker in self.holders}, set(self.running))
+
+    def test_never_more_than_one(self) -> None:
+        """If that is busy, too, others wait."""
+        self.submit_for_bob()
+        self.submit_for_bob()
+        self.wait(60)
+        self.assertEqual(len(self.hatchery.workers), 3)
+
+    def test_not_while_jobs_start(self) -> None:
+        """As long as workers become free now and then, turns are enough."""
+        for _ in range(10):
+            self.submit_for_bob()
+        for _ in range(5):
+            self.wait(4)
+            worker = next(each for each in self.holders if each.job is not None)
+            self.hatchery.answer(worker)
+            self.assertEqual(len(self.hatchery.workers), 2)
+
+    def test_leaves_when_nobody_needs_it(self) -> None:
+        """It leaves when it has had nothing to do for a while, and comes again if need be."""
+        self.submit_for_bob()
+        self.wait(7)
+        (relief,) = set(self.hatchery.workers) - set(self.holders)
+        self.hatchery.answer(relief)
+        self.wait(60)
+        self.assertTrue(relief.stopping)
+        self.bury()
+        self.wait(60)
+        self.assertEqual(self.hatchery.workers, self.holders)
+        job = self.submit_for_bob()
+        self.wait(7)
+        self.assertIn(job, [worker.job for worker in self.hatchery.workers])
+
+    def test_ends_with_the_hold(self) -> None:
+        """Once a job of the client's has ended, as many workers are left as may be."""
+        self.submit_for_bob()
+        self.wait(7)
+        for worker in list(self.hatchery.workers):
+            self.hatchery.answer(worker)
+            self.wait(2)
+        self.wait(60)
+        self.assertEqual(len([each for each in self.hatchery.workers if not each.stopping]), 2)
+        while any(worker.job for worker in self.hatchery.workers):
+            for worker in list(self.hatchery.workers):
+                if worker.job is not None:
+                    self.hatchery.answer(worker)
+        self.assertEqual(self.dispatcher.waiting, 0)
+
+    def test_never(self) -> None:
+        """It can be switched off."""
+        self.staff(2, 2, relief_after=0.0)
+        self.start_and_boot()
+        self.submit(2)
+        self.submit_for_bob()
+        self.wait(60)
+        self.assertEqual(len(self.hatchery.workers), 2)
