@@ -15,20 +15,22 @@ from collections import Counter
 from twisted.scripts.twistd import run
 
 from dangad.quarantine import _Suspect
+from dangad.quietlog import _Window
 
 
 def write_census(path: str) -> None:
     """Count the living instances of dangad's classes, into the file `path`, at one stroke.
 
     Not of those whose number is bounded, and else a matter of chance: errors, which belong to
-    the jobs that ended last, and what is held against commands whose workers died.
+    the jobs that ended last, what is held against commands whose workers died, and kinds of lines
+    that were logged of late.
     """
     gc.collect()
     census = Counter(
         type(each).__qualname__
         for each in gc.get_objects()
         if str(type(each).__module__).startswith("dangad.")
-        and not isinstance(each, (BaseException, _Suspect))
+        and not isinstance(each, (BaseException, _Suspect, _Window))
     )
     with open(f"{path}.new", "w") as file:
         json.dump(census, file)

@@ -3,7 +3,8 @@
 The load comes in rounds. Between two of them nothing is asked of the server, which then must
 hold no more than after the first, the warm-up: see :mod:`tests.loadedserver`. What clients see
 goes into a :class:`tests.history.History`; the workers write down their part by
-:mod:`tests.historyjobs`. What else happens, such as kills, is in :mod:`tests.historytrouble`.
+:mod:`tests.historyjobs`. What else happens, such as kills, is in :mod:`tests.historytrouble`; and
+hostile clients, who are in no history, are those of :mod:`tests.historyhostility`.
 """
 
 import contextlib
@@ -36,6 +37,7 @@ from tests.history import (
     Worker,
     read_workers,
 )
+from tests.historyhostility import run_hostility
 from tests.historytrouble import Trouble
 from tests.loadedserver import MIN_WORKERS, Footprint, LoadedServer
 
@@ -168,8 +170,14 @@ class Load:
     over, and `_seed`, what chance begins with in it.
     """
 
-    def __init__(self, reactor: Any, folder: str, seed: int, max_workers: int) -> None:
-        """Prepare a run in an empty folder; `seed` is what chance begins with."""
+    def __init__(
+        self, reactor: Any, folder: str, seed: int, max_workers: int, *, hostile: bool = False
+    ) -> None:
+        """Prepare a run in an empty folder.
+
+        :param seed: what chance begins with.
+        :param hostile: whether there are hostile clients beside the honest ones.
+        """
         self.events: list[Any] = []
         self.counts: Counter[str] = Counter()
         self.footprints: list[Footprint] = []
@@ -180,6 +188,7 @@ class Load:
         self._first_seed = seed
         self._seed = f"{seed}"
         self._max_workers = max_workers
+        self._hostile = hostile
         self._end = 0.0
         self._connections = 0
         self._server: LoadedServer | None = None
@@ -216,6 +225,8 @@ class Load:
                 arguments = {"name": f"job-{self.jobs}", "deed": "live", "seconds": 0.0}
                 client.send(command, arguments, keys={wire.PRIORITY: priority})
         await self._until("the first answers", client.is_answered)
+        if self._hostile:
+            await run_hostility(self._reactor, self.server, self._seed, 0.0, "--acquaint")
 
     async def _round(self, control: LoggingClient, clients: int) -> None:
         """All clients and all trouble, until the round is over."""
@@ -229,6 +240,8 @@ class Load:
         )
         stories = [self._client(control, number) for number in range(clients)]
         stories += [self._burst(), *trouble.stories()]
+        if self._hostile:
+            stories.append(self._hostility())
         running = [Deferred.fromCoroutine(story) for story in stories]
         try:
             await gatherResults(running, consumeErrors=True)
@@ -236,6 +249,12 @@ class Load:
             error.subFailure.raiseException()
         finally:
             self.counts.update(trouble.counts)
+
+    async def _hostility(self) -> None:
+        """Have hostile clients beside the honest ones, until the round is over."""
+        seconds = self._end - self._reactor.seconds()
+        done = await run_hostility(self._reactor, self.server, self._seed, seconds)
+        self.counts.update({f"hostile {name}": count for name, count in done.items()})
 
     async def _settle(self, room: int) -> None:
         """Wait until the server holds no more than after the warm-up, and note what it holds."""

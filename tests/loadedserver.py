@@ -2,16 +2,18 @@
 
 It changes its workers all the time: after some jobs or seconds each is replaced, one is kept
 idle beyond those that are busy, and operators may connect. What it holds when it has nothing
-to do is its footprint, which may not grow.
+to do is its footprint, which may not grow. :mod:`tests.soak_latency` has it in peace.
 """
 
 import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +25,11 @@ MIN_WORKERS = 2
 RECYCLE_JOBS = 50
 RECYCLE_AGE = 10.0
 """Seconds: more than a server needs to settle, so that it is at rest for a while then."""
+RESTLESS = (
+    *("--spare-workers", "1", "--max-queued", "150"),
+    *("--recycle-jobs", str(RECYCLE_JOBS), "--recycle-age", str(RECYCLE_AGE)),
+)
+"""The options of a server that changes its workers all the time."""
 
 
 @dataclass(frozen=True)
@@ -70,28 +77,31 @@ class Footprint:
 
 
 class LoadedServer:
-    """``twistd dangad`` in a folder, with the jobs of :mod:`tests.historyjobs`."""
+    """``twistd dangad`` in a folder, with the jobs of tests.historyjobs and tests.hostilejobs."""
 
-    def __init__(self, folder: str, max_workers: int) -> None:
-        """Start it; it is there when it listens at `socket`."""
+    def __init__(self, folder: str, max_workers: int, options: Sequence[str] = RESTLESS) -> None:
+        """Start it; it is there when it listens at `socket`, and at `port` of 127.0.0.1."""
         self.socket = f"{folder}/socket"
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
         self.control = f"{folder}/control"
         self.log = Path(folder, "log")
         self._folder = folder
+        self.environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
         self._census = Path(folder, "census")
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "tests.countedserver", str(self._census)),
-                    *("--nodaemon", "--pidfile=", "dangad", "--jobs", "tests.historyjobs"),
+                    *("--nodaemon", "--pidfile=", "dangad"),
+                    *("--jobs", "tests.historyjobs", "--jobs", "tests.hostilejobs"),
+                    *("--listen", f"tcp:{self.port}:interface=127.0.0.1"),
                     *("--listen", f"unix:{self.socket}", "--control", f"unix:{self.control}"),
                     *("--min-workers", str(MIN_WORKERS), "--max-workers", str(max_workers)),
-                    *("--spare-workers", "1", "--max-queued", "150"),
-                    *("--recycle-jobs", str(RECYCLE_JOBS), "--recycle-age", str(RECYCLE_AGE)),
-                    *("--worker-env", f"DANGAD_HISTORY={folder}"),
+                    *("--worker-env", f"DANGAD_HISTORY={folder}", *options),
                 ],
                 cwd=folder,
-                env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+                env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -1,5 +1,6 @@
 """The load of :mod:`tests.historyload` for as long as told: ``python -m tests.soak_history``.
 
+Hostile clients and hostile jobs are beside it.
 Prints the seed, what the run was made of, what the server held after each round, and the first
 contradictions; the exit status is 1 if there are any, or if the server holds ever more. What
 was written down stays in a folder then, which is named.
@@ -35,7 +36,7 @@ SHOWN = 10
 
 async def soak(reactor: Any, seconds: float, seed: int, folder: str) -> bool:
     """Run the load once; whether it ended well and nothing contradicts in its history."""
-    load = Load(reactor, folder, seed, MAX_WORKERS)
+    load = Load(reactor, folder, seed, MAX_WORKERS, hostile=True)
     good = True
     try:
         await load.run(*[max(2.0, seconds / ROUNDS - BETWEEN)] * ROUNDS)
