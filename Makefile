@@ -19,9 +19,10 @@ test: $(VENV)/.dev      ## every check: format, lint, imports, types, tests, doc
 	@tools/check
 
 soak: $(VENV)/.dev      ## random histories of the rules, and of a server under load, SECONDS=120
-	@DANGAD_SOAK_SECONDS=$$(($(SECONDS) / 2)) $(BIN)/python -m pytest -q -s \
+	@DANGAD_SOAK_SECONDS=$$(($(SECONDS) / 4)) $(BIN)/python -m pytest -q -s \
 	    -o faulthandler_timeout=0 tests/test_rules_properties.py
 	@$(BIN)/python -m tests.soak_history --seconds $$(($(SECONDS) / 2)) $(if $(SEED),--seed $(SEED))
+	@$(BIN)/python -m tests.soak_latency --seconds $$(($(SECONDS) / 4)) $(if $(SEED),--seed $(SEED))
 
 demo: $(VENV)/.runtime      ## a server, two workers and three clients play a short story
 	@$(BIN)/python -m dangad.demo

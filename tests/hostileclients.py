@@ -100,16 +100,16 @@ def harm(kind: type[hostilejobs.Mischief], deed: str, tag: bytes = b"1") -> byte
     return request(tag, kind.commandName, (b"deed", deed.encode()))
 
 
-def read(connection: socket.socket, seconds: float = _TIMEOUT, boxes: int = 1) -> int:
-    """Read until so many boxes have come, or nothing does for so long; how many came."""
-    reader = wire.BoxReader(2**20, ())
+def read(connection: socket.socket, seconds: float = _TIMEOUT, answers: int = 1) -> int:
+    """Read until so many answers have come, or nothing does for so long; how many came."""
+    reader = wire.BoxReader(2**20, (wire.ANSWER, wire.ERROR))
     connection.settimeout(seconds)
     count = 0
     with contextlib.suppress(TimeoutError):
-        while count < boxes and (data := connection.recv(2**16)):
+        while count < answers and (data := connection.recv(2**16)):
             reader.feed(data)
-            while reader.next() is not None:
-                count += 1
+            while (box := reader.next()) is not None:
+                count += bool(box.keys)
     return count
 
 
@@ -141,7 +141,7 @@ def own_words(hostility: Hostility, chance: random.Random) -> None:
                 chance.shuffle(pairs)
                 boxes.append(wire.pack(pairs))
             connection.sendall(b"".join(boxes))
-            read(connection, boxes=15)
+            read(connection, answers=15)
 
 
 def foreign_tags(hostility: Hostility, chance: random.Random) -> None:
@@ -152,7 +152,7 @@ def foreign_tags(hostility: Hostility, chance: random.Random) -> None:
             connection.sendall(request(b"c" + tag, name, (b"tag", tag)))
         for tag in chance.sample(_OTHERS, 10):
             connection.sendall(request(tag, b"Nothing"))
-        read(connection, boxes=40)
+        read(connection, answers=40)
         for tag in chance.sample(_OTHERS, 10):
             frame = chance.choice((wire.ANSWER, wire.ERROR))
             connection.sendall(wire.pack([(frame, tag), (b"token", b"666")]))
@@ -166,7 +166,7 @@ def twins(hostility: Hostility, chance: random.Random) -> None:
     """One tag for many requests at once."""
     with hostility.connect(chance) as connection:
         connection.sendall(request(b"twin", b"Nothing") * 30)
-        read(connection, boxes=30)
+        read(connection, answers=30)
 
 
 def half_boxes(hostility: Hostility, chance: random.Random) -> None:
@@ -186,7 +186,7 @@ def byte_by_byte(hostility: Hostility, chance: random.Random) -> None:
     with hostility.connect(chance) as connection:
         for byte in _nothings(2):
             connection.sendall(bytes([byte]))
-        read(connection, boxes=2)
+        read(connection, answers=2)
 
 
 def garbage(hostility: Hostility, chance: random.Random) -> None:
@@ -211,7 +211,7 @@ def flood(hostility: Hostility, chance: random.Random) -> None:
     with hostility.connect(chance) as connection:
         connection.sendall(b"".join(request(b"%d" % n, name) for n in range(count)))
         if chance.random() < 0.5:
-            read(connection, boxes=count)
+            read(connection, answers=count)
         else:
             reset(connection)
 
@@ -227,7 +227,7 @@ def flood_of_jobs(hostility: Hostility, chance: random.Random) -> None:
             return
         connection.sendall(_nothings(60, *pairs))
         if chance.random() < 0.7:
-            read(connection, boxes=60)
+            read(connection, answers=60)
         else:
             hostility.rest(chance.random() * 0.2)
             reset(connection)
@@ -238,7 +238,7 @@ def urgent(hostility: Hostility, chance: random.Random) -> None:
     with hostility.connect(chance) as connection:
         for _ in range(5):
             connection.sendall(_nothings(40, (wire.PRIORITY, b"high")))
-            if read(connection, boxes=40) < 40:
+            if read(connection, answers=40) < 40:
                 break
 
 
@@ -247,7 +247,7 @@ def no_time(hostility: Hostility, chance: random.Random) -> None:
     with hostility.connect(chance) as connection:
         deadline = chance.choice((b"0", b"0.0", b"-1", b"nan", b"1e999", b"0e0", b"9" * 300))
         connection.sendall(_nothings(40, (wire.DEADLINE, deadline)))
-        read(connection, boxes=40)
+        read(connection, answers=40)
 
 
 def resets(hostility: Hostility, chance: random.Random) -> None:
@@ -293,16 +293,16 @@ def passed_descriptors(hostility: Hostility, chance: random.Random) -> None:
 # Jobs that do harm.
 
 
-def _ask_for(kind: type[hostilejobs.Mischief], deeds: list[str], boxes: int = 3) -> Deed:
+def _ask_for(kind: type[hostilejobs.Mischief], deeds: list[str], count: int = 3) -> Deed:
     def ask(hostility: Hostility, chance: random.Random) -> None:
         """Some such jobs at once; wait for their end."""
-        chosen = chance.choices(deeds, k=boxes)
+        chosen = chance.choices(deeds, k=count)
         with hostility.connect(chance) as connection:
             for number, deed in enumerate(chosen):
                 pairs = [(b"deed", deed.encode()), (wire.PROGRESS, b"1"), (wire.CHUNKS, b"1")]
                 pairs = pairs[: chance.randrange(1, 4)]
                 connection.sendall(request(b"%d" % number, kind.commandName, *pairs))
-            read(connection, 5.0, boxes)
+            read(connection, 30.0, count)
 
     return ask
 
@@ -317,7 +317,7 @@ def mischief_cut_off(hostility: Hostility, chance: random.Random) -> None:
         hostility.rest(chance.random() * 0.05)
         if chance.random() < 0.5:
             connection.sendall(request(b"2", commands.Cancel.commandName, (b"tag", b"1")))
-            read(connection, boxes=2)
+            read(connection, answers=2)
         else:
             reset(connection)
 
@@ -329,7 +329,7 @@ def unread_parts(hostility: Hostility, chance: random.Random) -> None:
         connection.sendall(request(b"1", b"Pour", *pairs))
         hostility.rest(chance.random() * 0.7)
         if chance.random() < 0.5:
-            read(connection, boxes=41)
+            read(connection, answers=1)
         else:
             reset(connection)
 

@@ -72,7 +72,7 @@ class Pour(amp.Command):
 # What is left behind.
 
 
-def _tell(job: Any) -> None:
+def _tell(job: Any, pause: float = 0.002) -> None:
     """Speak as the job, and as the one that runs now, in all ways, as long as it lasts."""
     end = time.monotonic() + _LASTING
     number = b"%d" % FOREIGN
@@ -85,7 +85,7 @@ def _tell(job: Any) -> None:
         with contextlib.suppress(Exception):
             print("printed late")
             logging.getLogger("hostile").warning("logged late")
-        time.sleep(0.002)
+        time.sleep(pause)
 
 
 def _leave_thread(target: Callable[..., None], *arguments: object) -> None:
@@ -231,11 +231,11 @@ def siblings() -> list[int]:
     return [pid for pid in found if pid != os.getpid()]
 
 
-def _signal_all(*numbers: int) -> None:
+def _signal_all(times: int, *numbers: int) -> None:
     """Send signals that dangad itself sends to its workers, as often as it never would."""
     for pid in (*siblings(), os.getpid()):
         for number in numbers:
-            for _ in range(20):
+            for _ in range(times):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
 
@@ -315,12 +315,12 @@ def _in_turn(*deeds: Callable[[], object]) -> Callable[[], None]:
 
 HARMLESS: dict[str, Callable[[], object]] = {
     "nothing": lambda: None,
-    "threads": _leave_threads,
+    "thread": lambda: _leave_thread(_tell, current_job(), 0.02),
     "short output": _print_much(20),
     "newlines": _shout(b"\n" * 1000, 5),
     "escapes": _shout(b"\x1b[2J\r\x9b\xff\0", 20),
-    "signals to all": lambda: _signal_all(signal.SIGURG, signal.SIGCONT),
-    "stacks of all": lambda: _signal_all(signal.SIGWINCH),
+    "signals to all": lambda: _signal_all(20, signal.SIGURG, signal.SIGCONT),
+    "stacks of all": lambda: _signal_all(1, signal.SIGWINCH),
     "signals to itself": _signal_itself,
     "state": _change_state,
     "system exit": _raise(SystemExit),
@@ -332,6 +332,8 @@ MISCHIEF: dict[str, Callable[[], object]] = {
     **HARMLESS,
     "cancelled": _raise(dangad.JobCancelled),
     "out of time": _raise(dangad.TimeLimitExceeded),
+    "threads": _leave_threads,
+    "many stacks": lambda: _signal_all(20, signal.SIGWINCH),
     "spinning threads": lambda: _leave_thread(_spin),
     "fork": _leave_fork,
     "deaf fork": lambda: _leave_fork(deaf=True),
