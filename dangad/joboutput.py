@@ -2,7 +2,8 @@
 
 Fed by :mod:`dangad.workerlink`. Bounded: a line longer than `MAX_LINE` is cut into several, and of
 a job that prints more than `MAX_LINES` lines, or one that would fill the log between two jobs,
-the rest is only counted.
+the rest is only counted. So it is of jobs that shout one after the other: to write a line costs the
+parent far more than to count it, and it writes them while others wait.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from twisted.logger import Logger
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from twisted.internet.interfaces import IReactorTime
+
 log = Logger()
 
 _CRASH = "Fatal Python error"
@@ -23,6 +26,10 @@ MAX_LINE = 4096
 """Bytes of output that make one log line at most."""
 MAX_LINES = 1000
 """Lines that one job may bring into the log."""
+SURE_LINES = 20
+"""Lines that each job may bring into it, whatever the others of its worker have brought."""
+LINES_A_SECOND = 200
+"""Lines that a worker's jobs may bring besides, in the long run; at once, `MAX_LINES`."""
 TAIL = 40
 """Lines that are remembered."""
 LAST_LINES = 4
@@ -39,10 +46,14 @@ class JobOutput:
     All mutable state: `pid`; `tail`, the last lines of the job that runs, or that ran last;
     `_listeners`, lists to which lines are added meanwhile; `_job`, the id of the job that
     runs, 0 between jobs; `_partial`, a line that has not ended; `_lines`, how many were logged
-    for the job, and `_dropped`, how many were not.
+    for the job, and `_dropped`, how many were not; `_room`, how many may be for any job, as it was
+    at the time `_counted_at`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._room = float(MAX_LINES)
+        self._counted_at = clock.seconds()
         self.pid = 0
         self.tail: deque[str] = deque(maxlen=TAIL)
         self._listeners: list[list[str]] = []
@@ -53,7 +64,7 @@ class JobOutput:
 
     def received(self, data: bytes) -> None:
         """Take what the worker printed, cut anywhere."""
-        if self._lines >= MAX_LINES and not self._listeners:
+        if not self._listeners:
             data = self._pass_over(data)
         *lines, rest = (self._partial + data).split(b"\n")
         while len(rest) > MAX_LINE:
@@ -65,17 +76,30 @@ class JobOutput:
                 self._log(line[start : start + MAX_LINE])
 
     def _pass_over(self, data: bytes) -> bytes:
-        """The last lines of `data`, which may be told; those before are only counted.
+        """The lines of `data` that may be logged, and the last ones, which may be told.
 
-        A flood of lines costs the parent no more than to read and to count them.
+        Those between are only counted: so much costs a flood of lines the parent, and no more.
         """
-        start = len(data)
-        for _ in range(TAIL + 1):
-            if (start := data.rfind(b"\n", 0, start)) < 0:
+        start = 0
+        for _ in range(self._may_log()):
+            if (start := data.find(b"\n", start) + 1) == 0:
                 return data
-        self._dropped += data.count(b"\n", 0, start) + 1
-        self._partial = b""
-        return data[start + 1 :]
+        end = len(data)
+        for _ in range(TAIL + 1):
+            if (end := data.rfind(b"\n", start, end)) < 0:
+                return data
+        self._dropped += data.count(b"\n", start, end) + 1
+        if start == 0:
+            self._partial = b""
+        return data[:start] + data[end + 1 :]
+
+    def _may_log(self) -> int:
+        """How many lines of the job may be logged now."""
+        now = self._clock.seconds()
+        self._room = min(MAX_LINES, self._room + (now - self._counted_at) * LINES_A_SECOND)
+        self._counted_at = now
+        sure = SURE_LINES - self._lines
+        return max(sure, min(MAX_LINES - self._lines, int(self._room)), 0)
 
     def begin_job(self, job_id: int) -> None:
         """What comes from now on is printed by this job."""
@@ -89,6 +113,7 @@ class JobOutput:
     def listen(self, lines: list[str]) -> None:
         """Add what comes from now on to `lines`, too; a stack is coming, which is let through."""
         self._lines = min(self._lines, MAX_LINES - STACK_LINES)
+        self._room = max(self._room, STACK_LINES)
         self._listeners.append(lines)
 
     def end_listening(self, lines: list[str]) -> None:
@@ -121,9 +146,11 @@ class JobOutput:
         self.tail.append(text)
         for lines in self._listeners:
             lines.append(text)
-        if self._lines >= MAX_LINES:
-            self._dropped += 1
-            return
+        if self._lines >= SURE_LINES:
+            if self._lines >= MAX_LINES or self._room < 1:
+                self._dropped += 1
+                return
+            self._room -= 1
         self._lines += 1
         log.info("worker {pid} job {job}: {line}", pid=self.pid, job=self._job, line=text)
 

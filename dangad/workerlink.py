@@ -169,8 +169,8 @@ class WorkerLink:
     ) -> None:
         self.pid = 0
         self.performed = 0
-        self.output = JobOutput()
-        self.left_over = JobOutput()
+        self.output = JobOutput(clock)
+        self.left_over = JobOutput(clock)
         self._clock = clock
         self._workforce = workforce
         self._dispatcher = dispatcher

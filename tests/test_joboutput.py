@@ -4,15 +4,24 @@ import itertools
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad.joboutput import MAX_LINE, MAX_LINES, JobOutput, last_lines
+from dangad.joboutput import (
+    LINES_A_SECOND,
+    MAX_LINE,
+    MAX_LINES,
+    SURE_LINES,
+    TAIL,
+    JobOutput,
+    last_lines,
+)
 
 
 def logged(*pieces: bytes) -> list[str]:
     """What the log says if job 7 of worker 4711 prints these pieces."""
-    output = JobOutput()
+    output = JobOutput(Clock())
     output.pid = 4711
     with capturedLogs() as events:
         output.begin_job(7)
@@ -56,7 +65,7 @@ class JobOutputTests(SynchronousTestCase):
 
     def test_line_without_end(self) -> None:
         """A line that never ends is logged as it comes, and not kept."""
-        output = JobOutput()
+        output = JobOutput(Clock())
         output.begin_job(1)
         with capturedLogs() as events:
             for _ in range(100):
@@ -74,7 +83,7 @@ class JobOutputTests(SynchronousTestCase):
         """However a flood comes, each of its lines is counted, and the last ones are known."""
         text = b"".join(b"line %d\n" % number for number in range(10_000))
         for size in (7, 1000, 2**16):
-            output = JobOutput()
+            output = JobOutput(Clock())
             with capturedLogs() as events:
                 output.begin_job(7)
                 for start in range(0, len(text), size):
@@ -91,18 +100,50 @@ class JobOutputTests(SynchronousTestCase):
         )
 
     def test_next_job_starts_afresh(self) -> None:
-        """Each job may print as much, whatever the one before it printed."""
-        output = JobOutput()
+        """Each job may print as much, if the one before it was not just now."""
+        clock = Clock()
+        output = JobOutput(clock)
         for job in (1, 2):
             with capturedLogs() as events:
                 output.begin_job(job)
                 output.received(b"x\n" * (MAX_LINES + 1))
                 output.end_job()
             self.assertEqual([event["job"] for event in events], [job] * (MAX_LINES + 1))
+            clock.advance(MAX_LINES / LINES_A_SECOND)
+
+    def test_one_shouter_after_the_other(self) -> None:
+        """Jobs that shout fill the log no faster than one worker may; each has a few lines in it.
+
+        And one that prints little has all of them.
+        """
+        clock = Clock()
+        output = JobOutput(clock)
+        jobs, seconds, few = 200, 10, b"a\nb\nc\n"
+        with capturedLogs() as events:
+            for job in range(1, jobs + 1):
+                output.begin_job(job)
+                output.received(few if job % 2 else b"x\n" * 5000)
+                output.end_job()
+                clock.advance(seconds / jobs)
+        lines = [event["job"] for event in events if "line" in event]
+        self.assertLess(len(lines), MAX_LINES + seconds * LINES_A_SECOND + jobs * SURE_LINES)
+        self.assertEqual({lines.count(job) for job in range(1, jobs, 2)}, {3})
+        self.assertTrue(all(lines.count(job) >= SURE_LINES for job in range(2, jobs, 2)))
+        told = {event["job"]: event["dropped"] for event in events if "dropped" in event}
+        self.assertEqual(told, {job: 5000 - lines.count(job) for job in range(2, jobs + 1, 2)})
+
+    def test_a_flood_at_once(self) -> None:
+        """Of a flood that comes in one piece, only what may be told is looked at line by line."""
+        output = JobOutput(Clock())
+        looked_at: list[bytes] = []
+        self.patch(output, "_log", looked_at.append)
+        output.begin_job(7)
+        output.received(b"x\n" * 30_000)
+        self.assertEqual(len(looked_at), MAX_LINES + TAIL)
 
     def test_between_jobs(self) -> None:
         """What a worker prints between jobs is nobody's, is bounded, and does not hit the next."""
-        output = JobOutput()
+        output = JobOutput(Clock())
         with capturedLogs() as events:
             output.received(b"x\n" * 2 * MAX_LINES + b"rest")
             output.begin_job(7)
@@ -112,7 +153,7 @@ class JobOutputTests(SynchronousTestCase):
 
     def test_unended_line_before_a_job(self) -> None:
         """A line begun between jobs is not joined with what the next job prints."""
-        output = JobOutput()
+        output = JobOutput(Clock())
         with capturedLogs() as events:
             output.received(b"booting...")
             output.begin_job(7)
@@ -123,7 +164,7 @@ class JobOutputTests(SynchronousTestCase):
 
     def test_close(self) -> None:
         """When the worker dies, what it printed last is logged."""
-        output = JobOutput()
+        output = JobOutput(Clock())
         output.begin_job(7)
         output.received(b"about to d")
         with capturedLogs() as events:
