@@ -150,6 +150,15 @@ class EndTests(SynchronousTestCase):
         self.assertFalse(self.job.wants_chunks)
         self.assertEqual(self.told, [(1, 9, ""), (3, 9, "")])
 
+    def test_nobody_wants_to_know(self) -> None:
+        """What it tells a client that has asked for nothing is not told, until its end."""
+        job = RunningJob(7, "Work", 1)
+        job.send(b"part")
+        job.progress(1, 2)
+        job.flush()
+        job.end()
+        self.assertRaises(RuntimeError, job.send, b"late")
+
     def test_end_waits(self) -> None:
         """What a thread is sending goes out whole before the job has ended."""
         begun, go = threading.Event(), threading.Event()

@@ -54,8 +54,8 @@ class RunningJob:
 
     All mutable state: `_next_report`, before when progress is not sent; `_unsent`, the last
     progress that was therefore not; `_telling`, held while the client is told something, and
-    by `end`, so that nothing is told afterwards; `_is_telling`, which shows to its holder that
-    it has interrupted itself; and `_ended`.
+    by `end`, so that nothing is told afterwards, if the client wants to be told anything;
+    `_is_telling`, which shows to its holder that it has interrupted itself; and `_ended`.
     """
 
     def __init__(
@@ -154,6 +154,8 @@ class RunningJob:
         """Whether the client could be told, by calling `tell`."""
         if os.getpid() != self._process:
             return False  # nor wait for the lock, which nobody may be there to release
+        if self._report is None and self._part is None:
+            return not self._ended  # nobody wants to know, and so there is no lock
         with self._telling:
             if self._ended or self._is_telling:
                 return False
