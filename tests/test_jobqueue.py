@@ -222,6 +222,12 @@ class ShareTests(QueueTestCase):
         self.assertEqual(self.start(), "a")
         self.queue.ended(long)
 
+    def test_remembered_jobs_keep_no_client(self) -> None:
+        """A job that is remembered after its end keeps nothing of its client's connection."""
+        job = self.run_one(self.ann)
+        self.queue.ended(job)
+        self.assertIsNone(job.runner)
+
     def test_alone(self) -> None:
         """A client that is alone gets all."""
         self.run_one(self.ann)
