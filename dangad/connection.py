@@ -145,6 +145,7 @@ class ClientConnection(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget the client and its jobs."""
         self._open = False
+        is_known = bool(self._jobs) or self._congested  # most that go at once are not
         self._stall_watch.stop()
         self._jobs.clear()
         self._tags.clear()
@@ -152,7 +153,8 @@ class ClientConnection(Protocol):
         self._writer.forget()
         self._flow.clear()
         self._site.budget.total -= self._half
-        self._dispatcher.client_gone(self)
+        if is_known:
+            self._dispatcher.client_gone(self)
         self._site.connection_lost(self)
         # They know the connection, and what it holds would stay until the next collection.
         del self._flow, self._own_commands, self._stall_watch, self._writer
@@ -341,7 +343,7 @@ class ClientConnection(Protocol):
         if not self._open:
             return
         try:
-            self._flow.release(flowcontrol.IN_LINE)
+            self._flow.take_turn()
         except Exception:  # noqa: BLE001 - as of `dataReceived`: it costs this connection
             log.failure("cannot serve {peer}; closing", peer=self._peer)
             self.abort()

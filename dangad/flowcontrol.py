@@ -36,9 +36,9 @@ class FlowControl:
     """Stops and starts the reading from one transport.
 
     All mutable state: `requests` that are unanswered, and the `bytes` of them; `_holds`, the sum
-    of the reasons above for which the client is not read; `paused`, whether it is not;
-    `_instant`, how many requests were answered at once since it rested, and `_rest`, the end of
-    that.
+    of the reasons above for which the client is not read; `paused`, whether it is not, and
+    `_is_stopped`, whether the transport knows of that; `_instant`, how many requests were
+    answered at once since it rested, and `_rest`, the end of that.
     """
 
     __slots__ = (
@@ -46,6 +46,7 @@ class FlowControl:
         "_clock",
         "_holds",
         "_instant",
+        "_is_stopped",
         "_max_bytes",
         "_max_requests",
         "_read_on",
@@ -83,6 +84,7 @@ class FlowControl:
         self.bytes = 0
         self.paused = False
         self._holds = 0
+        self._is_stopped = False
         self._instant = 0
         self._rest: IDelayedCall | None = None
 
@@ -128,6 +130,18 @@ class FlowControl:
         if self.paused:
             self._set()
 
+    def take_turn(self) -> None:
+        """Read on what has come, for this turn: the client is out of the line, or in it again.
+
+        The transport is started only if all has been read. To stop and start it for each turn
+        would cost more than the turn.
+        """
+        self._holds &= ~IN_LINE
+        self.paused = self._must_pause()
+        if not self.paused:
+            self._read_on()
+        self._tell_transport()
+
     def clear(self) -> None:
         """Forget all requests: the connection is lost."""
         if self._rest is not None:
@@ -145,14 +159,23 @@ class FlowControl:
 
     def _set(self) -> None:
         """Read, or do not, as the limits say."""
-        pause = bool(
-            self._holds or self.requests >= self._max_requests or self.bytes >= self._max_bytes
-        )
+        pause = self._must_pause()
         if pause == self.paused:
             return
         self.paused = pause
-        if pause:
-            self._transport.pauseProducing()
-        else:
-            self._transport.resumeProducing()
+        self._tell_transport()
+        if not pause:
             self._read_on()
+
+    def _must_pause(self) -> bool:
+        return bool(
+            self._holds or self.requests >= self._max_requests or self.bytes >= self._max_bytes
+        )
+
+    def _tell_transport(self) -> None:
+        if self.paused and not self._is_stopped:
+            self._is_stopped = True
+            self._transport.pauseProducing()
+        elif self._is_stopped and not self.paused:
+            self._is_stopped = False
+            self._transport.resumeProducing()

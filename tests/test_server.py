@@ -7,7 +7,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any, cast
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet import error
 from twisted.internet.defer import Deferred, succeed
@@ -411,6 +411,7 @@ class AnswerTest(ServerCase):
             worker.answer()
             self.assertEqual(client.answers(), [echo(b"7")])
 
+    @settings(deadline=None)
     @given(st.lists(st.integers(1, 200), max_size=60))
     def test_any_pieces(self, lengths: list[int]) -> None:
         """Requests are the same however their bytes come."""
