@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import select
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from twisted.internet import defer, error
 from twisted.logger import Logger
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
     from twisted.python.failure import Failure
 
+    from dangad.connector import Connector
     from dangad.dispatcher import Dispatcher
     from dangad.guardian import Guardian
-    from dangad.jobpipe import JobPipe
     from dangad.jobrecord import Job
     from dangad.vitals import Deaths
     from dangad.workforce import Workforce
@@ -66,43 +66,6 @@ REPORTS_AT_ONCE = 2000
 """... and so many more, which is what its pipe holds when it is not read for a time."""
 TRY_AGAIN = 1.0
 """Seconds after which what must be done, and failed, is tried again."""
-
-
-class Connector(Protocol):
-    """What the link asks of whoever holds the process: :class:`dangad.pool.WorkerConnector`.
-
-    :ivar pid: the process's id.
-    :ivar finished: fires when the process is gone and its pipes are closed.
-    :ivar jobs: the pipe through which it gets its jobs.
-    """
-
-    pid: int
-    finished: defer.Deferred[str]
-
-    @property
-    def jobs(self) -> JobPipe:
-        """As said above."""
-
-    def signal(self, number: int) -> None:
-        """Send the process a signal, if it has not exited."""
-
-    def say(self, box: bytes) -> None:
-        """Write a box that the worker reads when it is told to look by a signal."""
-
-    def pause(self) -> None:
-        """Do not read what the worker writes to its pipe."""
-
-    def resume(self) -> None:
-        """Read it again."""
-
-    def kill(self) -> None:
-        """Kill the process and its group, if it is not gone yet."""
-
-    def close_input(self) -> None:
-        """Close the pipe towards the worker, which ends it once it is idle."""
-
-    def drain_output(self) -> None:
-        """Read what the worker has printed so far."""
 
 
 def _contained(
