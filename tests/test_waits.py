@@ -1,7 +1,7 @@
 """Wherever a job waits, its time limit, its deadline and its client's cancel reach it there.
 
 Each once in the suite. For as often as is wanted, in all ways, since what goes wrong here does so
-now and then: ``DANGAD_WAITS=200 pytest tests/test_waits.py``.
+now and then: ``DANGAD_WAITS=200 pytest -o faulthandler_timeout=0 tests/test_waits.py``.
 """
 
 import os
