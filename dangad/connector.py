@@ -46,5 +46,11 @@ class Connector(Protocol):
     def close_input(self) -> None:
         """Close the pipe towards the worker, which ends it once it is idle."""
 
+    def pause_output(self) -> None:
+        """Do not read what it prints, so that in the end it blocks."""
+
+    def resume_output(self) -> None:
+        """Read it again."""
+
     def drain_output(self) -> None:
         """Read what the worker has printed so far."""

@@ -1121,8 +1121,9 @@ class Dispatcher:
     def _give_up_draining(self, seconds: float) -> None:
         error = self._given_up = verdicts.stopped(seconds)
         self._end_waiting(error, lambda: True)
-        for job in [*self._ahead.take_all_back(), *self._running.values()]:
-            job.stopped_for = job.stopped_for or error
+        self._ahead.take_all_back()
         for worker, job in list(self._running.items()):
+            last = self._ahead.last(worker, job)  # those before it have answered
+            last.stopped_for = last.stopped_for or error
             self._kill(worker, f"was killed: {error}", job)
         self._outbox.send()

@@ -62,6 +62,11 @@ class JobOutput:
         self._lines = 0
         self._dropped = 0
 
+    @property
+    def floods(self) -> bool:
+        """Whether lines of the job were dropped, so that there is no hurry to read more."""
+        return self._dropped > 0
+
     def received(self, data: bytes) -> None:
         """Take what the worker printed, cut anywhere."""
         if not self._listeners:

@@ -128,13 +128,29 @@ class WorkerConnector(AMPConnector):
 
     def pause(self) -> None:
         """Do not read what the worker writes to its pipe, so that in the end it blocks."""
-        if FROM_WORKER in self.transport.pipes:
-            self.transport.pipes[FROM_WORKER].stopReading()
+        self._stop_reading(FROM_WORKER)
 
     def resume(self) -> None:
         """Read what the worker writes."""
-        if FROM_WORKER in self.transport.pipes:
-            self.transport.pipes[FROM_WORKER].startReading()
+        self._start_reading(FROM_WORKER)
+
+    def pause_output(self) -> None:
+        """Do not read what the worker prints."""
+        self._stop_reading(STDOUT)
+        self._stop_reading(STDERR)
+
+    def resume_output(self) -> None:
+        """Read what the worker prints."""
+        self._start_reading(STDOUT)
+        self._start_reading(STDERR)
+
+    def _stop_reading(self, fd: int) -> None:
+        if fd in self.transport.pipes:
+            self.transport.pipes[fd].stopReading()
+
+    def _start_reading(self, fd: int) -> None:
+        if fd in self.transport.pipes:
+            self.transport.pipes[fd].startReading()
 
     def kill(self) -> None:
         """Kill the process, if it is not gone yet; its group goes once it has exited."""

@@ -58,6 +58,8 @@ FIRST_KNOCK = 0.01
 """Seconds after which the signal that a job is to stop is repeated; each pause doubles ..."""
 LONGEST_KNOCK = 0.1
 """... up to so many seconds."""
+FLOOD_REST = 0.002
+"""Seconds for which output that is only counted any more is not read, after each piece of it."""
 STACK_TIME = 0.5
 """Seconds for which a stack that was asked for is waited for."""
 REPORTS_A_SECOND = 20
@@ -133,6 +135,7 @@ class WorkerLink:
         self.pid = 0
         self.performed = 0
         self.output = JobOutput(clock)
+        self._flood_rest: IDelayedCall | None = None
         self.left_over = JobOutput(clock)
         self._clock = clock
         self._workforce = workforce
@@ -430,7 +433,16 @@ class WorkerLink:
     @_contained(None)
     def has_printed(self, data: bytes, left_over: bool) -> None:
         """Take what the worker has printed; `left_over` if what an earlier job left has."""
-        (self.left_over if left_over else self.output).received(data)
+        output = self.left_over if left_over else self.output
+        output.received(data)
+        if output.floods and self._flood_rest is None and not self.exiting:
+            self.transport.pause_output()
+            self._flood_rest = self._clock.callLater(FLOOD_REST, self._read_on)
+
+    def _read_on(self) -> None:
+        """Read again what the worker prints, which is too much: so it waits, and not the parent."""
+        self._flood_rest = None
+        self.transport.resume_output()
 
     @_contained(None)
     def pipe_closed(self) -> None:
@@ -444,6 +456,8 @@ class WorkerLink:
         self._gone = True
         if self._knocking is not None:
             self._see_to("leaving its job alone", self._knocking.cancel)
+        if self._flood_rest is not None:
+            self._see_to("reading its output no more", self._flood_rest.cancel)
         self._see_to("making the guardian forget it", self._guardian.forget, self.pid)
         self._see_to("logging what it printed", self.output.flush)
         ended = self._see_to("reading its status", self._how_it_ended, status) or "is gone"

@@ -67,16 +67,19 @@ class FakeReader:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self.reads = True
 
     def fileno(self) -> int:
         """The descriptor."""
         return self._fd
 
     def stopReading(self) -> None:
-        """Nothing: nobody reads."""
+        """Note it: nobody reads anyway."""
+        self.reads = False
 
     def startReading(self) -> None:
-        """Nothing."""
+        """Note it."""
+        self.reads = True
 
 
 class FakeProcess:

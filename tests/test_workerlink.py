@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dangad import wire, workerboxes
 from dangad.jobcheck import PATIENCE
-from dangad.workerlink import REPORTS_A_SECOND, REPORTS_AT_ONCE, STOP_GRACE
+from dangad.workerlink import FLOOD_REST, REPORTS_A_SECOND, REPORTS_AT_ONCE, STOP_GRACE
 from dangad.workforce import WATCH_INTERVAL
 from tests.hops import Hops
 from tests.test_reserved_words import TYPES
@@ -216,6 +216,31 @@ class NewsTests(LinkCase):
             self.hops.clock.advance(2 / REPORTS_A_SECOND)
             self.report()
         self.assertFalse(self.worker.killed)
+
+
+class FloodTests(LinkCase):
+    """A worker that prints more than is logged."""
+
+    def test_rests(self) -> None:
+        """Its output is read with rests from then on, so that it waits, and not the server."""
+        self.ask(b"1")
+        output = self.worker.process.pipes[2]
+        self.worker.connector.childDataReceived(2, b"a line\n")
+        self.assertTrue(output.reads)
+        for _ in range(2):
+            self.worker.connector.childDataReceived(2, b"\n" * 10_000)
+            self.assertFalse(output.reads)
+            self.hops.clock.advance(FLOOD_REST)
+            self.assertTrue(output.reads)
+
+    def test_end(self) -> None:
+        """If it dies meanwhile, nothing is left on the clock."""
+        self.ask(b"1")
+        self.worker.connector.childDataReceived(2, b"\n" * 10_000)
+        before = self.hops.clock.getDelayedCalls()
+        (rest,) = (call for call in before if call.getTime() <= self.hops.clock.seconds() + 0.1)
+        self.worker.die()
+        self.assertFalse(rest.active())
 
 
 class LeavingTests(LinkCase):
