@@ -26,6 +26,7 @@ SLACK = 1.5
 STOPPED = frozenset({"CANCELLED", "DEADLINE_PASSED", "TIMED_OUT", "WORKER_LOST"})
 """Errors with which the process that ran the job is gone."""
 _NOTHING_RAN = re.compile(r"it never ran|is stopping|nothing ran")
+_NOT_AGAIN = re.compile(r"too many workers in a row|not tried again: no worker can be started")
 _NAMES_WORKER = re.compile(r"worker (\d+) ")
 
 
@@ -554,8 +555,8 @@ def losses_have_a_cause(record: Reconciliation, story: Story) -> Iterator[str]:
         [*_, last] = ran
         if last is not story.attempts[-1]:
             yield f"lost with worker {pid}, and an attempt follows that one"
-        quarantined = "too many workers in a row" in answer.text
-        if last.start.attempt <= story.policy.retries and not quarantined:
+        given_up = _NOT_AGAIN.search(answer.text)
+        if last.start.attempt <= story.policy.retries and not given_up:
             yield f"lost at attempt {last.start.attempt}, and more are allowed"
         if not record.why_died(last, answer.time):
             yield f"lost with worker {pid}, which nothing killed"

@@ -237,6 +237,7 @@ class Load:
             self._seed,
             self._max_workers,
             self._end,
+            spares_starts=self._hostile,
         )
         stories = [self._client(control, number) for number in range(clients)]
         stories += [self._burst(), *trouble.stories()]

@@ -56,8 +56,17 @@ class Trouble:
         seed: str,
         max_workers: int,
         end: float,
+        *,
+        spares_starts: bool = False,
     ) -> None:
-        """Prepare for one round, which lasts until `end`; `seed` is what chance begins with."""
+        """Prepare for one round.
+
+        :param seed: what chance begins with.
+        :param end: when the round is over.
+        :param spares_starts: whether workers that start are harmed seldom. A server whose starts
+            fail one after the other waits between them, for longer each time: if much else kills
+            its workers, too, it has none for most of the time, and nothing to lose.
+        """
         self.counts: Counter[str] = Counter()
         self._reactor = reactor
         self._server = server
@@ -65,6 +74,7 @@ class Trouble:
         self._seed = seed
         self._max_workers = max_workers
         self._end = end
+        self._spares_starts = spares_starts
 
     def stories(self) -> list[Coroutine[Any, Any, None]]:
         """All of it."""
@@ -75,7 +85,7 @@ class Trouble:
         chance = random.Random(f"{self._seed}/kill")
         while self._goes_on():
             await self._pause(chance.random() * 2)
-            if workers := self._server.workers():
+            if workers := self._victims(chance):
                 pid = chance.choice(workers)
                 self._events.append(Killed(time.monotonic(), pid))
                 self.counts["kills"] += 1
@@ -86,7 +96,7 @@ class Trouble:
         chance = random.Random(f"{self._seed}/freeze")
         while self._goes_on():
             await self._pause(chance.random() * 3)
-            if workers := self._server.workers():
+            if workers := self._victims(chance):
                 pid = chance.choice(workers)
                 self._events.append(Frozen(time.monotonic(), pid))
                 self.counts["freezes"] += 1
@@ -94,6 +104,13 @@ class Trouble:
                 await self._pause(LONGEST_FREEZE * chance.choice((0.01, 0.02, 0.05, 0.2, 1.0)))
                 if pid in self._server.workers():
                     _send(pid, signal.SIGCONT)
+
+    def _victims(self, chance: random.Random) -> list[int]:
+        """Workers that may be harmed now."""
+        workers = self._server.workers()
+        if self._spares_starts and chance.random() < 0.9:
+            return self._server.booted(workers)
+        return workers
 
     async def _operator(self) -> None:
         """Look at the server, reload, and want other numbers of workers."""

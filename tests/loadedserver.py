@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dangad.vitals import memory_of
-from tests.history import read_workers
 
 ROOT = Path(__file__).parent.parent
 MIN_WORKERS = 2
@@ -118,10 +117,14 @@ class LoadedServer:
         """The pids of its workers, of which none is a zombie."""
         return [pid for pid in self._children() if _kind_of(pid) == "workers"]
 
+    def booted(self, workers: Sequence[int]) -> list[int]:
+        """Those of the workers that have begun to import their jobs."""
+        pids = {name.partition("-")[0] for name in os.listdir(self._folder)}
+        return [pid for pid in workers if str(pid) in pids]
+
     def has_booted(self) -> bool:
         """Whether as many workers as live always have begun to import their jobs."""
-        booted = {worker.pid for worker in read_workers(self._folder) if worker.lines}
-        return len(booted.intersection(self.workers())) == MIN_WORKERS
+        return len(self.booted(self.workers())) == MIN_WORKERS
 
     def begin_census(self) -> None:
         """Have it count its objects."""

@@ -331,6 +331,10 @@ class CauseTests(CheckerCase):
         self.wrong("which nothing killed", [asked(), lost], run(end=None))
         self.wrong("which was no worker", [asked(), lost], run(end=None, dies=2.5, pid=8))
         self.wrong("more are allowed", [asked("Again"), lost], run(end=None, dies=2.5))
+        given_up = "worker 7 exited; it is not tried again: no worker can be started: worker 8 was"
+        self.sound(
+            [asked("Again"), answered(code="WORKER_LOST", text=given_up)], run(end=None, dies=2.5)
+        )
 
     def test_lost_with_idle_worker(self) -> None:
         """A job may be lost with a worker that had not begun it, if that was killed."""
