@@ -49,7 +49,7 @@ class LifeOfAJobTest(SynchronousTestCase):
             self.assertLessEqual(set(re.findall(r"`(\w+)`", told)), codes)
             self.assertEqual(bool(told.strip()), following in ends, told)
         named = {code for *_, told in rows for code in re.findall(r"`(\w+)`", told)}
-        self.assertEqual(codes - named, {"QUEUE_FULL"})
+        self.assertEqual(codes - named, {"FORBIDDEN", "QUEUE_FULL"})
 
     def test_width(self) -> None:
         """No picture on the pages of explanation is wider than the page."""
