@@ -102,6 +102,7 @@ class StoppingTests(RealServerCase):
     async def test_deadline(self) -> None:
         """A deadline ends a running job and a waiting one, and the latter never starts."""
         client = await self.connect()
+        await client.callRemote(Odd, what="nothing")  # a worker that starts may take long
         marks = [os.path.join(self.folder, name) for name in ("first", "second")]
         asked = [
             ask(client, Endless, {wire.DEADLINE: deadline}, how="busy", mark=mark)
