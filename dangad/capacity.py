@@ -57,10 +57,12 @@ def memory() -> int:
     return most
 
 
-def check_workers(count: int, memory_each: int = WORKER_MEMORY) -> None:
+def check_workers(count: int, memory_each: int = WORKER_MEMORY, force: bool = False) -> None:
     """Accept a number of workers that somebody wants; one for each core is always accepted.
 
     :param memory_each: the bytes that one is known to take.
+    :param force: whether somebody insists: then what counts are the open files alone, which no
+        insistence makes more.
     :raises TooManyWorkers: there is no room for so many.
     """
     if count <= (os.cpu_count() or 1):
@@ -68,18 +70,26 @@ def check_workers(count: int, memory_each: int = WORKER_MEMORY) -> None:
     each = max(memory_each, WORKER_MEMORY)
     own_cores, own_memory = cores(), memory()
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    bounds = [
-        (own_cores * WORKERS_PER_CORE, f"{own_cores} cores"),
-        (own_memory // each, f"{show_bytes(own_memory)} of memory and {show_bytes(each)} for each"),
-    ]
+    bounds = (
+        []
+        if force
+        else [
+            (own_cores * WORKERS_PER_CORE, f"{own_cores} cores"),
+            (
+                own_memory // each,
+                f"{show_bytes(own_memory)} of memory and {show_bytes(each)} for each",
+            ),
+        ]
+    )
     if files != resource.RLIM_INFINITY:
         most = (files - OWN_FILES) // WORKER_FILES
         bounds.append((most, f"a hard limit of {files} open files (ulimit -Hn, LimitNOFILE=)"))
-    most, why = min(bounds)
+    most, why = min(bounds, default=(count, ""))
     if count > most:
+        advice = "" if force else "; --force has them all the same"
         raise TooManyWorkers(
             f"{count} workers are too many for this machine: there is room for {max(0, most)}, "
-            f"with {why}; --force has them all the same"
+            f"with {why}{advice}"
         )
 
 

@@ -43,6 +43,9 @@ class Connector(Protocol):
     def kill(self) -> None:
         """Kill the process and its group, if it is not gone yet."""
 
+    def kill_group(self) -> None:
+        """Kill its process group, whether it is gone or not."""
+
     def close_input(self) -> None:
         """Close the pipe towards the worker, which ends it once it is idle."""
 

@@ -70,6 +70,8 @@ for group in groups:
 A resource tracker has half a second to remove the shared memory of those that are killed.
 """
 
+STOP_TIME = 2.0
+"""Seconds in which a guardian that is not wanted any more must end by itself."""
 RESTART_DELAY = 1.0
 """Seconds before a guardian that was killed is replaced."""
 
@@ -79,7 +81,7 @@ class Guardian(ProcessProtocol):
 
     All mutable state: `_groups` that are to be killed if the parent dies; `_running`, whether
     there is a guardian that can be told; `_stopped`, who waits for its end, once it is not
-    wanted any more.
+    wanted any more, and `_kill`, the end of the patience with that.
     """
 
     transport: Any
@@ -94,6 +96,7 @@ class Guardian(ProcessProtocol):
         self._groups: set[int] = set()
         self._running = False
         self._restart: Any = None
+        self._kill: Any = None
         self._stopped: Deferred[None] | None = None
 
     def start(self) -> None:
@@ -115,6 +118,7 @@ class Guardian(ProcessProtocol):
             self._restart = None
         if self._running:
             self.transport.closeStdin()
+            self._kill = self._reactor.callLater(STOP_TIME, self.transport.signalProcess, "KILL")
         else:
             self._stopped.callback(None)
         return self._stopped
@@ -142,9 +146,13 @@ class Guardian(ProcessProtocol):
         for group in self._groups:
             self._tell(b"+%d\n" % group)
 
-    def processEnded(self, reason: Failure) -> None:
-        """Replace it if it was wanted."""
+    def processExited(self, reason: Failure) -> None:
+        """Replace it if it was wanted; somebody else may still hold its end of a pipe."""
         self._running = False
+        for fd in list(self.transport.pipes):
+            self.transport.closeChildFD(fd)
+        if self._kill is not None and self._kill.active():
+            self._kill.cancel()
         if self._stopped is not None:
             self._stopped.callback(None)
             return

@@ -121,8 +121,7 @@ class Operations:
 
     def want(self, min_workers: int, max_workers: int, force: bool = False) -> None:
         """See :meth:`IOperations.want`."""
-        if not force:
-            check_workers(max_workers, self._memory_of_one())
+        check_workers(max_workers, self._memory_of_one(), force)
         self._workforce.want(min_workers, max_workers)
 
     def stack(self, job_id: int) -> Deferred[str]:

@@ -157,6 +157,10 @@ class WorkerConnector(AMPConnector):
         with contextlib.suppress(error.ProcessExitedAlready):
             self.transport.signalProcess("KILL")
 
+    def kill_group(self) -> None:
+        """Kill the process group, which else goes once the process has exited."""
+        self._see_to(kill_group, self.amp.pid)
+
     def say(self, box: bytes) -> None:
         """Write a small box to the worker's stdin, for when it is told by a signal to look.
 

@@ -55,12 +55,12 @@ SWEEP_INTERVAL = 0.5
 """Seconds between two looks for processes that outlived their job's worker."""
 BOOT_INTERVAL = 1.0
 """Seconds between two looks whether there is a worker, when none could be started at first."""
+WORKERS_TIME = 15.0
+"""Seconds in which workers must be gone when the server stops; a debugger may keep a dead one."""
 FLUSH_TIME = 5.0
 """Seconds in which clients must read their last answers when the server stops."""
-
-
 HURRIED_FLUSH_TIME = 0.2
-"""The same when it stops at once."""
+"""Seconds in which they must read them when it stops at once."""
 
 _IDLE_SIGNALS = {
     signal.SIGUSR1: "SIGUSR1 rotates the log, and there is no log file (twistd --logfile)",
@@ -331,7 +331,9 @@ class DangadService(service.Service):
         )
         await self.dispatcher.drain(self._limits.drain)
         self.workforce.stop()
-        await self.pool.stop()
+        if not await _in_time(self._reactor, WORKERS_TIME, self.pool.stop()):
+            pids = [link.pid for link in self.pool.processes]
+            log.warn("workers {pids} are not gone, though they were killed; left alone", pids=pids)
         await self.guardian.stop()
         if self._sweeping.running:
             self._sweeping.stop()
@@ -377,6 +379,20 @@ class DangadService(service.Service):
             for opened in (self._doors, self._ports, self._control_ports):
                 opened.clear()
             raise
+
+
+async def _in_time(clock: Any, seconds: float, waited: defer.Deferred[Any]) -> bool:
+    """Wait for `waited` for at most so many seconds; whether it has fired by then."""
+    ended: defer.Deferred[bool] = defer.Deferred()
+    alarm = clock.callLater(seconds, ended.callback, False)
+
+    def fired(_: object) -> None:
+        if alarm.active():
+            alarm.cancel()
+            ended.callback(True)
+
+    waited.addBoth(fired)
+    return await ended
 
 
 async def _stop_listening(ports: list[IListeningPort]) -> None:

@@ -219,11 +219,10 @@ class Options(usage.Options):
                 f"--min-workers {self['min-workers']} is more than "
                 f"--max-workers {self['max-workers']}"
             )
-        if not self["force"]:
-            try:
-                check_workers(self["max-workers"])
-            except TooManyWorkers as error:
-                raise usage.UsageError(f"--max-workers: {error}") from None
+        try:
+            check_workers(self["max-workers"], force=bool(self["force"]))
+        except TooManyWorkers as error:
+            raise usage.UsageError(f"--max-workers: {error}") from None
         if 0 < self["max-buffered"] < 2 * self["max-payload"]:
             raise usage.UsageError(
                 f"--max-buffered {self['max-buffered']} is less than twice "

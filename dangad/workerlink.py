@@ -58,6 +58,11 @@ FIRST_KNOCK = 0.01
 """Seconds after which the signal that a job is to stop is repeated; each pause doubles ..."""
 LONGEST_KNOCK = 0.1
 """... up to so many seconds."""
+GROUP_TIME = 1.0
+"""Seconds after which the group of a worker that was killed is killed, too, if that is not gone.
+
+One of the group may be tracing it, see ptrace(2), and keeps it from being gone.
+"""
 FLOOD_REST = 0.002
 """Seconds for which output that is only counted any more is not read, after each piece of it."""
 STACK_TIME = 0.5
@@ -384,6 +389,8 @@ class WorkerLink:
         """See :meth:`IWorker.kill`."""
         if self._killed_for is None:
             self._killed_for = reason
+            alarm = self._clock.callLater(GROUP_TIME, self.transport.kill_group)
+            self.transport.finished.addBoth(_cancel_alarm, alarm)
         try:
             self.transport.kill()
         except Exception:  # noqa: BLE001 - see the class
