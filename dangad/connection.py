@@ -83,14 +83,15 @@ _NO_OPTIONS: dict[bytes, Any] = {}
 class ClientConnection(Protocol):
     """One client's connection.
 
-    All mutable state: `name`, who it is, in words; `_jobs`, the jobs whose outcome it is still to
-    be told, by id; `_tags`,
-    those of them that have a tag, by it; `_flow`, whether it is read; `_reader` and `_writer`,
-    what came and goes; `_half`, the bytes in the reader, as far as they are counted; `_discarded`,
-    why the box was thrown away of which the rest is still to come; `_congested`, whether its
-    answers wait to be read, and `_news`, how far its jobs are meanwhile; `_taking`, whether its
-    boxes are being gone through; `_active_at`, when it last asked for something, or was told;
-    `_open`, whether it can be written to. The parts that `connectionMade` makes have their own.
+    All mutable state: `name`, who it is, in words; `_is_known`, whether it has ever had a job, of
+    which the dispatcher may still know its turn; `_jobs`, the jobs whose outcome it is still to be
+    told, by id; `_tags`, those of them that have a tag, by it; `_flow`, whether it is read;
+    `_reader` and `_writer`, what came and goes; `_half`, the bytes in the reader, as far as they
+    are counted; `_discarded`, why the box was thrown away of which the rest is still to come;
+    `_congested`, whether its answers wait to be read, and `_news`, how far its jobs are meanwhile;
+    `_taking`, whether its boxes are being gone through; `_active_at`, when it last asked for
+    something, or was told; `_open`, whether it can be written to. The parts that `connectionMade`
+    makes have their own.
     """
 
     transport: _StreamTransport
@@ -101,6 +102,7 @@ class ClientConnection(Protocol):
         self._dispatcher = site.dispatcher
         self._turns = site.turns
         self._reader = wire.BoxReader(site.max_payload, wire.REQUEST_KEYS)
+        self._is_known = False
         self._jobs: dict[int, Job] = {}
         self._tags: dict[bytes, Job] = {}
         self._news: dict[int, tuple[bytes, bytes]] = {}
@@ -145,7 +147,6 @@ class ClientConnection(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget the client and its jobs."""
         self._open = False
-        is_known = bool(self._jobs) or self._congested  # most that go at once are not
         self._stall_watch.stop()
         self._jobs.clear()
         self._tags.clear()
@@ -153,7 +154,7 @@ class ClientConnection(Protocol):
         self._writer.forget()
         self._flow.clear()
         self._site.budget.total -= self._half
-        if is_known:
+        if self._is_known or self._congested:  # most that go at once are not
             self._dispatcher.client_gone(self)
         self._site.connection_lost(self)
         # They know the connection, and what it holds would stay until the next collection.
@@ -408,6 +409,7 @@ class ClientConnection(Protocol):
             job.deadline = options.get(wire.DEADLINE)
             job.wants_chunks = options.get(wire.CHUNKS, False)
             job.wants_progress = options.get(wire.PROGRESS, False)
+        self._is_known = True
         self._jobs[job.id] = job
         if tag is not None:
             self._tags[tag] = job

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import os
+import weakref
 from typing import TYPE_CHECKING, Any, cast
 
 from hypothesis import given, settings
@@ -758,6 +760,22 @@ class DisconnectTest(ServerCase):
         client.line.drop()
         self.assertEqual(worker.interrupts, [b"cancelled"])
         self.assertEqual(self.dispatcher.waiting, 0)
+
+    def test_disconnect_after_all_answers(self) -> None:
+        """Of a client that has gone when all its jobs had ended, nothing is kept."""
+        worker = self.worker()
+        client = self.client()
+        for tag in (b"1", b"2"):
+            client.call(b"Echo", tag)
+        worker.answer()
+        worker.answer()
+        self.assertEqual(client.answers(), [echo(b"1"), echo(b"2")])
+        connection = weakref.ref(client.line.protocol)
+        client.line.drop()
+        del client
+        worker.jobs.clear()
+        gc.collect()
+        self.assertIsNone(connection())
 
     def test_disconnect_while_paused(self) -> None:
         """A client that goes without having read its answers leaves nothing behind."""
