@@ -14,7 +14,8 @@ some milliseconds, as the honest ones do. Left out are:
   started, and whoever opens a hundred has a hundred turns;
 - long jobs: all workers may be busy with those of one client.
 
-Prints the latencies of each round; the exit status is 1 if there is anything wrong.
+Prints the latencies of each round; the exit status is 1 if there is anything wrong. The server's log
+stays in a folder then, which is named.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import shutil
 import tempfile
 import time
 from typing import Any
@@ -147,10 +149,12 @@ def main(reactor: Any, *arguments: str) -> Deferred[None]:
     seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
 
     async def run() -> None:
-        with tempfile.TemporaryDirectory(prefix="dangad-latency-") as folder:
-            print(f"seed {seed}, {options.seconds:g} s", flush=True)
-            good = await measure(reactor, options.seconds, seed, folder, hostility)
-            print(f"seed {seed}: {'good' if good else 'BAD'}")
+        folder = tempfile.mkdtemp(prefix="dangad-latency-")
+        print(f"seed {seed}, {options.seconds:g} s, in {folder}", flush=True)
+        good = await measure(reactor, options.seconds, seed, folder, hostility)
+        print(f"seed {seed}: {'good' if good else 'BAD'}")
+        if good:
+            shutil.rmtree(folder)
         raise SystemExit(not good)
 
     return Deferred.fromCoroutine(run())
