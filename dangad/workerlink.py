@@ -591,7 +591,8 @@ class WorkerLink:
         if self._paused:
             self.resume()
         printed = bool(marks & workerboxes.PRINTED or self.output.tail)
-        trailing = self._reader.held and not self._ahead  # with no job to do it is silent
+        due = self._pings * len(workerboxes.PONG_BOX)
+        trailing = self._reader.held > due and not self._ahead  # with no job to do it is silent
         fit = not (marks & workerboxes.UNFIT or trailing or self._killed_for)
         self._dispatcher.job_finished(self, failed, body, receipt, fit=fit, printed=printed)
 

@@ -7,6 +7,7 @@ test's.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import itertools
 import os
@@ -186,25 +187,32 @@ class HopWorker:
 
     def work(self) -> None:
         """Take a job out of the pipe, perform it, and answer; if there is none, answer a ping."""
-        try:
-            box = self.pipe.next_job()
-        except BlockingIOError:
-            return
+        box = self.take()
         if box is not None:
-            (job_id, attempt, _), start = workerboxes.read_job(box)
-            strings = wire.unpack(box, start)
-            self.seen.append(dict(strings))
-            answer = self.hops.performer.perform(
-                strings,
-                RunningJob(
-                    job_id,
-                    "",
-                    attempt,
-                    report=partial(self.pipe.send_report, job_id),
-                    part=partial(self.pipe.send_part, job_id),
-                ),
-            )
-            self.pipe.send_answer(job_id, answer)
+            self.perform(box)
+
+    def take(self) -> bytes | None:
+        """Take a job out of the pipe, or answer a ping; None if there is none."""
+        with contextlib.suppress(BlockingIOError):
+            return self.pipe.next_job()
+        return None
+
+    def perform(self, box: bytes) -> None:
+        """Perform the job in the box, and answer."""
+        (job_id, attempt, _), start = workerboxes.read_job(box)
+        strings = wire.unpack(box, start)
+        self.seen.append(dict(strings))
+        answer = self.hops.performer.perform(
+            strings,
+            RunningJob(
+                job_id,
+                "",
+                attempt,
+                report=partial(self.pipe.send_report, job_id),
+                part=partial(self.pipe.send_part, job_id),
+            ),
+        )
+        self.pipe.send_answer(job_id, answer)
 
     def tell(self) -> None:
         """Have the parent read what the worker has written."""

@@ -153,6 +153,27 @@ class RobbedTests(LinkCase):
         self.assertEqual(len(self.hops.workers), 1)
 
 
+class LongJobTests(LinkCase):
+    """A worker whose job takes longer than it is left unasked."""
+
+    def test_goes_on(self) -> None:
+        """It answers the job and then the question, at one stroke, and is given the next job."""
+        self.ask(b"1")
+        worker = self.worker
+        box = worker.take()
+        assert box is not None
+        self.watch(3)
+        worker.perform(box)
+        worker.take()  # the question
+        worker.tell()
+        self.ask(b"2")
+        worker.work()
+        worker.tell()
+        answers = self.told()
+        self.assertEqual([answers[tag][b"data"] for tag in (b"1", b"2")], [b"of 1", b"of 2"])
+        self.assertEqual(self.hops.workers, [worker])
+
+
 class UnreadTests(LinkCase):
     """A worker dies that has not read its job."""
 
