@@ -124,7 +124,7 @@ TABLE: dict[str, dict[str, Cell]] = {
         job=Cell(FROZEN + "was killed: .* time limit", dangad.TimedOut, "its time limit"),
         answer=Cell(FROZEN + "was killed: .* time limit", dangad.TimedOut, "its time limit"),
         answered=Cell(ends=f"{FROZEN}gave no sign of life for 5 s and was killed"),
-        stop=Cell(ends=f"{FROZEN}was killed by SIGKILL"),
+        stop=Cell(ends=f"{FROZEN}had not exited after 1 s and was killed"),
     ),
     "abort": row(dies("was killed by SIGABRT")),
     "exception in a thread": row(

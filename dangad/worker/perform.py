@@ -68,6 +68,7 @@ class Performer:
         wait: Callable[[Deferred[Any]], Any],
         max_memory: int = 0,
         is_stopped: Callable[[], bool] = lambda: False,
+        tell: Callable[[str], None] = say,
     ) -> None:
         """Be ready to perform `job_types`.
 
@@ -76,12 +77,14 @@ class Performer:
         :param wait: gives a Deferred's result, or raises its exception, once it has fired.
         :param max_memory: bytes of memory that this process may have; 0 for any number.
         :param is_stopped: whether the job that runs was told to stop.
+        :param tell: hears in one line of each job that ends with an error of a known code.
         """
         self._calls = {name: _Call(job_type) for name, job_type in job_types.items()}
         self._max_payload = max_payload
         self._wait = wait
         self._max_memory = max_memory
         self._is_stopped = is_stopped
+        self._tell = tell
 
     def perform(self, strings: dict[bytes, bytes], running: RunningJob) -> Answer:
         """Run the job that the pairs of the request box ask for; `running` is the caller's to end.
@@ -123,7 +126,7 @@ class Performer:
                 raise TooLarge(f"the answer is {len(body)} bytes, the limit is {self._max_payload}")
         except (BadResponse, TooLarge) as error:
             kind = BadResponse if is_a(error, BadResponse) else TooLarge
-            return _told(running, kind.code, message_of(error))
+            return self._told(running, kind.code, message_of(error))
         except BaseException as error:  # noqa: BLE001 - a dict may be of the job's own class, too
             return self._explain(call, running, error)
         return Answer(False, body)
@@ -132,11 +135,16 @@ class Performer:
         """The answer for what the function raised, unless it leaves the worker unfit."""
         code = call.code_of(error)
         if code is not None:
-            return _told(running, code, message_of(error))
+            return self._told(running, code, message_of(error))
         write(f"{_title(running)} failed:\n{traceback_of(error)}")
         if self._max_memory and is_a(error, MemoryError):
             raise OutOfMemory(f"ran out of memory (--max-memory {show_bytes(self._max_memory)})")
         return _refuse(JobFailed(summary_of(error)))
+
+    def _told(self, running: RunningJob, code: bytes, text: str) -> Answer:
+        """The answer to a job that ends with an error of that code, which the log is told of."""
+        self._tell(f"{_title(running)} ended with {code.decode('ascii', 'replace')}: {text}")
+        return Answer(True, pack(error_pairs(code, text)))
 
     def _settle(self, result: Any, running: RunningJob) -> Any:
         """Wait for `result` if it is asynchronous; send what it yields if it is a generator."""
@@ -268,12 +276,6 @@ def _send_parts(parts: Generator[Any, Any, Any], running: RunningJob) -> Any:
 
 def _refuse(error: DangadError) -> Answer:
     return Answer(True, pack(error_pairs(error.code, str(error))))
-
-
-def _told(running: RunningJob, code: bytes, text: str) -> Answer:
-    """The answer to a job that ends with an error of that code, which the log is told of."""
-    say(f"{_title(running)} ended with {code.decode('ascii', 'replace')}: {text}")
-    return Answer(True, pack(error_pairs(code, text)))
 
 
 def _title(running: RunningJob) -> str:
