@@ -14,8 +14,8 @@ some milliseconds, as the honest ones do. Left out are:
   started, and whoever opens a hundred has a hundred turns;
 - long jobs: all workers may be busy with those of one client.
 
-Prints the latencies of each round; the exit status is 1 if there is anything wrong. The server's
-log stays in a folder then, which is named.
+Prints the latencies of each round; the exit status is 1 if there is anything wrong. The log of the
+server stays in a folder then, which is named.
 """
 
 from __future__ import annotations

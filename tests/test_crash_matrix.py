@@ -54,6 +54,7 @@ class MatrixTests(RealServerCase):
     def setUp(self) -> Deferred[None]:  # type: ignore[override]
         """Note what there is, and make waiting short."""
         self.patch(dispatcher, "GRACE", 0.1)
+        self.patch(dispatcher, "LOGGED_ENDS", 1000)
         self.patch(workerlink, "CLOSED_GRACE", 60.0)
         self.patch(workforce, "PROBATION", 0.0)
         self.patch(workforce, "FIRST_DELAY", 0.01)
