@@ -41,7 +41,7 @@ class Connector(Protocol):
         """Read it again."""
 
     def kill(self) -> None:
-        """Kill the process and its group, if it is not gone yet."""
+        """Kill the process, if it is not gone yet; its group goes once it has exited."""
 
     def kill_group(self) -> None:
         """Kill its process group, whether it is gone or not."""

@@ -218,12 +218,7 @@ class Rounds:
         :param on_hold: whether the client gets no turn.
         :param runs: whether it has jobs that run: then it has had a turn, as it were.
         """
-        owner = self._owners.get(client)
-        if owner is None:
-            owner = self._owners[client] = _Owner(client)
-        line = owner.lines.get(lane)
-        if line is None:
-            line = owner.lines[lane] = Line()
+        owner, line = self._line_of(client, lane)
         best = line.best
         if best == job.priority:
             line.urgent[job.id] = job
@@ -441,14 +436,19 @@ class Rounds:
             if line.best != NONE:
                 self._put(line, lane, owner, line.best)
 
-    def _undo_turn(self, client: IClient, job: Job, lane: Lane) -> None:
-        """Let `job` be the next of its client's, and the client have the turn that it had."""
+    def _line_of(self, client: IClient, lane: Lane) -> tuple[_Owner, Line]:
+        """What there is of the client, and its line in that lane; made if there is none."""
         owner = self._owners.get(client)
         if owner is None:
             owner = self._owners[client] = _Owner(client)
         line = owner.lines.get(lane)
         if line is None:
             line = owner.lines[lane] = Line()
+        return owner, line
+
+    def _undo_turn(self, client: IClient, job: Job, lane: Lane) -> None:
+        """Let `job` be the next of its client's, and the client have the turn that it had."""
+        owner, line = self._line_of(client, lane)
         if line.best == NONE:
             line.since = job.accepted_at
             self._enter(owner, False)

@@ -8,20 +8,19 @@ was written down stays in a folder then, which is named.
 
 from __future__ import annotations
 
-import argparse
-import random
-import shutil
-import tempfile
-import time
+from functools import partial
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet import task
-from twisted.internet.defer import Deferred
 
 from tests.history import Reconciliation
 from tests.historyload import Load, summary
 from tests.loadedserver import MIN_WORKERS
+from tests.soaking import parser_of, run_soak
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
 
 ROUNDS = 6
 """How many there are, the warm-up included."""
@@ -65,23 +64,8 @@ def _trend(load: Load) -> float:
 
 def main(reactor: Any, *arguments: str) -> Deferred[None]:
     """Run, and end the program."""
-    parser = argparse.ArgumentParser(prog="python -m tests.soak_history", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long (%(default)s)")
-    parser.add_argument("--seed", type=int, help="what chance begins with (any)")
-    options = parser.parse_args(arguments)
-    seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
-
-    async def run() -> None:
-        folder = tempfile.mkdtemp(prefix="dangad-history-")
-        print(f"seed {seed}, {options.seconds:g} s, in {folder}", flush=True)
-        began = time.monotonic()
-        good = await soak(reactor, options.seconds, seed, folder)
-        print(f"seed {seed}: {'good' if good else 'BAD'} after {time.monotonic() - began:.0f} s")
-        if good:
-            shutil.rmtree(folder)
-        raise SystemExit(not good)
-
-    return Deferred.fromCoroutine(run())
+    options = parser_of("history", __doc__).parse_args(arguments)
+    return run_soak("history", options, partial(soak, reactor))
 
 
 if __name__ == "__main__":

@@ -20,12 +20,10 @@ server stays in a folder then, which is named.
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
-import shutil
-import tempfile
 import time
+from functools import partial
 from typing import Any
 
 from twisted.internet import task
@@ -37,6 +35,7 @@ from tests import historyjobs as jobs
 from tests.historyhostility import run_hostility
 from tests.loadedserver import MIN_WORKERS, LoadedServer
 from tests.realserver import until
+from tests.soaking import parser_of, run_soak
 
 MOST = 3.0
 """How many times as long the 99th percentile may be beside hostile clients."""
@@ -114,7 +113,7 @@ async def _round(
 
 
 async def measure(
-    reactor: Any, seconds: float, seed: int, folder: str, hostility: list[str]
+    reactor: Any, hostility: list[str], seconds: float, seed: int, folder: str
 ) -> bool:
     """Run all rounds; whether the honest did not suffer."""
     server = LoadedServer(folder, MIN_WORKERS, ())
@@ -140,24 +139,11 @@ async def measure(
 
 def main(reactor: Any, *arguments: str) -> Deferred[None]:
     """Run, and end the program."""
-    parser = argparse.ArgumentParser(prog="python -m tests.soak_latency", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long (%(default)s)")
-    parser.add_argument("--seed", type=int, help="what chance begins with (any)")
+    parser = parser_of("latency", __doc__)
     parser.add_argument("--only", help="the one thing that hostile clients do")
     options = parser.parse_args(arguments)
     hostility = ["--calm", "--hands=5", *(["--only", options.only] if options.only else [])]
-    seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
-
-    async def run() -> None:
-        folder = tempfile.mkdtemp(prefix="dangad-latency-")
-        print(f"seed {seed}, {options.seconds:g} s, in {folder}", flush=True)
-        good = await measure(reactor, options.seconds, seed, folder, hostility)
-        print(f"seed {seed}: {'good' if good else 'BAD'}")
-        if good:
-            shutil.rmtree(folder)
-        raise SystemExit(not good)
-
-    return Deferred.fromCoroutine(run())
+    return run_soak("latency", options, partial(measure, reactor, hostility))
 
 
 if __name__ == "__main__":

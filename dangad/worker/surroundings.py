@@ -167,12 +167,13 @@ def _put_filters_back(noted: list[Any]) -> None:
 
 
 _limits: list[tuple[int, int]] = []
-"""The limits to put back; it is the same as long as nobody has set one."""
+"""The limits to put back, in the order of `_LIMITS`."""
 
 
 def _watch_limits() -> None:
     """Note the limits, and from now on whether any is set: to ask for all takes too long."""
     _limits[:] = map(resource.getrlimit, _LIMITS)
+    _sets.clear()
     for name in ("setrlimit", "prlimit"):
         function = getattr(resource, name)
         if not hasattr(function, "__wrapped__"):
