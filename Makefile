@@ -25,7 +25,7 @@ soak: $(VENV)/.dev      ## random histories of the rules, and of a server under 
 	@$(BIN)/python -m tests.soak_latency --seconds $$(($(SECONDS) / 4)) $(if $(SEED),--seed $(SEED))
 
 demo: $(VENV)/.runtime      ## a server, two workers and three clients play a short story
-	@$(BIN)/python -m dangad.demo
+	@$(BIN)/python -m dangad.examples.demo
 
 run: $(VENV)/.runtime      ## a server in the foreground, with the defaults; Ctrl-C ends it
 	@exec $(BIN)/twistd --nodaemon dangad

@@ -1,8 +1,8 @@
 """AMP boxes for the lean clients and workers: made and checked with the standard library alone.
 
-Used by the drivers and servers here, instead of :mod:`dangad.wire`, so that a client's own work
-costs as little as it can. The pairs of a request always come in this order: its tag, its command,
-its data, anything else.
+Used by the drivers and servers here, instead of :mod:`dangad.wire.boxes`, so that a client's own
+work costs as little as it can. The pairs of a request always come in this order: its tag, its
+command, its data, anything else.
 """
 
 from __future__ import annotations

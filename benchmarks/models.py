@@ -18,7 +18,7 @@ from benchmarks.harness import DANGAD, Bench, Contender, Measure, Running, perce
 from benchmarks.machine import allow_many_files, available, family, proportional
 from benchmarks.processes import PATIENCE, Broken, TooSlow
 from dangad.examples import ListDirectory
-from dangad.wire import unpack
+from dangad.wire.boxes import unpack
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

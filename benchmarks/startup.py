@@ -16,7 +16,7 @@ from benchmarks import boxes, contenders
 from benchmarks.contenders import SOCKET
 from benchmarks.harness import DANGAD, Bench, Measure
 from benchmarks.processes import PATIENCE, ROOT, Broken, Stage
-from dangad.launch import BOOTSTRAP, WorkerSettings
+from dangad.pool.launch import BOOTSTRAP, WorkerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         UnhandledCommand,
         WorkerLost,
     )
-    from dangad.wire import Blob, Large
+    from dangad.wire.values import Blob, Large
     from dangad.worker.context import (
         JobCancelled,
         JobStopped,
@@ -85,7 +85,7 @@ _HOMES = {
         "UnhandledCommand",
         "WorkerLost",
     ),
-    "dangad.wire": ("Blob", "Large"),
+    "dangad.wire.values": ("Blob", "Large"),
     "dangad.worker.context": ("JobCancelled", "JobStopped", "TimeLimitExceeded", "current_job"),
     "dangad.worker.jobtypes": ("BadJobType", "job"),
 }

@@ -20,25 +20,25 @@ from twisted.internet import defer, error
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from dangad.accepting import Gate, raise_limit
-from dangad.admission import MAX_REFUSALS
-from dangad.capacity import WORKER_FILES, cores
-from dangad.control import MAX_CONNECTIONS as MAX_OPERATORS
-from dangad.control import ControlFactory
-from dangad.dispatcher import Dispatcher
 from dangad.errors import DangadError
-from dangad.guardian import Guardian
-from dangad.jobrecord import JobState
-from dangad.listening import Access, CannotListen, open_door, read_endpoint, stop_listening
-from dangad.memorybudget import default_limit
-from dangad.notify import Notifier
-from dangad.operations import Operations
-from dangad.peers import Allowed
-from dangad.pool import WorkerPool
-from dangad.server import ClientFactory
-from dangad.strays import Strays
-from dangad.workerlife import Wear
-from dangad.workforce import START_TIMEOUT, Workforce
+from dangad.host.capacity import WORKER_FILES, cores
+from dangad.operators.control import MAX_CONNECTIONS as MAX_OPERATORS
+from dangad.operators.control import ControlFactory
+from dangad.operators.systemd import Notifier
+from dangad.operators.view import Operations
+from dangad.pool.guardian import Guardian
+from dangad.pool.orphans import Strays
+from dangad.pool.processes import WorkerPool
+from dangad.scheduler.dispatcher import Dispatcher
+from dangad.scheduler.record import JobState
+from dangad.scheduler.supervisor import START_TIMEOUT, Workforce
+from dangad.scheduler.workerrecord import Wear
+from dangad.server.acceptgate import Gate, raise_limit
+from dangad.server.access import MAX_REFUSALS
+from dangad.server.factory import ClientFactory
+from dangad.server.listening import Access, CannotListen, open_door, read_endpoint, stop_listening
+from dangad.server.memorybudget import default_limit
+from dangad.server.peers import Allowed
 
 if TYPE_CHECKING:
     from typing import Any
@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IListeningPort
     from twisted.python.failure import Failure
 
-    from dangad.launch import WorkerSettings
-    from dangad.listening import Door
+    from dangad.pool.launch import WorkerSettings
+    from dangad.server.listening import Door
 
 log = Logger()
 
@@ -129,7 +129,8 @@ class DangadService(service.Service):
         """Make the parts; `startService` starts them.
 
         :param reactor: the reactor, which must be the global one: ampoule knows no other.
-        :param endpoints: where to listen, each in a form of :func:`dangad.listening.read_endpoint`.
+        :param endpoints: where to listen, each in a form of
+            :func:`dangad.server.listening.read_endpoint`.
         :param settings: what the workers are given.
         :param limits: the bounds of everything.
         :param control: where operators connect, likewise; None for nowhere.
@@ -197,7 +198,7 @@ class DangadService(service.Service):
     def privilegedStartService(self) -> None:
         """Listen, while still root if started as root.
 
-        :raises dangad.listening.CannotListen: one of the endpoints cannot be listened on.
+        :raises dangad.server.listening.CannotListen: one of the endpoints cannot be listened on.
         """
         super().privilegedStartService()
         self._listen_everywhere()

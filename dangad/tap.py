@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from twisted.python import usage
 
-from dangad.capacity import OWN_FILES, WORKER_FILES, TooManyWorkers, check_workers
-from dangad.inheritance import keep_from_children, open_standard_streams
-from dangad.notify import VARIABLES as NOTIFY_VARIABLES
+from dangad.host.capacity import OWN_FILES, WORKER_FILES, TooManyWorkers, check_workers
+from dangad.host.inheritance import keep_from_children, open_standard_streams
+from dangad.operators.systemd import VARIABLES as NOTIFY_VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from twisted.application.service import IService
 
-    from dangad.launch import WorkerSettings
+    from dangad.pool.launch import WorkerSettings
 
 DEFAULT_ENDPOINTS = ("unix:dangad.sock", "tcp:7003:interface=127.0.0.1")
 DEFAULT_JOBS = ("dangad.examples",)
@@ -287,8 +287,8 @@ def makeService(options: Options) -> IService:
     Ends the program, with one line on stderr, if the endpoints cannot be read or the job
     modules not be served; and has that done too if an endpoint cannot be listened on.
     """
-    from dangad.jobscheck import JobsCheck
-    from dangad.launch import BrokenJobs
+    from dangad.pool.launch import BrokenJobs
+    from dangad.pool.preflight import JobsCheck
 
     settings = _worker_settings(options)
     twistd: Any = options.parent or {}
@@ -297,11 +297,11 @@ def makeService(options: Options) -> IService:
         with JobsCheck(settings, options["start-timeout"], uid, gid) as check:
             from twisted.internet import reactor
 
-            from dangad.listening import Access, CannotListen, read_endpoint
-            from dangad.logstream import LogStream
-            from dangad.peers import allow
+            from dangad.host.clock import use_steady_clock
+            from dangad.host.logstream import LogStream
+            from dangad.server.listening import Access, CannotListen, read_endpoint
+            from dangad.server.peers import allow
             from dangad.service import DangadService, Limits
-            from dangad.timekeeping import use_steady_clock
 
             use_steady_clock(reactor)
             endpoints = [("listen", description) for description in options["listen"]]
@@ -342,7 +342,7 @@ def makeService(options: Options) -> IService:
 
 def _worker_settings(options: Options) -> WorkerSettings:
     """What the options say of the workers; ends the program if they can have no descriptors."""
-    from dangad.launch import NoDirectory, WorkerSettings, default_path
+    from dangad.pool.launch import NoDirectory, WorkerSettings, default_path
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     least = OWN_FILES + WORKER_FILES * (options["min-workers"] + 1)

@@ -20,7 +20,7 @@ towncrier_draft_include_empty = False
 towncrier_draft_working_directory = Path(__file__).parent.parent
 
 # The API pages are built beside these ones, and first: see `tools/check docs`. Thus
-# {py:class}`dangad.pool.Pool` is a link, and one that leads nowhere is a warning.
+# {py:class}`dangad.pool.processes.Pool` is a link, and one that leads nowhere is a warning.
 intersphinx_mapping = {"dangad": ("../api", "_build/api/objects.inv")}
 nitpicky = True
 

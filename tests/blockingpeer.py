@@ -2,7 +2,7 @@
 
 import socket
 
-from dangad import wire
+from dangad.wire import boxes
 
 PATIENCE = 60.0
 """Seconds after which what should have come is taken for lost."""
@@ -16,19 +16,19 @@ class BlockingPeer:
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(PATIENCE)
         self.socket.connect(path)
-        self._reader = wire.BoxReader(2**26, ())
+        self._reader = boxes.BoxReader(2**26, ())
         self._asked = 0
         self.answers: dict[bytes, dict[bytes, bytes]] = {}
         self.news: list[dict[bytes, bytes]] = []
         """The boxes that came and are no answers: progress and parts."""
 
-    def ask(self, command: bytes, **values: bytes) -> bytes:
+    def ask(self, command: bytes, **arguments: bytes) -> bytes:
         """Send a request; its tag."""
         self._asked += 1
         tag = b"%d" % self._asked
-        pairs = [(wire.ASK, tag), (wire.COMMAND, command)]
-        pairs += [(key.encode(), value) for key, value in values.items()]
-        self.socket.sendall(wire.pack(pairs))
+        pairs = [(boxes.ASK, tag), (boxes.COMMAND, command)]
+        pairs += [(key.encode(), value) for key, value in arguments.items()]
+        self.socket.sendall(boxes.pack(pairs))
         return tag
 
     def answer(self, tag: bytes) -> dict[bytes, bytes]:
@@ -37,9 +37,9 @@ class BlockingPeer:
             self._read()
         return self.answers[tag]
 
-    def call(self, command: bytes, **values: bytes) -> dict[bytes, bytes]:
+    def call(self, command: bytes, **arguments: bytes) -> dict[bytes, bytes]:
         """Send a request, and wait for its answer."""
-        return self.answer(self.ask(command, **values))
+        return self.answer(self.ask(command, **arguments))
 
     def close(self) -> None:
         """Close the connection."""
@@ -52,8 +52,8 @@ class BlockingPeer:
         self._reader.feed(data)
         while (box := self._reader.next()) is not None:
             assert box.raw is not None
-            pairs = wire.unpack(box.raw)
-            tag = pairs.get(wire.ANSWER, pairs.get(wire.ERROR))
+            pairs = boxes.unpack(box.raw)
+            tag = pairs.get(boxes.ANSWER, pairs.get(boxes.ERROR))
             if tag is None:
                 self.news.append(pairs)
             else:
@@ -63,9 +63,9 @@ class BlockingPeer:
 
 def code_of(answer: dict[bytes, bytes]) -> str:
     """The error code of an answer, or "ok"."""
-    return answer.get(wire.ERROR_CODE, b"ok").decode()
+    return answer.get(boxes.ERROR_CODE, b"ok").decode()
 
 
 def text_of(answer: dict[bytes, bytes]) -> str:
     """The text of an error; nothing if it is none."""
-    return answer.get(wire.ERROR_DESCRIPTION, b"").decode()
+    return answer.get(boxes.ERROR_DESCRIPTION, b"").decode()

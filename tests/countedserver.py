@@ -14,9 +14,9 @@ from collections import Counter
 
 from twisted.scripts.twistd import run
 
-from dangad import tally
-from dangad.quarantine import _Suspect
-from dangad.quietlog import _Window
+from dangad.host.quietlog import _Window
+from dangad.scheduler import counters
+from dangad.scheduler.quarantine import _Suspect
 
 RECENT = 100
 """Jobs that it remembers after their end: so few that there are as many after any round."""
@@ -44,7 +44,7 @@ def write_census(path: str) -> None:
 def main() -> None:
     """Run twistd."""
     census = sys.argv.pop(1)
-    tally.RECENT = RECENT
+    counters.RECENT = RECENT
     signal.signal(signal.SIGUSR2, lambda _number, _frame: write_census(census))
     run()
 

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from dangad.errors import NotRunning
-from dangad.interfaces import IOperations
+from dangad.scheduler.interfaces import IOperations
 
 STATUS: dict[str, Any] = {
     "version": "26.11",

@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
-from dangad.interfaces import IClient, IHatchery, IProcess, IWorker, IWorkforce
-from dangad.jobrecord import Death, Job, Priority
+from dangad.scheduler.interfaces import IClient, IHatchery, IProcess, IWorker, IWorkforce
+from dangad.scheduler.record import Death, Job
+from dangad.wire.values import Priority
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dangad.dispatcher import Dispatcher
     from dangad.errors import DangadError
-    from dangad.workforce import Workforce
+    from dangad.scheduler.dispatcher import Dispatcher
+    from dangad.scheduler.supervisor import Workforce
 
 _job_ids = itertools.count(1)
 _pids = itertools.count(4711)

@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
 
-from dangad.dispatcher import GRACE
-from dangad.jobrecord import Policy
+from dangad.scheduler.dispatcher import GRACE
+from dangad.wire.catalogue import Policy
 
 SLACK = 1.5
 """Seconds that a loaded machine may be late with what a clock decides."""

@@ -23,7 +23,7 @@ from twisted.internet.task import deferLater
 from twisted.protocols import amp
 from twisted.python.failure import Failure
 
-from dangad import commands, wire
+from dangad.wire import boxes, commands
 from dangad.worker.jobtypes import find_job_types
 from tests import historyjobs as jobs
 from tests.history import (
@@ -85,7 +85,7 @@ class LoggingClient(Protocol):
         self.tags: list[str] = []
         self.closed: Deferred[None] = Deferred()
         self._load = load
-        self._reader = wire.BoxReader(2**20, (wire.ANSWER, wire.ERROR, wire.COMMAND))
+        self._reader = boxes.BoxReader(2**20, (boxes.ANSWER, boxes.ERROR, boxes.COMMAND))
         self._closing = False
 
     def send(
@@ -100,9 +100,9 @@ class LoggingClient(Protocol):
         tag = f"{len(self.tags) + 1}"
         self.tags.append(tag)
         box = command.makeArguments(arguments, None)
-        box |= {wire.ASK: tag.encode(), wire.COMMAND: command.commandName} | keys
-        deadline = keys.get(wire.DEADLINE)
-        asked = {wire.PROGRESS: "Progress", wire.CHUNKS: "Chunk"}
+        box |= {boxes.ASK: tag.encode(), boxes.COMMAND: command.commandName} | keys
+        deadline = keys.get(boxes.DEADLINE)
+        asked = {boxes.PROGRESS: "Progress", boxes.CHUNKS: "Chunk"}
         request = Request(
             time.monotonic(),
             self.number,
@@ -116,7 +116,7 @@ class LoggingClient(Protocol):
         self._load.events.append(request)
         self.waiting[tag] = Deferred()
         assert self.transport is not None
-        self.transport.write(wire.pack(box.items()))
+        self.transport.write(boxes.pack(box.items()))
         return self.waiting[tag]
 
     def is_answered(self) -> bool:
@@ -139,18 +139,18 @@ class LoggingClient(Protocol):
         self._reader.feed(data)
         while (box := self._reader.next()) is not None and not self._closing:
             assert box.raw is not None
-            self._box_received(now, wire.unpack(box.raw))
+            self._box_received(now, boxes.unpack(box.raw))
 
     def _box_received(self, now: float, strings: dict[bytes, bytes]) -> None:
-        if wire.COMMAND in strings:
-            kind = strings[wire.COMMAND].decode().removeprefix("dangad.")
+        if boxes.COMMAND in strings:
+            kind = strings[boxes.COMMAND].decode().removeprefix("dangad.")
             number = int(strings.get(b"data", b"0"))
             report = Report(now, self.number, strings[b"tag"].decode(), kind, number)
             self._load.events.append(report)
             return
-        tag = strings.get(wire.ANSWER, strings.get(wire.ERROR, b"")).decode()
-        code = strings.get(wire.ERROR_CODE, b"").decode()
-        text = strings.get(wire.ERROR_DESCRIPTION, strings.get(b"token", b"")).decode()
+        tag = strings.get(boxes.ANSWER, strings.get(boxes.ERROR, b"")).decode()
+        code = strings.get(boxes.ERROR_CODE, b"").decode()
+        text = strings.get(boxes.ERROR_DESCRIPTION, strings.get(b"token", b"")).decode()
         attempt = int(strings.get(b"attempt", b"0"))
         self._load.events.append(Answer(now, self.number, tag, code, text, attempt))
         if tag in self.waiting:
@@ -227,7 +227,7 @@ class Load:
             for priority in (b"high", b"normal", b"low"):
                 self.jobs += 1
                 arguments = {"name": f"job-{self.jobs}", "deed": "live", "seconds": 0.0}
-                client.send(command, arguments, keys={wire.PRIORITY: priority})
+                client.send(command, arguments, keys={boxes.PRIORITY: priority})
         await self._until("the first answers", client.is_answered)
         if self._hostile:
             await run_hostility(self._reactor, self.server, self._seed, 0.0, "--acquaint")
@@ -378,13 +378,13 @@ class Load:
         self.jobs += 1
         keys: dict[bytes, bytes] = {}
         if chance.random() < 0.3:
-            keys[wire.PRIORITY] = chance.choice((b"high", b"low"))
+            keys[boxes.PRIORITY] = chance.choice((b"high", b"low"))
         if chance.random() < 0.05:
-            keys[wire.DEADLINE] = b"%.3f" % (chance.random() * 0.5)
+            keys[boxes.DEADLINE] = b"%.3f" % (chance.random() * 0.5)
         if chance.random() < 0.1:
-            keys[wire.PROGRESS] = b"1"
+            keys[boxes.PROGRESS] = b"1"
         if command is jobs.Parts:
-            keys[wire.CHUNKS] = b"1"
+            keys[boxes.CHUNKS] = b"1"
         if "swallow" not in deeds:
             seconds *= chance.random()
         arguments = {"name": f"job-{self.jobs}", "deed": chance.choice(deeds), "seconds": seconds}

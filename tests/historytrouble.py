@@ -22,8 +22,8 @@ from twisted.internet.task import deferLater
 from twisted.protocols import amp
 from twisted.python.failure import Failure
 
-from dangad import commands, wire
 from dangad.errors import NotRunning, ReloadFailed
+from dangad.wire import boxes, commands
 from tests.history import Frozen, Killed
 from tests.loadedserver import MIN_WORKERS, LoadedServer
 
@@ -157,7 +157,7 @@ class Trouble:
     async def _vandal(self) -> None:
         """Send garbage, or half a request, and wait for the end or make it."""
         chance = random.Random(f"{self._seed}/garbage")
-        half = wire.pack({wire.ASK: b"1", wire.COMMAND: b"Quick", b"name": b"half"}.items())[:-2]
+        half = boxes.pack({boxes.ASK: b"1", boxes.COMMAND: b"Quick", b"name": b"half"}.items())[:-2]
         while self._goes_on():
             await self._pause(chance.random())
             path = chance.choice((self._server.socket, self._server.control))

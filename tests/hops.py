@@ -25,21 +25,21 @@ from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dangad import commands, wire, workerboxes
-from dangad.accepting import Gate
-from dangad.dispatcher import Dispatcher
-from dangad.guardian import Guardian
-from dangad.interfaces import IHatchery
-from dangad.jobpipe import Scratch
-from dangad.pool import WorkerConnector
-from dangad.server import ClientFactory
-from dangad.vitals import Deaths
+from dangad.host.memory import Deaths
+from dangad.pool.guardian import Guardian
+from dangad.pool.jobpipe import Scratch
+from dangad.pool.link import WorkerLink
+from dangad.pool.processes import WorkerConnector
+from dangad.scheduler.dispatcher import Dispatcher
+from dangad.scheduler.interfaces import IHatchery
+from dangad.scheduler.supervisor import Workforce
+from dangad.server.acceptgate import Gate
+from dangad.server.factory import ClientFactory
+from dangad.wire import boxes, commands, workerboxes
 from dangad.worker.context import RunningJob
 from dangad.worker.jobtypes import catalogue_of
 from dangad.worker.perform import Performer
 from dangad.worker.pipe import WorkerPipe
-from dangad.workerlink import WorkerLink
-from dangad.workforce import Workforce
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -200,7 +200,7 @@ class HopWorker:
     def perform(self, box: bytes) -> None:
         """Perform the job in the box, and answer."""
         (job_id, attempt, _), start = workerboxes.read_job(box)
-        strings = wire.unpack(box, start)
+        strings = boxes.unpack(box, start)
         self.seen.append(dict(strings))
         answer = self.hops.performer.perform(
             strings,
@@ -338,22 +338,22 @@ class HopClient:
         self.transport = StringTransport()
         self.connection: Any = hops.clients.buildProtocol(None)
         self.connection.makeConnection(self.transport)
-        self._reader = wire.BoxReader(2 * MAX_PAYLOAD, ())
+        self._reader = boxes.BoxReader(2 * MAX_PAYLOAD, ())
 
     def send(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
         """Send a box."""
-        self.connection.dataReceived(wire.pack(pairs))
+        self.connection.dataReceived(boxes.pack(pairs))
 
     def boxes(self) -> list[list[tuple[bytes, bytes]]]:
         """What it has been sent since it was last asked: the pairs of each box."""
         self.hops.clock.advance(0)
         self._reader.feed(self.transport.value())
         self.transport.clear()
-        boxes = []
+        sent = []
         while (box := self._reader.next()) is not None:
             assert box.raw is not None
-            boxes.append(pairs_of(box.raw))
-        return boxes
+            sent.append(pairs_of(box.raw))
+        return sent
 
     @property
     def is_open(self) -> bool:

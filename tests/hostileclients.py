@@ -25,7 +25,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from dangad import commands, wire, workerboxes
+from dangad.wire import boxes, commands, workerboxes
 from tests import hostilejobs
 
 _TIMEOUT = 1.0
@@ -33,14 +33,14 @@ _TIMEOUT = 1.0
 _WORDS = (
     *(workerboxes.RUN, workerboxes.STOP, workerboxes.PING, workerboxes.PONG),
     *(workerboxes.DONE, workerboxes.FAILED, workerboxes.REPORT, workerboxes.PART),
-    *(wire.ANSWER, wire.ERROR, wire.ERROR_CODE, wire.ERROR_DESCRIPTION),
-    *(wire.PROGRESS, wire.CHUNKS, wire.PRIORITY),
+    *(boxes.ANSWER, boxes.ERROR, boxes.ERROR_CODE, boxes.ERROR_DESCRIPTION),
+    *(boxes.PROGRESS, boxes.CHUNKS, boxes.PRIORITY),
     *(b"_", b"__", b"_unknown", b"tag", b"pid", b"data"),
 )
 """All of dangad's own words, and some more; a deadline is apart, since it may cost a worker."""
 _VALUES = (
     *(b"", b"boom", b"0", b"1", b"1 1", b"2 1 1.000000", b"3 0 0 0 0", b"4 cancelled", b"high"),
-    *(b"dangad.Hello", b"dangad.LastWords", b"\xff\xfe", wire.END * 9, workerboxes.PING_BOX),
+    *(b"dangad.Hello", b"dangad.LastWords", b"\xff\xfe", boxes.END * 9, workerboxes.PING_BOX),
 )
 _OTHERS = [b"%d" % number for number in range(1, 150)]
 """Tags under which honest clients ask, on connections of their own."""
@@ -92,7 +92,7 @@ Deed = Callable[[Hostility, random.Random], None]
 
 def request(tag: bytes, command: bytes, *pairs: tuple[bytes, bytes]) -> bytes:
     """A request with these pairs besides."""
-    return wire.pack([(wire.ASK, tag), (wire.COMMAND, command), *pairs])
+    return boxes.pack([(boxes.ASK, tag), (boxes.COMMAND, command), *pairs])
 
 
 def harm(kind: type[hostilejobs.Mischief], deed: str, tag: bytes = b"1") -> bytes:
@@ -102,7 +102,7 @@ def harm(kind: type[hostilejobs.Mischief], deed: str, tag: bytes = b"1") -> byte
 
 def read(connection: socket.socket, seconds: float = _TIMEOUT, answers: int = 1) -> int:
     """Read until so many answers have come, or nothing does for so long; how many came."""
-    reader = wire.BoxReader(2**20, (wire.ANSWER, wire.ERROR))
+    reader = boxes.BoxReader(2**20, (boxes.ANSWER, boxes.ERROR))
     connection.settimeout(seconds)
     count = 0
     with contextlib.suppress(TimeoutError):
@@ -133,14 +133,14 @@ def own_words(hostility: Hostility, chance: random.Random) -> None:
     """Requests with dangad's own words before, between and after those of AMP."""
     with hostility.connect(chance) as connection:
         for _ in range(3):
-            boxes = []
+            packed = []
             for number in range(15):
-                usual = [(wire.ASK, b"w%d" % number), (wire.COMMAND, b"Nothing")]
+                usual = [(boxes.ASK, b"w%d" % number), (boxes.COMMAND, b"Nothing")]
                 words = chance.choices(_WORDS, k=chance.randrange(1, 5))
                 pairs = [*usual, *((word, chance.choice(_VALUES)) for word in words)]
                 chance.shuffle(pairs)
-                boxes.append(wire.pack(pairs))
-            connection.sendall(b"".join(boxes))
+                packed.append(boxes.pack(pairs))
+            connection.sendall(b"".join(packed))
             read(connection, answers=15)
 
 
@@ -154,11 +154,11 @@ def foreign_tags(hostility: Hostility, chance: random.Random) -> None:
             connection.sendall(request(tag, b"Nothing"))
         read(connection, answers=40)
         for tag in chance.sample(_OTHERS, 10):
-            frame = chance.choice((wire.ANSWER, wire.ERROR))
-            connection.sendall(wire.pack([(frame, tag), (b"token", b"666")]))
+            frame = chance.choice((boxes.ANSWER, boxes.ERROR))
+            connection.sendall(boxes.pack([(frame, tag), (b"token", b"666")]))
             word = chance.choice((b"Progress", b"Chunk", b"Hello", b"LastWords"))
-            box = [(wire.COMMAND, b"dangad." + word), (b"tag", tag), (b"data", b"666")]
-            connection.sendall(wire.pack(box))
+            box = [(boxes.COMMAND, b"dangad." + word), (b"tag", tag), (b"data", b"666")]
+            connection.sendall(boxes.pack(box))
         read(connection)
 
 
@@ -219,9 +219,9 @@ def flood(hostility: Hostility, chance: random.Random) -> None:
 def flood_of_jobs(hostility: Hostility, chance: random.Random) -> None:
     """Many tiny jobs at once, with or without tags, urgent or not; the answers may go unread."""
     with hostility.connect(chance) as connection:
-        pairs = chance.choice(([], [(wire.PRIORITY, b"high")], [(wire.PROGRESS, b"1")]))
+        pairs = chance.choice(([], [(boxes.PRIORITY, b"high")], [(boxes.PROGRESS, b"1")]))
         if chance.random() < 0.2:
-            connection.sendall(wire.pack([(wire.COMMAND, b"Nothing")]) * 60)
+            connection.sendall(boxes.pack([(boxes.COMMAND, b"Nothing")]) * 60)
             connection.sendall(request(b"p", commands.Ping.commandName))
             read(connection)
             return
@@ -237,7 +237,7 @@ def urgent(hostility: Hostility, chance: random.Random) -> None:
     """Urgent jobs, without a pause."""
     with hostility.connect(chance) as connection:
         for _ in range(5):
-            connection.sendall(_nothings(40, (wire.PRIORITY, b"high")))
+            connection.sendall(_nothings(40, (boxes.PRIORITY, b"high")))
             if read(connection, answers=40) < 40:
                 break
 
@@ -246,7 +246,7 @@ def no_time(hostility: Hostility, chance: random.Random) -> None:
     """Jobs that have no time at all, or whose time is none."""
     with hostility.connect(chance) as connection:
         deadline = chance.choice((b"0", b"0.0", b"-1", b"nan", b"1e999", b"0e0", b"9" * 300))
-        connection.sendall(_nothings(40, (wire.DEADLINE, deadline)))
+        connection.sendall(_nothings(40, (boxes.DEADLINE, deadline)))
         read(connection, answers=40)
 
 
@@ -299,7 +299,7 @@ def _ask_for(kind: type[hostilejobs.Mischief], deeds: list[str], count: int = 3)
         chosen = chance.choices(deeds, k=count)
         with hostility.connect(chance) as connection:
             for number, deed in enumerate(chosen):
-                pairs = [(b"deed", deed.encode()), (wire.PROGRESS, b"1"), (wire.CHUNKS, b"1")]
+                pairs = [(b"deed", deed.encode()), (boxes.PROGRESS, b"1"), (boxes.CHUNKS, b"1")]
                 pairs = pairs[: chance.randrange(1, 4)]
                 connection.sendall(request(b"%d" % number, kind.commandName, *pairs))
             read(connection, 30.0, count)
@@ -310,7 +310,7 @@ def _ask_for(kind: type[hostilejobs.Mischief], deeds: list[str], count: int = 3)
 def mischief_cut_off(hostility: Hostility, chance: random.Random) -> None:
     """Such jobs whose client goes, cancels, or has no time for them."""
     deed = chance.choice([*hostilejobs.MISCHIEF, *["sleep"] * 10])
-    deadline = (wire.DEADLINE, chance.choice((b"1e-9", b"0.001", b"0.01", b"0.05")))
+    deadline = (boxes.DEADLINE, chance.choice((b"1e-9", b"0.001", b"0.01", b"0.05")))
     pairs = [(b"deed", deed.encode()), *chance.choice(([], [deadline]))]
     with hostility.connect(chance) as connection:
         connection.sendall(request(b"1", b"Mischief", *pairs))
@@ -324,7 +324,7 @@ def mischief_cut_off(hostility: Hostility, chance: random.Random) -> None:
 
 def unread_parts(hostility: Hostility, chance: random.Random) -> None:
     """A stream that is asked for and not read, and then cut off, or read after all."""
-    pairs = [(b"count", b"40"), (b"size", b"50000"), (wire.CHUNKS, b"1"), (wire.PROGRESS, b"1")]
+    pairs = [(b"count", b"40"), (b"size", b"50000"), (boxes.CHUNKS, b"1"), (boxes.PROGRESS, b"1")]
     with hostility.connect(chance) as connection:
         connection.sendall(request(b"1", b"Pour", *pairs))
         hostility.rest(chance.random() * 0.7)
@@ -338,7 +338,7 @@ def wreck(hostility: Hostility, chance: random.Random) -> None:
     """A job that costs its worker's life; then one that does not, so that it may be done again."""
     deed = chance.choice(list(hostilejobs.WRECKS))
     with hostility.connect(chance) as connection:
-        box = harm(hostilejobs.Wreck, deed)[:-2] + wire.pack([(wire.DEADLINE, b"0.7")])
+        box = harm(hostilejobs.Wreck, deed)[:-2] + boxes.pack([(boxes.DEADLINE, b"0.7")])
         connection.sendall(box)
         if chance.random() < 0.8:
             read(connection, 10.0)
@@ -391,7 +391,7 @@ def acquaint(hostility: Hostility) -> None:
     with hostility.connect(random.Random(0)) as connection:
         for name, arguments in kinds.items():
             for priority in (b"high", b"normal", b"low"):
-                pairs = [*arguments, (wire.PRIORITY, priority)]
+                pairs = [*arguments, (boxes.PRIORITY, priority)]
                 connection.sendall(request(name + priority, name, *pairs))
         read(connection, 10.0, 3 * len(kinds))
 

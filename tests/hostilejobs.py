@@ -28,7 +28,8 @@ from twisted.internet import defer
 from twisted.protocols import amp
 
 import dangad
-from dangad import current_job, job, wire, workerboxes
+from dangad import current_job, job
+from dangad.wire import boxes, workerboxes
 from dangad.worker.pipe import OUT_OF_REACH
 
 FOREIGN = 666
@@ -169,31 +170,31 @@ def _read_pipes() -> None:
 
 def _forged() -> list[bytes]:
     """Boxes that a worker could write, of jobs that it does not have, and some that are none."""
-    boxes = [b"garbage" * 10, workerboxes.PONG_BOX, wire.pack([(b"_answer", b"1")])]
+    sent = [b"garbage" * 10, workerboxes.PONG_BOX, boxes.pack([(b"_answer", b"1")])]
     own = current_job().id
     for number in (own, own - 1, own + 1, random.randrange(1, own + 2)):
         done = workerboxes.answer_head(number, False, b"1 1 1", 0)
         failed = workerboxes.answer_head(number, True, b"1 1 1", 0)
-        code = wire.pack(wire.error_pairs(b"JOB_FAILED", "forged"))
+        code = boxes.pack(boxes.error_pairs(b"JOB_FAILED", "forged"))
         news = [(b"done", b"666"), (b"total", b"666"), (b"message", b"forged")]
-        boxes += [
-            done + wire.pack([(b"pid", b"666")]),
+        sent += [
+            done + boxes.pack([(b"pid", b"666")]),
             failed + code,
-            workerboxes.report_head(number) + wire.pack(news),
-            workerboxes.part_head(number) + wire.pack([(b"data", b"666")]),
+            workerboxes.report_head(number) + boxes.pack(news),
+            workerboxes.part_head(number) + boxes.pack([(b"data", b"666")]),
             (done + code)[:-3],
         ]
-    return boxes
+    return sent
 
 
 def _forge() -> None:
     """Write to the parent in the worker's name."""
-    boxes = _forged()
+    sent = _forged()
     for fd in _pipes():
         if stat.S_ISFIFO(os.fstat(fd).st_mode):
             for _ in range(random.randrange(1, 4)):
                 with contextlib.suppress(OSError):
-                    os.write(fd, random.choice(boxes))
+                    os.write(fd, random.choice(sent))
 
 
 # Output.

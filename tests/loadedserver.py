@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dangad.vitals import memory_of
+from dangad.host.memory import memory_of
 
 ROOT = Path(__file__).parent.parent
 MIN_WORKERS = 2

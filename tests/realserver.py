@@ -12,7 +12,7 @@ from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.protocols import amp
 from twisted.trial.unittest import TestCase
 
-from dangad.launch import WorkerSettings
+from dangad.pool.launch import WorkerSettings
 from dangad.service import DangadService, Limits
 
 reactor: Any = _reactor

@@ -16,8 +16,7 @@ from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from dangad import wire
-from dangad.accepting import (
+from dangad.server.acceptgate import (
     BACKLOG,
     BURST,
     LOOK_INTERVAL,
@@ -27,6 +26,7 @@ from dangad.accepting import (
     Descriptors,
     Gate,
 )
+from dangad.wire import boxes
 from tests.test_twistd import PATIENCE, PING, PONG, TwistdCase, wait_for
 
 SHUT = "new connections wait"
@@ -99,7 +99,7 @@ class GateTest(SynchronousTestCase):
         return [
             event["log_format"].format(**event)
             for event in self.events
-            if event.get("log_namespace") == "dangad.accepting"
+            if event.get("log_namespace") == "dangad.server.acceptgate"
         ]
 
     def enter(self, count: int) -> None:
@@ -368,7 +368,7 @@ class ManyTest(TwistdCase):
         for number, client in enumerate(self.clients):
             client.sendall(echo(number))
         for number, client in enumerate(self.clients):
-            self.assertIn(wire.pair(b"data", b"%d" % number), client.recv(1000))
+            self.assertIn(boxes.pair(b"data", b"%d" % number), client.recv(1000))
         late = self.connect()
         late.sendall(PING)
         self.assertIn(b"QUEUE_FULL", late.recv(1000))
@@ -403,4 +403,4 @@ def descriptors_of(pid: int) -> int:
 
 def echo(number: int) -> bytes:
     """A request to have a number echoed."""
-    return wire.pack([(b"_ask", b"1"), (b"_command", b"Echo"), (b"data", b"%d" % number)])
+    return boxes.pack([(b"_ask", b"1"), (b"_command", b"Echo"), (b"data", b"%d" % number)])

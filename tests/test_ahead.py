@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred, gatherResults
 
 import dangad
-from dangad.commands import STOP_SIGNAL, Cancel
-from dangad.jobrecord import JobState
+from dangad.pool.link import WorkerLink
+from dangad.scheduler.record import JobState
 from dangad.service import Limits
-from dangad.workerlink import WorkerLink
+from dangad.wire.commands import STOP_SIGNAL, Cancel
 from tests.crashpoints import Echo
 from tests.oddjobs import Odd, Wait
 from tests.realserver import RealServerCase, alive, until
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from twisted.protocols import amp
 
-    from dangad.jobrecord import Job
+    from dangad.scheduler.record import Job
 
 IN_FLIGHT = 200
 """Jobs of a burst that a client waits for at the same time."""
@@ -390,6 +390,6 @@ class RecycleTests(AheadCase):
     async def test_recycle(self) -> None:
         """No job is lost when workers leave that have jobs ahead."""
         burst = Burst(await self.connect())
-        await until(lambda: sum("exited" in text for text in self.logged("dangad.workerlink")) > 2)
+        await until(lambda: sum("exited" in text for text in self.logged("dangad.pool.link")) > 2)
         await burst.stop()
         self.assert_sound(burst)

@@ -11,7 +11,7 @@ from twisted.protocols import amp
 from twisted.trial.unittest import SynchronousTestCase
 
 from dangad import Blob, Large
-from dangad.argumentcheck import WrongValue, check_of
+from dangad.wire.argumentcheck import WrongValue, check_of
 
 NOW = datetime(2026, 11, 27, 8, tzinfo=UTC)
 ROWS = amp.AmpList([(b"max-size", amp.Integer()), (b"tags", amp.ListOf(amp.Unicode(), True))])

@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from dangad.boxwatch import BOX_TIME, LEAST, LOOK_INTERVAL, BoxWatch, IBoxSender
+from dangad.server.boxwatch import BOX_TIME, LEAST, LOOK_INTERVAL, BoxWatch, IBoxSender
 
 
 @implementer(IBoxSender)

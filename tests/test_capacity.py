@@ -7,8 +7,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad import capacity
-from dangad.capacity import TooManyWorkers, check_workers
+from dangad.host import capacity
+from dangad.host.capacity import TooManyWorkers, check_workers
 
 GIB = 2**30
 

@@ -45,15 +45,14 @@ from dangad.cli.output import (
     answer_as_table,
     catalogue_as_table,
     fitted_table,
-    printable,
     raw_key,
     table,
     value_as_bytes,
 )
 from dangad.cli.running import endpoint_named
-from dangad.jobrecord import Policy
-from dangad.schema import describe_command
-from dangad.schema import describe_keys as keys_of
+from dangad.text import printable
+from dangad.wire.catalogue import Policy, describe_command
+from dangad.wire.catalogue import describe_keys as keys_of
 from tests.realserver import alive
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.protocols import amp
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from dangad import cli, commands
+from dangad import cli
 from dangad.cli.arguments import WrongUsage
 from dangad.cli.operators import (
     show_recent,
@@ -32,9 +32,9 @@ from dangad.cli.operators import (
     show_wanted,
     show_workers,
 )
-from dangad.cli.output import show_bytes, show_seconds
-from dangad.control import MAX_CONNECTIONS, MAX_REQUEST, MAX_WAITING, ControlFactory
 from dangad.errors import BadArguments, NotRunning, ReloadFailed
+from dangad.operators.control import MAX_CONNECTIONS, MAX_REQUEST, MAX_WAITING, ControlFactory
+from dangad.wire import commands
 from tests.fakeoperations import JOB, RECENT, STACK, STATUS, TALLY, WORKERS, FakeOperations
 from tests.realserver import until
 from tests.test_server import request
@@ -50,33 +50,6 @@ NAMES = ("status", "workers", "recent", "want", "pardon", "stack", "reload", "dr
 
 
 class ShowingTest(SynchronousTestCase):
-    def test_bytes(self) -> None:
-        """A number of bytes has two or three digits and a unit."""
-        for number, text in (
-            (0, "0 B"),
-            (999, "999 B"),
-            (1023, "1.0 KiB"),
-            (10_200, "10 KiB"),
-            (34 * 2**20, "34 MiB"),
-            (3.14 * 2**30, "3.1 GiB"),
-            (5000 * 2**40, "5000 TiB"),
-        ):
-            self.assertEqual(show_bytes(number), text)
-
-    def test_seconds(self) -> None:
-        """A time has the unit that suits it."""
-        for seconds, text in (
-            (0, "0 ms"),
-            (0.0123, "12 ms"),
-            (0.9996, "1.0 s"),
-            (2.14, "2.1 s"),
-            (59.97, "1.0 min"),
-            (90, "1.5 min"),
-            (7512.9, "2.1 h"),
-            (3 * 86_400 + 43_200, "3.5 d"),
-        ):
-            self.assertEqual(show_seconds(seconds), text)
-
     def test_no_workers(self) -> None:
         """A status says why there are no workers, and how a reload failed."""
         status = copy.deepcopy(STATUS)

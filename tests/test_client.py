@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,8 +21,7 @@ from twisted.python.filepath import FilePath
 from twisted.trial.unittest import SynchronousTestCase
 
 import dangad
-from dangad import Blob, Large, errors, wire
-from dangad.accepting import Gate
+from dangad import Blob, Large, errors
 from dangad.client import (
     ENVELOPE,
     Client,
@@ -31,11 +30,16 @@ from dangad.client import (
     NotSent,
     connect,
 )
-from dangad.dispatcher import Dispatcher
-from dangad.jobrecord import Job, Policy, Priority
-from dangad.schema import describe_command, write_catalogue
-from dangad.server import ClientFactory as ServerFactory
+from dangad.scheduler.dispatcher import Dispatcher
+from dangad.server.acceptgate import Gate
+from dangad.server.factory import ClientFactory as ServerFactory
+from dangad.wire import boxes
+from dangad.wire.catalogue import Policy, describe_command, write_catalogue
+from dangad.wire.values import Priority
 from tests.fakes import FakeWorker
+
+if TYPE_CHECKING:
+    from dangad.scheduler.record import Job
 
 
 class Refused(Exception):
@@ -99,7 +103,7 @@ WHEN = datetime.datetime(2026, 11, 23, 14, 30, tzinfo=amp.utc)
 
 def as_pairs(response: dict[bytes, bytes]) -> bytes:
     """An answer's part after the tag, as a worker writes it."""
-    return wire.pack(response.items())
+    return boxes.pack(response.items())
 
 
 def _job_id(worker: FakeWorker) -> int:
@@ -243,7 +247,7 @@ class AgainstTheServer(SynchronousTestCase):
             "is_it": True,
         }
         answer = self.run_job(Everything, **given_)
-        strings = wire.unpack(self.box(1))
+        strings = boxes.unpack(self.box(1))
         self.assertEqual(Everything.parseArguments(amp.AmpBox(strings), None), given_)
         self.answer(1, **{k.decode(): v for k, v in strings.items() if not k.startswith(b"_")})
         self.assertEqual(self.successResultOf(answer), given_)
@@ -263,7 +267,7 @@ class AgainstTheServer(SynchronousTestCase):
     def test_arguments_in_a_dict(self) -> None:
         """Arguments may be given in a dict, in part or all, and then options are options."""
         self.run_job(Paint, {"priority": 3, "self": "me"}, priority="high", command="c")
-        strings = wire.unpack(self.box(1))
+        strings = boxes.unpack(self.box(1))
         self.assertEqual(
             [strings[key] for key in (b"priority", b"self", b"command", b"_priority")],
             [b"3", b"me", b"c", b"high"],
@@ -278,7 +282,7 @@ class AgainstTheServer(SynchronousTestCase):
             [self.job(number).priority for number in (1, 2, 3)],
             [Priority.LOW, Priority.LOW, Priority.NORMAL],
         )
-        self.assertNotIn(b"_priority", wire.unpack(self.box(3)))
+        self.assertNotIn(b"_priority", boxes.unpack(self.box(3)))
 
     def test_deadline(self) -> None:
         """A deadline is sent as decimal seconds; one that has passed is sent as none left."""
@@ -616,55 +620,55 @@ class AgainstAHostileServer(SynchronousTestCase):
 
     def test_aimless_box(self) -> None:
         """A box that is neither an answer nor a request."""
-        self.client.dataReceived(wire.pack([(b"x", b"y")]))
+        self.client.dataReceived(boxes.pack([(b"x", b"y")]))
         self.assert_closed("neither an answer nor a request")
 
     def test_answer_to_nothing(self) -> None:
         """An answer to what was not asked, or twice to the same."""
-        self.client.dataReceived(wire.pack([(b"_answer", b"nobody's")]))
+        self.client.dataReceived(boxes.pack([(b"_answer", b"nobody's")]))
         self.assert_closed("nobody's")
 
     def test_two_answers(self) -> None:
         """Two answers to one request: the first counts."""
-        box = wire.pack([(b"_answer", self.tag), (b"greeting", b"hi")])
+        box = boxes.pack([(b"_answer", self.tag), (b"greeting", b"hi")])
         self.client.dataReceived(box + box)
         self.successResultOf(self.answer)
         self.assertTrue(self.link.to_server.disconnected)
 
     def test_answer_too_large(self) -> None:
         """An answer over the limit fails its request alone, and was never held whole."""
-        start = wire.pair(b"_answer", self.tag)
-        piece = wire.pair(b"x", bytes(500))
+        start = boxes.pair(b"_answer", self.tag)
+        piece = boxes.pair(b"x", bytes(500))
         self.client.dataReceived(start)
         for _ in range(10_000):
             self.client.dataReceived(piece)
             self.assertLess(self.client._reader.held, self.MAX + ENVELOPE + 2000)
-        self.client.dataReceived(wire.END)
+        self.client.dataReceived(boxes.END)
         text = str(self.failureResultOf(self.answer, dangad.TooLarge).value)
         self.assertIn("1000 (max_payload)", text)
         ping = self.client.ping()
-        self.client.dataReceived(wire.pack([(b"_answer", b"2")]))
+        self.client.dataReceived(boxes.pack([(b"_answer", b"2")]))
         self.successResultOf(ping)
 
     def test_as_large_as_may_be(self) -> None:
         """An answer of just the limit's size is taken, whatever the tag adds to it."""
-        body = wire.pack([(b"greeting", b"x" * (self.MAX - 2 - 2 - 8 - 2))])
+        body = boxes.pack([(b"greeting", b"x" * (self.MAX - 2 - 2 - 8 - 2))])
         self.assertEqual(len(body), self.MAX)
-        self.client.dataReceived(wire.pair(b"_answer", self.tag) + body)
+        self.client.dataReceived(boxes.pair(b"_answer", self.tag) + body)
         self.successResultOf(self.answer)
 
     def test_requests(self) -> None:
         """A server's request is declined, and one that wants no answer ignored."""
-        self.client.dataReceived(wire.pack([(b"_command", b"dangad.Later"), (b"tag", b"1")]))
+        self.client.dataReceived(boxes.pack([(b"_command", b"dangad.Later"), (b"tag", b"1")]))
         self.assertEqual(self.link.sent(), [])
-        self.client.dataReceived(wire.pack([(b"_ask", b"7"), (b"_command", b"Greet")]))
+        self.client.dataReceived(boxes.pack([(b"_ask", b"7"), (b"_command", b"Greet")]))
         (sent,) = self.link.sent()
         self.assertEqual((sent[b"_error"], sent[b"_error_code"]), (b"7", b"UNHANDLED"))
         self.assertNoResult(self.answer)
 
     def test_error_without_a_word(self) -> None:
         """An error box with neither code nor text still fails its request."""
-        self.client.dataReceived(wire.pack([(b"_error", self.tag)]))
+        self.client.dataReceived(boxes.pack([(b"_error", self.tag)]))
         self.failureResultOf(self.answer, amp.RemoteAmpError)
 
     def test_descriptors(self) -> None:
@@ -680,7 +684,7 @@ class AgainstAHostileServer(SynchronousTestCase):
         answer = link.client.run(Greet, name="A")
         ends: list[Any] = []
         answer.addBoth(ends.append)
-        for piece in [*pieces, wire.pack([(b"_answer", b"1"), (b"greeting", b"hi")]), *pieces]:
+        for piece in [*pieces, boxes.pack([(b"_answer", b"1"), (b"greeting", b"hi")]), *pieces]:
             link.client.dataReceived(piece)
         link.lose(error.ConnectionDone())
         self.assertEqual(len(ends), 1)
@@ -773,5 +777,5 @@ class Names(SynchronousTestCase):
         """A server's catalogue that is no JSON fails describe, and nothing else."""
         link = Link(Client())
         catalogue = link.client.describe()
-        link.client.dataReceived(wire.pack([(b"_answer", b"1"), (b"catalogue", b"{")]))
+        link.client.dataReceived(boxes.pack([(b"_answer", b"1"), (b"catalogue", b"{")]))
         self.failureResultOf(catalogue, json.JSONDecodeError)

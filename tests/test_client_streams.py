@@ -14,9 +14,9 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 import dangad
-from dangad import commands, wire
 from dangad.client import ClientFactory, Disconnected, NotSent
 from dangad.client.streams import ENOUGH_READ, MAX_UNREAD
+from dangad.wire import boxes, commands
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -70,28 +70,28 @@ class StreamCase(SynchronousTestCase):
         self.transport.clear()
         return [dict(box) for box in amp.parseString(data)]
 
-    def say(self, *boxes: dict[bytes, bytes]) -> None:
+    def say(self, *answers: dict[bytes, bytes]) -> None:
         """Have the server send boxes."""
-        self.client.dataReceived(b"".join(wire.pack(box.items()) for box in boxes))
+        self.client.dataReceived(b"".join(boxes.pack(box.items()) for box in answers))
 
     def chunk(self, data: bytes, tag: bytes = b"1") -> None:
         """Have the server send a chunk."""
         strings = commands.Chunk.makeArguments({"tag": tag, "data": data}, None)
-        self.say({wire.COMMAND: commands.Chunk.commandName, **strings})
+        self.say({boxes.COMMAND: commands.Chunk.commandName, **strings})
 
     def progress(self, done: int, total: int, message: str, tag: bytes = b"1") -> None:
         """Have the server tell of progress."""
         arguments = {"tag": tag, "done": done, "total": total, "message": message}
         strings = commands.Progress.makeArguments(arguments, None)
-        self.say({wire.COMMAND: commands.Progress.commandName, **strings})
+        self.say({boxes.COMMAND: commands.Progress.commandName, **strings})
 
     def answer(self, size: int = 0, tag: bytes = b"1") -> None:
         """Have the server answer."""
-        self.say({wire.ANSWER: tag, b"size": b"%d" % size})
+        self.say({boxes.ANSWER: tag, b"size": b"%d" % size})
 
     def refuse(self, code: bytes, tag: bytes = b"1") -> None:
         """Have the server answer with an error."""
-        self.say({wire.ERROR: tag, wire.ERROR_CODE: code, wire.ERROR_DESCRIPTION: b"so it is"})
+        self.say({boxes.ERROR: tag, boxes.ERROR_CODE: code, boxes.ERROR_DESCRIPTION: b"so it is"})
 
     def run_in(self, coroutine: Coroutine[Any, Any, Any]) -> Deferred[Any]:
         """A coroutine, running."""
@@ -100,7 +100,7 @@ class StreamCase(SynchronousTestCase):
     def cancelled(self) -> list[bytes]:
         """The tags of the requests that the client wants cancelled."""
         name = commands.Cancel.commandName
-        return [box[b"tag"] for box in self.sent() if box[wire.COMMAND] == name]
+        return [box[b"tag"] for box in self.sent() if box[boxes.COMMAND] == name]
 
 
 async def read_all(stream: Stream, into: list[bytes]) -> dict[str, Any]:
@@ -125,9 +125,9 @@ class ProgressTests(StreamCase):
         answer = self.client.run(Fetch, path="a", progress=self.note)
         other = self.client.run(Fetch, path="b")
         first, second = self.sent()
-        self.assertEqual(first[wire.PROGRESS], b"1")
-        self.assertNotIn(wire.PROGRESS, second)
-        self.assertNotIn(wire.CHUNKS, first)
+        self.assertEqual(first[boxes.PROGRESS], b"1")
+        self.assertNotIn(boxes.PROGRESS, second)
+        self.assertNotIn(boxes.CHUNKS, first)
         self.progress(1, 2, "ü")
         self.progress(7, 8, "other", tag=b"2")
         self.progress(2, 2, "")
@@ -168,7 +168,7 @@ class ProgressTests(StreamCase):
     def test_unreadable(self) -> None:
         """News that cannot be read close the connection."""
         answer = self.client.run(Fetch, path="a", progress=self.note)
-        self.say({wire.COMMAND: commands.Progress.commandName, b"tag": b"1", b"done": b"x"})
+        self.say({boxes.COMMAND: commands.Progress.commandName, b"tag": b"1", b"done": b"x"})
         self.assertTrue(self.transport.disconnected)
         self.client.connectionLost(Failure(error.ConnectionAborted()))
         self.assertIn("cannot be read", str(self.failureResultOf(answer, Disconnected).value))
@@ -196,8 +196,8 @@ class StreamTests(StreamCase):
         """Chunks come in order, of any size, and then the response."""
         done = self.run_in(read_all(self.client.stream(Fetch, path="a"), self.read))
         (request,) = self.sent()
-        self.assertEqual(request[wire.CHUNKS], b"1")
-        self.assertNotIn(wire.PROGRESS, request)
+        self.assertEqual(request[boxes.CHUNKS], b"1")
+        self.assertNotIn(boxes.PROGRESS, request)
         for data in (b"a" * 200_000, b"", b"b"):
             self.chunk(data)
         self.assertEqual(self.read, [b"a" * 200_000, b"", b"b"])
@@ -224,7 +224,10 @@ class StreamTests(StreamCase):
         )
         (request,) = self.sent()
         self.assertEqual(
-            [request[key] for key in (wire.PRIORITY, wire.DEADLINE, wire.PROGRESS, wire.CHUNKS)],
+            [
+                request[key]
+                for key in (boxes.PRIORITY, boxes.DEADLINE, boxes.PROGRESS, boxes.CHUNKS)
+            ],
             [b"low", b"2.000000", b"1", b"1"],
         )
         self.progress(1, 2, "x")
@@ -274,7 +277,7 @@ class StreamTests(StreamCase):
 
     def test_wrong_answer(self) -> None:
         """So is an answer that cannot be read."""
-        self.check_error(dangad.BadResponse, lambda: self.say({wire.ANSWER: b"1"}))
+        self.check_error(dangad.BadResponse, lambda: self.say({boxes.ANSWER: b"1"}))
 
     def test_disconnected(self) -> None:
         """So is the end of the connection."""

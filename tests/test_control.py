@@ -13,21 +13,21 @@ from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from dangad import commands, wire
-from dangad.accepting import Gate
-from dangad.control import MAX_CONNECTIONS, MAX_REQUEST, MAX_WAITING, ControlFactory
-from dangad.dispatcher import Dispatcher
 from dangad.errors import ReloadFailed, ShuttingDown
-from dangad.interfaces import IOperations
-from dangad.quietlog import INTERVAL
-from dangad.server import ClientFactory
+from dangad.host.quietlog import INTERVAL
+from dangad.operators.control import MAX_CONNECTIONS, MAX_REQUEST, MAX_WAITING, ControlFactory
+from dangad.scheduler.dispatcher import Dispatcher
+from dangad.scheduler.interfaces import IOperations
+from dangad.server.acceptgate import Gate
+from dangad.server.factory import ClientFactory
+from dangad.wire import boxes, commands
 from tests.fakeoperations import JOB, RECENT, STACK, STATUS, TALLY, WORKERS, FakeOperations
 from tests.test_server import Answer, FakeClient, Line, ok, request
 
 if TYPE_CHECKING:
     from twisted.protocols import amp
 
-    from dangad.control import ControlConnection
+    from dangad.operators.control import ControlConnection
 
 NAMES = [
     command.commandName
@@ -86,7 +86,7 @@ class ControlCase(SynchronousTestCase):
         return [
             event["log_format"].format(**event)
             for event in self.events
-            if event.get("log_namespace") == "dangad.control"
+            if event.get("log_namespace") == "dangad.operators.control"
         ]
 
     def operator(self) -> Operator:
@@ -102,15 +102,15 @@ class ControlCase(SynchronousTestCase):
         for operator in (self.operator(), self.operator()):
             operator.call(command.commandName, b"1")
             answer = operator.answer()
-            self.assertEqual(answer.pop(wire.ANSWER), b"1")
+            self.assertEqual(answer.pop(boxes.ANSWER), b"1")
             response = command.parseResponse(answer, None)
             self.assertEqual(json.loads(response["document"]), document)
 
     def assert_error(self, answer: Answer, tag: bytes, code: bytes, text: str) -> None:
         """The answer is the error of this code to the request of this tag, and says that."""
-        self.assertEqual(set(answer), {wire.ERROR, wire.ERROR_CODE, wire.ERROR_DESCRIPTION})
-        self.assertEqual((answer[wire.ERROR], answer[wire.ERROR_CODE]), (tag, code))
-        self.assertIn(text, answer[wire.ERROR_DESCRIPTION].decode())
+        self.assertEqual(set(answer), {boxes.ERROR, boxes.ERROR_CODE, boxes.ERROR_DESCRIPTION})
+        self.assertEqual((answer[boxes.ERROR], answer[boxes.ERROR_CODE]), (tag, code))
+        self.assertIn(text, answer[boxes.ERROR_DESCRIPTION].decode())
 
     def assert_lives(self, operator: FakeClient) -> None:
         """The connection still answers, and had nothing else to say."""
@@ -268,8 +268,8 @@ class CommandTest(ControlCase):
     def test_bytes_in_pieces(self) -> None:
         """How the bytes are split makes no difference."""
         operator = self.operator()
-        boxes = request(commands.Want.commandName, b"1", min=b"1", max=b"2") * 2
-        operator.line.send(*(boxes[place : place + 1] for place in range(len(boxes))))
+        replies = request(commands.Want.commandName, b"1", min=b"1", max=b"2") * 2
+        operator.line.send(*(replies[place : place + 1] for place in range(len(replies))))
         self.assertEqual(operator.answers(), [ok(b"1")] * 2)
 
 
@@ -354,9 +354,9 @@ class BadInputTest(ControlCase):
         """What is no request at all closes the connection, and is logged in one line."""
         for garbage in (
             b"GET / HTTP/1.1\r\n\r\n",
-            wire.END,
+            boxes.END,
             request(None, None, min=b"1"),
-            wire.pack([(wire.ANSWER, b"1")]),
+            boxes.pack([(boxes.ANSWER, b"1")]),
         ):
             operator, other = self.operator(), self.operator()
             operator.line.send(garbage)
@@ -369,11 +369,11 @@ class BadInputTest(ControlCase):
     def test_endless_box(self) -> None:
         """Of a box without an end nothing is kept but its reserved keys."""
         operator = self.operator()
-        pairs = wire.pair(b"x", b"y" * 60_000)
+        pairs = boxes.pair(b"x", b"y" * 60_000)
         for _ in range(50):
             operator.line.send(pairs)
         self.assertLess(operator.line.protocol._reader.held, 200_000)
-        operator.line.send(wire.pair(wire.ASK, b"1") + wire.END)
+        operator.line.send(boxes.pair(boxes.ASK, b"1") + boxes.END)
         self.assert_error(operator.answer(), b"1", b"BAD_ARGUMENTS", "has no _command")
 
     def test_descriptors(self) -> None:
@@ -396,7 +396,7 @@ class LimitTest(ControlCase):
         self.assertTrue(operators[1].line.cut_off)
         self.assertFalse(any(each.closed for each in [operators[0], *operators[2:]]))
         self.operations.drains[0].callback(TALLY)
-        self.assertEqual(drainer.answer()[wire.ANSWER], b"1")
+        self.assertEqual(drainer.answer()[boxes.ANSWER], b"1")
 
     def test_operators_who_wait(self) -> None:
         """Whoever waits for an answer keeps the connection; if all do, a new one is closed."""
@@ -431,7 +431,7 @@ class LimitTest(ControlCase):
         self.assert_error(operator.answer(), b"1", b"QUEUE_FULL", f"{MAX_WAITING} requests")
         self.assertEqual(len(self.operations.reloads), MAX_WAITING)
         operator.call(commands.Status.commandName, b"2")
-        self.assertEqual(operator.answer()[wire.ANSWER], b"2")
+        self.assertEqual(operator.answer()[boxes.ANSWER], b"2")
         self.operations.reloads[0].callback(None)
         operator.call(commands.Reload.commandName, b"3")
         self.operations.reloads[-1].callback(None)

@@ -13,17 +13,18 @@ from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from dangad import commands, wire, workerboxes
-from dangad.accepting import Gate
-from dangad.dispatcher import Dispatcher
-from dangad.guardian import Guardian
-from dangad.interfaces import IClient, IWorker
-from dangad.jobrecord import Death, Job, Priority
-from dangad.prefetch import MOST
-from dangad.server import ClientFactory
-from dangad.vitals import Deaths
-from dangad.workerlink import WorkerLink
-from dangad.workforce import Workforce
+from dangad.host.memory import Deaths
+from dangad.pool.guardian import Guardian
+from dangad.pool.link import WorkerLink
+from dangad.scheduler.dispatcher import Dispatcher
+from dangad.scheduler.interfaces import IClient, IWorker
+from dangad.scheduler.prefetch import MOST
+from dangad.scheduler.record import Death, Job
+from dangad.scheduler.supervisor import Workforce
+from dangad.server.acceptgate import Gate
+from dangad.server.factory import ClientFactory
+from dangad.wire import boxes, commands, workerboxes
+from dangad.wire.values import Priority
 from tests.fakes import OneJobAtATime, catalogue
 
 if TYPE_CHECKING:
@@ -192,7 +193,7 @@ ECHO_OPCODES = 2810
 """What an echo may cost in the code of dangad and of the test: a tenth more than when counted."""
 AHEAD_OPCODES = 3820
 """What one may cost, likewise, while many wait."""
-DATA = wire.pair(b"data", bytes(32)) + wire.END
+DATA = boxes.pair(b"data", bytes(32)) + boxes.END
 
 
 class EchoTests(SynchronousTestCase):
@@ -217,7 +218,7 @@ class EchoTests(SynchronousTestCase):
         )
         self.link.makeConnection(cast("Any", self.pipe))
         hello = commands.Hello.makeArguments({"catalogue": PERFORMS, "cpu": 0}, None)
-        self.link.dataReceived(wire.pack([(wire.COMMAND, b"dangad.Hello"), *hello.items()]))
+        self.link.dataReceived(boxes.pack([(boxes.COMMAND, b"dangad.Hello"), *hello.items()]))
         self.transport = StringTransport()
         self.client = cast("Any", clients.buildProtocol(None))
         self.client.makeConnection(self.transport)
@@ -229,14 +230,14 @@ class EchoTests(SynchronousTestCase):
 
     def ask(self, number: int) -> None:
         """The client asks for a job."""
-        start = wire.pair(wire.ASK, b"%07d" % number) + wire.pair(wire.COMMAND, b"Echo")
+        start = boxes.pair(boxes.ASK, b"%07d" % number) + boxes.pair(boxes.COMMAND, b"Echo")
         self.client.dataReceived(start + DATA)
 
     def answer(self, number: int) -> None:
         """The worker answers it, and the client is told."""
         receipt = b"%d 100 40000 500000 0" % number
-        self.link.dataReceived(wire.pair(workerboxes.DONE, receipt) + DATA)
-        self.assertEqual(self.transport.value(), wire.pair(wire.ANSWER, b"%07d" % number) + DATA)
+        self.link.dataReceived(boxes.pair(workerboxes.DONE, receipt) + DATA)
+        self.assertEqual(self.transport.value(), boxes.pair(boxes.ANSWER, b"%07d" % number) + DATA)
         self.transport.clear()
 
     def burst(self, _: object) -> None:

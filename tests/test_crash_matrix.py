@@ -20,11 +20,12 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.protocols import amp
 
 import dangad
-from dangad import dispatcher, workerlink, workforce
-from dangad.descent import children
-from dangad.launch import WorkerSettings
+from dangad.host.descent import children
+from dangad.pool import link
+from dangad.pool.launch import WorkerSettings
+from dangad.scheduler import dispatcher, supervisor
+from dangad.scheduler.workerrecord import Life
 from dangad.service import Limits
-from dangad.workerlife import Life
 from tests.crashdeeds import PLANS, SITECUSTOMIZE
 from tests.crashpoints import Crash, Echo, State
 from tests.crashtable import FROZEN, TABLE, Cell
@@ -55,10 +56,10 @@ class MatrixTests(RealServerCase):
         """Note what there is, and make waiting short."""
         self.patch(dispatcher, "GRACE", 0.1)
         self.patch(dispatcher, "LOGGED_ENDS", 1000)
-        self.patch(workerlink, "CLOSED_GRACE", 60.0)
-        self.patch(workforce, "PROBATION", 0.0)
-        self.patch(workforce, "FIRST_DELAY", 0.01)
-        self.patch(workforce, "WATCH_INTERVAL", 0.05)
+        self.patch(link, "CLOSED_GRACE", 60.0)
+        self.patch(supervisor, "PROBATION", 0.0)
+        self.patch(supervisor, "FIRST_DELAY", 0.01)
+        self.patch(supervisor, "WATCH_INTERVAL", 0.05)
         self.numbers = iter(range(1, 1_000_000))
         self.problems: list[str] = []
 
@@ -191,8 +192,8 @@ class MatrixTests(RealServerCase):
             _touch(f"{self.plans}/stop {worker.pid}: {how}")
             with contextlib.ExitStack() as stack:
                 if cell.frozen:
-                    grace, workerlink.STOP_GRACE = workerlink.STOP_GRACE, 1.0
-                    stack.callback(setattr, workerlink, "STOP_GRACE", grace)
+                    grace, link.STOP_GRACE = link.STOP_GRACE, 1.0
+                    stack.callback(setattr, link, "STOP_GRACE", grace)
                 self.service.workforce.worker_released(worker)
         for worker, how in zip(workers, cells, strict=True):
             await self.plan_taken(f"stop {worker.pid}: {how}")
@@ -237,9 +238,9 @@ class MatrixTests(RealServerCase):
             if cell.frozen:
                 await until(lambda how=how: is_frozen(pids[how]))
                 life = self.life(pids[how])
-                life.asked_at -= workforce.HEARTBEAT
+                life.asked_at -= supervisor.HEARTBEAT
                 await until(lambda life=life: life.silent)
-                life.asked_at -= workforce.HEARTBEAT_PATIENCE
+                life.asked_at -= supervisor.HEARTBEAT_PATIENCE
 
     def life(self, pid: int) -> Life:
         """What the workforce knows of the worker."""

@@ -27,7 +27,7 @@ class Demo(subprocess.Popen[str]):
     def __init__(self, home: Path, **environment: str) -> None:
         self.home = home
         super().__init__(
-            [sys.executable, "-m", "dangad.demo"],
+            [sys.executable, "-m", "dangad.examples.demo"],
             cwd=REPOSITORY,
             env={"PATH": os.environ["PATH"], "HOME": str(home), **environment},
             stdin=subprocess.DEVNULL,

@@ -10,14 +10,15 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from dangad import wire
-from dangad.chores import PART
-from dangad.commands import Chunk, Progress
-from dangad.dispatcher import FIRST_RETRY, GRACE, LOGGED_ENDS, LONGEST_RETRY, Dispatcher
 from dangad.errors import NoWorkers, QueueFull, ShuttingDown
-from dangad.interfaces import IClient, IHatchery, IWorker, IWorkforce
-from dangad.jobrecord import Death, Job, JobState, Priority
-from dangad.workforce import Workforce
+from dangad.scheduler.chores import PART
+from dangad.scheduler.dispatcher import FIRST_RETRY, GRACE, LOGGED_ENDS, LONGEST_RETRY, Dispatcher
+from dangad.scheduler.interfaces import IClient, IHatchery, IWorker, IWorkforce
+from dangad.scheduler.record import Death, Job, JobState
+from dangad.scheduler.supervisor import Workforce
+from dangad.wire import boxes
+from dangad.wire.commands import Chunk, Progress
+from dangad.wire.values import Priority
 from tests.fakes import (
     FakeClient,
     FakeHatchery,
@@ -251,8 +252,8 @@ class AnswerTests(DispatcherTestCase):
         worker = self.ready()
         with capturedLogs() as events:
             self.submit(self.ann)
-            error = wire.error_pairs(b"NO_SUCH_WORD", "no\x1bsuch word " + 1000 * "x")
-            self.answer(worker, failed=True, body=wire.pack(error))
+            error = boxes.error_pairs(b"NO_SUCH_WORD", "no\x1bsuch word " + 1000 * "x")
+            self.answer(worker, failed=True, body=boxes.pack(error))
             self.submit(self.ann)
             self.die(worker)
         declared, lost = [formatEvent(event) for event in events]
@@ -268,7 +269,7 @@ class AnswerTests(DispatcherTestCase):
         worker = self.ready()
         for failed in (False, True):
             self.submit(self.ann)
-            error = wire.pack(wire.error_pairs(b"BAD_RESPONSE", "no word"))
+            error = boxes.pack(boxes.error_pairs(b"BAD_RESPONSE", "no word"))
             self.answer(worker, failed, error if failed else b"\0\0")
         self.submit(self.bob)
         self.submit(self.bob)

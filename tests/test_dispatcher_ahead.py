@@ -2,9 +2,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dangad.dispatcher import AGEING, FIRST_RETRY, GRACE
-from dangad.jobrecord import Death, Job, JobState, Priority
-from dangad.prefetch import MOST, MOST_BYTES, QUIET_TIME, SLOW
+from dangad.scheduler.dispatcher import AGEING, FIRST_RETRY, GRACE
+from dangad.scheduler.prefetch import MOST, MOST_BYTES, QUIET_TIME, SLOW
+from dangad.scheduler.record import Death, Job, JobState
+from dangad.wire.values import Priority
 from tests.fakes import FakeClient, FakeWorker, catalogue
 from tests.test_dispatcher import MAX_QUEUED, DispatcherTestCase
 

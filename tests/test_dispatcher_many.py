@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
-from dangad.chores import PART
-from dangad.dispatcher import Dispatcher
+from dangad.scheduler.chores import PART
+from dangad.scheduler.dispatcher import Dispatcher
 from tests.fakes import FakeClient, FakeWorkforce, catalogue
 from tests.test_dispatcher import ECHO, DispatcherTestCase
 from tests.test_pacing import Turns
 
 if TYPE_CHECKING:
-    from dangad.jobrecord import Job
+    from dangad.scheduler.record import Job
 
 MANY = 3 * PART
 LIMITED = catalogue(Echo={"max_running": 1})

@@ -220,7 +220,7 @@ RACER = """
 import sys
 from twisted.internet import reactor
 from twisted.internet.protocol import Factory
-from dangad.unixport import UnixEndpoint
+from dangad.server.unixport import UnixEndpoint
 
 def say(text):
     print(text, flush=True)

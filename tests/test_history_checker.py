@@ -8,7 +8,7 @@ import unittest
 from collections.abc import Sequence
 from tempfile import TemporaryDirectory
 
-from dangad.jobrecord import Policy
+from dangad.wire.catalogue import Policy
 from tests.history import (
     CHUNKS,
     Answer,

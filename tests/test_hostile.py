@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad import wire
+from dangad.wire import boxes
 from tests.test_passeddescriptors import lingering, pass_on
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class Client:
 
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
-        self._reader = wire.BoxReader(2**30, wire.REQUEST_KEYS)
+        self._reader = boxes.BoxReader(2**30, boxes.REQUEST_KEYS)
         self._tags = itertools.count()
 
     def __enter__(self) -> Client:
@@ -155,7 +155,7 @@ class Client:
                 return {}
             self._reader.feed(data)
         assert box.raw is not None
-        return wire.unpack(box.raw)
+        return boxes.unpack(box.raw)
 
 
 class Neighbour(threading.Thread):
@@ -187,7 +187,7 @@ class Neighbour(threading.Thread):
 
 def echo(tag: bytes, data: bytes = b"") -> bytes:
     """A request."""
-    return wire.pack([(b"_ask", tag), (b"_command", b"Echo"), (b"data", data)])
+    return boxes.pack([(b"_ask", tag), (b"_command", b"Echo"), (b"data", data)])
 
 
 def pour(connection: socket.socket, data: Iterable[bytes], at_most: int = 2**40) -> int:
@@ -299,14 +299,14 @@ class HostileTest(SynchronousTestCase):
 
     def test_an_endless_box(self) -> None:
         """Boxes of a quarter of a gigabyte, in full values, are thrown away as they come."""
-        block = wire.pair(b"data", bytes(65535)) * 16
+        block = boxes.pair(b"data", bytes(65535)) * 16
         with self.connections(2) as connections:
             for connection in connections:
                 client = Client(connection)
                 connection.sendall(echo(b"1")[:-2])
                 pour(connection, itertools.repeat(block), at_most=256 * MIB)
                 self.look()
-                connection.sendall(wire.END + echo(b"2", b"small"))
+                connection.sendall(boxes.END + echo(b"2", b"small"))
                 answer = client.next_answer()
                 self.assertEqual((answer[b"_error"], answer[b"_error_code"]), (b"1", b"TOO_LARGE"))
                 self.assertEqual(client.next_answer(), {b"_answer": b"2", b"data": b"small"})
@@ -314,10 +314,10 @@ class HostileTest(SynchronousTestCase):
     def test_endless_keys(self) -> None:
         """Boxes of small keys without end, reserved ones among them, take no memory."""
         blocks = (
-            b"".join(wire.pair(b"_%d" % (n * 1000 + m), b"") for m in range(1000))
+            b"".join(boxes.pair(b"_%d" % (n * 1000 + m), b"") for m in range(1000))
             for n in itertools.count()
         )
-        tags = itertools.repeat(b"".join(wire.pair(b"_ask", b"%d" % n) for n in range(1000)))
+        tags = itertools.repeat(b"".join(boxes.pair(b"_ask", b"%d" % n) for n in range(1000)))
         with self.connections(2) as (one, other):
             pour(one, blocks, at_most=20 * MIB)
             self.look()
@@ -350,7 +350,7 @@ class HostileTest(SynchronousTestCase):
         for n in range(300):
             with self.server.tcp() if n % 2 else self.server.unix() as connection:
                 if n % 3 == 0:
-                    connection.sendall(wire.pack([(b"_ask", b"1"), (b"_command", b"dangad.Ping")]))
+                    connection.sendall(boxes.pack([(b"_ask", b"1"), (b"_command", b"dangad.Ping")]))
                 if n % 5 == 0:
                     linger = struct.pack("ii", 1, 0)
                     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
@@ -395,16 +395,16 @@ class HostileTest(SynchronousTestCase):
     def test_a_flood_of_large_jobs_whose_answers_are_not_read(self) -> None:
         """So it is with requests of half the size that a payload may have."""
         parts = [(b"data.%d" % n, bytes(65535)) for n in range(1, 4 * MIB // 65535)]
-        large = wire.pack([(b"data", bytes(65535)), *parts])
-        self.flood(lambda tag: echo(tag)[: -2 - len(wire.pair(b"data", b""))] + large, at_once=4)
+        large = boxes.pack([(b"data", bytes(65535)), *parts])
+        self.flood(lambda tag: echo(tag)[: -2 - len(boxes.pair(b"data", b""))] + large, at_once=4)
 
     def test_a_flood_of_errors_that_are_not_read(self) -> None:
         """So it is with requests that never become jobs."""
-        self.flood(lambda tag: wire.pack([(b"_ask", tag), (b"_command", b"Nope")]))
+        self.flood(lambda tag: boxes.pack([(b"_ask", tag), (b"_command", b"Nope")]))
 
     def test_a_flood_of_pings_that_are_not_read(self) -> None:
         """So it is with the server's own commands."""
-        self.flood(lambda tag: wire.pack([(b"_ask", tag), (b"_command", b"dangad.Ping")]))
+        self.flood(lambda tag: boxes.pack([(b"_ask", tag), (b"_command", b"dangad.Ping")]))
 
     def test_descriptors_sent_along(self) -> None:
         """A descriptor whose close blocks, sent to clients' or operators' sockets, stops nobody.

@@ -16,7 +16,9 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad import dispatcher, pauses, stallwatch, tap, workforce
+from dangad import tap
+from dangad.scheduler import dispatcher, pauses, supervisor
+from dangad.server import stallwatch
 from dangad.worker import context
 from tests.reader import (
     BLOCK,
@@ -128,11 +130,11 @@ class FiguresTest(SynchronousTestCase):
     def test_constants(self) -> None:
         """The figures that the pages give beside a constant's name are the code's."""
         modules = {
-            "dangad.dispatcher": dispatcher,
-            "dangad.pauses": pauses,
-            "dangad.stallwatch": stallwatch,
+            "dangad.scheduler.dispatcher": dispatcher,
+            "dangad.scheduler.pauses": pauses,
+            "dangad.server.stallwatch": stallwatch,
             "dangad.worker.context": context,
-            "dangad.workforce": workforce,
+            "dangad.scheduler.supervisor": supervisor,
         }
         found = set()
         for page in ("priorities.md", "cancelling.md", "retries.md", "progress.md", "memory.md"):

@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad.joboutput import (
+from dangad.pool.output import (
     LINES_A_SECOND,
     MAX_LINE,
     MAX_LINES,

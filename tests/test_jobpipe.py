@@ -16,7 +16,7 @@ from twisted.internet.process import ProcessWriter
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from dangad.jobpipe import JobPipe, Scratch
+from dangad.pool.jobpipe import JobPipe, Scratch
 from tests.realserver import until
 from tests.test_workers import a_story
 

@@ -11,13 +11,15 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from dangad.interfaces import IClient
-from dangad.jobqueue import JobQueue
-from dangad.jobrecord import Job, Priority
+from dangad.scheduler.fairqueue import JobQueue
+from dangad.scheduler.interfaces import IClient
+from dangad.wire.values import Priority
 from tests.fakes import FakeClient, make_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from dangad.scheduler.record import Job
 
 AGEING = 30.0
 HIGH, NORMAL, LOW = Priority

@@ -4,7 +4,7 @@ import itertools
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad.jobrecord import END_STATES, TRANSITIONS, Event, Job, JobState
+from dangad.scheduler.record import END_STATES, TRANSITIONS, Event, Job, JobState
 
 
 class LifeTests(SynchronousTestCase):

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from twisted.protocols import amp
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad import BadJobType, Blob, Large, job, wire
-from dangad.jobrecord import Policy
+from dangad import BadJobType, Blob, Large, job
+from dangad.wire import boxes, values
+from dangad.wire.catalogue import Policy
 from dangad.worker.jobtypes import catalogue_of, find_job_types, job_types_of
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class CommandCheckTests(SynchronousTestCase):
         self.refused_keys((key, Blob()), text=text)
         self.refused_keys((b"rows", Large(amp.AmpList([(key, Blob())]))), text=text)
         job(type("Fits", (amp.Command,), {"arguments": [(key, amp.String()), (key[1:], Blob())]}))
-        self.assertEqual(len(wire.pair(b"k" * wire.MAX_LARGE_KEY + b".99999", b"")), 2 + 255 + 2)
+        self.assertEqual(len(boxes.pair(b"k" * values.MAX_LARGE_KEY + b".99999", b"")), 2 + 255 + 2)
 
     def test_one_name_for_two_keys(self) -> None:
         """Two keys that would be one keyword argument are refused."""

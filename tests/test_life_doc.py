@@ -8,7 +8,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from dangad.errors import ERRORS, UnhandledCommand
-from dangad.jobrecord import END_STATES, TRANSITIONS, JobState
+from dangad.scheduler.record import END_STATES, TRANSITIONS, JobState
 
 EXPLANATION = Path(__file__).parent.parent / "docs" / "explanation"
 PAGE = (EXPLANATION / "life-of-a-job.md").read_text()

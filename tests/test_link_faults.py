@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad import jobpipe, pool, wire, workerlink
+from dangad.pool import jobpipe, link, processes
+from dangad.wire import boxes
 from tests.hops import HopClient, Hops
 from tests.test_reserved_words import TYPES
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     Site = tuple[str, int, str]
     """A place in the code, by file and line, and what it calls."""
 
-OURS = {module.__file__ for module in (workerlink, jobpipe, pool)}
+OURS = {module.__file__ for module in (link, jobpipe, processes)}
 NOT_OUT = ("/twisted/logger/", "/zope/", "/contextlib.py", "/functools.py", "<string>")
 """Where calls go that do not leave, or that never raise: Twisted's logger promises it."""
 SYSTEM = {"posix", "fcntl"}
@@ -91,7 +92,7 @@ class Story:
         for number in range(25):
             self.ask(one, b"%d" % number)
         self.steps(12)
-        self.ask(other, b"urgent", (wire.PRIORITY, b"high"))  # takes back what is ahead
+        self.ask(other, b"urgent", (boxes.PRIORITY, b"high"))  # takes back what is ahead
         self.steps(2)
         self.cancel(one, b"24")
         self.steps(3)
@@ -121,18 +122,18 @@ class Story:
     def ask(self, client: HopClient, tag: bytes, *more: tuple[bytes, bytes]) -> None:
         """A client asks for a job."""
         self.asked.append((client, tag))
-        client.send([(wire.ASK, tag), (wire.COMMAND, b"Relay"), (b"data", tag), *more])
+        client.send([(boxes.ASK, tag), (boxes.COMMAND, b"Relay"), (b"data", tag), *more])
 
     def cancel(self, client: HopClient, tag: bytes) -> None:
         """A client cancels a job."""
         name = b"c" + tag
         self.asked.append((client, name))
-        client.send([(wire.ASK, name), (wire.COMMAND, b"dangad.Cancel"), (b"tag", tag)])
+        client.send([(boxes.ASK, name), (boxes.COMMAND, b"dangad.Cancel"), (b"tag", tag)])
 
     def talk(self, client: HopClient) -> None:
         """A job prints, tells its progress, and sends a part, which its client does not read."""
         self.hops.settle()
-        self.ask(client, b"talks", (wire.PROGRESS, b"1"), (wire.CHUNKS, b"1"))
+        self.ask(client, b"talks", (boxes.PROGRESS, b"1"), (boxes.CHUNKS, b"1"))
         worker = self.hops.workers[-1]
         for job in list(self.hops.dispatcher._running.values()):
             worker.connector.childDataReceived(2, b"a line\n")
@@ -148,8 +149,8 @@ class Story:
         """A job is looked at, and cancelled while it runs, and heeds it after a time."""
         self.ask(client, b"stopped")
         worker = self.hops.workers[-1]
-        for _, link in [(job, link) for link, job in self.hops.dispatcher._running.items()]:
-            link.show_stack()
+        for one in list(self.hops.dispatcher._running):
+            one.show_stack()
         self.cancel(client, b"stopped")
         self.hops.clock.advance(0.05)
         worker.die(None)
@@ -194,7 +195,7 @@ class FaultTests(SynchronousTestCase):
         for client in story.clients:
             self.assertTrue(client.is_open, where)
             for box in client.boxes():
-                if box[0][0] != wire.COMMAND:
+                if box[0][0] != boxes.COMMAND:
                     answers[client, box[0][1]] += 1
         self.assertEqual(answers, Counter(story.asked), where)
         self.assertEqual((hops.dispatcher.running, hops.dispatcher.waiting), (0, 0), where)

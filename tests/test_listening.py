@@ -10,8 +10,8 @@ from twisted.internet import reactor
 from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad.listening import Access, Auth, CannotListen, Door, open_door, read_endpoint
-from dangad.unixport import AdoptedUnixEndpoint
+from dangad.server.listening import Access, Auth, CannotListen, Door, open_door, read_endpoint
+from dangad.server.unixport import AdoptedUnixEndpoint
 from tests.otheruser import DAEMON, NOBODY, connect_as, needs_root
 
 LOOPBACK = "tcp:0:interface=127.0.0.1"

@@ -14,7 +14,7 @@ from twisted.protocols import amp
 
 import dangad
 from dangad.examples import Echo
-from dangad.launch import WorkerSettings
+from dangad.pool.launch import WorkerSettings
 from dangad.service import DangadService, Limits
 from tests.oddjobs import Odd, Wait
 from tests.realserver import RealServerCase, reactor, until

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad.logstream import MAX_WAITING, LogStream
+from dangad.host.logstream import MAX_WAITING, LogStream
 from tests.blockingpeer import BlockingPeer, code_of
 
 PATIENCE = 60

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from dangad.memorybudget import (
+from dangad.server.memorybudget import (
     DEFAULT_LIMIT,
     LOOK_INTERVAL,
     PATIENCE,

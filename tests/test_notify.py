@@ -7,7 +7,7 @@ import tempfile
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad.notify import Notifier
+from dangad.operators.systemd import Notifier
 
 
 class NotifierTests(SynchronousTestCase):

@@ -7,9 +7,9 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad.alarms import AT_ONCE, TIDY, Alarms
-from dangad.chores import REST, Chores
-from dangad.outbox import Outbox
+from dangad.scheduler.alarms import AT_ONCE, TIDY, Alarms
+from dangad.scheduler.chores import REST, Chores
+from dangad.scheduler.outbox import Outbox
 
 
 class Turns(Clock):

@@ -19,7 +19,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
-from dangad.passeddescriptors import PatientlyClosed, dispose, guard, refuse
+from dangad.server.passeddescriptors import PatientlyClosed, dispose, guard, refuse
 from tests.realserver import until
 
 if TYPE_CHECKING:

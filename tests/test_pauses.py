@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dangad.pauses import HURRY, LOOK_INTERVAL, PATIENCE, RATE
+from dangad.scheduler.pauses import HURRY, LOOK_INTERVAL, PATIENCE, RATE
 from tests.fakes import FakeClient
 from tests.test_dispatcher import CHUNK, DispatcherTestCase
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
-from dangad.peers import Allowed, Owner, Unknown, allow, can_tell, owner_of, tcp_owner
+from dangad.server.peers import Allowed, Owner, Unknown, allow, can_tell, owner_of, tcp_owner
 from tests.otheruser import DAEMON, NOBODY, connect_as, family_of, needs_root
 
 OTHERS_GROUP = 4711

@@ -13,8 +13,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from dangad import Blob, current_job
-from dangad.jobrecord import Policy
-from dangad.wire import COMMAND, ERROR_CODE, ERROR_DESCRIPTION, unpack
+from dangad.wire.boxes import COMMAND, ERROR_CODE, ERROR_DESCRIPTION, unpack
+from dangad.wire.catalogue import Policy
 from dangad.worker.context import NO_JOB, RunningJob
 from dangad.worker.failures import MAX_MESSAGE
 from dangad.worker.jobtypes import JobType

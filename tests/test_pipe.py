@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad import commands, wire, workerboxes
 from dangad.errors import TooLarge
-from dangad.jobpipe import waiting
+from dangad.pool.jobpipe import waiting
+from dangad.wire import boxes, commands, workerboxes
 from dangad.worker.context import JobCancelled, JobStopped, TimeLimitExceeded
 from dangad.worker.perform import Answer
 from dangad.worker.pipe import WorkerPipe
 
-JOB = wire.pair(workerboxes.RUN, b"2 1") + wire.pack([(wire.COMMAND, b"Echo")])
+JOB = boxes.pair(workerboxes.RUN, b"2 1") + boxes.pack([(boxes.COMMAND, b"Echo")])
 
 
 class PipeTests(SynchronousTestCase):
@@ -143,23 +143,23 @@ class PipeTests(SynchronousTestCase):
         self.stopped(lambda: self.stop(1))
         self.pipe.send_report(1, 1, 2, "")
         self.pipe.send_part(1, b"part")
-        self.pipe.send_answer(1, Answer(False, wire.END))
+        self.pipe.send_answer(1, Answer(False, boxes.END))
         sent = os.read(self.parent_reads, 1000)
-        self.assertEqual(sent, wire.pair(workerboxes.DONE, b"1 0 0 0 0") + wire.END)
+        self.assertEqual(sent, boxes.pair(workerboxes.DONE, b"1 0 0 0 0") + boxes.END)
 
     def test_boxes(self) -> None:
         """Reports, parts and answers begin with the id of their job."""
         self.pipe.send_report(7, 1, 2, "half")
         self.pipe.send_part(7, b"part")
-        self.pipe.send_answer(7, Answer(True, wire.END))
+        self.pipe.send_answer(7, Answer(True, boxes.END))
         self.assertEqual(
             os.read(self.parent_reads, 1000),
-            wire.pair(workerboxes.REPORT, b"7")
-            + wire.pack([(b"done", b"1"), (b"total", b"2"), (b"message", b"half")])
-            + wire.pair(workerboxes.PART, b"7")
-            + wire.pack([(b"data", b"part")])
-            + wire.pair(workerboxes.FAILED, b"7 0 0 0 0")
-            + wire.END,
+            boxes.pair(workerboxes.REPORT, b"7")
+            + boxes.pack([(b"done", b"1"), (b"total", b"2"), (b"message", b"half")])
+            + boxes.pair(workerboxes.PART, b"7")
+            + boxes.pack([(b"data", b"part")])
+            + boxes.pair(workerboxes.FAILED, b"7 0 0 0 0")
+            + boxes.END,
         )
 
     def test_large_part(self) -> None:

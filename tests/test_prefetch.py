@@ -4,13 +4,14 @@ from typing import TYPE_CHECKING
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad.jobqueue import JobQueue
-from dangad.jobrecord import Job, Priority
-from dangad.prefetch import MOST, QUIET_TIME, SLOW, SOON, Prefetch
+from dangad.scheduler.fairqueue import JobQueue
+from dangad.scheduler.prefetch import MOST, QUIET_TIME, SLOW, SOON, Prefetch
+from dangad.wire.values import Priority
 from tests.fakes import FakeClient, FakeWorker, make_job
 
 if TYPE_CHECKING:
-    from dangad.interfaces import IWorker
+    from dangad.scheduler.interfaces import IWorker
+    from dangad.scheduler.record import Job
 
 HIGH, NORMAL, LOW = Priority
 PLENTY = 1000

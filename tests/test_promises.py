@@ -1,4 +1,4 @@
-"""What dangad.interfaces promises, asked of the stand-ins of tests.fakes and of the real objects.
+"""What the scheduler's interfaces promise, asked of the stand-ins and of the real objects.
 
 Each interface has a class of promises, which knows no implementation, and one test case for
 each implementation, which says how to bring about what the promises speak of.
@@ -24,18 +24,18 @@ from twisted.protocols import amp
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
-from dangad import commands, wire
-from dangad.accepting import Gate
-from dangad.dispatcher import Dispatcher
 from dangad.errors import Cancelled, DangadError, QueueFull, WorkerLost
-from dangad.guardian import Guardian
-from dangad.interfaces import IClient, IHatchery, IProcess, IWorkforce
-from dangad.launch import WorkerSettings
-from dangad.pool import FROM_WORKER, TO_WORKER, WorkerPool
-from dangad.server import ClientFactory
-from dangad.workerlife import Wear
-from dangad.workerlink import STOP_GRACE
-from dangad.workforce import Workforce
+from dangad.pool.guardian import Guardian
+from dangad.pool.launch import WorkerSettings
+from dangad.pool.link import STOP_GRACE
+from dangad.pool.processes import FROM_WORKER, TO_WORKER, WorkerPool
+from dangad.scheduler.dispatcher import Dispatcher
+from dangad.scheduler.interfaces import IClient, IHatchery, IProcess, IWorkforce
+from dangad.scheduler.supervisor import Workforce
+from dangad.scheduler.workerrecord import Wear
+from dangad.server.acceptgate import Gate
+from dangad.server.factory import ClientFactory
+from dangad.wire import boxes, commands
 from tests.fakes import FakeClient, FakeHatchery, FakeWorkforce, catalogue, make_job
 from tests.oddjobs import Endless, Odd, Spoil, Wait
 from tests.realserver import PATIENCE, alive, is_frozen, until
@@ -45,7 +45,7 @@ from tests.test_workers import a_story
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dangad.jobrecord import Death, Job
+    from dangad.scheduler.record import Death, Job
 
     AsyncPromises = TestCase
     Promises = SynchronousTestCase
@@ -785,8 +785,8 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
     def make(self, command: type[amp.Command], **arguments: Any) -> Job:
         """A job of `command`, for a worker."""
         box = command.makeArguments(arguments, amp.AMP())
-        box[wire.COMMAND] = command.commandName
-        job = make_job(None, command.commandName.decode(), box=wire.pack(box.items()))
+        box[boxes.COMMAND] = command.commandName
+        job = make_job(None, command.commandName.decode(), box=boxes.pack(box.items()))
         job.attempt = 1
         return job
 
@@ -873,7 +873,7 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
             worker = await self.setting()
             await self.fall_dead(worker)
             job = self.quick()
-            job.box = wire.pack((b"%d" % n, bytes(60_000)) for n in range(size // 60_000))
+            job.box = boxes.pack((b"%d" % n, bytes(60_000)) for n in range(size // 60_000))
             worker.perform(job)
             worker.interrupt(job, b"cancelled")
             await self.told_of_death(worker)
@@ -893,7 +893,7 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         """A job that is too large to be written at once is interrupted all the same."""
         worker = await self.setting()
         job = self.endless()
-        job.box = wire.pack((b"%d" % n, bytes(60_000)) for n in range(20))
+        job.box = boxes.pack((b"%d" % n, bytes(60_000)) for n in range(20))
         worker.perform(job)
         worker.interrupt(job, b"cancelled")
         await self.told_of_death(worker)
@@ -1161,7 +1161,7 @@ class Requests:
 
 def body(**pairs: bytes) -> bytes:
     """What follows the tag in a box."""
-    return wire.pack((key.encode(), value) for key, value in pairs.items())
+    return boxes.pack((key.encode(), value) for key, value in pairs.items())
 
 
 class ClientPromises(Promises):
@@ -1261,7 +1261,7 @@ class ClientPromises(Promises):
 
 def says(error: DangadError) -> dict[bytes, bytes]:
     """An error as a client reads it."""
-    return dict(wire.error_pairs(error.code, str(error)))
+    return dict(boxes.error_pairs(error.code, str(error)))
 
 
 class FakeClientTest(ClientPromises, SynchronousTestCase):
@@ -1283,7 +1283,7 @@ class FakeClientTest(ClientPromises, SynchronousTestCase):
         for answered, failed, text in self.client.answers[-1:]:
             if answered is job:
                 word = "error" if failed else "answer"
-                self.news.append((job.tag, word, wire.unpack(text)))
+                self.news.append((job.tag, word, boxes.unpack(text)))
         for failed_job, error in self.client.failures[-1:]:
             if failed_job is job:
                 self.news.append((job.tag, "error", says(error)))
@@ -1294,7 +1294,7 @@ class FakeClientTest(ClientPromises, SynchronousTestCase):
     def told_news(self, job: Job) -> None:
         """Note the news of `job`."""
         _, command, text = self.client.reports[-1]
-        self.news.append((job.tag, command.decode(), wire.unpack(text)))
+        self.news.append((job.tag, command.decode(), boxes.unpack(text)))
         if self.slow:
             self.requests.hold(self.client)
 
@@ -1355,9 +1355,9 @@ class ClientConnectionTest(ClientPromises, SynchronousTestCase):
         """What comes later has come already, but the limit keeps it from being read."""
         if later:
             self.connect(count)
-        box = [(wire.COMMAND, b"Echo")]
+        box = [(boxes.COMMAND, b"Echo")]
         self.line.send(
-            b"".join(wire.pack([(wire.ASK, b"tag%d" % n), *box]) for n in range(count + later))
+            b"".join(boxes.pack([(boxes.ASK, b"tag%d" % n), *box]) for n in range(count + later))
         )
         jobs = list(self.requests.submitted)
         self.assertEqual(len(jobs), count)
@@ -1373,12 +1373,12 @@ class ClientConnectionTest(ClientPromises, SynchronousTestCase):
         came = b"".join(iter(self.line.take, b""))
         for box in amp.parseString(came):
             pairs = dict(box)
-            if wire.COMMAND in pairs:
-                word, tag = pairs.pop(wire.COMMAND).decode(), pairs.pop(b"tag")
-            elif wire.ANSWER in pairs:
-                word, tag = "answer", pairs.pop(wire.ANSWER)
+            if boxes.COMMAND in pairs:
+                word, tag = pairs.pop(boxes.COMMAND).decode(), pairs.pop(b"tag")
+            elif boxes.ANSWER in pairs:
+                word, tag = "answer", pairs.pop(boxes.ANSWER)
             else:
-                word, tag = "error", pairs.pop(wire.ERROR)
+                word, tag = "error", pairs.pop(boxes.ERROR)
             news.append((tag, word, pairs))
         return news
 

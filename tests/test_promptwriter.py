@@ -13,8 +13,8 @@ from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from dangad.memorybudget import MemoryBudget
-from dangad.promptwriter import IUnreadWatcher, PromptWriter
+from dangad.server.eagerwriter import IUnreadWatcher, PromptWriter
+from dangad.server.memorybudget import MemoryBudget
 
 reactor: Any = _reactor
 

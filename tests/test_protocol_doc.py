@@ -13,20 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad import (
-    boxwatch,
-    commands,
-    dispatcher,
-    errors,
-    owncommands,
-    refusal,
-    server,
-    service,
-    stallwatch,
-    tap,
-    wire,
-)
-from dangad.connection import MAX_TAG
+from dangad import errors, service, tap
+from dangad.scheduler import dispatcher
+from dangad.server import boxwatch, factory, owncommands, refusal, stallwatch
+from dangad.server.connection import MAX_TAG
+from dangad.wire import boxes, commands
 from dangad.worker import context
 from tests.test_hostile import Client, Server, until
 
@@ -95,7 +86,7 @@ class Conversation:
         for _ in range(1000):
             connection = self._server.unix()
             client = Client(connection)
-            connection.sendall(wire.pack([(b"_ask", b"0"), (b"_command", b"dangad.Ping")]))
+            connection.sendall(boxes.pack([(b"_ask", b"0"), (b"_command", b"dangad.Ping")]))
             if client.next_answer() == {b"_answer": b"0"}:
                 return self._stack.enter_context(connection)
             connection.close()
@@ -151,8 +142,8 @@ class Conversation:
     def finish(self) -> None:
         """See that nothing was sent that the example does not show."""
         for connection in self._sockets.values():
-            connection.sendall(wire.pack([(b"_ask", b"end"), (b"_command", b"dangad.Ping")]))
-            expected = wire.pack([(b"_answer", b"end")])
+            connection.sendall(boxes.pack([(b"_ask", b"end"), (b"_command", b"dangad.Ping")]))
+            expected = boxes.pack([(b"_answer", b"end")])
             came = self._read(connection, len(expected))
             if came != expected:
                 raise AssertionError(f"{came!r} came that the example does not show")
@@ -233,7 +224,7 @@ class ProtocolTest(SynchronousTestCase):
         """As the document says, the end of what a client sends is the end of the connection."""
         with self.server().unix() as connection:
             request = [(b"_ask", b"1"), (b"_command", b"Sleep"), (b"seconds", b"0.2")]
-            connection.sendall(wire.pack(request))
+            connection.sendall(boxes.pack(request))
             connection.shutdown(1)
             self.assertEqual(connection.recv(100), b"")
 
@@ -245,8 +236,8 @@ class ProtocolTest(SynchronousTestCase):
         }
         defaults = {option[0]: option[2] for option in tap.Options.optParameters}
         for limit, numbers in (
-            ("a key", [wire.MAX_KEY]),
-            ("a value", [wire.MAX_VALUE]),
+            ("a key", [boxes.MAX_KEY]),
+            ("a value", [boxes.MAX_VALUE]),
             ("a tag", [MAX_TAG]),
             ("a request, an answer", [defaults["max-payload"] // 2**20]),
             ("a request for one of the server's own commands", [owncommands.MAX_OWN_COMMAND]),
@@ -259,7 +250,7 @@ class ProtocolTest(SynchronousTestCase):
             ("progress of a job", [round(1 / context.REPORT_INTERVAL), 1000]),
             ("the end of a job that is stopped", [dispatcher.GRACE]),
             ("connections", [defaults["max-connections"]]),
-            ("connections being refused", [server.MAX_REFUSALS, int(refusal.REFUSAL_TIME)]),
+            ("connections being refused", [factory.MAX_REFUSALS, int(refusal.REFUSAL_TIME)]),
         ):
             said = [
                 int(number.replace(",", "")) for number in re.findall(r"[\d,]*\d", table[limit])
@@ -268,7 +259,7 @@ class ProtocolTest(SynchronousTestCase):
 
     def test_reserved_keys(self) -> None:
         """The document names every reserved key and every command of the server's own."""
-        for key in {*wire.REQUEST_KEYS, wire.ERROR_CODE, wire.ERROR_DESCRIPTION}:
+        for key in {*boxes.REQUEST_KEYS, boxes.ERROR_CODE, boxes.ERROR_DESCRIPTION}:
             self.assertIn(f"`{key.decode()}`", PROTOCOL)
         headings = re.findall(r"^### (dangad\.\w+)$", PROTOCOL, re.MULTILINE)
         named = [commands.Ping, commands.Describe, commands.Cancel]

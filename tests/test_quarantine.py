@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad.quarantine import Quarantine
+from dangad.scheduler.quarantine import Quarantine
 
 BAD, GOOD = b"Bad", b"Good"
 

@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad.quietlog import INTERVAL, MOST_PEERS, QuietLog, peer_of
+from dangad.host.quietlog import INTERVAL, MOST_PEERS, QuietLog, peer_of
 
 if TYPE_CHECKING:
     from twisted.logger import ILogObserver, LogEvent

@@ -10,8 +10,8 @@ from twisted.internet.task import Clock
 from twisted.protocols import amp
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad import commands, wire, workerboxes
-from dangad.control import ControlFactory
+from dangad.operators.control import ControlFactory
+from dangad.wire import boxes, commands, workerboxes
 from dangad.worker.jobtypes import JobType, job, job_types_of
 from tests.fakeoperations import FakeOperations
 from tests.hops import HopClient, Hops, pairs_of
@@ -29,8 +29,8 @@ WORKER_TO_PARENT = [
     workerboxes.PONG,
 ]
 FRAME = sorted(workerboxes.AMP_KEYS)
-OPTIONS = [wire.PRIORITY, wire.DEADLINE, wire.PROGRESS, wire.CHUNKS]
-MEANT = {wire.ASK, wire.COMMAND, *OPTIONS}
+OPTIONS = [boxes.PRIORITY, boxes.DEADLINE, boxes.PROGRESS, boxes.CHUNKS]
+MEANT = {boxes.ASK, boxes.COMMAND, *OPTIONS}
 """What a client may say in a request, and is understood."""
 WORDS = [*PARENT_TO_WORKER, *WORKER_TO_PARENT, *FRAME, *OPTIONS, b"_", b"__", b"_unknown", b"tag"]
 VALUES = st.one_of(
@@ -38,7 +38,7 @@ VALUES = st.one_of(
         [
             *(b"", b"boom", b"1", b"0", b"2 1", b"1 1 1.000000", b"3 0 0 0 0", b"4 cancelled"),
             *(b"dangad.Hello", b"dangad.LastWords", b"dangad.Cancel", b"dangad.Chunk", b"Relay"),
-            *(workerboxes.PING_BOX, wire.END, wire.END * 9),
+            *(workerboxes.PING_BOX, boxes.END, boxes.END * 9),
         ]
     ),
     st.integers(0, 30).map(lambda number: b"%d" % number),
@@ -92,7 +92,7 @@ def _relay(request: dict[bytes, bytes]) -> dict[str, Any]:
 
 def request(tag: bytes, pairs: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """A request with more pairs than it needs, some of them before the usual ones."""
-    usual = [(wire.ASK, tag), (wire.COMMAND, b"Relay"), (b"data", b"of " + tag)]
+    usual = [(boxes.ASK, tag), (boxes.COMMAND, b"Relay"), (b"data", b"of " + tag)]
     half = len(pairs) // 2
     return [*pairs[:half], *usual, *pairs[half:]]
 
@@ -126,8 +126,8 @@ class HopsCase(SynchronousTestCase):
         answers: dict[bytes, list[tuple[bytes, bytes]]] = {}
         for (first, tag), *rest in (client or self.client).boxes():
             frame = {key for key, _ in rest} & workerboxes.AMP_KEYS
-            self.assertIn(first, (wire.ANSWER, wire.ERROR))
-            self.assertEqual(frame, set() if first == wire.ANSWER else workerboxes.ERROR_KEYS)
+            self.assertIn(first, (boxes.ANSWER, boxes.ERROR))
+            self.assertEqual(frame, set() if first == boxes.ANSWER else workerboxes.ERROR_KEYS)
             self.assertNotIn(tag, answers)
             answers[tag] = rest
         return answers
@@ -158,27 +158,27 @@ class ClientTests(HopsCase):
         for number in sorted(cancelled & set(range(len(requests)))):
             self.client.send(
                 [
-                    (wire.ASK, b"c%d" % number),
-                    (wire.COMMAND, b"dangad.Cancel"),
+                    (boxes.ASK, b"c%d" % number),
+                    (boxes.COMMAND, b"dangad.Cancel"),
                     (b"tag", b"%d" % number),
                 ]
             )
         other = self.hops.connect()
-        self.ask(b"urgent", (wire.PRIORITY, b"high"), client=other)
+        self.ask(b"urgent", (boxes.PRIORITY, b"high"), client=other)
         self.hops.settle()
         answers = self.answers()
         for number, pairs in enumerate(requests):
             answer = dict(answers.pop(b"%d" % number))
             data = dict(request(b"%d" % number, pairs))[b"data"]
-            if number in cancelled and wire.ERROR_CODE in answer:
-                self.assertEqual(answer[wire.ERROR_CODE], b"CANCELLED")
+            if number in cancelled and boxes.ERROR_CODE in answer:
+                self.assertEqual(answer[boxes.ERROR_CODE], b"CANCELLED")
             else:
                 self.assertEqual(answer, {b"data": data})
         self.assertEqual(
             set(answers), {b"c%d" % number for number in cancelled if number < len(requests)}
         )
         self.assertEqual(set(self.answers(other)), {b"urgent"})
-        by_tag = {strings[wire.ASK]: strings for strings in self.worker.seen}
+        by_tag = {strings[boxes.ASK]: strings for strings in self.worker.seen}
         for number, pairs in enumerate(requests):
             if (seen := by_tag.get(b"%d" % number)) is not None:
                 self.assertEqual(seen, dict(request(b"%d" % number, pairs)))
@@ -196,7 +196,7 @@ class ClientTests(HopsCase):
                 self.ask(b"%d" % number, *([(word, b"boom")] if word not in MEANT else []))
             self.hops.step()  # now some are ahead, and are taken back
             leaver = self.hops.connect()
-            self.ask(b"1", (wire.PRIORITY, b"high"), client=leaver)
+            self.ask(b"1", (boxes.PRIORITY, b"high"), client=leaver)
             leaver.connection.connectionLost()
             self.hops.settle()
             self.assertEqual(len(self.answers()), 12)
@@ -220,7 +220,7 @@ class JobTests(HopsCase):
         for number, pairs in enumerate(answers):
             got = dict(told[b"%d" % number])
             if any(key.startswith(b"_") for key, _ in pairs):
-                self.assertEqual(got[wire.ERROR_CODE], b"BAD_RESPONSE")
+                self.assertEqual(got[boxes.ERROR_CODE], b"BAD_RESPONSE")
             else:
                 self.assertEqual(got, dict(pairs))
         self.assertFalse(self.worker.killed)
@@ -235,12 +235,12 @@ class JobTests(HopsCase):
         self.hops.settle()
         told = self.answers()
         for word in WORDS:
-            expected = [(wire.ERROR_CODE, b"REFUSED"), (wire.ERROR_DESCRIPTION, word)]
+            expected = [(boxes.ERROR_CODE, b"REFUSED"), (boxes.ERROR_DESCRIPTION, word)]
             self.assertEqual(told[word], expected)
 
     @settings(max_examples=50, deadline=None)
     @given(st.lists(st.lists(st.tuples(st.sampled_from(WORDS), VALUES), min_size=1), min_size=1))
-    def test_raw(self, boxes: list[list[tuple[bytes, bytes]]]) -> None:
+    def test_raw(self, rows: list[list[tuple[bytes, bytes]]]) -> None:
         """One that writes boxes to the parent itself confuses no client, and costs only its worker.
 
         Its own client is answered once, and another's jobs are answered as ever.
@@ -250,8 +250,8 @@ class JobTests(HopsCase):
         self.ask(b"mine")
         for number in range(5):
             self.ask(b"%d" % number, client=other)
-        for box in boxes:
-            self.worker.write(wire.pack(box))
+        for box in rows:
+            self.worker.write(boxes.pack(box))
         self.hops.settle()
         self.assertEqual(set(self.answers()), {b"mine"})
         theirs = self.answers(other)
@@ -270,7 +270,7 @@ class JobTests(HopsCase):
             good[:2],
             [*good, (b"tag", b"theirs")],
             [(b"tag", b"theirs"), *good],
-            [*good, (wire.ANSWER, b"theirs")],
+            [*good, (boxes.ANSWER, b"theirs")],
             [*good, good[2]],
             [good[1], good[0], good[2]],
             [(b"done", b"much"), *good[1:]],
@@ -278,14 +278,14 @@ class JobTests(HopsCase):
         ]
         for pairs in [good, *bad]:
             self.start()
-            self.ask(b"mine", (wire.PROGRESS, b"1"))
+            self.ask(b"mine", (boxes.PROGRESS, b"1"))
             ((job_id, _),) = [(each.id, each) for each in self.hops.dispatcher._running.values()]
-            self.worker.write(workerboxes.report_head(job_id) + wire.pack(pairs))
+            self.worker.write(workerboxes.report_head(job_id) + boxes.pack(pairs))
             self.worker.tell()
             self.assertEqual(self.worker.killed, pairs is not good, pairs)
             told = self.client.boxes()
             name = commands.Progress.commandName
-            expected = [[(wire.COMMAND, name), (b"tag", b"mine"), *good]]
+            expected = [[(boxes.COMMAND, name), (b"tag", b"mine"), *good]]
             self.assertEqual(told, expected if pairs is good else [])
             self.hops.close()
 
@@ -297,16 +297,16 @@ class JobTests(HopsCase):
             ([], False),
             ([(b"data", b"1"), (b"data.2", b"2")], False),
             ([(b"data", b"1"), (b"tag", b"theirs")], False),
-            ([(b"data", b"1"), (wire.COMMAND, b"theirs")], False),
+            ([(b"data", b"1"), (boxes.COMMAND, b"theirs")], False),
         ):
             self.start()
-            self.ask(b"mine", (wire.CHUNKS, b"1"))
+            self.ask(b"mine", (boxes.CHUNKS, b"1"))
             ((job_id, _),) = [(each.id, each) for each in self.hops.dispatcher._running.values()]
-            self.worker.write(workerboxes.part_head(job_id) + wire.pack(pairs))
+            self.worker.write(workerboxes.part_head(job_id) + boxes.pack(pairs))
             self.worker.tell()
             self.assertEqual(self.worker.killed, not fine, pairs)
             name = commands.Chunk.commandName
-            expected = [[(wire.COMMAND, name), (b"tag", b"mine"), *pairs]]
+            expected = [[(boxes.COMMAND, name), (b"tag", b"mine"), *pairs]]
             self.assertEqual(self.client.boxes(), expected if fine else [])
             self.hops.close()
 
@@ -324,14 +324,14 @@ class OperatorTests(SynchronousTestCase):
         assert line.protocol is not None
         line.protocol.makeConnection(line)
         operator = FakeClient(line)
-        meant = {wire.ASK, wire.COMMAND, b"min", b"max"}
+        meant = {boxes.ASK, boxes.COMMAND, b"min", b"max"}
         for number, pairs in enumerate(requests):
             more = [pair for pair in pairs if pair[0] not in meant]
-            usual = [(wire.ASK, b"%d" % number), (wire.COMMAND, commands.Want.commandName)]
+            usual = [(boxes.ASK, b"%d" % number), (boxes.COMMAND, commands.Want.commandName)]
             line.protocol.dataReceived(
-                wire.pack([*more, *usual, (b"min", b"1"), (b"max", b"2"), *more])
+                boxes.pack([*more, *usual, (b"min", b"1"), (b"max", b"2"), *more])
             )
-        expected = [{wire.ANSWER: b"%d" % number} for number in range(len(requests))]
+        expected = [{boxes.ANSWER: b"%d" % number} for number in range(len(requests))]
         self.assertEqual(operator.answers(), expected)
 
 
@@ -339,4 +339,4 @@ class WalkTests(SynchronousTestCase):
     def test_pairs_of(self) -> None:
         """The test's own reader gives twins and all."""
         pairs = [(b"a", b"1"), (b"a", b""), (b"_", b"x" * 300)]
-        self.assertEqual(pairs_of(wire.pack(pairs)), pairs)
+        self.assertEqual(pairs_of(boxes.pack(pairs)), pairs)

@@ -16,13 +16,14 @@ from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad import dispatcher as dispatcher_module
-from dangad import tally as tally_module
-from dangad.commands import Chunk, Progress
-from dangad.dispatcher import Dispatcher
-from dangad.jobrecord import END_STATES, Job, JobState, Priority
-from dangad.workerlife import Wear
-from dangad.workforce import Workforce
+from dangad.scheduler import counters as tally_module
+from dangad.scheduler import dispatcher as dispatcher_module
+from dangad.scheduler.dispatcher import Dispatcher
+from dangad.scheduler.record import END_STATES, Job, JobState
+from dangad.scheduler.supervisor import Workforce
+from dangad.scheduler.workerrecord import Wear
+from dangad.wire.commands import Chunk, Progress
+from dangad.wire.values import Priority
 from tests.fakes import FakeClient, FakeHatchery, FakeWorker, catalogue, make_job
 
 if TYPE_CHECKING:

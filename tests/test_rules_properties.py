@@ -30,12 +30,13 @@ from hypothesis.stateful import (
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
-from dangad.commands import Chunk, Progress
-from dangad.dispatcher import AGEING, GRACE, Dispatcher
 from dangad.errors import Cancelled
-from dangad.jobrecord import END_STATES, Job, JobState, Priority
-from dangad.workerlife import Wear
-from dangad.workforce import LONGEST_DELAY, Workforce
+from dangad.scheduler.dispatcher import AGEING, GRACE, Dispatcher
+from dangad.scheduler.record import END_STATES, Job, JobState
+from dangad.scheduler.supervisor import LONGEST_DELAY, Workforce
+from dangad.scheduler.workerrecord import Wear
+from dangad.wire.commands import Chunk, Progress
+from dangad.wire.values import Priority
 from tests.fakes import FakeClient, FakeHatchery, FakeWorker, catalogue, make_job
 
 if TYPE_CHECKING:

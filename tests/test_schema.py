@@ -10,8 +10,8 @@ from twisted.python.filepath import FilePath
 from twisted.trial.unittest import SynchronousTestCase
 
 from dangad import Blob, Large
-from dangad.jobrecord import Policy
-from dangad.schema import (
+from dangad.wire.catalogue import (
+    Policy,
     all_errors,
     build_argument,
     build_command,

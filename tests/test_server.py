@@ -23,24 +23,27 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import directlyProvides, implementer
 from zope.interface.verify import verifyObject
 
-from dangad import commands, errors, wire
-from dangad.accepting import Gate
-from dangad.boxwatch import BOX_TIME, IBoxSender
-from dangad.boxwatch import LOOK_INTERVAL as BOX_LOOK
-from dangad.connection import ClientConnection
-from dangad.dispatcher import Dispatcher
-from dangad.flowcontrol import INSTANT_REST, MAX_INSTANT
-from dangad.interfaces import IClient, IWorker
-from dangad.jobrecord import Death, Job, JobState, Policy, Priority
-from dangad.memorybudget import IHolder, MemoryBudget
-from dangad.owncommands import MAX_OWN_COMMAND
-from dangad.promptwriter import IUnreadWatcher
-from dangad.quietlog import INTERVAL
-from dangad.refusal import REFUSAL_TIME, RefusedConnection
-from dangad.server import CLOSED_AT_ONCE, IDLE_TIME, MAX_REFUSALS, ClientFactory
-from dangad.stallwatch import LOOK_INTERVAL as STALL_LOOK
-from dangad.stallwatch import STALL_TIME
-from dangad.turns import QUOTA
+from dangad import errors
+from dangad.host.quietlog import INTERVAL
+from dangad.scheduler.dispatcher import Dispatcher
+from dangad.scheduler.interfaces import IClient, IWorker
+from dangad.scheduler.record import Death, Job, JobState
+from dangad.server.acceptgate import Gate
+from dangad.server.boxwatch import BOX_TIME, IBoxSender
+from dangad.server.boxwatch import LOOK_INTERVAL as BOX_LOOK
+from dangad.server.connection import ClientConnection
+from dangad.server.eagerwriter import IUnreadWatcher
+from dangad.server.factory import CLOSED_AT_ONCE, IDLE_TIME, MAX_REFUSALS, ClientFactory
+from dangad.server.flowcontrol import INSTANT_REST, MAX_INSTANT
+from dangad.server.memorybudget import IHolder, MemoryBudget
+from dangad.server.owncommands import MAX_OWN_COMMAND
+from dangad.server.refusal import REFUSAL_TIME, RefusedConnection
+from dangad.server.stallwatch import LOOK_INTERVAL as STALL_LOOK
+from dangad.server.stallwatch import STALL_TIME
+from dangad.server.turns import QUOTA
+from dangad.wire import boxes, commands
+from dangad.wire.catalogue import Policy
+from dangad.wire.values import Priority
 from tests.fakes import OneJobAtATime
 from tests.test_turns import TurnClock
 
@@ -112,7 +115,7 @@ class FakeWorker(OneJobAtATime):
         """Answer the last job, by default with its own tag as the data."""
         if not (failed or pairs):
             pairs = {"data": self.jobs[-1].tag or b""}
-        body = wire.pack((key.encode(), value) for key, value in pairs.items())
+        body = boxes.pack((key.encode(), value) for key, value in pairs.items())
         self._dispatcher.job_finished(self, failed, body)
 
     def die(self, how: str = "was killed by SIGKILL") -> None:
@@ -214,13 +217,13 @@ class FakeClient:
 
     def answers(self) -> list[Answer]:
         """The boxes that the client can read now, the last of them to its end."""
-        reader = wire.BoxReader(2**30, ())
+        reader = boxes.BoxReader(2**30, ())
         answers = []
         while data := self.line.take():
             reader.feed(data)
             while (box := reader.next()) is not None:
                 assert box.raw is not None
-                answers.append(wire.unpack(box.raw))
+                answers.append(boxes.unpack(box.raw))
             if not reader.held:
                 break
         return answers
@@ -238,8 +241,8 @@ class FakeClient:
 
 def request(command: bytes | None, tag: bytes | None = None, /, **pairs: bytes) -> bytes:
     """A request box."""
-    reserved = [(wire.ASK, tag), (wire.COMMAND, command)]
-    return wire.pack(
+    reserved = [(boxes.ASK, tag), (boxes.COMMAND, command)]
+    return boxes.pack(
         [
             *((key, value) for key, value in reserved if value is not None),
             *((key.encode(), value) for key, value in pairs.items()),
@@ -288,7 +291,7 @@ class ServerCase(SynchronousTestCase):
         return [
             formatEvent(event)
             for event in self.events
-            if event.get("log_namespace") in ("dangad.server", "dangad.connection")
+            if event.get("log_namespace") in ("dangad.server.factory", "dangad.server.connection")
         ]
 
     def worker(self, at_once: bool = False) -> FakeWorker:
@@ -349,7 +352,7 @@ class AnswerTest(ServerCase):
         [job] = worker.jobs
         self.assertEqual((worker.boxes, job.command, job.tag), ([box], b"Echo", b"7"))
         worker.answer(data=b"hello")
-        self.assertEqual(client.line.take(), wire.pack([(b"_answer", b"7"), (b"data", b"hello")]))
+        self.assertEqual(client.line.take(), boxes.pack([(b"_answer", b"7"), (b"data", b"hello")]))
 
     def test_an_error_of_the_worker(self) -> None:
         """A worker's error goes back as an AMP error, as the worker wrote it."""
@@ -375,7 +378,7 @@ class AnswerTest(ServerCase):
         for number, client in enumerate(clients):
             client.call(b"Echo", b"1", number=b"%d" % number)
         for worker in workers:
-            worker.answer(number=wire.unpack(worker.boxes[0])[b"number"])
+            worker.answer(number=boxes.unpack(worker.boxes[0])[b"number"])
         for number, client in enumerate(clients):
             self.assertEqual(client.answers(), [ok(b"1", number=b"%d" % number)])
 
@@ -432,13 +435,13 @@ class BadRequestTest(ServerCase):
     def test_unreadable_options(self) -> None:
         """A reserved key that cannot be read refuses the request by name, and nothing runs."""
         worker, client = self.worker(), self.client()
-        for key, expected, values in (
+        for key, expected, found in (
             ("_priority", "high, normal or low", ["", "High", "urgent", "1"]),
             ("_deadline", "seconds", ["", "abc", "-1", "nan", "inf", "1e999", "5 s", "٣"]),
             ("_progress", "0 or 1", ["", "2", "yes", "true", "01"]),
             ("_chunks", "0 or 1", ["", "2", "yes", "true", "01"]),
         ):
-            for value in values:
+            for value in found:
                 client.call(b"Echo", b"7", **{key: value.encode()})
                 self.assert_error(client.answer(), b"7", b"BAD_ARGUMENTS", key, expected)
         client.call(b"Echo", b"7", _priority=b"x" * 60_000)
@@ -511,8 +514,8 @@ class BadRequestTest(ServerCase):
     def test_answers_to_nothing(self) -> None:
         """Answer and error boxes, which a server may be sent, are passed over."""
         client = self.client()
-        client.line.send(wire.pack([(b"_answer", b"1")]))
-        client.line.send(wire.pack([(b"_error", b"1"), (b"_error_code", b"X")]))
+        client.line.send(boxes.pack([(b"_answer", b"1")]))
+        client.line.send(boxes.pack([(b"_error", b"1"), (b"_error_code", b"X")]))
         self.assertEqual(client.answers(), [])
         self.assertEqual(client.closed, False)
 
@@ -555,15 +558,15 @@ class BadRequestTest(ServerCase):
         """The tag is found wherever it stands in a box that is too large."""
         client = self.client()
         filler = [(b"data", bytes(60_000))] * 5
-        client.line.send(wire.pack([*filler, (b"_command", b"Echo"), (b"_ask", b"7")]))
+        client.line.send(boxes.pack([*filler, (b"_command", b"Echo"), (b"_ask", b"7")]))
         self.assert_error(client.answer(), b"7", b"TOO_LARGE")
 
     def test_too_large_for_the_server_itself(self) -> None:
         """A command of the server's own is bounded at 64 KiB, whatever --max-payload says."""
         self.factory.max_payload = 10 * MAX_OWN_COMMAND
         client = self.client()
-        filler = wire.pack([(b"a", b""), (b"tag", b"1")])[:-2] * (MAX_OWN_COMMAND // 13)
-        client.line.send(request(b"dangad.Cancel", b"7")[:-2] + filler + wire.END)
+        filler = boxes.pack([(b"a", b""), (b"tag", b"1")])[:-2] * (MAX_OWN_COMMAND // 13)
+        client.line.send(request(b"dangad.Cancel", b"7")[:-2] + filler + boxes.END)
         self.assert_error(client.answer(), b"7", b"TOO_LARGE", "65536")
         self.assertEqual(client.closed, False)
 
@@ -574,7 +577,7 @@ class GarbageTest(ServerCase):
         for garbage, reason in (
             (b"GET / HTTP/1.1\r\n", "a key of 18245 bytes"),
             (bytes(2), "an empty box"),
-            (wire.pack([(b"data", b"x")]), "neither a request nor an answer"),
+            (boxes.pack([(b"data", b"x")]), "neither a request nor an answer"),
         ):
             client = self.client()
             client.line.send(garbage)
@@ -817,8 +820,8 @@ class PaceTest(ServerCase):
     def test_in_flight_bytes(self) -> None:
         """With a payload's worth of requests unanswered, the client is not read either."""
         worker, client = self.worker(), self.client()
-        boxes = [request(b"Echo", b"%d" % tag, data=bytes(4000)) for tag in range(9)]
-        client.line.send(b"".join(boxes))
+        requests = [request(b"Echo", b"%d" % tag, data=bytes(4000)) for tag in range(9)]
+        client.line.send(b"".join(requests))
         self.assertEqual(self.dispatcher.waiting + self.dispatcher.running, 3)
         self.assertFalse(client.line.reading)
         answers = []
@@ -826,7 +829,7 @@ class PaceTest(ServerCase):
             worker.answer()
             answers += client.answers()
         self.assertEqual(answers, [echo(b"%d" % tag) for tag in range(9)])
-        self.assertEqual(worker.boxes, boxes)
+        self.assertEqual(worker.boxes, requests)
         self.assertTrue(client.line.reading)
 
     def test_other_clients_are_read(self) -> None:
@@ -946,7 +949,7 @@ class CongestionTest(ServerCase):
         done.answer(a=bytes(60_000), b=bytes(60_000))
         for number in range(1000):
             self.dispatcher.job_reported(
-                running, b"dangad.Progress", wire.pack([(b"done", b"%d" % number)])
+                running, b"dangad.Progress", boxes.pack([(b"done", b"%d" % number)])
             )
         told: list[Answer] = []
         while more := client.answers():
@@ -1049,9 +1052,9 @@ class MemoryTest(ServerCase):
 
     def half(self, client: FakeClient, tag: bytes, size: int) -> None:
         """Send a part of a request, of about so many bytes."""
-        pairs = [(wire.ASK, tag), (wire.COMMAND, b"Echo")]
+        pairs = [(boxes.ASK, tag), (boxes.COMMAND, b"Echo")]
         pairs += [(b"data%d" % number, bytes(50_000)) for number in range(size // 50_000)]
-        client.line.send(wire.pack(pairs)[: -len(wire.END)])
+        client.line.send(boxes.pack(pairs)[: -len(boxes.END)])
 
     def test_half_requests(self) -> None:
         """The largest half request is thrown away, and its client told when it ends, and served."""
@@ -1061,7 +1064,7 @@ class MemoryTest(ServerCase):
             self.half(client, b"1", size)
         self.clock.advance(0)
         for client in clients:
-            client.line.send(wire.END)
+            client.line.send(boxes.END)
         self.clock.advance(1)
         for client in clients:
             client.line.pump()
@@ -1126,7 +1129,7 @@ class SlowRequestTest(ServerCase):
     def test_a_request_that_does_not_get_on(self) -> None:
         """Its client is told if it can be, and disconnected; the log says why."""
         client = self.client()
-        client.line.send(wire.pair(wire.ASK, b"1") + wire.pair(b"data", b"x"))
+        client.line.send(boxes.pair(boxes.ASK, b"1") + boxes.pair(b"data", b"x"))
         self.wait()
         self.assert_error(client.answer(), b"1", b"BAD_ARGUMENTS", "did not get on for 60 s")
         self.assertFalse(client.line.connected)
@@ -1368,7 +1371,7 @@ class LimitTest(ServerCase):
             self.client()
         late = self.client()
         for _ in range(100):
-            late.line.send(wire.pair(b"data", bytes(65535)))
+            late.line.send(boxes.pair(b"data", bytes(65535)))
             self.assertEqual(late.line.protocol._reader.held, 0)
 
 

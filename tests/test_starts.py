@@ -15,8 +15,8 @@ from functools import partial
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad import accepting
-from dangad.accepting import Descriptors
+from dangad.server import acceptgate
+from dangad.server.acceptgate import Descriptors
 from tests.realserver import alive
 from tests.test_twistd import GOOD_JOBS, PATIENCE, TWISTD, TwistdCase, nap, wait_for
 
@@ -106,7 +106,7 @@ FAILS = {
     "what nobody has thought of": Start(
         "cannot start: RuntimeError: a defect; see --traceback",
         before=(
-            "from dangad.guardian import Guardian\n"
+            "from dangad.pool.guardian import Guardian\n"
             "def start(self): raise RuntimeError('a defect')\n"
             "Guardian.start = start"
         ),
@@ -326,7 +326,7 @@ class DescriptorsTests(SynchronousTestCase):
 
     def test_without_proc(self) -> None:
         """Where the system does not list them, they are counted by their numbers."""
-        self.patch(accepting, "OPEN_FILES", "/nowhere")
+        self.patch(acceptgate, "OPEN_FILES", "/nowhere")
         descriptors = Descriptors()
         before = descriptors.open_now()
         with open(os.devnull):

@@ -7,8 +7,8 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.protocols import amp
 
 import dangad
-from dangad import commands, wire
 from dangad.service import Limits
+from dangad.wire import boxes, commands
 from tests.oddjobs import (
     Careful,
     Deadly,
@@ -105,7 +105,7 @@ class StoppingTests(RealServerCase):
         await client.callRemote(Odd, what="nothing")  # a worker that starts may take long
         marks = [os.path.join(self.folder, name) for name in ("first", "second")]
         asked = [
-            ask(client, Endless, {wire.DEADLINE: deadline}, how="busy", mark=mark)
+            ask(client, Endless, {boxes.DEADLINE: deadline}, how="busy", mark=mark)
             for mark, deadline in zip(marks, (b"1.5", b"0.2"), strict=True)
         ]
         outcomes = await DeferredList(asked, consumeErrors=True)
@@ -213,7 +213,7 @@ class StreamTests(RealServerCase):
     async def test_progress(self) -> None:
         """Reports are few, in order, and the last is the job's last."""
         client = await self.connect()
-        answer = await ask(client, Parts, {wire.PROGRESS: b"1"}, count=100_000, size=1)
+        answer = await ask(client, Parts, {boxes.PROGRESS: b"1"}, count=100_000, size=1)
         self.assertEqual(answer, {"sent": 100_000})
         self.assertEqual(client.progress[0][1:], (1, 100_000, "chunk 0"))
         self.assertEqual(client.progress[-1][1:], (100_000, 100_000, "chunk 99999"))
@@ -225,7 +225,7 @@ class StreamTests(RealServerCase):
     async def test_chunks(self) -> None:
         """Chunks come in order, before the answer, of any size."""
         client = await self.connect()
-        answer = await ask(client, Parts, {wire.CHUNKS: b"1"}, count=5, size=200_000)
+        answer = await ask(client, Parts, {boxes.CHUNKS: b"1"}, count=5, size=200_000)
         self.assertEqual(answer, {"sent": 5})
         self.assertEqual(client.chunks, [bytes([n]) * 200_000 for n in range(5)])
         self.assertEqual(client.progress, [])
@@ -236,7 +236,7 @@ class StreamTests(RealServerCase):
         client, other = await self.connect(), await self.connect()
         mark = os.path.join(self.folder, "mark")
         client.transport.pauseProducing()
-        ask(client, Careful, {wire.CHUNKS: b"1"}, mark=mark).addErrback(lambda _: None)
+        ask(client, Careful, {boxes.CHUNKS: b"1"}, mark=mark).addErrback(lambda _: None)
         await until(lambda: any(link._paused for link in self.service.pool.processes))
         client.transport.abortConnection()
         await until(lambda: os.path.exists(mark))
@@ -249,7 +249,7 @@ class StreamTests(RealServerCase):
         """A client that does not read slows its job, and nothing piles up in the server."""
         client, other = await self.connect(), await self.connect()
         client.transport.pauseProducing()
-        asked = ask(client, Parts, {wire.CHUNKS: b"1"}, count=1000, size=100_000)
+        asked = ask(client, Parts, {boxes.CHUNKS: b"1"}, count=1000, size=100_000)
         await until(lambda: any(link._paused for link in self.service.pool.processes))
         self.assertTrue((await other.callRemote(Odd, what="nothing"))["pid"])
         [connection] = [each for each in self.service.clients._connections if each._congested]
@@ -271,7 +271,7 @@ class MisreportTests(RealServerCase):
     async def test_misreports(self) -> None:
         """A message that is no UTF-8 is mended; wrong types and sizes are errors."""
         client = await self.connect()
-        keys = {wire.PROGRESS: b"1", wire.CHUNKS: b"1"}
+        keys = {boxes.PROGRESS: b"1", boxes.CHUNKS: b"1"}
         pid = (await ask(client, Misreport, keys, how="surrogate"))["pid"]
         for how, kind, text in (
             ("number", dangad.JobFailed, "TypeError"),

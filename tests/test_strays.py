@@ -10,8 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 PRELUDE = """
 import json, os, signal, subprocess, sys, time
 from dangad import descent
-from dangad.descent import MARK_VARIABLE, children
-from dangad.strays import Strays, kill_group
+from dangad.host.descent import MARK_VARIABLE, children
+from dangad.pool.orphans import Strays, kill_group
 
 def until(condition):
     deadline = time.monotonic() + 60

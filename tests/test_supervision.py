@@ -10,9 +10,9 @@ from twisted.internet.defer import Deferred
 from twisted.protocols import amp
 
 import dangad
-from dangad import workforce
 from dangad.errors import NotRunning, ReloadFailed
-from dangad.launch import WorkerSettings, default_path
+from dangad.pool.launch import WorkerSettings, default_path
+from dangad.scheduler import supervisor
 from dangad.service import Limits
 from tests import fakeoperations
 from tests.heavyjobs import MIB, Heavy
@@ -182,7 +182,7 @@ class RecycleMemoryTests(SupervisionCase):
 
     def setUp(self) -> None:
         """Look at the workers often."""
-        self.patch(workforce, "WATCH_INTERVAL", 0.05)
+        self.patch(supervisor, "WATCH_INTERVAL", 0.05)
         super().setUp()
 
     @a_story
@@ -192,7 +192,8 @@ class RecycleMemoryTests(SupervisionCase):
         await until(lambda: self.workers("idle") and pids[0] not in self.pids())
         self.assertNotEqual(await self.take("nothing"), pids[0])
         self.assertRegex(
-            "\n".join(self.logged("dangad.workforce")), r"is to be replaced: it has \d+ MiB of"
+            "\n".join(self.logged("dangad.scheduler.supervisor")),
+            r"is to be replaced: it has \d+ MiB of",
         )
 
     @a_story
@@ -217,7 +218,9 @@ class RecycleAgeTests(SupervisionCase):
         """An idle worker is replaced by another, which is ready before it leaves."""
         [first] = await until(lambda: self.workers("idle"))
         await until(lambda: self.workers("idle") and first not in self.pids())
-        events = "\n".join(self.logged("dangad.workforce") + self.logged("dangad.workerlink"))
+        events = "\n".join(
+            self.logged("dangad.scheduler.supervisor") + self.logged("dangad.pool.link")
+        )
         self.assertRegex(events, rf"worker {first} is to be replaced: it is \d+ s old")
 
 
@@ -272,7 +275,7 @@ class ReceiptTests(SupervisionCase):
         self.assertLess(asleep["peak_memory"], INTERPRETER)
         self.assertGreater(large["peak_memory"], 100 * MIB)
         self.assertEqual((lost["state"], lost["worker"] is None), ("lost", False))
-        ends = [line for line in self.logged("dangad.tally") if " cpu=" in line]
+        ends = [line for line in self.logged("dangad.scheduler.counters") if " cpu=" in line]
         for job, end in zip((asleep, busy, elsewhere, large, lost), ends, strict=True):
             self.assertIn(f"job {job['id']} Heavy {job['state']} worker={job['worker']} ", end)
             self.assertIn(f" cpu={job['cpu']:.6f} peak_memory={job['peak_memory']}", end)
@@ -324,8 +327,8 @@ class HeartbeatTests(SupervisionCase):
     def setUp(self) -> None:
         """Have little patience."""
         for name, value in (("WATCH_INTERVAL", 0.05), ("HEARTBEAT", 0.1)):
-            self.patch(workforce, name, value)
-        self.patch(workforce, "HEARTBEAT_PATIENCE", 1.0)
+            self.patch(supervisor, name, value)
+        self.patch(supervisor, "HEARTBEAT_PATIENCE", 1.0)
         super().setUp()
 
     @a_story
@@ -336,7 +339,7 @@ class HeartbeatTests(SupervisionCase):
         await until(lambda: not alive(frozen) and self.workers("idle"))
         self.assertNotEqual(await self.take("nothing"), frozen)
         self.assertRegex(
-            "\n".join(self.logged("dangad.workerlink")),
+            "\n".join(self.logged("dangad.pool.link")),
             rf"worker {frozen} gave no sign of life for 1 s and was killed",
         )
 
@@ -498,7 +501,7 @@ class ReloadTests(ChangingCase):
         self.assertEqual(reload, {"state": "failed", "reason": str(error)})
         self.assertIn(
             f"the reload failed, and the old workers stay: {error}",
-            self.logged("dangad.workforce"),
+            self.logged("dangad.scheduler.supervisor"),
         )
         self.write(MODULE.format(version=TWO))
         await self.service.operations.reload()
@@ -512,7 +515,7 @@ class BrokenLaterTests(ChangingCase):
 
     def setUp(self) -> None:
         """Have little patience with workers that do not start."""
-        self.patch(workforce, "PATIENCE", 0.5)
+        self.patch(supervisor, "PATIENCE", 0.5)
         super().setUp()
 
     @a_story
@@ -537,7 +540,7 @@ class BrokenLaterTests(ChangingCase):
 
     def tries(self) -> list[str]:
         """After how many seconds each next try was said to come."""
-        text = "\n".join(self.logged("dangad.workforce"))
+        text = "\n".join(self.logged("dangad.scheduler.supervisor"))
         return re.findall(r"next try in ([\d.]+) s", text)
 
 

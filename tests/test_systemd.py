@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 from twisted.protocols import amp
 from twisted.trial.unittest import SynchronousTestCase
 
+from dangad.pool.link import STOP_GRACE
 from dangad.service import FLUSH_TIME
-from dangad.workerlink import STOP_GRACE
 from tests.reader import PATIENCE, ROOT, environment_variables, virtual_environment
 
 if TYPE_CHECKING:

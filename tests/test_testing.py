@@ -22,8 +22,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 import dangad
 from dangad import testing
 from dangad.client import Disconnected
-from dangad.launch import BrokenJobs
-from dangad.listening import CannotListen
+from dangad.pool.launch import BrokenJobs
+from dangad.server.listening import CannotListen
 from tests import oddjobs
 from tests.realserver import PATIENCE, alive, until
 

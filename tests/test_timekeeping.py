@@ -122,7 +122,7 @@ class PendingCallsTests(unittest.TestCase):
         """They come in their order, when they were meant to, and so does one that was moved."""
         program = (
             "from twisted.internet import reactor\n"
-            "from dangad.timekeeping import use_steady_clock\n"
+            "from dangad.host.clock import use_steady_clock\n"
             "seen = []\n"
             "reactor.callLater(0.02, seen.append, 'second')\n"
             "moved = reactor.callLater(3600, seen.append, 'third')\n"

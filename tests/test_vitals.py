@@ -6,8 +6,8 @@ import sys
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad import vitals
-from dangad.vitals import Deaths, Memory, memory_of, show_bytes
+from dangad.host import memory
+from dangad.host.memory import Deaths, Memory, memory_of
 
 MIB = 2**20
 
@@ -22,9 +22,9 @@ def run(program: str) -> int:
 class MemoryTests(SynchronousTestCase):
     def test_of_this_process(self) -> None:
         """A living process has memory, and had at least as much before."""
-        memory = memory_of(os.getpid())
-        self.assertGreater(memory.resident, MIB)
-        self.assertGreaterEqual(memory.peak, memory.resident)
+        own = memory_of(os.getpid())
+        self.assertGreater(own.resident, MIB)
+        self.assertGreaterEqual(own.peak, own.resident)
 
     def test_of_the_dead(self) -> None:
         """Of a process that is gone nothing is known."""
@@ -53,17 +53,7 @@ class DeathsTests(SynchronousTestCase):
     def test_kernel(self) -> None:
         """A process that the kernel killed for want of memory is noticed once."""
         counts = iter([3, 3, 4, 4])
-        self.patch(vitals, "_killed_for_memory", lambda: next(counts))
+        self.patch(memory, "_killed_for_memory", lambda: next(counts))
         deaths = Deaths()
         found = [deaths.kernel_killed_some() for _ in range(3)]
         self.assertEqual(found, [False, True, False])
-
-
-class ShowTests(SynchronousTestCase):
-    def test_sizes(self) -> None:
-        """Bytes are shown in the unit that people would choose."""
-        sizes = {0: "0 bytes", 1023: "1023 bytes", 2048: "2 KiB", 34 * MIB: "34 MiB"}
-        sizes[3 * 2**30 // 2] = "1.5 GiB"
-        sizes[2**42] = "4096.0 GiB"
-        for size, shown in sizes.items():
-            self.assertEqual(show_bytes(size), shown)

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from twisted.protocols import amp
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad import wire
-from dangad.wire import Blob, BoxReader, Garbage, Large
+from dangad.wire import boxes, values
+from dangad.wire.boxes import BoxReader, Garbage
+from dangad.wire.values import Blob, Large
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -23,15 +24,15 @@ NO_LIMIT = 2**40
 MIB = 2**20
 
 keys = st.one_of(
-    st.sampled_from(sorted(wire.REQUEST_KEYS)),
+    st.sampled_from(sorted(boxes.REQUEST_KEYS)),
     st.sampled_from([b"_", b"_as", b"_askk", b"a", b"\xff" * 255]),
     st.binary(min_size=1, max_size=12),
 )
-values = st.one_of(
+any_values = st.one_of(
     st.binary(max_size=40),
     st.sampled_from([0, 255, 256, 257, 1000, 65535]).map(bytes),
 )
-boxes = st.lists(st.lists(st.tuples(keys, values), min_size=1, max_size=6), max_size=6)
+many_boxes = st.lists(st.lists(st.tuples(keys, any_values), min_size=1, max_size=6), max_size=6)
 cuts = st.lists(st.integers(0, 10**6), max_size=30)
 
 
@@ -47,7 +48,7 @@ def split(stream: bytes, places: Iterable[int]) -> Iterator[bytes]:
 def read(
     pieces: Iterable[bytes],
     max_size: int = NO_LIMIT,
-    wanted: frozenset[bytes] = wire.REQUEST_KEYS,
+    wanted: frozenset[bytes] = boxes.REQUEST_KEYS,
 ) -> list[tuple[bytes | None, dict[bytes, bytes], int]]:
     """All boxes that a reader finds in these pieces."""
     reader = BoxReader(max_size, wanted)
@@ -60,13 +61,13 @@ def read(
 
 
 def expect(
-    boxes: Iterable[Pairs], max_size: int = NO_LIMIT
+    many_boxes: Iterable[Pairs], max_size: int = NO_LIMIT
 ) -> list[tuple[bytes | None, dict[bytes, bytes], int]]:
     """What a reader must find in these boxes, told in the simplest way."""
     found = []
-    for pairs in boxes:
-        raw = wire.pack(pairs)
-        noted = {key: value for key, value in pairs if key in wire.REQUEST_KEYS}
+    for pairs in many_boxes:
+        raw = boxes.pack(pairs)
+        noted = {key: value for key, value in pairs if key in boxes.REQUEST_KEYS}
         found.append((raw if len(raw) <= max_size else None, noted, len(raw)))
     return found
 
@@ -77,56 +78,58 @@ def single_bytes(stream: bytes) -> Iterator[bytes]:
 
 
 class SplitTest(SynchronousTestCase):
-    @given(boxes, cuts)
-    def test_any_split_gives_the_same_boxes(self, boxes: list[Pairs], cuts: list[int]) -> None:
+    @given(many_boxes, cuts)
+    def test_any_split_gives_the_same_boxes(self, many_boxes: list[Pairs], cuts: list[int]) -> None:
         """However the bytes are cut, each box comes whole, byte for byte, with its keys."""
-        stream = b"".join(map(wire.pack, boxes))
-        self.assertEqual(read(split(stream, cuts)), expect(boxes))
+        stream = b"".join(map(boxes.pack, many_boxes))
+        self.assertEqual(read(split(stream, cuts)), expect(many_boxes))
 
-    @given(boxes, cuts, st.integers(0, 3000))
+    @given(many_boxes, cuts, st.integers(0, 3000))
     @example([[(b"a", bytes(65535))] * 3, [(b"_ask", b"1")]], [1, 2, 65542, 70000], 0)
-    def test_any_split_and_any_limit(self, boxes: list[Pairs], cuts: list[int], limit: int) -> None:
+    def test_any_split_and_any_limit(
+        self, many_boxes: list[Pairs], cuts: list[int], limit: int
+    ) -> None:
         """A limit turns the larger boxes into notes of their size and keys, and no others."""
-        stream = b"".join(map(wire.pack, boxes))
-        self.assertEqual(read(split(stream, cuts), limit), expect(boxes, limit))
+        stream = b"".join(map(boxes.pack, many_boxes))
+        self.assertEqual(read(split(stream, cuts), limit), expect(many_boxes, limit))
 
-    @given(boxes)
-    def test_twisted_reads_the_same(self, boxes: list[Pairs]) -> None:
+    @given(many_boxes)
+    def test_twisted_reads_the_same(self, many_boxes: list[Pairs]) -> None:
         """Twisted's own parser finds the same boxes in the same bytes."""
-        stream = b"".join(map(wire.pack, boxes))
+        stream = b"".join(map(boxes.pack, many_boxes))
         theirs = [dict(box) for box in amp.parseString(stream)]
-        ours = [wire.unpack(raw) for raw, _, _ in read([stream]) if raw is not None]
+        ours = [boxes.unpack(raw) for raw, _, _ in read([stream]) if raw is not None]
         self.assertEqual(ours, theirs)
 
     def test_one_box_cut_in_two_everywhere(self) -> None:
         """Two pieces, cut at each place in turn, reserved keys and lengths included."""
         pairs = [(b"_ask", b"\x01\x00"), (b"x", bytes(300)), (b"_command", b"Echo"), (b"y", b"")]
-        stream = wire.pack(pairs) * 2
+        stream = boxes.pack(pairs) * 2
         for place in range(len(stream) + 1):
             self.assertEqual(read([stream[:place], stream[place:]]), expect([pairs, pairs]))
 
     def test_one_byte_at_a_time(self) -> None:
         """The smallest pieces there are, with and without boxes over the limit."""
         pairs = [(b"_ask", b"7"), (b"data", bytes(700)), (b"_command", b"Echo")]
-        stream = wire.pack(pairs) + wire.pack(pairs[:1]) + wire.pack(pairs)
+        stream = boxes.pack(pairs) + boxes.pack(pairs[:1]) + boxes.pack(pairs)
         expected = [pairs, pairs[:1], pairs]
         self.assertEqual(read(single_bytes(stream)), expect(expected))
         self.assertEqual(read(single_bytes(stream), 100), expect(expected, 100))
 
     def test_empty_pieces(self) -> None:
         """A piece of no bytes changes nothing."""
-        stream = wire.pack([(b"_ask", b"7")])
+        stream = boxes.pack([(b"_ask", b"7")])
         self.assertEqual(read([b"", stream[:5], b"", stream[5:], b""]), expect([[(b"_ask", b"7")]]))
 
     def test_many_boxes_in_one_piece_are_taken_one_by_one(self) -> None:
         """The reader gives one box at a time, and keeps the others for later."""
-        boxes = [[(b"_ask", b"%d" % number)] for number in range(100)]
-        reader = BoxReader(NO_LIMIT, wire.REQUEST_KEYS)
-        reader.feed(b"".join(map(wire.pack, boxes)))
+        many_boxes = [[(b"_ask", b"%d" % number)] for number in range(100)]
+        reader = BoxReader(NO_LIMIT, boxes.REQUEST_KEYS)
+        reader.feed(b"".join(map(boxes.pack, many_boxes)))
         first = reader.next()
         assert first is not None
-        self.assertEqual(first.raw, wire.pack(boxes[0]))
-        reader.feed(wire.pack([(b"_ask", b"last")]))
+        self.assertEqual(first.raw, boxes.pack(many_boxes[0]))
+        reader.feed(boxes.pack([(b"_ask", b"last")]))
         tags = []
         while (box := reader.next()) is not None:
             tags.append(box.keys[b"_ask"])
@@ -136,12 +139,12 @@ class SplitTest(SynchronousTestCase):
     def test_only_the_wanted_keys_are_noted(self) -> None:
         """Keys that merely begin with an underscore, or were not asked for, are not."""
         pairs = [(b"_ask", b"1"), (b"_asker", b"2"), (b"_", b"3"), (b"ask", b"4"), (b"_x", b"5")]
-        found = read([wire.pack(pairs)], wanted=frozenset({b"_x", b"_y"}))
+        found = read([boxes.pack(pairs)], wanted=frozenset({b"_x", b"_y"}))
         self.assertEqual(found[0][1], {b"_x": b"5"})
 
     def test_the_last_of_twins_counts(self) -> None:
         """A key that comes twice has its last value, as for Twisted."""
-        raw = wire.pack([(b"_ask", b"1"), (b"_command", b"A"), (b"_ask", b"2")])
+        raw = boxes.pack([(b"_ask", b"1"), (b"_command", b"A"), (b"_ask", b"2")])
         self.assertEqual(read([raw])[0][1], {b"_ask": b"2", b"_command": b"A"})
         self.assertEqual(amp.parseString(raw)[0][b"_ask"], b"2")
 
@@ -150,7 +153,7 @@ class LimitTest(SynchronousTestCase):
     def test_exactly_the_limit(self) -> None:
         """A box of just the limit is read, and one of a byte more is not, in any split."""
         pairs = [(b"_ask", b"7"), (b"data", bytes(500))]
-        raw = wire.pack(pairs)
+        raw = boxes.pack(pairs)
         for pieces in ([raw], list(single_bytes(raw)), [raw[:-1], raw[-1:]], [raw[:-2], raw[-2:]]):
             self.assertEqual(read(pieces, len(raw)), [(raw, {b"_ask": b"7"}, len(raw))])
             self.assertEqual(read(pieces, len(raw) - 1), [(None, {b"_ask": b"7"}, len(raw))])
@@ -160,21 +163,21 @@ class LimitTest(SynchronousTestCase):
         filler = [(b"data", bytes(65535))] * 4
         for place in range(5):
             pairs = [*filler[:place], (b"_ask", b"7"), (b"_command", b"Echo"), *filler[place:]]
-            stream = wire.pack(pairs) + wire.pack([(b"_ask", b"8")])
+            stream = boxes.pack(pairs) + boxes.pack([(b"_ask", b"8")])
             found = read(split(stream, range(0, len(stream), 4096)), 100_000)
             self.assertEqual(found, expect([pairs, [(b"_ask", b"8")]], 100_000))
 
     def test_memory_over_the_limit(self) -> None:
         """However long a box grows, no more is held than the limit, a pair and a piece."""
         limit, piece = 100_000, 10_000
-        reader = BoxReader(limit, wire.REQUEST_KEYS)
-        stream = wire.pack([(b"data", bytes(65535))] * 200)[:-2]
+        reader = BoxReader(limit, boxes.REQUEST_KEYS)
+        stream = boxes.pack([(b"data", bytes(65535))] * 200)[:-2]
         for part in split(stream, range(0, len(stream), piece)):
             reader.feed(part)
             self.assertIsNone(reader.next())
             self.assertLessEqual(reader.held, limit + 65535 + 300 + piece)
             self.assertLessEqual(len(reader._buffer), limit + 65535 + 300 + 2 * piece)
-        reader.feed(wire.END)
+        reader.feed(boxes.END)
         box = reader.next()
         assert box is not None
         self.assertEqual((box.raw, box.size), (None, len(stream) + 2))
@@ -182,25 +185,25 @@ class LimitTest(SynchronousTestCase):
 
     def test_endless_reserved_keys(self) -> None:
         """Reserved-looking keys without end take no memory: only those wanted are noted."""
-        reader = BoxReader(1000, wire.REQUEST_KEYS)
+        reader = BoxReader(1000, boxes.REQUEST_KEYS)
         for number in range(20_000):
-            reader.feed(wire.pair(b"_%d" % number, b"x"))
-            reader.feed(wire.pair(b"_ask", b"%d" % number))
+            reader.feed(boxes.pair(b"_%d" % number, b"x"))
+            reader.feed(boxes.pair(b"_ask", b"%d" % number))
             self.assertIsNone(reader.next())
         self.assertEqual(reader._keys, {b"_ask": b"19999"})
         self.assertEqual(reader.held, 0)
 
     def test_a_limit_of_nothing(self) -> None:
         """With a limit of 0 no box is kept, and all are told apart."""
-        boxes: list[Pairs] = [[(b"_ask", b"1")], [(b"a", b""), (b"_command", b"X")]]
-        stream = b"".join(map(wire.pack, boxes))
-        self.assertEqual(read(single_bytes(stream), 0), expect(boxes, 0))
+        many_boxes: list[Pairs] = [[(b"_ask", b"1")], [(b"a", b""), (b"_command", b"X")]]
+        stream = b"".join(map(boxes.pack, many_boxes))
+        self.assertEqual(read(single_bytes(stream), 0), expect(many_boxes, 0))
 
     def test_the_box_after_one_over_the_limit(self) -> None:
         """A box that was thrown away leaves nothing behind in the next ones."""
         large = [(b"_ask", b"1"), (b"_priority", b"low"), (b"x", bytes(3000))]
         small = [(b"_command", b"Echo")]
-        stream = wire.pack(large) + wire.pack(small) + wire.pack(large) + wire.pack(small)
+        stream = boxes.pack(large) + boxes.pack(small) + boxes.pack(large) + boxes.pack(small)
         for size in (1, 7, 100, len(stream)):
             pieces = split(stream, range(0, len(stream), size))
             self.assertEqual(read(pieces, 1000), expect([large, small, large, small], 1000))
@@ -229,12 +232,12 @@ class GarbageTest(SynchronousTestCase):
     def test_zeros(self) -> None:
         """An empty box is no AMP."""
         self.assert_garbage(bytes(2), "an empty box")
-        self.assert_garbage(wire.pack([(b"_ask", b"1")]) + bytes(1000), "an empty box")
+        self.assert_garbage(boxes.pack([(b"_ask", b"1")]) + bytes(1000), "an empty box")
 
     def test_boxes_before_garbage_are_read(self) -> None:
         """What came before the garbage counts."""
-        reader = BoxReader(NO_LIMIT, wire.REQUEST_KEYS)
-        reader.feed(wire.pack([(b"_ask", b"1")]) + b"\x01\x00rest")
+        reader = BoxReader(NO_LIMIT, boxes.REQUEST_KEYS)
+        reader.feed(boxes.pack([(b"_ask", b"1")]) + b"\x01\x00rest")
         box = reader.next()
         assert box is not None
         self.assertEqual(box.keys, {b"_ask": b"1"})
@@ -242,14 +245,14 @@ class GarbageTest(SynchronousTestCase):
 
     def test_garbage_inside_a_box_over_the_limit(self) -> None:
         """A box that is being thrown away is still watched."""
-        self.assertRaises(Garbage, read, [wire.pack([(b"x", bytes(500))])[:-2] + b"\xff\xff"], 100)
+        self.assertRaises(Garbage, read, [boxes.pack([(b"x", bytes(500))])[:-2] + b"\xff\xff"], 100)
 
     @given(st.binary(max_size=2000), cuts, st.integers(0, 500))
     def test_random_bytes(self, stream: bytes, cuts: list[int], limit: int) -> None:
         """Any bytes give boxes, garbage or a wait for more, and the split does not matter."""
 
         def outcome(pieces: Iterable[bytes]) -> tuple[list[Any], str | None]:
-            reader = BoxReader(limit, wire.REQUEST_KEYS)
+            reader = BoxReader(limit, boxes.REQUEST_KEYS)
             found = []
             try:
                 for piece in pieces:
@@ -270,7 +273,7 @@ class CostTest(SynchronousTestCase):
 
         def trace(frame: Any, event: str, argument: object) -> Any:
             nonlocal count
-            if frame.f_code.co_filename != wire.__file__:
+            if frame.f_code.co_filename != boxes.__file__:
                 return None
             count += event == "line"
             return trace
@@ -290,7 +293,9 @@ class CostTest(SynchronousTestCase):
         for pair, piece in ((300, 1), (20_000, 1), (40, 7), (5000, 1000), (65535, 65536)):
             size = max(20 * piece, pair, 4000)
             once, four_times = (
-                self.lines_run(wire.pack([(b"data", bytes(pair))] * (factor * size // pair)), piece)
+                self.lines_run(
+                    boxes.pack([(b"data", bytes(pair))] * (factor * size // pair)), piece
+                )
                 for factor in (1, 4)
             )
             self.assertLess(four_times, 6 * once, f"pairs of {pair} in pieces of {piece}")
@@ -302,7 +307,7 @@ class CostTest(SynchronousTestCase):
         """
 
         def cost(size: int) -> float:
-            stream = wire.pack([(b"data", bytes(65535))] * (size // 65535))
+            stream = boxes.pack([(b"data", bytes(65535))] * (size // 65535))
             pieces = list(split(stream, range(0, len(stream), 2048)))
             best = float("inf")
             for _ in range(3):
@@ -318,59 +323,59 @@ class CostTest(SynchronousTestCase):
         """The largest box of the default settings comes through whole, in pieces of any size."""
         block = bytes(range(256)) * 255
         pairs = [(b"_ask", b"1"), *((b"data.%d" % n, block) for n in range(64 * MIB // 65536 + 1))]
-        stream = wire.pack(pairs)
+        stream = boxes.pack(pairs)
         for piece in (5000, 65536, MIB):
             [(raw, _, size)] = read(split(stream, range(0, len(stream), piece)))
             self.assertEqual((raw == stream, size), (True, len(stream)))
 
     def test_a_small_box_in_single_bytes(self) -> None:
         """A quarter of a megabyte comes through byte by byte."""
-        stream = wire.pack([(b"data", bytes(65535))] * 4)
+        stream = boxes.pack([(b"data", bytes(65535))] * 4)
         [(raw, _, _)] = read(single_bytes(stream))
         self.assertEqual(raw == stream, True)
 
 
 class PackTest(SynchronousTestCase):
-    @given(st.dictionaries(keys, values, min_size=1, max_size=8))
+    @given(st.dictionaries(keys, any_values, min_size=1, max_size=8))
     def test_round_trip(self, pairs: dict[bytes, bytes]) -> None:
         """What is packed is unpacked the same, as Twisted would have packed it."""
-        raw = wire.pack(pairs.items())
-        self.assertEqual(wire.unpack(raw), pairs)
+        raw = boxes.pack(pairs.items())
+        self.assertEqual(boxes.unpack(raw), pairs)
         self.assertEqual(amp.parseString(raw), [pairs])
-        self.assertEqual(wire.pack(sorted(pairs.items())), amp.AmpBox(pairs).serialize())
+        self.assertEqual(boxes.pack(sorted(pairs.items())), amp.AmpBox(pairs).serialize())
 
-    @given(keys, values)
+    @given(keys, any_values)
     def test_a_pair_before_a_box(self, key: bytes, value: bytes) -> None:
         """A pair may be put before a packed box, and the rest be unpacked from behind it."""
-        rest = wire.pack([(b"a", b"1")])
-        self.assertEqual(wire.pair(key, value) + rest, wire.pack([(key, value), (b"a", b"1")]))
+        rest = boxes.pack([(b"a", b"1")])
+        self.assertEqual(boxes.pair(key, value) + rest, boxes.pack([(key, value), (b"a", b"1")]))
         self.assertEqual(
-            wire.unpack(wire.pair(key, value) + rest, 4 + len(key) + len(value)), {b"a": b"1"}
+            boxes.unpack(boxes.pair(key, value) + rest, 4 + len(key) + len(value)), {b"a": b"1"}
         )
 
     def test_bounds(self) -> None:
         """Keys of 1 to 255 bytes and values of up to 65,535 pass; all others are too long."""
         for pairs in ([(b"k" * 255, bytes(65535))], [(b"k", b"")]):
-            self.assertEqual(amp.parseString(wire.pack(pairs)), [dict(pairs)])
+            self.assertEqual(amp.parseString(boxes.pack(pairs)), [dict(pairs)])
         for key, value, about_key in (
             (b"k" * 256, b"", True),
             (b"", b"", True),
             (b"k", bytes(65536), False),
         ):
-            error = self.assertRaises(amp.TooLong, wire.pack, [(b"a", b"1"), (key, value)])
+            error = self.assertRaises(amp.TooLong, boxes.pack, [(b"a", b"1"), (key, value)])
             self.assertEqual((error.isKey, error.isLocal), (about_key, True))
             self.assertEqual(error.keyName, None if about_key else key)
 
     def test_nothing(self) -> None:
         """No pairs at all are the end of a box."""
-        self.assertEqual(wire.pack([]), wire.END)
-        self.assertEqual(wire.unpack(wire.END), {})
+        self.assertEqual(boxes.pack([]), boxes.END)
+        self.assertEqual(boxes.unpack(boxes.END), {})
 
 
 class ErrorTextTest(SynchronousTestCase):
     def text(self, text: str) -> bytes:
         """The error's text as it is sent."""
-        (_, code), (_, description) = wire.error_pairs(b"CODE", text)
+        (_, code), (_, description) = boxes.error_pairs(b"CODE", text)
         self.assertEqual(code, b"CODE")
         return description
 
@@ -397,8 +402,8 @@ class ErrorTextTest(SynchronousTestCase):
     @given(st.text(alphabet=st.characters(), max_size=50), st.integers(1, 5000))
     def test_any_text(self, text: str, times: int) -> None:
         """Every text gives one value of readable UTF-8 that an AMP box can carry."""
-        pairs = wire.error_pairs(b"CODE", text * times)
-        self.assertEqual(amp.parseString(wire.pack(pairs)), [dict(pairs)])
+        pairs = boxes.error_pairs(b"CODE", text * times)
+        self.assertEqual(amp.parseString(boxes.pack(pairs)), [dict(pairs)])
         pairs[1][1].decode()
 
 
@@ -413,12 +418,12 @@ class SecondsTest(SynchronousTestCase):
             (b"1e-3", 0.001),
             (b"1.5E+2", 150.0),
         ):
-            self.assertEqual(wire.read_seconds(text), seconds)
+            self.assertEqual(values.read_seconds(text), seconds)
 
     @given(st.floats(0, allow_infinity=False, allow_nan=False))
     def test_python_floats(self, seconds: float) -> None:
         """What Python writes for a number that is not negative is read as that number."""
-        self.assertEqual(wire.read_seconds(repr(abs(seconds)).encode()), seconds)
+        self.assertEqual(values.read_seconds(repr(abs(seconds)).encode()), seconds)
 
     def test_unreadable(self) -> None:
         """All else is refused, also what Python's own float() takes."""
@@ -427,7 +432,7 @@ class SecondsTest(SynchronousTestCase):
             *(b" 1", b"1 ", b"1\n", b"1_000", b"1,5", b".5", b"5.", b"0x10", b"1e", b"9" * 400),
             "٣".encode(),
         ):
-            self.assertRaises(ValueError, wire.read_seconds, text)
+            self.assertRaises(ValueError, values.read_seconds, text)
 
 
 class NameTest(SynchronousTestCase):
@@ -439,7 +444,7 @@ class NameTest(SynchronousTestCase):
         ):
             theirs: dict[str, Any] = {}
             amp.String().fromBox(name, {name: b""}, theirs, None)
-            self.assertEqual([wire.python_name(name)], list(theirs))
+            self.assertEqual([values.python_name(name)], list(theirs))
 
 
 class Fetch(amp.Command):
@@ -528,7 +533,7 @@ class LargeTest(SynchronousTestCase):
         plain = amp.AmpList([(b"content", Blob())])
         strings = self.lay(plain, [{"content": bytes(70_000)}])
         self.assertEqual(self.gather(plain, dict(strings)), [{"content": bytes(70_000)}])
-        self.assertRaises(amp.TooLong, wire.pack, strings.items())
+        self.assertRaises(amp.TooLong, boxes.pack, strings.items())
         self.assertRaises(amp.TooLong, amp.AmpBox(strings).serialize)
 
     def test_missing(self) -> None:
@@ -558,4 +563,4 @@ class LargeTest(SynchronousTestCase):
         name = b"n" * 255
         strings: dict[bytes, bytes] = {}
         Blob().toBox(name, strings, {name.decode(): bytes(65536)}, None)
-        self.assertRaises(amp.TooLong, wire.pack, strings.items())
+        self.assertRaises(amp.TooLong, boxes.pack, strings.items())

@@ -6,14 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad import wire, workerboxes
-from dangad.wire import Garbage
+from dangad.wire import boxes, workerboxes
+from dangad.wire.boxes import Garbage
 
 NUMBERS = st.integers(0, 10**18 - 1)
 SECONDS = st.none() | st.floats(0, allow_nan=False, allow_infinity=False)
 BODIES = st.lists(
     st.tuples(st.binary(min_size=1, max_size=255), st.binary(max_size=300)), max_size=5
-).map(wire.pack)
+).map(boxes.pack)
 NOT_HEADS = st.lists(
     st.tuples(
         st.sampled_from([b"_run", b"_stop", b"_done", b"_report", b"_"])
@@ -25,12 +25,12 @@ NOT_HEADS = st.lists(
     ),
     min_size=1,
     max_size=3,
-).map(wire.pack)
+).map(boxes.pack)
 
 
-def read(box: bytes) -> wire.Box:
+def read(box: bytes) -> boxes.Box:
     """The box as the other end's reader has it."""
-    reader = wire.BoxReader(len(box), ())
+    reader = boxes.BoxReader(len(box), ())
     reader.feed(box)
     whole = reader.next()
     assert whole is not None

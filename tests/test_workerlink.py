@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad import wire, workerboxes
-from dangad.jobcheck import PATIENCE
-from dangad.workerlink import FLOOD_REST, REPORTS_A_SECOND, REPORTS_AT_ONCE, STOP_GRACE
-from dangad.workforce import WATCH_INTERVAL
+from dangad.pool.jobprobe import PATIENCE
+from dangad.pool.link import FLOOD_REST, REPORTS_A_SECOND, REPORTS_AT_ONCE, STOP_GRACE
+from dangad.scheduler.supervisor import WATCH_INTERVAL
+from dangad.wire import boxes, workerboxes
 from tests.hops import Hops
 from tests.test_reserved_words import TYPES
 
@@ -37,7 +37,7 @@ class LinkCase(SynchronousTestCase):
 
     def ask(self, tag: bytes, *pairs: tuple[bytes, bytes], size: int = 0) -> None:
         """Ask for a job, with so many bytes of data."""
-        box = [(wire.ASK, tag), (wire.COMMAND, b"Relay"), (b"data", b"of " + tag), *pairs]
+        box = [(boxes.ASK, tag), (boxes.COMMAND, b"Relay"), (b"data", b"of " + tag), *pairs]
         box += [(b"more.%d" % n, bytes(50_000)) for n in range(size // 50_000)]
         self.client.send(box)
 
@@ -46,7 +46,7 @@ class LinkCase(SynchronousTestCase):
         answers = {}
         for box in (client or self.client).boxes():
             pairs = dict(box)
-            if wire.COMMAND not in pairs:
+            if boxes.COMMAND not in pairs:
                 answers[box[0][1]] = pairs
         return answers
 
@@ -54,7 +54,7 @@ class LinkCase(SynchronousTestCase):
         """The error that the client was told, the only one, for the request of that tag."""
         ((told, pairs),) = self.told().items()
         self.assertEqual(told, tag)
-        return pairs[wire.ERROR_CODE], pairs[wire.ERROR_DESCRIPTION].decode()
+        return pairs[boxes.ERROR_CODE], pairs[boxes.ERROR_DESCRIPTION].decode()
 
     def watch(self, seconds: float) -> None:
         """Let the workforce look at its workers for so long, and do nothing else."""
@@ -132,7 +132,7 @@ class RobbedTests(LinkCase):
         self.assertTrue(robbed.dead)
         told = self.told()
         self.assertEqual(set(told), {b"%d" % number for number in range(40)})
-        lost = [tag for tag, pairs in told.items() if wire.ERROR_CODE in pairs]
+        lost = [tag for tag, pairs in told.items() if boxes.ERROR_CODE in pairs]
         self.assertLessEqual(len(lost), 3)
 
     def test_honest(self) -> None:
@@ -144,9 +144,9 @@ class RobbedTests(LinkCase):
         assert box is not None
         job = workerboxes.read_job(box)[0]
         head = workerboxes.answer_head(job.id, False, b"0 0 0", 0)
-        self.worker.write(head + wire.END)
+        self.worker.write(head + boxes.END)
         self.hops.settle()
-        self.assertEqual(self.told(), {b"1": {wire.ANSWER: b"1"}})
+        self.assertEqual(self.told(), {b"1": {boxes.ANSWER: b"1"}})
         self.ask(b"2")
         self.hops.settle()
         self.assertEqual(set(self.told()), {b"2"})
@@ -206,7 +206,7 @@ class NewsTests(LinkCase):
         """Have the worker tell the progress of its job."""
         (job,) = self.hops.dispatcher._running.values()
         pairs = [(b"done", b"1"), (b"total", b"2"), (b"message", b"")]
-        self.worker.write(workerboxes.report_head(job.id) + wire.pack(pairs))
+        self.worker.write(workerboxes.report_head(job.id) + boxes.pack(pairs))
         self.worker.tell()
 
     def test_not_asked_for(self) -> None:
@@ -221,7 +221,7 @@ class NewsTests(LinkCase):
 
     def test_flood(self) -> None:
         """More progress than ``progress()`` sends ends the worker, and reaches no client."""
-        self.ask(b"1", (wire.PROGRESS, b"1"))
+        self.ask(b"1", (boxes.PROGRESS, b"1"))
         self.worker.pipe.next_job()
         for _ in range(2 * REPORTS_AT_ONCE):
             if not self.worker.killed:
@@ -231,7 +231,7 @@ class NewsTests(LinkCase):
 
     def test_long(self) -> None:
         """As much as it sends never does, however long the job runs."""
-        self.ask(b"1", (wire.PROGRESS, b"1"))
+        self.ask(b"1", (boxes.PROGRESS, b"1"))
         self.worker.pipe.next_job()
         for _ in range(3 * REPORTS_AT_ONCE):
             self.hops.clock.advance(2 / REPORTS_A_SECOND)

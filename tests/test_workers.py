@@ -11,8 +11,9 @@ from twisted.internet.defer import Deferred, DeferredList, gatherResults
 from twisted.protocols import amp
 
 import dangad
-from dangad import capacity, workforce
-from dangad.launch import WorkerSettings
+from dangad.host import capacity
+from dangad.pool.launch import WorkerSettings
+from dangad.scheduler import supervisor
 from dangad.service import Limits
 from tests.oddjobs import Facts, Long, Odd, Oops, Short, Wait, WaitAnyway
 from tests.realserver import RealServerCase, alive, is_frozen, until
@@ -178,7 +179,7 @@ class OutputTests(RealServerCase):
         await client.callRemote(Odd, what="print much")
         self.assertEqual(len([line for _, job, line in self.lines() if job == 1]), 1000)
         self.assertTrue(
-            any("129000 more lines" in text for text in self.logged("dangad.joboutput"))
+            any("129000 more lines" in text for text in self.logged("dangad.pool.output"))
         )
 
 
@@ -255,13 +256,13 @@ class DeathTests(RealServerCase):
     @a_story
     async def test_frozen_before_its_job(self) -> None:
         """A worker that was frozen when it was given a job is killed, and another runs the job."""
-        self.patch(workforce, "HEARTBEAT_PATIENCE", 0.3)
+        self.patch(supervisor, "HEARTBEAT_PATIENCE", 0.3)
         client = await self.connect()
         pid = (await client.callRemote(Odd, what="nothing"))["pid"]
         os.kill(pid, signal.SIGSTOP)
         await until(lambda: is_frozen(pid))
         self.assertNotEqual((await client.callRemote(Odd, what="nothing"))["pid"], pid)
-        log = " ".join(self.logged("dangad.workerlink"))
+        log = " ".join(self.logged("dangad.pool.link"))
         self.assertIn(f"worker {pid} did not read what it was sent", log)
 
     @a_story
@@ -309,7 +310,9 @@ class DisconnectTests(RealServerCase):
         with open(go, "w"):
             pass
         await until(lambda: not self.service.dispatcher.running)
-        self.assertEqual(self.service.dispatcher.tally.ended[dangad.jobrecord.JobState.DONE], 1)
+        self.assertEqual(
+            self.service.dispatcher.tally.ended[dangad.scheduler.record.JobState.DONE], 1
+        )
 
 
 class ProcessTests(RealServerCase):

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad import workforce as rules
-from dangad.dispatcher import Dispatcher
 from dangad.errors import NoWorkers, ReloadFailed
-from dangad.workerlife import Wear
-from dangad.workforce import Workforce
+from dangad.scheduler import supervisor as rules
+from dangad.scheduler.dispatcher import Dispatcher
+from dangad.scheduler.supervisor import Workforce
+from dangad.scheduler.workerrecord import Wear
 from tests.fakes import FakeClient, FakeHatchery, FakeWorker, catalogue, make_job
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IDelayedCall
 
-    from dangad.jobrecord import Job
+    from dangad.scheduler.record import Job
 
 ECHO = catalogue("Echo")
 HOUR = 3600

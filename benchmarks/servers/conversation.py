@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 from typing import TYPE_CHECKING, Any
 
-from dangad.wire import ANSWER, ASK, COMMAND, ERROR, BoxReader, pair, unpack
+from dangad.wire.boxes import ANSWER, ASK, COMMAND, ERROR, BoxReader, pair, unpack
 from dangad.worker.context import RunningJob
 from dangad.worker.jobtypes import find_job_types
 from dangad.worker.perform import Performer

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 from twisted.protocols import amp
 from twisted.python.filepath import FilePath
 
-from dangad.schema import CUSTOM, build_command
-from dangad.wire import Large, python_name
+from dangad.wire.catalogue import CUSTOM, build_command
+from dangad.wire.values import Large, python_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -10,7 +10,8 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from dangad.cli.output import cut, printable, width
+from dangad.cli.output import cut, width
+from dangad.text import printable
 
 if TYPE_CHECKING:
     from typing import Protocol

@@ -1,8 +1,8 @@
 """The subcommands of ``dangad`` for operators: see how a server is, and change how it runs.
 
-They speak to :mod:`dangad.control` by the commands of :mod:`dangad.commands`, over the endpoint
-that ``--control`` names. What comes back is a document, which is written as it is with ``--json``,
-and made into lines for people here.
+They speak to :mod:`dangad.operators.control` by the commands of :mod:`dangad.wire.commands`, over
+the endpoint that ``--control`` names. What comes back is a document, which is written as it is with
+``--json``, and made into lines for people here.
 """
 
 from __future__ import annotations
@@ -11,17 +11,15 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from dangad import commands
 from dangad.cli.output import (
     NOTHING,
     fitted_table,
     list_pairs,
-    printable,
-    show_bytes,
-    show_seconds,
 )
 from dangad.cli.running import FAILED, Failed, encode, with_client
 from dangad.cli.running import columns as terminal_columns
+from dangad.text import printable, show_bytes, show_seconds
+from dangad.wire import commands
 
 if TYPE_CHECKING:
     import argparse

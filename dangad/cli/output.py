@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from twisted.python.filepath import FilePath
 
 from dangad.cli.arguments import describe_keys, type_name
-from dangad.schema import CUSTOM
-from dangad.wire import python_name
+from dangad.text import printable, show_bytes
+from dangad.wire.catalogue import CUSTOM
+from dangad.wire.values import python_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,23 +32,6 @@ MAX_ESCAPED = 64
 
 _NUMBERS = {"Integer", "Float", "Decimal"}
 _BYTES = {"String", CUSTOM}
-
-
-def printable(text: str) -> str:
-    r"""The text with a backslash escape for every character that is not simply printed.
-
-    Those are control characters, line breaks, and the invisible ones that turn the direction of
-    writing; bytes that were no UTF-8 (lone surrogates) become ``\xff`` and the like.
-    """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else _escape(c) for c in text)
-
-
-def _escape(character: str) -> str:
-    if "\udc80" <= character <= "\udcff":
-        return f"\\x{ord(character) - 0xDC00:02x}"
-    return character.encode("unicode_escape").decode("ascii")
 
 
 def answer_as_table(keys: Sequence[dict[str, Any]], response: dict[str, Any]) -> str:
@@ -242,29 +226,6 @@ def cut(text: str, columns: int) -> str:
     while width(text) > columns and text:
         text = text[:-1]
     return text
-
-
-_SIZES = ("B", "KiB", "MiB", "GiB", "TiB")
-_TIMES = ((0.9995, 0.001, "ms"), (59.95, 1.0, "s"), (3597.0, 60.0, "min"), (172_800.0, 3600.0, "h"))
-"""Below how many seconds, before they are rounded, a time is shown in which unit."""
-
-
-def show_bytes(number: float) -> str:
-    """A number of bytes for people: ``34 MiB``."""
-    for unit in _SIZES:
-        if number < 1000 or unit == _SIZES[-1]:
-            break
-        number /= 1024
-    return f"{number:.1f} {unit}" if number < 9.95 and unit != "B" else f"{number:.0f} {unit}"
-
-
-def show_seconds(seconds: float) -> str:
-    """A time for people: ``2.1 s``."""
-    for below, size, unit in _TIMES:
-        if seconds < below:
-            digits = 0 if unit == "ms" else 1
-            return f"{seconds / size:.{digits}f} {unit}"
-    return f"{seconds / 86_400:.1f} d"
 
 
 # For machines.

@@ -16,7 +16,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from dangad.cli.arguments import WrongUsage
-from dangad.cli.output import printable
+from dangad.text import printable
 
 if TYPE_CHECKING:
     import argparse
@@ -130,7 +130,7 @@ def with_client(
 
 async def _is_wrong_door(client: Client, name: str) -> bool:
     """Whether a server that does not know a command was asked at the wrong endpoint."""
-    from dangad import commands
+    from dangad.wire import commands
 
     try:
         await client.run(commands.Ping if name == "control" else commands.Status)

@@ -1,7 +1,7 @@
 """dangad's client for Twisted programs: :func:`connect`, and the :class:`Client` that it gives.
 
-The two ends of a job's way: :meth:`Client.run` makes a box of a command and its arguments and
-sends it to :mod:`dangad.server`; the answer becomes a dict again, or the exception that its code
+The two ends of a job's way: :meth:`Client.run` makes a box of a command and its arguments and sends
+it to :mod:`dangad.server.factory`; the answer becomes a dict again, or the exception that its code
 stands for. :meth:`Client.stream` gives a job's partial results as they come. :mod:`dangad.cli` is
 built on this. Nothing here is needed to call a job from stock Twisted
 (``amp.AMP().callRemote(Command, ...)``); what this adds is priorities, deadlines, cancelling,
@@ -23,10 +23,10 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from dangad import commands, wire
 from dangad.client.calls import Call, prepare
 from dangad.client.streams import Parts, Stream
 from dangad.errors import BadArguments, BadResponse, TooLarge, UnhandledCommand
+from dangad.wire import boxes, commands
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from twisted.protocols import amp
     from twisted.python.failure import Failure
 
-    from dangad.jobrecord import Priority
+    from dangad.wire.values import Priority
 
     class _StreamTransport(ITCPTransport, IPushProducer):
         """What is asked of the transport, TCP or not."""
@@ -54,9 +54,9 @@ ENVELOPE = 1024
 SMALL = 2**16
 """Bytes up to which a request is joined with its tag, to be written in one piece."""
 
-_WANTED = frozenset({wire.ASK, wire.COMMAND, wire.ANSWER, wire.ERROR})
+_WANTED = frozenset({boxes.ASK, boxes.COMMAND, boxes.ANSWER, boxes.ERROR})
 _NO_OPTIONS = (None, None, None)
-_CHUNKS = wire.pair(wire.CHUNKS, b"1")
+_CHUNKS = boxes.pair(boxes.CHUNKS, b"1")
 
 
 class _Request:
@@ -178,7 +178,7 @@ class Client(Protocol):
 
     def __init__(self, max_payload: int = MAX_PAYLOAD) -> None:
         self._max_payload = max_payload
-        self._reader = wire.BoxReader(max_payload + ENVELOPE, _WANTED)
+        self._reader = boxes.BoxReader(max_payload + ENVELOPE, _WANTED)
         self._next_tag = itertools.count(1).__next__
         self._pending: dict[bytes, _Request | None] = {}
         self._full: set[Parts] = set()
@@ -305,11 +305,11 @@ class Client(Protocol):
         tag = b"%d" % self._next_tag()
         answer: Deferred[dict[str, Any]] = defer.Deferred(partial(self._cancel, tag))
         self._pending[tag] = _Request(call, answer, options[2], parts)
-        self._write(wire.pair(wire.ASK, tag) + start, request)
+        self._write(boxes.pair(boxes.ASK, tag) + start, request)
         return answer
 
     def describe(self) -> Deferred[dict[str, Any]]:
-        """The job types that the server performs: the catalogue of :mod:`dangad.schema`.
+        """The job types that the server performs: the catalogue of :mod:`dangad.wire.catalogue`.
 
         Fires with the document as soon as the server's first worker has told it. Fails with
         `ShuttingDown` if there will be none, and otherwise like :meth:`run`. Cancelling it drops
@@ -371,7 +371,7 @@ class Client(Protocol):
         self._reader.feed(data)
         try:
             self._take_boxes()
-        except wire.Garbage as garbage:
+        except boxes.Garbage as garbage:
             self._closed = f"the server sent {garbage}"
             self.transport.abortConnection()
 
@@ -404,17 +404,17 @@ class Client(Protocol):
         while self._closed is None and (box := self._reader.next()) is not None:
             self._box_received(box)
 
-    def _box_received(self, box: wire.Box) -> None:
+    def _box_received(self, box: boxes.Box) -> None:
         failed = False
-        tag = box.keys.get(wire.ANSWER)
+        tag = box.keys.get(boxes.ANSWER)
         if tag is None:
-            tag = box.keys.get(wire.ERROR)
+            tag = box.keys.get(boxes.ERROR)
             failed = True
         if tag is None:
             self._asked(box)
             return
         if tag not in self._pending:
-            raise wire.Garbage(f"an answer to {tag[:40]!r}, which was not asked or is answered")
+            raise boxes.Garbage(f"an answer to {tag[:40]!r}, which was not asked or is answered")
         request = self._pending.pop(tag)
         if request is None:
             return
@@ -427,7 +427,7 @@ class Client(Protocol):
                 )
             )
             return
-        strings = wire.unpack(box.raw)
+        strings = boxes.unpack(box.raw)
         if failed:
             answer.errback(call.error(strings))
             return
@@ -438,24 +438,24 @@ class Client(Protocol):
         else:
             answer.callback(response)
 
-    def _asked(self, box: wire.Box) -> None:
+    def _asked(self, box: boxes.Box) -> None:
         """Take news of a request; decline all else that the server asks.
 
         What wants no answer is a newer server's, and ignored.
         """
-        command = box.keys.get(wire.COMMAND)
-        tag = box.keys.get(wire.ASK)
+        command = box.keys.get(boxes.COMMAND)
+        tag = box.keys.get(boxes.ASK)
         if command is None:
-            raise wire.Garbage("a box that is neither an answer nor a request")
+            raise boxes.Garbage("a box that is neither an answer nor a request")
         if tag is None and command == commands.Chunk.commandName:
             self._chunk_came(box)
         elif tag is None and command == commands.Progress.commandName:
             self._progress_came(box)
         elif tag is not None:
-            error = wire.error_pairs(UnhandledCommand.code, "a client performs no commands")
-            self.transport.write(wire.pair(wire.ERROR, tag) + wire.pack(error))
+            error = boxes.error_pairs(UnhandledCommand.code, "a client performs no commands")
+            self.transport.write(boxes.pair(boxes.ERROR, tag) + boxes.pack(error))
 
-    def _chunk_came(self, box: wire.Box) -> None:
+    def _chunk_came(self, box: boxes.Box) -> None:
         if box.raw is None:
             self._lose_chunk(box.size)
             return
@@ -471,7 +471,7 @@ class Client(Protocol):
             if request is not None and request.parts is not None:
                 request.parts.lose(TooLarge(f"{text} (max_payload)"))
 
-    def _progress_came(self, box: wire.Box) -> None:
+    def _progress_came(self, box: boxes.Box) -> None:
         if box.raw is None:
             return
         news = _read_news(commands.Progress, box.raw)
@@ -503,8 +503,8 @@ class Client(Protocol):
         """Have the request cancelled by the server, and drop its answer."""
         self._pending[tag] = None
         if self._closed is None:
-            pairs = [(wire.COMMAND, commands.Cancel.commandName), (b"tag", tag)]
-            self.transport.write(wire.pack(pairs))
+            pairs = [(boxes.COMMAND, commands.Cancel.commandName), (b"tag", tag)]
+            self.transport.write(boxes.pack(pairs))
 
     def _forget_watcher(self, watcher: Deferred[Disconnected]) -> None:
         self._watchers.remove(watcher)
@@ -521,9 +521,9 @@ def _read_news(command: type[amp.Command], raw: bytes) -> dict[str, Any]:
     :raises wire.Garbage: it cannot be read.
     """
     try:
-        news: dict[str, Any] = command.parseArguments(wire.unpack(raw), None)
+        news: dict[str, Any] = command.parseArguments(boxes.unpack(raw), None)
     except (KeyError, ValueError):
-        raise wire.Garbage(f"a {command.commandName.decode()} that cannot be read") from None
+        raise boxes.Garbage(f"a {command.commandName.decode()} that cannot be read") from None
     return news
 
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from twisted.protocols import amp
 
-from dangad import wire
-from dangad.argumentcheck import WrongValue, check_of, too_long
 from dangad.errors import ERRORS, BadArguments, BadResponse, UnhandledCommand
-from dangad.jobrecord import Priority
+from dangad.wire import boxes, values
+from dangad.wire.argumentcheck import WrongValue, check_of, too_long
+from dangad.wire.values import Priority
 
 MAX_SUMMARY = 200
 """Characters of somebody else's error that are repeated in one of ours."""
@@ -25,7 +25,7 @@ _ERRORS: dict[bytes, type[Exception]] = {
     UnhandledCommand.code: UnhandledCommand,
 }
 _PRIORITIES: dict[object, bytes] = {
-    name: wire.pair(wire.PRIORITY, priority.name.lower().encode())
+    name: boxes.pair(boxes.PRIORITY, priority.name.lower().encode())
     for priority in Priority
     for name in (priority, priority.name.lower())
 }
@@ -41,9 +41,9 @@ class Call:
 
     def __init__(self, command: type[amp.Command]) -> None:
         self.name = command.commandName.decode("ascii", "backslashreplace")
-        self.start = wire.pair(wire.COMMAND, command.commandName)
+        self.start = boxes.pair(boxes.COMMAND, command.commandName)
         self._arguments = [
-            (key, wire.python_name(key), kind, check_of(kind)) for key, kind in command.arguments
+            (key, values.python_name(key), kind, check_of(kind)) for key, kind in command.arguments
         ]
         self._names = frozenset(name for _, name, _, _ in self._arguments)
         self._response = list(command.response)
@@ -88,7 +88,7 @@ class Call:
             if not isinstance(value, bytes):
                 strings[key] = self._as_bytes(key, value)
         try:
-            return wire.pack(strings.items())
+            return boxes.pack(strings.items())
         except amp.TooLong as error:
             raise BadArguments(self._too_long(error)) from None
 
@@ -112,11 +112,11 @@ class Call:
         if deadline is not None:
             if not deadline < float("inf"):
                 raise BadArguments(f"deadline is {deadline!r}, not a number of seconds")
-            pairs += wire.pair(wire.DEADLINE, b"%.6f" % max(deadline, 0.0))
+            pairs += boxes.pair(boxes.DEADLINE, b"%.6f" % max(deadline, 0.0))
         if progress is not None:
             if not callable(progress):
                 raise BadArguments(f"progress is {progress!r}, which cannot be called")
-            pairs += wire.pair(wire.PROGRESS, b"1")
+            pairs += boxes.pair(boxes.PROGRESS, b"1")
         return pairs
 
     def response(self, strings: dict[bytes, bytes]) -> dict[str, Any]:
@@ -139,8 +139,8 @@ class Call:
 
     def error(self, strings: dict[bytes, bytes]) -> Exception:
         """The exception that the pairs of an error stand for."""
-        code = strings.get(wire.ERROR_CODE, b"")
-        text = strings.get(wire.ERROR_DESCRIPTION, b"").decode("utf-8", "replace")
+        code = strings.get(boxes.ERROR_CODE, b"")
+        text = strings.get(boxes.ERROR_DESCRIPTION, b"").decode("utf-8", "replace")
         kind = self._errors.get(code)
         if kind is not None:
             with contextlib.suppress(Exception):  # one that is not made of a text alone
@@ -151,7 +151,7 @@ class Call:
         if isinstance(value, (bytearray, memoryview)):
             return bytes(value)
         raise BadArguments(
-            f"argument {wire.python_name(key)!r} of {self.name} is a {type(value).__name__} "
+            f"argument {values.python_name(key)!r} of {self.name} is a {type(value).__name__} "
             "where bytes are declared"
         )
 
@@ -163,8 +163,8 @@ class Call:
         name = type(kind).__name__
         better = "dangad.Blob()" if type(kind) is amp.String else f"dangad.Large({name}(...))"
         return (
-            f"argument {wire.python_name(error.keyName)!r} of {self.name} is {len(error.value)} "
-            f"bytes long as {name}, and AMP takes {wire.MAX_VALUE:,} in one value: declare it as "
+            f"argument {values.python_name(error.keyName)!r} of {self.name} is {len(error.value)} "
+            f"bytes long as {name}, and AMP takes {boxes.MAX_VALUE:,} in one value: declare it as "
             f"{better}"
         )
 

@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dangad import client
-from dangad.launch import BrokenJobs, WorkerSettings
+from dangad.pool.launch import BrokenJobs, WorkerSettings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from twisted.logger import LogEvent
 
     from dangad.client import Client
-    from dangad.pool import WorkerPool
+    from dangad.pool.processes import WorkerPool
     from dangad.service import DangadService, Limits
 
 MAX_OUTPUT = 1000
@@ -140,9 +140,9 @@ class RunningServer:
         """Start the server, and its first worker.
 
         Fires with the server itself when that worker is ready for jobs. Fails with
-        :class:`dangad.launch.BrokenJobs` if it does not start, which says why and has the
-        traceback, or with :class:`dangad.listening.CannotListen`; then nothing is left to stop.
-        Cancelling it stops the server.
+        :class:`dangad.pool.launch.BrokenJobs` if it does not start, which says why and has the
+        traceback, or with :class:`dangad.server.listening.CannotListen`; then nothing is left to
+        stop. Cancelling it stops the server.
         """
         return Deferred.fromCoroutine(self._start())
 

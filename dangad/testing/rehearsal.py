@@ -17,9 +17,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from dangad import commands, wire
 from dangad.client import MAX_PAYLOAD, ClientFactory
 from dangad.errors import TooLarge
+from dangad.wire import boxes, commands
 from dangad.worker.context import NO_JOB, JobStopped, RunningJob, current_job, set_current_job
 from dangad.worker.jobtypes import catalogue_of, job_types_of
 from dangad.worker.perform import Answer, Performer
@@ -245,7 +245,7 @@ class _Run:
             stream = self._client.stream(command, arguments, progress=progress)
             self.answer = Deferred.fromCoroutine(_gather(stream, chunks))
         self.answer.addBoth(self._ended)
-        reader = wire.BoxReader(max_payload, wire.REQUEST_KEYS)
+        reader = boxes.BoxReader(max_payload, boxes.REQUEST_KEYS)
         reader.feed(transport.value())
         self._request = reader.next()
 
@@ -269,7 +269,7 @@ class _Run:
         assert box is not None
         if box.raw is None:
             text = f"the request is {box.size} bytes, --max-payload is {self._max_payload}"
-            self._give(Answer(True, wire.pack(wire.error_pairs(TooLarge.code, text))))
+            self._give(Answer(True, boxes.pack(boxes.error_pairs(TooLarge.code, text))))
             return
 
         @wraps(function)
@@ -291,7 +291,7 @@ class _Run:
         )
         before = current_job()
         try:
-            answer = performer.perform(wire.unpack(box.raw), self._running)
+            answer = performer.perform(boxes.unpack(box.raw), self._running)
         except _Unfinished:
             set_current_job(self._running)
             return
@@ -343,15 +343,15 @@ class _Run:
     def _tell(self, command: type[amp.Command], **news: Any) -> None:
         box = self._request
         assert box is not None
-        strings = command.makeArguments({"tag": box.keys[wire.ASK], **news}, None)
-        start = wire.pair(wire.COMMAND, command.commandName)
-        self._client.dataReceived(start + wire.pack(strings.items()))
+        strings = command.makeArguments({"tag": box.keys[boxes.ASK], **news}, None)
+        start = boxes.pair(boxes.COMMAND, command.commandName)
+        self._client.dataReceived(start + boxes.pack(strings.items()))
 
     def _give(self, answer: Answer) -> None:
         """Send the client the answer."""
         box = self._request
         assert box is not None
-        start = wire.pair(wire.ERROR if answer.failed else wire.ANSWER, box.keys[wire.ASK])
+        start = boxes.pair(boxes.ERROR if answer.failed else boxes.ANSWER, box.keys[boxes.ASK])
         self._client.dataReceived(start + answer.body)
 
     def _ended(self, result: Any) -> Any:

@@ -1,20 +1,19 @@
 """The worker process: boots, says Hello, and performs one job after the other.
 
-Started by :mod:`dangad.pool` through the bootstrap of :mod:`dangad.launch`. It has one thread
-and no running reactor: it blocks on its pipe until a job comes, and in the job until that
-ends. A job function that returns a Deferred has the reactor run until the Deferred fires.
+Started by :mod:`dangad.pool.processes` through the bootstrap of :mod:`dangad.pool.launch`. It has
+one thread and no running reactor: it blocks on its pipe until a job comes, and in the job until
+that ends. A job function that returns a Deferred has the reactor run until the Deferred fires.
 
-A box for a worker is a client's request with one pair put before it, which says which job it is;
-an answer is one pair, with the id and what the job took, and the answer's own: see
-:mod:`dangad.workerboxes`. The worker ends when its pipe does, or with a job that was stopped, or
-that has used up its memory.
+A box for a worker is a client's request with one pair put before it, which says which job it is; an
+answer is one pair, with the id and what the job took, and the answer's own: see
+:mod:`dangad.wire.workerboxes`. The worker ends when its pipe does, or with a job that was stopped,
+or that has used up its memory.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
-import ctypes
 import faulthandler
 import fcntl
 import importlib
@@ -35,9 +34,11 @@ from twisted.logger import ILogObserver, LogLevel, eventAsText, globalLogBeginne
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dangad.commands import STACK_SIGNAL, Hello, LastWords
-from dangad.descent import WORKER_OOM_SCORE
-from dangad.wire import CHUNKS, COMMAND, PROGRESS, unpack
+from dangad.host.descent import WORKER_OOM_SCORE
+from dangad.host.processcontrol import adopt_orphans, signal_at_parents_death
+from dangad.wire.boxes import CHUNKS, COMMAND, PROGRESS, unpack
+from dangad.wire.commands import STACK_SIGNAL, Hello, LastWords
+from dangad.wire.workerboxes import PRINTED, UNFIT, read_job
 from dangad.worker.context import JobStopped, RunningJob, is_left_over
 from dangad.worker.forks import LEFT_TO_PARENT, free_forks, ordinary_handlers
 from dangad.worker.jobtypes import BadJobType, catalogue_of, find_job_types
@@ -46,7 +47,6 @@ from dangad.worker.perform import OutOfMemory, Performer
 from dangad.worker.pipe import WorkerPipe, put_out_of_reach
 from dangad.worker.receipt import Meter
 from dangad.worker.surroundings import Surroundings, Unfit
-from dangad.workerboxes import PRINTED, UNFIT, read_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,8 +71,6 @@ _NOT_THEIRS = (
 """How the names of files begin that are not at fault when a job module does not import."""
 
 _NOTHING = bytes(4)
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
 _REACTOR = "twisted.internet.base"
 """Who says "Main loop terminated" each time that an asynchronous job ends."""
 
@@ -82,7 +80,10 @@ class CannotStart(Exception):
 
 
 def main(settings: dict[str, Any]) -> None:
-    """Run the worker that :class:`dangad.launch.WorkerSettings` describes, until its pipe ends."""
+    """Run the worker that these settings describe, until its pipe ends.
+
+    :param settings: as in :class:`dangad.pool.launch.WorkerSettings`.
+    """
     _die_with_parent(settings["parent"])
     if settings["check"] is not None:
         _check(settings)
@@ -218,7 +219,7 @@ def take_on(settings: dict[str, Any]) -> None:
 
 
 def apply_limits(settings: dict[str, Any]) -> None:
-    """Take on what :class:`dangad.launch.WorkerSettings` says of the process as the system sees it.
+    """Take on what the settings say of the process as the system sees it.
 
     The memory limit is RLIMIT_DATA, see getrlimit(2): on Linux it counts all private writable
     memory, so that a request for more fails, in this process and in those that a job starts.
@@ -328,15 +329,12 @@ def _end_threads_of_reactor() -> None:
 def _die_with_parent(parent: int) -> None:
     """Lead a process group, and be killed by the kernel when the parent dies.
 
-    Linux's PR_SET_PDEATHSIG, see prctl(2); elsewhere an idle worker ends with its pipe. And
-    PR_SET_CHILD_SUBREAPER, so that what jobs detach is this process's as long as it lives, and
-    only then one of :class:`dangad.strays.Strays`.
+    Where the kernel cannot do that, an idle worker ends with its pipe. What jobs detach is this
+    process's child as long as it lives, and only then one of :class:`dangad.pool.orphans.Strays`.
     """
     os.setpgid(0, 0)
-    if sys.platform == "linux":
-        prctl = ctypes.CDLL(None, use_errno=True).prctl
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    signal_at_parents_death(signal.SIGKILL)
+    adopt_orphans()
     if os.getppid() != parent:
         os._exit(1)  # it died before the kernel was told
 

@@ -14,6 +14,8 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, NoReturn
 
+from dangad.text import printable
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -70,9 +72,7 @@ def traceback_of(error: BaseException) -> str:
 def say(text: str) -> None:
     """Print one line on stderr, if that can be had; cut, and as one line."""
     line = text[:MAX_LINE] + "..." if len(text) > MAX_LINE else text
-    if not line.isprintable():
-        line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
-    write(f"{line}\n")
+    write(f"{printable(line)}\n")
 
 
 def write(text: str) -> None:

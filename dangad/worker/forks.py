@@ -15,7 +15,7 @@ import signal
 import threading
 from typing import TYPE_CHECKING
 
-from dangad.commands import STACK_SIGNAL, STOP_SIGNAL
+from dangad.wire.commands import STACK_SIGNAL, STOP_SIGNAL
 from dangad.worker.offspring import end_all
 
 if TYPE_CHECKING:

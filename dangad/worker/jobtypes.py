@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from twisted.protocols import amp
 
-from dangad.commands import PREFIX
-from dangad.jobrecord import Policy
-from dangad.schema import command_doc, describe_command, write_catalogue
-from dangad.wire import MAX_KEY, MAX_LARGE_KEY, Large, python_name
+from dangad.wire.boxes import MAX_KEY
+from dangad.wire.catalogue import Policy, command_doc, describe_command, write_catalogue
+from dangad.wire.commands import PREFIX
+from dangad.wire.values import MAX_LARGE_KEY, Large, python_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -125,7 +125,7 @@ def find_job_types(modules: Iterable[str]) -> dict[bytes, JobType]:
 
 
 def catalogue_of(job_types: Iterable[JobType]) -> str:
-    """The JSON document of :mod:`dangad.schema` that describes these job types."""
+    """The JSON document of :mod:`dangad.wire.catalogue` that describes these job types."""
     return write_catalogue(
         describe_command(
             job_type.command, job_type.policy, command_doc(job_type.command, job_type.function)

@@ -1,8 +1,8 @@
 """AMP without TLS, which no worker needs: its imports are half of a worker's start.
 
-The first thing that a worker imports, see :data:`dangad.launch.BOOTSTRAP`. Twisted's AMP imports
-all that it takes to switch a connection to TLS by the command ``StartTLS``, if that can be had;
-here it cannot. Nothing else is kept away: a job that imports :mod:`twisted.internet.ssl`, or
+The first thing that a worker imports, see :data:`dangad.pool.launch.BOOTSTRAP`. Twisted's AMP
+imports all that it takes to switch a connection to TLS by the command ``StartTLS``, if that can be
+had; here it cannot. Nothing else is kept away: a job that imports :mod:`twisted.internet.ssl`, or
 connects with TLS from the start, gets it then.
 """
 

@@ -20,7 +20,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from dangad.descent import PROC, children, children_by_thread, is_tracker, threads
+from dangad.host.descent import PROC, children, children_by_thread, is_tracker, threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.protocols import amp
 
-from dangad.argumentcheck import WrongValue, check_of, too_long
 from dangad.errors import (
     BadArguments,
     BadResponse,
@@ -24,9 +23,11 @@ from dangad.errors import (
     TooLarge,
     UnhandledCommand,
 )
-from dangad.schema import all_errors
-from dangad.vitals import show_bytes
-from dangad.wire import COMMAND, error_pairs, pack, python_name
+from dangad.text import show_bytes
+from dangad.wire.argumentcheck import WrongValue, check_of, too_long
+from dangad.wire.boxes import COMMAND, error_pairs, pack
+from dangad.wire.catalogue import all_errors
+from dangad.wire.values import python_name
 from dangad.worker.context import NO_JOB, JobStopped, RunningJob, set_current_job
 from dangad.worker.failures import (
     is_a,

@@ -1,12 +1,12 @@
 """The worker's ends of its pipes: one blocks, and one is looked at by a signal while a job runs.
 
-Used by :mod:`dangad.worker.child`; the other ends are :class:`dangad.workerlink.WorkerLink`'s. A
+Used by :mod:`dangad.worker.child`; the other ends are :class:`dangad.pool.link.WorkerLink`'s. A
 job blocks the worker, so the parent's wish that it stop comes as a box that says which job is
 meant, and a signal, which makes the worker look. A wish that comes too late, for a job that has
 just ended, so can never hit the next; and a signal that anybody else has sent does nothing.
 
 The wish has a pipe of its own. While a job runs nothing is read from the one that the jobs come
-through, so that those behind it can be taken back: see :mod:`dangad.jobpipe`.
+through, so that those behind it can be taken back: see :mod:`dangad.pool.jobpipe`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from dangad import workerboxes
-from dangad.commands import STOP_SIGNAL, Chunk, Progress
 from dangad.errors import TooLarge
-from dangad.wire import COMMAND, BoxReader, Garbage, pack
+from dangad.wire import workerboxes
+from dangad.wire.boxes import COMMAND, BoxReader, Garbage, pack
+from dangad.wire.commands import STOP_SIGNAL, Chunk, Progress
 from dangad.worker.context import JobCancelled, TimeLimitExceeded
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ _ROOM = 8
 _READ_SIZE = 2**16
 """Bytes that are read at once: what a pipe holds. More would cost a call of mmap each time.
 
-Small jobs come in packets, of which one is read at a time: see :mod:`dangad.jobpipe`.
+Small jobs come in packets, of which one is read at a time: see :mod:`dangad.pool.jobpipe`.
 """
 _BOX_OVERHEAD = 2**16
 _MAX_WISH = 2**10

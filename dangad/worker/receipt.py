@@ -32,7 +32,7 @@ class Meter:
         self._inherited = inherited if inherited > self._own_peak * 1.1 else 0
 
     def receipt(self) -> bytes:
-        """What was taken since the last receipt, in the form that `dangad.workerboxes.DONE` has.
+        """What was taken since the last receipt, in the form of ``workerboxes.DONE``.
 
         The time is of this process and of the children for which it has waited, the memory the
         most that this process has had since it began.

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
-from dangad.commands import STOP_SIGNAL
+from dangad.wire.commands import STOP_SIGNAL
 from dangad.worker.loops import current_loop, put_loop_back, reactor_state
 
 if TYPE_CHECKING:

@@ -1,0 +1,107 @@
+"""What the machine has for this process and its workers: cores, memory, open files.
+
+Asked by :mod:`dangad.tap` and :mod:`dangad.operators.view` when a person wants a number of workers,
+and by :mod:`dangad.service`, which has no more of them start at a time than there are cores. What
+a control group allows counts, where it is less than the machine has: see cgroups(7).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import resource
+from typing import TYPE_CHECKING
+
+from dangad.text import show_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+WORKERS_PER_CORE = 32
+"""Workers for each core: jobs that wait for a disk or a network take hardly any of it."""
+WORKER_MEMORY = 32 * 2**20
+"""Bytes that a worker takes at least: Python, Twisted, dangad, and a small job module."""
+WORKER_FILES = 6
+"""Open files of the server for each: its ends of the pipes for boxes, two for those to the worker,
+of that for the wish that a job stop, and for what is printed."""
+OWN_FILES = 100
+"""Open files that the server takes without any worker, and those that it keeps for a moment."""
+
+_MEMBERSHIP = "/proc/self/cgroup"
+_GROUPS = "/sys/fs/cgroup"
+
+
+class TooManyWorkers(ValueError):
+    """The machine has no room for so many workers; the text says for how many, and why."""
+
+
+def cores() -> int:
+    """How many cores this process may use, at least 1."""
+    count: float = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        count = len(os.sched_getaffinity(0))
+    for line in _control_group("cpu.max"):
+        quota, _, period = line.partition(" ")
+        with contextlib.suppress(ValueError, ZeroDivisionError):  # "max 100000"
+            count = min(count, int(quota) / int(period))
+    return max(1, math.ceil(count))
+
+
+def memory() -> int:
+    """How many bytes of memory this process and its workers may have together."""
+    most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for line in _control_group("memory.max"):
+        with contextlib.suppress(ValueError):  # "max"
+            most = min(most, int(line))
+    return most
+
+
+def check_workers(count: int, memory_each: int = WORKER_MEMORY, force: bool = False) -> None:
+    """Accept a number of workers that somebody wants; one for each core is always accepted.
+
+    :param memory_each: the bytes that one is known to take.
+    :param force: whether somebody insists: then what counts are the open files alone, which no
+        insistence makes more.
+    :raises TooManyWorkers: there is no room for so many.
+    """
+    if count <= (os.cpu_count() or 1):
+        return
+    each = max(memory_each, WORKER_MEMORY)
+    own_cores, own_memory = cores(), memory()
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    bounds = (
+        []
+        if force
+        else [
+            (own_cores * WORKERS_PER_CORE, f"{own_cores} cores"),
+            (
+                own_memory // each,
+                f"{show_bytes(own_memory)} of memory and {show_bytes(each)} for each",
+            ),
+        ]
+    )
+    if files != resource.RLIM_INFINITY:
+        most = (files - OWN_FILES) // WORKER_FILES
+        bounds.append((most, f"a hard limit of {files} open files (ulimit -Hn, LimitNOFILE=)"))
+    most, why = min(bounds, default=(count, ""))
+    if count > most:
+        advice = "" if force else "; --force has them all the same"
+        raise TooManyWorkers(
+            f"{count} workers are too many for this machine: there is room for {max(0, most)}, "
+            f"with {why}{advice}"
+        )
+
+
+def _control_group(name: str) -> Iterator[str]:
+    """What the file `name` has in this process's control group, and in those around it."""
+    with contextlib.suppress(OSError), open(_MEMBERSHIP) as file:
+        for line in file:
+            if line.startswith("0::/"):
+                folder = line.rstrip("\n").removeprefix("0::")
+                while True:
+                    with contextlib.suppress(OSError), open(f"{_GROUPS}{folder}/{name}") as it:
+                        yield it.read().strip()
+                    if folder in ("/", ""):
+                        return
+                    folder = os.path.dirname(folder)

@@ -1,0 +1,29 @@
+"""What Linux does with this process at its parent's death, and with its descendants at theirs.
+
+Two wishes of prctl(2); other systems know neither, and nothing happens there.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def signal_at_parents_death(number: int) -> None:
+    """Have the kernel send this process the signal `number` when its parent dies."""
+    _prctl(_PR_SET_PDEATHSIG, number)
+
+
+def adopt_orphans() -> bool:
+    """Be the parent of all orphans among this process's descendants; whether the system can."""
+    return _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def _prctl(option: int, value: int) -> bool:
+    if sys.platform != "linux":
+        return False
+    done: int = ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+    return done == 0

@@ -1,0 +1,168 @@
+"""Log lines that a peer can cause at will: the first few are written, the rest counted.
+
+Used by whoever logs what clients, jobs or operators do wrong: the connections in
+:mod:`dangad.server.factory` and :mod:`dangad.operators.control`, and any of the rules. Knows only a
+clock and a :class:`~twisted.logger.Logger`.
+
+Usage::
+
+    log = Logger()
+    quiet = QuietLog(clock, log)  # one for each module that logs, made where the clock is known
+    quiet.warn("garbage", peer_of(address), "{peer} sent {what}; closing", peer=peer, what=what)
+
+The line is written if it is among the first of its kind and peer for :data:`INTERVAL` seconds.
+When that time is over, the last one that was not written is, with the count of all of them::
+
+    client 192.0.2.7 sent a key of 300 bytes; closing (and 7499 more of this kind in 10 s)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.logger import LogLevel
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
+    from twisted.logger import Logger
+
+INTERVAL = 10.0
+"""Seconds in which few lines of one kind and peer are written, and the rest counted."""
+MOST_PEERS = 100
+"""Kinds and peers that are told apart at a time; of any more, all of one kind count as one."""
+
+
+class _Window:
+    """The lines of one kind and peer from one moment on.
+
+    All mutable state: `written`, how many were; `held`, how many were not, and `last`, the level,
+    format and fields of the last of those.
+    """
+
+    __slots__ = ("ends_at", "held", "last", "written")
+
+    def __init__(self, ends_at: float) -> None:
+        self.ends_at = ends_at
+        self.written = 0
+        self.held = 0
+        self.last: tuple[Any, str, dict[str, Any]] | None = None
+
+
+class QuietLog:
+    """Writes to one logger, at a bounded rate for each kind of line and each peer.
+
+    Whatever happens, at most ``burst + 1`` lines are written for a kind and peer in
+    :data:`INTERVAL` seconds, and at most :data:`MOST_PEERS` kinds and peers are remembered.
+
+    An alarm is set only while lines are held back: an idle log leaves nothing on the clock.
+
+    All mutable state: `_windows`, those that are open, the oldest first; `_alarm`, the end of
+    the oldest, if lines are held back in any.
+    """
+
+    def __init__(self, clock: IReactorTime, log: Logger, burst: int = 1) -> None:
+        """Begin with nothing said.
+
+        :param clock: where the time comes from.
+        :param log: where the lines go.
+        :param burst: lines of one kind and peer that are written before the rest is counted.
+        """
+        self._clock = clock
+        self._log = log
+        self._burst = burst
+        self._windows: dict[tuple[str, Hashable], _Window] = {}
+        self._alarm: IDelayedCall | None = None
+
+    def warn(self, kind: str, peer: Hashable, format: str, /, **fields: object) -> None:
+        """Log a warning, as ``Logger.warn`` does, or count it.
+
+        :param kind: which lines are counted together.
+        :param peer: who has caused it; what it holds is kept for :data:`INTERVAL` seconds.
+        :param format: the text, with the names of `fields` in braces.
+        """
+        self._say(LogLevel.warn, kind, peer, format, fields)
+
+    def info(self, kind: str, peer: Hashable, format: str, /, **fields: object) -> None:
+        """Log as ``Logger.info`` does, or count it; for the rest see :meth:`warn`."""
+        self._say(LogLevel.info, kind, peer, format, fields)
+
+    def flush(self) -> None:
+        """Write the counts of what is held back, and forget all: the server stops."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        windows, self._windows = self._windows, {}
+        for window in windows.values():
+            self._tell_rest(window)
+
+    def _say(
+        self,
+        level: Any,
+        kind: str,
+        peer: Hashable,
+        format: str,
+        fields: dict[str, Any],
+    ) -> None:
+        now = self._clock.seconds()
+        self._close_windows(now)
+        window = self._windows.get((kind, peer))
+        if window is None and len(self._windows) >= MOST_PEERS:
+            peer = None
+            window = self._windows.get((kind, peer))
+        if window is None:
+            window = self._windows[kind, peer] = _Window(now + INTERVAL)
+        if window.written < self._burst:
+            window.written += 1
+            self._log.emit(level, format, **fields)
+            return
+        window.held += 1
+        window.last = level, format, fields
+        if self._alarm is None:
+            self._alarm = self._clock.callLater(window.ends_at - now, self._ring)
+
+    def _ring(self) -> None:
+        """Close what is over, and wait for the next window in which something is held back."""
+        self._alarm = None
+        now = self._clock.seconds()
+        self._close_windows(now)
+        for window in self._windows.values():
+            if window.held:
+                self._alarm = self._clock.callLater(max(0.0, window.ends_at - now), self._ring)
+                return
+
+    def _close_windows(self, now: float) -> None:
+        """Tell the counts of the windows that are over.
+
+        What is told is a line, too: it is the first of the next window.
+        """
+        while self._windows:
+            key = next(iter(self._windows))
+            window = self._windows[key]
+            if window.ends_at > now:
+                return
+            del self._windows[key]
+            if self._tell_rest(window):
+                follower = self._windows[key] = _Window(now + INTERVAL)
+                follower.written = self._burst
+
+    def _tell_rest(self, window: _Window) -> bool:
+        """Write the last line that was held back, with how many were; whether there was any."""
+        if window.last is None:
+            return False
+        level, format, fields = window.last
+        if window.held > 1:
+            format += " (and {held_back} more of this kind in {interval:g} s)"
+            fields = {**fields, "held_back": window.held - 1, "interval": INTERVAL}
+        self._log.emit(level, format, **fields)
+        return True
+
+
+def peer_of(address: IAddress | None) -> str:
+    """Whose lines are counted together, of connections with this peer: all of one host.
+
+    A client that connects anew for each line has a new port each time.
+    """
+    host = getattr(address, "host", None)
+    return host if isinstance(host, str) else "a UNIX socket"

@@ -1,0 +1,205 @@
+"""The parent's end of the pipe through which a worker gets its jobs.
+
+Used by :mod:`dangad.pool.processes`. On Linux the pipe is in packet mode, in which each small write
+is taken out by one read, and whole: see O_DIRECT in pipe(2), which is Linux's since 4.5 for pipes
+that exist. So a worker reads one job at a time, and what it has not read, the parent can take out
+itself, all at once: see splice(2). Whatever is larger than a page goes through the same pipe as a
+stream.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import struct
+import sys
+import termios
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from twisted.internet.process import ProcessWriter
+
+
+_CAPACITY = 2**20
+"""More bytes than lie in any pipe."""
+_MOST_STEPS = 100
+"""Steps in which all of a pipe can be taken out, even page by page."""
+
+
+class Scratch:
+    """A pipe of the parent's own, into which it takes what lies in others.
+
+    Packet by packet it could take the first, the worker the second, and the parent the rest; but
+    all of it is moved from one pipe to another in one step.
+
+    All mutable state: `_ends`, to read and to write, if it is open.
+    """
+
+    def __init__(self) -> None:
+        self._ends: tuple[int, int] | None = None
+
+    def open(self) -> None:
+        """Make it, unless it is open or cannot be had.
+
+        It may have room for a page or two only: see pipe-user-pages-soft in pipe(7).
+        """
+        if self._ends is None and sys.platform == "linux":
+            with contextlib.suppress(OSError):  # no descriptor is left
+                self._ends = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be used."""
+        return self._ends is not None
+
+    def take_all(self, fd: int, packets: list[bytes]) -> None:
+        """Add to `packets` those that lie in another pipe, taken out; of a stream, pieces.
+
+        It takes as many steps as it needs if this pipe is smaller than the other. Between two of
+        them the worker may read some, too.
+
+        :raises OSError: it is not known what is left in the other pipe. What was taken out is
+            in `packets` nevertheless.
+        """
+        self.open()
+        if self._ends is None or sys.platform != "linux":
+            raise OSError("no descriptor is left to take anything back")
+        reading, writing = self._ends
+        try:
+            for _ in range(_MOST_STEPS):
+                try:
+                    os.splice(fd, writing, _CAPACITY, flags=os.SPLICE_F_NONBLOCK)
+                except BlockingIOError:
+                    return  # nothing is left in the other
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        packets.append(os.read(reading, select.PIPE_BUF))
+        except BaseException:
+            self.close()  # what is left in it must not be taken for another worker's
+            raise
+        raise OSError("there is no end to what lies in a worker's pipe")
+
+    def close(self) -> None:
+        """Close it; nothing can be taken back any more."""
+        if self._ends is not None:
+            for fd in self._ends:
+                os.close(fd)
+            self._ends = None
+
+
+class JobPipe:
+    """A worker's pipe, as long as the worker lives.
+
+    All mutable state: `_reading`, a descriptor of the end that the worker reads, None if there
+    is none; `_packets`, whether the next write makes a packet.
+    """
+
+    def __init__(self, writer: ProcessWriter, scratch: Scratch) -> None:
+        """Write through `writer`, Twisted's end, which keeps what the pipe does not take at once.
+
+        :param scratch: what is needed to take something back.
+        """
+        self._writer = writer
+        self._scratch = scratch
+        self._packets = False
+        self._reading: int | None = None
+
+    def open(self) -> None:
+        """Make it one from which can be taken back, if that can be done."""
+        if self._scratch.is_open:
+            with contextlib.suppress(OSError):  # no descriptor is left, or the kernel is old
+                self._make_packets(True)
+                path = f"/proc/self/fd/{self._writer.fileno()}"
+                self._reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+
+    @property
+    def can_take_back(self) -> bool:
+        """Whether what the worker has not read can be taken back."""
+        return self._reading is not None
+
+    @property
+    def is_flushed(self) -> bool:
+        """Whether the pipe has taken all that was written to it."""
+        # Twisted has no public word for what it has not sent.
+        return not (self._writer.dataBuffer or self._writer._tempDataLen)  # noqa: SLF001
+
+    @property
+    def unsent(self) -> bytes:
+        """What was written and the pipe has not taken yet."""
+        writer = self._writer
+        return b"".join((writer.dataBuffer[writer.offset :], *writer._tempDataBuffer))  # noqa: SLF001
+
+    @property
+    def unread(self) -> int:
+        """How many bytes the worker has not read; 0 if that cannot be told."""
+        if self._reading is not None:
+            return waiting(self._reading)
+        return 0 if self._writer.disconnected else waiting(self._writer.fileno())
+
+    def write(self, header: bytes, box: bytes) -> bool:
+        """Write to a pipe that is flushed; whether it took all as one packet.
+
+        What it takes at once need not wait for the reactor.
+        """
+        if self._writer.disconnected:
+            return False
+        size = len(header) + len(box)
+        if size <= select.PIPE_BUF and self.write_packet(header + box):
+            return True
+        try:
+            if self.can_take_back:
+                self._make_packets(False)
+            written = os.writev(self._writer.fileno(), (header, box))
+        except BlockingIOError:
+            written = 0
+        except OSError:
+            return False  # the worker has closed its end, and is about to be gone
+        if written < size:
+            self._writer.write(header[written:])
+            self._writer.write(box[max(0, written - len(header)) :])
+        return False
+
+    def write_packet(self, packet: bytes) -> bool:
+        """Write at most PIPE_BUF bytes to a pipe that is flushed; whether it has taken them.
+
+        They are one packet if they can be taken back.
+        """
+        if self._writer.disconnected:
+            return False
+        try:
+            if self.can_take_back:
+                self._make_packets(True)
+            os.write(self._writer.fileno(), packet)
+        except OSError:
+            return False  # it is full, or the worker has closed its end
+        return True
+
+    def take_back(self, packets: list[bytes]) -> None:
+        """Add to `packets` those that the worker has not read; of a stream, its rest in pieces.
+
+        :raises OSError: as :meth:`Scratch.take_all` does.
+        """
+        if self._reading is not None:
+            self._scratch.take_all(self._reading, packets)
+
+    def close(self) -> None:
+        """Forget the worker's end: nothing can be taken back any more."""
+        if self._reading is not None:
+            os.close(self._reading)
+            self._reading = None
+
+    def _make_packets(self, on: bool) -> None:
+        if on != self._packets:
+            fd = self._writer.fileno()
+            flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+            flags = flags | os.O_DIRECT if on else flags & ~os.O_DIRECT
+            fcntl.fcntl(fd, fcntl.F_SETFL, flags)
+            self._packets = on
+
+
+def waiting(fd: int) -> int:
+    """How many bytes lie in a pipe, at whichever of its ends."""
+    unread: int = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))[0]
+    return unread

@@ -1,0 +1,174 @@
+"""What a worker prints, line by line in the server's log, with its pid and the job's id.
+
+Fed by :mod:`dangad.pool.link`. Bounded: a line longer than `MAX_LINE` is cut into several, and of
+a job that prints more than `MAX_LINES` lines, or one that would fill the log between two jobs,
+the rest is only counted. So it is of jobs that shout one after the other: to write a line costs the
+parent far more than to count it, and it writes them while others wait.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from twisted.logger import Logger
+
+from dangad.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from twisted.internet.interfaces import IReactorTime
+
+log = Logger()
+
+_CRASH = "Fatal Python error"
+
+MAX_LINE = 4096
+"""Bytes of output that make one log line at most."""
+MAX_LINES = 1000
+"""Lines that one job may bring into the log."""
+SURE_LINES = 20
+"""Lines that each job may bring into it, whatever the others of its worker have brought."""
+LINES_A_SECOND = 200
+"""Lines that a worker's jobs may bring besides, in the long run; at once, `MAX_LINES`."""
+TAIL = 40
+"""Lines that are remembered."""
+LAST_LINES = 4
+"""Lines that the client of a lost job is told."""
+MAX_LAST_LINE = 200
+"""Characters of each of them."""
+STACK_LINES = 200
+"""Lines that a stack may bring into the log beyond that."""
+
+
+class JobOutput:
+    """Cuts one worker's output into log lines.
+
+    All mutable state: `pid`; `tail`, the last lines of the job that runs, or that ran last;
+    `_listeners`, lists to which lines are added meanwhile; `_job`, the id of the job that
+    runs, 0 between jobs; `_partial`, a line that has not ended; `_lines`, how many were logged
+    for the job, and `_dropped`, how many were not; `_room`, how many may be for any job, as it was
+    at the time `_counted_at`.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._room = float(MAX_LINES)
+        self._counted_at = clock.seconds()
+        self.pid = 0
+        self.tail: deque[str] = deque(maxlen=TAIL)
+        self._listeners: list[list[str]] = []
+        self._job = 0
+        self._partial = b""
+        self._lines = 0
+        self._dropped = 0
+
+    @property
+    def floods(self) -> bool:
+        """Whether lines of the job were dropped, so that there is no hurry to read more."""
+        return self._dropped > 0
+
+    def received(self, data: bytes) -> None:
+        """Take what the worker printed, cut anywhere."""
+        if not self._listeners:
+            data = self._pass_over(data)
+        *lines, rest = (self._partial + data).split(b"\n")
+        while len(rest) > MAX_LINE:
+            lines.append(rest[:MAX_LINE])
+            rest = rest[MAX_LINE:]
+        self._partial = rest
+        for line in lines:
+            for start in range(0, len(line) or 1, MAX_LINE):
+                self._log(line[start : start + MAX_LINE])
+
+    def _pass_over(self, data: bytes) -> bytes:
+        """The lines of `data` that may be logged, and the last ones, which may be told.
+
+        Those between are only counted: so much costs a flood of lines the parent, and no more.
+        """
+        start = 0
+        for _ in range(self._may_log()):
+            if (start := data.find(b"\n", start) + 1) == 0:
+                return data
+        end = len(data)
+        for _ in range(TAIL + 1):
+            if (end := data.rfind(b"\n", start, end)) < 0:
+                return data
+        self._dropped += data.count(b"\n", start, end) + 1
+        if start == 0:
+            self._partial = b""
+        return data[:start] + data[end + 1 :]
+
+    def _may_log(self) -> int:
+        """How many lines of the job may be logged now."""
+        now = self._clock.seconds()
+        self._room = min(MAX_LINES, self._room + (now - self._counted_at) * LINES_A_SECOND)
+        self._counted_at = now
+        sure = SURE_LINES - self._lines
+        return max(sure, min(MAX_LINES - self._lines, int(self._room)), 0)
+
+    def begin_job(self, job_id: int) -> None:
+        """What comes from now on is printed by this job."""
+        if self._partial or self._dropped:
+            self.end_job()
+        self._job = job_id
+        self._lines = 0
+        if self.tail:
+            self.tail.clear()
+
+    def listen(self, lines: list[str]) -> None:
+        """Add what comes from now on to `lines`, too; a stack is coming, which is let through."""
+        self._lines = min(self._lines, MAX_LINES - STACK_LINES)
+        self._room = max(self._room, STACK_LINES)
+        self._listeners.append(lines)
+
+    def end_listening(self, lines: list[str]) -> None:
+        """Add nothing more to `lines`."""
+        self._listeners = [each for each in self._listeners if each is not lines]
+
+    def end_job(self) -> None:
+        """What comes from now on is printed by no job."""
+        self.flush()
+        if self._dropped:
+            log.warn(
+                "worker {pid} job {job}: {dropped} more lines of output were dropped",
+                pid=self.pid,
+                job=self._job,
+                dropped=self._dropped,
+            )
+            self._dropped = 0
+        self._job = self._lines = 0
+
+    close = end_job
+
+    def flush(self) -> None:
+        """Take a line that has not ended for a whole one: no more will come."""
+        if self._partial:
+            self._log(self._partial)
+            self._partial = b""
+
+    def _log(self, line: bytes) -> None:
+        text = printable(line.rstrip(b"\r").decode("utf-8", "backslashreplace"), "\t")
+        self.tail.append(text)
+        for lines in self._listeners:
+            lines.append(text)
+        if self._lines >= SURE_LINES:
+            if self._lines >= MAX_LINES or self._room < 1:
+                self._dropped += 1
+                return
+            self._room -= 1
+        self._lines += 1
+        log.info("worker {pid} job {job}: {line}", pid=self.pid, job=self._job, line=text)
+
+
+def last_lines(tail: Iterable[str]) -> str:
+    """The end of what a dead worker printed, in one line for its job's client.
+
+    That is the last few lines; but of a report of Python's on a crash, which it prints with the
+    innermost frame first, it is the beginning.
+    """
+    lines = [line for line in tail if line.strip()]
+    crashes = [number for number, line in enumerate(lines) if line.startswith(_CRASH)]
+    lines = lines[crashes[-1] :][:LAST_LINES] if crashes else lines[-LAST_LINES:]
+    return " | ".join(line.strip()[:MAX_LAST_LINE] for line in lines)

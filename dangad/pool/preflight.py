@@ -1,0 +1,228 @@
+"""Whether the job modules can be served, tried out in a process of its own before the server is.
+
+Used by :mod:`dangad.tap`, which imports its own modules meanwhile. The process is
+:mod:`dangad.worker.child`, which imports the modules as a worker does, says on a pipe what came of
+that, and exits. A module may do anything while it is imported: never end, end the process, start
+threads and programs, print without end. None of that keeps the server's start from its end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from dangad.pool.launch import BOOTSTRAP, BrokenJobs
+
+if TYPE_CHECKING:
+    from typing import Any, Self
+
+    from dangad.pool.launch import WorkerSettings
+
+STACK_TIME = 1.0
+"""Seconds for which the stack of a process that takes too long is waited for."""
+MAX_OUTPUT = 2**16
+"""Bytes of what the modules print that are kept, the last."""
+_GLANCE = 0.05
+"""Seconds between two looks whether the process lives: what it started may hold its pipes."""
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Those that end a program, and its check with it."""
+
+
+class JobsCheck:
+    """A process that only imports the job modules; a context manager, at whose end it is gone.
+
+    All mutable state: `_process`, with its group; `_verdict`, the pipe on which it says what came
+    of it; `_unsent`, what of the settings it has not been sent; `_said` and `_printed`, what came
+    from it; `_handlers`, what was done before on the signals that end this program.
+    """
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        timeout: float,
+        uid: int | None = None,
+        gid: int | None = None,
+    ) -> None:
+        """Remember what to check.
+
+        :param timeout: the seconds that it may take.
+        :param uid: the user as whom the server will run, if not this process's.
+        :param gid: the group likewise.
+        """
+        self._settings = settings
+        self._timeout = timeout
+        self._uid = settings.uid if settings.uid is not None else uid
+        self._gid = settings.gid if settings.gid is not None else gid
+        self._said = b""
+        self._printed = b""
+        self._handlers: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        """Start the process.
+
+        :raises BrokenJobs: there can be none.
+        """
+        self._ends_at = time.monotonic() + self._timeout
+        reading, writing = os.pipe()
+        self._unsent = self._settings.process_input(check=writing)
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", BOOTSTRAP],
+                env=self._settings.process_environment(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                user=self._uid,
+                group=self._gid,
+                process_group=0,
+                pass_fds=[writing],
+            )
+        except OSError as error:
+            os.close(reading)
+            raise BrokenJobs(self._why_not(error), "") from None
+        finally:
+            os.close(writing)
+        self._verdict = open(reading, "rb", buffering=0)
+        for number in _SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._handlers[number] = signal.signal(number, self._ended)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Kill what is left of the process, and of what the modules have started."""
+        self._kill()
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        for stream in (self._verdict, self._process.stdin, self._process.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):  # not all was sent
+                    stream.close()
+
+    def wait(self) -> None:
+        """Wait for the outcome; this blocks, so it is for before the reactor runs.
+
+        :raises BrokenJobs: the modules cannot be imported in time, or have no job types, or wrong
+            ones.
+        """
+        with selectors.DefaultSelector() as selector:
+            self._register(selector)
+            while b"\n" not in self._said and self._process.poll() is None:
+                left = self._ends_at - time.monotonic()
+                if left <= 0:
+                    raise BrokenJobs(self._too_slow(selector), self._output())
+                self._exchange(selector, min(left, _GLANCE))
+            self._exchange(selector, 0)
+        if b"\n" not in self._said:
+            raise BrokenJobs(f"{self._subject} could not be checked: {self._end}", self._output())
+        reason = json.loads(self._said)
+        if reason is not None:
+            raise BrokenJobs(reason, self._output())
+
+    # What goes to and fro.
+
+    def _register(self, selector: selectors.BaseSelector) -> None:
+        process = self._process
+        for stream, event in (
+            (process.stdin, selectors.EVENT_WRITE),
+            (process.stdout, selectors.EVENT_READ),
+            (self._verdict, selectors.EVENT_READ),
+        ):
+            if stream is not None:
+                os.set_blocking(stream.fileno(), False)
+                selector.register(stream, event)
+
+    def _exchange(self, selector: selectors.BaseSelector, seconds: float) -> None:
+        """Send and take what goes at once, after at most so many seconds."""
+        for key, event in selector.select(seconds):
+            if event == selectors.EVENT_WRITE:
+                self._send(selector, key)
+                continue
+            data = b""
+            with contextlib.suppress(BlockingIOError):
+                data = os.read(key.fd, MAX_OUTPUT)
+            if not data:
+                selector.unregister(key.fileobj)
+            elif key.fileobj is self._verdict:
+                self._said += data
+            else:
+                self._printed = (self._printed + data)[-MAX_OUTPUT:]
+
+    def _send(self, selector: selectors.BaseSelector, key: selectors.SelectorKey) -> None:
+        try:
+            self._unsent = self._unsent[os.write(key.fd, self._unsent) :]
+        except OSError:
+            self._unsent = b""  # it is gone
+        if not self._unsent and self._process.stdin is not None:
+            selector.unregister(key.fileobj)
+            self._process.stdin.close()
+
+    def _output(self) -> str:
+        return self._printed.decode("utf-8", "backslashreplace").rstrip()
+
+    # Its end.
+
+    def _kill(self) -> None:
+        """Kill the process and its group, and wait for it."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.kill()
+        self._process.wait()
+
+    def _ended(self, number: int, _frame: object) -> None:
+        """A signal came that is to end this program: leave nothing, and end by it."""
+        self._kill()
+        name = signal.Signals(number).name
+        text = f"twistd dangad: ended by {name} while {self._subject} were imported\n"
+        with contextlib.suppress(OSError):
+            os.write(2, text.encode())
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    def _too_slow(self, selector: selectors.BaseSelector) -> str:
+        """Why it was given up; where it is by then is printed."""
+        from dangad.wire.commands import (
+            STACK_SIGNAL,  # and with it AMP, which is for later otherwise
+        )
+
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(STACK_SIGNAL)
+        ends_at = time.monotonic() + STACK_TIME
+        while (left := ends_at - time.monotonic()) > 0 and b"in <module>" not in self._printed:
+            self._exchange(selector, min(left, _GLANCE))
+        self._exchange(selector, 0)
+        return (
+            f"{self._subject} were not imported within {self._timeout:g} s; "
+            "have them do less at import, or raise --start-timeout"
+        )
+
+    # Words.
+
+    @property
+    def _subject(self) -> str:
+        return f"the job modules ({', '.join(self._settings.jobs)})"
+
+    @property
+    def _end(self) -> str:
+        """How the process ended that has said nothing."""
+        status = self._process.returncode
+        if status < 0:
+            return f"their import ended in {signal.Signals(-status).name}"
+        return f"their import ended the process with status {status}"
+
+    def _why_not(self, error: OSError) -> str:
+        """Why there is no process, and what to change."""
+        problem = f"{sys.executable}: {error.strerror or error}"
+        if self._uid is None and self._gid is None:
+            return f"no worker can be started: {problem}"
+        user = f"user {self._uid}" if self._uid is not None else f"group {self._gid}"
+        return (
+            f"no worker can be started as {user}: {problem}; choose another by --uid, --gid, "
+            "--worker-uid or --worker-gid, or let this one run that program"
+        )

@@ -1,0 +1,296 @@
+"""The worker processes and their pipes, kept by ampoule.
+
+On a job's way between :mod:`dangad.pool.link`, which is a worker as the dispatcher knows it, and
+:mod:`dangad.worker.child`, which performs. :class:`WorkerPool` starts processes when
+:mod:`dangad.scheduler.supervisor` asks. This is the one file of the parent that knows ampoule; what
+it bends, and why, is told in the docstring of each override:
+
+- ampoule's own job queue and its ``doWork`` are never used, so nothing of what goes wrong
+  there can happen here.
+- A worker's death is its exit, not the closing of its last descriptor, which may be in the
+  hands of a process that the job left behind.
+- ampoule's child program, which serves AMP from a reactor, is replaced by one that blocks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ampoule import iampoule
+from ampoule.main import AMPConnector, ProcessStarter
+from ampoule.pool import ProcessPool
+from twisted.internet import defer, error
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from dangad.host.descent import MARK_VARIABLE
+from dangad.host.memory import Deaths
+from dangad.pool.jobpipe import JobPipe, Scratch, waiting
+from dangad.pool.launch import BOOTSTRAP, working_directory
+from dangad.pool.link import WorkerLink
+from dangad.pool.orphans import kill_group
+from dangad.scheduler.interfaces import IHatchery
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.interfaces import IReactorTime
+    from twisted.python.failure import Failure
+
+    from dangad.pool.guardian import Guardian
+    from dangad.pool.launch import WorkerSettings
+    from dangad.scheduler.dispatcher import Dispatcher
+    from dangad.scheduler.supervisor import Workforce
+
+log = Logger()
+
+STDIN, STDOUT, STDERR = 0, 1, 2
+TO_WORKER, FROM_WORKER = 3, 4
+"""The worker's descriptors as ampoule numbers them."""
+
+
+class WorkerConnector(AMPConnector):
+    """ampoule's process protocol, for workers that lead a process group and may die at any time.
+
+    ampoule takes a worker for dead when the last descriptor that it held is closed, which a
+    process left behind by a job can put off for ever. Here death is the exit of the process:
+    then what is left in its pipes is read, its process group is killed, and the pipes are
+    closed, so that ampoule's moment comes at once.
+
+    :ivar jobs: the pipe through which the worker gets its jobs.
+    """
+
+    amp: WorkerLink
+    finished: defer.Deferred[str]
+    jobs: JobPipe
+
+    def __init__(self, link: WorkerLink, scratch: Scratch, settings: bytes) -> None:
+        """Begin without a process.
+
+        :param settings: what the process is to read from its stdin.
+        """
+        super().__init__(link)
+        self._settings = settings
+        self._scratch = scratch
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        pid: int = self.transport.pid
+        return pid
+
+    def connectionMade(self) -> None:
+        """Begin, with the worker's settings on its stdin; more follows by `say`."""
+        self.transport.pipes[STDIN].write(self._settings)
+        self.jobs = JobPipe(self.transport.pipes[TO_WORKER], self._scratch)
+        self._see_to(self.jobs.open)
+        self.amp.makeConnection(self)
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:
+        """Pass on the worker's boxes, and its output."""
+        if childFD == FROM_WORKER:
+            self.amp.dataReceived(data)
+        else:
+            self.amp.has_printed(data, left_over=childFD == STDOUT)
+
+    def childConnectionLost(self, childFD: int) -> None:
+        """Note that the worker closed its pipe; it may close anything else."""
+        if childFD in (TO_WORKER, FROM_WORKER):
+            self.amp.pipe_closed()
+
+    def processExited(self, reason: Failure) -> None:
+        """See the class; each step is taken, whatever becomes of those before."""
+        self.amp.exiting = True
+        for fd in (FROM_WORKER, STDERR, STDOUT):
+            self._see_to(self._drain, fd)
+        if self.amp.pid:
+            self._see_to(kill_group, self.amp.pid)
+        self.amp.exited(reason)
+        self._see_to(self.jobs.close)
+        for fd in list(self.transport.pipes):
+            self._see_to(self.transport.closeChildFD, fd)
+
+    def processEnded(self, status: Failure) -> None:
+        """Tell ampoule that it may forget the process, whatever its status.
+
+        ampoule's own version fails `finished` for any status but 0, only to log it as fatal.
+        """
+        self.finished.callback(f"worker {self.amp.pid}")
+
+    def signal(self, number: int) -> None:
+        """Send the worker's process a signal, if it has not exited."""
+        with contextlib.suppress(error.ProcessExitedAlready):
+            self.transport.signalProcess(number)
+
+    def pause(self) -> None:
+        """Do not read what the worker writes to its pipe, so that in the end it blocks."""
+        self._stop_reading(FROM_WORKER)
+
+    def resume(self) -> None:
+        """Read what the worker writes."""
+        self._start_reading(FROM_WORKER)
+
+    def pause_output(self) -> None:
+        """Do not read what the worker prints."""
+        self._stop_reading(STDOUT)
+        self._stop_reading(STDERR)
+
+    def resume_output(self) -> None:
+        """Read what the worker prints."""
+        self._start_reading(STDOUT)
+        self._start_reading(STDERR)
+
+    def _stop_reading(self, fd: int) -> None:
+        if fd in self.transport.pipes:
+            self.transport.pipes[fd].stopReading()
+
+    def _start_reading(self, fd: int) -> None:
+        if fd in self.transport.pipes:
+            self.transport.pipes[fd].startReading()
+
+    def kill(self) -> None:
+        """Kill the process, if it is not gone yet; its group goes once it has exited."""
+        with contextlib.suppress(error.ProcessExitedAlready):
+            self.transport.signalProcess("KILL")
+
+    def kill_group(self) -> None:
+        """Kill the process group, which else goes once the process has exited."""
+        self._see_to(kill_group, self.amp.pid)
+
+    def say(self, box: bytes) -> None:
+        """Write a small box to the worker's stdin, for when it is told by a signal to look.
+
+        There is room for it, or the worker has closed its end.
+        """
+        if STDIN in self.transport.pipes:
+            with contextlib.suppress(OSError):
+                os.write(self.transport.pipes[STDIN].fileno(), box)
+
+    def close_input(self) -> None:
+        """Close the pipe towards the worker, which ends it once it is idle."""
+        self.transport.closeChildFD(TO_WORKER)
+
+    def drain_output(self) -> None:
+        """Read what the worker has printed so far, so that it counts for the job it ran."""
+        self._drain(STDERR)
+
+    def _see_to(self, act: Callable[..., object], *args: object) -> None:
+        """Do a part of what is to be done in any case; log it if it cannot be done."""
+        try:
+            act(*args)
+        except Exception:  # noqa: BLE001 - whatever it is, it is this worker's alone
+            log.failure("worker {pid}: {act} failed", pid=self.amp.pid, act=act.__name__)
+
+    def _drain(self, fd: int) -> None:
+        """Read what lies in the worker's pipe `fd` now, and not what may come."""
+        pipe = self.transport.pipes.get(fd)
+        if pipe is None:
+            return
+        try:
+            left = waiting(pipe.fileno())
+            while left > 0:
+                data = os.read(pipe.fileno(), left)
+                left -= len(data) or left
+                self.childDataReceived(fd, data)
+        except OSError as problem:
+            if problem.errno not in (errno.EAGAIN, errno.EBADF):
+                raise
+
+
+@implementer(iampoule.IStarter)
+class WorkerStarter(ProcessStarter):
+    """ampoule's starter, for dangad's own child program with a full environment.
+
+    ampoule's would look the child's protocol up by name in a program that runs a reactor.
+    """
+
+    def __init__(self, settings: WorkerSettings, scratch: Scratch) -> None:
+        super().__init__(bootstrap=BOOTSTRAP, uid=settings.uid, gid=settings.gid)
+        self._settings = settings
+        self._scratch = scratch
+
+    def startAMPProcess(
+        self, ampChild: object, ampParent: Any = None, ampChildArgs: tuple[str, ...] = ()
+    ) -> tuple[WorkerLink, defer.Deferred[str]]:
+        """Start a worker; ampoule's way to say it."""
+        mark = {MARK_VARIABLE: self._settings.mark}
+        self.env = {**self._settings.process_environment(), **mark}
+        settings = self._settings.process_input()
+        started: tuple[WorkerLink, defer.Deferred[str]] = self.startPythonProcess(
+            WorkerConnector(ampParent(), self._scratch, settings), "dangad-worker"
+        )
+        return started
+
+    def settle(self) -> None:
+        """See :meth:`WorkerPool.settle`."""
+        directory = self._settings.directory or working_directory()
+        self._settings = replace(self._settings, directory=directory)
+
+
+@implementer(IHatchery)
+class WorkerPool(ProcessPool):
+    """ampoule's pool: it starts the processes, counts them, and stops them.
+
+    How many there are is the workforce's to say, and who gets which job the dispatcher's, so
+    ampoule's ``doWork`` is never called, its queue is always empty, and its idle pruning,
+    which would start with the constructor and on the global reactor, is stopped at once.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        workforce: Workforce,
+        dispatcher: Dispatcher,
+        guardian: Guardian,
+        settings: WorkerSettings,
+    ) -> None:
+        deaths = Deaths()
+        self._scratch = Scratch()
+        super().__init__(
+            ampParent=lambda: WorkerLink(
+                clock, workforce, dispatcher, guardian, deaths, settings.max_payload
+            ),
+            min=0,
+            max=workforce.max_workers,
+            recycleAfter=0,
+            starter=WorkerStarter(settings, self._scratch),
+        )
+        self.looping.stop()
+        self.started = True
+
+    def settle(self) -> None:
+        """Have all workers run in the working directory of now, unless the settings name one.
+
+        By its path: it may be removed and made again, as deployments do, or be another's by then.
+        """
+        self.starter.settle()
+
+    def spawn(self) -> None:
+        """See :meth:`IHatchery.spawn`."""
+        try:
+            self._scratch.open()
+            self.startAWorker()
+        except OSError:
+            raise
+        except Exception as problem:
+            log.failure("cannot start a worker")
+            raise OSError(str(problem)) from problem
+
+    def stop(self) -> defer.Deferred[Any]:
+        """Stop all workers, each when it is idle; fires when they are gone."""
+
+        def close(result: object) -> object:
+            self._scratch.close()
+            return result
+
+        stopped: defer.Deferred[Any] = super().stop()
+        return stopped.addBoth(close)
+
+    def kill_all(self, reason: str) -> None:
+        """Kill every worker and its process group now."""
+        for link in list(self.processes):
+            link.kill(reason)

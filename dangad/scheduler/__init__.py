@@ -1,0 +1,14 @@
+"""Who runs what, when, and what ends it: pure rules, one clock, no I/O.
+
+- :mod:`.interfaces`: what the rooms promise each other.
+- :mod:`.record`: a job, and the states of its life.
+- :mod:`.dispatcher`: every event of a job's life, and what follows from it.
+- :mod:`.fairqueue`, :mod:`.rounds`, :mod:`.concurrency`: which waiting job is next.
+- :mod:`.idle`, :mod:`.prefetch`: which worker gets it.
+- :mod:`.registry`, :mod:`.quarantine`: what can be performed, and what is kept away.
+- :mod:`.pauses`, :mod:`.drain`: jobs whose clients do not read, and the end of all jobs.
+- :mod:`.supervisor`, :mod:`.workerrecord`, :mod:`.pacing`, :mod:`.relief`, :mod:`.reload`: how
+  many workers there are.
+- :mod:`.counters`, :mod:`.reasons`: what is remembered of jobs, and what clients are told.
+- :mod:`.alarms`, :mod:`.chores`, :mod:`.outbox`: work in bounded parts, and told last.
+"""

@@ -1,0 +1,126 @@
+"""Alarms of jobs, a bounded number in one turn of the reactor.
+
+Kept by :mod:`dangad.scheduler.dispatcher` for deadlines, time limits, graces and rests. The reactor
+makes all calls that are due in one turn, so ten thousand deadlines that fall together would keep it
+from everything else for most of a second. Here they have one call of the reactor's together, which
+makes the first hundred, and the next hundred in its next turn.
+"""
+
+from __future__ import annotations
+
+from heapq import heapify, heappop, heappush
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from dangad.scheduler.outbox import log_failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+AT_ONCE = 100
+"""Alarms that go off in one turn of the reactor."""
+TIDY = 1000
+"""Cancelled alarms that are kept until their time, unless they are fewer than the others."""
+
+
+class Alarm:
+    """A call at a time to come."""
+
+    __slots__ = ("_alarms", "arguments", "call")
+
+    def __init__(
+        self, alarms: Alarms, call: Callable[..., object], arguments: tuple[Any, ...]
+    ) -> None:
+        self.call: Callable[..., object] | None = call
+        self.arguments = arguments
+        self._alarms = alarms
+
+    def cancel(self) -> None:
+        """Do not make the call; nothing, if it was made, or cancelled before."""
+        if self.call is not None:
+            self.call = None
+            self.arguments = ()
+            self._alarms.note_cancelled()
+
+
+class Alarms:
+    """All alarms of one clock.
+
+    All mutable state: `_heap`, the alarms by time, those that were cancelled included;
+    `_pending`, how many were not; `_wake`, the clock's call for the first, and `_wake_at`, its
+    time.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        """:param clock: where the time comes from."""
+        self._clock = clock
+        self._numbers = count()
+        self._heap: list[tuple[float, int, Alarm]] = []
+        self._pending = 0
+        self._wake: IDelayedCall | None = None
+        self._wake_at = 0.0
+
+    def set(self, delay: float, call: Callable[..., object], *arguments: Any) -> Alarm:
+        """Call it with these arguments after so many seconds, or soon after.
+
+        Raises what the clock raises, and sets no alarm then.
+        """
+        at = self._clock.seconds() + delay
+        if self._wake is None or at < self._wake_at:
+            self._wake_up(min(at, self._heap[0][0]) if self._heap else at)
+        alarm = Alarm(self, call, arguments)
+        heappush(self._heap, (at, next(self._numbers), alarm))
+        self._pending += 1
+        return alarm
+
+    def note_cancelled(self) -> None:
+        """An alarm was cancelled: forget those that were, if they are many, or all there are."""
+        self._pending -= 1
+        if not self._pending:
+            self._heap.clear()
+            self._sleep()
+        elif len(self._heap) > max(TIDY, 2 * self._pending):
+            self._heap = [entry for entry in self._heap if entry[2].call is not None]
+            heapify(self._heap)
+
+    def _ring(self) -> None:
+        """Make the first calls that are due, and come back for the others."""
+        due = max(self._wake_at, self._clock.seconds())
+        self._wake = None
+        new = next(self._numbers)  # what is set meanwhile is for the next turn
+        for _ in range(AT_ONCE):
+            if not self._heap or self._heap[0][0] > due or self._heap[0][1] > new:
+                break
+            alarm = heappop(self._heap)[2]
+            if (call := alarm.call) is None:
+                continue
+            alarm.call = None
+            self._pending -= 1
+            try:
+                call(*alarm.arguments)
+            except Exception:  # noqa: BLE001 - the other alarms are to go off whatever it was
+                log_failure("the server failed at an alarm")
+        if not self._pending:
+            self._heap.clear()
+        if self._heap and self._wake is None:
+            try:
+                self._wake_up(self._heap[0][0])
+            except Exception:  # noqa: BLE001 - the next that is set wakes for all
+                log_failure("the server failed to set an alarm")
+
+    def _wake_up(self, at: float) -> None:
+        """Have the clock call for the alarms at that time."""
+        wake = self._clock.callLater(max(0.0, at - self._clock.seconds()), self._ring)
+        self._sleep()
+        self._wake, self._wake_at = wake, at
+
+    def _sleep(self) -> None:
+        """Have the clock call for no alarm."""
+        wake, self._wake = self._wake, None
+        if wake is not None:
+            try:
+                wake.cancel()
+            except Exception:  # noqa: BLE001 - if it comes, it finds nothing due
+                log_failure("the server failed to cancel an alarm")

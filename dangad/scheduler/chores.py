@@ -1,0 +1,77 @@
+"""Work for each of many, a part in one turn of the reactor.
+
+Kept by :mod:`dangad.scheduler.dispatcher`: a client that goes may leave a hundred thousand jobs,
+and whatever looks at all of them in one go keeps the server from everything else meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from dangad.scheduler.outbox import log_failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+PART = 100
+"""How many of the many are looked at in one turn."""
+REST = 1.0
+"""Seconds after which a part that failed is tried again."""
+
+
+class Chores:
+    """The work that is under way.
+
+    A chore is called for each of its parts, does that, and returns whether there are more.
+
+    All mutable state: `_chores`, the next first, one part of each in turn; `_call`, the clock's
+    call for the next part.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        """:param clock: which calls for the next part."""
+        self._clock = clock
+        self._chores: deque[Callable[[], bool]] = deque()
+        self._call: IDelayedCall | None = None
+
+    def __bool__(self) -> bool:
+        """Whether any work is under way."""
+        return bool(self._chores)
+
+    def begin(self, chore: Callable[[], bool]) -> None:
+        """Do the first part of `chore` now, and the others one by one."""
+        delay = self._do_part(chore)
+        if self._chores and self._call is None:
+            self._put_off(delay)
+
+    def _do_part(self, chore: Callable[[], bool]) -> float:
+        """Do a part of `chore`; in how many seconds the next is to be done."""
+        try:
+            more, delay = chore(), 0.0
+        except Exception:  # noqa: BLE001 - what is left of it is still to be done
+            log_failure("the server failed in the middle of a chore, and tries again")
+            more, delay = True, REST
+        if more:
+            self._chores.append(chore)
+        return delay
+
+    def _put_off(self, delay: float) -> None:
+        """Have the clock call for the next part; if it cannot, do the rest now."""
+        while self._chores and self._call is None:
+            try:
+                self._call = self._clock.callLater(delay, self._come_back)
+            except Exception:  # noqa: BLE001 - see above
+                log_failure("the server failed to put off a chore")
+                if self._do_part(self._chores.popleft()):
+                    return  # nothing goes well: the next that is begun takes it along
+
+    def _come_back(self) -> None:
+        self._call = None
+        if not self._chores:
+            return
+        delay = self._do_part(self._chores.popleft())
+        if self._chores and self._call is None:
+            self._put_off(delay)

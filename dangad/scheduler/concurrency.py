@@ -1,0 +1,77 @@
+"""Which waiting jobs are kept back, though a worker is idle: by lanes of the queue.
+
+Kept by :mod:`dangad.scheduler.dispatcher`. Most jobs wait in the queue's common lane. Those of a
+type of which only so many may run, and those that not all workers perform, have a lane for their
+type, which is closed while none of them may start.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from dangad.scheduler.fairqueue import JobQueue
+    from dangad.scheduler.idle import Staff
+    from dangad.scheduler.record import Job
+    from dangad.scheduler.registry import Repertoire
+
+
+class Lanes:
+    """Opens and closes lanes.
+
+    All mutable state: `_running`, how many jobs of each lane run; and which lanes are closed,
+    which the queue knows.
+    """
+
+    def __init__(self, queue: JobQueue, repertoire: Repertoire, staff: Staff) -> None:
+        self._queue = queue
+        self._repertoire = repertoire
+        self._staff = staff
+        self._running: dict[bytes, int] = {}
+
+    def lane_of(self, job: Job) -> bytes | None:
+        """The lane that `job` belongs in; None is the common one."""
+        command = job.command
+        if self._repertoire.policy(command).max_running is None:
+            return command if command in self._repertoire.partial else None
+        return command
+
+    def started(self, job: Job) -> None:
+        """`job` runs from now on."""
+        self._queue.started(job)
+        if job.lane is not None:
+            self._running[job.lane] = self._running.get(job.lane, 0) + 1
+            self._set(job.lane)
+
+    def ended(self, job: Job) -> None:
+        """`job` does not run any more, if it did: its start may have failed half way."""
+        self._queue.ended(job)
+        if job.lane is not None:
+            self._running[job.lane] = max(0, self._running.get(job.lane, 0) - 1)
+            self._set(job.lane)
+
+    def staff_changed(self) -> None:
+        """Who is idle has changed."""
+        for lane in self._repertoire.partial:
+            self._set(lane)
+
+    def review(self, running: Iterable[Job]) -> None:
+        """What can be performed, or how, has changed: look again at the jobs that run."""
+        self._running = dict.fromkeys(self._running, 0)
+        for job in running:
+            job.lane = self.lane_of(job)
+            if job.lane is not None:
+                self._running[job.lane] = self._running.get(job.lane, 0) + 1
+        for lane in {*self._running, *self._repertoire.partial}:
+            self._set(lane)
+
+    def _set(self, lane: bytes) -> None:
+        """Keep back the jobs of `lane` if none of them may start, and let them go on if not."""
+        limit = self._repertoire.policy(lane).max_running
+        full = limit is not None and self._running.get(lane, 0) >= limit
+        if full or (lane in self._repertoire.partial and not self._staff.can(lane)):
+            self._queue.close_lane(lane)
+        else:
+            self._queue.open_lane(lane)

@@ -1,0 +1,89 @@
+"""What is remembered of jobs after their end: how many ended how, the last ones, and the log.
+
+Kept by :mod:`dangad.scheduler.dispatcher`, read by whoever reports on jobs.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from twisted.logger import Logger
+
+from dangad.scheduler.record import END_STATES, JobState
+from dangad.text import printable
+
+if TYPE_CHECKING:
+    from dangad.scheduler.record import Job
+
+log = Logger()
+
+RECENT = 1000
+"""Jobs that are remembered after their end."""
+MOST_TEXT = 300
+"""Characters of the text of an error that are remembered, and logged."""
+MOST_CODE = 100
+"""Bytes of its code."""
+
+
+class Tally:
+    """The jobs since the server started.
+
+    :ivar accepted: how many were queued or started.
+    :ivar refused: how many requests were turned away at once.
+    :ivar ended: how many accepted ones have ended, by state.
+    :ivar recent: the last that have.
+    :ivar log_jobs: whether the end of every job is logged.
+    """
+
+    __slots__ = ("accepted", "ended", "log_jobs", "recent", "refused")
+
+    def __init__(self, log_jobs: bool) -> None:
+        """:param log_jobs: whether the end of every job is logged."""
+        self.accepted = 0
+        self.refused = 0
+        self.ended: dict[JobState, int] = dict.fromkeys(END_STATES, 0)
+        self.recent: deque[Job] = deque(maxlen=RECENT)
+        self.log_jobs = log_jobs
+
+    @property
+    def all_ended(self) -> bool:
+        """Whether no accepted job is left."""
+        return self.accepted == sum(self.ended.values())
+
+    def note_end(self, job: Job, now: float) -> None:
+        """`job` has just come to the end that its state says."""
+        job.ended_at = now
+        job.box = b""
+        if job.client is not None:
+            job.asker = job.client.name
+        self.ended[job.state] += 1
+        self.recent.append(job)
+
+    def note_reason(self, job: Job, code: bytes, text: str) -> None:
+        """`job` has ended with that error."""
+        if len(text) > MOST_TEXT:
+            text = text[: MOST_TEXT - 3] + "..."
+        job.ended_for = printable(code[:MOST_CODE].decode("latin-1")), printable(text)
+
+    def log_end(self, job: Job) -> None:
+        """Write what `job` took to the log, and why it failed if so."""
+        took = job.took
+        text = (
+            "job {job} {command} {state} worker={pid} wait={wait:.6f} runtime={runtime:.6f} "
+            "cpu={cpu:.6f} peak_memory={peak}"
+        )
+        code, reason = job.ended_for or ("", "")
+        log.info(
+            f"{text} {{code}}: {{reason}}" if code else text,
+            job=job.id,
+            command=job.name,
+            state=job.state.value,
+            pid=job.pid,
+            wait=job.wait,
+            runtime=job.runtime,
+            cpu=took.cpu if took else 0.0,
+            peak=took.peak_memory if took else 0,
+            code=code,
+            reason=reason,
+        )

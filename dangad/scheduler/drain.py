@@ -1,0 +1,73 @@
+"""The end of all jobs: who waits for it, and for how long.
+
+Kept by :mod:`dangad.scheduler.dispatcher`, which accepts no more jobs once it has begun.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred
+
+from dangad.scheduler.outbox import log_failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dangad.scheduler.alarms import Alarm, Alarms
+    from dangad.scheduler.counters import Tally
+
+
+class Drain:
+    """A drain, which may be still to begin.
+
+    All mutable state: `begun`, whether it has; `_waiters`, who is to be told of its end; and
+    `alarm`, its limit.
+    """
+
+    def __init__(self, alarms: Alarms, tally: Tally, give_up: Callable[[float], object]) -> None:
+        """Wait for the end of all jobs of `tally`.
+
+        :param alarms: where its limit is set.
+        :param give_up: called with the seconds for which they were waited for, at the limit.
+        """
+        self.begun = False
+        self.alarm: Alarm | None = None
+        self._alarms = alarms
+        self._tally = tally
+        self._give_up = give_up
+        self._waiters: list[Deferred[None]] = []
+
+    def begin(self, seconds: float) -> None:
+        """Give the jobs so many seconds from now on; may be called again with others."""
+        self.begun = True
+        self._cancel_alarm()
+        try:
+            self.alarm = self._alarms.set(seconds, self._time_is_up, seconds)
+        except Exception:  # noqa: BLE001 - a drain without a limit may never end
+            log_failure("the drain cannot be given a limit, and does not wait")
+            self._give_up(0.0)
+
+    def wait(self) -> Deferred[None]:
+        """Fires once the drain has begun and no job is left."""
+        done: Deferred[None] = Deferred()
+        self._waiters.append(done)
+        self.check()
+        return done
+
+    def check(self) -> None:
+        """Tell those who wait if it is over."""
+        if self.begun and self._tally.all_ended:
+            self._cancel_alarm()
+            waiters, self._waiters = self._waiters, []
+            for waiter in waiters:
+                waiter.callback(None)
+
+    def _time_is_up(self, seconds: float) -> None:
+        self.alarm = None
+        self._give_up(seconds)
+
+    def _cancel_alarm(self) -> None:
+        if self.alarm is not None:
+            self.alarm.cancel()
+            self.alarm = None

@@ -1,0 +1,358 @@
+"""The waiting jobs: who is next, in turns between clients, each client's own by priority.
+
+Called by :mod:`dangad.scheduler.dispatcher` alone; holds jobs, knows no workers and no clock of its
+own.
+
+The order. Clients take turns: a round gives each one that has jobs waiting one turn, and a turn
+starts one job. So ten thousand jobs of one client, however urgent, delay another's next job by
+one turn (round-robin fair queueing as in J. Nagle, RFC 970, with jobs for packets). A priority
+orders one client's own jobs, and the clients within a round: those go first whose most urgent
+job is more urgent. :mod:`dangad.scheduler.rounds` has the details.
+
+The last worker. While the jobs of one client are all that run, it gets no other worker if another
+client has a job that may start: else those whose jobs take long would soon have all workers.
+And no client runs more than `most_running` jobs: that is how a worker is kept for the others.
+
+Ageing. A client's own job that has waited for `ageing` seconds, and is the next of its
+priority, takes turns with the more urgent ones. No job changes its priority by waiting, because
+then a backlog that has aged would go before every new job.
+
+Clients that *outrank* others, because the operator lets them, have strict priorities: what they
+call high goes before all jobs of the others, and what they call low goes after them. Among such
+jobs the clients take turns as above. Ageing is there, too: while what is next of a lower kind
+has waited for `ageing` seconds, that kind takes turns with those above it, start by start.
+
+Lanes: the jobs of one lane can be kept back while all others go on. A job type of which only
+so many may run has a lane of its own; all other jobs are in the lane None. A client's turn is
+one in all lanes.
+
+A job may also rest: it counts among those that wait, and has no turn until it is put in again.
+And a job that was taken out may be put back: it is the next then, as it was before.
+
+Every operation takes the same time whatever the number of waiting jobs or clients; taking a
+job looks once at each lane.
+"""
+
+from __future__ import annotations
+
+from itertools import chain, islice
+from typing import TYPE_CHECKING
+
+from dangad.scheduler.rounds import Lane, Rounds, Turn
+from dangad.wire.values import Priority
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from dangad.scheduler.interfaces import IClient
+    from dangad.scheduler.record import Job
+
+UNLIMITED = 2**62
+"""More jobs than can run."""
+
+
+class JobQueue:
+    """Jobs that wait for a worker; see the module for their order.
+
+    All mutable state: `most_running`, how many jobs of one client may run; `starts`, how many have
+    ever been started; `news`, who has come
+    to a turn of late, and with a job of which priority, the last if there are several, and None
+    for the client if it may be any, until whoever asks sets it to None; `_kinds`, the turns of
+    what goes before all others, of what has no rank, and of what goes after, and `_in_use`,
+    those of them that are used; `_on_hold`, the clients that get no turn; `_closed`, the lanes
+    from which nothing is taken; `_places`, the client and the lane under which each waiting job
+    was put in; `_resting`, those that have no turn; `_taken`, how many jobs were taken out;
+    `_size`, the bytes of the waiting requests; `_running`, how many jobs of each client run.
+    """
+
+    def __init__(self, ageing: float) -> None:
+        """:param ageing: seconds after which what waits takes turns with what is more urgent."""
+        self.most_running = UNLIMITED
+        self.starts = 0
+        self._ageing = ageing
+        self._kinds = tuple(Rounds() for _ in Priority)
+        self._in_use = self._kinds[Priority.NORMAL :][:1]
+        self._on_hold: set[IClient] = set()
+        self._closed: set[Lane] = set()
+        self._places: dict[int, tuple[IClient, Lane]] = {}
+        self._resting: dict[int, Job] = {}
+        self.news: tuple[IClient | None, Priority] | None = None
+        self._taken = 0
+        self._size = 0
+        self._running: dict[IClient, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._places) + len(self._resting)
+
+    def __iter__(self) -> Iterator[Job]:
+        """All waiting jobs, by client and priority, and those that rest; nothing may change."""
+        for kind in self._kinds:
+            yield from kind
+        yield from self._resting.values()
+
+    @property
+    def size(self) -> int:
+        """The bytes of the waiting requests, all together."""
+        return self._size
+
+    # What waits.
+
+    def push(self, client: IClient, job: Job, lane: Lane = None) -> None:
+        """Let `job` wait, since it was accepted, behind its client's of its priority and lane."""
+        if self._resting.pop(job.id, None) is None:
+            self._size += job.size
+        self._places[job.id] = client, lane
+        kind = self._kind_of(client, job)
+        if kind.add(client, job, lane, client in self._on_hold, client in self._running):
+            self.news = client, job.priority
+
+    def put_back(self, job: Job) -> None:
+        """Let `job` wait, which was taken out, and may rest by now, as the next.
+
+        Of several that were taken out, the last is put back first. The job must have a client.
+        """
+        client = job.client
+        if client is None:
+            raise ValueError(f"{job!r} has no client")
+        if self._resting.pop(job.id, None) is None:
+            self._size += job.size
+        self._places[job.id] = client, job.lane
+        on_hold = client in self._on_hold
+        self._kind_of(client, job).put_back(client, job, job.lane, on_hold)
+        self.news = client, job.priority
+
+    def rest(self, job: Job) -> None:
+        """Let `job` wait without a turn, until it is pushed, put back, or removed."""
+        self._resting[job.id] = job
+        self._size += job.size
+
+    def remove(self, job: Job) -> bool:
+        """Take `job` out, whatever its turn; False if it does not wait here."""
+        place = self._places.pop(job.id, None)
+        if place is None:
+            if self._resting.pop(job.id, None) is None:
+                return False
+            self._size -= job.size
+            return True
+        self._size -= job.size
+        client, lane = place
+        self._kind_of(client, job).discard(client, job, lane)
+        return True
+
+    def drop(self, client: IClient, most: int | None = None) -> list[Job]:
+        """Take out all jobs of `client`, and forget it.
+
+        :param most: how many are enough; then it is forgotten once they are fewer.
+        """
+        waiting = chain.from_iterable(kind.jobs_of(client) for kind in self._kinds)
+        dropped = list(islice(waiting, most))
+        if most is None or len(dropped) < most:
+            dropped += [job for job in self._resting.values() if job.client is client]
+        for job in dropped:
+            self.remove(job)
+        if most is None or len(dropped) < most:
+            self._on_hold.discard(client)
+            for kind in self._kinds:
+                kind.forget(client)
+            if self.news is not None and self.news[0] is client:
+                self.news = None, Priority.LOW
+        return dropped
+
+    # Who is next.
+
+    def pop(self, now: float) -> Job | None:
+        """The job whose turn it is, taken out to be started; None if none may start."""
+        if not self._places:
+            return None
+        chosen = self._choose(now)
+        if chosen is not None and chosen[1][3].client in self._running:
+            chosen = self._prefer_others(*chosen, now)
+        if chosen is None:
+            return None
+        kind, turn = chosen
+        self._take(kind, turn, now)
+        kind.begin(turn[3].turn)
+        return turn[3]
+
+    def pop_ahead(self, now: float, fits: Callable[[Job], bool]) -> Job | None:
+        """The job whose turn it is, taken out to be started later; None if there is none.
+
+        None, too, if it has its turn because it has aged: what is more urgent is next.
+
+        :param fits: says of the job whose turn it is whether to take it out.
+        """
+        chosen = self._choose(now) if self._places else None
+        if chosen is None:
+            return None
+        kind, turn = chosen
+        _, line, owner, job = turn
+        if (
+            job.client is None
+            or self.runs_enough(job.client)
+            or (kind is not self._in_use[0] and self._is_outranked(kind))
+            or (
+                (line is None or owner is None or owner.waiting > 1 or line.best < job.priority)
+                and kind.is_outdone(job.client, job, self._closed)
+            )
+            or not fits(job)
+        ):
+            return None
+        self._take(kind, turn, now)
+        return job
+
+    def has_turn(self) -> bool:
+        """Whether any job may start."""
+        return any(kind.next(self._closed, 0.0) is not None for kind in self._in_use)
+
+    def is_before(self, job: Job) -> bool:
+        """Whether what may start ought to go before `job`, which was taken out to start later."""
+        if job.client is None:
+            return False
+        kind = self._kind_of(job.client, job)
+        return self._is_outranked(kind) or kind.is_before(job.client, job, self._closed)
+
+    # What runs.
+
+    def started(self, job: Job) -> None:
+        """`job` runs from now on, whether or not it has waited here."""
+        self.starts += 1
+        client = job.client
+        if client is None:
+            return
+        job.runner = client
+        self._running[client] = self._running.get(client, 0) + 1
+        if job.turn >= 0:
+            self._kind_of(client, job).begin(job.turn)
+
+    def ended(self, job: Job) -> None:
+        """`job` does not run any more, if it did: its start may have failed half way."""
+        client = job.runner
+        if client is None:
+            return
+        job.runner = None
+        running = self._running.get(client, 0)
+        if running > 1:
+            self._running[client] = running - 1
+        else:
+            self._running.pop(client, None)
+
+    def runs_enough(self, client: IClient) -> bool:
+        """Whether as many jobs of `client` run as may."""
+        return self._running.get(client, 0) >= self.most_running
+
+    def runner_of(self, most: int) -> IClient | None:
+        """Whose jobs are so many, or more, of those that run; None if nobody's are."""
+        return next((client for client, count in self._running.items() if count >= most), None)
+
+    def has_turn_beside(self, client: IClient) -> bool:
+        """Whether a job of another may start."""
+        if client in self._on_hold:
+            return self.has_turn()
+        for kind in self._in_use:
+            kind.hold(client)
+        others = self.has_turn()
+        for kind in self._in_use:
+            kind.release(client)
+        return others
+
+    # Who gets no turn.
+
+    def hold(self, client: IClient) -> None:
+        """Give `client` no turn until it is released; its jobs keep waiting."""
+        self._on_hold.add(client)
+        for kind in self._kinds:
+            kind.hold(client)
+
+    def release(self, client: IClient) -> None:
+        """Give `client` turns again, in its round after those who are as urgent."""
+        if client in self._on_hold:
+            self._on_hold.discard(client)
+            for kind in self._kinds:
+                kind.release(client)
+            self.news = client, Priority.LOW
+
+    def is_on_hold(self, client: IClient) -> bool:
+        """Whether `client` is getting no turn."""
+        return client in self._on_hold
+
+    def close_lane(self, lane: Lane) -> None:
+        """Take nothing from `lane` until it is opened again."""
+        self._closed.add(lane)
+
+    def open_lane(self, lane: Lane) -> None:
+        """Take jobs from `lane` again."""
+        if lane in self._closed:
+            self._closed.discard(lane)
+            self.news = None, Priority.LOW
+
+    def is_closed(self, lane: Lane) -> bool:
+        """Whether nothing is taken from `lane`."""
+        return lane in self._closed
+
+    # The order.
+
+    def _kind_of(self, client: IClient, job: Job) -> Rounds:
+        """The turns that `job` has its turn among."""
+        if not client.outranks:
+            return self._kinds[1]
+        self._in_use = self._kinds
+        return self._kinds[job.priority]
+
+    def _is_outranked(self, kind: Rounds) -> bool:
+        """Whether a job may start that goes before all of this kind."""
+        for higher in self._in_use:
+            if higher is kind:
+                return False
+            if higher.next(self._closed, 0.0) is not None:
+                return True
+        return False
+
+    def _choose(self, now: float) -> tuple[Rounds, Turn] | None:
+        """Whose turn it is by rank, round and urgency; None if it is nobody's."""
+        old = now - self._ageing
+        chosen: tuple[Rounds, Turn] | None = None
+        for kind in self._in_use:
+            turn = kind.next(self._closed, old)
+            if turn is not None and (
+                chosen is None
+                or (kind.last_start < chosen[0].last_start and kind.waits_since(turn) <= old)
+            ):
+                chosen = kind, turn
+        return chosen
+
+    def _prefer_others(self, kind: Rounds, turn: Turn, now: float) -> tuple[Rounds, Turn] | None:
+        """What is chosen instead of `turn` if its client has its share of the workers."""
+        chosen: tuple[Rounds, Turn] | None = kind, turn
+        aside: list[tuple[Rounds, IClient]] = []
+        while chosen is not None:
+            kind, (*_, job) = chosen
+            if job.client is None or not self.runs_enough(job.client):
+                break
+            kind.hold(job.client)
+            aside.append((kind, job.client))
+            chosen = self._choose(now)
+        if chosen is not None and len(self._running) == 1 and kind.waiting > 1:
+            chosen = self._pass_over(*chosen, now)
+        for kind, client in aside:
+            kind.release(client)
+        return chosen
+
+    def _pass_over(self, kind: Rounds, turn: Turn, now: float) -> tuple[Rounds, Turn]:
+        """The turn of another client of this kind, if any, instead of whoever runs all jobs."""
+        client = turn[3].client
+        if client is None or client not in self._running:
+            return kind, turn
+        old = now - self._ageing
+        kind.hold(client)
+        other = kind.next(self._closed, old)
+        kind.release(client)
+        instead = other or kind.next(self._closed, old)
+        return kind, turn if instead is None else instead
+
+    def _take(self, kind: Rounds, turn: Turn, now: float) -> None:
+        kind.take(turn, now - self._ageing)
+        self._taken += 1
+        kind.last_start = self._taken
+        job = turn[3]
+        del self._places[job.id]
+        self._size -= job.size

@@ -1,0 +1,66 @@
+"""Calls out of the rules, which wait until the rules' own state is whole.
+
+Kept by :mod:`dangad.scheduler.dispatcher`. An event is decided first, and told last: whoever hears
+of it may submit, cancel or fail, and finds nothing half changed. A call that raises is logged, and
+keeps no other from being made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from twisted.logger import Logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+log = Logger()
+
+
+class Outbox:
+    """The calls that are still to be made, in order.
+
+    All mutable state: `calls`, each with its arguments, for others only to ask whether there
+    are any; `last`, the call to be made when there are none any more; `_sending`, whether they
+    are being made.
+    """
+
+    __slots__ = ("_sending", "calls", "last")
+
+    def __init__(self) -> None:
+        self.last: Callable[[], object] | None = None
+        self.calls: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._sending = False
+
+    def put(self, call: Callable[..., object], *arguments: Any) -> None:
+        """Make this call at the next `send`, after those that were put before."""
+        self.calls.append((call, arguments))
+
+    def send(self) -> None:
+        """Make all calls, those that are put meanwhile included.
+
+        In the middle of one it does nothing: whoever makes that call makes the rest.
+        """
+        if self._sending:
+            return
+        self._sending = True
+        try:
+            while self.calls or self.last is not None:
+                if not self.calls and self.last is not None:
+                    self.put(self.last)
+                    self.last = None
+                call, arguments = self.calls.popleft()
+                try:
+                    call(*arguments)
+                except Exception:  # noqa: BLE001 - the other calls are to be made whatever it was
+                    log_failure("the server failed while it told of an event")
+        finally:
+            self._sending = False
+
+
+def log_failure(text: str, **fields: Any) -> None:
+    """Log the exception that is being handled; never raises."""
+    with contextlib.suppress(Exception):
+        log.failure(text, **fields)

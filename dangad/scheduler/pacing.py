@@ -1,0 +1,74 @@
+"""How fast workers are started: a few at a time, and one in a turn of the reactor.
+
+Kept by :mod:`dangad.scheduler.supervisor`, which decides how many there shall be. A start costs the
+parent some milliseconds, and the machine a quarter of a second of one core. A hundred at once would
+take all cores from the parent, and from the workers that have jobs, for many seconds.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dangad.scheduler.outbox import log_failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+    from dangad.scheduler.interfaces import IWorker
+
+
+class Pace:
+    """Whether a worker may be started now.
+
+    All mutable state: `_starting`, the workers that are still to say Hello; `_turn`, the call
+    that comes in the next turn of the reactor, if there is anything left to do then.
+    """
+
+    def __init__(self, clock: IReactorTime, at_once: int, go_on: Callable[[], object]) -> None:
+        """Begin with none that starts.
+
+        :param at_once: how many may be starting at a time.
+        :param go_on: called in the turn after a start, or after `pause`, to do what is left.
+        """
+        self._clock = clock
+        self._at_once = at_once
+        self._go_on = go_on
+        self._starting: set[IWorker] = set()
+        self._turn: IDelayedCall | None = None
+
+    @property
+    def may_start(self) -> bool:
+        """Whether one more may be started in this turn."""
+        return self._turn is None and len(self._starting) < self._at_once
+
+    def started(self, worker: IWorker) -> None:
+        """`worker` was started, and no other is in this turn."""
+        self._starting.add(worker)
+        self.pause()
+
+    def settled(self, worker: IWorker) -> None:
+        """`worker` starts no more: it has said Hello, or will not."""
+        self._starting.discard(worker)
+
+    def pause(self) -> None:
+        """Do what is left in the next turn."""
+        if self._turn is None:
+            try:
+                self._turn = self._clock.callLater(0, self._begin_turn)
+            except Exception:  # noqa: BLE001 - what is left is done when something else happens
+                log_failure("the server failed to put off the start of workers")
+
+    def stop(self) -> None:
+        """Leave it undone."""
+        if self._turn is not None:
+            try:
+                self._turn.cancel()
+            except Exception:  # noqa: BLE001 - then it comes, and there is nothing left to do
+                log_failure("the server failed to take back a call")
+            self._turn = None
+
+    def _begin_turn(self) -> None:
+        self._turn = None
+        self._go_on()

@@ -1,0 +1,227 @@
+"""Jobs that busy workers were given ahead, to begin as soon as they have answered the last.
+
+Kept by :mod:`dangad.scheduler.dispatcher`. A worker that has to wait for its next job sleeps for as
+long as its answer takes to the parent and the job takes back, and to put it to sleep and to wake it
+costs more than a small job does. So while jobs wait and are short, a busy worker has the next few
+in its pipe already, as message brokers prefetch. Unlike theirs, these jobs still wait as all others
+do: the parent takes them back out of the pipe whenever another worker could begin them sooner,
+somebody has come whose turn is before theirs, or their client has changed its mind. Whether the
+worker or the parent gets a job is decided by the pipe, once.
+
+What is not taken back has been begun, and the answers to the jobs before it are written. So
+after that, of all the jobs that a worker has, only the last can be running: each one before it
+has answered, and is told of when its answer is read.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dangad.scheduler.fairqueue import JobQueue
+    from dangad.scheduler.interfaces import IClient, IWorker
+    from dangad.scheduler.record import Job
+
+MOST = 8
+"""Jobs that a worker has ahead at most; a pipe of Linux holds 16."""
+MOST_BYTES = 4000
+"""Bytes of the largest request that is given ahead: with what is added, one page of a pipe."""
+SOON = 0.004
+"""Seconds in which a worker should begin all that it has ahead, at the present pace."""
+SLOW = 0.02
+"""Seconds a job above which nothing is gained, and after which a job that waits behind one that
+has not ended is taken back for the next worker that could begin it."""
+SMOOTHING = 0.25
+"""How much the last job counts for the pace; the rest is what went before."""
+CROWDED = 100
+"""Jobs that end, after somebody came whose turn was before those ahead, until a worker may have
+more than one ahead again: else those of a client that floods would be taken back for each job
+of one that waits for its answers."""
+QUIET_TIME = 10.0
+"""Seconds after a job has printed in which none of its type, nor any behind one, goes ahead.
+
+What a worker prints is known for that of the job that runs as far as the parent knows."""
+
+
+class Prefetch:
+    """The jobs that workers have ahead, and how many they may.
+
+    They are not in the queue. A worker that raises when it is given one, or is to give some
+    back, is taken to have begun them all: it has to be killed, and what it had not begun is
+    taken back when it is gone.
+
+    All mutable state: `_decks`, the jobs that each worker has ahead, of those that have any;
+    the worker first that has begun none for longest; `count`, how many jobs they are together,
+    and `size`, their requests' bytes, for others to look at only; `_crowded`, for how many jobs
+    yet a worker has one at most; `_pace`, how many seconds a job took of late; `_printed`, when
+    a job of each type printed last.
+    """
+
+    def __init__(
+        self,
+        queue: JobQueue,
+        put_back: Callable[[Job], object],
+        failed: Callable[[IWorker, Job], object],
+    ) -> None:
+        """Begin with none.
+
+        :param queue: where all other jobs wait.
+        :param put_back: called with each job that is taken back; the last of them first.
+        :param failed: called with a worker that raised, and the job that it was about, while the
+            exception is being handled.
+        """
+        self.count = 0
+        self.size = 0
+        self._queue = queue
+        self._put_back = put_back
+        self._failed = failed
+        self._decks: OrderedDict[IWorker, deque[Job]] = OrderedDict()
+        self._crowded = 0
+        self._pace = 5 * SLOW
+        self._printed: dict[bytes, float] = {}
+
+    def __bool__(self) -> bool:
+        """Whether any worker has jobs ahead."""
+        return bool(self._decks)
+
+    def jobs_of(self, client: IClient) -> list[Job]:
+        """The jobs of `client` that workers have ahead."""
+        return [job for deck in self._decks.values() for job in deck if job.client is client]
+
+    def longest_waiting(self) -> IWorker | None:
+        """The worker that has jobs ahead and has begun none for longest; None if none has any."""
+        return next(iter(self._decks), None)
+
+    # How many.
+
+    def note(self, job: Job, printed: bool) -> None:
+        """`job` has ended; `printed` is whether it has printed anything."""
+        ran = min(job.ended_at - job.started_at, 5 * SLOW)
+        self._pace += SMOOTHING * (ran - self._pace)
+        if self._crowded:
+            self._crowded -= 1
+        if printed:
+            self._printed[job.command] = job.ended_at
+
+    def room(self, worker: IWorker, waiting: int, busy: int) -> int:
+        """How many more jobs `worker` may have ahead.
+
+        :param waiting: how many jobs wait, those ahead included.
+        :param busy: how many workers run one, between whom they are shared.
+        """
+        if self._pace > SLOW:
+            return 0
+        most = MOST if self._pace * MOST <= SOON else max(1, int(SOON / self._pace))
+        if self._crowded:
+            most = 1
+        return min(most, waiting // busy) - len(self._decks.get(worker, ()))
+
+    def is_quiet(self, job: Job, now: float) -> bool:
+        """Whether no job of this type has printed of late."""
+        if not self._printed or (printed := self._printed.get(job.command)) is None:
+            return True
+        if now - printed < QUIET_TIME:
+            return False
+        del self._printed[job.command]
+        return True
+
+    # Which.
+
+    def give(self, worker: IWorker, job: Job) -> bool:
+        """Give `worker` the job `job`, which was taken out of the queue, or put it back there.
+
+        Whether the worker could be given it, and may be given another.
+        """
+        more = True
+        try:
+            if not worker.prefetch(job):
+                self._put_back(job)
+                return False
+        except Exception:  # noqa: BLE001 - whatever it was, the worker may have the job
+            self._failed(worker, job)
+            more = False
+        job.worker = worker
+        self.count += 1
+        self.size += job.size
+        self._decks.setdefault(worker, deque()).append(job)
+        return more
+
+    def next(self, worker: IWorker) -> Job | None:
+        """The job that `worker` has begun, which waits no more; None if it has none ahead."""
+        deck = self._decks.get(worker)
+        if deck is None:
+            return None
+        job = deck.popleft()
+        if deck:
+            self._decks.move_to_end(worker)
+        else:
+            del self._decks[worker]
+        self.count -= 1
+        self.size -= job.size
+        return job
+
+    def last(self, worker: IWorker, running: Job) -> Job:
+        """The job that `worker` has begun last; to be asked after what it had was taken back.
+
+        :param running: the one that it runs as far as is known.
+        """
+        deck = self._decks.get(worker)
+        return deck[-1] if deck else running
+
+    # What is taken back.
+
+    def take_back(self, worker: IWorker | None) -> bool:
+        """Let the jobs that `worker` has ahead wait in the queue; whether there were any.
+
+        Those that it has begun by now stay with it.
+        """
+        if worker is None or worker not in self._decks:
+            return False
+        deck = self._decks[worker]
+        try:
+            ids = worker.recall()
+        except Exception:  # noqa: BLE001 - whatever it was, it may have begun them
+            self._failed(worker, deck[0])
+            return False
+        back = deque(job for job in deck if job.id in ids)
+        if not back:
+            return False
+        if begun := deque(job for job in deck if job.id not in ids):
+            self._decks[worker] = begun
+            self._decks.move_to_end(worker)
+        else:
+            del self._decks[worker]
+        for job in reversed(back):
+            job.worker = None
+            self.count -= 1
+            self.size -= job.size
+            self._put_back(job)
+        self.give_way()
+        return True
+
+    def take_all_back(self) -> list[Job]:
+        """Take back all that workers have ahead; what is left they have begun."""
+        for worker in list(self._decks):
+            self.take_back(worker)
+        return [job for deck in self._decks.values() for job in deck]
+
+    def take_some_back(self) -> bool:
+        """Take back what some worker has ahead, for one that is idle; whether there was any."""
+        return any(self.take_back(worker) for worker in list(self._decks))
+
+    def give_way(self) -> None:
+        """Take back what workers have ahead that ought to go after what has come of late."""
+        if not self._decks or self._queue.news is None:
+            return
+        client, priority = self._queue.news
+        self._queue.news = None
+        for worker, deck in list(self._decks.items()):
+            if any(job.client is client and job.priority > priority for job in deck):
+                self.take_back(worker)
+                continue
+            suspects = deck if client is None else (deck[-1],)
+            if any(map(self._queue.is_before, suspects)) and self.take_back(worker):
+                self._crowded = CROWDED

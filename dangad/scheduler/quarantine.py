@@ -1,0 +1,81 @@
+"""Which job types keep killing their workers, and are kept away from them for a while.
+
+Asked by :mod:`dangad.scheduler.dispatcher` for each job, told by it of each death and each success.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class _Suspect:
+    """A command that lost workers since it last succeeded.
+
+    :ivar losses: how many, in a row.
+    :ivar since: when the first of them was lost.
+    :ivar until: when its quarantine ends; 0 if it is in none.
+    """
+
+    losses: int
+    since: float
+    until: float = 0.0
+
+
+class Quarantine:
+    """Counts the workers that each command lost in a row, and says which are kept away.
+
+    A command that loses `threshold` workers with no success between them, and within
+    `seconds` of one another on average, is kept away for `seconds`. After that it is tried
+    again, and one more loss sends it back.
+
+    All mutable state: `_suspects`, the commands that lost a worker since they last succeeded.
+    """
+
+    def __init__(self, threshold: int, seconds: float) -> None:
+        """Suspect nobody.
+
+        :param threshold: how many losses in a row it takes; 0 for no quarantine at all.
+        :param seconds: how long it lasts.
+        """
+        self._threshold = threshold
+        self._seconds = seconds
+        self._suspects: dict[bytes, _Suspect] = {}
+
+    def worker_lost(self, command: bytes, now: float) -> bool:
+        """Note that `command` lost a worker; whether it is kept away from now on."""
+        suspect = self._suspects.get(command)
+        if suspect is None or now - suspect.since > self._seconds * self._threshold:
+            suspect = self._suspects[command] = _Suspect(0, now)
+        suspect.losses += 1
+        if not self._threshold or suspect.losses < self._threshold:
+            return False
+        suspect.until = now + self._seconds
+        suspect.losses = self._threshold - 1
+        suspect.since = now
+        return True
+
+    def succeeded(self, command: bytes) -> None:
+        """Note that a worker survived `command`."""
+        if self._suspects:
+            self._suspects.pop(command, None)
+
+    def pardon(self, command: bytes) -> bool:
+        """Suspect `command` of nothing any more; whether it was kept away."""
+        suspect = self._suspects.pop(command, None)
+        return suspect is not None and suspect.until > 0
+
+    def kept_away(self, now: float) -> dict[bytes, float]:
+        """The commands that are kept away, with the seconds for which they still are."""
+        return {
+            command: suspect.until - now
+            for command, suspect in self._suspects.items()
+            if suspect.until > now
+        }
+
+    def seconds_left(self, command: bytes, now: float) -> float:
+        """How long `command` is still kept away; 0 if it is not."""
+        if not self._suspects:
+            return 0.0
+        suspect = self._suspects.get(command)
+        return 0.0 if suspect is None else max(0.0, suspect.until - now)

@@ -1,0 +1,247 @@
+"""One job as the parent sees it: its record, and the states of its life.
+
+Made by :mod:`dangad.server.factory` for each request, driven through its states by
+:mod:`dangad.scheduler.dispatcher`, read by whoever reports on jobs. The box inside is opaque here.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dangad.wire.values import Priority
+
+if TYPE_CHECKING:
+    from dangad.errors import DangadError
+    from dangad.scheduler.alarms import Alarm
+    from dangad.scheduler.interfaces import IClient, IWorker
+
+
+class JobState(enum.Enum):
+    """Where a job is in its life; the last five are ends, and a job has exactly one end."""
+
+    __hash__ = object.__hash__  # of a member there is but one; enum's own is slow, and called often
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed out"
+    LOST = "lost"
+
+
+END_STATES = (
+    JobState.DONE,
+    JobState.FAILED,
+    JobState.CANCELLED,
+    JobState.TIMED_OUT,
+    JobState.LOST,
+)
+"""The states in which a job has ended."""
+
+
+class Event(enum.Enum):
+    """What can happen to an accepted job."""
+
+    __hash__ = object.__hash__  # as above
+
+    START = "given to a worker"
+    ANSWER = "answered with a result"
+    FAIL = "answered with an error"
+    CANCEL = "cancelled, or its client gone"
+    TIME_OUT = "out of time"
+    LOSE = "its worker died"
+    RETRY = "its worker died, attempts left"
+    RETURN = "its worker died, job unread"
+    GIVE_UP = "the server cannot run it"
+
+
+TRANSITIONS: dict[tuple[JobState, Event], JobState] = {
+    (JobState.QUEUED, Event.START): JobState.RUNNING,
+    (JobState.QUEUED, Event.CANCEL): JobState.CANCELLED,
+    (JobState.QUEUED, Event.TIME_OUT): JobState.TIMED_OUT,
+    (JobState.QUEUED, Event.LOSE): JobState.LOST,
+    (JobState.QUEUED, Event.GIVE_UP): JobState.FAILED,
+    (JobState.RUNNING, Event.ANSWER): JobState.DONE,
+    (JobState.RUNNING, Event.FAIL): JobState.FAILED,
+    (JobState.RUNNING, Event.CANCEL): JobState.CANCELLED,
+    (JobState.RUNNING, Event.TIME_OUT): JobState.TIMED_OUT,
+    (JobState.RUNNING, Event.LOSE): JobState.LOST,
+    (JobState.RUNNING, Event.RETRY): JobState.QUEUED,
+    (JobState.RUNNING, Event.RETURN): JobState.QUEUED,
+    (JobState.RUNNING, Event.GIVE_UP): JobState.FAILED,
+}
+"""A job's life: what each event makes of each state. What is not here cannot happen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """What ended a worker, in words for the client of the job that it ran."""
+
+    how: str
+    """What follows "worker 4711", as in "was killed by SIGSEGV"."""
+    details: str = ""
+    """What else is known of it, beginning with "; ", or nothing."""
+    receipt: bytes = b""
+    """What the job took, in the form of ``Job.receipt``."""
+    unread: bytes = b""
+    """The request of the job that it was given last, if it had not even read that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What the last attempt at a job took of its worker."""
+
+    cpu: float
+    """Seconds of CPU time, of the worker and of the processes for which the job waited."""
+    peak_memory: int
+    """The most bytes that the worker has had in RAM since it began; 0 if that is not known."""
+
+
+class Job:
+    """A request that was received, from then until its one end.
+
+    All mutable state: `client` becomes None when nobody is left to be told, and `box` empty
+    when it will not be needed again; from `state` on, all belongs to the dispatcher. Times are
+    seconds of the dispatcher's clock.
+
+    :ivar id: a number, unique while the server lives.
+    :ivar client: who gets the outcome.
+    :ivar tag: the client's own name for the request (its ``_ask``), None if it wants no answer.
+    :ivar command: the AMP command's name.
+    :ivar box: the request, byte for byte as it came.
+    :ivar priority: how urgent the client says it is.
+    :ivar deadline: seconds from acceptance until an answer is useless; None for ever.
+    :ivar size: the request's size in bytes.
+    :ivar wants_chunks: whether its client asked for partial results.
+    :ivar wants_progress: whether it asked for progress.
+    :ivar state: where it is in its life.
+    :ivar lane: the lane of the queue that it waits in.
+    :ivar turn: the turn in which it was taken out of the queue, for that to know; -1 if none.
+    :ivar runner: who had it started, gone or not; None while it does not run.
+    :ivar attempt: 0 while it waits for its first start, then 1, 2, ...
+    :ivar worker: who runs it, or has it ahead; None while nobody does.
+    :ivar pid: the process id of who ran it last, 0 if nobody did.
+    :ivar seconds: how long this attempt may run, None for ever.
+    :ivar run_alarm: the end of its time limit, of its grace, or of its rest between attempts.
+    :ivar deadline_alarm: its deadline.
+    :ivar lost_for: how its last attempt ended, if that lost its worker.
+    :ivar stopped_for: why a running job is being stopped, None while it is not.
+    :ivar ended_for: why it ended without a result, as an error's code and text; None if it did not.
+    :ivar asker: who submitted it, in words, once it has ended.
+    :ivar receipt: what its last attempt took, as the worker wrote it; see `took`.
+    """
+
+    __slots__ = (
+        "accepted_at",
+        "asker",
+        "attempt",
+        "box",
+        "client",
+        "command",
+        "deadline",
+        "deadline_alarm",
+        "ended_at",
+        "ended_for",
+        "id",
+        "lane",
+        "lost_for",
+        "pid",
+        "priority",
+        "receipt",
+        "run_alarm",
+        "runner",
+        "seconds",
+        "size",
+        "started_at",
+        "state",
+        "stopped_for",
+        "tag",
+        "turn",
+        "wants_chunks",
+        "wants_progress",
+        "worker",
+    )
+
+    def __init__(
+        self,
+        id: int,
+        client: IClient | None,
+        tag: bytes | None,
+        command: bytes,
+        box: bytes,
+        priority: Priority = Priority.NORMAL,
+        deadline: float | None = None,
+        wants_chunks: bool = False,
+    ) -> None:
+        self.id = id
+        self.client = client
+        self.tag = tag
+        self.command = command
+        self.box = box
+        self.size = len(box)
+        self.priority = priority
+        self.deadline = deadline
+        self.wants_chunks = wants_chunks
+        self.wants_progress = False
+        self.state = JobState.QUEUED
+        self.lane: bytes | None = None
+        self.turn = -1
+        self.runner: IClient | None = None
+        self.attempt = 0
+        self.worker: IWorker | None = None
+        self.seconds: float | None = None
+        self.run_alarm: Alarm | None = None
+        self.deadline_alarm: Alarm | None = None
+        self.stopped_for: DangadError | None = None
+        self.lost_for: DangadError | None = None
+        self.ended_for: tuple[str, str] | None = None
+        self.asker = ""
+        self.pid = 0
+        self.receipt = b""
+        self.accepted_at = 0.0
+        self.started_at = 0.0
+        self.ended_at = 0.0
+
+    def live(self, event: Event) -> JobState:
+        """Go on to the state that `event` leads to, which is returned.
+
+        :raises KeyError: the event cannot happen in the job's state.
+        """
+        self.state = TRANSITIONS[self.state, event]
+        return self.state
+
+    @property
+    def took(self) -> Receipt | None:
+        """What its last attempt took; None if no worker has told."""
+        if not self.receipt:
+            return None
+        microseconds, kibibytes = self.receipt.split()[:2]
+        return Receipt(int(microseconds) / 1e6, int(kibibytes) * 1024)
+
+    @property
+    def wait(self) -> float:
+        """Seconds from its acceptance to the start of its last attempt, or to its end."""
+        return (self.started_at if self.attempt else self.ended_at) - self.accepted_at
+
+    @property
+    def runtime(self) -> float:
+        """Seconds from the start of its last attempt to its end; 0 if it never ran."""
+        return self.ended_at - self.started_at if self.attempt else 0.0
+
+    @property
+    def name(self) -> str:
+        """The command's name as text fit for a log line or an error, whatever its bytes."""
+        return self.command[:100].decode("latin-1").encode("unicode_escape").decode("ascii")
+
+    @property
+    def past(self) -> str:
+        """What became of its attempts so far, in words for its client."""
+        if not self.attempt:
+            return "it never ran"
+        return f"it had run {self.attempt} times" if self.attempt > 1 else "it had run once"
+
+    def __repr__(self) -> str:
+        return f"<Job {self.id} {self.name} {self.state.value}>"

@@ -1,0 +1,163 @@
+"""What the workers perform, as the parent knows it: job types by name, and their policies.
+
+Told by the workers' Hello, kept by :mod:`dangad.scheduler.dispatcher`, asked by clients
+(``Describe``). Usually all workers perform the same. While the pool goes over to new job code they
+do not: then what can be had is what any of them performs, by the latest word on it, and a job has
+to go to one that performs its command.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+
+from dangad.wire.catalogue import Policy, write_catalogue
+
+if TYPE_CHECKING:
+    from dangad.errors import DangadError
+    from dangad.scheduler.interfaces import IWorker
+
+_NO_POLICY = Policy()
+
+
+class Programme:
+    """The job types of one Hello.
+
+    All mutable state: `workers`, those that said it and live.
+    """
+
+    def __init__(self, catalogue: str) -> None:
+        """Read the catalogue.
+
+        :raises ValueError: it is not in the form of :mod:`dangad.wire.catalogue`.
+        """
+        try:
+            entries = {
+                entry["name"].encode("ascii"): entry for entry in json.loads(catalogue)["commands"]
+            }
+            self.policies = {name: Policy(**entry["policy"]) for name, entry in entries.items()}
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"a catalogue that cannot be read: {error!r}") from None
+        self.entries: dict[bytes, dict[str, Any]] = entries
+        self.commands = frozenset(entries)
+        self.workers: set[IWorker] = set()
+
+
+class Repertoire:
+    """The job types that can be performed.
+
+    All mutable state: `_programmes`, what there is by the text of its catalogue, the latest
+    last; that one stays when its last worker dies, since others like it follow. `_policies`,
+    the policy of each command, None before the first worker has said Hello; `_catalogue`, the
+    JSON document that tells of them; `partial`, the commands that some workers perform and some
+    do not. `_waiting`, who asked for the catalogue before there was one.
+    """
+
+    def __init__(self) -> None:
+        self.partial: frozenset[bytes] = frozenset()
+        self._programmes: dict[str, Programme] = {}
+        self._policies: dict[bytes, Policy] | None = None
+        self._catalogue = ""
+        self._waiting: dict[Deferred[str], None] = {}
+
+    @property
+    def known(self) -> bool:
+        """Whether any worker has told what it performs."""
+        return self._policies is not None
+
+    @property
+    def waiting(self) -> int:
+        """How many wait to be told."""
+        return len(self._waiting)
+
+    def lacks(self, command: bytes) -> bool:
+        """Whether it is known that no worker performs `command`."""
+        return self._policies is not None and command not in self._policies
+
+    def policy(self, command: bytes) -> Policy:
+        """The policy of a job type; one that asks for nothing if it is not known."""
+        return _NO_POLICY if self._policies is None else self._policies.get(command, _NO_POLICY)
+
+    def performs(self, worker: IWorker, command: bytes) -> bool:
+        """Whether `worker` performs `command`."""
+        return any(
+            worker in programme.workers and command in programme.commands
+            for programme in self._programmes.values()
+        )
+
+    def join(self, worker: IWorker, catalogue: str) -> bool:
+        """Take in a new `worker` that performs what `catalogue` says; whether that is news."""
+        known = self._programmes.pop(catalogue, None)
+        news = known is None or bool(self._programmes)
+        programme = self._programmes[catalogue] = known or Programme(catalogue)
+        programme.workers.add(worker)
+        if news:
+            self._review()
+        return news
+
+    def leave(self, worker: IWorker) -> bool:
+        """Forget a `worker` that is dead; whether that changes what can be performed."""
+        for programme in self._programmes.values():
+            programme.workers.discard(worker)
+        before = len(self._programmes)
+        if before > 1:
+            self._review()
+        return len(self._programmes) < before
+
+    def outdated(self) -> set[IWorker]:
+        """The workers that perform other commands than the latest to say Hello."""
+        *others, latest = self._programmes.values()
+        return {
+            worker
+            for other in others
+            if other.commands != latest.commands
+            for worker in other.workers
+        }
+
+    def catalogue(self) -> Deferred[str]:
+        """The JSON document of :mod:`dangad.wire.catalogue`.
+
+        Fires once it is known and `tell` is called; fails as that is told. Cancelling it ends
+        the wait.
+        """
+        waiter: Deferred[str] = Deferred(self._waiting.pop)
+        if self._policies is not None:
+            waiter.callback(self._catalogue)
+        else:
+            self._waiting[waiter] = None
+        return waiter
+
+    def tell(self, most: int, error: DangadError) -> bool:
+        """Tell as many of those who wait the catalogue, or `error` as long as it is not known.
+
+        Whether others wait still.
+        """
+        for waiter in list(itertools.islice(self._waiting, most)):
+            if self._waiting.pop(waiter, waiter) is not None:
+                continue  # what another was told has ended its wait
+            if self._policies is not None:
+                waiter.callback(self._catalogue)
+            else:
+                waiter.errback(error)
+        return bool(self._waiting)
+
+    def _review(self) -> None:
+        """Work out again what can be performed."""
+        latest = next(reversed(self._programmes))
+        self._programmes = {
+            text: programme
+            for text, programme in self._programmes.items()
+            if programme.workers or text == latest
+        }
+        programmes = list(self._programmes.values())
+        entries = {name: entry for each in programmes for name, entry in each.entries.items()}
+        self._policies = {
+            name: policy for each in programmes for name, policy in each.policies.items()
+        }
+        self._catalogue = latest if len(programmes) == 1 else write_catalogue(entries.values())
+        self.partial = frozenset(entries) - frozenset.intersection(
+            *(programme.commands for programme in programmes)
+        )

@@ -1,0 +1,66 @@
+"""One worker beyond the maximum, for those who wait while one client's jobs have all workers.
+
+Kept by :mod:`dangad.scheduler.supervisor`, which looks now and then. Turns are of use only when a
+job ends: a client that was alone may have all workers busy with jobs that take hours, or never end.
+To stop any of them would harm a client that has done nothing but to use what was idle.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.logger import Logger
+
+if TYPE_CHECKING:
+    from dangad.scheduler.dispatcher import Dispatcher
+
+log = Logger()
+
+
+class Relief:
+    """Whether such a worker is to be had.
+
+    All mutable state: `extra`, how many workers more than the maximum there may be; `_since`,
+    when it was seen first that jobs wait so, None if they do not, and `_starts`, how many jobs
+    had been started by then.
+    """
+
+    def __init__(self, dispatcher: Dispatcher, after: float) -> None:
+        """Begin with none.
+
+        :param after: seconds without a start after which it is to be had; 0 for never.
+        """
+        self.extra = 0
+        self._dispatcher = dispatcher
+        self._after = after
+        self._since: float | None = None
+        self._starts = 0
+
+    def look(self, max_workers: int, size: int, now: float) -> None:
+        """See whether it is needed, or not any more.
+
+        :param max_workers: how many workers there may be usually.
+        :param size: how many there are.
+        """
+        if not self._after:
+            return
+        held, wanted = self._dispatcher.is_held_by_one(max_workers)
+        if self.extra:
+            if not held or (not wanted and size <= max_workers):
+                self.extra = 0
+                self._dispatcher.limit_each(None)
+            return
+        if not (held and wanted) or self._starts != self._dispatcher.starts:
+            self._since = None
+        if not (held and wanted):
+            return
+        if self._since is None:
+            self._since, self._starts = now, self._dispatcher.starts
+        if now - self._since >= self._after:
+            self.extra, self._since = 1, None
+            self._dispatcher.limit_each(max_workers)
+            log.info(
+                "one client's jobs have had all workers for {seconds:g} s while others wait: "
+                "one worker more is started for these",
+                seconds=self._after,
+            )

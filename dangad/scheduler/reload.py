@@ -1,0 +1,91 @@
+"""How far a reload is: the pool going over to new job code, one worker at a time.
+
+Kept by :mod:`dangad.scheduler.supervisor`, which replaces the workers; told to operators.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred
+
+from dangad.errors import ReloadFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+
+class ReloadState(enum.Enum):
+    """What became of the last reload."""
+
+    NONE = "none"
+    ROLLING = "rolling"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class Reload:
+    """The last reload, and the generation that it made.
+
+    All mutable state: `generation`, the number of the workers that are started now, `state`
+    and `reason`, what became of the last reload; `_proven`, whether a worker of the new
+    generation has booted; `_waiting`, who is to be told of its end.
+    """
+
+    def __init__(self) -> None:
+        self.generation = 1
+        self.state = ReloadState.NONE
+        self.reason = ""
+        self._proven = False
+        self._waiting: list[Deferred[None]] = []
+
+    @property
+    def rolling(self) -> bool:
+        """Whether there are workers left to replace, or it is not known yet if it can be done."""
+        return self.state is ReloadState.ROLLING
+
+    @property
+    def unproven(self) -> bool:
+        """Whether it is not known yet if the new code can be served."""
+        return self.rolling and not self._proven
+
+    def begin(self) -> Deferred[None]:
+        """Begin a new generation, in the middle of a reload too.
+
+        Fires when no older worker is left; fails as `fail` is told. Cancelling it ends the wait.
+        """
+        self.generation += 1
+        self.state = ReloadState.ROLLING
+        self.reason = ""
+        self._proven = False
+        waiter: Deferred[None] = Deferred(self._waiting.remove)
+        self._waiting.append(waiter)
+        return waiter
+
+    def booted(self, generation: int) -> None:
+        """Hear that a worker of `generation` has booted."""
+        if generation == self.generation:
+            self._proven = True
+
+    def fail(self, reason: str) -> None:
+        """End the reload; if no worker of its generation has booted, it never was one."""
+        self.state = ReloadState.FAILED
+        self.reason = reason
+        if not self._proven:
+            self.generation -= 1
+        for waiter in self._take_waiting():
+            waiter.errback(ReloadFailed(reason))
+
+    def check(self, living: Collection[int]) -> bool:
+        """End the reload if `living`, the generations of all workers, has none that is older."""
+        if not self._proven or any(generation < self.generation for generation in living):
+            return False
+        self.state = ReloadState.DONE
+        for waiter in self._take_waiting():
+            waiter.callback(None)
+        return True
+
+    def _take_waiting(self) -> list[Deferred[None]]:
+        waiting, self._waiting = self._waiting, []
+        return waiting

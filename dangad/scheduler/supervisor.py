@@ -1,0 +1,542 @@
+"""How many workers there are: when to start one, what a death means, which one to let go.
+
+Pure rules with a clock and no processes: told of births and deaths by :mod:`dangad.pool.link` and
+of waiting jobs by :mod:`dangad.scheduler.dispatcher`, it asks an :class:`IHatchery` for processes
+and tells the dispatcher which workers it has.
+
+The rules:
+
+- At least `min_workers` live always; more, up to `max_workers`, while jobs wait: one for each
+  at once. `spare_workers` are kept idle beyond the busy ones, as far as the maximum allows.
+- Only a few start at a time, and one in a turn of the reactor: see
+  :mod:`dangad.scheduler.pacing`. How many are missing is asked anew before each start, so that a
+  start that nobody wants any more is not made; and an operator who wants fewer has those
+  stopped that are still starting.
+- A worker above that which has been idle for `IDLE_TIME` seconds is let go.
+- A worker is *due* when it has done enough jobs, lived long enough, holds too much memory, or
+  its code is old. A replacement is started, which may be one process more than the maximum, and
+  when that is ready the first of the due that is idle leaves. Until then they all go on.
+- While one client's jobs have all workers, and no job has started for `relief_after` seconds
+  though another client has one, there may be one worker more, which is for the others.
+- A dead worker is replaced at once, at that pace. If starts fail one after another (a worker
+  that died before it said Hello, or idle before it did anything) the next is tried after a delay
+  that doubles from a tenth of a second to half a minute, so a server whose workers cannot start
+  rests, and recovers by itself.
+- When no worker could be had for `PATIENCE` seconds and the last start failed, the
+  dispatcher is told why, and refuses jobs until a worker starts.
+- An idle worker is asked for a sign of life now and then. One that gives none is killed, and
+  so is one that does not read the job that it was given, or holds more memory than any may.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from dangad.scheduler.interfaces import IWorkforce
+from dangad.scheduler.outbox import log_failure
+from dangad.scheduler.pacing import Pace
+from dangad.scheduler.relief import Relief
+from dangad.scheduler.reload import Reload
+from dangad.scheduler.workerrecord import Life, Wear
+from dangad.text import show_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.defer import Deferred
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+    from dangad.scheduler.dispatcher import Dispatcher
+    from dangad.scheduler.interfaces import IHatchery, IProcess, IWorker
+    from dangad.scheduler.record import Death
+
+log = Logger()
+
+FIRST_DELAY = 0.1
+"""Seconds before the second start in a row that follows a failure."""
+LONGEST_DELAY = 30.0
+"""Seconds between starts, however often they fail."""
+PATIENCE = 10.0
+"""Seconds for which jobs wait for a first worker while starts fail."""
+PROBATION = 5.0
+"""Seconds after which an idle worker that did nothing yet counts as well started."""
+START_TIMEOUT = 60.0
+"""Seconds in which a worker must say Hello, unless told otherwise."""
+IDLE_TIME = 20.0
+"""Seconds of idleness after which a surplus worker is let go."""
+WATCH_INTERVAL = 1.0
+"""Seconds between two looks at every worker."""
+KILL_AGAIN = 1.0
+"""Seconds after which a worker that could not be killed is killed again."""
+HEARTBEAT = 10.0
+"""Seconds between two questions to an idle worker whether it lives."""
+HEARTBEAT_PATIENCE = 5.0
+"""Seconds in which it must answer."""
+
+LEAVE_AT_ONCE = 10
+"""Workers that are let go in one turn of the reactor, if many are too many."""
+
+_OLD_CODE = "its code is old"
+
+
+@implementer(IWorkforce)
+class Workforce:
+    """The rules of the module's docstring.
+
+    All mutable state: `min_workers` and `max_workers`, which may be changed; `lives`, every
+    process that is not known to be dead; `reloading`, how far the last reload is; `_relief`,
+    whether there may be one more; `_pace`, which
+    of them are starting, and what is left for the next turn of the reactor; `_failures`
+    counts failures of starts since the last good one (those that come while the next try
+    waits already count as one), `_failed_at` and `_reason` say when and why the last failed;
+    `_retry`, `_alarm`, `_pruning` and `_watching` are the pending calls of the clock: the next
+    start, the end of patience, the next look for idle surplus, the next look at all workers.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        dispatcher: Dispatcher,
+        min_workers: int,
+        max_workers: int,
+        spare_workers: int = 0,
+        wear: Wear | None = None,
+        *,
+        starts_at_once: int = 2,
+        start_timeout: float = START_TIMEOUT,
+        relief_after: float = 0.0,
+    ) -> None:
+        """Begin with no workers; `start` begins.
+
+        :param starts_at_once: how many may be starting at a time.
+        :param start_timeout: the seconds in which a worker must say Hello.
+        :param relief_after: seconds for which one client may have all workers while others wait
+            and nothing starts, before there is one for these; 0 for ever.
+        """
+        self.min_workers = min_workers
+        self.max_workers = max_workers
+        self.spare_workers = spare_workers
+        self.wear = wear or Wear()
+        self.lives: dict[IWorker, Life] = {}
+        self.reloading = Reload()
+        self._clock = clock
+        self._dispatcher = dispatcher
+        self._hatchery: IHatchery | None = None
+        self._pace = Pace(clock, starts_at_once, self._adjust)
+        self._start_timeout = start_timeout
+        self._relief = Relief(dispatcher, relief_after)
+        self._failures = 0
+        self._failed_at = 0.0
+        self._reason = ""
+        self._retry: IDelayedCall | None = None
+        self._alarm: IDelayedCall | None = None
+        self._pruning: IDelayedCall | None = None
+        self._watching: IDelayedCall | None = None
+
+    def start(self, hatchery: IHatchery) -> None:
+        """Begin to keep the minimum alive, with processes from `hatchery`."""
+        self._hatchery = hatchery
+        self._dispatcher.low_water = self.spare_workers
+        self._dispatcher.staffed_by(self)
+        self._watching = self._later(WATCH_INTERVAL, self._watch)
+        self._fill()
+
+    def stop(self) -> None:
+        """Start no more workers; the living are the pool's to stop."""
+        self._hatchery = None
+        for call in (self._retry, self._alarm, self._pruning, self._watching):
+            self._cancel(call)
+        self._retry = self._alarm = self._pruning = self._watching = None
+        self._pace.stop()
+        for life in self.lives.values():
+            life.stopping = True
+            if life.booted_at is None:
+                self._cancel(life.boot_alarm)
+        if self.reloading.rolling:
+            self.reloading.fail("the server is stopping")
+
+    @property
+    def size(self) -> int:
+        """How many workers live, those that start included, those that stop not."""
+        return sum(not life.stopping for life in self.lives.values())
+
+    # Told by operators.
+
+    def want(self, min_workers: int, max_workers: int) -> None:
+        """Keep so many workers from now on; surplus ones leave as soon as they are idle.
+
+        Returns at once, and the workers come and go later. Another order takes its place.
+
+        :raises ValueError: the numbers make no sense, and why.
+        """
+        if min_workers < 0 or max_workers < 1 or min_workers > max_workers:
+            raise ValueError(
+                f"{min_workers} to {max_workers} workers: the first is at least 0, the second "
+                "at least 1, and not less than the first"
+            )
+        self.min_workers = min_workers
+        self.max_workers = max_workers
+        self._take_back_starts()
+        self._adjust()
+
+    def reload(self) -> Deferred[None]:
+        """Replace all workers by such that are started from now on, with the code of now.
+
+        Fires when the last old one is gone. Fails with :class:`ReloadFailed`, and leaves those
+        that are left of the old ones where they are, if one of the new does not start.
+        """
+        done = self.reloading.begin()
+        if self._hatchery is None:
+            self.reloading.fail("the server is stopping")
+            return done
+        for life in list(self.lives.values()):
+            if life.serves:
+                life.due = life.due or _OLD_CODE
+            elif life.starting:
+                self._stop_start(life, "was started before the code was reloaded, and was killed")
+        self._cancel(self._retry)
+        self._retry = None
+        self._adjust()
+        return done
+
+    # Told by the dispatcher.
+
+    def demand(self, waiting: int) -> None:
+        """See :meth:`IWorkforce.demand`."""
+        if self._pace.may_start and (len(self.lives) < self._most or self.size < self._most):
+            self._fill(waiting)
+
+    def worker_released(self, worker: IWorker) -> None:
+        """See :meth:`IWorkforce.worker_released`."""
+        self._let_go(worker)
+        self._adjust()
+
+    # Told by the pool.
+
+    def worker_started(self, process: IProcess) -> None:
+        """A process was started, which has not said Hello."""
+        limit = self._start_timeout
+        reason = f"did not start within {limit:g} s (--start-timeout), and was killed"
+        now = self._clock.seconds()
+        life = self.lives[process] = Life(process, self.reloading.generation, now)
+        life.boot_alarm = self._later(limit, self._end_start, life, reason)
+        self._pace.started(process)
+        if life.boot_alarm is None:
+            self._end(life, "was killed: it could not be given a limit to its start")
+
+    def worker_booted(self, worker: IWorker, catalogue: str) -> None:
+        """`worker` has said Hello, with the catalogue of what it performs."""
+        life = self.lives[worker]
+        if life.stopping:
+            return
+        self._cancel(life.boot_alarm)
+        life.boot_alarm = None
+        self._pace.settled(worker)
+        life.booted_at = life.asked_at = self._clock.seconds()
+        self.reloading.booted(life.generation)
+        self._cancel(self._alarm)
+        self._alarm = None
+        self._dispatcher.worker_ready(worker, catalogue)
+        for other in self._dispatcher.outdated():
+            self._make_due(self.lives[other], "it performs other commands than the latest")
+        self._adjust()
+        if self._pruning is None and self.size > self.min_workers:
+            self._pruning = self._later(IDLE_TIME, self._prune)
+
+    def worker_answered(self, worker: IWorker) -> None:
+        """`worker` has given a sign of life."""
+        self.lives[worker].silent = False
+
+    def worker_due(self, worker: IWorker, why: str) -> None:
+        """`worker` has done enough, and is to be replaced; it may go on until it is."""
+        self._make_due(self.lives[worker], why)
+        self._adjust()
+
+    def worker_exited(self, worker: IWorker, death: Death, performed: int) -> None:
+        """`worker` is gone, and its process group with it.
+
+        :param death: what ended it.
+        :param performed: how many jobs it was given while it lived.
+        """
+        life = self.lives.pop(worker)
+        self._pace.settled(worker)
+        if life.booted_at is None:
+            self._cancel(life.boot_alarm)
+        else:
+            self._dispatcher.worker_gone(worker, death)
+        if life.stopping:
+            pass
+        elif life.booted_at is None:
+            self._start_failed(f"worker {worker.pid} {death.how}", life.generation)
+        elif not performed and self._clock.seconds() - life.booted_at < PROBATION:
+            self._start_failed(
+                f"worker {worker.pid} {death.how} as soon as it was ready", life.generation
+            )
+        else:
+            self._failures = 0
+            self._cancel(self._retry)
+            self._retry = None
+        self._adjust()
+
+    # The rules: how many.
+
+    def _adjust(self) -> None:
+        """Bring the workers nearer to what they should be; something has changed."""
+        if self._hatchery is None:
+            return
+        if self._watching is None:
+            self._watching = self._later(WATCH_INTERVAL, self._watch)
+        self._fill()
+        self._turn_over()
+        if self.reloading.rolling and self.reloading.check(
+            [life.generation for life in self.lives.values()]
+        ):
+            log.info("reloaded: all workers are of generation {n}", n=self.reloading.generation)
+
+    def _needed(self, waiting: int = 0) -> int:
+        """How many workers the jobs want, within the bounds."""
+        idle = self._dispatcher.idle
+        waiting = 0 if idle else max(waiting, self._dispatcher.waiting)  # if so, they are on hold
+        busy = sum(life.serves for life in self.lives.values()) - idle
+        wanted = busy + waiting + self.spare_workers
+        return max(self.min_workers, min(self._most, wanted))
+
+    @property
+    def _most(self) -> int:
+        """How many workers there may be, replacements apart."""
+        return self.max_workers + self._relief.extra
+
+    def _fill(self, waiting: int = 0) -> None:
+        """Start one worker if some are missing; the others follow in later turns."""
+        if self._pace.may_start and self._needed(waiting) > self.size:
+            self._spawn()
+
+    def _turn_over(self) -> None:
+        """Have some workers leave if there are too many, or start one for those that are due."""
+        for _ in range(LEAVE_AT_ONCE):
+            serving = {worker: life for worker, life in self.lives.items() if life.serves}
+            due = [worker for worker, life in serving.items() if life.due]
+            surplus = len(serving) > self._needed()
+            leaving = due if surplus else []
+            if not leaving and len(serving) > self._most:
+                leaving = list(serving)
+            worker = self._dispatcher.call_back(leaving)
+            if worker is None:
+                break
+            self._let_go(worker)
+        else:
+            self._pace.pause()
+            return
+        if (
+            ((due and not surplus) or self.reloading.unproven)
+            and len(self.lives) <= self._most
+            and not any(life.starting for life in self.lives.values())
+        ):
+            self._spawn()
+
+    def _take_back_starts(self) -> None:
+        """Stop those that start for an earlier order, the latest first, as far as too many."""
+        replaced = any(life.serves and life.due for life in self.lives.values())
+        surplus = self.size - self._needed() - (replaced or self.reloading.unproven)
+        for life in reversed(list(self.lives.values())):
+            if surplus > 0 and life.starting:
+                self._stop_start(life, "was not wanted any more while it started")
+                surplus -= 1
+
+    def _stop_start(self, life: Life, reason: str) -> None:
+        """Have a worker gone that has not said Hello; that is no failure of its."""
+        life.stopping = True
+        self._pace.settled(life.process)
+        self._end(life, reason)
+
+    def _let_go(self, worker: IWorker) -> None:
+        life = self.lives[worker]
+        life.stopping = True
+        try:
+            life.process.stop()
+        except Exception:  # noqa: BLE001 - whatever it was, it concerns one worker
+            self._spoken_to_in_vain(life)
+
+    def _make_due(self, life: Life, why: str) -> None:
+        if life.due is None:
+            life.due = why
+            log.info("worker {pid} is to be replaced: {why}", pid=life.process.pid, why=why)
+
+    def _spawn(self) -> None:
+        """Start a worker, unless one has just failed to start, or it is not the time for it."""
+        if self._hatchery is None or self._retry is not None or not self._pace.may_start:
+            return
+        try:
+            self._hatchery.spawn()
+        except OSError as error:
+            which = f": {error.filename}" if error.filename else ""
+            reason = f"no process can be started: {error.strerror or error}{which}"
+            self._start_failed(reason, self.reloading.generation)
+        except Exception as error:  # noqa: BLE001 - a start that fails, whatever it was
+            log_failure("the server failed while it started a worker")
+            self._start_failed(
+                f"the server failed while it started one: {error!r}", self.reloading.generation
+            )
+
+    # The rules: starts that fail.
+
+    def _start_failed(self, reason: str, generation: int) -> None:
+        self._reason = reason
+        if self._hatchery is None:
+            return
+        if self.reloading.rolling and generation == self.reloading.generation:
+            self._give_up_reload(reason)
+        if self._alarm is None and not self._has_booted():
+            self._alarm = self._later(PATIENCE, self._give_up_waiting)
+        if self._retry is not None:
+            return
+        now = self._clock.seconds()
+        if any(
+            life.booted_at is not None and self._failed_at <= life.booted_at <= now - PROBATION
+            for life in self.lives.values()
+        ):
+            self._failures = 0
+        self._failures += 1
+        self._failed_at = now
+        delay = 0.0
+        if self._failures > 1:
+            delay = min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(self._failures - 2, 30))
+        log.warn(
+            "start {failures} in a row failed: {reason}; next try in {delay:.1f} s",
+            failures=self._failures,
+            reason=reason,
+            delay=delay,
+        )
+        self._retry = self._later(delay, self._try_again)
+
+    def _give_up_reload(self, reason: str) -> None:
+        """The new code cannot be served: leave the old workers where they are."""
+        log.error("the reload failed, and the old workers stay: {reason}", reason=reason)
+        for life in self.lives.values():
+            if life.due == _OLD_CODE:
+                life.due = None
+        self.reloading.fail(reason)
+
+    def _has_booted(self) -> bool:
+        return any(life.serves for life in self.lives.values())
+
+    def _try_again(self) -> None:
+        self._retry = None
+        # With no minimum, and jobs refused for want of workers, nobody else asks for a worker.
+        self._fill(0 if self._has_booted() else 1)
+        self._adjust()
+
+    def _give_up_waiting(self) -> None:
+        self._alarm = None
+        if self._failures and not self._has_booted():
+            self._dispatcher.no_workers(self._reason)
+
+    # The rules: those that live.
+
+    def _prune(self) -> None:
+        """Let go what is not needed and has been idle for long, and look again later."""
+        self._pruning = None
+        surplus = self.size - self._needed()
+        before = self._clock.seconds() - IDLE_TIME
+        while surplus > 0 and (worker := self._dispatcher.dismiss_idle(before)) is not None:
+            self._let_go(worker)
+            surplus -= 1
+        self._relief.look(self.max_workers, self.size, self._clock.seconds())
+        if self.size > self.min_workers:
+            self._pruning = self._later(IDLE_TIME / 2, self._prune)
+
+    def _watch(self) -> None:
+        """Look at every worker: its memory, its age, and whether it lives."""
+        self._watching = self._later(WATCH_INTERVAL, self._watch)
+        now = self._clock.seconds()
+        for worker, life in list(self.lives.items()):
+            if life.serves:
+                try:
+                    self._weigh(life, now)
+                    self._listen(life, self._dispatcher.is_idle(worker), now)
+                except Exception:  # noqa: BLE001 - whatever it was, it concerns one worker
+                    self._spoken_to_in_vain(life)
+        self._relief.look(self.max_workers, self.size, now)
+        self._adjust()
+
+    def _weigh(self, life: Life, now: float) -> None:
+        """See whether the worker is too large, or old enough to be replaced."""
+        wear = self.wear
+        memory = life.process.memory()
+        if wear.max_memory and memory > wear.max_memory:
+            self._kill(
+                life,
+                f"had {show_bytes(memory)} of memory, where --max-memory is "
+                f"{show_bytes(wear.max_memory)}, and was killed",
+            )
+        elif wear.memory and memory > wear.memory:
+            self._make_due(life, f"it has {show_bytes(memory)} of memory")
+        elif wear.age and life.booted_at is not None and now - life.booted_at >= wear.age:
+            self._make_due(life, f"it is {now - life.booted_at:.0f} s old")
+
+    def _listen(self, life: Life, idle: bool, now: float) -> None:
+        """See whether the worker gives signs of life; ask it for one if it is idle."""
+        if life.process.has_read():
+            life.unread_since = None
+        elif life.unread_since is None:
+            life.unread_since = now
+        elif now - life.unread_since >= HEARTBEAT_PATIENCE:
+            self._kill(
+                life, f"did not read what it was sent for {HEARTBEAT_PATIENCE:g} s and was killed"
+            )
+            return
+        if not idle:
+            life.process.verify()
+        if life.silent and now - life.asked_at >= HEARTBEAT_PATIENCE:
+            self._kill(life, f"gave no sign of life for {HEARTBEAT_PATIENCE:g} s and was killed")
+        elif idle and not life.silent and now - life.asked_at >= HEARTBEAT:
+            life.asked_at = now
+            life.silent = True
+            life.process.ping()
+
+    def _kill(self, life: Life, reason: str) -> None:
+        self._dispatcher.dismiss(life.process)
+        self._end(life, reason)
+
+    # Who does not do as told.
+
+    def _end(self, life: Life, reason: str) -> None:
+        """Kill a worker that is not gone, and again if that fails."""
+        if self.lives.get(life.process) is not life:
+            return
+        try:
+            life.process.kill(reason)
+        except Exception:  # noqa: BLE001 - else it might stay for ever
+            log_failure("worker {pid} could not be killed", pid=life.process.pid)
+            self._later(KILL_AGAIN, self._end, life, reason)
+
+    def _end_start(self, life: Life, reason: str) -> None:
+        """Kill a worker that has not said Hello by now."""
+        if life.starting:
+            self._end(life, reason)
+
+    def _spoken_to_in_vain(self, life: Life) -> None:
+        """Kill a worker that raised; to be called where the exception is caught."""
+        log_failure("worker {pid} could not be spoken to, and is killed", pid=life.process.pid)
+        self._kill(life, "was killed: the server failed while it spoke to it")
+
+    def _later(
+        self, delay: float, call: Callable[..., object], *arguments: object
+    ) -> IDelayedCall | None:
+        """Have the clock make this call; None if it cannot."""
+        try:
+            return self._clock.callLater(delay, call, *arguments)
+        except Exception:  # noqa: BLE001 - the rules go on without, till the next look at all
+            log_failure("the server failed to put off a call")
+            return None
+
+    def _cancel(self, call: IDelayedCall | None) -> None:
+        """Have the clock not make this call, if it is still to come."""
+        try:
+            if call is not None and call.active():
+                call.cancel()
+        except Exception:  # noqa: BLE001 - then it comes, and finds nothing to do
+            log_failure("the server failed to take back a call")

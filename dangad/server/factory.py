@@ -1,0 +1,194 @@
+"""The front door for clients: who may connect, and what all connections have in common.
+
+The first and the last step of a job's way are a
+:class:`~dangad.server.connection.ClientConnection`'s, of which one is made here for each client.
+:mod:`dangad.server.acceptgate` is told of all that come and go.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+
+from dangad.errors import QueueFull
+from dangad.host.quietlog import QuietLog
+from dangad.server.boxwatch import BoxWatch
+from dangad.server.connection import ClientConnection
+from dangad.server.memorybudget import MemoryBudget
+from dangad.server.owncommands import Catalogue
+from dangad.server.refusal import RefusedConnection
+from dangad.server.turns import Turns, do_in_turns
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
+    from twisted.internet.protocol import Protocol
+
+    from dangad.scheduler.dispatcher import Dispatcher
+    from dangad.server.acceptgate import Gate
+
+log = Logger()
+
+MAX_REFUSALS = 100
+"""Connections over the limit that are told so at once; more are closed without a word."""
+IDLE_TIME = 30.0
+"""Seconds for which a connection must have had nothing to do to make room for a new one."""
+IDLE_LOOK = 1.0
+"""Seconds between two searches for such connections, while there is no room."""
+CLOSED_AT_ONCE = 50
+"""Connections that are closed in one turn of the reactor."""
+
+
+class ClientFactory(Factory):
+    """Makes a :class:`ClientConnection` for each client, up to a limit.
+
+    All mutable state: `_connections` that are open, `_leaving`, those of them that make room for
+    others, and `_refusals`, those over the limit that are being told so; `_idle`, which had
+    nothing to do when `_searched_at` all were looked at, the longest idle first; `_closed`, who
+    waits for the last to close, once the server stops, and `_close_alarm`, the limit of that.
+    What the connections share has its own: `turns`, `budget`, `box_watch`, `catalogue`, `quiet`.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        dispatcher: Dispatcher,
+        gate: Gate,
+        *,
+        max_payload: int,
+        max_in_flight: int,
+        max_connections: int,
+        max_buffered: int = 2**30,
+    ) -> None:
+        """Begin with no connections.
+
+        :param clock: where the time comes from.
+        :param dispatcher: who gets the jobs.
+        :param gate: who is told of every connection, and stops the ports if need be.
+        :param max_payload: bytes of the largest request.
+        :param max_in_flight: unanswered requests of one connection beyond which it is not read.
+        :param max_connections: connections beyond which a new one is refused.
+        :param max_buffered: bytes that are held for all of them together at most.
+        """
+        self.dispatcher = dispatcher
+        self.max_payload = max_payload
+        self.max_in_flight = max_in_flight
+        self.max_connections = max_connections
+        self.next_id = itertools.count(1).__next__
+        self.clock = clock
+        self.quiet = QuietLog(clock, log)
+        self.turns = Turns(clock)
+        self.budget = MemoryBudget(clock, max_buffered, max_payload, lambda: self._connections)
+        self.box_watch = BoxWatch(clock)
+        self.catalogue = Catalogue()
+        self._gate = gate
+        gate.make_room = self.make_room
+        self._connections: set[ClientConnection] = set()
+        self._leaving: set[ClientConnection] = set()
+        self._idle: deque[tuple[ClientConnection, float]] = deque()
+        self._searched_at = -IDLE_LOOK
+        self._refusals: set[RefusedConnection] = set()
+        self._closed: Deferred[None] | None = None
+        self._close_alarm: IDelayedCall | None = None
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
+        """A protocol for a new connection; None to close it at once."""
+        if self.connections < self.max_connections or self.make_room():
+            connection = ClientConnection(self)
+            self._connections.add(connection)
+            self._gate.entered()
+            return connection
+        if len(self._refusals) < MAX_REFUSALS:
+            error = QueueFull(
+                f"the server has {self.max_connections} connections, which is "
+                "--max-connections; try again later"
+            )
+            refusal = RefusedConnection(self.clock, error, self._refusal_ended)
+            self._refusals.add(refusal)
+            self._gate.entered()
+            return refusal
+        return None
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return len(self._connections) - len(self._leaving)
+
+    def make_room(self) -> bool:
+        """Close the connection that has had nothing to do for longest; False if all have."""
+        now = self.clock.seconds()
+        if not self._idle and now >= self._searched_at + IDLE_LOOK:
+            self._searched_at = now
+            idle = [(each, each.idle_since) for each in self._connections - self._leaving]
+            long = [(each, since) for each, since in idle if since is not None]
+            long = [(each, since) for each, since in long if since + IDLE_TIME <= now]
+            self._idle.extend(sorted(long, key=lambda one: one[1]))
+        while self._idle:
+            connection, since = self._idle.popleft()
+            if connection.idle_since != since:
+                continue  # it has had something to do, or is gone
+            self._leaving.add(connection)
+            self.quiet.info(
+                "idle",
+                None,
+                "{peer} has had nothing to do for {seconds:.0f} s, and makes room for a new one",
+                peer=f"client {connection.transport.getPeer()}",
+                seconds=now - since,
+            )
+            connection.close()
+            return True
+        return False
+
+    def connection_lost(self, connection: ClientConnection) -> None:
+        """Hear that `connection` is closed."""
+        self._connections.discard(connection)
+        self._leaving.discard(connection)
+        self.budget.forget(connection)
+        self.box_watch.forget(connection)
+        self._gate.left()
+        self._check_closed()
+
+    def _refusal_ended(self, refusal: RefusedConnection) -> None:
+        self._refusals.discard(refusal)
+        self._gate.left()
+        self._check_closed()
+
+    def close(self, seconds: float) -> Deferred[None]:
+        """Close all connections, once what was written to them is sent.
+
+        A client that has not read it after `seconds` is cut off. Fires when all are closed.
+        """
+        closed = self._closed = Deferred()
+        self._close_alarm = self.clock.callLater(seconds, self.abort)
+        self.budget.stop()
+        for refusal in list(self._refusals):
+            refusal.transport.abortConnection()
+        do_in_turns(self.clock, list(self._connections), self._close, CLOSED_AT_ONCE)
+        self._check_closed()
+        return closed
+
+    def abort(self) -> None:
+        """Close all connections now, whatever was written to them."""
+        do_in_turns(self.clock, list(self._connections), self._abort, CLOSED_AT_ONCE)
+
+    def _close(self, connection: ClientConnection) -> None:
+        if connection in self._connections:
+            connection.close()
+
+    def _abort(self, connection: ClientConnection) -> None:
+        if connection in self._connections:
+            connection.abort()
+
+    def _check_closed(self) -> None:
+        if self._closed is None or self._connections or self._refusals:
+            return
+        closed, self._closed = self._closed, None
+        if self._close_alarm is not None and self._close_alarm.active():
+            self._close_alarm.cancel()
+        closed.callback(None)

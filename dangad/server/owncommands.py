@@ -1,0 +1,118 @@
+"""dangad's own commands that clients send: they are performed here, and are no jobs.
+
+Used by :mod:`dangad.server.connection`. The commands themselves are in :mod:`dangad.wire.commands`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.python.failure import Failure
+
+from dangad.errors import BadArguments, DangadError, TooLarge, UnhandledCommand
+from dangad.wire import boxes, commands
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from twisted.internet.defer import Deferred
+
+    from dangad.scheduler.dispatcher import Dispatcher
+    from dangad.scheduler.record import Job
+    from dangad.server.flowcontrol import FlowControl
+
+MAX_OWN_COMMAND = 2**16
+"""Bytes of the largest request for one of dangad's own commands, which are read here."""
+
+
+class Catalogue:
+    """The answer to ``dangad.Describe`` as bytes, made once for all who ask.
+
+    All mutable state: `_packed`, what was packed last, and `_text`, of which that was made.
+    """
+
+    def __init__(self) -> None:
+        self._text: str | None = None
+        self._packed = b""
+
+    def pack(self, text: str) -> bytes:
+        """What follows the tag in the answer with this catalogue."""
+        if text is not self._text:
+            strings = commands.Describe.makeResponse({"catalogue": text}, None)
+            self._text, self._packed = text, boxes.pack(strings.items())
+        return self._packed
+
+
+class OwnCommands:
+    """Performs the commands of one client.
+
+    All mutable state: `lookups`, its requests for the catalogue that wait.
+    """
+
+    __slots__ = ("_answer", "_catalogue", "_dispatcher", "_flow", "_jobs", "lookups")
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        catalogue: Catalogue,
+        flow: FlowControl,
+        jobs: Mapping[bytes, Job],
+        answer: Callable[[bytes | None, bool, bytes], object],
+    ) -> None:
+        """Begin with no requests.
+
+        :param dispatcher: who knows the catalogue, and cancels.
+        :param catalogue: packs it.
+        :param flow: in which requests that wait are in flight.
+        :param jobs: those of the client, by its tags.
+        :param answer: called with a tag, whether it failed, and what follows the tag.
+        """
+        self._dispatcher = dispatcher
+        self._catalogue = catalogue
+        self._flow = flow
+        self._jobs = jobs
+        self._answer = answer
+        self.lookups: set[Deferred[str]] = set()
+
+    def perform(self, command: bytes, tag: bytes | None, raw: bytes) -> None:
+        """Perform a command, whose name begins as all of them do; `answer` may come later.
+
+        :raises DangadError: it is refused.
+        """
+        if len(raw) > MAX_OWN_COMMAND:
+            raise TooLarge(
+                f"the request is {len(raw)} bytes; at most {MAX_OWN_COMMAND} for a command "
+                f"of the server's own"
+            )
+        if command == commands.Ping.commandName:
+            self._answer(tag, False, boxes.END)
+        elif command == commands.Describe.commandName:
+            lookup = self._dispatcher.describe()
+            self.lookups.add(lookup)
+            self._flow.entered(0)
+            lookup.addBoth(self._described, lookup, tag)
+        elif command == commands.Cancel.commandName:
+            target = boxes.unpack(raw).get(b"tag")
+            if target is None:
+                raise BadArguments("argument 'tag' is missing")
+            if target in self._jobs:
+                self._dispatcher.cancel(self._jobs[target])
+            self._answer(tag, False, boxes.END)
+        else:
+            name = command[:100].decode("ascii", "backslashreplace")
+            raise UnhandledCommand(f"this server has no command {name}")
+
+    def forget(self) -> None:
+        """The client is gone: let nobody look for the catalogue on its behalf."""
+        for lookup in list(self.lookups):
+            lookup.cancel()
+
+    def _described(self, outcome: str | Failure, lookup: Deferred[str], tag: bytes | None) -> None:
+        """Answer a request for the catalogue."""
+        self.lookups.discard(lookup)
+        self._flow.left(0)
+        if not isinstance(outcome, Failure):
+            self._answer(tag, False, self._catalogue.pack(outcome))
+        elif isinstance(outcome.value, DangadError):
+            error = outcome.value
+            self._answer(tag, True, boxes.pack(boxes.error_pairs(error.code, str(error))))

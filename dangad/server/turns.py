@@ -1,0 +1,90 @@
+"""How much is done in one turn of the reactor, and who goes on in the next.
+
+Used by :mod:`dangad.server.connection` and :mod:`dangad.operators.control`, whose peers may send
+thousands of requests in one piece, and by :mod:`dangad.server.factory`, which closes thousands of
+connections. Whoever has more to do than is left for this turn waits in line; others get theirs in
+between.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, TypeVar
+
+from twisted.logger import Logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+log = Logger()
+
+QUOTA = 100
+"""Units of work in one turn: a small request is one. That is 5 to 10 ms on a usual machine."""
+UNIT = 2**16
+"""Bytes of a request for each of which it counts one unit more."""
+
+_Each = TypeVar("_Each")
+
+
+class Turns:
+    """Shares out the work of each turn among all who wait for it, in the order of their coming.
+
+    There is an alarm only while somebody waits, and the quota is renewed only then: who stays
+    below it pays for no more than a subtraction. So a turn may begin with less than the quota,
+    and has never more.
+
+    All mutable state: `left`, units that may still be done in this turn, which those who do
+    the work count down; `_waiting`, what to call in the turns to come; `_alarm`, the next turn.
+    """
+
+    __slots__ = ("_alarm", "_clock", "_waiting", "left")
+
+    def __init__(self, clock: IReactorTime) -> None:
+        """:param clock: calls back in the reactor's next turn."""
+        self.left = QUOTA
+        self._clock = clock
+        self._waiting: deque[Callable[[], object]] = deque()
+        self._alarm: IDelayedCall | None = None
+
+    def wait(self, go_on: Callable[[], object]) -> None:
+        """Have `go_on` called in a turn to come, with its share of that turn's quota in `left`.
+
+        It counts down `left`, stops at 0, and waits again if it has more to do.
+        """
+        self._waiting.append(go_on)
+        if self._alarm is None:
+            self._alarm = self._clock.callLater(0, self._next)
+
+    def _next(self) -> None:
+        self._alarm = None
+        waiting, left = self._waiting, QUOTA
+        while waiting and left > 0:
+            share = self.left = max(1, left // len(waiting))
+            try:
+                waiting.popleft()()
+            except Exception:  # noqa: BLE001 - the others' turn comes, whatever happens in this
+                log.failure("somebody's turn failed")
+            left -= max(1, share - self.left)
+        self.left = left
+        if waiting and self._alarm is None:
+            self._alarm = self._clock.callLater(0, self._next)
+
+
+def do_in_turns(
+    clock: IReactorTime, subjects: Iterable[_Each], act: Callable[[_Each], object], at_once: int
+) -> None:
+    """Have `act` called with each of the subjects: with the first few now, and so on each turn.
+
+    :param subjects: read as it goes on; must not change meanwhile.
+    :param at_once: how many of them in one turn.
+    """
+    rest = iter(subjects)
+    for _ in range(at_once):
+        try:
+            subject = next(rest)
+        except StopIteration:
+            return
+        act(subject)
+    clock.callLater(0, do_in_turns, clock, rest, act, at_once)

@@ -1,0 +1,52 @@
+"""Numbers and strange characters as people read them, in logs, errors and tables."""
+
+from __future__ import annotations
+
+MOST_QUOTED = 40
+"""Bytes of a peer's that are quoted in the text of an error."""
+
+_SIZES = ("bytes", "KiB", "MiB", "GiB", "TiB")
+_TIMES = ((0.9995, 0.001, "ms"), (59.95, 1.0, "s"), (3597.0, 60.0, "min"), (172_800.0, 3600.0, "h"))
+"""Below how many seconds, before they are rounded, a time is shown in which unit."""
+
+
+def show_bytes(number: float) -> str:
+    """A number of bytes for people: ``34 MiB``."""
+    for unit in _SIZES:
+        if number < 1000 or unit == _SIZES[-1]:
+            break
+        number /= 1024
+    return f"{number:.1f} {unit}" if number < 9.95 and unit != "bytes" else f"{number:.0f} {unit}"
+
+
+def show_seconds(seconds: float) -> str:
+    """A time for people: ``2.1 s``."""
+    for below, size, unit in _TIMES:
+        if seconds < below:
+            digits = 0 if unit == "ms" else 1
+            return f"{seconds / size:.{digits}f} {unit}"
+    return f"{seconds / 86_400:.1f} d"
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""The text with a backslash escape for every character that is not simply printed.
+
+    Those are control characters, line breaks, and the invisible ones that turn the direction of
+    writing; bytes that were no UTF-8 (lone surrogates) become ``\xff`` and the like.
+
+    :param keep: characters that stay as they are.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else _escape(c) for c in text)
+
+
+def _escape(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def quote(value: bytes) -> str:
+    """A peer's bytes as they may stand in the text of an error: in quotes, and not too many."""
+    return repr(value[:MOST_QUOTED])[1:]

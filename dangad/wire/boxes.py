@@ -1,0 +1,254 @@
+"""AMP boxes as bytes: reading them within bounds, and writing them.
+
+Used at both ends of every socket and pipe: by :mod:`dangad.server.factory` and :mod:`dangad.client`
+towards each other, by :mod:`dangad.pool.processes` and :mod:`dangad.worker` towards each other.
+Boxes that are only passed on are never taken apart: the reader finds where each ends, notes the few
+reserved keys that it was asked for, and hands over the bytes.
+
+The format is that of AMP (Twisted's :mod:`twisted.protocols.amp`): a box is a row of pairs,
+each a key and a value preceded by their lengths (two bytes, big-endian; keys 1 to 255 bytes,
+values 0 to 65,535 bytes), closed by an empty key.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.protocols import amp
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+ASK = b"_ask"
+COMMAND = b"_command"
+ANSWER = b"_answer"
+ERROR = b"_error"
+ERROR_CODE = b"_error_code"
+ERROR_DESCRIPTION = b"_error_description"
+PRIORITY = b"_priority"
+DEADLINE = b"_deadline"
+PROGRESS = b"_progress"
+CHUNKS = b"_chunks"
+
+REQUEST_KEYS = frozenset({ASK, COMMAND, ANSWER, ERROR, PRIORITY, DEADLINE, PROGRESS, CHUNKS})
+"""The reserved keys that a server reads in what a client sends."""
+
+MAX_KEY = 255
+MAX_VALUE = 65535
+END = b"\0\0"
+
+_RESERVED_MARK = ord("_")
+
+
+class Garbage(Exception):
+    """The bytes are no AMP, and where the next box would begin cannot be told.
+
+    The connection can only be closed; the text says what was found.
+    """
+
+
+class Box:
+    """One box as it came: its bytes, and the reserved keys that the reader was asked for.
+
+    :ivar raw: the whole box, its end mark included; None if it was larger than the reader's
+        limit, in which case its bytes were thrown away as they came.
+    :ivar keys: the wanted reserved keys, in the order of the box (the last of twins counts).
+    :ivar size: the box's length in bytes.
+    """
+
+    __slots__ = ("keys", "raw", "size")
+
+    def __init__(self, raw: bytes | None, keys: dict[bytes, bytes], size: int) -> None:
+        self.raw = raw
+        self.keys = keys
+        self.size = size
+
+
+class BoxReader:
+    """Cuts a stream of bytes into boxes, in memory and time that the limit bounds.
+
+    Feed it bytes as they come and take boxes until there is none; the split of the bytes
+    makes no difference. The work is linear in the bytes fed, whatever the pieces: a pair that
+    has not come whole is looked at again only by its two lengths.
+
+    All mutable state: `_buffer` holds the bytes not yet handed over, from `_start`, where the
+    current box begins (or, if that box is oversized, its first pair not yet thrown away);
+    `_position` is the next pair to scan; `_keys` and `_dropped` (bytes thrown away) belong to
+    the current box, and so does `_limit`, the size above which it is thrown away; `taken` counts
+    the boxes that were handed over; `is_empty`, whether the buffer is. Always true: the buffer
+    never holds more than the limit, one pair, and what was fed last.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_dropped",
+        "_keys",
+        "_limit",
+        "_max_size",
+        "_position",
+        "_start",
+        "_wanted",
+        "is_empty",
+        "taken",
+    )
+
+    def __init__(self, max_size: int, wanted: Collection[bytes]) -> None:
+        """Begin before the first byte.
+
+        :param max_size: the size in bytes above which a box is thrown away.
+        :param wanted: the reserved keys to note; all begin with an underscore.
+        """
+        self.taken = 0
+        self.is_empty = True
+        self._max_size = max_size
+        self._limit = max_size
+        self._wanted = frozenset(wanted)
+        self._buffer: bytes | bytearray = b""
+        self._start = 0
+        self._position = 0
+        self._keys: dict[bytes, bytes] = {}
+        self._dropped = 0
+
+    @property
+    def held(self) -> int:
+        """How many bytes wait in the reader."""
+        return len(self._buffer) - self._start
+
+    @property
+    def begun(self) -> int:
+        """How many bytes have come since the last box that was handed over."""
+        return self._dropped + len(self._buffer) - self._start
+
+    @property
+    def noted(self) -> dict[bytes, bytes]:
+        """The wanted keys that have come of the current box."""
+        return self._keys
+
+    def discard(self) -> None:
+        """Throw away what has come of the current box, and will come, but for its wanted keys.
+
+        It is handed over like one that is larger than the limit.
+        """
+        self._limit = 0
+        self._dropped += self._position - self._start
+        self._buffer = bytearray(memoryview(self._buffer)[self._position :])
+        self._start = self._position = 0
+        self.is_empty = not self._buffer
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes of the stream."""
+        self.is_empty = False
+        if self._start == len(self._buffer):
+            self._buffer = data
+            self._start = self._position = 0
+            return
+        if isinstance(self._buffer, bytes):
+            self._buffer = bytearray(memoryview(self._buffer)[self._start :])
+        else:
+            del self._buffer[: self._start]
+        self._position -= self._start
+        self._start = 0
+        self._buffer += data
+
+    def next(self) -> Box | None:
+        """The next whole box, or None until more bytes are fed.
+
+        :raises Garbage: the stream cannot be read any further; the reader must not be used
+            afterwards.
+        """
+        buffer = self._buffer
+        position = self._position
+        end = len(buffer)
+        wanted, keys = self._wanted, self._keys
+        try:
+            while True:
+                if buffer[position]:
+                    raise Garbage(
+                        f"a key of {buffer[position] << 8 | buffer[position + 1]} bytes where AMP "
+                        f"allows {MAX_KEY}: the peer does not speak AMP"
+                    )
+                key_start = position + 2
+                key_end = key_start + buffer[position + 1]
+                if key_end == key_start:
+                    return self._take(key_start)
+                value_end = key_end + 2 + (buffer[key_end] << 8 | buffer[key_end + 1])
+                if value_end > end:
+                    break
+                if buffer[key_start] == _RESERVED_MARK:
+                    key = bytes(buffer[key_start:key_end])
+                    if key in wanted:
+                        keys[key] = bytes(buffer[key_end + 2 : value_end])
+                position = value_end
+        except IndexError:
+            pass  # the next lengths have not come whole
+        if position - self._start > self._limit - self._dropped:
+            self._dropped += position - self._start
+            self._start = position
+        self._position = position
+        return None
+
+    def _take(self, end: int) -> Box:
+        """Hand over the current box, which ends at `end`, and begin the next."""
+        buffer, start, keys = self._buffer, self._start, self._keys
+        size = self._dropped + end - start
+        raw: bytes | None = None
+        if size <= self._limit:
+            whole = start == 0 and end == len(buffer)
+            raw = bytes(buffer) if whole else bytes(memoryview(buffer)[start:end])
+        if size == len(END):
+            raise Garbage("an empty box: the peer does not speak AMP")
+        if end == len(buffer):
+            self._buffer = b""
+            self._start = self._position = 0
+            self.is_empty = True
+        else:
+            self._start = self._position = end
+        self._keys = {}
+        self._dropped = 0
+        self._limit = self._max_size
+        self.taken += 1
+        return Box(raw, keys, size)
+
+
+def pair(key: bytes, value: bytes) -> bytes:
+    """One key and its value in AMP's form; both must be within AMP's bounds."""
+    return b"\0%c%b%b%b" % (len(key), key, len(value).to_bytes(2, "big"), value)
+
+
+def pack(pairs: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """A whole box, or the rest of one: the pairs in AMP's form and the end mark.
+
+    :raises amp.TooLong: a key or a value is out of AMP's bounds.
+    """
+    parts: list[bytes] = []
+    for key, value in pairs:
+        if not 0 < len(key) <= MAX_KEY:
+            raise amp.TooLong(True, True, key, None)
+        if len(value) > MAX_VALUE:
+            raise amp.TooLong(False, True, value, key)
+        parts += (b"\0%c" % len(key), key, len(value).to_bytes(2, "big"), value)
+    parts.append(END)
+    return b"".join(parts)
+
+
+def unpack(raw: bytes, start: int = 0) -> dict[bytes, bytes]:
+    """The pairs of a whole box, from `start`, which must be the beginning of a pair.
+
+    Trusts the lengths: `raw` comes from a :class:`BoxReader` or from :func:`pack`.
+    """
+    pairs: dict[bytes, bytes] = {}
+    while length := raw[start + 1]:
+        key_start = start + 2
+        key_end = key_start + length
+        value_start = key_end + 2
+        start = value_start + (raw[key_end] << 8 | raw[key_end + 1])
+        pairs[raw[key_start:key_end]] = raw[value_start:start]
+    return pairs
+
+
+def error_pairs(code: bytes, text: str) -> list[tuple[bytes, bytes]]:
+    """The pairs of an AMP error, the text cut to what one value can hold."""
+    description = text.encode("utf-8", "backslashreplace")
+    if len(description) > MAX_VALUE:
+        description = description[: MAX_VALUE - 3].decode("utf-8", "ignore").encode() + b"..."
+    return [(ERROR_CODE, code[:MAX_VALUE]), (ERROR_DESCRIPTION, description)]

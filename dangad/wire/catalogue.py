@@ -1,0 +1,158 @@
+"""Job types in words that travel: the catalogue, a JSON document.
+
+Made by workers (their Hello), passed on by the server (``dangad.Describe``), and turned back
+into AMP arguments by :mod:`dangad.cli`, which so can call commands that it cannot import.
+
+The document::
+
+    {"commands": [
+        {"name": "Thumbnail",
+         "doc": "Make an image smaller.",
+         "arguments": [{"key": "image", "type": {"name": "Large", "of": {"name": "String"}},
+                        "optional": false}, ...],
+         "response": [... the same ...],
+         "errors": ["UNREADABLE_IMAGE"],
+         "policy": {"time_limit": 30.0, "retries": 1, "max_running": null,
+                    "on_disconnect": "cancel"}}]}
+
+A type is named like its AMP argument class. ``Large`` and ``ListOf`` have their element's type
+under ``of``, ``AmpList`` its keys (in the form of ``arguments``) under ``keys``. A class of
+somebody's own is described by the class that it derives from, and by ``Custom`` if that is
+only ``Argument``; its values are bytes to all who do not have the class.
+Commands are in the order of their names.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from twisted.protocols import amp
+
+from dangad.wire.values import Large
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a job type asks of the scheduler, announced by the workers that perform it."""
+
+    time_limit: float | None = None
+    """Seconds that one attempt may run; None for no limit."""
+    retries: int = 0
+    """How often a job may run again after its worker died."""
+    max_running: int | None = None
+    """How many jobs of the type may run at once; None for no limit."""
+    on_disconnect: Literal["cancel", "finish"] = "cancel"
+    """What becomes of a running job whose client disconnects."""
+
+
+_SCALARS: dict[str, type[amp.Argument]] = {
+    "Integer": amp.Integer,
+    "Float": amp.Float,
+    "Boolean": amp.Boolean,
+    "Decimal": amp.Decimal,
+    "DateTime": amp.DateTime,
+    "Path": amp.Path,
+    "Unicode": amp.Unicode,
+    "String": amp.String,
+}
+"""The arguments of AMP that hold one value; subclasses go before their bases."""
+
+CUSTOM = "Custom"
+
+
+def describe_argument(argument: amp.Argument) -> dict[str, Any]:
+    """What kind of values `argument` carries, as in the catalogue."""
+    if isinstance(argument, Large):
+        return {"name": "Large", "of": describe_argument(argument.argument)}
+    if isinstance(argument, amp.ListOf):
+        return {"name": "ListOf", "of": describe_argument(argument.elementType)}
+    if isinstance(argument, amp.AmpList):
+        return {"name": "AmpList", "keys": describe_keys(argument.subargs)}
+    for name, kind in _SCALARS.items():
+        if isinstance(argument, kind):
+            return {"name": name}
+    return {"name": CUSTOM}
+
+
+def describe_keys(keys: Sequence[tuple[bytes, amp.Argument]]) -> list[dict[str, Any]]:
+    """The arguments, or the response, of a command, as in the catalogue."""
+    return [
+        {
+            "key": key.decode("ascii"),
+            "type": describe_argument(argument),
+            "optional": bool(argument.optional),
+        }
+        for key, argument in keys
+    ]
+
+
+def describe_command(command: type[amp.Command], policy: Policy, doc: str) -> dict[str, Any]:
+    """One entry of the catalogue."""
+    return {
+        "name": command.commandName.decode("ascii"),
+        "doc": doc,
+        "arguments": describe_keys(command.arguments),
+        "response": describe_keys(command.response),
+        "errors": sorted(code.decode("ascii", "replace") for code in all_errors(command).values()),
+        "policy": dataclasses.asdict(policy),
+    }
+
+
+def all_errors(command: type[amp.Command]) -> dict[type[Exception], bytes]:
+    """The errors that the command declares, with their codes; those that are fatal included."""
+    declared: dict[type[Exception], bytes] = command.allErrors  # type: ignore[attr-defined]
+    return declared
+
+
+def command_doc(command: type[amp.Command], function: object) -> str:
+    """What a command says of itself: its own docstring, or else its function's."""
+    doc = command.__doc__ if command.__doc__ != amp.Command.__doc__ else None
+    return inspect.cleandoc(doc or getattr(function, "__doc__", None) or "")
+
+
+def write_catalogue(entries: Iterable[dict[str, Any]]) -> str:
+    """The document that holds these entries."""
+    return json.dumps({"commands": sorted(entries, key=lambda entry: entry["name"])})
+
+
+def build_argument(description: dict[str, Any], optional: bool = False) -> amp.Argument:
+    """The AMP argument that carries such values as `description` describes.
+
+    :raises KeyError: the description is not one of this module's.
+    """
+    name = description["name"]
+    if name == "Large":
+        return Large(build_argument(description["of"]), optional)
+    if name == "ListOf":
+        return amp.ListOf(build_argument(description["of"]), optional)
+    if name == "AmpList":
+        return amp.AmpList(build_keys(description["keys"]), optional)
+    return amp.String(optional) if name == CUSTOM else _SCALARS[name](optional)
+
+
+def build_keys(keys: Iterable[dict[str, Any]]) -> list[tuple[bytes, amp.Argument]]:
+    """The arguments, or the response, that the catalogue's entry describes."""
+    return [
+        (key["key"].encode("ascii"), build_argument(key["type"], key["optional"])) for key in keys
+    ]
+
+
+def build_command(entry: dict[str, Any]) -> type[amp.Command]:
+    """A command class with the name, arguments and response of a catalogue's entry."""
+    return type(
+        entry["name"],
+        (amp.Command,),
+        {
+            "commandName": entry["name"].encode("ascii"),
+            "arguments": build_keys(entry["arguments"]),
+            "response": build_keys(entry["response"]),
+            "__doc__": entry["doc"],
+        },
+    )

@@ -1,0 +1,178 @@
+"""dangad's own AMP commands, by direction; the names of all begin with ``dangad.``.
+
+:mod:`dangad.server.factory` performs what clients send, :mod:`dangad.operators.control` what
+operators send, :mod:`dangad.worker` sends what the pool's end of its pipe reads. Job types are
+commands too, but those are the users'.
+"""
+
+from __future__ import annotations
+
+import signal
+
+from twisted.protocols import amp
+
+from dangad.errors import BadArguments, NotRunning, ReloadFailed
+from dangad.wire.values import Blob, Large
+
+PREFIX = b"dangad."
+
+# From client to server.
+
+
+class Ping(amp.Command):
+    """Ask whether the server's loop turns; answered at once, ahead of any job."""
+
+    commandName = b"dangad.Ping"
+
+
+class Describe(amp.Command):
+    """Ask for the job types: a JSON document, described in :mod:`dangad.wire.catalogue`.
+
+    Answered as soon as the first worker has told what it performs.
+    """
+
+    commandName = b"dangad.Describe"
+    response = [(b"catalogue", Large(amp.Unicode()))]
+
+
+class Cancel(amp.Command):
+    """Cancel an earlier request of this connection, named by its ``_ask``.
+
+    Answered at once and always with success: there may be nothing left to cancel. The
+    cancelled request gets its own answer, which is ``CANCELLED`` unless it ended before.
+    """
+
+    commandName = b"dangad.Cancel"
+    arguments = [(b"tag", amp.String())]
+
+
+# From server to client, for requests that asked with ``_progress`` or ``_chunks``; neither is
+# answered, and neither comes after the request's own answer.
+
+
+class Progress(amp.Command):
+    """How far the job of the request `tag` is; at most ten a second."""
+
+    commandName = b"dangad.Progress"
+    arguments = [
+        (b"tag", amp.String()),
+        (b"done", amp.Integer()),
+        (b"total", amp.Integer()),
+        (b"message", amp.Unicode()),
+    ]
+    requiresAnswer = False
+
+
+class Chunk(amp.Command):
+    """A part of the result of the request `tag`; parts come in the order of their making."""
+
+    commandName = b"dangad.Chunk"
+    arguments = [(b"tag", amp.String()), (b"data", Blob())]
+    requiresAnswer = False
+
+
+# From operator to server, over the control endpoint. A document is JSON, in the shape that
+# docs/reference/control.md gives and IOperations promises.
+
+
+class Status(amp.Command):
+    """How the server is, in a document: an object."""
+
+    commandName = b"dangad.control.Status"
+    response = [(b"document", Large(amp.Unicode()))]
+
+
+class Workers(amp.Command):
+    """The worker processes, in a document: a list."""
+
+    commandName = b"dangad.control.Workers"
+    response = [(b"document", Large(amp.Unicode()))]
+
+
+class Recent(amp.Command):
+    """The jobs that ended last, in a document: a list, the latest last."""
+
+    commandName = b"dangad.control.Recent"
+    response = [(b"document", Large(amp.Unicode()))]
+
+
+class Want(amp.Command):
+    """Have at least `min` and at most `max` workers from now on.
+
+    Answered at once. With `force`, even if the machine has no room for so many.
+    """
+
+    commandName = b"dangad.control.Want"
+    arguments = [
+        (b"min", amp.Integer()),
+        (b"max", amp.Integer()),
+        (b"force", amp.Boolean(optional=True)),
+    ]
+    errors = {BadArguments: BadArguments.code}
+
+
+class Pardon(amp.Command):
+    """End the quarantine of a command at once; an error if it is in none."""
+
+    commandName = b"dangad.control.Pardon"
+    arguments = [(b"command", amp.Unicode())]
+    errors = {BadArguments: BadArguments.code}
+
+
+class Stack(amp.Command):
+    """The Python stack of the running job of this id, as text of many lines."""
+
+    commandName = b"dangad.control.Stack"
+    arguments = [(b"job", amp.Integer())]
+    response = [(b"stack", Large(amp.Unicode()))]
+    errors = {NotRunning: NotRunning.code}
+
+
+class Reload(amp.Command):
+    """Replace the workers by ones that import the job modules anew; answered when that is done."""
+
+    commandName = b"dangad.control.Reload"
+    errors = {ReloadFailed: ReloadFailed.code}
+
+
+class Drain(amp.Command):
+    """Take no new jobs, finish those accepted, and stop the server.
+
+    Answered when they have ended, with a document: an object that counts the ends.
+    """
+
+    commandName = b"dangad.control.Drain"
+    response = [(b"document", Large(amp.Unicode()))]
+
+
+# From worker to parent, over the pipe; none is answered, and the command's name comes first in the
+# box. Those of the pipe's boxes that are no AMP commands are in dangad.wire.workerboxes.
+
+
+class Hello(amp.Command):
+    """The worker has imported its job modules, and is ready for its first job.
+
+    `cpu` are the microseconds of CPU time that this took.
+    """
+
+    commandName = b"dangad.Hello"
+    arguments = [(b"catalogue", Large(amp.Unicode())), (b"cpu", amp.Integer())]
+    requiresAnswer = False
+
+
+class LastWords(amp.Command):
+    """The worker is about to exit, for a reason in one line that follows "worker 4711"."""
+
+    commandName = b"dangad.LastWords"
+    arguments = [(b"reason", amp.Unicode())]
+    requiresAnswer = False
+
+
+STOP_SIGNAL = signal.SIGURG
+"""What makes a worker look for a :data:`~dangad.wire.workerboxes.STOP` while a job runs.
+
+One whose default is to be ignored, so that it does no harm to a worker that has not set its
+handler yet, nor to a program that a job has started.
+"""
+STACK_SIGNAL = signal.SIGWINCH
+"""What makes a worker print its stack, even in the middle of a busy loop; chosen likewise."""

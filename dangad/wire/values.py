@@ -1,0 +1,101 @@
+"""Values in AMP boxes: arguments larger than AMP allows, priorities, and numbers.
+
+Used by whoever declares AMP commands, at both ends of every connection. How values lie in a
+box's bytes is in :mod:`dangad.wire.boxes`.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import re
+from functools import lru_cache
+from typing import Any
+
+from twisted.protocols import amp
+
+from dangad.wire.boxes import MAX_KEY, MAX_VALUE
+
+MAX_LARGE_KEY = MAX_KEY - len(".99999")
+"""Bytes of the longest key of a :class:`Large` value, which is also the beginning of others."""
+_SECONDS = re.compile(rb"[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?")
+
+
+def read_seconds(text: bytes) -> float:
+    """The seconds that a decimal number says, as in ``5``, ``0.25`` or ``1e-3``.
+
+    :raises ValueError: it is no such number, negative, or too large.
+    """
+    if _SECONDS.fullmatch(text) is None or not math.isfinite(seconds := float(text)):
+        raise ValueError(text)
+    return seconds
+
+
+@lru_cache(maxsize=1000)
+def python_name(wire_name: bytes) -> str:
+    """The keyword under which AMP passes the argument `wire_name` to Python code.
+
+    AMP's rule: dashes become underscores, and what AMP takes for a Python keyword is written
+    with a capital. Its list is that of Python 2, so ``print`` is on it and ``async`` is not.
+    """
+    name = wire_name.replace(b"-", b"_").decode("ascii")
+    return name.title() if name in amp.PYTHON_KEYWORDS else name
+
+
+class Priority(enum.IntEnum):
+    """How urgent a job is; a smaller number goes first."""
+
+    HIGH = 0
+    NORMAL = 1
+    LOW = 2
+
+
+class Large(amp.Argument):
+    """Any AMP argument, freed from AMP's limit of 65,535 bytes for one value.
+
+    A value that fits goes under the argument's own key and looks like any other. A longer one
+    is laid over the keys ``name``, ``name.1``, ``name.2``, ... in that order, each full but
+    the last. A peer that knows nothing of this sees a few more keys.
+    """
+
+    def __init__(self, argument: amp.Argument, optional: bool = False) -> None:
+        """Lay out what `argument` carries.
+
+        :param argument: how the value is turned into bytes and back.
+        :param optional: whether the value may be left out (it is then None).
+        """
+        super().__init__(optional)
+        self.argument = argument
+
+    def toBox(
+        self, name: bytes, strings: dict[bytes, bytes], objects: dict[str, Any], proto: object
+    ) -> None:
+        """Put the value into `strings`, over as many keys as it needs."""
+        value = self.retrieve(objects, python_name(name), proto)
+        if self.optional and value is None:
+            return
+        whole = self.argument.toStringProto(value, proto)
+        strings[name] = bytes(whole[:MAX_VALUE])
+        for number, start in enumerate(range(MAX_VALUE, len(whole), MAX_VALUE), 1):
+            strings[b"%b.%d" % (name, number)] = bytes(whole[start : start + MAX_VALUE])
+
+    def fromBox(
+        self, name: bytes, strings: dict[bytes, bytes], objects: dict[str, Any], proto: object
+    ) -> None:
+        """Take the value out of `strings`, from all the keys that it lies in."""
+        first = self.retrieve(strings, name, proto)
+        if self.optional and first is None:
+            objects[python_name(name)] = None
+            return
+        parts = [first]
+        while (part := strings.pop(b"%b.%d" % (name, len(parts)), None)) is not None:
+            parts.append(part)
+        whole = first if len(parts) == 1 else b"".join(parts)
+        objects[python_name(name)] = self.argument.fromStringProto(whole, proto)
+
+
+class Blob(Large):
+    """An AMP argument for bytes of any size: ``Large(amp.String())``."""
+
+    def __init__(self, optional: bool = False) -> None:
+        super().__init__(amp.String(), optional)
