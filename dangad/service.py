@@ -27,13 +27,13 @@ from dangad.operators.control import ControlFactory
 from dangad.operators.systemd import Notifier
 from dangad.operators.view import Operations
 from dangad.pool.guardian import Guardian
-from dangad.pool.orphans import Strays
+from dangad.pool.orphans import Orphans
 from dangad.pool.processes import WorkerPool
 from dangad.scheduler.dispatcher import Dispatcher
 from dangad.scheduler.record import JobState
-from dangad.scheduler.supervisor import START_TIMEOUT, Workforce
-from dangad.scheduler.workerrecord import Wear
-from dangad.server.acceptgate import Gate, raise_limit
+from dangad.scheduler.supervisor import START_TIMEOUT, Supervisor
+from dangad.scheduler.workerrecord import RecycleLimits
+from dangad.server.acceptgate import AcceptGate, raise_limit
 from dangad.server.access import MAX_REFUSALS
 from dangad.server.factory import ClientFactory
 from dangad.server.listening import Access, CannotListen, open_door, read_endpoint, stop_listening
@@ -93,9 +93,11 @@ class Limits:
     relief_after: float = 5.0
 
     @property
-    def wear(self) -> Wear:
+    def recycle_limits(self) -> RecycleLimits:
         """After what a worker is replaced, or ended."""
-        return Wear(self.recycle_jobs, self.recycle_memory, self.recycle_age, self.max_memory)
+        return RecycleLimits(
+            self.recycle_jobs, self.recycle_memory, self.recycle_age, self.max_memory
+        )
 
 
 class DangadService(service.Service):
@@ -154,21 +156,21 @@ class DangadService(service.Service):
             quarantine_time=limits.quarantine_time,
             log_jobs=log_jobs,
         )
-        self.workforce = Workforce(
+        self.supervisor = Supervisor(
             reactor,
             self.dispatcher,
             limits.min_workers,
             limits.max_workers,
             limits.spare_workers,
-            limits.wear,
+            limits.recycle_limits,
             starts_at_once=cores(),
             start_timeout=limits.start_timeout,
             relief_after=limits.relief_after,
         )
         self.guardian = Guardian(reactor, settings.mark)
-        self.pool = WorkerPool(reactor, self.workforce, self.dispatcher, self.guardian, settings)
+        self.pool = WorkerPool(reactor, self.supervisor, self.dispatcher, self.guardian, settings)
         self._ports: list[IListeningPort] = []
-        self.gate = Gate(reactor, self._ports, self._kept_descriptors)
+        self.gate = AcceptGate(reactor, self._ports, self._kept_descriptors)
         self.clients = ClientFactory(
             reactor,
             self.dispatcher,
@@ -179,7 +181,7 @@ class DangadService(service.Service):
             max_buffered=limits.max_buffered or default_limit(limits.max_payload),
         )
         self.operations = Operations(
-            reactor, self.dispatcher, self.workforce, self.clients, self._end
+            reactor, self.dispatcher, self.supervisor, self.clients, self._end
         )
         self._control = ControlFactory(reactor, self.operations)
         self._control_endpoint = None if control is None else read_endpoint(control)
@@ -190,7 +192,7 @@ class DangadService(service.Service):
         self._doors: list[Door] = []
         self._waiting: IDelayedCall | None = None
         self._notifier = Notifier(reactor, os.environ if own_process else {})
-        self._strays = Strays(settings.mark)
+        self._orphans = Orphans(settings.mark)
         self._sweeping = LoopingCall(self._sweep)
         self._sweeping.clock = reactor
         self._terminal = 0 if own_process and os.isatty(0) else None
@@ -213,14 +215,14 @@ class DangadService(service.Service):
             for number, meaning in _IDLE_SIGNALS.items():
                 if signal.getsignal(number) is signal.SIG_DFL:
                     signal.signal(number, partial(self._shrug, meaning))
-            self._strays.adopt()
+            self._orphans.adopt()
             self._sweeping.start(SWEEP_INTERVAL, now=False)
             raise_limit()
         self.pool.settle()
         self._notifier.start()
         self.guardian.start()
         self.gate.start(self._limits.max_connections)
-        self.workforce.start(self.pool)
+        self.supervisor.start(self.pool)
         self._say_where()
         self._await_first_worker()
 
@@ -243,7 +245,7 @@ class DangadService(service.Service):
         """Go on with the stop that is under way at once: end every job, and kill every worker."""
         log.warn("stopping at once")
         self._hurried = True
-        self.workforce.stop()
+        self.supervisor.stop()
         self.dispatcher.drain(0)
         self.pool.kill_all("was killed: the server stops at once")
         if self._flushing:
@@ -253,8 +255,8 @@ class DangadService(service.Service):
         """Replace the workers by such that have the job modules as they are now, one by one."""
         log.info("reloading")
         self._notifier.reloading()
-        reloading = self.workforce.reloading
-        done = self.workforce.reload().addErrback(_is_logged)
+        reloading = self.supervisor.reloading
+        done = self.supervisor.reload().addErrback(_is_logged)
         done.addCallback(lambda _: self._notifier.ready(f"reload: {reloading.state.value}"))
 
     def _say_where(self) -> None:
@@ -280,8 +282,8 @@ class DangadService(service.Service):
             "dangad {version} serves {count} commands with {min} to {max} workers",
             version=version("dangad"),
             count=len(json.loads(catalogue)["commands"]),
-            min=self.workforce.min_workers,
-            max=self.workforce.max_workers,
+            min=self.supervisor.min_workers,
+            max=self.supervisor.max_workers,
         )
         self._notifier.ready("serving")
 
@@ -294,12 +296,12 @@ class DangadService(service.Service):
     def _kept_descriptors(self) -> int:
         """Those that workers may need, with one in place of another and one relief, and others."""
         strangers = MAX_REFUSALS * len(self._doors)
-        return WORKER_FILES * (self.workforce.max_workers + 2) + MAX_OPERATORS + strangers
+        return WORKER_FILES * (self.supervisor.max_workers + 2) + MAX_OPERATORS + strangers
 
     def _sweep(self) -> None:
         """Kill what jobs had detached from workers that are dead now."""
         own = [*(link.pid for link in self.pool.processes), self.guardian.pid]
-        _log_strays(self._strays.sweep({pid for pid in own if pid is not None}))
+        _log_strays(self._orphans.sweep({pid for pid in own if pid is not None}))
 
     def _signalled(self, _number: int, _frame: object) -> None:
         self._reactor.callFromThread(self.hurry)
@@ -331,31 +333,31 @@ class DangadService(service.Service):
             drain=self._limits.drain,
         )
         await self.dispatcher.drain(self._limits.drain)
-        self.workforce.stop()
+        self.supervisor.stop()
         if not await _in_time(self._reactor, WORKERS_TIME, self.pool.stop()):
             pids = [link.pid for link in self.pool.processes]
             log.warn("workers {pids} are not gone, though they were killed; left alone", pids=pids)
         await self.guardian.stop()
         if self._sweeping.running:
             self._sweeping.stop()
-            _log_strays(await self._strays.sweep_out(self._reactor))
+            _log_strays(await self._orphans.sweep_out(self._reactor))
         self._flushing = True
         await self.clients.close(HURRIED_FLUSH_TIME if self._hurried else FLUSH_TIME)
         self.clients.quiet.flush()
         await _stop_listening(self._control_ports)
         await self._control.close()
         self._notifier.stop()
-        tally = self.dispatcher.tally
+        counters = self.dispatcher.counters
         log.info(
             "stopped: of {accepted} jobs {done} were done, {failed} failed, {lost} lost, "
             "{cancelled} cancelled, {timed_out} timed out; {refused} more were refused",
-            accepted=tally.accepted,
-            done=tally.ended[JobState.DONE],
-            failed=tally.ended[JobState.FAILED],
-            lost=tally.ended[JobState.LOST],
-            cancelled=tally.ended[JobState.CANCELLED],
-            timed_out=tally.ended[JobState.TIMED_OUT],
-            refused=tally.refused,
+            accepted=counters.accepted,
+            done=counters.ended[JobState.DONE],
+            failed=counters.ended[JobState.FAILED],
+            lost=counters.ended[JobState.LOST],
+            cancelled=counters.ended[JobState.CANCELLED],
+            timed_out=counters.ended[JobState.TIMED_OUT],
+            refused=counters.refused,
         )
 
     @property
@@ -407,6 +409,6 @@ def _is_logged(failure: Failure) -> None:
     failure.trap(DangadError)
 
 
-def _log_strays(strays: list[int]) -> None:
-    if strays:
-        log.warn("killed processes that jobs had left behind: {pids}", pids=strays)
+def _log_strays(orphans: list[int]) -> None:
+    if orphans:
+        log.warn("killed processes that jobs had left behind: {pids}", pids=orphans)

@@ -78,7 +78,7 @@ def _say(data: bytes) -> None:
 
 
 def _answer(job_id: int) -> None:
-    tag = b"%d 0 0 0 0" % job_id  # with a receipt and marks
+    tag = b"%d 0 0 0 0" % job_id  # with a usage and marks
     _say(b"\0\5_done" + bytes([0, len(tag)]) + tag + b"\0\5value\0\x0242\0\0")
 
 

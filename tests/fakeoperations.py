@@ -50,7 +50,7 @@ WORKERS: list[dict[str, Any]] = [
         "age": 7512.9,
         "jobs": 34,
         "memory": 35651584,
-        "due": None,
+        "recycling": None,
         "job": {"id": 120, "command": "Thumbnail", "attempt": 1, "runtime": 2.14},
     },
     {
@@ -60,7 +60,7 @@ WORKERS: list[dict[str, Any]] = [
         "age": 75.3,
         "jobs": 0,
         "memory": 18874368,
-        "due": None,
+        "recycling": None,
         "job": None,
     },
     {
@@ -70,7 +70,7 @@ WORKERS: list[dict[str, Any]] = [
         "age": 11519.8,
         "jobs": 85,
         "memory": 0,
-        "due": "reload",
+        "recycling": "reload",
         "job": None,
     },
 ]

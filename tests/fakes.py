@@ -1,6 +1,6 @@
-"""Stand-ins for what the dispatcher and the workforce talk to; an illegal order of calls raises.
+"""Stand-ins for what the dispatcher and the supervisor talk to; an illegal order of calls raises.
 
-They record what they are told, so that a test can ask. :class:`FakeHatchery` has the whole
+They record what they are told, so that a test can ask. :class:`FakeSpawner` has the whole
 life of its workers in hand: a test boots them, lets them answer, and kills them.
 """
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
-from dangad.scheduler.interfaces import IClient, IHatchery, IProcess, IWorker, IWorkforce
+from dangad.scheduler.interfaces import IClient, IProcess, ISpawner, ISupervisor, IWorker
 from dangad.scheduler.record import Death, Job
 from dangad.wire.values import Priority
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from dangad.errors import DangadError
     from dangad.scheduler.dispatcher import Dispatcher
-    from dangad.scheduler.supervisor import Workforce
+    from dangad.scheduler.supervisor import Supervisor
 
 _job_ids = itertools.count(1)
 _pids = itertools.count(4711)
@@ -349,27 +349,27 @@ class FakeWorker:
         self.job = None
 
 
-@implementer(IWorkforce)
-class FakeWorkforce:
-    """A workforce that only notes what is asked of it."""
+@implementer(ISupervisor)
+class FakeSupervisor:
+    """A supervisor that only notes what is asked of it."""
 
     def __init__(self) -> None:
         self.demands: list[int] = []
         self.released: list[IWorker] = []
 
     def demand(self, waiting: int) -> None:
-        """See :meth:`IWorkforce.demand`."""
+        """See :meth:`ISupervisor.demand`."""
         if waiting < 0:
             raise AssertionError("workers are demanded for less than nothing")
         self.demands.append(waiting)
 
     def worker_released(self, worker: IWorker) -> None:
-        """See :meth:`IWorkforce.worker_released`."""
+        """See :meth:`ISupervisor.worker_released`."""
         self.released.append(worker)
 
 
-@implementer(IHatchery)
-class FakeHatchery:
+@implementer(ISpawner)
+class FakeSpawner:
     """Starts workers that are not processes, and tells of their lives as the pool does.
 
     :ivar workers: those that live, in the order of their starts.
@@ -378,23 +378,23 @@ class FakeHatchery:
     :ivar when_spawned: called with each new worker, after its start was told.
     """
 
-    def __init__(self, workforce: Workforce, dispatcher: Dispatcher) -> None:
+    def __init__(self, supervisor: Supervisor, dispatcher: Dispatcher) -> None:
         self.workers: list[FakeWorker] = []
         self.spawned = 0
         self.refusal: OSError | None = None
         self.when_spawned: Callable[[FakeWorker], object] | None = None
-        self._workforce = workforce
+        self._supervisor = supervisor
         self._dispatcher = dispatcher
 
     def spawn(self) -> None:
-        """See :meth:`IHatchery.spawn`."""
+        """See :meth:`ISpawner.spawn`."""
         self.spawned += 1
         if self.refusal is not None:
             raise self.refusal
         worker = FakeWorker()
-        worker.when_pinged = lambda: self._workforce.worker_answered(worker)
+        worker.when_pinged = lambda: self._supervisor.worker_answered(worker)
         self.workers.append(worker)
-        self._workforce.worker_started(worker)
+        self._supervisor.worker_started(worker)
         if self.when_spawned is not None:
             self.when_spawned(worker)
 
@@ -419,7 +419,7 @@ class FakeHatchery:
             raise AssertionError(f"{worker} is being killed, and says nothing any more")
         worker.booted = True
         worker.performs = performs
-        self._workforce.worker_booted(worker, performs)
+        self._supervisor.worker_booted(worker, performs)
 
     def boot_all(self, performs: str) -> None:
         """Have all that start say Hello, those included that are started meanwhile."""
@@ -427,12 +427,12 @@ class FakeHatchery:
             self.boot(self.starting[0], performs)
 
     def answer(
-        self, worker: FakeWorker, failed: bool = False, body: bytes = b"\0\0", fit: bool = True
+        self, worker: FakeWorker, failed: bool = False, body: bytes = b"\0\0", reusable: bool = True
     ) -> Job:
         """Have `worker` answer its job, which is returned."""
         job = worker.finish()
-        fit = fit and worker.killed is None
-        self._dispatcher.job_finished(worker, failed, body, b"1000 2000", fit=fit)
+        reusable = reusable and worker.killed is None
+        self._dispatcher.job_finished(worker, failed, body, b"1000 2000", reusable=reusable)
         return job
 
     def report(self, worker: FakeWorker, command: bytes, body: bytes = b"\0\0") -> None:
@@ -448,4 +448,4 @@ class FakeHatchery:
         worker.die()
         self.workers.remove(worker)
         death = Death(worker.killed or how, unread=unread)
-        self._workforce.worker_exited(worker, death, worker.performed)
+        self._supervisor.worker_exited(worker, death, worker.performed)

@@ -31,9 +31,9 @@ from dangad.pool.jobpipe import Scratch
 from dangad.pool.link import WorkerLink
 from dangad.pool.processes import WorkerConnector
 from dangad.scheduler.dispatcher import Dispatcher
-from dangad.scheduler.interfaces import IHatchery
-from dangad.scheduler.supervisor import Workforce
-from dangad.server.acceptgate import Gate
+from dangad.scheduler.interfaces import ISpawner
+from dangad.scheduler.supervisor import Supervisor
+from dangad.server.acceptgate import AcceptGate
 from dangad.server.factory import ClientFactory
 from dangad.wire import boxes, commands, workerboxes
 from dangad.worker.context import RunningJob
@@ -158,7 +158,7 @@ class HopWorker:
         self.process.pipes[0] = ProcessWriter(reactor, self.process, 0, ours)
         self.link = WorkerLink(
             hops.clock,
-            hops.workforce,
+            hops.supervisor,
             hops.dispatcher,
             hops.guardian,
             hops.deaths,
@@ -235,7 +235,7 @@ class HopWorker:
         self.process.ended()
 
 
-@implementer(IHatchery)
+@implementer(ISpawner)
 class Hops:
     """A server of one process: clients, the rules, and workers.
 
@@ -250,7 +250,7 @@ class Hops:
         self.performer = Performer(job_types, MAX_PAYLOAD, lambda deferred: deferred.result)
         self.clock = Clock()
         self.dispatcher = Dispatcher(self.clock, quarantine_after=0)
-        self.workforce = Workforce(self.clock, self.dispatcher, 1, 1)
+        self.supervisor = Supervisor(self.clock, self.dispatcher, 1, 1)
         self.guardian = Guardian(None)
         self.deaths = Deaths()
         self.scratch = Scratch()
@@ -258,7 +258,7 @@ class Hops:
         self.clients: Any = ClientFactory(
             self.clock,
             self.dispatcher,
-            Gate(self.clock, [], lambda: 0),
+            AcceptGate(self.clock, [], lambda: 0),
             max_payload=MAX_PAYLOAD,
             max_in_flight=1000,
             max_connections=10,
@@ -270,13 +270,13 @@ class Hops:
         globalLogPublisher.addObserver(observer)
         self._end = lambda: globalLogPublisher.removeObserver(observer)
         case.addCleanup(self.close)
-        self.workforce.start(self)
+        self.supervisor.start(self)
 
     def close(self) -> None:
         """End the workers, and close what is open."""
         end, self._end = self._end, lambda: None
         end()
-        self.workforce.stop()
+        self.supervisor.stop()
         for worker in self.workers:
             worker.die()
             for fd in list(worker.process.pipes):
@@ -284,7 +284,7 @@ class Hops:
         self.scratch.close()
 
     def spawn(self) -> None:
-        """See :meth:`IHatchery.spawn`."""
+        """See :meth:`ISpawner.spawn`."""
         self.workers.append(HopWorker(self, next(self._pids)))
 
     def connect(self) -> HopClient:

@@ -47,7 +47,7 @@ class Nothing(amp.Command):
 
 
 class Mischief(amp.Command):
-    """Do the harm that is named; the worker should be fit for another job afterwards."""
+    """Do the harm that is named; the worker should be reusable afterwards."""
 
     arguments = [(b"deed", amp.Unicode())]
     response = [(b"pid", amp.Integer())]

@@ -415,7 +415,7 @@ raise ValueError("unseen")
         "the job stopped the reactor before its Deferred fired",
         command=b"Asynchronous",
         then=RUN_REACTOR,
-        logs="the worker is not fit for another job: the reactor was stopped",
+        logs="the worker is not reusable: the reactor was stopped",
     ),
     Situation(
         "leaves the reactor running in a thread",
@@ -426,6 +426,6 @@ raise ValueError("unseen")
         "threading.Thread(target=reactor.run, args=(False,), daemon=True).start()\n"
         "started.wait()",
         then=RUN_REACTOR,
-        logs="the worker is not fit for another job: the reactor runs in a thread",
+        logs="the worker is not reusable: the reactor runs in a thread",
     ),
 )

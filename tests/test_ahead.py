@@ -18,7 +18,7 @@ from dangad.wire.commands import STOP_SIGNAL, Cancel
 from tests.crashpoints import Echo
 from tests.oddjobs import Odd, Wait
 from tests.realserver import RealServerCase, alive, until
-from tests.test_workers import a_story
+from tests.test_workers import async_test
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,7 +116,7 @@ class AheadCase(RealServerCase):
         dispatcher = self.service.dispatcher
         self.assertGreater(len(self.begun_ahead), 20)
         self.assertEqual((dispatcher.waiting, dispatcher.running), (0, 0))
-        self.assertEqual(sum(dispatcher.tally.ended.values()), dispatcher.tally.accepted)
+        self.assertEqual(sum(dispatcher.counters.ended.values()), dispatcher.counters.accepted)
 
 
 _numbers = itertools.count(1)
@@ -130,15 +130,15 @@ def _touch(path: str) -> None:
 class BurstTests(AheadCase):
     """Bursts in which nothing goes wrong."""
 
-    @a_story
+    @async_test
     async def test_each_once(self) -> None:
         """Thousands of jobs of several clients each end once, with their own answer."""
         bursts = [Burst(await self.connect(), 2000) for _ in range(2)]
         await gatherResults([burst.done for burst in bursts])
         self.assert_sound(*bursts)
-        self.assertEqual(self.service.dispatcher.tally.ended[JobState.DONE], 4000)
+        self.assertEqual(self.service.dispatcher.counters.ended[JobState.DONE], 4000)
 
-    @a_story
+    @async_test
     async def test_blocked(self) -> None:
         """What was behind a job that blocks is answered while it still does."""
         client, gate = await self.connect(), self.new_path()
@@ -154,7 +154,7 @@ class BurstTests(AheadCase):
             os.remove(gate)
             self.assert_sound(burst)
 
-    @a_story
+    @async_test
     async def test_foreign_signals(self) -> None:
         """So it is if somebody sends the workers the signal by which the parent stops a job."""
         client, gate = await self.connect(), self.new_path()
@@ -173,7 +173,7 @@ class BurstTests(AheadCase):
             os.remove(gate)
             self.assert_sound(burst)
 
-    @a_story
+    @async_test
     async def test_all_at_once(self) -> None:
         """So it is if all had come before, and nothing comes any more."""
         client, gate = await self.connect(), self.new_path()
@@ -192,7 +192,7 @@ class BurstTests(AheadCase):
             os.remove(gate)
             self.assert_sound(warm)
 
-    @a_story
+    @async_test
     async def test_output(self) -> None:
         """What jobs print is logged under their own ids, once it is known that their type does."""
         client = await self.connect()
@@ -211,27 +211,27 @@ class BurstTests(AheadCase):
         self.assertEqual(len(lines), 41)
         self.assertEqual([line for job, line in lines if line != f"I am job {job}"], [])
 
-    @a_story
+    @async_test
     async def test_reload(self) -> None:
         """To replace all workers in a burst costs no job."""
         burst = Burst(await self.connect())
         await burst.goes_on()
         before = self.pids()
-        await self.service.workforce.reload()
+        await self.service.supervisor.reload()
         self.assertFalse([pid for pid in before if alive(pid)])
         await burst.goes_on()
         await burst.stop()
         self.assert_sound(burst)
 
-    @a_story
+    @async_test
     async def test_stop(self) -> None:
         """A server that is stopped in a burst answers all that it has accepted."""
         client = await self.connect()
         warm = Burst(client, 300)
         await warm.done
         burst = Burst(client, 600, in_flight=600)
-        tally = self.service.dispatcher.tally
-        await until(lambda: tally.accepted == 900)
+        counters = self.service.dispatcher.counters
+        await until(lambda: counters.accepted == 900)
         self.assertFalse(burst.done.called)
         await self.service.stopService()
         await burst.done
@@ -241,7 +241,7 @@ class BurstTests(AheadCase):
 class DeathTests(AheadCase):
     """Bursts in which workers die."""
 
-    @a_story
+    @async_test
     async def test_kills(self) -> None:
         """A worker that is killed costs the job that it runs at most, and all else is answered."""
         burst = Burst(await self.connect())
@@ -261,7 +261,7 @@ class DeathTests(AheadCase):
         self.assertLessEqual(len(burst.failures), kills)
         self.assert_settled()
 
-    @a_story
+    @async_test
     async def test_own_fault(self) -> None:
         """A job that kills its worker in a burst is the one that is blamed, and the only one."""
         client = await self.connect()
@@ -271,9 +271,9 @@ class DeathTests(AheadCase):
             await self.assertFailure(client.callRemote(Odd, what=how), dangad.WorkerLost)
         await burst.stop()
         self.assert_sound(burst)
-        self.assertEqual(self.service.dispatcher.tally.ended[JobState.LOST], 3)
+        self.assertEqual(self.service.dispatcher.counters.ended[JobState.LOST], 3)
 
-    @a_story
+    @async_test
     async def test_frozen(self) -> None:
         """What a worker had ahead that has stopped is done by the other, all but its own job."""
         burst = Burst(await self.connect())
@@ -291,7 +291,7 @@ class DeathTests(AheadCase):
 class ClientTests(AheadCase):
     """Bursts in which clients change their mind."""
 
-    @a_story
+    @async_test
     async def test_cancel(self) -> None:
         """A job that is cancelled in a burst is CANCELLED, wherever it is, and no other is."""
         client = await self.connect()
@@ -308,11 +308,11 @@ class ClientTests(AheadCase):
         await gatherResults(cancelled)
         await burst.stop()
         self.assert_sound(burst)
-        ended = self.service.dispatcher.tally.ended
+        ended = self.service.dispatcher.counters.ended
         self.assertEqual(ended[JobState.CANCELLED], len(cancelled))
         self.assertEqual(ended[JobState.LOST], 0)
 
-    @a_story
+    @async_test
     async def test_cancel_quick_ones(self) -> None:
         """To cancel what has nearly ended harms no other: those are answered, or CANCELLED."""
         client = await self.connect()
@@ -329,9 +329,9 @@ class ClientTests(AheadCase):
             if not isinstance(end, dict):
                 self.assertIsInstance(end.value, dangad.Cancelled)
         self.assert_sound(burst)
-        self.assertEqual(self.service.dispatcher.tally.ended[JobState.LOST], 0)
+        self.assertEqual(self.service.dispatcher.counters.ended[JobState.LOST], 0)
 
-    @a_story
+    @async_test
     async def test_reserved_words(self) -> None:
         """What one writes under the parent's own word for a job costs nobody anything."""
         attacker, other = await self.connect(), await self.connect()
@@ -350,9 +350,9 @@ class ClientTests(AheadCase):
             self.assertEqual([int(answer[b"value"]) for answer in answers], expected)
         await burst.stop()
         self.assert_sound(burst)
-        self.assertEqual(self.service.dispatcher.tally.ended[JobState.LOST], 0)
+        self.assertEqual(self.service.dispatcher.counters.ended[JobState.LOST], 0)
 
-    @a_story
+    @async_test
     async def test_disconnect(self) -> None:
         """A client that disconnects in its burst leaves the jobs of another alone."""
         stays = Burst(await self.connect())
@@ -366,7 +366,7 @@ class ClientTests(AheadCase):
         await stays.stop()
         await until(lambda: not self.service.dispatcher.running)
         self.assert_sound(stays)
-        self.assertEqual(self.service.dispatcher.tally.ended[JobState.LOST], 0)
+        self.assertEqual(self.service.dispatcher.counters.ended[JobState.LOST], 0)
 
     def ask(
         self, client: Any, command: type[amp.Command], **arguments: Any
@@ -386,7 +386,7 @@ class RecycleTests(AheadCase):
 
     limits = Limits(min_workers=2, max_workers=2, drain=60.0, recycle_jobs=10)
 
-    @a_story
+    @async_test
     async def test_recycle(self) -> None:
         """No job is lost when workers leave that have jobs ahead."""
         burst = Burst(await self.connect())

@@ -24,11 +24,11 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from dangad import cli
 from dangad.cli.arguments import WrongUsage
 from dangad.cli.operators import (
+    show_counters,
     show_recent,
     show_reloaded,
     show_stack,
     show_status,
-    show_tally,
     show_wanted,
     show_workers,
 )
@@ -205,7 +205,7 @@ class CommandTest(OperatorCase):
     async def test_drain(self) -> None:
         """`drain` waits for the end of the accepted jobs, and counts them."""
         for words, shown in (
-            (["drain"], "".join(show_tally(TALLY))),
+            (["drain"], "".join(show_counters(TALLY))),
             (["drain", "--json"], json.dumps(TALLY)),
         ):
             running = self.start(*words)
@@ -352,6 +352,6 @@ class PagesTest(SynchronousTestCase):
             ("want", show_wanted({"min": 2, "max": 5})),
             ("stack", show_stack({"stack": STACK})),
             ("reload", show_reloaded(STATUS)),
-            ("drain", show_tally(TALLY)),
+            ("drain", show_counters(TALLY)),
         ):
             self.assertEqual(examples[name], "".join(f"{line}\n" for line in lines))

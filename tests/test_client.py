@@ -31,7 +31,7 @@ from dangad.client import (
     connect,
 )
 from dangad.scheduler.dispatcher import Dispatcher
-from dangad.server.acceptgate import Gate
+from dangad.server.acceptgate import AcceptGate
 from dangad.server.factory import ClientFactory as ServerFactory
 from dangad.wire import boxes
 from dangad.wire.catalogue import Policy, describe_command, write_catalogue
@@ -163,7 +163,7 @@ class AgainstTheServer(SynchronousTestCase):
         site = ServerFactory(
             clock,
             self.dispatcher,
-            Gate(clock, [], lambda: 0),
+            AcceptGate(clock, [], lambda: 0),
             max_payload=200_000,
             max_in_flight=100,
             max_connections=1,

@@ -18,7 +18,7 @@ from dangad.host.quietlog import INTERVAL
 from dangad.operators.control import MAX_CONNECTIONS, MAX_REQUEST, MAX_WAITING, ControlFactory
 from dangad.scheduler.dispatcher import Dispatcher
 from dangad.scheduler.interfaces import IOperations
-from dangad.server.acceptgate import Gate
+from dangad.server.acceptgate import AcceptGate
 from dangad.server.factory import ClientFactory
 from dangad.wire import boxes, commands
 from tests.fakeoperations import JOB, RECENT, STACK, STATUS, TALLY, WORKERS, FakeOperations
@@ -132,7 +132,7 @@ class PromiseTest(ControlCase):
         clients = ClientFactory(
             clock,
             Dispatcher(clock, 10),
-            Gate(clock, [], lambda: 0),
+            AcceptGate(clock, [], lambda: 0),
             max_payload=1000,
             max_in_flight=10,
             max_connections=10,
@@ -226,7 +226,7 @@ class CommandTest(ControlCase):
         self.assertEqual(self.logged()[-1], "operator: Reload: RELOAD_FAILED: jobs.py is broken")
 
     def test_drain(self) -> None:
-        """A drain is answered with the tally, to everybody who asked for it."""
+        """A drain is answered with the counters, to everybody who asked for it."""
         operators = [self.operator(), self.operator()]
         for operator in operators:
             operator.call(commands.Drain.commandName, b"1")

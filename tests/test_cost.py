@@ -20,8 +20,8 @@ from dangad.scheduler.dispatcher import Dispatcher
 from dangad.scheduler.interfaces import IClient, IWorker
 from dangad.scheduler.prefetch import MOST
 from dangad.scheduler.record import Death, Job
-from dangad.scheduler.supervisor import Workforce
-from dangad.server.acceptgate import Gate
+from dangad.scheduler.supervisor import Supervisor
+from dangad.server.acceptgate import AcceptGate
 from dangad.server.factory import ClientFactory
 from dangad.wire import boxes, commands, workerboxes
 from dangad.wire.values import Priority
@@ -203,18 +203,18 @@ class EchoTests(SynchronousTestCase):
         """Have a connection, and a worker that has said Hello."""
         clock = StoppedClock()
         dispatcher = Dispatcher(clock)
-        workforce = Workforce(clock, dispatcher, 1, 1)
+        supervisor = Supervisor(clock, dispatcher, 1, 1)
         clients = ClientFactory(
             clock,
             dispatcher,
-            Gate(clock, [], lambda: 0),
+            AcceptGate(clock, [], lambda: 0),
             max_payload=2**20,
             max_in_flight=100,
             max_connections=10,
         )
         self.pipe = Pipe(4711)
         self.link = WorkerLink(
-            clock, workforce, dispatcher, Guardian(None), Deaths(), max_payload=2**20
+            clock, supervisor, dispatcher, Guardian(None), Deaths(), max_payload=2**20
         )
         self.link.makeConnection(cast("Any", self.pipe))
         hello = commands.Hello.makeArguments({"catalogue": PERFORMS, "cpu": 0}, None)
@@ -235,8 +235,8 @@ class EchoTests(SynchronousTestCase):
 
     def answer(self, number: int) -> None:
         """The worker answers it, and the client is told."""
-        receipt = b"%d 100 40000 500000 0" % number
-        self.link.dataReceived(boxes.pair(workerboxes.DONE, receipt) + DATA)
+        usage = b"%d 100 40000 500000 0" % number
+        self.link.dataReceived(boxes.pair(workerboxes.DONE, usage) + DATA)
         self.assertEqual(self.transport.value(), boxes.pair(boxes.ANSWER, b"%07d" % number) + DATA)
         self.transport.clear()
 

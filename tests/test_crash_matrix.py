@@ -24,13 +24,13 @@ from dangad.host.descent import children
 from dangad.pool import link
 from dangad.pool.launch import WorkerSettings
 from dangad.scheduler import dispatcher, supervisor
-from dangad.scheduler.workerrecord import Life
+from dangad.scheduler.workerrecord import WorkerRecord
 from dangad.service import Limits
 from tests.crashdeeds import PLANS, SITECUSTOMIZE
 from tests.crashpoints import Crash, Echo, State
 from tests.crashtable import FROZEN, TABLE, Cell
 from tests.realserver import RealServerCase, alive, is_frozen, reactor, until
-from tests.test_workers import a_story
+from tests.test_workers import async_test
 
 AT_ONCE = 3
 """Cells that are gone through together."""
@@ -97,7 +97,7 @@ class MatrixTests(RealServerCase):
     test_hello.__doc__ = "So is one that fails when it has nearly started."
     test_idle = a_group("idle")
     test_idle.__doc__ = "What happens to an idle worker costs no job."
-    test_receipt = a_group("receipt")
+    test_receipt = a_group("usage")
     test_receipt.__doc__ = "What the reading of its arguments does costs the job alone."
     test_job = a_group("job")
     test_job.__doc__ = "What a job does costs the job alone."
@@ -148,11 +148,11 @@ class MatrixTests(RealServerCase):
             _touch(gate)
             answers = await gatherResults([bystander, *echoes])
             self.assertEqual(answers, [{"value": number} for number in (4711, *range(20))])
-            strays = sorted(set(self.survivors()) - set(self.pids()))
-            self.assertEqual(len(strays), sum(cell.leaves for cell in cells.values()))
-            for pid in strays:
+            orphans = sorted(set(self.survivors()) - set(self.pids()))
+            self.assertEqual(len(orphans), sum(cell.leaves for cell in cells.values()))
+            for pid in orphans:
                 os.kill(pid, signal.SIGKILL)
-            await until(lambda: not any(map(alive, strays)))
+            await until(lambda: not any(map(alive, orphans)))
         await self.pool_is_whole()
 
     # The moments.
@@ -174,9 +174,9 @@ class MatrixTests(RealServerCase):
 
     async def at_idle(self, when: str, cells: dict[str, Cell]) -> dict[str, tuple[int, Any]]:
         """Send idle workers, which have done a job before, a signal."""
-        for _ in list(self.service.dispatcher._staff.idle):
+        for _ in list(self.service.dispatcher._idle_workers.idle):
             await self.ask(Echo, value=1)
-        idle = [worker.pid for worker in self.service.dispatcher._staff.idle]
+        idle = [worker.pid for worker in self.service.dispatcher._idle_workers.idle]
         pids = dict(zip(cells, idle, strict=False))
         for how, pid in pids.items():
             _touch(f"{self.plans}/idle {pid}: {how}")
@@ -194,7 +194,7 @@ class MatrixTests(RealServerCase):
                 if cell.frozen:
                     grace, link.STOP_GRACE = link.STOP_GRACE, 1.0
                     stack.callback(setattr, link, "STOP_GRACE", grace)
-                self.service.workforce.worker_released(worker)
+                self.service.supervisor.worker_released(worker)
         for worker, how in zip(workers, cells, strict=True):
             await self.plan_taken(f"stop {worker.pid}: {how}")
         return {how: (worker.pid, None) for worker, how in zip(workers, cells, strict=True)}
@@ -242,9 +242,9 @@ class MatrixTests(RealServerCase):
                 await until(lambda life=life: life.silent)
                 life.asked_at -= supervisor.HEARTBEAT_PATIENCE
 
-    def life(self, pid: int) -> Life:
-        """What the workforce knows of the worker."""
-        lives = self.service.workforce.lives.values()
+    def life(self, pid: int) -> WorkerRecord:
+        """What the supervisor knows of the worker."""
+        lives = self.service.supervisor.records.values()
         return next(life for life in lives if life.process.pid == pid)
 
     # What is to be seen.
@@ -342,12 +342,12 @@ class StateTests(RealServerCase):
     jobs = ("tests.crashpoints",)
     limits = Limits(min_workers=1, max_workers=1, drain=5.0)
 
-    @a_story
+    @async_test
     async def test_put_back(self) -> None:
         """The next job, in the same worker, sees what the job modules left, and the log tells."""
         client = await self.connect()
         before = await client.callRemote(State)
-        for moment in ("receipt", "job"):
+        for moment in ("usage", "job"):
             for how, what in (
                 ("change everything", "the umask, the recursion limit, the environment"),
                 ("block signals", "the signal mask"),
@@ -372,7 +372,7 @@ class InnocentTests(RealServerCase):
     jobs = ("tests.crashpoints",)
     limits = Limits(min_workers=1, max_workers=1, drain=5.0)
 
-    @a_story
+    @async_test
     async def test_after_two_answers(self) -> None:
         """What follows an answer is a worker's end, even if a job waits for that worker."""
         client = await self.connect()
@@ -401,7 +401,7 @@ class MemoryTests(RealServerCase):
         """Start with a limit."""
         super().start(replace(settings, max_memory=2**30))
 
-    @a_story
+    @async_test
     async def test_memory_error(self) -> None:
         """With --max-memory, a job that fails for want of it is lost, and so is its worker."""
         client = await self.connect()

@@ -13,17 +13,17 @@ from zope.interface.verify import verifyObject
 from dangad.errors import NoWorkers, QueueFull, ShuttingDown
 from dangad.scheduler.chores import PART
 from dangad.scheduler.dispatcher import FIRST_RETRY, GRACE, LOGGED_ENDS, LONGEST_RETRY, Dispatcher
-from dangad.scheduler.interfaces import IClient, IHatchery, IWorker, IWorkforce
+from dangad.scheduler.interfaces import IClient, ISpawner, ISupervisor, IWorker
 from dangad.scheduler.record import Death, Job, JobState
-from dangad.scheduler.supervisor import Workforce
+from dangad.scheduler.supervisor import Supervisor
 from dangad.wire import boxes
 from dangad.wire.commands import Chunk, Progress
 from dangad.wire.values import Priority
 from tests.fakes import (
     FakeClient,
-    FakeHatchery,
+    FakeSpawner,
+    FakeSupervisor,
     FakeWorker,
-    FakeWorkforce,
     catalogue,
     make_job,
 )
@@ -37,23 +37,23 @@ PROGRESS, CHUNK = Progress.commandName, Chunk.commandName
 
 
 class DispatcherTestCase(SynchronousTestCase):
-    """A dispatcher with a clock, clients, and a workforce that sends nobody by itself."""
+    """A dispatcher with a clock, clients, and a supervisor that sends nobody by itself."""
 
     def setUp(self) -> None:
         """Make the dispatcher and whom it talks to."""
         self.clock = Clock()
         self.clock.advance(1000)
         self.dispatcher = Dispatcher(self.clock, MAX_QUEUED)
-        self.workforce = FakeWorkforce()
-        self.dispatcher.staffed_by(self.workforce)
+        self.supervisor = FakeSupervisor()
+        self.dispatcher.supervised_by(self.supervisor)
         self.ann, self.bob = FakeClient("ann"), FakeClient("bob")
 
     def tearDown(self) -> None:
         """See that the books balance, and no alarm is left for what has ended."""
-        tally = self.dispatcher.tally
+        counters = self.dispatcher.counters
         self.assertEqual(
-            tally.accepted,
-            sum(tally.ended.values()) + self.dispatcher.waiting + self.dispatcher.running,
+            counters.accepted,
+            sum(counters.ended.values()) + self.dispatcher.waiting + self.dispatcher.running,
         )
         if not self.dispatcher.waiting + self.dispatcher.running:
             self.dispatcher._quiet.flush()
@@ -62,7 +62,7 @@ class DispatcherTestCase(SynchronousTestCase):
     def serve(self, **options: Any) -> None:
         """Have another dispatcher, with these options."""
         self.dispatcher = Dispatcher(self.clock, MAX_QUEUED, **options)
-        self.dispatcher.staffed_by(self.workforce)
+        self.dispatcher.supervised_by(self.supervisor)
 
     def submit(
         self,
@@ -105,7 +105,7 @@ class DispatcherTestCase(SynchronousTestCase):
 
     def ended(self) -> dict[str, int]:
         """How many jobs came to which end, without those to which none came."""
-        ended = self.dispatcher.tally.ended.items()
+        ended = self.dispatcher.counters.ended.items()
         return {state.value: count for state, count in ended if count}
 
     def leave(self, client: FakeClient) -> None:
@@ -117,12 +117,12 @@ class DispatcherTestCase(SynchronousTestCase):
 class FakesTests(DispatcherTestCase):
     def test_fakes_keep_the_interfaces(self) -> None:
         """The stand-ins of these tests have all that the interfaces promise."""
-        workforce = Workforce(self.clock, self.dispatcher, 1, 1)
+        supervisor = Supervisor(self.clock, self.dispatcher, 1, 1)
         verifyObject(IClient, self.ann)
         verifyObject(IWorker, FakeWorker())
-        verifyObject(IWorkforce, self.workforce)
-        verifyObject(IWorkforce, workforce)
-        verifyObject(IHatchery, FakeHatchery(workforce, self.dispatcher))
+        verifyObject(ISupervisor, self.supervisor)
+        verifyObject(ISupervisor, supervisor)
+        verifyObject(ISpawner, FakeSpawner(supervisor, self.dispatcher))
 
     def test_fakes_refuse_an_illegal_order(self) -> None:
         """A worker that is given a job while busy, before its Hello or after death says so."""
@@ -150,13 +150,13 @@ class StartTests(DispatcherTestCase):
         self.assertEqual((job.state, job.attempt), (JobState.RUNNING, 1))
         self.assertEqual((job.accepted_at, job.started_at), (1000.0, 1000.0))
         self.assertEqual((self.dispatcher.running, self.dispatcher.idle), (1, 0))
-        self.assertEqual(self.workforce.demands, [])
+        self.assertEqual(self.supervisor.demands, [])
 
     def test_waits_for_a_worker(self) -> None:
         """Without an idle worker a job waits, workers are asked for, and the next gets it."""
         job = self.submit(self.ann)
         self.assertEqual((job.state, self.dispatcher.waiting), (JobState.QUEUED, 1))
-        self.assertEqual(self.workforce.demands, [1])
+        self.assertEqual(self.supervisor.demands, [1])
         self.clock.advance(2.5)
         self.assertIs(self.ready().job, job)
         self.assertEqual((job.accepted_at, job.started_at), (1000.0, 1002.5))
@@ -206,8 +206,8 @@ class StartTests(DispatcherTestCase):
         with self.assertRaises(ValueError):
             self.dispatcher.submit(make_job(None))
 
-    def test_works_without_a_workforce(self) -> None:
-        """A dispatcher that no workforce staffs lets jobs wait for whoever comes."""
+    def test_works_without_a_supervisor(self) -> None:
+        """A dispatcher that no supervisor staffs lets jobs wait for whoever comes."""
         dispatcher = Dispatcher(self.clock, 5)
         dispatcher.submit(make_job(self.ann))
         self.assertEqual(dispatcher.waiting, 1)
@@ -235,7 +235,7 @@ class AnswerTests(DispatcherTestCase):
 
     def test_log_of_jobs(self) -> None:
         """With log_jobs each end is logged with the job's id, its wait and its runtime."""
-        self.dispatcher.tally.log_jobs = True
+        self.dispatcher.counters.log_jobs = True
         job = self.submit(self.ann)
         self.clock.advance(2)
         worker = self.ready()
@@ -248,7 +248,7 @@ class AnswerTests(DispatcherTestCase):
 
     def test_log_of_what_went_wrong(self) -> None:
         """With log_jobs the line of a job that ends without a result has its code and its text."""
-        self.dispatcher.tally.log_jobs = True
+        self.dispatcher.counters.log_jobs = True
         worker = self.ready()
         with capturedLogs() as events:
             self.submit(self.ann)
@@ -275,7 +275,7 @@ class AnswerTests(DispatcherTestCase):
         self.submit(self.bob)
         self.leave(self.bob)
         self.die(worker)
-        ended = [(job.asker, job.ended_for) for job in self.dispatcher.tally.recent]
+        ended = [(job.asker, job.ended_for) for job in self.dispatcher.counters.recent]
         self.assertEqual(ended[:2], [("ann", None), ("ann", ("BAD_RESPONSE", "no word"))])
         self.assertEqual([asker for asker, _ in ended[2:]], ["bob", "bob"])
         self.assertEqual({reason[0] for _, reason in ended[2:] if reason}, {"CANCELLED"})
@@ -334,7 +334,7 @@ class RefusalTests(DispatcherTestCase):
     def refused(self, job: Job, text: str) -> None:
         """See that `job`, and no other, was turned away with this text."""
         self.assertEqual(self.ann.failure_of(job), text)
-        self.assertEqual(self.dispatcher.tally.refused, 1)
+        self.assertEqual(self.dispatcher.counters.refused, 1)
 
     def test_queue_full(self) -> None:
         """A job that finds as many waiting as may is refused at once; those that wait stay."""
@@ -525,7 +525,7 @@ class DeathTests(DispatcherTestCase):
         again: list[Job] = []
         self.ann.when_told = lambda _: again.append(self.submit(self.ann))
         self.die(worker)
-        self.assertEqual(self.workforce.demands, [1])
+        self.assertEqual(self.supervisor.demands, [1])
         self.assertIs(self.ready().job, again[0])
 
 
@@ -688,7 +688,7 @@ class HoldTests(DispatcherTestCase):
         self.dispatcher.release(self.ann)
         self.assertEqual([worker.job for worker in reversed(workers)], jobs[:2])
         self.assertEqual(self.dispatcher.waiting, 1)
-        self.assertEqual(self.workforce.demands[-1], 1)
+        self.assertEqual(self.supervisor.demands[-1], 1)
 
     def test_running_job_goes_on(self) -> None:
         """Being put on hold does not touch a job that runs, nor its answer."""
@@ -851,7 +851,7 @@ class DescribeTests(DispatcherTestCase):
     def test_before_the_first_worker(self) -> None:
         """Whoever asks before a worker is there is told when one is, and one is asked for."""
         waiting = [self.dispatcher.describe(), self.dispatcher.describe()]
-        self.assertEqual(self.workforce.demands, [1, 1])
+        self.assertEqual(self.supervisor.demands, [1, 1])
         self.assertNoResult(waiting[0])
         self.ready()
         self.assertEqual([self.successResultOf(asked) for asked in waiting], [ECHO, ECHO])
@@ -922,7 +922,7 @@ class DeadlineTests(DispatcherTestCase):
             self.ann.failure_of(job), "DEADLINE_PASSED: Echo came with a deadline of 0 s"
         )
         self.assertIsNone(worker.job)
-        self.assertEqual(self.dispatcher.tally.refused, 1)
+        self.assertEqual(self.dispatcher.counters.refused, 1)
 
     def test_running(self) -> None:
         """A running job that reaches its deadline is interrupted, killed after the grace, told."""
@@ -1198,7 +1198,7 @@ class RetryTests(DispatcherTestCase):
         worker = self.ready(self.retried)
         self.submit(self.ann, box=b"\0\1a\0\1b\0\0")
         self.answer(worker)
-        self.assertEqual([job.box for job in self.dispatcher.tally.recent], [b""])
+        self.assertEqual([job.box for job in self.dispatcher.counters.recent], [b""])
 
     def test_not_for_ever(self) -> None:
         """After its last retry a job is lost, and says where it ran last."""
@@ -1462,7 +1462,7 @@ class BrokenTests(DispatcherTestCase):
     def test_turn(self) -> None:
         """So does a job that could not be started when its turn came."""
         job = self.submit(self.ann)
-        self.break_once(self.dispatcher._staff, "take")
+        self.break_once(self.dispatcher._idle_workers, "take")
         worker = self.ready()
         self.dispatcher.dismiss(worker)
         self.assert_ends(job)
@@ -1471,7 +1471,7 @@ class BrokenTests(DispatcherTestCase):
         """An answer is told, though its worker could be given nothing after it."""
         worker = self.ready()
         job = self.submit(self.ann)
-        self.break_once(self.dispatcher._staff, "add")
+        self.break_once(self.dispatcher._idle_workers, "add")
         self.answer(worker)
         self.assertEqual(self.ann.answers, [(job, False, b"\0\0")])
         self.assertEqual(len(self.flushLoggedErrors(MemoryError)), 1)
@@ -1517,7 +1517,7 @@ class QuarantineTests(DispatcherTestCase):
         ok = self.ready(self.performs)
         self.submit(self.bob, "Bad")
         self.die(ok)
-        self.assertEqual(self.dispatcher.tally.refused, 0)
+        self.assertEqual(self.dispatcher.counters.refused, 0)
         job = self.submit(self.ann, "Bad")
         self.assertEqual(
             self.ann.failure_of(job),
@@ -1543,7 +1543,7 @@ class QuarantineTests(DispatcherTestCase):
         self.answer(worker, failed=True)
         self.dispatcher.dismiss_idle(self.clock.seconds())
         self.lose(4)
-        self.assertEqual(self.dispatcher.tally.refused, 0)
+        self.assertEqual(self.dispatcher.counters.refused, 0)
 
     def test_success_lifts_it(self) -> None:
         """A job that was running when its command came into quarantine, and succeeds, ends it."""
@@ -1557,7 +1557,7 @@ class QuarantineTests(DispatcherTestCase):
         """With a threshold of 0 nothing is ever refused for its losses."""
         self.serve(quarantine_after=0)
         self.lose(50)
-        self.assertEqual(self.dispatcher.tally.refused, 0)
+        self.assertEqual(self.dispatcher.counters.refused, 0)
 
     def test_stopped_jobs_do_not_count(self) -> None:
         """Workers that were killed to stop a job are no losses."""
@@ -1698,7 +1698,7 @@ class MaxRunningTests(DispatcherTestCase):
         self.answer(spare)
 
     def test_last_jobs_make_room(self) -> None:
-        """The last job of a worker, called back or unfit, makes room that others use at once."""
+        """The last job of a worker makes room that others use at once."""
         policy = catalogue("Echo", Few={"max_running": 1})
         first, second, third = (self.ready(policy) for _ in range(3))
         self.submit(self.ann, "Few")
@@ -1707,8 +1707,8 @@ class MaxRunningTests(DispatcherTestCase):
         self.answer(third)
         self.assertEqual(jobs[0].state, JobState.RUNNING)
         second.finish()
-        self.dispatcher.job_finished(second, False, b"\0\0", fit=False)
-        self.assertEqual(self.workforce.released, [third, second])
+        self.dispatcher.job_finished(second, False, b"\0\0", reusable=False)
+        self.assertEqual(self.supervisor.released, [third, second])
         self.assertIs(first.job, jobs[1])
         self.answer(first)
 

@@ -56,13 +56,15 @@ class AheadTestCase(DispatcherTestCase):
         failed: bool = False,
         body: bytes = b"\0\0",
         *,
-        fit: bool = True,
+        reusable: bool = True,
         printed: bool = False,
     ) -> Job:
         """Have `worker` answer its job, which is returned."""
         job = worker.finish()
-        fit = fit and worker.killed is None
-        self.dispatcher.job_finished(worker, failed, body, b"250000 2000", fit=fit, printed=printed)
+        reusable = reusable and worker.killed is None
+        self.dispatcher.job_finished(
+            worker, failed, body, b"250000 2000", reusable=reusable, printed=printed
+        )
         return job
 
     def read(self, worker: FakeWorker) -> None:
@@ -238,7 +240,7 @@ class GivingTests(AheadTestCase):
         """What is ahead counts among the jobs for which workers are asked."""
         self.give_ahead(self.ann, 3)
         self.submit(self.ann)
-        self.assertEqual(self.workforce.demands[-1], 4)
+        self.assertEqual(self.supervisor.demands[-1], 4)
 
 
 class KeptBackTests(AheadTestCase):
@@ -853,7 +855,7 @@ class LeavingTests(AheadTestCase):
         self.assertIsNone(self.dispatcher.call_back([self.worker]))
         self.assertEqual((self.worker.ahead, self.counts()), ([], (3, 1)))
         self.answer(self.worker)
-        self.assertEqual(self.workforce.released, [self.worker])
+        self.assertEqual(self.supervisor.released, [self.worker])
         self.assertEqual((self.worker.ahead, self.dispatcher.idle, self.counts()), ([], 0, (3, 0)))
         other = self.ready()
         self.answer_all(other)
@@ -865,10 +867,10 @@ class LeavingTests(AheadTestCase):
         self.worker.go_on()
         self.dispatcher.call_back([self.worker])
         self.answer(self.worker)
-        self.assertEqual((self.worker.job, self.workforce.released), (jobs[0], []))
+        self.assertEqual((self.worker.job, self.supervisor.released), (jobs[0], []))
         self.assertEqual((self.worker.ahead, self.counts()), ([], (2, 1)))
         self.answer(self.worker)
-        self.assertEqual((self.worker.job, self.workforce.released), (None, [self.worker]))
+        self.assertEqual((self.worker.job, self.supervisor.released), (None, [self.worker]))
         self.assertEqual(self.counts(), (2, 0))
 
     def test_called_back_in_vain(self) -> None:
@@ -878,27 +880,27 @@ class LeavingTests(AheadTestCase):
         self.dispatcher.call_back([])
         self.answer(self.worker)
         self.assertEqual((self.worker.job, self.worker.ahead), (jobs[0], jobs[1:]))
-        self.assertEqual(self.workforce.released, [])
+        self.assertEqual(self.supervisor.released, [])
 
     def test_unfit(self) -> None:
-        """A worker that says it is unfit is released, and others do what it had ahead."""
+        """A worker that says it is not_reusable is released, and others do what it had ahead."""
         _, jobs = self.give_ahead(self.bob, 3)
         other = self.ready()
         self.answer_all(other)
         self.submit_many(self.bob, 4)
         self.answer(self.worker)
-        self.answer(self.worker, fit=False)
-        self.assertEqual((self.workforce.released, self.worker.ahead), ([self.worker], []))
+        self.answer(self.worker, reusable=False)
+        self.assertEqual((self.supervisor.released, self.worker.ahead), ([self.worker], []))
         self.assertEqual(self.dispatcher.idle, 0)
         self.answer_all(other)
         self.assertEqual(other.given[:3], jobs)
         self.assertEqual(self.ended(), {"done": 9})
 
     def test_unfit_alone(self) -> None:
-        """What an unfit worker had ahead waits in its order until another has booted."""
+        """What an not_reusable worker had ahead waits in its order until another has booted."""
         _, jobs = self.give_ahead(self.bob, 3)
-        self.answer(self.worker, fit=False)
-        self.assertEqual((self.workforce.released, self.worker.ahead), ([self.worker], []))
+        self.answer(self.worker, reusable=False)
+        self.assertEqual((self.supervisor.released, self.worker.ahead), ([self.worker], []))
         self.assertEqual(self.counts(), (3, 0))
         other = self.ready()
         self.answer_all(other)

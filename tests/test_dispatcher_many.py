@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dangad.scheduler.chores import PART
 from dangad.scheduler.dispatcher import Dispatcher
-from tests.fakes import FakeClient, FakeWorkforce, catalogue
+from tests.fakes import FakeClient, FakeSupervisor, catalogue
 from tests.test_dispatcher import ECHO, DispatcherTestCase
 from tests.test_pacing import Turns
 
@@ -24,8 +24,8 @@ class ManyTests(DispatcherTestCase):
         self.clock: Any = Turns()
         self.clock.advance(1000)
         self.dispatcher = Dispatcher(self.clock, 10 * MANY, quarantine_after=0)
-        self.workforce = FakeWorkforce()
-        self.dispatcher.staffed_by(self.workforce)
+        self.supervisor = FakeSupervisor()
+        self.dispatcher.supervised_by(self.supervisor)
         self.ann, self.bob = FakeClient("ann"), FakeClient("bob")
 
     def submit_many(self, client: FakeClient, *args: Any, **options: Any) -> list[Job]:

@@ -13,7 +13,7 @@ from tests.history import History, Noticed, Reconciliation, Story
 from tests.historyload import PATIENCE, Load, summary
 from tests.loadedserver import MIN_WORKERS, RECYCLE_JOBS
 from tests.realserver import reactor
-from tests.test_workers import a_story
+from tests.test_workers import async_test
 
 SEED = 3
 
@@ -39,7 +39,7 @@ class HistoryTests(TestCase):
         self.assertEqual(found, [], f"seed {SEED}: {summary(load, history)}\n" + "\n".join(shown))
         return record.stories.values()
 
-    @a_story
+    @async_test
     async def test_reconciles(self) -> None:
         """No job is lost, doubled, or run after it was let go, and nothing is left behind."""
         load = self.load
@@ -52,7 +52,7 @@ class HistoryTests(TestCase):
         self.assertTrue(any(story.code == "CANCELLED" for story in stories))
         self.assertTrue(any(isinstance(event, Noticed) for event in history.events))
 
-    @a_story
+    @async_test
     async def test_reconciles_beside_hostile_clients(self) -> None:
         """Nor is it when others send what they should not, and have jobs that harm their worker.
 
@@ -64,7 +64,7 @@ class HistoryTests(TestCase):
         harm = {name for name in load.counts if name.startswith("hostile ")}
         self.assertGreater(len(harm), 5, harm)
 
-    @a_story
+    @async_test
     async def test_leaks(self) -> None:
         """Round after round, the server holds no more than after the first, in whatever it has."""
         await self.load.run(3.0, 2.0, 2.0)

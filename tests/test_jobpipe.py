@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from dangad.pool.jobpipe import JobPipe, Scratch
 from tests.realserver import until
-from tests.test_workers import a_story
+from tests.test_workers import async_test
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -338,7 +338,7 @@ class StreamTests(PipeSetting, TestCase):
         self.assertEqual(begin + b"".join(pieces), large)
         self.assertLessEqual(max(map(len, pieces)), select.PIPE_BUF)
 
-    @a_story
+    @async_test
     async def test_larger_than_the_pipe(self) -> None:
         """What the pipe does not take at once follows as it is read; then there are packets."""
         box = b"".join(b"%07d" % number for number in range(100_000))
@@ -365,7 +365,7 @@ class StreamTests(PipeSetting, TestCase):
         pieces = self.take_back()
         self.assertEqual(b"".join(pieces) + self.pipe.unsent, b"header" + box)
 
-    @a_story
+    @async_test
     async def test_full(self) -> None:
         """What a full pipe refuses as a packet follows none the less if it is to be written."""
         written = self.fill(100)

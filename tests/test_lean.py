@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.oddjobs import Odd
 from tests.realserver import RealServerCase
-from tests.test_workers import a_story
+from tests.test_workers import async_test
 
 LATER = """
 import sys
@@ -47,7 +47,7 @@ class LeanTests(SynchronousTestCase):
 
 
 class WorkerTests(RealServerCase):
-    @a_story
+    @async_test
     async def test_worker(self) -> None:
         """A worker that serves jobs has not loaded OpenSSL."""
         client = await self.connect()

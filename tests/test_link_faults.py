@@ -108,7 +108,7 @@ class Story:
         hops.step()
         hops.settle()
         worker = hops.workers[-1]
-        hops.workforce.stop()
+        hops.supervisor.stop()
         worker.link.stop()
         worker.die(None)
         hops.clock.advance(2)
@@ -167,7 +167,7 @@ class Story:
         self.hops.settle()
 
     def watch(self) -> None:
-        """The workforce looks at its workers for a time."""
+        """The supervisor looks at its workers for a time."""
         for _ in range(4):
             self.hops.clock.advance(1)
             self.steps(1)
@@ -205,7 +205,7 @@ class FaultTests(SynchronousTestCase):
             gc.collect()
         faults = [fault["log_failure"].getErrorMessage() for fault in hops.faults()]
         self.assertEqual(len(faults), 1 if where else 0, (where, faults))
-        self.assertEqual(hops.workforce.lives, {}, where)
+        self.assertEqual(hops.supervisor.records, {}, where)
         for worker in hops.workers:
             self.assertTrue(worker.dead, where)
         hops.close()

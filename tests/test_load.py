@@ -18,7 +18,7 @@ from dangad.pool.launch import WorkerSettings
 from dangad.service import DangadService, Limits
 from tests.oddjobs import Odd, Wait
 from tests.realserver import RealServerCase, reactor, until
-from tests.test_workers import a_story
+from tests.test_workers import async_test
 
 
 class LoadTests(RealServerCase):
@@ -43,7 +43,7 @@ class LoadTests(RealServerCase):
         self.connections.append(connection)
         return connection
 
-    @a_story
+    @async_test
     async def test_answers_belong_to_requests(self) -> None:
         """10,000 jobs of 20 connections, 100 in flight on each: each gets its own answer."""
         clients = [await self.connect() for _ in range(10)]
@@ -62,14 +62,14 @@ class LoadTests(RealServerCase):
         await gatherResults(asked)
         self.assertEqual(len(asked), 10_000)
 
-    @a_story
+    @async_test
     async def test_kills(self) -> None:
         """1,000 jobs while workers are killed: each is answered once, and the pool is whole."""
         chance = random.Random(1)
         killed: set[int] = set()
 
         def kill() -> None:
-            lives = self.service.workforce.lives.values()
+            lives = self.service.supervisor.records.values()
             if pids := [life.process.pid for life in lives if life.serves]:
                 pid = chance.choice(pids)
                 killed.add(pid)
@@ -99,7 +99,7 @@ class LoadTests(RealServerCase):
         self.assertLessEqual(outcomes["lost"], len(killed))
         await until(lambda: self.service.dispatcher.idle >= self.limits.min_workers)
 
-    @a_story
+    @async_test
     async def test_large_values(self) -> None:
         """1, 10 and 60 MB there and back through stock AMP, byte for byte."""
         client = await self.connect_tcp()
@@ -108,7 +108,7 @@ class LoadTests(RealServerCase):
             answer = (await client.callRemote(Echo, data=data))["data"]
             self.assertEqual(hashlib.sha256(answer).digest(), hashlib.sha256(data).digest())
 
-    @a_story
+    @async_test
     async def test_slow_and_quick(self) -> None:
         """While one client's job holds a worker, another's quick jobs go on."""
         slow, quick = await self.connect(), await self.connect_tcp()

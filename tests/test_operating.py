@@ -137,11 +137,11 @@ class DayTests(OperatingCase):
         self.assertEqual(
             self.dangad("stack", "1", status=1), "dangad: NOT_RUNNING: no job 1 is running\n"
         )
-        [receipt] = json.loads(self.dangad("recent", "--json"))
+        [usage] = json.loads(self.dangad("recent", "--json"))
         self.assertIn(
-            f"job 1 Nap done worker={receipt['worker']} wait={receipt['wait']:.6f} "
-            f"runtime={receipt['runtime']:.6f} cpu={receipt['cpu']:.6f} "
-            f"peak_memory={receipt['peak_memory']}\n",
+            f"job 1 Nap done worker={usage['worker']} wait={usage['wait']:.6f} "
+            f"runtime={usage['runtime']:.6f} cpu={usage['cpu']:.6f} "
+            f"peak_memory={usage['peak_memory']}\n",
             self.log(),
         )
 
@@ -178,7 +178,7 @@ class DayTests(OperatingCase):
         self.assertIn("Nap", self.dangad("commands"))
 
     def test_drain(self) -> None:
-        """`dangad drain` waits for the last job, prints the tally, and the server ends well."""
+        """`dangad drain` waits for the last job, prints the counters, and the server ends well."""
         process = self.serve()
         client = self.connect()
         client.sendall(nap(600) + nap(600, b"2") + PING)

@@ -187,8 +187,8 @@ class GivingTests(PrefetchTestCase):
         self.assertIsNone(self.ahead.longest_waiting())
         self.assertIsNone(self.ahead.next(self.first))
         self.assertFalse(self.ahead.take_back(self.first))
-        self.assertFalse(self.ahead.take_some_back())
-        self.assertEqual(self.ahead.take_all_back(), [])
+        self.assertFalse(self.ahead.reclaim_some())
+        self.assertEqual(self.ahead.reclaim_all(), [])
         self.assertFalse(self.ahead)
 
     def test_in_the_order_given(self) -> None:
@@ -269,7 +269,7 @@ class TakingBackTests(PrefetchTestCase):
         begun = self.give(self.first)
         back = [self.give(self.first), self.give(self.second)]
         self.first.go_on()
-        self.assertEqual(self.ahead.take_all_back(), [begun])
+        self.assertEqual(self.ahead.reclaim_all(), [begun])
         self.assertCountEqual([self.queue.pop(0.0) for _ in range(2)], back)
         self.assertIsNone(self.queue.pop(0.0))
 
@@ -277,16 +277,16 @@ class TakingBackTests(PrefetchTestCase):
         """For an idle worker jobs are taken back from one other, of those that have begun none."""
         begun, jobs = self.give(self.first), [self.give(self.second) for _ in range(2)]
         self.first.go_on()
-        self.assertTrue(self.ahead.take_some_back())
+        self.assertTrue(self.ahead.reclaim_some())
         self.assertEqual([self.queue.pop(0.0) for _ in range(3)], [*jobs, None])
-        self.assertFalse(self.ahead.take_some_back())
+        self.assertFalse(self.ahead.reclaim_some())
         self.assertIs(self.begin(self.first), begun)
 
     def test_only_from_one(self) -> None:
         """For an idle worker the jobs of one other are enough."""
         self.give(self.first)
         self.give(self.second)
-        self.assertTrue(self.ahead.take_some_back())
+        self.assertTrue(self.ahead.reclaim_some())
         self.assertEqual(len(self.first.ahead) + len(self.second.ahead), 1)
 
 
@@ -294,7 +294,7 @@ class GivingWayTests(PrefetchTestCase):
     def ways(self, priority: Priority) -> list[int]:
         """How many each worker has ahead after a job of this priority has come, and gone."""
         job = self.push(priority)
-        self.ahead.give_way()
+        self.ahead.reclaim_outranked()
         self.queue.remove(job)
         return [len(self.first.ahead), len(self.second.ahead)]
 
@@ -307,7 +307,7 @@ class GivingWayTests(PrefetchTestCase):
                 self.assertEqual(self.ways(other), [expected, 0])
                 if not expected:
                     break
-            self.ahead.take_all_back()
+            self.ahead.reclaim_all()
             self.queue.drop(self.ann)
 
     def test_only_where_something_is_less_urgent(self) -> None:

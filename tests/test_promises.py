@@ -30,17 +30,17 @@ from dangad.pool.launch import WorkerSettings
 from dangad.pool.link import STOP_GRACE
 from dangad.pool.processes import FROM_WORKER, TO_WORKER, WorkerPool
 from dangad.scheduler.dispatcher import Dispatcher
-from dangad.scheduler.interfaces import IClient, IHatchery, IProcess, IWorkforce
-from dangad.scheduler.supervisor import Workforce
-from dangad.scheduler.workerrecord import Wear
-from dangad.server.acceptgate import Gate
+from dangad.scheduler.interfaces import IClient, IProcess, ISpawner, ISupervisor
+from dangad.scheduler.supervisor import Supervisor
+from dangad.scheduler.workerrecord import RecycleLimits
+from dangad.server.acceptgate import AcceptGate
 from dangad.server.factory import ClientFactory
 from dangad.wire import boxes, commands
-from tests.fakes import FakeClient, FakeHatchery, FakeWorkforce, catalogue, make_job
+from tests.fakes import FakeClient, FakeSpawner, FakeSupervisor, catalogue, make_job
 from tests.oddjobs import Endless, Odd, Spoil, Wait
 from tests.realserver import PATIENCE, alive, is_frozen, until
 from tests.test_server import Line
-from tests.test_workers import a_story
+from tests.test_workers import async_test
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,24 +57,24 @@ reactor: Any = _reactor
 News = tuple[Any, ...]
 
 
-class Office:
-    """Stands in for the dispatcher, or for it and the workforce: notes what it is told, in order.
+class RecordingDispatcher:
+    """Stands in for the dispatcher, or for it and the supervisor: notes what it is told, in order.
 
     :ivar told: what it was told of workers and jobs, by the name of the method.
     :ivar ahead: jobs that its one worker was given ahead, which it says to begin in that order.
-    :ivar unfit: the workers that were said to be not fit for another job.
+    :ivar not_reusable: the workers that were said to be not reusable.
     :ivar deaths: of workers, in order, and `recalled`, what was taken back after the last.
     :ivar when_finished: called when it has been told of the end of a job.
     """
 
     max_workers = 2
     idle = waiting = 0
-    wear = Wear()
+    recycle_limits = RecycleLimits()
 
     def __init__(self) -> None:
         self.told: list[News] = []
         self.ahead: deque[Job] = deque()
-        self.unfit: list[Any] = []
+        self.not_reusable: list[Any] = []
         self.deaths: list[Death] = []
         self.recalled: list[int] = []
         self.when_finished: Callable[[], object] | None = None
@@ -98,15 +98,15 @@ class Office:
         worker: Any,
         failed: bool,
         body: bytes,
-        receipt: bytes,
+        usage: bytes,
         *,
-        fit: bool,
+        reusable: bool,
         printed: bool = False,
     ) -> None:
         """Note it, and say which job runs now."""
         self.told.append(("job_finished", worker, failed))
-        if not fit:
-            self.unfit.append(worker)
+        if not reusable:
+            self.not_reusable.append(worker)
         elif self.ahead:
             worker.begin(self.ahead.popleft())
         if self.when_finished is not None:
@@ -145,9 +145,9 @@ class Office:
 class WorkerPromises(AsyncPromises):
     """What :class:`IWorker` promises the dispatcher, which here only notes what it is told."""
 
-    office: Office
+    recorder: RecordingDispatcher
 
-    async def hatch(self) -> Any:
+    async def start_worker(self) -> Any:
         """A worker that is idle."""
         raise NotImplementedError
 
@@ -164,7 +164,7 @@ class WorkerPromises(AsyncPromises):
         raise NotImplementedError
 
     def spoiling(self) -> Job:
-        """A job that ends by itself when `let_end` is called, and leaves the worker unfit."""
+        """A job that ends when `let_end` is called, and leaves its worker not reusable."""
         raise NotImplementedError
 
     async def begun(self, worker: Any) -> None:
@@ -201,23 +201,23 @@ class WorkerPromises(AsyncPromises):
 
     async def setting(self) -> Any:
         """A worker that is idle, with all that was told so far forgotten."""
-        worker = await self.hatch()
-        self.office.told.clear()
+        worker = await self.start_worker()
+        self.recorder.told.clear()
         return worker
 
     def gone(self, worker: Any) -> str:
         """How the worker ended, of which the dispatcher was told, and of nothing else."""
-        self.assertEqual(self.office.words(), ["worker_gone"])
-        [(_, subject, how)] = self.office.told
+        self.assertEqual(self.recorder.words(), ["worker_gone"])
+        [(_, subject, how)] = self.recorder.told
         self.assertIs(subject, worker)
         self.assertIsInstance(how, str)
         return str(how)
 
     def gone_at_last(self, worker: Any) -> str:
         """How the worker ended, of which it was told last; before, perhaps of its job's end."""
-        if self.office.words()[0] == "job_finished":
-            self.assertEqual(self.office.unfit, [worker])
-            del self.office.told[0]
+        if self.recorder.words()[0] == "job_finished":
+            self.assertEqual(self.recorder.not_reusable, [worker])
+            del self.recorder.told[0]
         return self.gone(worker)
 
     async def busy(self) -> tuple[Any, Job]:
@@ -232,49 +232,49 @@ class WorkerPromises(AsyncPromises):
         """Give the worker these jobs ahead; their ids."""
         for job in jobs:
             self.assertTrue(worker.prefetch(job))
-            self.office.ahead.append(job)
+            self.recorder.ahead.append(job)
         return [job.id for job in jobs]
 
     def take_back(self, worker: Any) -> list[int]:
         """Take back what the worker has ahead, and has not begun; the ids."""
         back: list[int] = worker.recall()
-        self.office.ahead = deque(job for job in self.office.ahead if job.id not in back)
+        self.recorder.ahead = deque(job for job in self.recorder.ahead if job.id not in back)
         return back
 
     async def assert_idle(self, worker: Any) -> None:
         """The worker takes the next job and answers it."""
-        self.office.told.clear()
+        self.recorder.told.clear()
         worker.perform(self.quick())
         await self.told_of_end(worker)
-        self.assertEqual(self.office.told, [("job_finished", worker, False)])
+        self.assertEqual(self.recorder.told, [("job_finished", worker, False)])
 
-    @a_story
+    @async_test
     async def test_interface(self) -> None:
         """It has all that the dispatcher may ask for, and a process id for people."""
         worker = await self.setting()
         verifyObject(IProcess, worker)
         self.assertGreater(worker.pid, 0)
 
-    @a_story
+    @async_test
     async def test_answer(self) -> None:
         """The dispatcher hears of a job's end once, and the worker is idle again."""
         worker = await self.setting()
         worker.perform(self.quick())
-        self.assertEqual(self.office.told, [])
+        self.assertEqual(self.recorder.told, [])
         await self.told_of_end(worker)
-        self.assertEqual(self.office.told, [("job_finished", worker, False)])
+        self.assertEqual(self.recorder.told, [("job_finished", worker, False)])
         await self.assert_idle(worker)
 
-    @a_story
+    @async_test
     async def test_failure(self) -> None:
         """A job that fails is a job that finished, too."""
         worker = await self.setting()
         worker.perform(self.quick(fails=True))
         await self.told_of_end(worker)
-        self.assertEqual(self.office.told, [("job_finished", worker, True)])
+        self.assertEqual(self.recorder.told, [("job_finished", worker, True)])
         await self.assert_idle(worker)
 
-    @a_story
+    @async_test
     async def test_death_in_job(self) -> None:
         """Of a worker that dies in its job the dispatcher hears that it is gone, and only that."""
         worker = await self.setting()
@@ -284,7 +284,7 @@ class WorkerPromises(AsyncPromises):
         await self.told_of_death(worker)
         self.assertEqual(self.gone(worker), "was killed by SIGKILL")
 
-    @a_story
+    @async_test
     async def test_death_while_idle(self) -> None:
         """So it does of one that dies idle."""
         worker = await self.setting()
@@ -292,27 +292,27 @@ class WorkerPromises(AsyncPromises):
         await self.told_of_death(worker)
         self.assertEqual(self.gone(worker), "was killed by SIGKILL")
 
-    @a_story
+    @async_test
     async def test_kill_idle(self) -> None:
         """An idle worker that is killed is gone, for the reason given, and nothing else is told."""
         worker = await self.setting()
         worker.kill("was in the way")
-        self.assertEqual(self.office.told, [])
+        self.assertEqual(self.recorder.told, [])
         await self.told_of_death(worker)
         self.assertEqual(self.gone(worker), "was in the way")
 
-    @a_story
+    @async_test
     async def test_kill_busy(self) -> None:
         """A busy worker that is killed is gone, and its job has not finished."""
         worker = await self.setting()
         worker.perform(self.endless())
         await self.begun(worker)
         worker.kill("was in the way")
-        self.assertEqual(self.office.told, [])
+        self.assertEqual(self.recorder.told, [])
         await self.told_of_death(worker)
         self.assertEqual(self.gone(worker), "was in the way")
 
-    @a_story
+    @async_test
     async def test_kill_at_once(self) -> None:
         """So it is if the job had only just been given."""
         worker = await self.setting()
@@ -321,7 +321,7 @@ class WorkerPromises(AsyncPromises):
         await self.told_of_death(worker)
         self.assertEqual(self.gone(worker), "was in the way")
 
-    @a_story
+    @async_test
     async def test_kill_after_the_end(self) -> None:
         """So it is if the job had ended in the worker; an answer that was written counts."""
         worker = await self.setting()
@@ -332,7 +332,7 @@ class WorkerPromises(AsyncPromises):
         await self.told_of_death(worker)
         self.assertEqual(self.gone_at_last(worker), "was in the way")
 
-    @a_story
+    @async_test
     async def test_kill_paused(self) -> None:
         """So it is if nothing is taken of what the job writes."""
         worker = await self.setting()
@@ -344,7 +344,7 @@ class WorkerPromises(AsyncPromises):
         await self.told_of_death(worker)
         self.assertEqual(self.gone_at_last(worker), "was in the way")
 
-    @a_story
+    @async_test
     async def test_kill_twice(self) -> None:
         """A worker dies once, for the first reason."""
         worker = await self.setting()
@@ -354,7 +354,7 @@ class WorkerPromises(AsyncPromises):
         await self.told_of_death(worker)
         self.assertEqual(self.gone(worker), "was in the way")
 
-    @a_story
+    @async_test
     async def test_kill_interrupted(self) -> None:
         """A job that was interrupted may still be killed."""
         worker = await self.setting()
@@ -366,26 +366,26 @@ class WorkerPromises(AsyncPromises):
         await self.told_of_death(worker)
         self.assertEqual(self.gone(worker), "took its time")
 
-    @a_story
+    @async_test
     async def test_stop(self) -> None:
         """An idle worker that is to stop exits by itself, and nothing else is told."""
         worker = await self.setting()
         worker.stop()
-        self.assertEqual(self.office.told, [])
+        self.assertEqual(self.recorder.told, [])
         await self.told_of_death(worker)
         self.assertEqual(self.gone(worker), "exited (status 0)")
 
-    @a_story
+    @async_test
     async def test_stop_after_job(self) -> None:
         """So is one that has performed."""
         worker = await self.setting()
         await self.assert_idle(worker)
-        self.office.told.clear()
+        self.recorder.told.clear()
         worker.stop()
         await self.told_of_death(worker)
         self.assertEqual(self.gone(worker), "exited (status 0)")
 
-    @a_story
+    @async_test
     async def test_interrupt(self) -> None:
         """An interrupted job ends by itself, for either reason, and its worker with it."""
         for why in (b"cancelled", b"time"):
@@ -394,11 +394,11 @@ class WorkerPromises(AsyncPromises):
             worker.perform(job)
             await self.begun(worker)
             worker.interrupt(job, why)
-            self.assertEqual(self.office.told, [])
+            self.assertEqual(self.recorder.told, [])
             await self.told_of_death(worker)
             self.assertEqual(self.gone(worker), "exited (status 0)")
 
-    @a_story
+    @async_test
     async def test_interrupt_at_once(self) -> None:
         """So does one that was only just given, and may not have begun."""
         worker = await self.setting()
@@ -408,7 +408,7 @@ class WorkerPromises(AsyncPromises):
         await self.told_of_death(worker)
         self.assertEqual(self.gone(worker), "exited (status 0)")
 
-    @a_story
+    @async_test
     async def test_interrupt_after_the_end(self) -> None:
         """An interrupt does nothing if the job has ended in the worker, nor to the next job."""
         worker = await self.setting()
@@ -418,10 +418,10 @@ class WorkerPromises(AsyncPromises):
         self.let_end(worker)
         worker.interrupt(job, b"cancelled")
         await self.told_of_end(worker)
-        self.assertEqual(self.office.told, [("job_finished", worker, False)])
+        self.assertEqual(self.recorder.told, [("job_finished", worker, False)])
         await self.assert_idle(worker)
 
-    @a_story
+    @async_test
     async def test_interrupt_after_news_of_the_end(self) -> None:
         """Nor does it if the dispatcher has heard of the end, and gave no job since."""
         worker = await self.setting()
@@ -432,7 +432,7 @@ class WorkerPromises(AsyncPromises):
         await self.assert_idle(worker)
         await self.assert_idle(worker)
 
-    @a_story
+    @async_test
     async def test_pause(self) -> None:
         """Nothing is told of a job while it is paused; when it is resumed, all is."""
         worker = await self.setting()
@@ -441,13 +441,13 @@ class WorkerPromises(AsyncPromises):
         worker.pause()
         self.let_end(worker)
         await self.told_nothing(worker)
-        self.assertEqual(self.office.told, [])
+        self.assertEqual(self.recorder.told, [])
         worker.resume()
         await self.told_of_end(worker)
-        self.assertEqual(self.office.told, [("job_finished", worker, False)])
+        self.assertEqual(self.recorder.told, [("job_finished", worker, False)])
         await self.assert_idle(worker)
 
-    @a_story
+    @async_test
     async def test_pause_and_resume_in_any_order(self) -> None:
         """Any number of either, in any order, is harmless while a job runs; the last counts."""
         worker = await self.setting()
@@ -458,12 +458,12 @@ class WorkerPromises(AsyncPromises):
                 getattr(worker, call)()
             self.let_end(worker)
             await self.told_of_end(worker)
-            self.assertEqual(self.office.told, [("job_finished", worker, False)])
+            self.assertEqual(self.recorder.told, [("job_finished", worker, False)])
             worker.resume()
-            self.office.told.clear()
+            self.recorder.told.clear()
         await self.assert_idle(worker)
 
-    @a_story
+    @async_test
     async def test_death_while_paused(self) -> None:
         """The death of a paused worker is told none the less."""
         worker = await self.setting()
@@ -474,7 +474,7 @@ class WorkerPromises(AsyncPromises):
         await self.told_of_death(worker)
         self.assertEqual(self.gone(worker), "was killed by SIGKILL")
 
-    @a_story
+    @async_test
     async def test_ahead(self) -> None:
         """Jobs given ahead are begun in their order, each after the answer to the one before."""
         worker, _ = await self.busy()
@@ -483,10 +483,10 @@ class WorkerPromises(AsyncPromises):
         self.let_end(worker)
         await self.told_of_ends(worker, 4)
         failed = [False, False, True, False]
-        self.assertEqual(self.office.told, [("job_finished", worker, each) for each in failed])
+        self.assertEqual(self.recorder.told, [("job_finished", worker, each) for each in failed])
         await self.assert_idle(worker)
 
-    @a_story
+    @async_test
     async def test_ahead_one_by_one(self) -> None:
         """One may be given ahead when the one before has begun, again and again."""
         worker, job = await self.busy()
@@ -495,14 +495,14 @@ class WorkerPromises(AsyncPromises):
             self.give_ahead(worker, following)
             self.go_on(worker, job, following)
             await self.told_of_ends(worker, 1)
-            self.assertEqual(self.office.told, [("job_finished", worker, False)])
-            self.office.told.clear()
+            self.assertEqual(self.recorder.told, [("job_finished", worker, False)])
+            self.recorder.told.clear()
             job = following
         self.let_end(worker)
         await self.told_of_ends(worker, 1)
         await self.assert_idle(worker)
 
-    @a_story
+    @async_test
     async def test_recall(self) -> None:
         """What has not been begun can be taken back, in order; then the worker never begins it."""
         worker, _ = await self.busy()
@@ -513,7 +513,7 @@ class WorkerPromises(AsyncPromises):
         await self.told_of_ends(worker, 1)
         await self.assert_idle(worker)
 
-    @a_story
+    @async_test
     async def test_recall_of_nothing(self) -> None:
         """From a worker that has nothing ahead, nothing is taken back, and its job goes on."""
         worker, _ = await self.busy()
@@ -523,7 +523,7 @@ class WorkerPromises(AsyncPromises):
         self.assertEqual(worker.recall(), [])
         await self.assert_idle(worker)
 
-    @a_story
+    @async_test
     async def test_given_again(self) -> None:
         """What was taken back may be given again, in any order."""
         worker, _ = await self.busy()
@@ -536,10 +536,10 @@ class WorkerPromises(AsyncPromises):
         self.let_end(worker)
         await self.told_of_ends(worker, 4)
         failed = [False, True, False, False]
-        self.assertEqual(self.office.told, [("job_finished", worker, each) for each in failed])
+        self.assertEqual(self.recorder.told, [("job_finished", worker, each) for each in failed])
         await self.assert_idle(worker)
 
-    @a_story
+    @async_test
     async def test_recall_of_what_was_begun(self) -> None:
         """What the worker has begun stays with it, and the answer to the one before is there."""
         worker, job = await self.busy()
@@ -548,12 +548,12 @@ class WorkerPromises(AsyncPromises):
         self.go_on(worker, job, first)
         self.assertEqual(self.take_back(worker), rest)
         await self.told_of_ends(worker, 1)
-        self.assertEqual(self.office.told, [("job_finished", worker, False)])
+        self.assertEqual(self.recorder.told, [("job_finished", worker, False)])
         self.let_end(worker)
         await self.told_of_ends(worker, 2)
         await self.assert_idle(worker)
 
-    @a_story
+    @async_test
     async def test_pause_with_jobs_ahead(self) -> None:
         """Nothing is told while a worker is paused that goes on to the next job meanwhile."""
         worker, job = await self.busy()
@@ -562,14 +562,14 @@ class WorkerPromises(AsyncPromises):
         worker.pause()
         self.go_on(worker, job, following)
         await self.told_nothing(worker)
-        self.assertEqual(self.office.told, [])
+        self.assertEqual(self.recorder.told, [])
         worker.resume()
         await self.told_of_ends(worker, 1)
         self.let_end(worker)
         await self.told_of_ends(worker, 2)
         await self.assert_idle(worker)
 
-    @a_story
+    @async_test
     async def test_interrupt_after_recall(self) -> None:
         """A job behind which all was taken back is interrupted as any other."""
         worker = await self.setting()
@@ -582,7 +582,7 @@ class WorkerPromises(AsyncPromises):
         await self.told_of_death(worker)
         self.assertEqual(self.gone(worker), "exited (status 0)")
 
-    @a_story
+    @async_test
     async def test_death_with_jobs_ahead(self) -> None:
         """What a worker that died had not begun can be taken back when its death is told."""
         worker, _ = await self.busy()
@@ -590,10 +590,10 @@ class WorkerPromises(AsyncPromises):
         await self.fall_dead(worker)
         await self.told_of_death(worker)
         self.assertEqual(self.gone(worker), "was killed by SIGKILL")
-        self.assertEqual(self.office.recalled, ids)
-        self.assertEqual(self.office.deaths[0].unread, b"")
+        self.assertEqual(self.recorder.recalled, ids)
+        self.assertEqual(self.recorder.deaths[0].unread, b"")
 
-    @a_story
+    @async_test
     async def test_kill_with_jobs_ahead(self) -> None:
         """So can what one had ahead that was killed; what it had answered before counts."""
         worker, job = await self.busy()
@@ -602,54 +602,54 @@ class WorkerPromises(AsyncPromises):
         self.go_on(worker, job, first)
         worker.kill("was in the way")
         await self.told_of_death(worker)
-        self.assertEqual(self.office.words(), ["job_finished", "worker_gone"])
-        self.assertEqual(self.office.unfit, [worker])
-        self.assertEqual(self.office.deaths[0].how, "was in the way")
-        self.assertEqual(self.office.recalled, rest)
+        self.assertEqual(self.recorder.words(), ["job_finished", "worker_gone"])
+        self.assertEqual(self.recorder.not_reusable, [worker])
+        self.assertEqual(self.recorder.deaths[0].how, "was in the way")
+        self.assertEqual(self.recorder.recalled, rest)
 
-    @a_story
+    @async_test
     async def test_unfit_with_jobs_ahead(self) -> None:
-        """A worker that is not fit for another job begins none of those that it has ahead."""
+        """A worker that is not reusable begins none of those that it has ahead."""
         worker = await self.setting()
         worker.perform(self.spoiling())
         await self.begun(worker)
         ids = self.give_ahead(worker, self.quick(), self.quick())
         self.let_end(worker)
         await self.told_of_ends(worker, 1)
-        self.assertEqual(self.office.unfit, [worker])
+        self.assertEqual(self.recorder.not_reusable, [worker])
         self.assertEqual(self.take_back(worker), ids)
-        self.assertEqual(self.office.told, [("job_finished", worker, False)])
+        self.assertEqual(self.recorder.told, [("job_finished", worker, False)])
         worker.stop()
         await self.told_of_death(worker)
-        self.assertEqual(self.office.words(), ["job_finished", "worker_gone"])
-        self.assertEqual(self.office.deaths[0].how, "exited (status 0)")
+        self.assertEqual(self.recorder.words(), ["job_finished", "worker_gone"])
+        self.assertEqual(self.recorder.deaths[0].how, "exited (status 0)")
 
 
 class FakeWorkerTest(WorkerPromises, TestCase):
-    """FakeWorker keeps the promises; what a process does by itself is the hatchery's to call."""
+    """FakeWorker keeps the promises; what a process does by itself is the spawner's to call."""
 
     def setUp(self) -> None:
-        """Make an office and a hatchery, with a real workforce between them."""
+        """Make an recorder and a spawner, with a real supervisor between them."""
         super().setUp()
-        self.office = Office()
-        office: Any = self.office
-        workforce = Workforce(Clock(), office, 0, 2)
-        self.hatchery = FakeHatchery(workforce, office)
+        self.recorder = RecordingDispatcher()
+        recorder: Any = self.recorder
+        supervisor = Supervisor(Clock(), recorder, 0, 2)
+        self.spawner = FakeSpawner(supervisor, recorder)
         self.how = "exited (status 0)"
         self.failing: set[int] = set()
         self.spoilers: set[int] = set()
 
-    async def hatch(self) -> Any:
+    async def start_worker(self) -> Any:
         """See :class:`WorkerPromises`."""
-        self.hatchery.spawn()
-        worker = self.hatchery.starting[0]
-        self.hatchery.boot(worker, catalogue("Odd"))
+        self.spawner.spawn()
+        worker = self.spawner.starting[0]
+        self.spawner.boot(worker, catalogue("Odd"))
         return worker
 
     def answer(self, worker: Any) -> None:
         """Have it answer as its job is to."""
         job = worker.job
-        self.hatchery.answer(worker, job.id in self.failing, fit=job.id not in self.spoilers)
+        self.spawner.answer(worker, job.id in self.failing, reusable=job.id not in self.spoilers)
 
     def quick(self, fails: bool = False) -> Job:
         """See :class:`WorkerPromises`."""
@@ -683,7 +683,7 @@ class FakeWorkerTest(WorkerPromises, TestCase):
 
     async def told_of_ends(self, worker: Any, count: int) -> None:
         """See :class:`WorkerPromises`."""
-        while self.office.words().count("job_finished") < count:
+        while self.recorder.words().count("job_finished") < count:
             self.answer(worker)
 
     async def fall_dead(self, worker: Any) -> None:
@@ -695,40 +695,40 @@ class FakeWorkerTest(WorkerPromises, TestCase):
         if worker.begun and worker.job:
             self.answer(worker)
         if worker.killed is not None:
-            self.assertRaises(AssertionError, self.hatchery.answer, worker)
+            self.assertRaises(AssertionError, self.spawner.answer, worker)
         if self.how == "exited (status 0)":
             self.assertTrue(worker.killed or worker.stopping or worker.interrupts)
-        self.hatchery.die(worker, self.how)
-        self.assertRaises(AssertionError, self.hatchery.answer, worker)
+        self.spawner.die(worker, self.how)
+        self.assertRaises(AssertionError, self.spawner.answer, worker)
         self.assertRaises(AssertionError, worker.die)
 
     async def told_nothing(self, worker: Any) -> None:
         """A paused worker cannot be heard."""
-        self.assertRaises(AssertionError, self.hatchery.answer, worker)
-        self.assertRaises(AssertionError, self.hatchery.report, worker, b"dangad.Progress")
+        self.assertRaises(AssertionError, self.spawner.answer, worker)
+        self.assertRaises(AssertionError, self.spawner.report, worker, b"dangad.Progress")
 
-    @a_story
+    @async_test
     async def test_only_idle_workers_take_jobs(self) -> None:
         """A job for a worker that starts, is busy, stops, is killed or is dead is an error."""
-        self.hatchery.spawn()
-        starting = self.hatchery.starting[0]
+        self.spawner.spawn()
+        starting = self.spawner.starting[0]
         self.assertRaises(AssertionError, starting.perform, make_job(None))
-        busy, stopping, killed, dead = [await self.hatch() for _ in range(4)]
+        busy, stopping, killed, dead = [await self.start_worker() for _ in range(4)]
         busy.perform(make_job(None))
         stopping.stop()
         killed.kill("was in the way")
-        self.hatchery.die(dead)
+        self.spawner.die(dead)
         for worker in (busy, stopping, killed, dead):
             self.assertRaises(AssertionError, worker.perform, make_job(None))
 
-    @a_story
+    @async_test
     async def test_only_the_last_job_is_interrupted(self) -> None:
         """An interrupt of a job that the worker was not given, or not last, is an error."""
-        worker = await self.hatch()
+        worker = await self.start_worker()
         first, second = make_job(None), make_job(None)
         worker.perform(first)
         self.assertRaises(AssertionError, worker.interrupt, second, b"time")
-        self.hatchery.answer(worker)
+        self.spawner.answer(worker)
         worker.perform(second)
         self.assertRaises(AssertionError, worker.interrupt, first, b"time")
 
@@ -748,7 +748,7 @@ class RealPoolCase(TestCase):
     timeout = 90
     jobs: tuple[str, ...] = ("tests.oddjobs",)
 
-    def fill_pool(self, workforce: Any, office: Any) -> None:
+    def fill_pool(self, supervisor: Any, recorder: Any) -> None:
         """Make the pool, which the test's own clock tells of the time."""
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
@@ -757,10 +757,10 @@ class RealPoolCase(TestCase):
         directory = os.path.join(self.folder, "directory")
         os.mkdir(directory)
         settings = WorkerSettings(self.jobs, directory=directory)
-        self.pool = WorkerPool(self.clock, workforce, office, Guardian(reactor), settings)
+        self.pool = WorkerPool(self.clock, supervisor, recorder, Guardian(reactor), settings)
         self.addCleanup(self.empty_pool)
 
-    @a_story
+    @async_test
     async def empty_pool(self) -> None:
         """Kill what is left."""
         self.pool.kill_all("was killed: the test is over")
@@ -772,12 +772,12 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
     """WorkerLink keeps the promises with a real process."""
 
     def setUp(self) -> None:
-        """Make an office and a pool, with a real workforce between them that starts nothing."""
+        """Make an recorder and a pool, with a real supervisor between them that starts nothing."""
         super().setUp()
-        self.office = Office()
-        office: Any = self.office
-        self.workforce = Workforce(Clock(), office, 0, 2)
-        self.fill_pool(self.workforce, office)
+        self.recorder = RecordingDispatcher()
+        recorder: Any = self.recorder
+        self.supervisor = Supervisor(Clock(), recorder, 0, 2)
+        self.fill_pool(self.supervisor, recorder)
         self.numbers = itertools.count(1)
         self.marks: dict[int, str] = {}
         self.paths: dict[int, str] = {}
@@ -794,11 +794,11 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         """Where no file is."""
         return os.path.join(self.folder, str(next(self.numbers)))
 
-    async def hatch(self) -> Any:
+    async def start_worker(self) -> Any:
         """See :class:`WorkerPromises`."""
         self.pool.spawn()
         (worker,) = self.pool.processes
-        await until(lambda: ("worker_ready", worker) in self.office.told)
+        await until(lambda: ("worker_ready", worker) in self.recorder.told)
         return worker
 
     def quick(self, fails: bool = False) -> Job:
@@ -844,11 +844,11 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
 
     async def told_of_end(self, worker: Any) -> None:
         """See :class:`WorkerPromises`."""
-        await until(lambda: self.office.told)
+        await until(lambda: self.recorder.told)
 
     async def told_of_ends(self, worker: Any, count: int) -> None:
         """See :class:`WorkerPromises`."""
-        await until(lambda: self.office.words().count("job_finished") == count)
+        await until(lambda: self.recorder.words().count("job_finished") == count)
 
     async def fall_dead(self, worker: Any) -> None:
         """See :class:`WorkerPromises`."""
@@ -859,14 +859,14 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         """See :class:`WorkerPromises`."""
         await until(lambda: worker not in self.pool.processes)
         self.assertFalse(alive(worker.pid))
-        self.assertEqual(self.workforce.size, 0)
+        self.assertEqual(self.supervisor.size, 0)
 
     async def told_nothing(self, worker: Any) -> None:
         """Let the reactor turn."""
         for _ in range(10):
             await task.deferLater(reactor, 0)
 
-    @a_story
+    @async_test
     async def test_perform_on_the_dead(self) -> None:
         """A worker that has died, which nobody knows yet, takes its job, and then is gone."""
         for size in (0, 300_000):
@@ -879,7 +879,7 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
             await self.told_of_death(worker)
             self.gone(worker)
 
-    @a_story
+    @async_test
     async def test_perform_on_the_killed(self) -> None:
         """So does one that was killed, not by the dispatcher, while it was idle."""
         worker = await self.setting()
@@ -888,7 +888,7 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         await self.told_of_death(worker)
         self.assertEqual(self.gone(worker), "wrote garbage")
 
-    @a_story
+    @async_test
     async def test_interrupt_before_the_job_is_read(self) -> None:
         """A job that is too large to be written at once is interrupted all the same."""
         worker = await self.setting()
@@ -899,7 +899,7 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         await self.told_of_death(worker)
         self.assertEqual(self.gone(worker), "was killed before it had read its job")
 
-    @a_story
+    @async_test
     async def test_stop_of_a_stubborn_worker(self) -> None:
         """A worker that does not exit by itself is killed after a while."""
         worker = await self.setting()
@@ -909,7 +909,7 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         await self.told_of_death(worker)
         self.assertEqual(self.gone(worker), "had not exited after 5 s and was killed")
 
-    @a_story
+    @async_test
     async def test_calls_after_death(self) -> None:
         """What the dispatcher asks of a worker between its death and the news does nothing."""
         worker = await self.setting()
@@ -935,7 +935,7 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         """Have it read again."""
         os.kill(worker.pid, signal.SIGCONT)
 
-    @a_story
+    @async_test
     async def test_recall_before_the_job_is_read(self) -> None:
         """What is ahead of a worker that has not even read its job is taken back without it."""
         worker = await self.frozen()
@@ -947,27 +947,27 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         self.thaw(worker)
         await self.told_of_ends(worker, 2)
         failed = [True, False]
-        self.assertEqual(self.office.told, [("job_finished", worker, each) for each in failed])
+        self.assertEqual(self.recorder.told, [("job_finished", worker, each) for each in failed])
         await self.assert_idle(worker)
 
-    @a_story
+    @async_test
     async def test_recall_while_it_reads(self) -> None:
         """So it is if the worker reads at the same moment: each job goes to one of the two."""
         worker = await self.setting()
         for delay in range(1000):
-            self.office.told.clear()
+            self.recorder.told.clear()
             worker.perform(self.quick())
             ids = self.give_ahead(worker, self.quick(), self.quick(), self.quick())
             for _ in range(delay % 250):
                 pass  # until it is awake, or nearly
             self.assertLessEqual(set(self.take_back(worker)), set(ids))
-            count = 1 + len(self.office.ahead)
-            while len(self.office.told) < count:
+            count = 1 + len(self.recorder.ahead)
+            while len(self.recorder.told) < count:
                 await task.deferLater(reactor, 0)
-                self.assertLessEqual(set(self.office.words()), {"job_finished"})
-            self.assertEqual(self.office.told, count * [("job_finished", worker, False)])
+                self.assertLessEqual(set(self.recorder.words()), {"job_finished"})
+            self.assertEqual(self.recorder.told, count * [("job_finished", worker, False)])
 
-    @a_story
+    @async_test
     async def test_recall_when_it_awakes(self) -> None:
         """So it is if the worker begins to read while the parent does, as late as that can be."""
         worker = await self.frozen()
@@ -989,16 +989,16 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         patch.restore()
         self.thaw(worker)
         self.assertLessEqual(set(back), set(ids))
-        count = 1 + len(self.office.ahead)
-        await until(lambda: len(self.office.told) >= count or self.office.deaths)
-        self.assertEqual(self.office.told, count * [("job_finished", worker, False)])
+        count = 1 + len(self.recorder.ahead)
+        await until(lambda: len(self.recorder.told) >= count or self.recorder.deaths)
+        self.assertEqual(self.recorder.told, count * [("job_finished", worker, False)])
         await self.assert_idle(worker)
 
-    @a_story
+    @async_test
     async def test_recall_behind_a_ping(self) -> None:
         """So it is if a ping lies before the job, which is answered."""
         worker = await self.frozen()
-        life = self.workforce.lives[worker]
+        life = self.supervisor.records[worker]
         life.silent = True
         worker.ping()
         worker.perform(self.quick())
@@ -1009,7 +1009,7 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         await until(lambda: not life.silent)
         await self.assert_idle(worker)
 
-    @a_story
+    @async_test
     async def test_has_read(self) -> None:
         """Jobs that are ahead need not be read; the one that was given to run must be."""
         worker = await self.frozen()
@@ -1026,7 +1026,7 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         self.give_ahead(worker, self.quick())
         self.assertTrue(worker.has_read())
 
-    @a_story
+    @async_test
     async def test_too_large_ahead(self) -> None:
         """A job that makes no packet is not given ahead, and nothing of it is."""
         worker, _ = await self.busy()
@@ -1039,7 +1039,7 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         await self.told_of_ends(worker, 1)
         await self.assert_idle(worker)
 
-    @a_story
+    @async_test
     async def test_largest_ahead(self) -> None:
         """One that just does is given ahead, taken back, and done as any other."""
         worker, _ = await self.busy()
@@ -1059,12 +1059,12 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         await self.told_of_ends(worker, 2)
         await self.assert_idle(worker)
 
-    @a_story
+    @async_test
     async def test_behind_a_large_job(self) -> None:
         """Behind a job that is no packet nothing is given ahead; behind the next it is again."""
         worker = await self.setting()
         for size in (select.PIPE_BUF, 50_000):
-            self.office.told.clear()
+            self.recorder.told.clear()
             worker.perform(self.make(Odd, what="some time", detail="x" * size))
             self.assertFalse(worker.prefetch(self.quick()))
             self.assertEqual(worker.recall(), [])
@@ -1074,7 +1074,7 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         await self.begun(worker)
         self.assertTrue(worker.prefetch(self.quick()))
 
-    @a_story
+    @async_test
     async def test_full_pipe(self) -> None:
         """What the pipe does not take is not given ahead, and all else is taken back."""
         worker = await self.frozen()
@@ -1089,7 +1089,7 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         await self.told_of_ends(worker, 1)
         await self.assert_idle(worker)
 
-    @a_story
+    @async_test
     async def test_unread_at_death(self) -> None:
         """The request of a job that a dead worker had not read is told, and what was ahead kept."""
         worker = await self.frozen()
@@ -1100,10 +1100,10 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         await self.fall_dead(worker)
         await self.told_of_death(worker)
         self.gone(worker)
-        self.assertEqual(self.office.deaths[0].unread, job.box)
-        self.assertEqual(self.office.recalled, ids)
+        self.assertEqual(self.recorder.deaths[0].unread, job.box)
+        self.assertEqual(self.recorder.recalled, ids)
 
-    @a_story
+    @async_test
     async def test_unread_behind_a_ping_at_death(self) -> None:
         """So it is if the worker had not read a ping before, and has nothing ahead."""
         worker = await self.frozen()
@@ -1113,10 +1113,10 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         await self.fall_dead(worker)
         await self.told_of_death(worker)
         self.gone(worker)
-        self.assertEqual(self.office.deaths[0].unread, job.box)
-        self.assertEqual(self.office.recalled, [])
+        self.assertEqual(self.recorder.deaths[0].unread, job.box)
+        self.assertEqual(self.recorder.recalled, [])
 
-    @a_story
+    @async_test
     async def test_death_in_a_job_ahead(self) -> None:
         """A job that was given ahead and costs the worker is the one that it had begun."""
         worker, _ = await self.busy()
@@ -1124,9 +1124,9 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         *_, last = self.give_ahead(worker, self.quick(), deadly, self.quick())
         self.let_end(worker)
         await self.told_of_death(worker)
-        self.assertEqual(self.office.words(), ["job_finished", "job_finished", "worker_gone"])
-        self.assertEqual(self.office.recalled, [last])
-        self.assertEqual(self.office.deaths[0].unread, b"")
+        self.assertEqual(self.recorder.words(), ["job_finished", "job_finished", "worker_gone"])
+        self.assertEqual(self.recorder.recalled, [last])
+        self.assertEqual(self.recorder.deaths[0].unread, b"")
 
 
 # Clients.
@@ -1342,7 +1342,7 @@ class ClientConnectionTest(ClientPromises, SynchronousTestCase):
         factory = ClientFactory(
             clock,
             dispatcher,
-            Gate(clock, [], lambda: 0),
+            AcceptGate(clock, [], lambda: 0),
             max_payload=10_000,
             max_in_flight=max_in_flight,
             max_connections=1,
@@ -1386,11 +1386,11 @@ class ClientConnectionTest(ClientPromises, SynchronousTestCase):
 # Hatcheries.
 
 
-class HatcheryPromises(AsyncPromises):
-    """What :class:`IHatchery` promises the workforce, which here only notes what it is told."""
+class SpawnerPromises(AsyncPromises):
+    """What :class:`ISpawner` promises the supervisor, which here only notes what it is told."""
 
-    office: Office
-    hatchery: Any
+    recorder: RecordingDispatcher
+    spawner: Any
 
     async def greeted(self, worker: Any) -> None:
         """Wait until the worker has said Hello."""
@@ -1410,38 +1410,38 @@ class HatcheryPromises(AsyncPromises):
 
     def spawn(self) -> Any:
         """Start a worker, which is told before that returns, and nothing else."""
-        before = len(self.office.told)
-        self.assertIsNone(self.hatchery.spawn())
-        ((word, worker),) = self.office.told[before:]
+        before = len(self.recorder.told)
+        self.assertIsNone(self.spawner.spawn())
+        ((word, worker),) = self.recorder.told[before:]
         self.assertEqual(word, "worker_started")
         verifyObject(IProcess, worker)
         return worker
 
     def test_interface(self) -> None:
-        """It has all that the workforce may ask for."""
-        verifyObject(IHatchery, self.hatchery)
+        """It has all that the supervisor may ask for."""
+        verifyObject(ISpawner, self.spawner)
 
-    @a_story
+    @async_test
     async def test_life(self) -> None:
         """A worker's start, its Hello with a catalogue, and its end are told once each."""
         worker = self.spawn()
         await self.greeted(worker)
-        word, subject, says_hello = self.office.told[1]
+        word, subject, says_hello = self.recorder.told[1]
         self.assertEqual((word, subject), ("worker_booted", worker))
         self.assertIn('"Odd"', says_hello)
         worker.kill("was in the way")
         await self.gone(worker)
-        self.assertEqual(self.office.told[2:], [("worker_exited", worker, "was in the way", 0)])
+        self.assertEqual(self.recorder.told[2:], [("worker_exited", worker, "was in the way", 0)])
 
-    @a_story
+    @async_test
     async def test_no_hello(self) -> None:
         """A worker that is gone before its Hello has never booted."""
         worker = self.spawn()
         worker.kill("took its time")
         await self.gone(worker)
-        self.assertEqual(self.office.told[1:], [("worker_exited", worker, "took its time", 0)])
+        self.assertEqual(self.recorder.told[1:], [("worker_exited", worker, "took its time", 0)])
 
-    @a_story
+    @async_test
     async def test_two_lives(self) -> None:
         """Each call starts one worker, with a life and a process id of its own."""
         first, second = self.spawn(), self.spawn()
@@ -1451,71 +1451,73 @@ class HatcheryPromises(AsyncPromises):
         second.kill("was in the way")
         await self.gone(second)
         for worker in (first, second):
-            told = [news[0] for news in self.office.told if news[1] is worker]
+            told = [news[0] for news in self.recorder.told if news[1] is worker]
             exits = ["worker_exited"] * (worker is second)
             self.assertEqual(told, ["worker_started", "worker_booted", *exits])
 
-    @a_story
+    @async_test
     async def test_no_room(self) -> None:
         """If there is no room for a process, that is raised, and nothing is told."""
         self.break_starts()
         for _ in range(3):
-            self.assertRaises(OSError, self.hatchery.spawn)
-        self.assertEqual(self.office.told, [])
+            self.assertRaises(OSError, self.spawner.spawn)
+        self.assertEqual(self.recorder.told, [])
         self.repair_starts()
         worker = self.spawn()
         await self.greeted(worker)
-        self.assertEqual(self.office.words(), ["worker_started", "worker_booted"])
+        self.assertEqual(self.recorder.words(), ["worker_started", "worker_booted"])
 
 
-class FakeHatcheryTest(HatcheryPromises, TestCase):
-    """FakeHatchery keeps the promises; when a worker boots and dies is the test's to say."""
+class FakeSpawnerTest(SpawnerPromises, TestCase):
+    """FakeSpawner keeps the promises; when a worker boots and dies is the test's to say."""
 
     def setUp(self) -> None:
-        """Make the hatchery."""
+        """Make the spawner."""
         super().setUp()
-        self.office = Office()
-        office: Any = self.office
-        self.hatchery = FakeHatchery(office, office)
+        self.recorder = RecordingDispatcher()
+        recorder: Any = self.recorder
+        self.spawner = FakeSpawner(recorder, recorder)
 
     async def greeted(self, worker: Any) -> None:
-        """See :class:`HatcheryPromises`."""
-        self.hatchery.boot(worker, catalogue("Odd"))
+        """See :class:`SpawnerPromises`."""
+        self.spawner.boot(worker, catalogue("Odd"))
 
     async def gone(self, worker: Any) -> None:
         """One that is killed cannot say Hello any more."""
-        self.assertRaises(AssertionError, self.hatchery.boot, worker, catalogue("Odd"))
-        self.hatchery.die(worker)
+        self.assertRaises(AssertionError, self.spawner.boot, worker, catalogue("Odd"))
+        self.spawner.die(worker)
 
     def break_starts(self) -> None:
-        """See :class:`HatcheryPromises`."""
-        self.hatchery.refusal = OSError(errno.EAGAIN, "Resource temporarily unavailable")
+        """See :class:`SpawnerPromises`."""
+        self.spawner.refusal = OSError(errno.EAGAIN, "Resource temporarily unavailable")
 
     def repair_starts(self) -> None:
-        """See :class:`HatcheryPromises`."""
-        self.hatchery.refusal = None
+        """See :class:`SpawnerPromises`."""
+        self.spawner.refusal = None
 
 
 def _no_room(*args: object, **keywords: object) -> int:
     raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 
 
-class WorkerPoolTest(HatcheryPromises, RealPoolCase):
+class WorkerPoolTest(SpawnerPromises, RealPoolCase):
     """WorkerPool keeps the promises with real processes."""
 
     def setUp(self) -> None:
         """Make the pool."""
         super().setUp()
-        self.office = Office()
-        self.fill_pool(self.office, self.office)
-        self.hatchery = self.pool
+        self.recorder = RecordingDispatcher()
+        self.fill_pool(self.recorder, self.recorder)
+        self.spawner = self.pool
 
     async def greeted(self, worker: Any) -> None:
-        """See :class:`HatcheryPromises`."""
-        await until(lambda: any(news[:2] == ("worker_booted", worker) for news in self.office.told))
+        """See :class:`SpawnerPromises`."""
+        await until(
+            lambda: any(news[:2] == ("worker_booted", worker) for news in self.recorder.told)
+        )
 
     async def gone(self, worker: Any) -> None:
-        """See :class:`HatcheryPromises`."""
+        """See :class:`SpawnerPromises`."""
         await until(lambda: worker not in self.pool.processes)
         self.assertFalse(alive(worker.pid))
 
@@ -1524,7 +1526,7 @@ class WorkerPoolTest(HatcheryPromises, RealPoolCase):
         self.patches = [self.patch(os, name, _no_room) for name in ("fork", "posix_spawnp")]
 
     def repair_starts(self) -> None:
-        """See :class:`HatcheryPromises`."""
+        """See :class:`SpawnerPromises`."""
         for patch in self.patches:
             patch.restore()
 
@@ -1538,7 +1540,7 @@ class WorkerPoolTest(HatcheryPromises, RealPoolCase):
             self.assertRaises(OSError, self.pool.spawn)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        self.assertEqual(self.office.told, [])
+        self.assertEqual(self.recorder.told, [])
         self.assertFalse(self.pool.processes)
 
 
@@ -1547,24 +1549,24 @@ class BrokenWorkerPoolTest(RealPoolCase):
 
     jobs = ("tests.no_such_module",)
 
-    @a_story
+    @async_test
     async def test_cannot_boot(self) -> None:
         """A worker that cannot say Hello is started and gone, and the reason is told."""
-        office = Office()
-        self.fill_pool(office, office)
+        recorder = RecordingDispatcher()
+        self.fill_pool(recorder, recorder)
         self.pool.spawn()
         await until(lambda: not self.pool.processes)
-        self.assertEqual(office.words(), ["worker_started", "worker_exited"])
-        self.assertIn("no_such_module", office.told[1][2])
+        self.assertEqual(recorder.words(), ["worker_started", "worker_exited"])
+        self.assertIn("no_such_module", recorder.told[1][2])
 
 
 # Workforces.
 
 
-class WorkforcePromises(Promises):
-    """What :class:`IWorkforce` promises the dispatcher, which is a real one."""
+class SupervisorPromises(Promises):
+    """What :class:`ISupervisor` promises the dispatcher, which is a real one."""
 
-    workforce: Any
+    supervisor: Any
     dispatcher: Dispatcher
 
     def demanded(self) -> int:
@@ -1583,7 +1585,7 @@ class WorkforcePromises(Promises):
 
     def test_interface(self) -> None:
         """It has all that the dispatcher may ask for."""
-        verifyObject(IWorkforce, self.workforce)
+        verifyObject(ISupervisor, self.supervisor)
 
     def test_demand(self) -> None:
         """It hears of each job that waits while no worker is idle."""
@@ -1596,56 +1598,56 @@ class WorkforcePromises(Promises):
         """To hear of the same jobs again changes nothing, nor does any number do harm."""
         self.submit()
         for _ in range(3):
-            self.assertIsNone(self.workforce.demand(1))
+            self.assertIsNone(self.supervisor.demand(1))
         self.assertEqual(self.demanded(), 1)
-        self.assertIsNone(self.workforce.demand(1_000_000))
+        self.assertIsNone(self.supervisor.demand(1_000_000))
         self.assertEqual(self.dispatcher.waiting, 1)
 
 
-class FakeWorkforceTest(WorkforcePromises, SynchronousTestCase):
-    """FakeWorkforce keeps the promises."""
+class FakeSupervisorTest(SupervisorPromises, SynchronousTestCase):
+    """FakeSupervisor keeps the promises."""
 
     def setUp(self) -> None:
         """Make it."""
         super().setUp()
         self.make_dispatcher()
-        self.workforce = FakeWorkforce()
-        self.dispatcher.staffed_by(self.workforce)
+        self.supervisor = FakeSupervisor()
+        self.dispatcher.supervised_by(self.supervisor)
 
     def demanded(self) -> int:
-        """See :class:`WorkforcePromises`."""
-        return max(self.workforce.demands, default=0)
+        """See :class:`SupervisorPromises`."""
+        return max(self.supervisor.demands, default=0)
 
     def test_demand_for_nothing(self) -> None:
         """To demand workers for less than no jobs is an error."""
-        self.assertRaises(AssertionError, self.workforce.demand, -1)
+        self.assertRaises(AssertionError, self.supervisor.demand, -1)
 
 
-class WorkforceTest(WorkforcePromises, SynchronousTestCase):
-    """Workforce keeps the promises, with workers that are no processes."""
+class SupervisorTest(SupervisorPromises, SynchronousTestCase):
+    """Supervisor keeps the promises, with workers that are no processes."""
 
     def setUp(self) -> None:
         """Make one of none to ten workers."""
         super().setUp()
         self.make_dispatcher()
-        self.workforce = Workforce(self.clock, self.dispatcher, 0, 10, starts_at_once=20)
-        self.hatchery = FakeHatchery(self.workforce, self.dispatcher)
-        self.workforce.start(self.hatchery)
+        self.supervisor = Supervisor(self.clock, self.dispatcher, 0, 10, starts_at_once=20)
+        self.spawner = FakeSpawner(self.supervisor, self.dispatcher)
+        self.supervisor.start(self.spawner)
 
     def demanded(self) -> int:
         """A worker starts for each job, one in a turn of the reactor."""
         self.clock.pump([0] * 20)
-        return self.hatchery.spawned
+        return self.spawner.spawned
 
     def test_many(self) -> None:
         """However many jobs wait, it starts no more than it may."""
         for _ in range(20):
             self.submit()
-        self.workforce.demand(1_000_000)
+        self.supervisor.demand(1_000_000)
         self.assertEqual(self.demanded(), 10)
 
     def test_stopped(self) -> None:
         """When it is stopped, it hears and does nothing."""
-        self.workforce.stop()
-        self.workforce.demand(3)
-        self.assertEqual(self.hatchery.spawned, 0)
+        self.supervisor.stop()
+        self.supervisor.demand(3)
+        self.assertEqual(self.spawner.spawned, 0)

@@ -1,6 +1,6 @@
 """Each call that leaves the rules raises in turn: whom may that cost anything?
 
-Random histories of dispatcher and workforce, each told again with an exception at one call out
+Random histories of dispatcher and supervisor, each told again with an exception at one call out
 of them, before the call has done anything or after it has done it all. Whoever the call was to
 may pay: a client with its connection, a worker with its life. Nobody else may notice.
 """
@@ -16,15 +16,15 @@ from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad.scheduler import counters as tally_module
+from dangad.scheduler import counters as counters_module
 from dangad.scheduler import dispatcher as dispatcher_module
 from dangad.scheduler.dispatcher import Dispatcher
 from dangad.scheduler.record import END_STATES, Job, JobState
-from dangad.scheduler.supervisor import Workforce
-from dangad.scheduler.workerrecord import Wear
+from dangad.scheduler.supervisor import Supervisor
+from dangad.scheduler.workerrecord import RecycleLimits
 from dangad.wire.commands import Chunk, Progress
 from dangad.wire.values import Priority
-from tests.fakes import FakeClient, FakeHatchery, FakeWorker, catalogue, make_job
+from tests.fakes import FakeClient, FakeSpawner, FakeWorker, catalogue, make_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,14 +126,12 @@ class Story:
         self.dispatcher = Dispatcher(
             self.clock, 40, quarantine_after=4, chance=random.Random(seed), log_jobs=True
         )
-        self.workforce = Workforce(self.clock, self.dispatcher, 2, 3, 0, Wear(age=60.0))
-        self.hatchery = FakeHatchery(self.workforce, self.dispatcher)
-        self.hatchery.when_spawned = lambda worker: fuse.guard(
-            worker, *WORKER_CALLS, *PROCESS_CALLS
-        )
-        fuse.guard(self.hatchery, "spawn")
-        self.workforce.start(self.hatchery)
-        fuse.guard(self.workforce, "demand", "worker_released")
+        self.supervisor = Supervisor(self.clock, self.dispatcher, 2, 3, 0, RecycleLimits(age=60.0))
+        self.spawner = FakeSpawner(self.supervisor, self.dispatcher)
+        self.spawner.when_spawned = lambda worker: fuse.guard(worker, *WORKER_CALLS, *PROCESS_CALLS)
+        fuse.guard(self.spawner, "spawn")
+        self.supervisor.start(self.spawner)
+        fuse.guard(self.supervisor, "demand", "worker_released")
         self.clock.fuse = fuse
         self.everybody: list[FakeClient] = []
         self.clients = [self.connect() for _ in range(3)]
@@ -205,7 +203,7 @@ class Story:
         """The workers of which an answer can be read."""
         return [
             worker
-            for worker in self.hatchery.busy
+            for worker in self.spawner.busy
             if (worker.killed is None or worker.begun) and not worker.paused
         ]
 
@@ -213,15 +211,15 @@ class Story:
         """An answer is read, perhaps of a worker that is then to go."""
         if workers := self.answering():
             worker = self.chance.choice(workers)
-            fit = worker.begun > 0 or self.chance.random() < 0.9
-            self.hatchery.answer(worker, self.chance.random() < 0.2, fit=fit)
+            reusable = worker.begun > 0 or self.chance.random() < 0.9
+            self.spawner.answer(worker, self.chance.random() < 0.2, reusable=reusable)
 
     def report(self) -> None:
         """A worker tells news of its job."""
         workers = [w for w in self.answering() if not w.begun and w.killed is None]
         if workers:
             command = self.chance.choice([Progress.commandName, Chunk.commandName])
-            self.hatchery.report(self.chance.choice(workers), command)
+            self.spawner.report(self.chance.choice(workers), command)
 
     def go_on(self) -> None:
         """A worker answers its job, unnoticed, and begins the next that it has ahead."""
@@ -231,25 +229,25 @@ class Story:
 
     def boot(self) -> None:
         """All that start say Hello; a few have other code."""
-        for worker in [w for w in self.hatchery.starting if w.killed is None]:
-            self.hatchery.boot(worker, self.chance.choice([*PERFORMS[:1] * 6, PERFORMS[1]]))
+        for worker in [w for w in self.spawner.starting if w.killed is None]:
+            self.spawner.boot(worker, self.chance.choice([*PERFORMS[:1] * 6, PERFORMS[1]]))
 
     def die(self) -> None:
         """A worker dies at its work."""
-        if workers := self.hatchery.busy:
+        if workers := self.spawner.busy:
             self.bury(self.chance.choice(workers))
 
     def bury(self, worker: FakeWorker) -> None:
         """A worker is gone, when the answers are read that it had written."""
         while worker.begun and worker.job is not None:
             worker.paused = False
-            self.hatchery.answer(worker)
+            self.spawner.answer(worker)
         unread = worker.boxes[-1] if worker.boxes and self.chance.random() < 0.2 else b""
-        self.hatchery.die(worker, unread=unread)
+        self.spawner.die(worker, unread=unread)
 
     def bury_all(self) -> None:
         """All are gone that were killed, or were to stop."""
-        for worker in list(self.hatchery.workers):
+        for worker in list(self.spawner.workers):
             if worker.killed is not None or worker.stopping:
                 self.bury(worker)
 
@@ -291,7 +289,7 @@ class Story:
             self.boot()
             for worker in self.answering():
                 if worker.killed is None or worker.begun:
-                    self.hatchery.answer(worker)
+                    self.spawner.answer(worker)
             self.bury_all()
             self.clock.advance(0.5)
             self.check()
@@ -300,7 +298,7 @@ class Story:
         refused = self.refused()
         for job in self.jobs:
             assert job.state in END_STATES or job.id in refused, job
-        self.workforce.stop()
+        self.supervisor.stop()
 
     # What must hold.
 
@@ -315,7 +313,7 @@ class Story:
 
     def waiting(self) -> list[Job]:
         """The jobs that wait."""
-        decks = self.dispatcher._ahead._decks.values()
+        decks = self.dispatcher._ahead._prefetched.values()
         return [*self.dispatcher._queue, *(job for deck in decks for job in deck)]
 
     def check(self) -> None:
@@ -326,17 +324,17 @@ class Story:
         assert not set(waiting) & set(running)
         assert {job.state for job in waiting} <= {JobState.QUEUED}
         assert dispatcher._queue.size + dispatcher._ahead.size == sum(job.size for job in waiting)
-        tally = dispatcher.tally
-        assert tally.accepted == sum(tally.ended.values()) + len(waiting) + len(running)
-        assert tally.accepted + tally.refused == len(self.jobs)
+        counters = dispatcher.counters
+        assert counters.accepted == sum(counters.ended.values()) + len(waiting) + len(running)
+        assert counters.accepted + counters.refused == len(self.jobs)
         refused = self.refused()
-        assert tally.refused == len(refused)
+        assert counters.refused == len(refused)
         for worker in dispatcher._running:
-            assert worker in self.hatchery.workers, worker
-        for worker in self.hatchery.workers:
+            assert worker in self.spawner.workers, worker
+        for worker in self.spawner.workers:
             idle = dispatcher.is_idle(worker)
             assert not (idle and dispatcher.job_of(worker)), worker
-            served = self.workforce.lives[worker].serves and worker.killed is None
+            served = self.supervisor.records[worker].serves and worker.killed is None
             assert idle or dispatcher.job_of(worker) or not served, worker
             assert worker.idle or not idle, worker
         told = Counter(
@@ -352,7 +350,7 @@ class Story:
                 may_start.append(job)
                 return False
 
-            dispatcher._queue.pop_ahead(-1.0, look)
+            dispatcher._queue.pop_prefetch(-1.0, look)
             assert not (dispatcher.idle and may_start)
 
 
@@ -372,7 +370,7 @@ class FaultTests(SynchronousTestCase):
         try:
             with (
                 mock.patch.object(dispatcher_module, "log", self.guarded_log(fuse)),
-                mock.patch.object(tally_module, "log", self.guarded_log(fuse)),
+                mock.patch.object(counters_module, "log", self.guarded_log(fuse)),
             ):
                 story = Story(seed, fuse)
                 story.failures = failures
@@ -429,5 +427,5 @@ class FaultTests(SynchronousTestCase):
         self.raise_at_each(*WORKER_CALLS, *PROCESS_CALLS)
 
     def test_others(self) -> None:
-        """The workforce, the clock and the log may fail; no connection is lost for it."""
+        """The supervisor, the clock and the log may fail; no connection is lost for it."""
         self.raise_at_each(*OTHER_CALLS)

@@ -1,4 +1,4 @@
-"""The rules under random histories: dispatcher and workforce together, with all that may happen.
+"""The rules under random histories: dispatcher and supervisor together, with all that may happen.
 
 Everything outside them is a stand-in that complains of an illegal order of calls, and after
 each step the promises of the design are checked, some of them at each start of a job.
@@ -33,11 +33,11 @@ from twisted.logger import globalLogPublisher
 from dangad.errors import Cancelled
 from dangad.scheduler.dispatcher import AGEING, GRACE, Dispatcher
 from dangad.scheduler.record import END_STATES, Job, JobState
-from dangad.scheduler.supervisor import LONGEST_DELAY, Workforce
-from dangad.scheduler.workerrecord import Wear
+from dangad.scheduler.supervisor import LONGEST_DELAY, Supervisor
+from dangad.scheduler.workerrecord import RecycleLimits
 from dangad.wire.commands import Chunk, Progress
 from dangad.wire.values import Priority
-from tests.fakes import FakeClient, FakeHatchery, FakeWorker, catalogue, make_job
+from tests.fakes import FakeClient, FakeSpawner, FakeWorker, catalogue, make_job
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -153,21 +153,21 @@ class RulesMachine(RuleBasedStateMachine):
         )
         if quick:
             self.dispatcher._ahead._pace = 0.0
-        self.workforce = Workforce(
+        self.supervisor = Supervisor(
             self.clock,
             self.dispatcher,
             min_workers,
             max(1, min_workers + more),
             spare,
-            Wear(memory=50, max_memory=100, age=100.0),
+            RecycleLimits(memory=50, max_memory=100, age=100.0),
             starts_at_once=STARTS_AT_ONCE,
         )
-        self.ceiling = self.workforce.max_workers
-        self.hatchery = FakeHatchery(self.workforce, self.dispatcher)
-        self.hatchery.when_spawned = self.watch
-        self.workforce.start(self.hatchery)
+        self.ceiling = self.supervisor.max_workers
+        self.spawner = FakeSpawner(self.supervisor, self.dispatcher)
+        self.spawner.when_spawned = self.watch
+        self.supervisor.start(self.spawner)
         for worker in self.bootable()[:booted]:
-            self.hatchery.boot(worker, PERFORMS[0])
+            self.spawner.boot(worker, PERFORMS[0])
 
     # What clients do.
 
@@ -214,11 +214,11 @@ class RulesMachine(RuleBasedStateMachine):
         )
         self.jobs.append(job)
         self.owners[job.id] = client
-        draining, before = bool(self.drains), self.dispatcher.tally.refused
+        draining, before = bool(self.drains), self.dispatcher.counters.refused
         self.dispatcher.submit(job)
         if job.client is client and job.state is JobState.QUEUED and job not in self.queued():
             self.refused.add(job.id)
-            assert self.dispatcher.tally.refused > before
+            assert self.dispatcher.counters.refused > before
             assert client.failures
         assert job.id in self.refused or not (draining or deadline == 0)
 
@@ -271,11 +271,11 @@ class RulesMachine(RuleBasedStateMachine):
         """Some job is cancelled, whatever became of it."""
         self.cancel_job(pick(self.jobs, number))
 
-    @precondition(lambda self: self.hatchery.busy)
+    @precondition(lambda self: self.spawner.busy)
     @rule(number=ANY)
     def cancel_running(self, number: int) -> None:
         """Some job that runs is cancelled."""
-        job = pick(self.hatchery.busy, number).job
+        job = pick(self.spawner.busy, number).job
         assert job is not None
         self.cancel_job(job)
 
@@ -296,7 +296,7 @@ class RulesMachine(RuleBasedStateMachine):
         gone = self.clients[client]
         mine = {
             worker: job
-            for worker in self.hatchery.busy
+            for worker in self.spawner.busy
             if (job := self.last_of(worker)) and self.owners[job.id] is gone
         }
         finishing = {
@@ -360,7 +360,7 @@ class RulesMachine(RuleBasedStateMachine):
         """A worker says Hello; a few have other code."""
         if PERFORMS[performs] != self.performs:
             self.overtaken.clear()
-        self.hatchery.boot(pick(self.bootable(), number), PERFORMS[performs])
+        self.spawner.boot(pick(self.bootable(), number), PERFORMS[performs])
 
     @precondition(lambda self: self.bootable() or self.killed())
     @rule()
@@ -369,25 +369,25 @@ class RulesMachine(RuleBasedStateMachine):
         for worker in self.killed():
             self.bury(worker)
         for worker in self.bootable():
-            self.hatchery.boot(worker, self.performs or PERFORMS[0])
+            self.spawner.boot(worker, self.performs or PERFORMS[0])
 
     @precondition(lambda self: self.answerable())
-    @rule(number=ANY, failed=st.booleans(), fit=st.sampled_from([True, True, True, False]))
-    def answer(self, number: int, failed: bool, fit: bool) -> None:
+    @rule(number=ANY, failed=st.booleans(), reusable=st.sampled_from([True, True, True, False]))
+    def answer(self, number: int, failed: bool, reusable: bool) -> None:
         """A worker answers its job, perhaps because it was interrupted, or as its last."""
         worker = pick(self.answerable(), number)
         job = worker.job
         assert job is not None
-        fit = fit or worker.begun > 0  # one that is not fit begins nothing
+        reusable = reusable or worker.begun > 0  # one that is not reusable begins nothing
         owner = self.owners[job.id]
         interrupted = bool(worker.interrupts) and job is self.last_of(worker)
         told = len(owner.answers)
-        self.hatchery.answer(worker, failed, fit=fit)
+        self.spawner.answer(worker, failed, reusable=reusable)
         if interrupted:
             assert worker.killed
             assert len(owner.answers) == told
         else:
-            assert fit or worker.stopping
+            assert reusable or worker.stopping
             assert job.state is (JobState.FAILED if failed else JobState.DONE)
             assert owner.gone or owner.answers[told][0] is job
 
@@ -401,7 +401,7 @@ class RulesMachine(RuleBasedStateMachine):
         owner = self.owners[job.id]
         interrupted = bool(worker.interrupts) and job is self.last_of(worker)
         told = len(owner.reports)
-        self.hatchery.report(worker, command)
+        self.spawner.report(worker, command)
         if interrupted or owner.gone:
             assert len(owner.reports) == told
         else:
@@ -454,16 +454,16 @@ class RulesMachine(RuleBasedStateMachine):
         """Have `worker` be gone, when the answers are read that it has written."""
         while worker.begun and not worker.silenced:
             worker.paused = False
-            self.hatchery.answer(worker)
+            self.spawner.answer(worker)
         for job in worker.ahead[: worker.begun]:
             self.workers_of.setdefault(job, []).append(worker)
-        self.hatchery.die(worker, how, unread=unread)
+        self.spawner.die(worker, how, unread=unread)
 
-    @precondition(lambda self: self.hatchery.workers)
+    @precondition(lambda self: self.spawner.workers)
     @rule(number=ANY)
     def die(self, number: int) -> None:
         """A worker dies, whatever it is about."""
-        self.bury(pick(self.hatchery.workers, number))
+        self.bury(pick(self.spawner.workers, number))
 
     @precondition(lambda self: self.killed())
     @rule(number=ANY)
@@ -481,7 +481,7 @@ class RulesMachine(RuleBasedStateMachine):
     @rule(number=ANY)
     def wear_out(self, number: int) -> None:
         """A worker has done enough."""
-        self.workforce.worker_due(pick(self.serving(), number), "it has done enough")
+        self.supervisor.recycle_worker(pick(self.serving(), number), "it has done enough")
 
     @precondition(lambda self: self.serving())
     @rule(number=ANY, bytes_=st.sampled_from([0, 60, 120]))
@@ -489,17 +489,17 @@ class RulesMachine(RuleBasedStateMachine):
         """A worker has more memory than it may, or than is good, or less again."""
         pick(self.serving(), number).resident = bytes_
 
-    @precondition(lambda self: self.hatchery.idle)
+    @precondition(lambda self: self.spawner.idle)
     @rule(number=ANY)
     def freeze(self, number: int) -> None:
         """A worker gives no sign of life any more."""
-        pick(self.hatchery.idle, number).when_pinged = None
+        pick(self.spawner.idle, number).when_pinged = None
 
-    @precondition(lambda self: self.hatchery.busy)
+    @precondition(lambda self: self.spawner.busy)
     @rule(number=ANY)
     def die_at_work(self, number: int) -> None:
         """A worker dies of its job."""
-        self.bury(pick(self.hatchery.busy, number), "was killed by SIGSEGV")
+        self.bury(pick(self.spawner.busy, number), "was killed by SIGSEGV")
 
     @precondition(lambda self: self.reporting())
     @rule(number=ANY)
@@ -513,7 +513,7 @@ class RulesMachine(RuleBasedStateMachine):
     @rule(refused=st.booleans())
     def refuse_processes(self, refused: bool) -> None:
         """The system has no room for another process, or has again."""
-        self.hatchery.refusal = OSError(11, "Resource temporarily unavailable") if refused else None
+        self.spawner.refusal = OSError(11, "Resource temporarily unavailable") if refused else None
 
     # What the operator does, and the clock.
 
@@ -535,12 +535,12 @@ class RulesMachine(RuleBasedStateMachine):
         """The operator wants the workers replaced."""
         answers: list[object] = []
         self.reloads.append(answers)
-        self.workforce.reload().addBoth(answers.append)
+        self.supervisor.reload().addBoth(answers.append)
 
     @rule(min_workers=st.integers(0, 3), more=st.integers(0, 3))
     def resize(self, min_workers: int, more: int) -> None:
         """The operator wants another number of workers."""
-        self.workforce.want(min_workers, max(1, min_workers + more))
+        self.supervisor.want(min_workers, max(1, min_workers + more))
 
     @precondition(lambda self: len(self.jobs) > 30 and len(self.drains) < 2)
     @rule(seconds=st.sampled_from([0, 1, 60]))
@@ -555,11 +555,11 @@ class RulesMachine(RuleBasedStateMachine):
     @property
     def performs(self) -> str:
         """The latest catalogue."""
-        return next(reversed(self.dispatcher._repertoire._programmes), "")
+        return next(reversed(self.dispatcher._registry._offers), "")
 
     def queued(self) -> list[Job]:
         """The jobs that wait, those included that workers have ahead."""
-        decks = self.dispatcher._ahead._decks.values()
+        decks = self.dispatcher._ahead._prefetched.values()
         return [*self.dispatcher._queue, *itertools.chain.from_iterable(decks)]
 
     def last_of(self, worker: FakeWorker) -> Job | None:
@@ -568,7 +568,7 @@ class RulesMachine(RuleBasedStateMachine):
 
     def startable(self, workers: Sequence[FakeWorker]) -> list[Job]:
         """The jobs that wait and would start if these workers were idle."""
-        begun = {job for worker in self.hatchery.busy for job in worker.ahead[: worker.begun]}
+        begun = {job for worker in self.spawner.busy for job in worker.ahead[: worker.begun]}
         performed = set().union(*(COMMANDS_OF[worker.performs] for worker in workers))
         few = self.few_running() >= MOST_RUNNING.get(self.performs, 1)
         return [
@@ -585,7 +585,7 @@ class RulesMachine(RuleBasedStateMachine):
         """What runs where; what was stopped runs until its worker is gone, answer or not."""
         return [
             (worker, worker.job or worker.given[-1])
-            for worker in self.hatchery.workers
+            for worker in self.spawner.workers
             if worker.job or (worker.interrupts and worker.killed)
         ]
 
@@ -595,25 +595,25 @@ class RulesMachine(RuleBasedStateMachine):
 
     def bootable(self) -> list[FakeWorker]:
         """The workers that may say Hello."""
-        return [worker for worker in self.hatchery.starting if worker.killed is None]
+        return [worker for worker in self.spawner.starting if worker.killed is None]
 
     def serving(self) -> list[FakeWorker]:
         """The workers that have booted, and were not told to go."""
         return [
             worker
-            for worker in self.hatchery.workers
+            for worker in self.spawner.workers
             if worker.booted and worker.killed is None and not worker.stopping
         ]
 
     def leaving(self) -> list[FakeWorker]:
         """The workers that were asked to stop."""
-        return [worker for worker in self.hatchery.workers if worker.stopping]
+        return [worker for worker in self.spawner.workers if worker.stopping]
 
     def answerable(self) -> list[FakeWorker]:
         """The workers that may answer, or have written an answer before they were killed."""
         return [
             worker
-            for worker in self.hatchery.busy
+            for worker in self.spawner.busy
             if (worker.killed is None or worker.begun) and not (worker.silenced or worker.paused)
         ]
 
@@ -655,7 +655,7 @@ class RulesMachine(RuleBasedStateMachine):
 
     def killed(self) -> list[FakeWorker]:
         """The workers that are about to be gone."""
-        return [worker for worker in self.hatchery.workers if worker.killed is not None]
+        return [worker for worker in self.spawner.workers if worker.killed is not None]
 
     # The promises at each start.
 
@@ -700,7 +700,7 @@ class RulesMachine(RuleBasedStateMachine):
         if self.taken_back != (taken_back := self.recalls()):
             self.taken_back = taken_back
             self.overtaken.clear()  # turns were given back
-        if self.dispatcher._repertoire.partial:
+        if self.dispatcher._registry.partial:
             self.overtaken.clear()  # there are several rows now, one for each kind of worker
         for key in list(self.overtaken):
             if key[0] is owner or key[0] not in ready:
@@ -779,12 +779,12 @@ class RulesMachine(RuleBasedStateMachine):
 
     @invariant()
     def books_balance(self) -> None:
-        """The tally adds up."""
-        tally = self.dispatcher.tally
-        assert tally.accepted == (
-            sum(tally.ended.values()) + self.dispatcher.waiting + self.dispatcher.running
+        """The counters adds up."""
+        counters = self.dispatcher.counters
+        assert counters.accepted == (
+            sum(counters.ended.values()) + self.dispatcher.waiting + self.dispatcher.running
         )
-        assert tally.accepted + tally.refused == len(self.jobs)
+        assert counters.accepted + counters.refused == len(self.jobs)
 
     @invariant()
     def what_was_cancelled_does_not_start(self) -> None:
@@ -802,7 +802,7 @@ class RulesMachine(RuleBasedStateMachine):
     def what_is_out_of_time_is_stopped(self) -> None:
         """What is out of time does not wait or run on, and what is being stopped is killed."""
         now = self.clock.seconds()
-        for worker in self.hatchery.busy:
+        for worker in self.spawner.busy:
             if worker.interrupts and (job_running := self.last_of(worker)):
                 self.interrupted.setdefault(job_running, now)
         if self.late:
@@ -811,7 +811,7 @@ class RulesMachine(RuleBasedStateMachine):
             assert (
                 job.deadline is None or self.is_begun(job) or now < job.accepted_at + job.deadline
             )
-        for worker in self.hatchery.busy:
+        for worker in self.spawner.busy:
             job_running = self.last_of(worker)
             assert job_running is not None
             if worker.killed is not None:
@@ -827,18 +827,18 @@ class RulesMachine(RuleBasedStateMachine):
     @invariant()
     def only_parts_are_held_back(self) -> None:
         """A worker's output is held back exactly while its job's client does not read parts."""
-        for worker in self.hatchery.busy:
+        for worker in self.spawner.busy:
             if worker.job is not None and worker.killed is None:
                 held = self.owners[worker.job.id] in self.held
                 waits = held and worker.job.wants_chunks and not worker.interrupts
                 assert worker.paused == waits, worker
-        assert not any(worker.paused for worker in self.hatchery.idle)
+        assert not any(worker.paused for worker in self.spawner.idle)
 
     @invariant()
     def no_worker_is_idle_while_a_job_may_start(self) -> None:
         """No worker is idle while a job waits that may start."""
-        assert self.dispatcher.idle == len(self.hatchery.idle)
-        assert not self.startable(self.hatchery.idle)
+        assert self.dispatcher.idle == len(self.spawner.idle)
+        assert not self.startable(self.spawner.idle)
 
     @invariant()
     def what_is_ahead_gives_way(self) -> None:
@@ -863,20 +863,20 @@ class RulesMachine(RuleBasedStateMachine):
         fresh = [job.size for job in queued if not job.attempt and job not in self.returned]
         assert len(fresh) <= self.dispatcher.max_queued
         assert sum(fresh) <= self.dispatcher.max_queued_bytes
-        lives = self.workforce.lives
-        assert set(lives) == set(self.hatchery.workers)
+        lives = self.supervisor.records
+        assert set(lives) == set(self.spawner.workers)
         assert all(lives[worker].stopping for worker in self.leaving())
-        working = [worker for worker in self.hatchery.workers if not lives[worker].stopping]
-        self.ceiling = max(self.workforce.max_workers, min(self.ceiling, len(working) - 1))
+        working = [worker for worker in self.spawner.workers if not lives[worker].stopping]
+        self.ceiling = max(self.supervisor.max_workers, min(self.ceiling, len(working) - 1))
         assert len(working) <= self.ceiling + 1  # a replacement comes before the old one goes
-        if self.workforce._retry is None and self.workforce._pace.may_start:
-            assert self.workforce.size >= self.workforce.min_workers
+        if self.supervisor._retry is None and self.supervisor._pace.may_start:
+            assert self.supervisor.size >= self.supervisor.min_workers
 
     @invariant()
     def few_start_at_a_time(self) -> None:
         """No more workers start than may at a time, and it is known which do."""
-        starting = {worker for worker, life in self.workforce.lives.items() if life.starting}
-        assert starting == self.workforce._pace._starting
+        starting = {worker for worker, life in self.supervisor.records.items() if life.starting}
+        assert starting == self.supervisor._pace._starting
         assert len(starting) <= STARTS_AT_ONCE
 
     @invariant()
@@ -889,18 +889,18 @@ class RulesMachine(RuleBasedStateMachine):
     @invariant()
     def alarms_belong_to_somebody(self) -> None:
         """No alarm is left for what has ended."""
-        workforce, dispatcher = self.workforce, self.dispatcher
+        supervisor, dispatcher = self.supervisor, self.dispatcher
         calls = [
-            workforce._retry,
-            workforce._alarm,
-            workforce._pruning,
-            workforce._watching,
-            workforce._pace._turn,
+            supervisor._retry,
+            supervisor._alarm,
+            supervisor._pruning,
+            supervisor._watching,
+            supervisor._pace._turn,
             dispatcher._alarms._wake,
             dispatcher._chores._call,
             dispatcher._quiet._alarm,
         ]
-        calls += [life.boot_alarm for life in workforce.lives.values()]
+        calls += [life.boot_alarm for life in supervisor.records.values()]
         assert all(call in calls for call in self.clock.getDelayedCalls())
         alarms = [dispatcher._drain.alarm, dispatcher._pauses._alarm]
         for job in self.queued() + list(dispatcher._running.values()):
@@ -916,10 +916,10 @@ class RulesMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """With workers that start and answer, everything comes to its end."""
         globalLogPublisher.removeObserver(cast("ILogObserver", self.note_failure))
-        if not hasattr(self, "hatchery"):
+        if not hasattr(self, "spawner"):
             return
-        self.hatchery.refusal = None
-        for worker in self.hatchery.workers:
+        self.spawner.refusal = None
+        for worker in self.spawner.workers:
             worker.resident = 0
         self.advance(0)
         for client in self.clients:
@@ -947,11 +947,11 @@ class RulesMachine(RuleBasedStateMachine):
         assert self.dispatcher.waiting == self.dispatcher.running == 0
         assert all(len(answers) == 1 for answers in self.descriptions + self.reloads)
         self.advance(10)  # whatever is in quarantine is free again
-        if self.hatchery.idle and not self.drains:
+        if self.spawner.idle and not self.drains:
             self.submit_for(self.clients[0], "Stop", Priority.LOW)  # as good as new
-            assert self.hatchery.answer(self.hatchery.busy[0]) is self.jobs[-1]
+            assert self.spawner.answer(self.spawner.busy[0]) is self.jobs[-1]
         self.check_invariants_now()
-        self.workforce.stop()
+        self.supervisor.stop()
         if not self.drains:
             self.drain(1)
         self.drains_end_with_the_last_job()

@@ -28,7 +28,7 @@ from dangad.host.quietlog import INTERVAL
 from dangad.scheduler.dispatcher import Dispatcher
 from dangad.scheduler.interfaces import IClient, IWorker
 from dangad.scheduler.record import Death, Job, JobState
-from dangad.server.acceptgate import Gate
+from dangad.server.acceptgate import AcceptGate
 from dangad.server.boxwatch import BOX_TIME, IBoxSender
 from dangad.server.boxwatch import LOOK_INTERVAL as BOX_LOOK
 from dangad.server.connection import ClientConnection
@@ -276,7 +276,7 @@ class ServerCase(SynchronousTestCase):
         self.factory = ClientFactory(
             self.clock,
             self.dispatcher,
-            Gate(self.clock, [], lambda: 0),
+            AcceptGate(self.clock, [], lambda: 0),
             max_payload=self.max_payload,
             max_in_flight=self.max_in_flight,
             max_connections=self.max_connections,
@@ -609,7 +609,7 @@ class GarbageTest(ServerCase):
         worker.die()
         self.worker(at_once=True)
         self.assertEqual(other.answers(), [echo(b"3")])
-        self.assertEqual(self.dispatcher.tally.ended[JobState.CANCELLED], 2)
+        self.assertEqual(self.dispatcher.counters.ended[JobState.CANCELLED], 2)
 
     def test_nothing_is_read_behind_garbage(self) -> None:
         """What follows garbage is no request, even if it comes before the connection is gone."""
@@ -668,7 +668,7 @@ class OwnCommandTest(ServerCase):
         client = self.client()
         client.call(b"dangad.Describe", b"1")
         client.line.drop()
-        self.assertEqual(self.dispatcher._repertoire.waiting, 0)
+        self.assertEqual(self.dispatcher._registry.waiting, 0)
         self.worker()
         self.assertEqual(client.line.outbox, b"")
 
@@ -740,7 +740,7 @@ class DisconnectTest(ServerCase):
         worker.die()
         self.worker(at_once=True)
         self.assertEqual(other.answers(), [echo(b"4")])
-        self.assertEqual(self.dispatcher.tally.ended[JobState.CANCELLED], 3)
+        self.assertEqual(self.dispatcher.counters.ended[JobState.CANCELLED], 3)
         self.assertEqual((self.dispatcher.waiting, self.factory.connections), (0, 1))
 
     def test_jobs_that_finish(self) -> None:
@@ -753,7 +753,7 @@ class DisconnectTest(ServerCase):
         worker.answer()
         self.assertEqual([job.state for job in worker.jobs], [JobState.DONE])
         self.assertEqual(client.line.outbox, b"")
-        self.assertEqual(self.dispatcher.tally.ended[JobState.CANCELLED], 1)
+        self.assertEqual(self.dispatcher.counters.ended[JobState.CANCELLED], 1)
 
     def test_jobs_without_a_tag(self) -> None:
         """Jobs that nobody wanted an answer to end with their client like any others."""
@@ -1224,7 +1224,7 @@ class ManyTest(ServerCase):
         self.factory = ClientFactory(
             self.clock,
             self.dispatcher,
-            Gate(self.clock, [], lambda: 0),
+            AcceptGate(self.clock, [], lambda: 0),
             max_payload=self.max_payload,
             max_in_flight=self.max_in_flight,
             max_connections=self.max_connections,

@@ -10,7 +10,7 @@ from twisted.internet.defer import gatherResults
 from dangad.service import Limits
 from tests.oddjobs import Odd, Wait
 from tests.realserver import RealServerCase, until
-from tests.test_workers import a_story
+from tests.test_workers import async_test
 
 
 class ShareTests(RealServerCase):
@@ -18,7 +18,7 @@ class ShareTests(RealServerCase):
 
     limits = Limits(min_workers=2, max_workers=2, drain=5.0, relief_after=0.1)
 
-    @a_story
+    @async_test
     async def test_endless_jobs(self) -> None:
         """Two jobs of one client that never end keep both workers, and another has its done."""
         greedy, modest = await self.connect(), await self.connect()
@@ -35,7 +35,7 @@ class ShareTests(RealServerCase):
         greedy.transport.abortConnection()
         await until(lambda: self.service.dispatcher.running == 0)
 
-    @a_story
+    @async_test
     async def test_high_jobs(self) -> None:
         """A hundred high jobs of one client are not before the low one of another."""
         greedy, modest = await self.connect(), await self.connect()

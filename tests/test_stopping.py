@@ -21,7 +21,7 @@ from tests.oddjobs import (
     Parts,
 )
 from tests.realserver import RealServerCase, alive, until
-from tests.test_workers import a_story
+from tests.test_workers import async_test
 
 
 def ask(client: Any, command: Any, keys: dict[bytes, bytes], **arguments: Any) -> Deferred[Any]:
@@ -59,46 +59,46 @@ class StoppingTests(RealServerCase):
         self.assertTrue((await client.callRemote(Odd, what="nothing"))["pid"])
         return mark
 
-    @a_story
+    @async_test
     async def test_limit_in_busy_loop(self) -> None:
         """A busy loop in Python gets TimeLimitExceeded, and may clean up."""
         mark = await self.check_limit("busy")
         self.assertTrue(os.path.exists(f"{mark}.time"))
 
-    @a_story
+    @async_test
     async def test_limit_in_sleep(self) -> None:
         """A sleeping job is woken by it."""
         await self.check_limit("sleep")
 
-    @a_story
+    @async_test
     async def test_limit_in_c(self) -> None:
         """A long call of C code is killed after the grace."""
         await self.check_limit("in C")
 
-    @a_story
+    @async_test
     async def test_limit_swallowed(self) -> None:
         """A function that swallows every exception is killed."""
         await self.check_limit("swallow")
 
-    @a_story
+    @async_test
     async def test_limit_with_signals_blocked(self) -> None:
         """One that blocks all signals is killed."""
         await self.check_limit("block signals")
 
-    @a_story
+    @async_test
     async def test_limit_with_children(self) -> None:
         """The processes that a job has started are gone with it."""
         mark = await self.check_limit("child")
         with open(f"{mark}.child") as file:
             self.assertFalse(alive(int(file.read())))
 
-    @a_story
+    @async_test
     async def test_limit_of_asynchronous_job(self) -> None:
         """The Deferred of an asynchronous job is cancelled."""
         mark = await self.check_limit("asynchronous")
         self.assertTrue(os.path.exists(f"{mark}.cancelled"))
 
-    @a_story
+    @async_test
     async def test_deadline(self) -> None:
         """A deadline ends a running job and a waiting one, and the latter never starts."""
         client = await self.connect()
@@ -118,7 +118,7 @@ class StoppingTests(RealServerCase):
         self.assertTrue(os.path.exists(f"{marks[0]}.time"))
         self.assertFalse(os.path.exists(marks[1]))
 
-    @a_story
+    @async_test
     async def test_cancel(self) -> None:
         """A cancel gives a running job JobCancelled, and a waiting one never starts."""
         client = await self.connect()
@@ -136,11 +136,11 @@ class StoppingTests(RealServerCase):
         await client.callRemote(commands.Cancel, tag=b"1")
         await client.callRemote(Odd, what="nothing")
 
-    @a_story
+    @async_test
     async def test_max_running(self) -> None:
         """Of a type with max_running=1 one job runs at a time, and others overtake it."""
         client = await self.connect()
-        self.service.workforce.max_workers = 2
+        self.service.supervisor.max_workers = 2
         marks = [os.path.join(self.folder, name) for name in ("first", "second")]
         go = os.path.join(self.folder, "go")
         asked = [client.callRemote(One, path=go, mark=mark) for mark in marks]
@@ -159,7 +159,7 @@ class RetryTests(RealServerCase):
 
     limits = Limits(min_workers=1, max_workers=1, quarantine_after=4, quarantine_time=60)
 
-    @a_story
+    @async_test
     async def test_retried(self) -> None:
         """The attempts are counted, each in a worker of its own, and the last one answers."""
         client = await self.connect()
@@ -172,7 +172,7 @@ class RetryTests(RealServerCase):
                 pids.add(file.read())
         self.assertEqual(len(pids), 3)
 
-    @a_story
+    @async_test
     async def test_quarantine(self) -> None:
         """A command that keeps killing workers is refused for a while; others are not."""
         client = await self.connect()
@@ -209,7 +209,7 @@ class StreamTests(RealServerCase):
 
     protocol = Listener
 
-    @a_story
+    @async_test
     async def test_progress(self) -> None:
         """Reports are few, in order, and the last is the job's last."""
         client = await self.connect()
@@ -221,7 +221,7 @@ class StreamTests(RealServerCase):
         self.assertLess(len(client.progress), 500)
         self.assertEqual(client.chunks, [])
 
-    @a_story
+    @async_test
     async def test_chunks(self) -> None:
         """Chunks come in order, before the answer, of any size."""
         client = await self.connect()
@@ -230,7 +230,7 @@ class StreamTests(RealServerCase):
         self.assertEqual(client.chunks, [bytes([n]) * 200_000 for n in range(5)])
         self.assertEqual(client.progress, [])
 
-    @a_story
+    @async_test
     async def test_stopped_while_sending(self) -> None:
         """A job that waits for a slow reader when it is cancelled may clean up."""
         client, other = await self.connect(), await self.connect()
@@ -244,7 +244,7 @@ class StreamTests(RealServerCase):
             self.assertEqual(file.read(), "JobCancelled")
         self.assertTrue((await other.callRemote(Odd, what="nothing"))["pid"])
 
-    @a_story
+    @async_test
     async def test_slow_reader(self) -> None:
         """A client that does not read slows its job, and nothing piles up in the server."""
         client, other = await self.connect(), await self.connect()
@@ -267,7 +267,7 @@ class MisreportTests(RealServerCase):
     protocol = Listener
     limits = Limits(min_workers=1, max_workers=1, max_payload=200_000)
 
-    @a_story
+    @async_test
     async def test_misreports(self) -> None:
         """A message that is no UTF-8 is mended; wrong types and sizes are errors."""
         client = await self.connect()

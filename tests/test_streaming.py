@@ -16,7 +16,7 @@ from dangad.pool.launch import WorkerSettings
 from dangad.service import Limits
 from tests.oddjobs import Odd, Parts
 from tests.realserver import RealServerCase, alive, reactor, until
-from tests.test_workers import a_story
+from tests.test_workers import async_test
 
 SIZE = 10**9
 FLAT = 64 * 2**20
@@ -62,7 +62,7 @@ class StreamingCase(RealServerCase):
 
 
 class ReadFileTests(StreamingCase):
-    @a_story
+    @async_test
     async def test_a_gigabyte(self) -> None:
         """All of it comes, soon, and neither server nor client nor worker holds much of it."""
         self.sparse("big", SIZE)
@@ -93,7 +93,7 @@ class ReadFileTests(StreamingCase):
         self.assertLess(max(grown), FLAT, dict(zip(pids, grown, strict=True)))
         self.assertLess(took, FAST)
 
-    @a_story
+    @async_test
     async def test_what_is_read(self) -> None:
         """A range comes as exactly its bytes; without chunks the bound of one answer holds."""
         data = os.urandom(1_000_003)
@@ -119,7 +119,7 @@ class ReadFileTests(StreamingCase):
             async for _ in client.stream(ReadFile, path="none"):
                 self.fail("a chunk of nothing")
 
-    @a_story
+    @async_test
     async def test_slow_reader(self) -> None:
         """A slow reader makes the job wait, others go on, and afterwards it gets all."""
         self.sparse("big", 30 * 2**20)
@@ -155,7 +155,7 @@ class LeavingTests(StreamingCase):
         self.assertTrue((await client.run(Odd, what="nothing"))["pid"])
         await until(lambda: self.service.dispatcher.running == 0)
 
-    @a_story
+    @async_test
     async def test_cancel(self) -> None:
         """A stream that is left in the middle, with its job waiting, has the job cancelled."""
         client = await self.client()
@@ -165,7 +165,7 @@ class LeavingTests(StreamingCase):
             await stream.__anext__()
         await self.check_gone(client, pid)
 
-    @a_story
+    @async_test
     async def test_drop(self) -> None:
         """So does one that is only forgotten."""
         client = await self.client()
@@ -173,7 +173,7 @@ class LeavingTests(StreamingCase):
         del stream
         await self.check_gone(client, pid)
 
-    @a_story
+    @async_test
     async def test_close(self) -> None:
         """Closing the client ends the job, and the stream."""
         client, other = await self.client(), await self.client()
@@ -184,7 +184,7 @@ class LeavingTests(StreamingCase):
                 pass
         await self.check_gone(other, pid)
 
-    @a_story
+    @async_test
     async def test_deadline(self) -> None:
         """A deadline ends a stream whose reader is too slow, after what had come."""
         self.sparse("big", SIZE)
@@ -199,7 +199,7 @@ class LeavingTests(StreamingCase):
 
 
 class GeneratorTests(StreamingCase):
-    @a_story
+    @async_test
     async def test_generator(self) -> None:
         """What a job function yields is streamed, and what it returns is the result."""
         client = await self.client()
@@ -212,7 +212,7 @@ class GeneratorTests(StreamingCase):
         self.assertEqual(await stream.result(), {"sent": 300})
         self.assertEqual((told, told[-1]), (sorted(told), 300))
 
-    @a_story
+    @async_test
     async def test_plain_client(self) -> None:
         """Who does not ask for chunks gets the result alone."""
         client = await self.client()
@@ -223,7 +223,7 @@ class GeneratorTests(StreamingCase):
         )
         self.assertEqual((answer, told[-1]), ({"sent": 3}, 3))
 
-    @a_story
+    @async_test
     async def test_no_chunks(self) -> None:
         """A job that sends none has a stream of none, and a result."""
         client = await self.client()

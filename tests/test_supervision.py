@@ -18,7 +18,7 @@ from tests import fakeoperations
 from tests.heavyjobs import MIB, Heavy
 from tests.oddjobs import Limited, Wait
 from tests.realserver import RealServerCase, alive, until
-from tests.test_workers import a_story
+from tests.test_workers import async_test
 
 INTERPRETER = 60 * MIB
 """Bytes that a worker with the job modules of the tests has at most by itself."""
@@ -64,7 +64,7 @@ class SupervisionCase(RealServerCase):
 class LossTests(SupervisionCase):
     """The client of a job whose worker died is told all that is known."""
 
-    @a_story
+    @async_test
     async def test_last_words(self) -> None:
         """The exit status, how long the job ran, and what it printed last are told."""
         self.assertRegex(
@@ -73,7 +73,7 @@ class LossTests(SupervisionCase):
             r"; it printed last: looking for the config \| there is none$",
         )
 
-    @a_story
+    @async_test
     async def test_crash(self) -> None:
         """Of a crash, the signal is told and where in the job's code it happened."""
         text = await self.loses("segfault")
@@ -81,7 +81,7 @@ class LossTests(SupervisionCase):
         self.assertIn("printed last: Fatal Python error: Segmentation fault | ", text)
         self.assertTrue(any("heavyjobs.py" in line for _, job, line in self.lines() if job == 1))
 
-    @a_story
+    @async_test
     async def test_memory(self) -> None:
         """Of a worker that grew, it is told how large it was."""
         client = await self.connect()
@@ -120,19 +120,19 @@ class MemoryTests(SupervisionCase):
         await other
         self.assertTrue(await self.take("nothing"))
 
-    @a_story
+    @async_test
     async def test_allocation(self) -> None:
         """A job that allocates without end is lost, with the limit as the reason."""
         await self.check(
             "allocate without end", r"ran out of memory \(--max-memory 200 MiB\)|" + SEEN
         )
 
-    @a_story
+    @async_test
     async def test_allocation_in_c(self) -> None:
         """A library that takes every allocation for granted crashes, and only its job is lost."""
         await self.check("allocate in C", "was killed by SIGSEGV .* Segmentation fault|" + SEEN)
 
-    @a_story
+    @async_test
     async def test_shared_memory(self) -> None:
         """A worker that has more in RAM by other means is killed."""
         client = await self.connect()
@@ -145,7 +145,7 @@ class MemoryTests(SupervisionCase):
 class NoLimitTests(SupervisionCase):
     """Without --max-memory the worker outlives a MemoryError."""
 
-    @a_story
+    @async_test
     async def test_memory_error(self) -> None:
         """A job that asks for more than there is has failed, and its worker goes on."""
         pid = await self.take("nothing")
@@ -161,7 +161,7 @@ class RecycleJobsTests(SupervisionCase):
 
     limits = Limits(min_workers=1, max_workers=2, recycle_jobs=1)
 
-    @a_story
+    @async_test
     async def test_no_wait(self) -> None:
         """When the pool is idle no job waits for an interpreter: a booted worker is there."""
         performed = []
@@ -185,7 +185,7 @@ class RecycleMemoryTests(SupervisionCase):
         self.patch(supervisor, "WATCH_INTERVAL", 0.05)
         super().setUp()
 
-    @a_story
+    @async_test
     async def test_between_jobs(self) -> None:
         """A worker in which jobs leak leaves between two jobs, and none of them is lost."""
         pids = [await self.take("keep", 60) for _ in range(3)]
@@ -196,7 +196,7 @@ class RecycleMemoryTests(SupervisionCase):
             r"is to be replaced: it has \d+ MiB of",
         )
 
-    @a_story
+    @async_test
     async def test_during_a_job(self) -> None:
         """While a job has made it too large, the replacement boots; then the job ends well."""
         job = Deferred.fromCoroutine(self.take("keep", 200, until=self.path("end")))
@@ -213,7 +213,7 @@ class RecycleAgeTests(SupervisionCase):
 
     limits = Limits(min_workers=1, max_workers=1, recycle_age=0.5)
 
-    @a_story
+    @async_test
     async def test_age(self) -> None:
         """An idle worker is replaced by another, which is ready before it leaves."""
         [first] = await until(lambda: self.workers("idle"))
@@ -229,7 +229,7 @@ class NumbersTests(SupervisionCase):
 
     limits = Limits(min_workers=0, max_workers=3, spare_workers=1)
 
-    @a_story
+    @async_test
     async def test_spare(self) -> None:
         """One idle worker is kept beyond those that are busy, as far as the maximum allows."""
         jobs = []
@@ -245,7 +245,7 @@ class NumbersTests(SupervisionCase):
         for job in jobs:
             await job
 
-    @a_story
+    @async_test
     async def test_want(self) -> None:
         """An operator has more workers, and fewer again, while the server runs."""
         self.service.operations.want(3, 3)
@@ -258,10 +258,10 @@ class NumbersTests(SupervisionCase):
 class ReceiptTests(SupervisionCase):
     """What each job took is told to the operator."""
 
-    @a_story
+    @async_test
     async def test_receipts(self) -> None:
         """CPU time, also of programs that the job waits for, and memory, of jobs done or lost."""
-        self.service.dispatcher.tally.log_jobs = True
+        self.service.dispatcher.counters.log_jobs = True
         await self.take("sleep", 300)
         await self.take("burn", 300)
         await self.take("burn elsewhere", 300)
@@ -284,7 +284,7 @@ class ReceiptTests(SupervisionCase):
 class StackTests(SupervisionCase):
     """Where a job is stuck can be seen."""
 
-    @a_story
+    @async_test
     async def test_time_limit(self) -> None:
         """At its time limit a job's stack is logged under its id, for a busy loop, too."""
         client = await self.connect()
@@ -298,7 +298,7 @@ class StackTests(SupervisionCase):
             self.assertTrue(any(line.endswith(f" in {function}") for line in lines), (how, lines))
             self.assertTrue(any(line.endswith(" in endless") for line in lines))
 
-    @a_story
+    @async_test
     async def test_on_demand(self) -> None:
         """An operator gets the stack of a running job, which goes on, and the log has it."""
         client = await self.connect()
@@ -311,7 +311,7 @@ class StackTests(SupervisionCase):
         self.touch("end")
         await job
 
-    @a_story
+    @async_test
     async def test_not_running(self) -> None:
         """There is no stack of a job that has ended, or never was."""
         await self.take("nothing")
@@ -331,7 +331,7 @@ class HeartbeatTests(SupervisionCase):
         self.patch(supervisor, "HEARTBEAT_PATIENCE", 1.0)
         super().setUp()
 
-    @a_story
+    @async_test
     async def test_frozen(self) -> None:
         """An idle worker that is stopped is replaced, and the next job does not meet it."""
         frozen = await self.take("nothing")
@@ -343,11 +343,11 @@ class HeartbeatTests(SupervisionCase):
             rf"worker {frozen} gave no sign of life for 1 s and was killed",
         )
 
-    @a_story
+    @async_test
     async def test_living(self) -> None:
         """One that lives stays, however often it is asked."""
         pid = await self.take("nothing")
-        life = self.service.workforce.lives[next(iter(self.service.pool.processes))]
+        life = self.service.supervisor.records[next(iter(self.service.pool.processes))]
         for _ in range(3):
             await until(lambda asked=life.asked_at: life.asked_at > asked)
             await until(lambda: not life.silent)
@@ -438,7 +438,7 @@ class ReloadTests(ChangingCase):
         """The generation of each worker."""
         return sorted(worker["generation"] for worker in self.service.operations.workers())
 
-    @a_story
+    @async_test
     async def test_under_load(self) -> None:
         """Nothing is refused or lost, and when the reload is done all is new."""
         stop: list[bool] = []
@@ -453,13 +453,13 @@ class ReloadTests(ChangingCase):
         for load in loads:
             versions = await load
             self.assertEqual(versions[0], ONE)
-        tally = self.service.dispatcher.tally
+        counters = self.service.dispatcher.counters
         status = self.service.operations.status()
-        self.assertEqual(status["jobs"]["done"], tally.accepted)
-        self.assertEqual((tally.refused, status["generation"]), (0, 2))
+        self.assertEqual(status["jobs"]["done"], counters.accepted)
+        self.assertEqual((counters.refused, status["generation"]), (0, 2))
         self.assertEqual(status["reload"], {"state": "done", "reason": ""})
 
-    @a_story
+    @async_test
     async def test_commands(self) -> None:
         """A new command appears; a removed one is there until the last old worker is gone."""
         self.assertTrue(await self.performs(ONE))
@@ -469,7 +469,7 @@ class ReloadTests(ChangingCase):
         self.assertTrue(await self.performs(TWO))
         self.assertFalse(await self.performs(ONE))
 
-    @a_story
+    @async_test
     async def test_old_worker_stays(self) -> None:
         """A new command is there while an old worker goes on; a removed one ends with that."""
         client = await self.connect()
@@ -486,7 +486,7 @@ class ReloadTests(ChangingCase):
         await reloading
         self.assertFalse(await removed)
 
-    @a_story
+    @async_test
     async def test_broken(self) -> None:
         """If the new code is broken the old workers go on, and the reason is told; then mend it."""
         await until(lambda: len(self.workers("idle")) == 2)
@@ -518,7 +518,7 @@ class BrokenLaterTests(ChangingCase):
         self.patch(supervisor, "PATIENCE", 0.5)
         super().setUp()
 
-    @a_story
+    @async_test
     async def test_breaks_and_is_mended(self) -> None:
         """Jobs get NO_WORKERS with the reason, starts grow rare, and all is well once mended."""
         client = await self.connect()
@@ -556,7 +556,7 @@ class DocumentsTests(SupervisionCase):
         elif shown is not None and told is not None:
             self.assertIs(type(told), type(shown), where)
 
-    @a_story
+    @async_test
     async def test_shapes(self) -> None:
         """Status, workers and recent jobs have the keys and types that the stand-in has."""
         await self.take("nothing")
@@ -568,8 +568,8 @@ class DocumentsTests(SupervisionCase):
         for worker in operations.workers():
             self.check(worker, fakeoperations.WORKERS[0], "worker")
         self.assertTrue([worker for worker in operations.workers() if worker["job"]])
-        for receipt in operations.recent():
-            self.check(receipt, fakeoperations.RECENT[1], "recent")
+        for usage in operations.recent():
+            self.check(usage, fakeoperations.RECENT[1], "recent")
         self.touch("end")
         await job
 
@@ -577,7 +577,7 @@ class DocumentsTests(SupervisionCase):
 class FrozenJobTests(SupervisionCase):
     """A busy worker is not asked for signs of life, but its time limit reaches it."""
 
-    @a_story
+    @async_test
     async def test_frozen(self) -> None:
         """A job whose worker was stopped in the middle of it ends at its time limit."""
         client = await self.connect()

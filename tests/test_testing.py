@@ -262,12 +262,12 @@ class PerformTests(SynchronousTestCase):
 
     def test_too_large(self) -> None:
         """Requests and answers above the limit, which can be set."""
-        rehearsal = testing.Rehearsal(max_payload=1000)
-        self.assertEqual(rehearsal.perform(repeat, what=b"x", times=900), {"all": b"x" * 900})
+        runner = testing.JobRunner(max_payload=1000)
+        self.assertEqual(runner.perform(repeat, what=b"x", times=900), {"all": b"x" * 900})
         for what, times, says in ((b"x", 1000, "the answer is"), (b"x" * 1000, 0, "the request")):
             with self.subTest(says):
                 error = self.assertRaises(
-                    dangad.TooLarge, rehearsal.perform, repeat, what=what, times=times
+                    dangad.TooLarge, runner.perform, repeat, what=what, times=times
                 )
                 self.assertIn(says, str(error))
 
@@ -284,20 +284,20 @@ class PerformTests(SynchronousTestCase):
 
     def test_current_job(self) -> None:
         """The function sees an id and an attempt, and its progress is kept."""
-        rehearsal = testing.Rehearsal(id=7, attempt=2)
-        answer = rehearsal.perform(tell)
+        runner = testing.JobRunner(id=7, attempt=2)
+        answer = runner.perform(tell)
         self.assertEqual(answer, {"command": "Tell", "id": 7, "attempt": 2})
-        self.assertEqual(rehearsal.progress, [(1, 2, ""), (2, 2, "done")])
+        self.assertEqual(runner.progress, [(1, 2, ""), (2, 2, "done")])
         self.assertEqual(dangad.current_job().id, 0)
 
     def test_all_progress(self) -> None:
         """All that a job reports is told, however fast it comes, and with what fails."""
-        rehearsal = testing.Rehearsal()
-        rehearsal.perform(spell, word="abc")
+        runner = testing.JobRunner()
+        runner.perform(spell, word="abc")
         with self.assertRaises(Unreadable):
-            rehearsal.perform(spell, word="?")
-        self.assertEqual(rehearsal.progress, [(1, 3, "a"), (2, 3, "b"), (3, 3, "c"), (1, 1, "?")])
-        self.assertEqual(rehearsal.progress[0].message, "a")
+            runner.perform(spell, word="?")
+        self.assertEqual(runner.progress, [(1, 3, "a"), (2, 3, "b"), (3, 3, "c"), (1, 1, "?")])
+        self.assertEqual(runner.progress[0].message, "a")
 
     def test_generator(self) -> None:
         """A generator is run to its end, and answers with what it returns; its parts are lost."""
@@ -309,22 +309,22 @@ class PerformTests(SynchronousTestCase):
 
     def test_chunks(self) -> None:
         """Who asks for partial results gets them, in order, those before an error among them."""
-        rehearsal = testing.Rehearsal(chunks=True)
-        self.assertEqual(rehearsal.perform(spell, word="ab"), {"letters": 2})
-        self.assertEqual(rehearsal.perform(spell, word="c"), {"letters": 1})
+        runner = testing.JobRunner(chunks=True)
+        self.assertEqual(runner.perform(spell, word="ab"), {"letters": 2})
+        self.assertEqual(runner.perform(spell, word="c"), {"letters": 1})
         with self.assertRaises(Unreadable):
-            rehearsal.perform(spell, word="d?e")
-        self.assertEqual(rehearsal.chunks, [b"a", b"b", b"c", b"d"])
-        self.assertEqual(len(rehearsal.progress), 5)
+            runner.perform(spell, word="d?e")
+        self.assertEqual(runner.chunks, [b"a", b"b", b"c", b"d"])
+        self.assertEqual(len(runner.progress), 5)
 
     def test_bad_chunk(self) -> None:
         """A part that is no bytes, or too large, fails as in production."""
-        rehearsal = testing.Rehearsal(chunks=True, max_payload=1000)
+        runner = testing.JobRunner(chunks=True, max_payload=1000)
         with stderr() as text, self.assertRaisesRegex(dangad.JobFailed, "a chunk is bytes"):
-            rehearsal.perform(spell, word="a!")
+            runner.perform(spell, word="a!")
         self.assertIn("TypeError", text.getvalue())
         with self.assertRaises(dangad.TooLarge):
-            testing.Rehearsal(chunks=True, max_payload=100).perform(say, size=3000)
+            testing.JobRunner(chunks=True, max_payload=100).perform(say, size=3000)
 
     def test_names(self) -> None:
         """No name of an argument is taken."""
@@ -370,32 +370,32 @@ class PerformAsyncTests(SynchronousTestCase):
 
     def test_waits(self) -> None:
         """The answer comes when the function's Deferred has fired; until then, it is current."""
-        rehearsal = testing.Rehearsal(id=7)
-        answer = rehearsal.perform_async(tell_later)
+        runner = testing.JobRunner(id=7)
+        answer = runner.perform_async(tell_later)
         self.assertNoResult(answer)
         self.assertEqual(dangad.current_job().id, 7)
         later.waiting[0].callback(None)
         expected = {"command": "TellLater", "id": 7, "attempt": 1}
         self.assertEqual(self.successResultOf(answer), expected)
-        self.assertEqual(rehearsal.progress, [(0, 1, ""), (1, 1, "")])
+        self.assertEqual(runner.progress, [(0, 1, ""), (1, 1, "")])
         self.assertEqual(dangad.current_job().id, 0)
 
     def test_chunks(self) -> None:
         """An asynchronous job may send, before and after it waits, to who wants it."""
-        rehearsal = testing.Rehearsal(chunks=True)
-        answer = rehearsal.perform_async(send_later)
-        self.assertEqual(rehearsal.chunks, [b"before"])
+        runner = testing.JobRunner(chunks=True)
+        answer = runner.perform_async(send_later)
+        self.assertEqual(runner.chunks, [b"before"])
         self.assertNoResult(answer)
         later.waiting.pop().callback(None)
         self.assertEqual(self.successResultOf(answer), {})
-        self.assertEqual(rehearsal.chunks, [b"before", b"after"])
+        self.assertEqual(runner.chunks, [b"before", b"after"])
         plain = testing.perform_async(send_later)
         later.waiting.pop().callback(None)
         self.assertEqual(self.successResultOf(plain), {})
 
     def test_cancel_with_chunks(self) -> None:
         """Cancelling it cancels the function's Deferred, with partial results, too."""
-        answer = testing.Rehearsal(chunks=True).perform_async(send_later)
+        answer = testing.JobRunner(chunks=True).perform_async(send_later)
         answer.cancel()
         self.failureResultOf(answer, CancelledError)
         self.assertTrue(later.waiting.pop().called)
@@ -476,12 +476,12 @@ class ServerTests(TestCase):
 
     async def test_chunks_like_in_process(self) -> None:
         """A job sends by the real server what it sends in-process."""
-        rehearsal = testing.Rehearsal(chunks=True)
-        rehearsed = rehearsal.perform(oddjobs.parts, count=3, size=5)
+        runner = testing.JobRunner(chunks=True)
+        rehearsed = runner.perform(oddjobs.parts, count=3, size=5)
         async with testing.serve("tests.oddjobs") as server:
             client = await server.connect()
             stream = client.stream(oddjobs.Parts, count=3, size=5)
-            self.assertEqual([chunk async for chunk in stream], rehearsal.chunks)
+            self.assertEqual([chunk async for chunk in stream], runner.chunks)
             self.assertEqual(await stream.result(), rehearsed)
 
     async def test_addresses(self) -> None:

@@ -296,25 +296,25 @@ class RunTests(TwistdCase):
 
     def test_daemon_of_a_dead_worker(self) -> None:
         """A daemon that a job has made is killed when its worker is dead, and the log says so."""
-        _, strays = self.start_daemon()
-        self.assertTrue(all(map(alive, strays)))
+        _, orphans = self.start_daemon()
+        self.assertTrue(all(map(alive, orphans)))
         os.kill(self.ready_workers()[0], signal.SIGKILL)
-        wait_for(lambda: not any(map(alive, strays)))
-        wait_for(lambda: f"killed processes that jobs had left behind: [{strays[0]}" in self.log())
+        wait_for(lambda: not any(map(alive, orphans)))
+        wait_for(lambda: f"killed processes that jobs had left behind: [{orphans[0]}" in self.log())
 
     def test_daemon_of_a_stopped_server(self) -> None:
         """No daemon of a job is left when the server has stopped, nor what it has started."""
-        process, strays = self.start_daemon()
+        process, orphans = self.start_daemon()
         process.terminate()
         process.wait(PATIENCE)
-        wait_for(lambda: not any(map(alive, strays)))
+        wait_for(lambda: not any(map(alive, orphans)))
 
     def test_daemon_of_a_killed_server(self) -> None:
         """Nor when the server was killed."""
-        process, strays = self.start_daemon()
+        process, orphans = self.start_daemon()
         process.kill()
         process.wait(PATIENCE)
-        wait_for(lambda: not any(map(alive, strays)))
+        wait_for(lambda: not any(map(alive, orphans)))
 
     def test_guardian_is_replaced(self) -> None:
         """A guardian that is killed is replaced."""

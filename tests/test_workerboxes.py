@@ -55,12 +55,12 @@ class RoundTripTests(SynchronousTestCase):
         self, job_id: int, failed: bool, cpu: int, peak: int, total: int, marks: int, body: bytes
     ) -> None:
         """So does an answer's."""
-        receipt = b"%d %d %d" % (cpu, peak, total)
-        box = workerboxes.answer_head(job_id, failed, receipt, marks) + body
+        usage = b"%d %d %d" % (cpu, peak, total)
+        box = workerboxes.answer_head(job_id, failed, usage, marks) + body
         key, value, start = workerboxes.split(box)
         self.assertEqual(key, workerboxes.FAILED if failed else workerboxes.DONE)
         self.assertEqual(
-            workerboxes.read_answer(value), (b"%d" % job_id, b"%b %d" % (receipt, marks))
+            workerboxes.read_answer(value), (b"%d" % job_id, b"%b %d" % (usage, marks))
         )
         self.assertEqual(box[start:], body)
 

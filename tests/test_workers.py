@@ -19,7 +19,7 @@ from tests.oddjobs import Facts, Long, Odd, Oops, Short, Wait, WaitAnyway
 from tests.realserver import RealServerCase, alive, is_frozen, until
 
 
-def a_story(
+def async_test(
     function: Callable[[Any], Coroutine[Any, Any, None]],
 ) -> Callable[[Any], Deferred[None]]:
     """Make a test method of one that waits."""
@@ -50,7 +50,7 @@ class AnswerTests(RealServerCase):
         self.assertIn(text, str(error))
         self.assertEqual(await self.outcome("nothing"), before)
 
-    @a_story
+    @async_test
     async def test_undeclared_exception(self) -> None:
         """An undeclared exception is JOB_FAILED with type and message, and its traceback logged."""
         await self.check("raise", dangad.JobFailed, "ZeroDivisionError: by zero")
@@ -58,49 +58,49 @@ class AnswerTests(RealServerCase):
         self.assertIn("Traceback (most recent call last):", lines)
         self.assertIn("ZeroDivisionError: by zero", lines)
 
-    @a_story
+    @async_test
     async def test_declared_exception(self) -> None:
         """A declared exception passes through."""
         await self.check("oops", Oops, "declared")
 
-    @a_story
+    @async_test
     async def test_declared_exception_later(self) -> None:
         """A declared exception of an asynchronous job passes through."""
         await self.check("fails later", Oops, "later")
 
-    @a_story
+    @async_test
     async def test_system_exit(self) -> None:
         """SystemExit in a job is the job's failure, not the worker's end."""
         await self.check("system exit", dangad.JobFailed, "SystemExit")
 
-    @a_story
+    @async_test
     async def test_keyboard_interrupt(self) -> None:
         """KeyboardInterrupt in a job is the job's failure."""
         await self.check("keyboard interrupt", dangad.JobFailed, "KeyboardInterrupt")
 
-    @a_story
+    @async_test
     async def test_returns_none(self) -> None:
         """A job that returns None gets BAD_RESPONSE."""
         await self.check("none", dangad.BadResponse, "the job returned None")
 
-    @a_story
+    @async_test
     async def test_returns_wrong_type(self) -> None:
         """A job that returns a wrong type gets BAD_RESPONSE which names key and type."""
         await self.check(
             "wrong type", dangad.BadResponse, "'pid' is a str, where Integer takes a whole number"
         )
 
-    @a_story
+    @async_test
     async def test_returns_more(self) -> None:
         """A job that returns an undeclared key gets BAD_RESPONSE which names it."""
         await self.check("extra", dangad.BadResponse, "'more'")
 
-    @a_story
+    @async_test
     async def test_writes_to_ampoules_descriptor(self) -> None:
         """A job that writes to descriptor 4, where ampoule's pipe was, hits nothing."""
         await self.check("write to 4", dangad.JobFailed, "Bad file descriptor")
 
-    @a_story
+    @async_test
     async def test_too_long_for_one_value(self) -> None:
         """An answer over 65,535 bytes in a plain value gets BAD_RESPONSE with advice."""
         client = await self.connect()
@@ -109,7 +109,7 @@ class AnswerTests(RealServerCase):
         self.assertIn("dangad.Blob()", str(error))
         self.assertEqual(len((await client.callRemote(Short, size=1))["data"]), 1)
 
-    @a_story
+    @async_test
     async def test_asynchronous_jobs(self) -> None:
         """A job may return a Deferred, be a coroutine, and use the reactor's processes."""
         self.client = await self.connect()
@@ -119,7 +119,7 @@ class AnswerTests(RealServerCase):
         self.assertEqual(await self.outcome("process in reactor"), len("hi\n"))
         self.assertEqual(await self.outcome("deferred"), before)
 
-    @a_story
+    @async_test
     async def test_missing_argument(self) -> None:
         """A missing argument is BAD_ARGUMENTS, and other calls of the connection go on."""
         client = await self.connect()
@@ -131,7 +131,7 @@ class AnswerTests(RealServerCase):
         self.assertIn("argument 'what' is missing", str(error))
         self.assertTrue((await client.callRemote(Odd, what="nothing"))["pid"])
 
-    @a_story
+    @async_test
     async def test_fork_that_returns(self) -> None:
         """A fork of the worker that comes back from the job cannot answer a second time."""
         self.client = await self.connect()
@@ -143,7 +143,7 @@ class AnswerTests(RealServerCase):
 class OutputTests(RealServerCase):
     """What jobs print is in the server's log."""
 
-    @a_story
+    @async_test
     async def test_lines(self) -> None:
         """Raw writes, prints, warnings and log records have the worker's pid and the job's id."""
         client = await self.connect()
@@ -156,7 +156,7 @@ class OutputTests(RealServerCase):
         self.assertTrue(any("a warning of the job" in line for line in of_third))
         self.assertTrue(any("an info of the job" in line for line in of_third))
 
-    @a_story
+    @async_test
     async def test_left_over(self) -> None:
         """What a job's thread prints after its end is no other job's, in the log or in an error."""
         client = await self.connect()
@@ -172,7 +172,7 @@ class OutputTests(RealServerCase):
             [(pid, 0, "spoken late"), (pid, 0, "INFO odd: logged late")],
         )
 
-    @a_story
+    @async_test
     async def test_much(self) -> None:
         """Ten megabytes of output hurt nobody, and the log keeps a bounded part of it."""
         client = await self.connect()
@@ -199,52 +199,52 @@ class DeathTests(RealServerCase):
         self.assertFalse(alive(before))
         await until(lambda: self.service.dispatcher.idle >= self.limits.min_workers)
 
-    @a_story
+    @async_test
     async def test_exit_0(self) -> None:
         """A worker that exits with status 0 in the middle of a job costs that job alone."""
         await self.check("exit 0", "exited (status 0)")
 
-    @a_story
+    @async_test
     async def test_exit_3(self) -> None:
         """A worker that exits with another status likewise."""
         await self.check("exit 3", "exited (status 3)")
 
-    @a_story
+    @async_test
     async def test_segfault(self) -> None:
         """A segmentation fault is told by its name."""
         await self.check("segfault", "was killed by SIGSEGV")
 
-    @a_story
+    @async_test
     async def test_kill(self) -> None:
         """So is any other signal."""
         await self.check("kill", "was killed by SIGKILL")
 
-    @a_story
+    @async_test
     async def test_closes_descriptors(self) -> None:
         """A job that closes all descriptors costs its worker."""
         await self.check("close all", "exited (status 1)")
 
-    @a_story
+    @async_test
     async def test_closes_descriptors_and_hangs(self) -> None:
         """A job that closes the pipe and goes on is killed."""
         await self.check("close all and hang", "closed its pipe and was killed")
 
-    @a_story
+    @async_test
     async def test_garbage(self) -> None:
         """A job that writes garbage to the pipe is killed, and no client sees any of it."""
         await self.check("garbage", "wrote garbage to its pipe")
 
-    @a_story
+    @async_test
     async def test_foreign_answer(self) -> None:
         """A job that answers a job that its worker was not given is killed."""
         await self.check("foreign answer", "which it was not given")
 
-    @a_story
+    @async_test
     async def test_child_keeps_pipes(self) -> None:
         """A process that a dead worker left behind delays nothing, and is killed with it."""
         await self.check("leave child and exit", "exited (status 0)")
 
-    @a_story
+    @async_test
     async def test_idle_death(self) -> None:
         """A worker killed while idle is replaced, and no job notices."""
         client = await self.connect()
@@ -253,7 +253,7 @@ class DeathTests(RealServerCase):
         await until(lambda: not alive(pid))
         self.assertNotEqual((await client.callRemote(Odd, what="nothing"))["pid"], pid)
 
-    @a_story
+    @async_test
     async def test_frozen_before_its_job(self) -> None:
         """A worker that was frozen when it was given a job is killed, and another runs the job."""
         self.patch(supervisor, "HEARTBEAT_PATIENCE", 0.3)
@@ -265,7 +265,7 @@ class DeathTests(RealServerCase):
         log = " ".join(self.logged("dangad.pool.link"))
         self.assertIn(f"worker {pid} did not read what it was sent", log)
 
-    @a_story
+    @async_test
     async def test_signals_of_a_terminal(self) -> None:
         """SIGINT, SIGTERM and SIGHUP to a busy worker do nothing to its job."""
         client = await self.connect()
@@ -283,7 +283,7 @@ class DeathTests(RealServerCase):
 class DisconnectTests(RealServerCase):
     """A client that disconnects takes its jobs along."""
 
-    @a_story
+    @async_test
     async def test_cancels(self) -> None:
         """Its waiting jobs never run, and the worker of its running job is killed."""
         client, other = await self.connect(), await self.connect()
@@ -298,7 +298,7 @@ class DisconnectTests(RealServerCase):
         self.assertTrue((await other.callRemote(Odd, what="nothing"))["pid"])
         self.assertFalse([mark for mark in marks[2:] if os.path.exists(mark)])
 
-    @a_story
+    @async_test
     async def test_finishes_by_policy(self) -> None:
         """A job whose type says so is finished all the same."""
         client = await self.connect()
@@ -311,12 +311,12 @@ class DisconnectTests(RealServerCase):
             pass
         await until(lambda: not self.service.dispatcher.running)
         self.assertEqual(
-            self.service.dispatcher.tally.ended[dangad.scheduler.record.JobState.DONE], 1
+            self.service.dispatcher.counters.ended[dangad.scheduler.record.JobState.DONE], 1
         )
 
 
 class ProcessTests(RealServerCase):
-    """The parent's surroundings reach the worker."""
+    """The parent's process_state reach the worker."""
 
     def start(self, settings: WorkerSettings) -> None:
         """Start with an extra variable and path."""
@@ -325,7 +325,7 @@ class ProcessTests(RealServerCase):
             WorkerSettings(self.jobs, path=("/odd/path", *settings.path), environment=environment)
         )
 
-    @a_story
+    @async_test
     async def test_facts(self) -> None:
         """Environment, working directory and path arrive; stdin is empty, the group its own."""
         client = await self.connect()
@@ -343,16 +343,16 @@ class ProcessTests(RealServerCase):
 class DescriptorTests(RealServerCase):
     """A worker takes no more of the server's descriptors than are kept for it."""
 
-    @a_story
+    @async_test
     async def test_kept(self) -> None:
         """It never does, not even while it starts; and they are free again when it is gone."""
         await until(lambda: self.service.dispatcher.idle == 1)
         before = len(os.listdir("/proc/self/fd"))
-        self.service.workforce.want(2, 2)
+        self.service.supervisor.want(2, 2)
         starting = len(os.listdir("/proc/self/fd"))
         await until(lambda: self.service.dispatcher.idle == 2)
         ready = len(os.listdir("/proc/self/fd"))
-        self.service.workforce.want(1, 1)
+        self.service.supervisor.want(1, 1)
         await until(lambda: len(self.pids()) == 1)
         self.assertEqual(len(os.listdir("/proc/self/fd")), before)
         self.assertLessEqual(ready - before, capacity.WORKER_FILES)
@@ -362,7 +362,7 @@ class DescriptorTests(RealServerCase):
 class StopTests(RealServerCase):
     """Stopping finishes what was accepted."""
 
-    @a_story
+    @async_test
     async def test_drains(self) -> None:
         """Running and waiting jobs are finished and answered before the server is gone."""
         client = await self.connect()
@@ -381,7 +381,7 @@ class StopTests(RealServerCase):
         self.assertFalse(self.pids())
         await until(lambda: client.transport is None)
 
-    @a_story
+    @async_test
     async def test_leftover_of_a_job(self) -> None:
         """A process that a job left running does not keep the server from stopping."""
         client = await self.connect()
@@ -395,7 +395,7 @@ class HungStopTests(RealServerCase):
 
     limits = Limits(min_workers=1, max_workers=1, drain=0.2)
 
-    @a_story
+    @async_test
     async def test_gives_up(self) -> None:
         """After the drain time running and waiting jobs are told SHUTTING_DOWN."""
         client = await self.connect()
@@ -414,7 +414,7 @@ class SizeTests(RealServerCase):
 
     limits = Limits(min_workers=1, max_workers=1, max_payload=200_000)
 
-    @a_story
+    @async_test
     async def test_answer_over_the_limit(self) -> None:
         """An answer over --max-payload gets TOO_LARGE, and the worker lives on."""
         client = await self.connect()

@@ -109,9 +109,9 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     options, rest = parser.parse_known_args(arguments)
     # argparse ends a row of words at the first option; here options may stand between them.
     words = getattr(options, "words", None)
-    stray = [word for word in rest if words is None or word.startswith("-")]
-    if stray:
-        parser.error(f"unrecognized: {' '.join(stray)}")
+    orphan = [word for word in rest if words is None or word.startswith("-")]
+    if orphan:
+        parser.error(f"unrecognized: {' '.join(orphan)}")
     if words is not None:
         options.words = [*words, *rest]
     return options

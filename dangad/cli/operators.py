@@ -110,7 +110,7 @@ def add_subcommands(
     add_one(
         "drain",
         _get(commands.Drain),
-        show_tally,
+        show_counters,
         "finish the accepted jobs, take no new ones, and stop the server",
         "Waits until the last job has ended, and prints how they ended.",
     )
@@ -210,7 +210,7 @@ def show_workers(workers: list[dict[str, Any]]) -> list[str]:
         "command": printable,
         "attempt": str,
         "runtime": show_seconds,
-        "due": printable,
+        "recycling": printable,
     }
     nothing = dict.fromkeys(("id", "command", "attempt", "runtime"))
     jobs = [worker["job"] or nothing for worker in workers]
@@ -263,9 +263,9 @@ def show_reloaded(status: dict[str, Any]) -> list[str]:
     return [f"reloaded: generation {status['generation']}, workers: {counts}"]
 
 
-def show_tally(tally: dict[str, int]) -> list[str]:
+def show_counters(counters: dict[str, int]) -> list[str]:
     """How many jobs ended how."""
-    return [f"drained: {_count(tally, *_ENDS)}"]
+    return [f"drained: {_count(counters, *_ENDS)}"]
 
 
 def _count(counts: Mapping[str, int], *names: str) -> str:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from dangad.scheduler.dispatcher import Dispatcher
     from dangad.scheduler.record import Job
-    from dangad.scheduler.supervisor import Workforce
-    from dangad.scheduler.workerrecord import Life
+    from dangad.scheduler.supervisor import Supervisor
+    from dangad.scheduler.workerrecord import WorkerRecord
     from dangad.server.factory import ClientFactory
 
 
@@ -41,7 +41,7 @@ class Operations:
         self,
         clock: IReactorTime,
         dispatcher: Dispatcher,
-        workforce: Workforce,
+        supervisor: Supervisor,
         clients: ClientFactory,
         stop: Callable[[], object],
     ) -> None:
@@ -51,7 +51,7 @@ class Operations:
         """
         self._clock = clock
         self._dispatcher = dispatcher
-        self._workforce = workforce
+        self._supervisor = supervisor
         self._clients = clients
         self._stop = stop
         self._began = clock.seconds()
@@ -59,31 +59,31 @@ class Operations:
 
     def status(self) -> dict[str, Any]:
         """See :meth:`IOperations.status`."""
-        dispatcher, workforce = self._dispatcher, self._workforce
-        states = [self._state(life) for life in workforce.lives.values()]
-        tally = dispatcher.tally
+        dispatcher, supervisor = self._dispatcher, self._supervisor
+        states = [self._state(record) for record in supervisor.records.values()]
+        counters = dispatcher.counters
         return {
             "version": self._version,
             "pid": os.getpid(),
             "uptime": self._clock.seconds() - self._began,
             "state": "draining" if dispatcher.draining else "running",
             "no_workers": dispatcher.no_workers_because,
-            "generation": workforce.reloading.generation,
+            "generation": supervisor.reloading.generation,
             "reload": {
-                "state": workforce.reloading.state.value,
-                "reason": workforce.reloading.reason,
+                "state": supervisor.reloading.state.value,
+                "reason": supervisor.reloading.reason,
             },
             "workers": {
-                "min": workforce.min_workers,
-                "max": workforce.max_workers,
-                "spare": workforce.spare_workers,
+                "min": supervisor.min_workers,
+                "max": supervisor.max_workers,
+                "spare": supervisor.spare_workers,
                 **{name: states.count(name) for name in ("starting", "idle", "busy", "stopping")},
             },
             "jobs": {
                 "waiting": dispatcher.waiting,
                 "running": dispatcher.running,
-                "accepted": tally.accepted,
-                "refused": tally.refused,
+                "accepted": counters.accepted,
+                "refused": counters.refused,
                 **self._ends(),
             },
             "quarantine": [
@@ -98,22 +98,22 @@ class Operations:
         now = self._clock.seconds()
         return [
             {
-                "pid": life.process.pid,
-                "state": self._state(life),
-                "generation": life.generation,
-                "age": now - life.started_at,
-                "jobs": life.process.performed,
-                "memory": life.process.memory(),
-                "due": life.due,
-                "job": self._running(life, now),
+                "pid": record.process.pid,
+                "state": self._state(record),
+                "generation": record.generation,
+                "age": now - record.started_at,
+                "jobs": record.process.performed,
+                "memory": record.process.memory(),
+                "recycling": record.recycling,
+                "job": self._running(record, now),
             }
-            for life in self._workforce.lives.values()
+            for record in self._supervisor.records.values()
         ]
 
     def recent(self) -> list[dict[str, Any]]:
         """See :meth:`IOperations.recent`."""
         now, clock = time.time(), self._clock.seconds()  # people read the end by their clock
-        return [_receipt(job, now - clock) for job in self._dispatcher.tally.recent]
+        return [_usage(job, now - clock) for job in self._dispatcher.counters.recent]
 
     def pardon(self, command: str) -> bool:
         """See :meth:`IOperations.pardon`."""
@@ -122,7 +122,7 @@ class Operations:
     def want(self, min_workers: int, max_workers: int, force: bool = False) -> None:
         """See :meth:`IOperations.want`."""
         check_workers(max_workers, self._memory_of_one(), force)
-        self._workforce.want(min_workers, max_workers)
+        self._supervisor.want(min_workers, max_workers)
 
     def stack(self, job_id: int) -> Deferred[str]:
         """See :meth:`IOperations.stack`."""
@@ -133,7 +133,7 @@ class Operations:
 
     def reload(self) -> Deferred[None]:
         """See :meth:`IOperations.reload`."""
-        return self._workforce.reload()
+        return self._supervisor.reload()
 
     def drain(self) -> Deferred[dict[str, int]]:
         """See :meth:`IOperations.drain`."""
@@ -143,22 +143,24 @@ class Operations:
 
     def _memory_of_one(self) -> int:
         """The bytes that a worker takes, as far as the oldest shows; 0 if there is none."""
-        oldest = next((life for life in self._workforce.lives.values() if life.serves), None)
+        oldest = next(
+            (record for record in self._supervisor.records.values() if record.serves), None
+        )
         return oldest.process.memory() if oldest is not None else 0
 
     def _ends(self) -> dict[str, int]:
-        ended = self._dispatcher.tally.ended
+        ended = self._dispatcher.counters.ended
         return {state.value.replace(" ", "_"): ended[state] for state in ended}
 
-    def _state(self, life: Life) -> str:
-        if life.stopping:
+    def _state(self, record: WorkerRecord) -> str:
+        if record.stopping:
             return "stopping"
-        if life.booted_at is None:
+        if record.booted_at is None:
             return "starting"
-        return "idle" if self._dispatcher.is_idle(life.process) else "busy"
+        return "idle" if self._dispatcher.is_idle(record.process) else "busy"
 
-    def _running(self, life: Life, now: float) -> dict[str, Any] | None:
-        job = self._dispatcher.job_of(life.process)
+    def _running(self, record: WorkerRecord, now: float) -> dict[str, Any] | None:
+        job = self._dispatcher.job_of(record.process)
         if job is None:
             return None
         return {
@@ -169,7 +171,7 @@ class Operations:
         }
 
 
-def _receipt(job: Job, epoch: float) -> dict[str, Any]:
+def _usage(job: Job, epoch: float) -> dict[str, Any]:
     """What is told of a job that has ended.
 
     :param epoch: when the dispatcher's clock was at 0, by the clock on the wall.

@@ -22,7 +22,7 @@ from dangad.pool.obituary import about_memory, by_sigkill, how_it_ended
 from dangad.pool.output import JobOutput, last_lines
 from dangad.scheduler.interfaces import IProcess
 from dangad.scheduler.record import Death
-from dangad.scheduler.registry import Programme
+from dangad.scheduler.registry import Offer
 from dangad.wire import boxes, commands, workerboxes
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from dangad.pool.guardian import Guardian
     from dangad.scheduler.dispatcher import Dispatcher
     from dangad.scheduler.record import Job
-    from dangad.scheduler.supervisor import Workforce
+    from dangad.scheduler.supervisor import Supervisor
 
 log = Logger()
 
@@ -121,7 +121,7 @@ class WorkerLink:
     `_reports`, how often the job `_reporting` has told its progress; `_knocking`, the next signal
     that its job is to stop; `exiting`, whether the process is gone while its last answers are still
     being read, and `_not_sent`, the request of a job that it was given then; `_peak`, the most
-    memory that it was seen to have; `_receipt`, what its last job took, and `_cpu_of_boot`, the
+    memory that it was seen to have; `_usage`, what its last job took, and `_cpu_of_boot`, the
     microseconds before the first; `_booted`, whether it has said Hello; `_last_words`, what it
     said before it exited; `_paused`, whether it is not read; `_killed_for`, why the parent killed
     it; `_leaving`, whether it was told to exit; `_silenced`, whether it wrote garbage or could not
@@ -132,7 +132,7 @@ class WorkerLink:
     def __init__(
         self,
         clock: IReactorTime,
-        workforce: Workforce,
+        supervisor: Supervisor,
         dispatcher: Dispatcher,
         guardian: Guardian,
         deaths: Deaths,
@@ -144,11 +144,11 @@ class WorkerLink:
         self._flood_rest: IDelayedCall | None = None
         self.left_over = JobOutput(clock)
         self._clock = clock
-        self._workforce = workforce
+        self._supervisor = supervisor
         self._dispatcher = dispatcher
         self._guardian = guardian
         self._deaths = deaths
-        self._most_jobs = workforce.wear.jobs
+        self._most_jobs = supervisor.recycle_limits.jobs
         self._reader = boxes.BoxReader(max_payload + BOX_OVERHEAD, workerboxes.AMP_KEYS)
         self._job: Job | None = None
         self._ahead: dict[int, bytes] = {}
@@ -162,7 +162,7 @@ class WorkerLink:
         self._not_sent = b""
         self.exiting = False
         self._peak = 0
-        self._receipt = b""
+        self._usage = b""
         self._cpu_of_boot = 0
         self._booted = False
         self._last_words: str | None = None
@@ -179,7 +179,7 @@ class WorkerLink:
         """Begin: the process has been started, and its pipe is open."""
         self.transport = connector
         self.pid = self.output.pid = self.left_over.pid = connector.pid
-        self._workforce.worker_started(self)
+        self._supervisor.worker_started(self)
         self._guardian.watch(self.pid)
 
     def dataReceived(self, data: bytes) -> None:
@@ -214,7 +214,7 @@ class WorkerLink:
         self.stop()
         return defer.succeed({})
 
-    # Called by the dispatcher and the workforce.
+    # Called by the dispatcher and the supervisor.
 
     def perform(self, job: Job) -> None:
         """See :meth:`IWorker.perform`."""
@@ -434,7 +434,7 @@ class WorkerLink:
         self.performed += 1
         self.output.begin_job(job.id)
         if self.performed == self._most_jobs:
-            self._workforce.worker_due(self, f"it has done {self.performed} jobs")
+            self._supervisor.recycle_worker(self, f"it has done {self.performed} jobs")
 
     # Called by the connector.
 
@@ -470,7 +470,7 @@ class WorkerLink:
         self._see_to("logging what it printed", self.output.flush)
         ended = self._see_to("reading its status", self._how_it_ended, status) or "is gone"
         how = self._killed_for or self._last_words or ended
-        receipt = self._see_to("reading what it took", self._last_receipt) or b""
+        usage = self._see_to("reading what it took", self._last_usage) or b""
         details = self._see_to("describing its end", self._details, status) or ""
         unread = self._see_to("looking for its job", self._unread_request) or b""
         self._job = None
@@ -484,14 +484,14 @@ class WorkerLink:
         )
         self._see_to("closing its output", self.output.close)
         self._see_to("closing its other output", self.left_over.close)
-        self._tell_of_death(Death(how, details, receipt, unread))
+        self._tell_of_death(Death(how, details, usage, unread))
 
     def _tell_of_death(self, death: Death) -> None:
-        """Tell the workforce if it knows the worker, again if need be: else its job never ends."""
-        if self not in self._workforce.lives:
+        """Tell the supervisor if it knows the worker, again if need be: else its job never ends."""
+        if self not in self._supervisor.records:
             return
         try:
-            self._workforce.worker_exited(self, death, self.performed)
+            self._supervisor.worker_exited(self, death, self.performed)
         except Exception:  # noqa: BLE001 - see the class
             log.failure("the end of worker {pid} could not be dealt with", pid=self.pid)
             self._clock.callLater(TRY_AGAIN, self._tell_of_death, death)
@@ -517,16 +517,16 @@ class WorkerLink:
         words = last_lines(self.output.tail)
         return f"{how} before it was ready" + (f"; it printed last: {words}" if words else "")
 
-    def _last_receipt(self) -> bytes:
-        """What the job took that it ran when it died, in the form of ``Job.receipt``."""
+    def _last_usage(self) -> bytes:
+        """What the job took that it ran when it died, in the form of ``Job.usage``."""
         cpu, peak = self._deaths.take_last()
         self._peak = max(self._peak, peak)
-        before = int(self._receipt.split()[2]) if self._receipt else self._cpu_of_boot
+        before = int(self._usage.split()[2]) if self._usage else self._cpu_of_boot
         return b"%d %d" % (max(0, int(cpu * 1e6) - before), self._peak // 1024)
 
     def _details(self, status: Failure) -> str:
         """What is known of a death beyond its cause: memory, and what was printed last."""
-        details = about_memory(self._peak, self._workforce.wear.max_memory)
+        details = about_memory(self._peak, self._supervisor.recycle_limits.max_memory)
         if self._killed_for is None and by_sigkill(status) and self._deaths.kernel_killed_some():
             details += ", and the system has killed a process for want of memory"
         job = self._job
@@ -575,16 +575,16 @@ class WorkerLink:
             self._pings -= 1
             if not self._pings and self._check.answered(self._job):
                 self.kill(_ROBBED)
-            self._workforce.worker_answered(self)
+            self._supervisor.worker_answered(self)
         else:
             raise boxes.Garbage("a box that is neither an answer nor a command")
 
     def _answered(self, head: bytes, body: bytes, failed: bool) -> None:
-        job_id, receipt = workerboxes.read_answer(head)
+        job_id, usage = workerboxes.read_answer(head)
         if self._job is None or job_id != b"%d" % self._job.id:
             raise boxes.Garbage(f"an answer to job {job_id!r}, which it was not given")
-        self._receipt = receipt
-        marks = receipt[-1]  # an ASCII digit, whose last bits are those of its value
+        self._usage = usage
+        marks = usage[-1]  # an ASCII digit, whose last bits are those of its value
         if marks & workerboxes.PRINTED:
             self.transport.drain_output()
         self.output.end_job()
@@ -594,8 +594,8 @@ class WorkerLink:
         printed = bool(marks & workerboxes.PRINTED or self.output.tail)
         due = self._pings * len(workerboxes.PONG_BOX)
         trailing = self._reader.held > due and not self._ahead  # with no job to do it is silent
-        fit = not (marks & workerboxes.UNFIT or trailing or self._killed_for)
-        self._dispatcher.job_finished(self, failed, body, receipt, fit=fit, printed=printed)
+        reusable = not (marks & workerboxes.NOT_REUSABLE or trailing or self._killed_for)
+        self._dispatcher.job_finished(self, failed, body, usage, reusable=reusable, printed=printed)
 
     def _news_received(self, key: bytes, job_id: bytes, raw: bytes, start: int) -> None:
         job = self._job
@@ -627,7 +627,7 @@ class WorkerLink:
         if name == commands.Hello.commandName and not self._booted:
             try:
                 hello = commands.Hello.parseArguments(strings, None)
-                Programme(hello["catalogue"])
+                Offer(hello["catalogue"])
             except (KeyError, ValueError) as error:
                 raise boxes.Garbage(f"a Hello that cannot be read: {error}") from None
             if self._killed_for is not None:
@@ -635,7 +635,7 @@ class WorkerLink:
             self._booted = True
             log.info("worker {pid} is ready", pid=self.pid)
             self._cpu_of_boot = hello["cpu"]
-            self._workforce.worker_booted(self, hello["catalogue"])
+            self._supervisor.worker_booted(self, hello["catalogue"])
         elif name == commands.LastWords.commandName and self._last_words is None:
             self._last_words = strings.get(b"reason", b"")[:2000].decode("utf-8", "replace")
         else:

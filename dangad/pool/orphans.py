@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _LAST_SWEEPS = 100
 _LAST_INTERVAL = 0.01
-"""How often strays are looked for when the server stops, and after how many seconds again."""
+"""How often orphans are looked for when the server stops, and after how many seconds again."""
 TRACKER_TIME = 5.0
 """Seconds in which a resource tracker must have removed what others have left."""
 
@@ -40,7 +40,7 @@ def kill_group(group: int) -> None:
     """Kill a dead worker's process group; a resource tracker in it is left to do its work.
 
     So is what may be about to become one. It ends when it has removed the shared memory of all
-    that are killed here; if it does not, `Strays` kills it. It is only seen where this process
+    that are killed here; if it does not, `Orphans` kills it. It is only seen where this process
     adopts; elsewhere it is killed with the others.
     """
     with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -75,7 +75,7 @@ def _of_group(group: int, parent: int | str) -> set[int]:
     return found
 
 
-class Strays:
+class Orphans:
     """The children of this process that it did not start.
 
     All mutable state: `_adopting`, whether orphans become children of this process; `_dying`, who
@@ -103,10 +103,10 @@ class Strays:
         self._adopting = adopt_orphans()
 
     def sweep(self, own: Collection[int]) -> list[int]:
-        """Kill all strays, reap those that are dead, and give the ids of those killed now.
+        """Kill all orphans, reap those that are dead, and give the ids of those killed now.
 
-        Does not wait for any to die: a later call reaps it. What a stray has started is this
-        process's child once the stray is dead, so that falls to a later call, too. Others that
+        Does not wait for any to die: a later call reaps it. What a orphan has started is this
+        process's child once the orphan is dead, so that falls to a later call, too. Others that
         this process has adopted are reaped when they are dead, and not touched before.
 
         :param own: the children that this process has started and will reap itself; neither
@@ -144,7 +144,7 @@ class Strays:
         return True
 
     async def sweep_out(self, clock: IReactorTime) -> list[int]:
-        """Kill all strays and what they have started, wait a moment for it, and name them.
+        """Kill all orphans and what they have started, wait a moment for it, and name them.
 
         For when the process has no children of its own any more.
         """

@@ -33,7 +33,7 @@ from dangad.pool.jobpipe import JobPipe, Scratch, waiting
 from dangad.pool.launch import BOOTSTRAP, working_directory
 from dangad.pool.link import WorkerLink
 from dangad.pool.orphans import kill_group
-from dangad.scheduler.interfaces import IHatchery
+from dangad.scheduler.interfaces import ISpawner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from dangad.pool.guardian import Guardian
     from dangad.pool.launch import WorkerSettings
     from dangad.scheduler.dispatcher import Dispatcher
-    from dangad.scheduler.supervisor import Workforce
+    from dangad.scheduler.supervisor import Supervisor
 
 log = Logger()
 
@@ -231,11 +231,11 @@ class WorkerStarter(ProcessStarter):
         self._settings = replace(self._settings, directory=directory)
 
 
-@implementer(IHatchery)
+@implementer(ISpawner)
 class WorkerPool(ProcessPool):
     """ampoule's pool: it starts the processes, counts them, and stops them.
 
-    How many there are is the workforce's to say, and who gets which job the dispatcher's, so
+    How many there are is the supervisor's to say, and who gets which job the dispatcher's, so
     ampoule's ``doWork`` is never called, its queue is always empty, and its idle pruning,
     which would start with the constructor and on the global reactor, is stopped at once.
     """
@@ -243,7 +243,7 @@ class WorkerPool(ProcessPool):
     def __init__(
         self,
         clock: IReactorTime,
-        workforce: Workforce,
+        supervisor: Supervisor,
         dispatcher: Dispatcher,
         guardian: Guardian,
         settings: WorkerSettings,
@@ -252,10 +252,10 @@ class WorkerPool(ProcessPool):
         self._scratch = Scratch()
         super().__init__(
             ampParent=lambda: WorkerLink(
-                clock, workforce, dispatcher, guardian, deaths, settings.max_payload
+                clock, supervisor, dispatcher, guardian, deaths, settings.max_payload
             ),
             min=0,
-            max=workforce.max_workers,
+            max=supervisor.max_workers,
             recycleAfter=0,
             starter=WorkerStarter(settings, self._scratch),
         )
@@ -270,7 +270,7 @@ class WorkerPool(ProcessPool):
         self.starter.settle()
 
     def spawn(self) -> None:
-        """See :meth:`IHatchery.spawn`."""
+        """See :meth:`ISpawner.spawn`."""
         try:
             self._scratch.open()
             self.startAWorker()

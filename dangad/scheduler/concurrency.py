@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from dangad.scheduler.fairqueue import JobQueue
-    from dangad.scheduler.idle import Staff
+    from dangad.scheduler.idle import IdleWorkers
     from dangad.scheduler.record import Job
-    from dangad.scheduler.registry import Repertoire
+    from dangad.scheduler.registry import Registry
 
 
 class Lanes:
@@ -25,17 +25,17 @@ class Lanes:
     which the queue knows.
     """
 
-    def __init__(self, queue: JobQueue, repertoire: Repertoire, staff: Staff) -> None:
+    def __init__(self, queue: JobQueue, registry: Registry, idle_workers: IdleWorkers) -> None:
         self._queue = queue
-        self._repertoire = repertoire
-        self._staff = staff
+        self._registry = registry
+        self._idle_workers = idle_workers
         self._running: dict[bytes, int] = {}
 
     def lane_of(self, job: Job) -> bytes | None:
         """The lane that `job` belongs in; None is the common one."""
         command = job.command
-        if self._repertoire.policy(command).max_running is None:
-            return command if command in self._repertoire.partial else None
+        if self._registry.policy(command).max_running is None:
+            return command if command in self._registry.partial else None
         return command
 
     def started(self, job: Job) -> None:
@@ -52,9 +52,9 @@ class Lanes:
             self._running[job.lane] = max(0, self._running.get(job.lane, 0) - 1)
             self._set(job.lane)
 
-    def staff_changed(self) -> None:
+    def idle_changed(self) -> None:
         """Who is idle has changed."""
-        for lane in self._repertoire.partial:
+        for lane in self._registry.partial:
             self._set(lane)
 
     def review(self, running: Iterable[Job]) -> None:
@@ -64,14 +64,14 @@ class Lanes:
             job.lane = self.lane_of(job)
             if job.lane is not None:
                 self._running[job.lane] = self._running.get(job.lane, 0) + 1
-        for lane in {*self._running, *self._repertoire.partial}:
+        for lane in {*self._running, *self._registry.partial}:
             self._set(lane)
 
     def _set(self, lane: bytes) -> None:
         """Keep back the jobs of `lane` if none of them may start, and let them go on if not."""
-        limit = self._repertoire.policy(lane).max_running
+        limit = self._registry.policy(lane).max_running
         full = limit is not None and self._running.get(lane, 0) >= limit
-        if full or (lane in self._repertoire.partial and not self._staff.can(lane)):
+        if full or (lane in self._registry.partial and not self._idle_workers.can(lane)):
             self._queue.close_lane(lane)
         else:
             self._queue.open_lane(lane)

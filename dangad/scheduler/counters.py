@@ -26,7 +26,7 @@ MOST_CODE = 100
 """Bytes of its code."""
 
 
-class Tally:
+class Counters:
     """The jobs since the server started.
 
     :ivar accepted: how many were queued or started.

@@ -41,16 +41,16 @@ from dangad.scheduler import reasons
 from dangad.scheduler.alarms import Alarms
 from dangad.scheduler.chores import PART, Chores
 from dangad.scheduler.concurrency import Lanes
-from dangad.scheduler.counters import Tally
+from dangad.scheduler.counters import Counters
 from dangad.scheduler.drain import Drain
 from dangad.scheduler.fairqueue import UNLIMITED, JobQueue
-from dangad.scheduler.idle import Staff
+from dangad.scheduler.idle import IdleWorkers
 from dangad.scheduler.outbox import Outbox, log_failure
 from dangad.scheduler.pauses import Pauses
 from dangad.scheduler.prefetch import MOST_BYTES, SLOW, Prefetch
 from dangad.scheduler.quarantine import Quarantine
 from dangad.scheduler.record import END_STATES, Event, Job, JobState
-from dangad.scheduler.registry import Repertoire
+from dangad.scheduler.registry import Registry
 from dangad.wire import boxes
 from dangad.wire.commands import Chunk
 
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 
     from dangad.errors import DangadError, WorkerLost
     from dangad.scheduler.alarms import Alarm
-    from dangad.scheduler.interfaces import IClient, IWorker, IWorkforce
+    from dangad.scheduler.interfaces import IClient, ISupervisor, IWorker
     from dangad.scheduler.record import Death
 
 log = Logger()
@@ -85,17 +85,17 @@ class Dispatcher:
     """The rules of the module's docstring.
 
     All mutable state: `_queue`, the jobs that wait, and `_lanes`, which of them are kept back;
-    `_running`, the job of each busy worker, and `_ahead`, those that it has ahead; `_staff`, the
-    idle workers; `_pauses`, the running jobs that wait for their clients to read; `_called_back`,
-    workers of which the next to end its job gets no other; `_doomed`, workers that are to be gone,
-    and why; `_outbox`, what is still to be told of the present event, and `_alarms` and `_chores`,
-    what is to be done later; `_gone`, clients that are gone and have jobs that wait;
-    `_to_review`, the jobs that may have another lane, or must not wait, since the workers'
-    programme changed, and None if all were looked at; `_resumes`, whether starts go on in the
-    next turn; `tally`, what became of the jobs that ended; `low_water`, how many idle workers are
-    too few; `_repertoire`, what the workers perform, and `_quarantine`, what they must not for a
-    while; `_no_workers`, why none can be had, if so; `_drain`, the end of all, and `_given_up`, why
-    the drain does not wait any more.
+    `_running`, the job of each busy worker, and `_ahead`, those that it has ahead; `_idle_workers`,
+    the idle workers; `_pauses`, the running jobs that wait for their clients to read;
+    `_called_back`, workers of which the next to end its job gets no other; `_doomed`, workers that
+    are to be gone, and why; `_outbox`, what is still to be told of the present event, and `_alarms`
+    and `_chores`, what is to be done later; `_gone`, clients that are gone and have jobs that wait;
+    `_to_review`, the jobs that may have another lane, or must not wait, since the workers' offer
+    changed, and None if all were looked at; `_resumes`, whether starts go on in the next turn;
+    `counters`, what became of the jobs that ended; `low_water`, how many idle workers are too few;
+    `_registry`, what the workers perform, and `_quarantine`, what they must not for a while;
+    `_no_workers`, why none can be had, if so; `_drain`, the end of all, and `_given_up`, why the
+    drain does not wait any more.
     """
 
     def __init__(
@@ -121,20 +121,20 @@ class Dispatcher:
         """
         self.max_queued = max_queued
         self.max_queued_bytes = max_queued_bytes
-        self.tally = Tally(log_jobs)
+        self.counters = Counters(log_jobs)
         self.low_water = 0
         self._clock = clock
         self._chance = chance or random.Random()
-        self._workforce: IWorkforce | None = None
+        self._supervisor: ISupervisor | None = None
         self._queue = JobQueue(AGEING)
         self._running: dict[IWorker, Job] = {}
         self._outbox = Outbox()
         self._alarms = Alarms(clock)
         self._chores = Chores(clock)
         self._ahead = Prefetch(self._queue, self._put_back, self._worker_failed)
-        self._repertoire = Repertoire()
-        self._staff = Staff(self._repertoire)
-        self._lanes = Lanes(self._queue, self._repertoire, self._staff)
+        self._registry = Registry()
+        self._idle_workers = IdleWorkers(self._registry)
+        self._lanes = Lanes(self._queue, self._registry, self._idle_workers)
         self._called_back: Collection[IWorker] = ()
         self._pauses = Pauses(
             self._alarms, self._any_could_start, self._any_runs_but, self._end_unread
@@ -146,12 +146,12 @@ class Dispatcher:
         self._quiet = QuietLog(clock, log, LOGGED_ENDS)
         self._quarantine = Quarantine(quarantine_after, quarantine_time)
         self._no_workers: str | None = None
-        self._drain = Drain(self._alarms, self.tally, self._give_up_draining)
+        self._drain = Drain(self._alarms, self.counters, self._give_up_draining)
         self._given_up: DangadError | None = None
 
-    def staffed_by(self, workforce: IWorkforce) -> None:
-        """Tell `workforce` from now on when jobs wait and no worker is idle."""
-        self._workforce = workforce
+    def supervised_by(self, supervisor: ISupervisor) -> None:
+        """Tell `supervisor` from now on when jobs wait and no worker is idle."""
+        self._supervisor = supervisor
 
     @property
     def waiting(self) -> int:
@@ -166,7 +166,7 @@ class Dispatcher:
     @property
     def idle(self) -> int:
         """How many workers are idle."""
-        return len(self._staff.idle)
+        return len(self._idle_workers.idle)
 
     @property
     def draining(self) -> bool:
@@ -196,7 +196,7 @@ class Dispatcher:
 
     def is_idle(self, worker: IWorker) -> bool:
         """Whether `worker` is idle."""
-        return worker in self._staff.idle
+        return worker in self._idle_workers.idle
 
     def job_of(self, worker: IWorker) -> Job | None:
         """The job that `worker` runs."""
@@ -228,13 +228,13 @@ class Dispatcher:
             if job.deadline_alarm is None:
                 refusal = reasons.broken(job)
         if refusal is not None:
-            self.tally.refused += 1
+            self.counters.refused += 1
             self._tell_end(client, job, refusal)
             return
-        self.tally.accepted += 1
+        self.counters.accepted += 1
         try:
             if may_start and not (self._queue or self._ahead):
-                self._start(job, self._staff.take(job.command), now)
+                self._start(job, self._idle_workers.take(job.command), now)
                 self._ask_for_spares()
             else:
                 self._queue.push(client, job, job.lane)
@@ -270,7 +270,7 @@ class Dispatcher:
         for job in running:
             if job.worker is not None:
                 self._resume(job.worker, job)
-                if self._repertoire.policy(job.command).on_disconnect == "cancel":
+                if self._registry.policy(job.command).on_disconnect == "cancel":
                     self._ahead.take_back(job.worker)
                     self._stop(job, reasons.cancelled_running(job, self._ran(job)), b"cancelled")
         self._chores.begin(partial(self._end_some_of, client))
@@ -310,31 +310,31 @@ class Dispatcher:
         as may wait for jobs wait for this.
         """
         refusal: DangadError | None = None
-        if not self._repertoire.known:
+        if not self._registry.known:
             if self._drain.begun:
                 refusal = reasons.stopping()
             elif self._no_workers is not None:
                 refusal = reasons.no_workers(self._no_workers)
-            elif self._repertoire.waiting >= self.max_queued:
+            elif self._registry.waiting >= self.max_queued:
                 refusal = reasons.too_many_wait(self.max_queued)
         if refusal is not None:
             refused: Deferred[str] = Deferred()
             refused.errback(refusal)
             return refused
-        waiter = self._repertoire.catalogue()
-        if not self._repertoire.known:
+        waiter = self._registry.catalogue()
+        if not self._registry.known:
             self._demand(1)
         return waiter
 
-    # Told by the workforce and by workers.
+    # Told by the supervisor and by workers.
 
     def worker_ready(self, worker: IWorker, catalogue: str) -> None:
         """`worker` has booted, performs what `catalogue` says, and is idle."""
         self._no_workers = None
         now = self._clock.seconds()
-        self._ahead.take_all_back()
-        self._staff.add(worker, now)
-        if self._repertoire.join(worker, catalogue):
+        self._ahead.reclaim_all()
+        self._idle_workers.add(worker, now)
+        if self._registry.join(worker, catalogue):
             self._review_jobs()
             self._tell_catalogue(reasons.stopping())
         self._match(now)
@@ -360,9 +360,9 @@ class Dispatcher:
         worker: IWorker,
         failed: bool,
         body: bytes,
-        receipt: bytes = b"",
+        usage: bytes = b"",
         *,
-        fit: bool = True,
+        reusable: bool = True,
         printed: bool = False,
     ) -> None:
         """`worker` has answered its job, with an error if `failed`.
@@ -370,8 +370,8 @@ class Dispatcher:
         It is idle then, or has begun the next of those that it has ahead.
 
         :param body: the answer.
-        :param receipt: what the job took, in the form of ``Job.receipt``.
-        :param fit: whether the worker may be given another job; if not, it begins none.
+        :param usage: what the job took, in the form of ``Job.usage``.
+        :param reusable: whether the worker may be given another job; if not, it begins none.
         :param printed: whether the job has printed something.
         """
         job = self._running[worker]
@@ -383,18 +383,18 @@ class Dispatcher:
         released = False
         try:
             job.live(Event.FAIL if failed else Event.ANSWER)
-            job.receipt = receipt
-            self.tally.note_end(job, now)
+            job.usage = usage
+            self.counters.note_end(job, now)
             if failed:
                 self._note_error(job, body)
             self._leave_worker(job)
             self._cancel_alarms(job)
             self._quarantine.succeeded(job.command)
             self._ahead.note(job, printed)
-            released = self._go_on(worker, fit, now)
+            released = self._go_on(worker, reusable, now)
             self._give_work(now)
             if self._ahead or worker in self._running:
-                self._give_ahead(worker, now)
+                self._prefetch(worker, now)
         except Exception:  # noqa: BLE001 - the job has ended, and its client is to be told
             self._worker_failed(worker, job)
         client, job.client = job.client, None
@@ -405,8 +405,8 @@ class Dispatcher:
                 self._client_failed(client, job)
         if released:
             self._release(worker, job)
-        if self.tally.log_jobs:
-            self._outbox.put(self.tally.log_end, job)
+        if self.counters.log_jobs:
+            self._outbox.put(self.counters.log_end, job)
         if self._drain.begun:
             self._outbox.last = self._check_drain
         if self._outbox.calls or self._outbox.last is not None:
@@ -414,7 +414,7 @@ class Dispatcher:
 
     def worker_gone(self, worker: IWorker, death: Death) -> None:
         """`worker` is dead, and its process group with it."""
-        self._staff.remove(worker)
+        self._idle_workers.remove(worker)
         self._doomed.pop(worker, None)
         now = self._clock.seconds()
         self._ahead.take_back(worker)
@@ -422,13 +422,13 @@ class Dispatcher:
         lost = [] if running is None else [running]
         while (begun := self._begin_next(worker, now)) is not None:
             lost.append(begun)
-        self._ahead.take_all_back()
-        changed = self._repertoire.leave(worker)
-        self._lanes.staff_changed()
+        self._ahead.reclaim_all()
+        changed = self._registry.leave(worker)
+        self._lanes.idle_changed()
         for job in lost:
             try:
                 self._leave_worker(job)
-                job.receipt = death.receipt
+                job.usage = death.usage
                 if job.stopped_for is not None:
                     self._end(job, job.stopped_for)
                 elif death.unread and job is running and job.client is not None:
@@ -445,32 +445,32 @@ class Dispatcher:
 
     def dismiss_idle(self, before: float) -> IWorker | None:
         """A worker that has been idle since before that time, taken away; None if there is none."""
-        worker = self._staff.idle_since(before)
+        worker = self._idle_workers.idle_since(before)
         if worker is not None:
             self.dismiss(worker)
         return worker
 
     def dismiss(self, worker: IWorker) -> None:
         """Give `worker` no job any more: it is about to be killed."""
-        self._staff.remove(worker)
-        self._lanes.staff_changed()
+        self._idle_workers.remove(worker)
+        self._lanes.idle_changed()
         self._ahead.take_back(worker)
 
     def outdated(self) -> set[IWorker]:
         """The workers that perform other commands than the latest that has booted."""
-        return self._repertoire.outdated()
+        return self._registry.outdated()
 
     def call_back(self, workers: Collection[IWorker]) -> IWorker | None:
         """Take away one of `workers`: one that is idle, which is returned, or the next to be.
 
-        In the latter case the workforce is told of it, as ``worker_released``, instead of its
+        In the latter case the supervisor is told of it, as ``worker_released``, instead of its
         being given another job. Each call takes the place of the last; with no workers it only
         ends the wait.
         """
         self._called_back = ()
         for worker in workers:
-            if self._staff.remove(worker):
-                self._lanes.staff_changed()
+            if self._idle_workers.remove(worker):
+                self._lanes.idle_changed()
                 return worker
         self._called_back = workers
         for worker in workers:
@@ -522,7 +522,7 @@ class Dispatcher:
     def _refusal(self, job: Job, now: float, may_start: bool) -> DangadError | None:
         if self._drain.begun:
             return reasons.stopping()
-        if self._repertoire.lacks(job.command):
+        if self._registry.lacks(job.command):
             return reasons.unhandled(job)
         if self._no_workers is not None:
             return reasons.no_workers(self._no_workers)
@@ -544,7 +544,7 @@ class Dispatcher:
     def _may_start_at_once(self, job: Job, client: IClient) -> bool:
         """Whether a worker is idle for `job`; then what waits is on hold, or in a closed lane."""
         return bool(
-            self._staff.idle
+            self._idle_workers.idle
             and not self._queue.is_on_hold(client)
             and not self._queue.is_closed(job.lane)
             and not self._queue.runs_enough(client)
@@ -552,33 +552,33 @@ class Dispatcher:
 
     def _match(self, now: float) -> None:
         """Start jobs while there are workers for them, and ask for workers if there are not."""
-        self._ahead.give_way()
+        self._ahead.reclaim_outranked()
         self._give_work(now)
-        if (self._queue or self._ahead) and not self._staff.idle:
+        if (self._queue or self._ahead) and not self._idle_workers.idle:
             self._demand(self.waiting)
         else:
             self._ask_for_spares()
 
     def _ask_for_spares(self) -> None:
-        if len(self._staff.idle) < self.low_water:
+        if len(self._idle_workers.idle) < self.low_water:
             self._demand(0)
 
     def _demand(self, waiting: int) -> None:
-        """Tell the workforce what waits, last of all."""
-        if self._workforce is not None:
+        """Tell the supervisor what waits, last of all."""
+        if self._supervisor is not None:
             try:
-                self._workforce.demand(waiting)
+                self._supervisor.demand(waiting)
             except Exception:  # noqa: BLE001 - it looks at what waits by itself, every second
                 log_failure("the server failed while it asked for workers")
 
     def _give_work(self, now: float) -> None:
         """Start jobs while there are workers for them, and end those that must not start."""
-        self._lanes.staff_changed()
+        self._lanes.idle_changed()
         others = 0
-        while self._staff.idle:
+        while self._idle_workers.idle:
             job = self._queue.pop(now)
             if job is None:
-                if self._ahead.take_some_back():
+                if self._ahead.reclaim_some():
                     continue
                 return
             try:
@@ -586,7 +586,7 @@ class Dispatcher:
                 if obstacle is not None:
                     self._end(job, obstacle, quietly=True)
                 elif self._to_review is None or not self._changes_lane(job):
-                    self._start(job, self._staff.take(job.command), now)
+                    self._start(job, self._idle_workers.take(job.command), now)
                     continue
             except Exception:  # noqa: BLE001 - it is in no queue, and must end
                 self._end_broken(job)
@@ -615,7 +615,7 @@ class Dispatcher:
             return reasons.waited_too_long(job)
         if seconds := self._quarantine.seconds_left(job.command, now):
             return reasons.quarantined(job, seconds)
-        if self._to_review is not None and self._repertoire.lacks(job.command):
+        if self._to_review is not None and self._registry.lacks(job.command):
             return reasons.unhandled(job)
         return self._given_up
 
@@ -624,7 +624,7 @@ class Dispatcher:
         self._running[worker] = job
         self._set_time(job, now)
         self._note_start(job, worker, now)
-        self._lanes.staff_changed()
+        self._lanes.idle_changed()
         try:
             job.pid = worker.pid
             worker.perform(job)
@@ -639,7 +639,7 @@ class Dispatcher:
         job.started_at = now
         job.worker = worker
         self._lanes.started(job)
-        limit = self._repertoire.policy(job.command).time_limit
+        limit = self._registry.policy(job.command).time_limit
         if limit is not None and job.stopped_for is None:
             job.run_alarm = self._set_alarm(job, limit, self._time_is_up)
             if job.run_alarm is None:  # it must not run without
@@ -647,14 +647,14 @@ class Dispatcher:
 
     def _set_time(self, job: Job, now: float) -> None:
         """Note how long `job` may run if it starts now."""
-        job.seconds = self._repertoire.policy(job.command).time_limit
+        job.seconds = self._registry.policy(job.command).time_limit
         if job.deadline is not None:
             left = job.accepted_at + job.deadline - now
             job.seconds = left if job.seconds is None else min(left, job.seconds)
 
     def _drop_box(self, job: Job) -> None:
         """Forget the request of `job`, which runs, unless it may be needed again."""
-        if job.attempt > self._repertoire.policy(job.command).retries:
+        if job.attempt > self._registry.policy(job.command).retries:
             job.box = b""
 
     def _return(self, job: Job, box: bytes) -> None:
@@ -682,15 +682,15 @@ class Dispatcher:
         self._ahead.take_back(job.worker)
         return job.worker is None and self._queue.remove(job)
 
-    def _go_on(self, worker: IWorker, fit: bool, now: float) -> bool:
+    def _go_on(self, worker: IWorker, reusable: bool, now: float) -> bool:
         """Have `worker`, which has ended a job, go on with what it has ahead, or else be idle.
 
         True if it is to do neither, but to be given back.
         """
         if self._ahead:
-            if not fit:
+            if not reusable:
                 self._ahead.take_back(worker)
-            self._ahead.give_way()
+            self._ahead.reclaim_outranked()
             job = self._begin_next(worker, now)
             if job is not None:
                 self._running[worker] = job
@@ -701,9 +701,9 @@ class Dispatcher:
                     self._worker_failed(worker, job)
                 self._drop_box(job)
                 return False
-        if not fit or worker in self._called_back or worker in self._doomed:
+        if not reusable or worker in self._called_back or worker in self._doomed:
             return True
-        self._staff.add(worker, now)
+        self._idle_workers.add(worker, now)
         return False
 
     def _begin_next(self, worker: IWorker, now: float) -> Job | None:
@@ -714,7 +714,7 @@ class Dispatcher:
             self._note_start(job, worker, now)
         return job
 
-    def _give_ahead(self, worker: IWorker, now: float) -> None:
+    def _prefetch(self, worker: IWorker, now: float) -> None:
         """Give `worker`, which has just ended a job, some ahead if it is busy again."""
         late = self._ahead.longest_waiting()
         if late is not None and self._running[late].started_at <= now - SLOW:
@@ -727,19 +727,19 @@ class Dispatcher:
             or worker in self._called_back
             or worker in self._doomed
             or self._to_review is not None
-            or self._repertoire.partial  # only a worker that is idle opens their lanes
+            or self._registry.partial  # only a worker that is idle opens their lanes
             or not (worker.can_prefetch and self._ahead.is_quiet(running, now))
         ):
             return
         for _ in range(self._ahead.room(worker, self.waiting, len(self._running))):
-            job = self._queue.pop_ahead(now, self._may_go_ahead)
+            job = self._queue.pop_prefetch(now, self._may_prefetch)
             if job is None:
                 return
             self._set_time(job, now)
             if not self._ahead.give(worker, job):
                 return
 
-    def _may_go_ahead(self, job: Job) -> bool:
+    def _may_prefetch(self, job: Job) -> bool:
         """Whether `job`, whose turn it is, may be given to a busy worker."""
         now = self._clock.seconds()
         return (
@@ -766,7 +766,7 @@ class Dispatcher:
             self._outbox.put(self._chores.begin, self._review_some)
 
     def _review_some(self) -> bool:
-        """Look at some of the jobs that waited when the programme changed; whether more are left.
+        """Look at some of the jobs that waited when the offer changed; whether more are left.
 
         Meanwhile a job whose turn it is is looked at before it starts.
         """
@@ -774,7 +774,7 @@ class Dispatcher:
         for job in jobs:
             if job.state is not JobState.QUEUED or job.worker is not None or job.client is None:
                 continue
-            if self._repertoire.lacks(job.command):
+            if self._registry.lacks(job.command):
                 if self._queue.remove(job):
                     self._end(job, reasons.unhandled(job))
             elif job.run_alarm is None and job.lane != self._lanes.lane_of(job):
@@ -798,8 +798,8 @@ class Dispatcher:
 
     def _tell_catalogue(self, error: DangadError) -> None:
         """Tell those who wait for it the catalogue, or `error` if it is not known."""
-        if self._repertoire.waiting:
-            self._outbox.put(self._chores.begin, partial(self._repertoire.tell, PART, error))
+        if self._registry.waiting:
+            self._outbox.put(self._chores.begin, partial(self._registry.tell, PART, error))
 
     # What ends a job.
 
@@ -851,7 +851,7 @@ class Dispatcher:
 
     def _any_could_start(self) -> bool:
         """Whether a job waits for nothing but a worker."""
-        return not self._staff.idle and (self._ahead.count > 0 or self._queue.has_turn())
+        return not self._idle_workers.idle and (self._ahead.count > 0 or self._queue.has_turn())
 
     def _any_runs_but(self, paused: int) -> bool:
         """Whether any worker has another job than the so many that are paused."""
@@ -884,7 +884,7 @@ class Dispatcher:
                     error=str(error),
                 )
             )
-        retries = self._repertoire.policy(job.command).retries
+        retries = self._registry.policy(job.command).retries
         if job.attempt > retries or not job.box or job.client is None:
             self._end(job, error)
             return
@@ -941,7 +941,7 @@ class Dispatcher:
 
     def _end_waiting(self, error: DangadError, still: Callable[[], bool]) -> None:
         """End all that waits, as long as it is `still` to end."""
-        self._ahead.take_all_back()
+        self._ahead.reclaim_all()
         self._outbox.put(self._chores.begin, partial(self._end_some, error, still))
 
     def _end_some(self, error: DangadError, still: Callable[[], bool]) -> bool:
@@ -973,10 +973,10 @@ class Dispatcher:
         """
         error = reasons.as_one_that_ran(job, error)
         job.live(reasons.event_of(error))
-        self.tally.note_end(job, self._clock.seconds())
-        self.tally.note_reason(job, error.code, str(error))
+        self.counters.note_end(job, self._clock.seconds())
+        self.counters.note_reason(job, error.code, str(error))
         self._cancel_alarms(job)
-        if not quietly and not self.tally.log_jobs:
+        if not quietly and not self.counters.log_jobs:
             self._log(
                 error.code.decode("ascii", "replace"),
                 job.asker,
@@ -986,8 +986,8 @@ class Dispatcher:
                 state=job.state.value,
                 error=str(error),
             )
-        if self.tally.log_jobs:
-            self._outbox.put(self.tally.log_end, job)
+        if self.counters.log_jobs:
+            self._outbox.put(self.counters.log_end, job)
         client, job.client = job.client, None
         if client is not None and client not in self._gone:
             self._outbox.put(self._tell_end, client, job, error)
@@ -1002,7 +1002,7 @@ class Dispatcher:
         """Note the error that a worker answered."""
         error = boxes.unpack(body)
         text = error.get(boxes.ERROR_DESCRIPTION, b"").decode("utf-8", "replace")
-        self.tally.note_reason(job, error.get(boxes.ERROR_CODE, b"UNKNOWN"), text)
+        self.counters.note_reason(job, error.get(boxes.ERROR_CODE, b"UNKNOWN"), text)
 
     def _ran(self, job: Job) -> float:
         """How long `job` has run; 0 if its worker has only just begun it."""
@@ -1060,7 +1060,7 @@ class Dispatcher:
 
     def _kill(self, worker: IWorker, reason: str, job: Job) -> None:
         """Kill `worker`, on account of `job`, and again if that fails."""
-        self._staff.remove(worker)
+        self._idle_workers.remove(worker)
         self._doomed[worker] = reason
         try:
             worker.kill(reason)
@@ -1105,9 +1105,9 @@ class Dispatcher:
         """Give back a worker that has done its last job, which was `job`."""
         if worker in self._called_back:
             self._called_back = ()
-        if self._workforce is not None:
+        if self._supervisor is not None:
             try:
-                self._workforce.worker_released(worker)
+                self._supervisor.worker_released(worker)
             except Exception:  # noqa: BLE001 - whatever it was, it concerns one worker
                 self._worker_failed(worker, job)
 
@@ -1115,14 +1115,14 @@ class Dispatcher:
 
     def _check_drain(self) -> None:
         """The drain may be over."""
-        if self.tally.all_ended:
+        if self.counters.all_ended:
             self._quiet.flush()
         self._drain.check()
 
     def _give_up_draining(self, seconds: float) -> None:
         error = self._given_up = reasons.stopped(seconds)
         self._end_waiting(error, lambda: True)
-        self._ahead.take_all_back()
+        self._ahead.reclaim_all()
         for worker, job in list(self._running.items()):
             last = self._ahead.last(worker, job)  # those before it have answered
             last.stopped_for = last.stopped_for or error

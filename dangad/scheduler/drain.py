@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dangad.scheduler.alarms import Alarm, Alarms
-    from dangad.scheduler.counters import Tally
+    from dangad.scheduler.counters import Counters
 
 
 class Drain:
@@ -25,8 +25,10 @@ class Drain:
     `alarm`, its limit.
     """
 
-    def __init__(self, alarms: Alarms, tally: Tally, give_up: Callable[[float], object]) -> None:
-        """Wait for the end of all jobs of `tally`.
+    def __init__(
+        self, alarms: Alarms, counters: Counters, give_up: Callable[[float], object]
+    ) -> None:
+        """Wait for the end of all jobs of `counters`.
 
         :param alarms: where its limit is set.
         :param give_up: called with the seconds for which they were waited for, at the limit.
@@ -34,7 +36,7 @@ class Drain:
         self.begun = False
         self.alarm: Alarm | None = None
         self._alarms = alarms
-        self._tally = tally
+        self._counters = counters
         self._give_up = give_up
         self._waiters: list[Deferred[None]] = []
 
@@ -57,7 +59,7 @@ class Drain:
 
     def check(self) -> None:
         """Tell those who wait if it is over."""
-        if self.begun and self._tally.all_ended:
+        if self.begun and self._counters.all_ended:
             self._cancel_alarm()
             waiters, self._waiters = self._waiters, []
             for waiter in waiters:

@@ -174,7 +174,7 @@ class JobQueue:
         kind.begin(turn[3].turn)
         return turn[3]
 
-    def pop_ahead(self, now: float, fits: Callable[[Job], bool]) -> Job | None:
+    def pop_prefetch(self, now: float, fits: Callable[[Job], bool]) -> Job | None:
         """The job whose turn it is, taken out to be started later; None if there is none.
 
         None, too, if it has its turn because it has aged: what is more urgent is next.

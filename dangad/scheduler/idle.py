@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dangad.scheduler.interfaces import IWorker
-    from dangad.scheduler.registry import Repertoire
+    from dangad.scheduler.registry import Registry
 
 
-class Staff:
+class IdleWorkers:
     """Idle workers, the most recently used last.
 
     All mutable state: `idle`, the workers with the time since when, for others to look at only.
     """
 
-    def __init__(self, repertoire: Repertoire) -> None:
+    def __init__(self, registry: Registry) -> None:
         """Begin with nobody.
 
-        :param repertoire: what each of them performs.
+        :param registry: what each of them performs.
         """
-        self._repertoire = repertoire
+        self._registry = registry
         self.idle: dict[IWorker, float] = {}
 
     def add(self, worker: IWorker, now: float) -> None:
@@ -40,17 +40,17 @@ class Staff:
 
         :raises LookupError: none does.
         """
-        if command not in self._repertoire.partial:
+        if command not in self._registry.partial:
             return self.idle.popitem()[0]
         for worker in reversed(self.idle):
-            if self._repertoire.performs(worker, command):
+            if self._registry.performs(worker, command):
                 del self.idle[worker]
                 return worker
         raise LookupError(command)
 
     def can(self, command: bytes) -> bool:
         """Whether any performs `command`."""
-        return any(self._repertoire.performs(worker, command) for worker in self.idle)
+        return any(self._registry.performs(worker, command) for worker in self.idle)
 
     def idle_since(self, before: float) -> IWorker | None:
         """The one that has been idle for longest, if since before that time; not taken out."""

@@ -3,7 +3,7 @@
 The way of a job crosses them in this order: a client's connection submits to the dispatcher,
 which calls :class:`IWorker`; the answer comes back and goes out through :class:`IClient`.
 How many workers there are is a conversation of its own: the dispatcher tells
-:class:`IWorkforce` that jobs wait, and the workforce asks :class:`IHatchery` for processes.
+:class:`ISupervisor` that jobs wait, and the supervisor asks :class:`ISpawner` for processes.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class IWorker(Interface):
 
 
 class IProcess(IWorker):
-    """A worker from its birth to its death, as the workforce sees it."""
+    """A worker from its birth to its death, as the supervisor sees it."""
 
     performed: int = Attribute("How many jobs it was given.")
 
@@ -119,7 +119,7 @@ class IProcess(IWorker):
         """Let an idle worker exit by itself, and kill it if it does not; no job may follow."""
 
     def ping() -> None:
-        """Ask for a sign of life, which the workforce is told as ``worker_answered``.
+        """Ask for a sign of life, which the supervisor is told as ``worker_answered``.
 
         A worker gives it when it comes to it: before a job that it is given afterwards, and
         after one that it was given before.
@@ -138,7 +138,7 @@ class IProcess(IWorker):
         """The bytes that the process has in RAM now; 0 if that cannot be told."""
 
 
-class IWorkforce(Interface):
+class ISupervisor(Interface):
     """Whoever decides how many workers there are, as the dispatcher sees it."""
 
     def demand(waiting: int) -> None:
@@ -147,17 +147,17 @@ class IWorkforce(Interface):
     def worker_released(worker: IWorker) -> None:
         """Have back a `worker` that has done its last job, and answered it.
 
-        Either it was asked for (``Dispatcher.take_back``), or it is not fit for another.
+        Either it was asked for (``Dispatcher.take_back``), or it is not reusable.
         """
 
 
-class IHatchery(Interface):
-    """Whoever can start worker processes, as the workforce sees it."""
+class ISpawner(Interface):
+    """Whoever can start worker processes, as the supervisor sees it."""
 
     def spawn() -> None:
         """Start one worker process.
 
-        Its life is then told to the workforce: ``worker_started`` before this returns, later
+        Its life is then told to the supervisor: ``worker_started`` before this returns, later
         ``worker_booted`` if it says Hello, and ``worker_exited`` when it is gone. Raises
         OSError if the system has no room for another process; nothing else is told then.
         """

@@ -53,7 +53,7 @@ class Prefetch:
     back, is taken to have begun them all: it has to be killed, and what it had not begun is
     taken back when it is gone.
 
-    All mutable state: `_decks`, the jobs that each worker has ahead, of those that have any;
+    All mutable state: `_prefetched`, the jobs that each worker has ahead, of those that have any;
     the worker first that has begun none for longest; `count`, how many jobs they are together,
     and `size`, their requests' bytes, for others to look at only; `_crowded`, for how many jobs
     yet a worker has one at most; `_pace`, how many seconds a job took of late; `_printed`, when
@@ -78,22 +78,22 @@ class Prefetch:
         self._queue = queue
         self._put_back = put_back
         self._failed = failed
-        self._decks: OrderedDict[IWorker, deque[Job]] = OrderedDict()
+        self._prefetched: OrderedDict[IWorker, deque[Job]] = OrderedDict()
         self._crowded = 0
         self._pace = 5 * SLOW
         self._printed: dict[bytes, float] = {}
 
     def __bool__(self) -> bool:
         """Whether any worker has jobs ahead."""
-        return bool(self._decks)
+        return bool(self._prefetched)
 
     def jobs_of(self, client: IClient) -> list[Job]:
         """The jobs of `client` that workers have ahead."""
-        return [job for deck in self._decks.values() for job in deck if job.client is client]
+        return [job for deck in self._prefetched.values() for job in deck if job.client is client]
 
     def longest_waiting(self) -> IWorker | None:
         """The worker that has jobs ahead and has begun none for longest; None if none has any."""
-        return next(iter(self._decks), None)
+        return next(iter(self._prefetched), None)
 
     # How many.
 
@@ -117,7 +117,7 @@ class Prefetch:
         most = MOST if self._pace * MOST <= SOON else max(1, int(SOON / self._pace))
         if self._crowded:
             most = 1
-        return min(most, waiting // busy) - len(self._decks.get(worker, ()))
+        return min(most, waiting // busy) - len(self._prefetched.get(worker, ()))
 
     def is_quiet(self, job: Job, now: float) -> bool:
         """Whether no job of this type has printed of late."""
@@ -146,19 +146,19 @@ class Prefetch:
         job.worker = worker
         self.count += 1
         self.size += job.size
-        self._decks.setdefault(worker, deque()).append(job)
+        self._prefetched.setdefault(worker, deque()).append(job)
         return more
 
     def next(self, worker: IWorker) -> Job | None:
         """The job that `worker` has begun, which waits no more; None if it has none ahead."""
-        deck = self._decks.get(worker)
+        deck = self._prefetched.get(worker)
         if deck is None:
             return None
         job = deck.popleft()
         if deck:
-            self._decks.move_to_end(worker)
+            self._prefetched.move_to_end(worker)
         else:
-            del self._decks[worker]
+            del self._prefetched[worker]
         self.count -= 1
         self.size -= job.size
         return job
@@ -168,7 +168,7 @@ class Prefetch:
 
         :param running: the one that it runs as far as is known.
         """
-        deck = self._decks.get(worker)
+        deck = self._prefetched.get(worker)
         return deck[-1] if deck else running
 
     # What is taken back.
@@ -178,9 +178,9 @@ class Prefetch:
 
         Those that it has begun by now stay with it.
         """
-        if worker is None or worker not in self._decks:
+        if worker is None or worker not in self._prefetched:
             return False
-        deck = self._decks[worker]
+        deck = self._prefetched[worker]
         try:
             ids = worker.recall()
         except Exception:  # noqa: BLE001 - whatever it was, it may have begun them
@@ -190,35 +190,35 @@ class Prefetch:
         if not back:
             return False
         if begun := deque(job for job in deck if job.id not in ids):
-            self._decks[worker] = begun
-            self._decks.move_to_end(worker)
+            self._prefetched[worker] = begun
+            self._prefetched.move_to_end(worker)
         else:
-            del self._decks[worker]
+            del self._prefetched[worker]
         for job in reversed(back):
             job.worker = None
             self.count -= 1
             self.size -= job.size
             self._put_back(job)
-        self.give_way()
+        self.reclaim_outranked()
         return True
 
-    def take_all_back(self) -> list[Job]:
+    def reclaim_all(self) -> list[Job]:
         """Take back all that workers have ahead; what is left they have begun."""
-        for worker in list(self._decks):
+        for worker in list(self._prefetched):
             self.take_back(worker)
-        return [job for deck in self._decks.values() for job in deck]
+        return [job for deck in self._prefetched.values() for job in deck]
 
-    def take_some_back(self) -> bool:
+    def reclaim_some(self) -> bool:
         """Take back what some worker has ahead, for one that is idle; whether there was any."""
-        return any(self.take_back(worker) for worker in list(self._decks))
+        return any(self.take_back(worker) for worker in list(self._prefetched))
 
-    def give_way(self) -> None:
+    def reclaim_outranked(self) -> None:
         """Take back what workers have ahead that ought to go after what has come of late."""
-        if not self._decks or self._queue.news is None:
+        if not self._prefetched or self._queue.news is None:
             return
         client, priority = self._queue.news
         self._queue.news = None
-        for worker, deck in list(self._decks.items()):
+        for worker, deck in list(self._prefetched.items()):
             if any(job.client is client and job.priority > priority for job in deck):
                 self.take_back(worker)
                 continue

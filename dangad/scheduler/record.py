@@ -84,14 +84,14 @@ class Death:
     """What follows "worker 4711", as in "was killed by SIGSEGV"."""
     details: str = ""
     """What else is known of it, beginning with "; ", or nothing."""
-    receipt: bytes = b""
-    """What the job took, in the form of ``Job.receipt``."""
+    usage: bytes = b""
+    """What the job took, in the form of ``Job.usage``."""
     unread: bytes = b""
     """The request of the job that it was given last, if it had not even read that."""
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
+class ResourceUsage:
     """What the last attempt at a job took of its worker."""
 
     cpu: float
@@ -131,7 +131,7 @@ class Job:
     :ivar stopped_for: why a running job is being stopped, None while it is not.
     :ivar ended_for: why it ended without a result, as an error's code and text; None if it did not.
     :ivar asker: who submitted it, in words, once it has ended.
-    :ivar receipt: what its last attempt took, as the worker wrote it; see `took`.
+    :ivar usage: what its last attempt took, as the worker wrote it; see `took`.
     """
 
     __slots__ = (
@@ -150,7 +150,6 @@ class Job:
         "lost_for",
         "pid",
         "priority",
-        "receipt",
         "run_alarm",
         "runner",
         "seconds",
@@ -160,6 +159,7 @@ class Job:
         "stopped_for",
         "tag",
         "turn",
+        "usage",
         "wants_chunks",
         "wants_progress",
         "worker",
@@ -200,7 +200,7 @@ class Job:
         self.ended_for: tuple[str, str] | None = None
         self.asker = ""
         self.pid = 0
-        self.receipt = b""
+        self.usage = b""
         self.accepted_at = 0.0
         self.started_at = 0.0
         self.ended_at = 0.0
@@ -214,12 +214,12 @@ class Job:
         return self.state
 
     @property
-    def took(self) -> Receipt | None:
+    def took(self) -> ResourceUsage | None:
         """What its last attempt took; None if no worker has told."""
-        if not self.receipt:
+        if not self.usage:
             return None
-        microseconds, kibibytes = self.receipt.split()[:2]
-        return Receipt(int(microseconds) / 1e6, int(kibibytes) * 1024)
+        microseconds, kibibytes = self.usage.split()[:2]
+        return ResourceUsage(int(microseconds) / 1e6, int(kibibytes) * 1024)
 
     @property
     def wait(self) -> float:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _NO_POLICY = Policy()
 
 
-class Programme:
+class Offer:
     """The job types of one Hello.
 
     All mutable state: `workers`, those that said it and live.
@@ -46,10 +46,10 @@ class Programme:
         self.workers: set[IWorker] = set()
 
 
-class Repertoire:
+class Registry:
     """The job types that can be performed.
 
-    All mutable state: `_programmes`, what there is by the text of its catalogue, the latest
+    All mutable state: `_offers`, what there is by the text of its catalogue, the latest
     last; that one stays when its last worker dies, since others like it follow. `_policies`,
     the policy of each command, None before the first worker has said Hello; `_catalogue`, the
     JSON document that tells of them; `partial`, the commands that some workers perform and some
@@ -58,7 +58,7 @@ class Repertoire:
 
     def __init__(self) -> None:
         self.partial: frozenset[bytes] = frozenset()
-        self._programmes: dict[str, Programme] = {}
+        self._offers: dict[str, Offer] = {}
         self._policies: dict[bytes, Policy] | None = None
         self._catalogue = ""
         self._waiting: dict[Deferred[str], None] = {}
@@ -84,32 +84,31 @@ class Repertoire:
     def performs(self, worker: IWorker, command: bytes) -> bool:
         """Whether `worker` performs `command`."""
         return any(
-            worker in programme.workers and command in programme.commands
-            for programme in self._programmes.values()
+            worker in offer.workers and command in offer.commands for offer in self._offers.values()
         )
 
     def join(self, worker: IWorker, catalogue: str) -> bool:
         """Take in a new `worker` that performs what `catalogue` says; whether that is news."""
-        known = self._programmes.pop(catalogue, None)
-        news = known is None or bool(self._programmes)
-        programme = self._programmes[catalogue] = known or Programme(catalogue)
-        programme.workers.add(worker)
+        known = self._offers.pop(catalogue, None)
+        news = known is None or bool(self._offers)
+        offer = self._offers[catalogue] = known or Offer(catalogue)
+        offer.workers.add(worker)
         if news:
             self._review()
         return news
 
     def leave(self, worker: IWorker) -> bool:
         """Forget a `worker` that is dead; whether that changes what can be performed."""
-        for programme in self._programmes.values():
-            programme.workers.discard(worker)
-        before = len(self._programmes)
+        for offer in self._offers.values():
+            offer.workers.discard(worker)
+        before = len(self._offers)
         if before > 1:
             self._review()
-        return len(self._programmes) < before
+        return len(self._offers) < before
 
     def outdated(self) -> set[IWorker]:
         """The workers that perform other commands than the latest to say Hello."""
-        *others, latest = self._programmes.values()
+        *others, latest = self._offers.values()
         return {
             worker
             for other in others
@@ -146,18 +145,14 @@ class Repertoire:
 
     def _review(self) -> None:
         """Work out again what can be performed."""
-        latest = next(reversed(self._programmes))
-        self._programmes = {
-            text: programme
-            for text, programme in self._programmes.items()
-            if programme.workers or text == latest
+        latest = next(reversed(self._offers))
+        self._offers = {
+            text: offer for text, offer in self._offers.items() if offer.workers or text == latest
         }
-        programmes = list(self._programmes.values())
-        entries = {name: entry for each in programmes for name, entry in each.entries.items()}
-        self._policies = {
-            name: policy for each in programmes for name, policy in each.policies.items()
-        }
-        self._catalogue = latest if len(programmes) == 1 else write_catalogue(entries.values())
+        offers = list(self._offers.values())
+        entries = {name: entry for each in offers for name, entry in each.entries.items()}
+        self._policies = {name: policy for each in offers for name, policy in each.policies.items()}
+        self._catalogue = latest if len(offers) == 1 else write_catalogue(entries.values())
         self.partial = frozenset(entries) - frozenset.intersection(
-            *(programme.commands for programme in programmes)
+            *(offer.commands for offer in offers)
         )

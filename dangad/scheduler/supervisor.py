@@ -1,7 +1,7 @@
 """How many workers there are: when to start one, what a death means, which one to let go.
 
 Pure rules with a clock and no processes: told of births and deaths by :mod:`dangad.pool.link` and
-of waiting jobs by :mod:`dangad.scheduler.dispatcher`, it asks an :class:`IHatchery` for processes
+of waiting jobs by :mod:`dangad.scheduler.dispatcher`, it asks an :class:`ISpawner` for processes
 and tells the dispatcher which workers it has.
 
 The rules:
@@ -35,12 +35,12 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from dangad.scheduler.interfaces import IWorkforce
+from dangad.scheduler.interfaces import ISupervisor
 from dangad.scheduler.outbox import log_failure
 from dangad.scheduler.pacing import Pace
 from dangad.scheduler.relief import Relief
 from dangad.scheduler.reload import Reload
-from dangad.scheduler.workerrecord import Life, Wear
+from dangad.scheduler.workerrecord import RecycleLimits, WorkerRecord
 from dangad.text import show_bytes
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
     from dangad.scheduler.dispatcher import Dispatcher
-    from dangad.scheduler.interfaces import IHatchery, IProcess, IWorker
+    from dangad.scheduler.interfaces import IProcess, ISpawner, IWorker
     from dangad.scheduler.record import Death
 
 log = Logger()
@@ -72,7 +72,7 @@ WATCH_INTERVAL = 1.0
 KILL_AGAIN = 1.0
 """Seconds after which a worker that could not be killed is killed again."""
 HEARTBEAT = 10.0
-"""Seconds between two questions to an idle worker whether it lives."""
+"""Seconds between two questions to an idle worker whether it records."""
 HEARTBEAT_PATIENCE = 5.0
 """Seconds in which it must answer."""
 
@@ -82,11 +82,11 @@ LEAVE_AT_ONCE = 10
 _OLD_CODE = "its code is old"
 
 
-@implementer(IWorkforce)
-class Workforce:
+@implementer(ISupervisor)
+class Supervisor:
     """The rules of the module's docstring.
 
-    All mutable state: `min_workers` and `max_workers`, which may be changed; `lives`, every
+    All mutable state: `min_workers` and `max_workers`, which may be changed; `records`, every
     process that is not known to be dead; `reloading`, how far the last reload is; `_relief`,
     whether there may be one more; `_pace`, which
     of them are starting, and what is left for the next turn of the reactor; `_failures`
@@ -103,7 +103,7 @@ class Workforce:
         min_workers: int,
         max_workers: int,
         spare_workers: int = 0,
-        wear: Wear | None = None,
+        recycle_limits: RecycleLimits | None = None,
         *,
         starts_at_once: int = 2,
         start_timeout: float = START_TIMEOUT,
@@ -119,12 +119,12 @@ class Workforce:
         self.min_workers = min_workers
         self.max_workers = max_workers
         self.spare_workers = spare_workers
-        self.wear = wear or Wear()
-        self.lives: dict[IWorker, Life] = {}
+        self.recycle_limits = recycle_limits or RecycleLimits()
+        self.records: dict[IWorker, WorkerRecord] = {}
         self.reloading = Reload()
         self._clock = clock
         self._dispatcher = dispatcher
-        self._hatchery: IHatchery | None = None
+        self._spawner: ISpawner | None = None
         self._pace = Pace(clock, starts_at_once, self._adjust)
         self._start_timeout = start_timeout
         self._relief = Relief(dispatcher, relief_after)
@@ -136,32 +136,32 @@ class Workforce:
         self._pruning: IDelayedCall | None = None
         self._watching: IDelayedCall | None = None
 
-    def start(self, hatchery: IHatchery) -> None:
-        """Begin to keep the minimum alive, with processes from `hatchery`."""
-        self._hatchery = hatchery
+    def start(self, spawner: ISpawner) -> None:
+        """Begin to keep the minimum alive, with processes from `spawner`."""
+        self._spawner = spawner
         self._dispatcher.low_water = self.spare_workers
-        self._dispatcher.staffed_by(self)
+        self._dispatcher.supervised_by(self)
         self._watching = self._later(WATCH_INTERVAL, self._watch)
         self._fill()
 
     def stop(self) -> None:
         """Start no more workers; the living are the pool's to stop."""
-        self._hatchery = None
+        self._spawner = None
         for call in (self._retry, self._alarm, self._pruning, self._watching):
             self._cancel(call)
         self._retry = self._alarm = self._pruning = self._watching = None
         self._pace.stop()
-        for life in self.lives.values():
-            life.stopping = True
-            if life.booted_at is None:
-                self._cancel(life.boot_alarm)
+        for record in self.records.values():
+            record.stopping = True
+            if record.booted_at is None:
+                self._cancel(record.boot_alarm)
         if self.reloading.rolling:
             self.reloading.fail("the server is stopping")
 
     @property
     def size(self) -> int:
         """How many workers live, those that start included, those that stop not."""
-        return sum(not life.stopping for life in self.lives.values())
+        return sum(not record.stopping for record in self.records.values())
 
     # Told by operators.
 
@@ -189,14 +189,14 @@ class Workforce:
         that are left of the old ones where they are, if one of the new does not start.
         """
         done = self.reloading.begin()
-        if self._hatchery is None:
+        if self._spawner is None:
             self.reloading.fail("the server is stopping")
             return done
-        for life in list(self.lives.values()):
-            if life.serves:
-                life.due = life.due or _OLD_CODE
-            elif life.starting:
-                self._stop_start(life, "was started before the code was reloaded, and was killed")
+        for record in list(self.records.values()):
+            if record.serves:
+                record.recycling = record.recycling or _OLD_CODE
+            elif record.starting:
+                self._stop_start(record, "was started before the code was reloaded, and was killed")
         self._cancel(self._retry)
         self._retry = None
         self._adjust()
@@ -205,12 +205,12 @@ class Workforce:
     # Told by the dispatcher.
 
     def demand(self, waiting: int) -> None:
-        """See :meth:`IWorkforce.demand`."""
-        if self._pace.may_start and (len(self.lives) < self._most or self.size < self._most):
+        """See :meth:`ISupervisor.demand`."""
+        if self._pace.may_start and (len(self.records) < self._most or self.size < self._most):
             self._fill(waiting)
 
     def worker_released(self, worker: IWorker) -> None:
-        """See :meth:`IWorkforce.worker_released`."""
+        """See :meth:`ISupervisor.worker_released`."""
         self._let_go(worker)
         self._adjust()
 
@@ -221,38 +221,38 @@ class Workforce:
         limit = self._start_timeout
         reason = f"did not start within {limit:g} s (--start-timeout), and was killed"
         now = self._clock.seconds()
-        life = self.lives[process] = Life(process, self.reloading.generation, now)
-        life.boot_alarm = self._later(limit, self._end_start, life, reason)
+        record = self.records[process] = WorkerRecord(process, self.reloading.generation, now)
+        record.boot_alarm = self._later(limit, self._end_start, record, reason)
         self._pace.started(process)
-        if life.boot_alarm is None:
-            self._end(life, "was killed: it could not be given a limit to its start")
+        if record.boot_alarm is None:
+            self._end(record, "was killed: it could not be given a limit to its start")
 
     def worker_booted(self, worker: IWorker, catalogue: str) -> None:
         """`worker` has said Hello, with the catalogue of what it performs."""
-        life = self.lives[worker]
-        if life.stopping:
+        record = self.records[worker]
+        if record.stopping:
             return
-        self._cancel(life.boot_alarm)
-        life.boot_alarm = None
+        self._cancel(record.boot_alarm)
+        record.boot_alarm = None
         self._pace.settled(worker)
-        life.booted_at = life.asked_at = self._clock.seconds()
-        self.reloading.booted(life.generation)
+        record.booted_at = record.asked_at = self._clock.seconds()
+        self.reloading.booted(record.generation)
         self._cancel(self._alarm)
         self._alarm = None
         self._dispatcher.worker_ready(worker, catalogue)
         for other in self._dispatcher.outdated():
-            self._make_due(self.lives[other], "it performs other commands than the latest")
+            self._recycle(self.records[other], "it performs other commands than the latest")
         self._adjust()
         if self._pruning is None and self.size > self.min_workers:
             self._pruning = self._later(IDLE_TIME, self._prune)
 
     def worker_answered(self, worker: IWorker) -> None:
         """`worker` has given a sign of life."""
-        self.lives[worker].silent = False
+        self.records[worker].silent = False
 
-    def worker_due(self, worker: IWorker, why: str) -> None:
+    def recycle_worker(self, worker: IWorker, why: str) -> None:
         """`worker` has done enough, and is to be replaced; it may go on until it is."""
-        self._make_due(self.lives[worker], why)
+        self._recycle(self.records[worker], why)
         self._adjust()
 
     def worker_exited(self, worker: IWorker, death: Death, performed: int) -> None:
@@ -261,19 +261,19 @@ class Workforce:
         :param death: what ended it.
         :param performed: how many jobs it was given while it lived.
         """
-        life = self.lives.pop(worker)
+        record = self.records.pop(worker)
         self._pace.settled(worker)
-        if life.booted_at is None:
-            self._cancel(life.boot_alarm)
+        if record.booted_at is None:
+            self._cancel(record.boot_alarm)
         else:
             self._dispatcher.worker_gone(worker, death)
-        if life.stopping:
+        if record.stopping:
             pass
-        elif life.booted_at is None:
-            self._start_failed(f"worker {worker.pid} {death.how}", life.generation)
-        elif not performed and self._clock.seconds() - life.booted_at < PROBATION:
+        elif record.booted_at is None:
+            self._start_failed(f"worker {worker.pid} {death.how}", record.generation)
+        elif not performed and self._clock.seconds() - record.booted_at < PROBATION:
             self._start_failed(
-                f"worker {worker.pid} {death.how} as soon as it was ready", life.generation
+                f"worker {worker.pid} {death.how} as soon as it was ready", record.generation
             )
         else:
             self._failures = 0
@@ -285,14 +285,14 @@ class Workforce:
 
     def _adjust(self) -> None:
         """Bring the workers nearer to what they should be; something has changed."""
-        if self._hatchery is None:
+        if self._spawner is None:
             return
         if self._watching is None:
             self._watching = self._later(WATCH_INTERVAL, self._watch)
         self._fill()
         self._turn_over()
         if self.reloading.rolling and self.reloading.check(
-            [life.generation for life in self.lives.values()]
+            [record.generation for record in self.records.values()]
         ):
             log.info("reloaded: all workers are of generation {n}", n=self.reloading.generation)
 
@@ -300,7 +300,7 @@ class Workforce:
         """How many workers the jobs want, within the bounds."""
         idle = self._dispatcher.idle
         waiting = 0 if idle else max(waiting, self._dispatcher.waiting)  # if so, they are on hold
-        busy = sum(life.serves for life in self.lives.values()) - idle
+        busy = sum(record.serves for record in self.records.values()) - idle
         wanted = busy + waiting + self.spare_workers
         return max(self.min_workers, min(self._most, wanted))
 
@@ -317,10 +317,10 @@ class Workforce:
     def _turn_over(self) -> None:
         """Have some workers leave if there are too many, or start one for those that are due."""
         for _ in range(LEAVE_AT_ONCE):
-            serving = {worker: life for worker, life in self.lives.items() if life.serves}
-            due = [worker for worker, life in serving.items() if life.due]
+            serving = {worker: record for worker, record in self.records.items() if record.serves}
+            recycling = [worker for worker, record in serving.items() if record.recycling]
             surplus = len(serving) > self._needed()
-            leaving = due if surplus else []
+            leaving = recycling if surplus else []
             if not leaving and len(serving) > self._most:
                 leaving = list(serving)
             worker = self._dispatcher.call_back(leaving)
@@ -331,46 +331,46 @@ class Workforce:
             self._pace.pause()
             return
         if (
-            ((due and not surplus) or self.reloading.unproven)
-            and len(self.lives) <= self._most
-            and not any(life.starting for life in self.lives.values())
+            ((recycling and not surplus) or self.reloading.unproven)
+            and len(self.records) <= self._most
+            and not any(record.starting for record in self.records.values())
         ):
             self._spawn()
 
     def _take_back_starts(self) -> None:
         """Stop those that start for an earlier order, the latest first, as far as too many."""
-        replaced = any(life.serves and life.due for life in self.lives.values())
+        replaced = any(record.serves and record.recycling for record in self.records.values())
         surplus = self.size - self._needed() - (replaced or self.reloading.unproven)
-        for life in reversed(list(self.lives.values())):
-            if surplus > 0 and life.starting:
-                self._stop_start(life, "was not wanted any more while it started")
+        for record in reversed(list(self.records.values())):
+            if surplus > 0 and record.starting:
+                self._stop_start(record, "was not wanted any more while it started")
                 surplus -= 1
 
-    def _stop_start(self, life: Life, reason: str) -> None:
+    def _stop_start(self, record: WorkerRecord, reason: str) -> None:
         """Have a worker gone that has not said Hello; that is no failure of its."""
-        life.stopping = True
-        self._pace.settled(life.process)
-        self._end(life, reason)
+        record.stopping = True
+        self._pace.settled(record.process)
+        self._end(record, reason)
 
     def _let_go(self, worker: IWorker) -> None:
-        life = self.lives[worker]
-        life.stopping = True
+        record = self.records[worker]
+        record.stopping = True
         try:
-            life.process.stop()
+            record.process.stop()
         except Exception:  # noqa: BLE001 - whatever it was, it concerns one worker
-            self._spoken_to_in_vain(life)
+            self._spoken_to_in_vain(record)
 
-    def _make_due(self, life: Life, why: str) -> None:
-        if life.due is None:
-            life.due = why
-            log.info("worker {pid} is to be replaced: {why}", pid=life.process.pid, why=why)
+    def _recycle(self, record: WorkerRecord, why: str) -> None:
+        if record.recycling is None:
+            record.recycling = why
+            log.info("worker {pid} is to be replaced: {why}", pid=record.process.pid, why=why)
 
     def _spawn(self) -> None:
         """Start a worker, unless one has just failed to start, or it is not the time for it."""
-        if self._hatchery is None or self._retry is not None or not self._pace.may_start:
+        if self._spawner is None or self._retry is not None or not self._pace.may_start:
             return
         try:
-            self._hatchery.spawn()
+            self._spawner.spawn()
         except OSError as error:
             which = f": {error.filename}" if error.filename else ""
             reason = f"no process can be started: {error.strerror or error}{which}"
@@ -385,7 +385,7 @@ class Workforce:
 
     def _start_failed(self, reason: str, generation: int) -> None:
         self._reason = reason
-        if self._hatchery is None:
+        if self._spawner is None:
             return
         if self.reloading.rolling and generation == self.reloading.generation:
             self._give_up_reload(reason)
@@ -395,8 +395,8 @@ class Workforce:
             return
         now = self._clock.seconds()
         if any(
-            life.booted_at is not None and self._failed_at <= life.booted_at <= now - PROBATION
-            for life in self.lives.values()
+            record.booted_at is not None and self._failed_at <= record.booted_at <= now - PROBATION
+            for record in self.records.values()
         ):
             self._failures = 0
         self._failures += 1
@@ -415,13 +415,13 @@ class Workforce:
     def _give_up_reload(self, reason: str) -> None:
         """The new code cannot be served: leave the old workers where they are."""
         log.error("the reload failed, and the old workers stay: {reason}", reason=reason)
-        for life in self.lives.values():
-            if life.due == _OLD_CODE:
-                life.due = None
+        for record in self.records.values():
+            if record.recycling == _OLD_CODE:
+                record.recycling = None
         self.reloading.fail(reason)
 
     def _has_booted(self) -> bool:
-        return any(life.serves for life in self.lives.values())
+        return any(record.serves for record in self.records.values())
 
     def _try_again(self) -> None:
         self._retry = None
@@ -449,79 +449,83 @@ class Workforce:
             self._pruning = self._later(IDLE_TIME / 2, self._prune)
 
     def _watch(self) -> None:
-        """Look at every worker: its memory, its age, and whether it lives."""
+        """Look at every worker: its memory, its age, and whether it records."""
         self._watching = self._later(WATCH_INTERVAL, self._watch)
         now = self._clock.seconds()
-        for worker, life in list(self.lives.items()):
-            if life.serves:
+        for worker, record in list(self.records.items()):
+            if record.serves:
                 try:
-                    self._weigh(life, now)
-                    self._listen(life, self._dispatcher.is_idle(worker), now)
+                    self._weigh(record, now)
+                    self._listen(record, self._dispatcher.is_idle(worker), now)
                 except Exception:  # noqa: BLE001 - whatever it was, it concerns one worker
-                    self._spoken_to_in_vain(life)
+                    self._spoken_to_in_vain(record)
         self._relief.look(self.max_workers, self.size, now)
         self._adjust()
 
-    def _weigh(self, life: Life, now: float) -> None:
+    def _weigh(self, record: WorkerRecord, now: float) -> None:
         """See whether the worker is too large, or old enough to be replaced."""
-        wear = self.wear
-        memory = life.process.memory()
-        if wear.max_memory and memory > wear.max_memory:
+        recycle_limits = self.recycle_limits
+        memory = record.process.memory()
+        if recycle_limits.max_memory and memory > recycle_limits.max_memory:
             self._kill(
-                life,
+                record,
                 f"had {show_bytes(memory)} of memory, where --max-memory is "
-                f"{show_bytes(wear.max_memory)}, and was killed",
+                f"{show_bytes(recycle_limits.max_memory)}, and was killed",
             )
-        elif wear.memory and memory > wear.memory:
-            self._make_due(life, f"it has {show_bytes(memory)} of memory")
-        elif wear.age and life.booted_at is not None and now - life.booted_at >= wear.age:
-            self._make_due(life, f"it is {now - life.booted_at:.0f} s old")
+        elif recycle_limits.memory and memory > recycle_limits.memory:
+            self._recycle(record, f"it has {show_bytes(memory)} of memory")
+        elif (
+            recycle_limits.age
+            and record.booted_at is not None
+            and now - record.booted_at >= recycle_limits.age
+        ):
+            self._recycle(record, f"it is {now - record.booted_at:.0f} s old")
 
-    def _listen(self, life: Life, idle: bool, now: float) -> None:
+    def _listen(self, record: WorkerRecord, idle: bool, now: float) -> None:
         """See whether the worker gives signs of life; ask it for one if it is idle."""
-        if life.process.has_read():
-            life.unread_since = None
-        elif life.unread_since is None:
-            life.unread_since = now
-        elif now - life.unread_since >= HEARTBEAT_PATIENCE:
+        if record.process.has_read():
+            record.unread_since = None
+        elif record.unread_since is None:
+            record.unread_since = now
+        elif now - record.unread_since >= HEARTBEAT_PATIENCE:
             self._kill(
-                life, f"did not read what it was sent for {HEARTBEAT_PATIENCE:g} s and was killed"
+                record, f"did not read what it was sent for {HEARTBEAT_PATIENCE:g} s and was killed"
             )
             return
         if not idle:
-            life.process.verify()
-        if life.silent and now - life.asked_at >= HEARTBEAT_PATIENCE:
-            self._kill(life, f"gave no sign of life for {HEARTBEAT_PATIENCE:g} s and was killed")
-        elif idle and not life.silent and now - life.asked_at >= HEARTBEAT:
-            life.asked_at = now
-            life.silent = True
-            life.process.ping()
+            record.process.verify()
+        if record.silent and now - record.asked_at >= HEARTBEAT_PATIENCE:
+            self._kill(record, f"gave no sign of life for {HEARTBEAT_PATIENCE:g} s and was killed")
+        elif idle and not record.silent and now - record.asked_at >= HEARTBEAT:
+            record.asked_at = now
+            record.silent = True
+            record.process.ping()
 
-    def _kill(self, life: Life, reason: str) -> None:
-        self._dispatcher.dismiss(life.process)
-        self._end(life, reason)
+    def _kill(self, record: WorkerRecord, reason: str) -> None:
+        self._dispatcher.dismiss(record.process)
+        self._end(record, reason)
 
     # Who does not do as told.
 
-    def _end(self, life: Life, reason: str) -> None:
+    def _end(self, record: WorkerRecord, reason: str) -> None:
         """Kill a worker that is not gone, and again if that fails."""
-        if self.lives.get(life.process) is not life:
+        if self.records.get(record.process) is not record:
             return
         try:
-            life.process.kill(reason)
+            record.process.kill(reason)
         except Exception:  # noqa: BLE001 - else it might stay for ever
-            log_failure("worker {pid} could not be killed", pid=life.process.pid)
-            self._later(KILL_AGAIN, self._end, life, reason)
+            log_failure("worker {pid} could not be killed", pid=record.process.pid)
+            self._later(KILL_AGAIN, self._end, record, reason)
 
-    def _end_start(self, life: Life, reason: str) -> None:
+    def _end_start(self, record: WorkerRecord, reason: str) -> None:
         """Kill a worker that has not said Hello by now."""
-        if life.starting:
-            self._end(life, reason)
+        if record.starting:
+            self._end(record, reason)
 
-    def _spoken_to_in_vain(self, life: Life) -> None:
+    def _spoken_to_in_vain(self, record: WorkerRecord) -> None:
         """Kill a worker that raised; to be called where the exception is caught."""
-        log_failure("worker {pid} could not be spoken to, and is killed", pid=life.process.pid)
-        self._kill(life, "was killed: the server failed while it spoke to it")
+        log_failure("worker {pid} could not be spoken to, and is killed", pid=record.process.pid)
+        self._kill(record, "was killed: the server failed while it spoke to it")
 
     def _later(
         self, delay: float, call: Callable[..., object], *arguments: object

@@ -1,4 +1,4 @@
-"""One worker's life as the workforce sees it, and what wears a worker out.
+"""One worker's record as the supervisor sees it, and what wears a worker out.
 
 Kept by :mod:`dangad.scheduler.supervisor`, one for each process that is not known to be dead.
 """
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Wear:
+class RecycleLimits:
     """After what a worker is replaced, or ended; 0 stands for never."""
 
     jobs: int = 0
@@ -28,8 +28,8 @@ class Wear:
     """How many bytes in RAM end it at once."""
 
 
-class Life:
-    """What the workforce knows of one living worker.
+class WorkerRecord:
+    """What the supervisor knows of one living worker.
 
     :ivar generation: the reload since which its code is.
     :ivar started_at: when its process was started.
@@ -46,9 +46,9 @@ class Life:
         "asked_at",
         "boot_alarm",
         "booted_at",
-        "due",
         "generation",
         "process",
+        "recycling",
         "silent",
         "started_at",
         "stopping",
@@ -61,7 +61,7 @@ class Life:
         self.started_at = now
         self.boot_alarm: IDelayedCall | None = None
         self.booted_at: float | None = None
-        self.due: str | None = None
+        self.recycling: str | None = None
         self.stopping = False
         self.asked_at = now
         self.silent = False

@@ -77,7 +77,7 @@ def raise_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-class Gate:
+class AcceptGate:
     """Stops the ports while there is no room for more connections.
 
     The room is the limit of open files, less what was open when the gate began, less a

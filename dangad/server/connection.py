@@ -24,7 +24,7 @@ from dangad.scheduler.interfaces import IClient
 from dangad.scheduler.record import Job
 from dangad.server import flowcontrol
 from dangad.server.boxwatch import BOX_TIME, IBoxSender
-from dangad.server.eagerwriter import IUnreadWatcher, PromptWriter
+from dangad.server.eagerwriter import EagerWriter, IUnreadWatcher
 from dangad.server.flowcontrol import FlowControl
 from dangad.server.memorybudget import LEAST as LEAST_HELD
 from dangad.server.memorybudget import IHolder
@@ -130,7 +130,7 @@ class ClientConnection(Protocol):
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)  # else an answer waits for the last one's ACK
             self.transport.setTcpKeepAlive(True)  # else a peer that vanished stays for ever
-        self._writer = PromptWriter(site.clock, self.transport, self, site.budget)
+        self._writer = EagerWriter(site.clock, self.transport, self, site.budget)
         self._stall_watch = StallWatch(site.clock, self._writer.delivered, self._has_stalled)
         self._flow = FlowControl(
             site.clock,

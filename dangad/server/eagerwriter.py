@@ -45,7 +45,7 @@ class IUnreadWatcher(Interface):
 
 
 @implementer(IPushProducer)
-class PromptWriter:
+class EagerWriter:
     """Writes to one transport: at once, or when all that the reactor had to do now is done.
 
     It is the producer of that transport. With any but a plain TCP or UNIX socket, as with TLS,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from twisted.internet.protocol import Protocol
 
     from dangad.scheduler.dispatcher import Dispatcher
-    from dangad.server.acceptgate import Gate
+    from dangad.server.acceptgate import AcceptGate
 
 log = Logger()
 
@@ -59,7 +59,7 @@ class ClientFactory(Factory):
         self,
         clock: IReactorTime,
         dispatcher: Dispatcher,
-        gate: Gate,
+        gate: AcceptGate,
         *,
         max_payload: int,
         max_in_flight: int,

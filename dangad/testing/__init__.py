@@ -12,16 +12,16 @@ goes in and what comes out is serialised, so what fails in production fails in t
         answer = await client.run(CountWords, text=b"to be or not to be")
 
 The first is for what a job does, the second for how your program uses the server. Both work
-with trial and with pytest. Progress and partial results are gathered by a :class:`Rehearsal`.
+with trial and with pytest. Progress and partial results are gathered by a :class:`JobRunner`.
 """
 
 from __future__ import annotations
 
+from dangad.testing.jobrunner import JobRunner, Report, perform, perform_async
 from dangad.testing.realserver import RunningServer, serve, server_fixture
-from dangad.testing.rehearsal import Rehearsal, Report, perform, perform_async
 
 __all__ = [
-    "Rehearsal",
+    "JobRunner",
     "Report",
     "RunningServer",
     "perform",

@@ -36,10 +36,10 @@ PING = b"_ping"
 PONG = b"_pong"
 """Worker to parent, the whole of a box, with no value: a sign of life."""
 DONE = b"_done"
-"""Worker to parent, before a result: "<job id> <receipt>".
+"""Worker to parent, before a result: "<job id> <usage>".
 
-The receipt is "<microseconds of CPU> <KiB of peak memory> <microseconds of CPU in all> <marks>",
-the marks are one digit, the sum of `PRINTED` and `UNFIT`.
+The usage is "<microseconds of CPU> <KiB of peak memory> <microseconds of CPU in all> <marks>",
+the marks are one digit, the sum of `PRINTED` and `NOT_REUSABLE`.
 """
 FAILED = b"_failed"
 """Worker to parent, before an error: the same."""
@@ -49,7 +49,7 @@ PART = b"_part"
 """Worker to parent, before a :class:`~dangad.wire.commands.Chunk` without its tag: the job id."""
 PRINTED = 1
 """The job has printed something that the parent may not have read yet."""
-UNFIT = 2
+NOT_REUSABLE = 2
 """The worker must not be given another job."""
 
 AMP_KEYS = frozenset({ASK, COMMAND, ANSWER, ERROR, ERROR_CODE, ERROR_DESCRIPTION})
@@ -127,19 +127,19 @@ def read_stop(box: bytes) -> tuple[int, bytes]:
 # From worker to parent.
 
 
-def answer_head(job_id: int, failed: bool, receipt: bytes, marks: int) -> bytes:
+def answer_head(job_id: int, failed: bool, usage: bytes, marks: int) -> bytes:
     """What is put before a job's result, or before its error if `failed`."""
-    return pair(FAILED if failed else DONE, b"%d %b %d" % (job_id, receipt, marks))
+    return pair(FAILED if failed else DONE, b"%d %b %d" % (job_id, usage, marks))
 
 
 def read_answer(value: bytes) -> tuple[bytes, bytes]:
-    """The id and the receipt in the head of a `DONE` or a `FAILED`.
+    """The id and the usage in the head of a `DONE` or a `FAILED`.
 
     :raises Garbage: it holds no such.
     """
     match = _ANSWER.fullmatch(value)
     if match is None:
-        raise Garbage("an answer without a receipt")
+        raise Garbage("an answer without a usage")
     return match[1], match[2]
 
 

@@ -38,15 +38,15 @@ from dangad.host.descent import WORKER_OOM_SCORE
 from dangad.host.processcontrol import adopt_orphans, signal_at_parents_death
 from dangad.wire.boxes import CHUNKS, COMMAND, PROGRESS, unpack
 from dangad.wire.commands import STACK_SIGNAL, Hello, LastWords
-from dangad.wire.workerboxes import PRINTED, UNFIT, read_job
+from dangad.wire.workerboxes import NOT_REUSABLE, PRINTED, read_job
 from dangad.worker.context import JobStopped, RunningJob, is_left_over
 from dangad.worker.forks import LEFT_TO_PARENT, free_forks, ordinary_handlers
 from dangad.worker.jobtypes import BadJobType, catalogue_of, find_job_types
 from dangad.worker.offspring import Offspring, end_all
 from dangad.worker.perform import OutOfMemory, Performer
 from dangad.worker.pipe import WorkerPipe, put_out_of_reach
-from dangad.worker.receipt import Meter
-from dangad.worker.surroundings import Surroundings, Unfit
+from dangad.worker.processstate import ProcessState, Unfit
+from dangad.worker.usage import Meter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,10 +113,10 @@ def main(settings: dict[str, Any]) -> None:
         max_memory=settings["max_memory"],
         is_stopped=lambda: pipe.stopped,
     )
-    meter, surroundings, offspring = Meter(), Surroundings(), Offspring(put_out_of_reach)
+    meter, process_state, offspring = Meter(), ProcessState(), Offspring(put_out_of_reach)
     pipe.send_command(Hello, catalogue=catalogue, cpu=meter.cpu)
     while (raw := pipe.next_job()) is not None:
-        if not _serve(pipe, performer, meter, surroundings, offspring, raw):
+        if not _serve(pipe, performer, meter, process_state, offspring, raw):
             pipe.wait_for_end()
             break
     _end_threads_of_reactor()
@@ -126,11 +126,11 @@ def _serve(
     pipe: WorkerPipe,
     performer: Performer,
     meter: Meter,
-    surroundings: Surroundings,
+    process_state: ProcessState,
     offspring: Offspring,
     raw: bytes,
 ) -> bool:
-    """Perform the job in the box `raw`, and send the answer; whether it is fit for another.
+    """Perform the job in the box `raw`, and send the answer; whether it is reusable.
 
     A job that was stopped is not answered: its worker, in whose modules and locks nobody knows
     what it left, ends with it. So does one that found no memory any more. What else a job has
@@ -160,11 +160,11 @@ def _serve(
         _flush_stdio()
         end_all()
         os._exit(0)
-    fit = _end_offspring(offspring) and _restore(surroundings)
+    reusable = _end_offspring(offspring) and _restore(process_state)
     _flush_stdio()
-    marks = (PRINTED if _has_printed() else 0) + (0 if fit else UNFIT)
-    pipe.send_answer(job_id, answer, meter.receipt(), marks)
-    return fit
+    marks = (PRINTED if _has_printed() else 0) + (0 if reusable else NOT_REUSABLE)
+    pipe.send_answer(job_id, answer, meter.usage(), marks)
+    return reusable
 
 
 def _has_printed() -> bool:
@@ -176,7 +176,7 @@ def _has_printed() -> bool:
 
 
 def _end_offspring(offspring: Offspring) -> bool:
-    """See that no process of the job is left; whether the worker is fit for another job."""
+    """See that no process of the job is left; whether the worker is reusable."""
     left = offspring.end()
     if left:
         _log.warning(
@@ -187,12 +187,12 @@ def _end_offspring(offspring: Offspring) -> bool:
     return not left
 
 
-def _restore(surroundings: Surroundings) -> bool:
+def _restore(process_state: ProcessState) -> bool:
     """Put back what the job has changed of the process; whether that could be done."""
     try:
-        changed = surroundings.restore()
+        changed = process_state.restore()
     except Unfit as error:
-        _log.warning("the worker is not fit for another job: %s", error)
+        _log.warning("the worker is not reusable: %s", error)
         return False
     if changed:
         _log.warning("the job has changed %s; put back", ", ".join(changed))
@@ -200,7 +200,7 @@ def _restore(surroundings: Surroundings) -> bool:
 
 
 def take_on(settings: dict[str, Any]) -> None:
-    """Take on the surroundings that the settings describe, for jobs and for what they start.
+    """Take on the process_state that the settings describe, for jobs and for what they start.
 
     :raises CannotStart: one of them cannot be had.
     """
@@ -330,7 +330,7 @@ def _die_with_parent(parent: int) -> None:
     """Lead a process group, and be killed by the kernel when the parent dies.
 
     Where the kernel cannot do that, an idle worker ends with its pipe. What jobs detach is this
-    process's child as long as it lives, and only then one of :class:`dangad.pool.orphans.Strays`.
+    process's child as long as it lives, and only then one of :class:`dangad.pool.orphans.Orphans`.
     """
     os.setpgid(0, 0)
     signal_at_parents_death(signal.SIGKILL)

@@ -1,6 +1,6 @@
 """The event loops that jobs share in a worker: Twisted's reactor, and asyncio's current loop.
 
-Used by :mod:`dangad.worker.surroundings`, after each job. Both are the process's, there is one of
+Used by :mod:`dangad.worker.processstate`, after each job. Both are the process's, there is one of
 each, and a job may use either as it would in a program of its own. Neither is imported here: what
 no job has imported costs nothing.
 """

@@ -133,7 +133,7 @@ class Performer:
         return Answer(False, body)
 
     def _explain(self, call: _Call, running: RunningJob, error: BaseException) -> Answer:
-        """The answer for what the function raised, unless it leaves the worker unfit."""
+        """The answer for what the function raised, unless it leaves the worker not_reusable."""
         code = call.code_of(error)
         if code is not None:
             return self._told(running, code, message_of(error))

@@ -134,13 +134,13 @@ class WorkerPipe:
         self._write(pack([(COMMAND, command.commandName), *strings.items()]))
 
     def send_answer(
-        self, job_id: int, answer: Answer, receipt: bytes = b"0 0 0", marks: int = 0
+        self, job_id: int, answer: Answer, usage: bytes = b"0 0 0", marks: int = 0
     ) -> None:
         """Send the answer to the job `job_id`.
 
-        :param receipt: what the job took, and `marks`, both as `workerboxes.DONE` describes them.
+        :param usage: what the job took, and `marks`, both as `workerboxes.DONE` describes them.
         """
-        self._write(workerboxes.answer_head(job_id, answer.failed, receipt, marks) + answer.body)
+        self._write(workerboxes.answer_head(job_id, answer.failed, usage, marks) + answer.body)
 
     def send_report(self, job_id: int, done: int, total: int, message: str) -> None:
         """Send the client of the job `job_id` its progress."""

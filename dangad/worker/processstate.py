@@ -68,7 +68,7 @@ class _Part:
     """Whether a job that changes it is to hear of it."""
 
 
-class Surroundings:
+class ProcessState:
     """The state as it was when this was made.
 
     All mutable state is the process's.

@@ -13,7 +13,7 @@ from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from dangad.server.eagerwriter import IUnreadWatcher, PromptWriter
+from dangad.server.eagerwriter import EagerWriter, IUnreadWatcher
 from dangad.server.memorybudget import MemoryBudget
 
 reactor: Any = _reactor
@@ -51,7 +51,7 @@ class PlainTests(SynchronousTestCase):
         self.clock = Clock()
         self.watcher = Watcher()
         self.budget = MemoryBudget(self.clock, 2**30, 2**20, list)
-        self.writer = PromptWriter(self.clock, self.transport, self.watcher, self.budget)
+        self.writer = EagerWriter(self.clock, self.transport, self.watcher, self.budget)
 
     def came(self) -> bytes:
         """What the peer has received."""
@@ -122,7 +122,7 @@ class OtherTests(SynchronousTestCase):
         """A transport of another kind, as with TLS, is written to as it wants to be."""
         transport = StringTransport()
         clock = Clock()
-        writer = PromptWriter(clock, transport, Watcher(), MemoryBudget(clock, 2**30, 2**20, list))
+        writer = EagerWriter(clock, transport, Watcher(), MemoryBudget(clock, 2**30, 2**20, list))
         writer.write(b"one ", more=True)
         writer.write(b"two")
         writer.flush()

@@ -1,4 +1,4 @@
-"""Who is killed as a stray, and who is not: with real processes, far from the tests' own."""
+"""Who is killed as a orphan, and who is not: with real processes, far from the tests' own."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ PRELUDE = """
 import json, os, signal, subprocess, sys, time
 from dangad import descent
 from dangad.host.descent import MARK_VARIABLE, children
-from dangad.pool.orphans import Strays, kill_group
+from dangad.pool.orphans import Orphans, kill_group
 
 def until(condition):
     deadline = time.monotonic() + 60
@@ -44,7 +44,7 @@ os.wait()
 def tell(**facts):
     print(json.dumps(facts))
 
-strays = Strays("mark")
+orphans = Orphans("mark")
 """
 
 
@@ -69,28 +69,28 @@ class StraysTests(SynchronousTestCase):
     def test_daemon(self) -> None:
         """A daemon whose worker is dead is killed, reaped, and named, once."""
         told = run("""
-strays.adopt()
+orphans.adopt()
 dead, daemon = worker(DAEMON)
 dead.kill()
 dead.wait()
-killed = strays.sweep([])
-until(lambda: strays.sweep([]) == [] and not strays.dying)
+killed = orphans.sweep([])
+until(lambda: orphans.sweep([]) == [] and not orphans.dying)
 tell(killed=killed, daemon=daemon, alive=alive(daemon))
 """)
         self.assertEqual(told["killed"], [told["daemon"]])
         self.assertFalse(told["alive"])
 
     def test_no_descriptors(self) -> None:
-        """A look for which no descriptor is free is put off, and nobody is taken for a stray."""
+        """A look for which no descriptor is free is put off, and nobody is taken for a orphan."""
         told = run("""
 import resource
 elder = subprocess.Popen(["sleep", "600"])
-strays.adopt()
+orphans.adopt()
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
-without = strays.sweep([])
+without = orphans.sweep([])
 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-after = strays.sweep([])
+after = orphans.sweep([])
 tell(without=without, after=after, status=elder.poll())
 elder.kill()
 """)
@@ -99,7 +99,7 @@ elder.kill()
     def test_family(self) -> None:
         """What a daemon has started goes too, one generation after the other."""
         told = run("""
-strays.adopt()
+orphans.adopt()
 dead, grandchild = worker('''
 if os.fork() == 0:
     os.setsid()
@@ -113,8 +113,8 @@ dead.kill()
 dead.wait()
 killed = []
 def gone():
-    killed.extend(strays.sweep([]))
-    return not strays.dying and not alive(grandchild)
+    killed.extend(orphans.sweep([]))
+    return not orphans.dying and not alive(grandchild)
 until(gone)
 tell(killed=len(killed), last=killed[-1] == grandchild)
 """)
@@ -124,7 +124,7 @@ tell(killed=len(killed), last=killed[-1] == grandchild)
         """When the server stops, it waits for the youngest generation, too."""
         told = run("""
 from twisted.internet import defer, task
-strays.adopt()
+orphans.adopt()
 dead, grandchild = worker('''
 if os.fork() == 0:
     os.setsid()
@@ -136,7 +136,7 @@ dead.kill()
 dead.wait()
 killed = []
 async def stop(reactor):
-    killed.extend(await strays.sweep_out(reactor))
+    killed.extend(await orphans.sweep_out(reactor))
     tell(killed=len(killed), last=killed[-1] == grandchild, alive=alive(grandchild))
 task.react(lambda reactor: defer.ensureDeferred(stop(reactor)))
 """)
@@ -145,11 +145,11 @@ task.react(lambda reactor: defer.ensureDeferred(stop(reactor)))
     def test_own(self) -> None:
         """The parent's own children stay, dead or alive, and their status is theirs to tell."""
         told = run("""
-strays.adopt()
+orphans.adopt()
 living = subprocess.Popen(["sleep", "600"])
 dead = subprocess.Popen(["sh", "-c", "exit 7"])
 os.waitid(os.P_PID, dead.pid, os.WEXITED | os.WNOWAIT)
-killed = strays.sweep([living.pid, dead.pid])
+killed = orphans.sweep([living.pid, dead.pid])
 tell(killed=killed, alive=living.poll(), status=dead.wait())
 living.kill()
 living.wait()
@@ -159,28 +159,28 @@ living.wait()
     def test_group_of_a_living_worker(self) -> None:
         """A process in the background of a living worker stays, though it has no other parent."""
         told = run("""
-strays.adopt()
+orphans.adopt()
 living, background = worker('subprocess.run(["sh", "-c", "sleep 600 & echo $!"])')
 until(lambda: background in children())
-killed = strays.sweep([living.pid])
+killed = orphans.sweep([living.pid])
 tell(killed=killed, alive=alive(background))
 os.killpg(living.pid, signal.SIGKILL)
 living.wait()
-until(lambda: strays.sweep([]) == [] and not alive(background))
+until(lambda: orphans.sweep([]) == [] and not alive(background))
 """)
         self.assertEqual(told, {"killed": [], "alive": True})
 
     def test_zombie(self) -> None:
         """One that is dead already is reaped, and not said to have been killed."""
         told = run("""
-strays.adopt()
+orphans.adopt()
 dead, child = worker('subprocess.run(["sh", "-c", "sleep 600 & echo $!"])')
 dead.kill()
 dead.wait()
 until(lambda: child in children())
 os.kill(child, signal.SIGKILL)
 os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
-tell(killed=strays.sweep([]), alive=alive(child))
+tell(killed=orphans.sweep([]), alive=alive(child))
 """)
         self.assertEqual(told, {"killed": [], "alive": False})
 
@@ -188,8 +188,8 @@ tell(killed=strays.sweep([]), alive=alive(child))
         """Children that the process had before it adopted any are not dangad's to kill."""
         told = run("""
 elder = subprocess.Popen(["sleep", "600"])
-strays.adopt()
-tell(killed=strays.sweep([]), alive=elder.poll())
+orphans.adopt()
+tell(killed=orphans.sweep([]), alive=elder.poll())
 elder.kill()
 elder.wait()
 """)
@@ -201,17 +201,17 @@ elder.wait()
         When it has ended, it is reaped.
         """
         told = run("""
-strays.adopt()
+orphans.adopt()
 other = int(subprocess.check_output("sleep 600 >/dev/null & echo $!", shell=True))
 until(lambda: other in children())
 dead, daemon = worker(DAEMON)
 dead.kill()
 dead.wait()
-killed = strays.sweep([])
-until(lambda: strays.sweep([]) == [] and not alive(daemon))
+killed = orphans.sweep([])
+until(lambda: orphans.sweep([]) == [] and not alive(daemon))
 state = alive(other)
 os.kill(other, signal.SIGKILL)
-until(lambda: strays.sweep([]) == [] and not alive(other))
+until(lambda: orphans.sweep([]) == [] and not alive(other))
 tell(killed=killed == [daemon], alive=state)
 """)
         self.assertEqual(told, {"killed": True, "alive": True})
@@ -219,15 +219,15 @@ tell(killed=killed == [daemon], alive=state)
     def test_clean_environment(self) -> None:
         """A daemon without any environment is known by the score that a worker hands down."""
         told = run("""
-strays.adopt()
+orphans.adopt()
 dead, daemon = worker('''
 open("/proc/self/oom_score_adj", "w").write("500")
 print(subprocess.Popen(["sleep", "600"], env={}, start_new_session=True).pid, flush=True)
 ''')
 dead.kill()
 dead.wait()
-killed = strays.sweep([])
-until(lambda: strays.sweep([]) == [] and not strays.dying)
+killed = orphans.sweep([])
+until(lambda: orphans.sweep([]) == [] and not orphans.dying)
 tell(killed=killed == [daemon])
 """)
         self.assertEqual(told, {"killed": True})
@@ -235,7 +235,7 @@ tell(killed=killed == [daemon])
     def test_shared_memory(self) -> None:
         """What a killed worker and its pool have shared is removed, by a tracker that then ends."""
         told = run("""
-strays.adopt()
+orphans.adopt()
 dead, pool = worker('''
 import multiprocessing
 from multiprocessing import shared_memory
@@ -254,8 +254,8 @@ dead.wait()
 kill_group(dead.pid)
 killed = []
 def done():
-    killed.extend(set(strays.sweep([])) - {pool})  # which may not be dead yet
-    return not strays.dying and not os.path.exists(memory)
+    killed.extend(set(orphans.sweep([])) - {pool})  # which may not be dead yet
+    return not orphans.dying and not os.path.exists(memory)
 until(done)
 tell(before=before, killed=killed, alive=alive(pool), children=list(children()))
 """)
@@ -265,13 +265,13 @@ tell(before=before, killed=killed, alive=alive(pool), children=list(children()))
         """Nobody is killed before `adopt`, nor where the kernel does not tell who is a child."""
         told = run("""
 child = subprocess.Popen(["sleep", "600"])
-killed = strays.sweep([])
+killed = orphans.sweep([])
 child.kill()
 child.wait()
-strays.adopt()
+orphans.adopt()
 child = subprocess.Popen(["sleep", "600"])
 descent.PROC = "/nowhere"
-tell(killed=killed + strays.sweep([]), alive=child.poll())
+tell(killed=killed + orphans.sweep([]), alive=child.poll())
 child.kill()
 child.wait()
 """)

@@ -57,7 +57,7 @@ class LinkCase(SynchronousTestCase):
         return pairs[boxes.ERROR_CODE], pairs[boxes.ERROR_DESCRIPTION].decode()
 
     def watch(self, seconds: float) -> None:
-        """Let the workforce look at its workers for so long, and do nothing else."""
+        """Let the supervisor look at its workers for so long, and do nothing else."""
         for _ in range(int(seconds / WATCH_INTERVAL) + 1):
             self.hops.clock.advance(WATCH_INTERVAL)
             self.worker.tell()

@@ -15,13 +15,13 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad.worker.surroundings import Surroundings, Unfit
+from dangad.worker.processstate import ProcessState, Unfit
 from tests.realserver import PATIENCE
 
 LOOP_PRELUDE = """
 import asyncio
 from dangad.worker.loops import current_loop
-from dangad.worker.surroundings import Surroundings
+from dangad.worker.processstate import ProcessState
 
 async def nothing():
     pass
@@ -33,26 +33,26 @@ class SurroundingsTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Be a worker that has imported its job modules, in a folder of its own."""
-        before = Surroundings()
+        before = ProcessState()
         self.addCleanup(before.restore)
         self.folder = tempfile.mkdtemp()
         self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
         os.chdir(self.folder)
         os.environ["ODD"] = "before"
-        self.surroundings = Surroundings()
+        self.process_state = ProcessState()
 
     def check(self, look: Callable[[], Any], deed: Callable[[], Any], name: str) -> None:
         """What the deed changes is named, and is as it was when looked at again."""
         before = look()
         deed()
         self.assertNotEqual(look(), before)
-        self.assertEqual(self.surroundings.restore(), [name])
+        self.assertEqual(self.process_state.restore(), [name])
         self.assertEqual(look(), before)
-        self.assertEqual(self.surroundings.restore(), [])
+        self.assertEqual(self.process_state.restore(), [])
 
     def test_nothing(self) -> None:
         """A job that changes nothing is not said to have changed anything."""
-        self.assertEqual(self.surroundings.restore(), [])
+        self.assertEqual(self.process_state.restore(), [])
 
     def test_directory(self) -> None:
         """The working directory is put back."""
@@ -67,14 +67,14 @@ class SurroundingsTests(SynchronousTestCase):
             os.rmdir("../inner")
 
         deed()
-        self.assertEqual(self.surroundings.restore(), ["the working directory"])
+        self.assertEqual(self.process_state.restore(), ["the working directory"])
         self.assertEqual(os.getcwd(), self.folder)
 
     def test_no_way_back(self) -> None:
-        """A worker whose own directory the job has removed is not fit for another job."""
+        """A worker whose own directory the job has removed is not reusable."""
         shutil.rmtree(self.folder)
         with self.assertRaises(Unfit) as caught:
-            self.surroundings.restore()
+            self.process_state.restore()
         self.assertIn("the working directory cannot be put back", str(caught.exception))
         self.assertIn("No such file", str(caught.exception))
 
@@ -118,7 +118,7 @@ class SurroundingsTests(SynchronousTestCase):
         """One that a job module set on import goes on."""
         signal.alarm(600)
         self.addCleanup(signal.alarm, 0)
-        self.assertEqual(Surroundings().restore(), [])
+        self.assertEqual(ProcessState().restore(), [])
         self.assertTrue(signal.getitimer(signal.ITIMER_REAL)[0])
 
     def test_profiling_timer(self) -> None:
@@ -143,12 +143,12 @@ class SurroundingsTests(SynchronousTestCase):
         came: list[int] = []
         usual = signal.signal(signal.SIGURG, lambda number, _: came.append(number))
         self.addCleanup(signal.signal, signal.SIGURG, usual)
-        surroundings = Surroundings()
+        process_state = ProcessState()
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM, signal.SIGUSR2, signal.SIGURG})
         signal.signal(signal.SIGUSR2, lambda *_: None)
         for number in (signal.SIGALRM, signal.SIGUSR2, signal.SIGURG):
             signal.pthread_kill(threading.get_ident(), number)
-        self.assertEqual(surroundings.restore(), ["signal handlers", "the signal mask"])
+        self.assertEqual(process_state.restore(), ["signal handlers", "the signal mask"])
         self.assertEqual(came, [signal.SIGURG])
 
     def test_umask(self) -> None:
@@ -207,7 +207,7 @@ class SurroundingsTests(SynchronousTestCase):
         os.umask(0o111)
         os.environ["ODD"] = "after"
         self.assertEqual(
-            self.surroundings.restore(),
+            self.process_state.restore(),
             ["the umask", "the environment", "the working directory"],
         )
 
@@ -229,9 +229,9 @@ class EventLoopTests(SynchronousTestCase):
     def test_none(self) -> None:
         """After a job that has run a loop of its own, there is none, as in a new process."""
         self.check("""
-surroundings = Surroundings()
+process_state = ProcessState()
 asyncio.run(nothing())
-assert surroundings.restore() == []
+assert process_state.restore() == []
 assert current_loop() == (None, None)
 """)
 
@@ -240,23 +240,23 @@ assert current_loop() == (None, None)
         self.check("""
 loop = asyncio.new_event_loop()
 asyncio.set_event_loop(loop)
-surroundings = Surroundings()
+process_state = ProcessState()
 asyncio.run(nothing())
-surroundings.restore()
+process_state.restore()
 assert asyncio.get_event_loop() is loop
 """)
 
     def test_of_the_reactor(self) -> None:
         """With a reactor of asyncio's, installed by a job, its loop is the one of all jobs."""
         self.check("""
-surroundings = Surroundings()
+process_state = ProcessState()
 from twisted.internet import asyncioreactor
 asyncioreactor.install(asyncio.new_event_loop())
 asyncio.run(nothing())
-surroundings.restore()
+process_state.restore()
 from twisted.internet import reactor
 assert asyncio.get_event_loop() is reactor._asyncioEventloop
 asyncio.run(nothing())
-surroundings.restore()
+process_state.restore()
 assert asyncio.get_event_loop() is reactor._asyncioEventloop
 """)

@@ -23,8 +23,8 @@ from dangad.server.acceptgate import (
     MARGIN,
     OVERSHOOT,
     SAY_INTERVAL,
+    AcceptGate,
     Descriptors,
-    Gate,
 )
 from dangad.wire import boxes
 from tests.test_twistd import PATIENCE, PING, PONG, TwistdCase, wait_for
@@ -91,7 +91,7 @@ class GateTest(SynchronousTestCase):
         self.reserve = 40
         self.descriptors = FakeDescriptors(10, 10 + 40 + OVERSHOOT + MARGIN + 3)
         ports = cast("list[IListeningPort]", self.ports)
-        self.gate = Gate(self.clock, ports, lambda: self.reserve, self.descriptors)
+        self.gate = AcceptGate(self.clock, ports, lambda: self.reserve, self.descriptors)
         self.gate.start(3)
 
     def logged(self) -> list[str]:
@@ -214,7 +214,7 @@ class GateTest(SynchronousTestCase):
     def test_a_low_limit(self) -> None:
         """If the limit is too low for the wanted connections the start says so; one is let in."""
         self.descriptors.most = 100
-        gate = Gate(self.clock, [], lambda: self.reserve, self.descriptors)
+        gate = AcceptGate(self.clock, [], lambda: self.reserve, self.descriptors)
         gate.start(10_000)
         self.assertEqual(gate.room, 1)
         self.assert_logged("the limit of 100 open files leaves room for 1 connections, and --max-")
@@ -232,13 +232,13 @@ class GateTest(SynchronousTestCase):
         """A port of Twisted's is told to accept few connections in one go."""
         port = self.listen()
         port.numberAccepts = 100
-        Gate(self.clock, [port], lambda: 0, self.descriptors).start(1)
+        AcceptGate(self.clock, [port], lambda: 0, self.descriptors).start(1)
         self.assertEqual(port.numberAccepts, BURST)
 
     def test_backlog(self) -> None:
         """Many may wait for a port of Twisted's, unless its endpoint says how many."""
         by_default, chosen = self.listen(), self.listen(backlog=10)
-        Gate(self.clock, [by_default, chosen], lambda: 0, self.descriptors).start(1)
+        AcceptGate(self.clock, [by_default, chosen], lambda: 0, self.descriptors).start(1)
         self.assertEqual((by_default.backlog, chosen.backlog), (BACKLOG, 10))
 
     def listen(self, **options: int) -> Port:

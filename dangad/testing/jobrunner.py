@@ -50,22 +50,22 @@ class _Unhurried(RunningJob):
         self.flush()
 
 
-class Rehearsal:
+class JobRunner:
     """Jobs that run in the test's own process, under other than the usual circumstances.
 
     What the jobs report through ``dangad.current_job().progress(...)`` gathers in `progress`::
 
-        rehearsal = Rehearsal(attempt=2)
-        rehearsal.perform(count_words, text=b"to be")
-        assert rehearsal.progress == [(1, 2, "to"), (2, 2, "be")]
+        runner = JobRunner(attempt=2)
+        runner.perform(count_words, text=b"to be")
+        assert runner.progress == [(1, 2, "to"), (2, 2, "be")]
 
     These are all reports, where a client of a server would get ten a second at most. What the
     jobs yield or send gathers in `chunks`, if it is asked for; if not, the jobs run as for a
     client that did not ask, which has no use for it::
 
-        rehearsal = Rehearsal(chunks=True)
-        rehearsal.perform(read_lines, path="poem")
-        assert rehearsal.chunks == [b"to be", b"or not to be"]
+        runner = JobRunner(chunks=True)
+        runner.perform(read_lines, path="poem")
+        assert runner.chunks == [b"to be", b"or not to be"]
 
     :ivar progress: all reports, in order.
     :ivar chunks: all partial results, in order.
@@ -159,7 +159,7 @@ def perform(
     A command that wants no answer gets one all the same.
 
     For jobs that need an id, an attempt or a limit of their own, or whose progress is of
-    interest, use a :class:`Rehearsal`, which has this function as a method.
+    interest, use a :class:`JobRunner`, which has this function as a method.
 
     :param function: a function decorated with ``@dangad.job``.
     :param command: which of its commands it shall perform, if it has several.
@@ -168,7 +168,7 @@ def perform(
     :raises TypeError: the function is no job function, or has no or several such commands.
     """
     __tracebackhide__ = True
-    return Rehearsal().perform(function, command, **arguments)
+    return JobRunner().perform(function, command, **arguments)
 
 
 def perform_async(
@@ -182,7 +182,7 @@ def perform_async(
 
     :raises TypeError: as :func:`perform` does.
     """
-    return Rehearsal().perform_async(function, command, **arguments)
+    return JobRunner().perform_async(function, command, **arguments)
 
 
 def _job_type(function: Callable[..., Any], command: type[amp.Command] | None) -> JobType:

@@ -10,9 +10,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from dangad.errors import NoWorkers, ReloadFailed
 from dangad.scheduler import supervisor as rules
 from dangad.scheduler.dispatcher import Dispatcher
-from dangad.scheduler.supervisor import Workforce
-from dangad.scheduler.workerrecord import Wear
-from tests.fakes import FakeClient, FakeHatchery, FakeWorker, catalogue, make_job
+from dangad.scheduler.supervisor import Supervisor
+from dangad.scheduler.workerrecord import RecycleLimits
+from tests.fakes import FakeClient, FakeSpawner, FakeWorker, catalogue, make_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,11 +26,11 @@ ECHO = catalogue("Echo")
 HOUR = 3600
 
 
-class TurningHatchery(FakeHatchery):
+class TurningSpawner(FakeSpawner):
     """One after whose every news the reactor turns, until nothing is left to be done at once."""
 
-    def __init__(self, workforce: Workforce, dispatcher: Dispatcher, clock: Clock) -> None:
-        super().__init__(workforce, dispatcher)
+    def __init__(self, supervisor: Supervisor, dispatcher: Dispatcher, clock: Clock) -> None:
+        super().__init__(supervisor, dispatcher)
         self._clock = clock
 
     def turn(self) -> None:
@@ -60,17 +60,17 @@ class TurningHatchery(FakeHatchery):
         self.turn()
 
 
-class WorkforceTestCase(SynchronousTestCase):
-    """A workforce with a real dispatcher, a clock, and workers that are no processes."""
+class SupervisorTestCase(SynchronousTestCase):
+    """A supervisor with a real dispatcher, a clock, and workers that are no processes."""
 
     def setUp(self) -> None:
-        """Make a workforce of 1 to 4."""
+        """Make a supervisor of 1 to 4."""
         self.clock = Clock()
         self.clock.advance(1000)
         self.ann = FakeClient("ann")
-        self.staff(1, 4)
+        self.supervise(1, 4)
 
-    def staff(
+    def supervise(
         self,
         min_workers: int,
         max_workers: int,
@@ -78,31 +78,31 @@ class WorkforceTestCase(SynchronousTestCase):
         quarantine_after: int = 5,
         spare: int = 0,
         at_once: int = 100,
-        wear: Wear | None = None,
+        recycle_limits: RecycleLimits | None = None,
         relief_after: float = 0.0,
     ) -> None:
-        """Make a workforce of this size, not yet started."""
+        """Make a supervisor of this size, not yet started."""
         self.dispatcher = Dispatcher(self.clock, 10_000, quarantine_after=quarantine_after)
-        self.workforce = Workforce(
+        self.supervisor = Supervisor(
             self.clock,
             self.dispatcher,
             min_workers,
             max_workers,
             spare,
-            wear,
+            recycle_limits,
             starts_at_once=at_once,
             relief_after=relief_after,
         )
-        self.hatchery = TurningHatchery(self.workforce, self.dispatcher, self.clock)
+        self.spawner = TurningSpawner(self.supervisor, self.dispatcher, self.clock)
 
     def start(self) -> None:
         """Begin."""
-        self.workforce.start(self.hatchery)
-        self.hatchery.turn()
+        self.supervisor.start(self.spawner)
+        self.spawner.turn()
 
     def boot(self) -> None:
         """Have all workers that start say Hello."""
-        self.hatchery.boot_all(ECHO)
+        self.spawner.boot_all(ECHO)
 
     def start_and_boot(self) -> None:
         """Begin, with workers that are ready at once."""
@@ -114,7 +114,7 @@ class WorkforceTestCase(SynchronousTestCase):
         jobs = [make_job(self.ann) for _ in range(count)]
         for job in jobs:
             self.dispatcher.submit(job)
-        self.hatchery.turn()
+        self.spawner.turn()
         return jobs
 
     def pass_time(self, seconds: float, step: float = 0.05) -> None:
@@ -124,131 +124,131 @@ class WorkforceTestCase(SynchronousTestCase):
 
     def pending(self) -> list[IDelayedCall]:
         """The calls that wait, but for the next look at all workers."""
-        watching = self.workforce._watching
+        watching = self.supervisor._watching
         return [call for call in self.clock.getDelayedCalls() if call is not watching]
 
     def pids(self) -> list[int]:
         """The workers that have not left."""
-        return [worker.pid for worker in self.hatchery.workers if not worker.stopping]
+        return [worker.pid for worker in self.spawner.workers if not worker.stopping]
 
     def bury(self) -> None:
         """Have all who were asked to stop, or killed, be gone."""
-        for worker in list(self.hatchery.workers):
+        for worker in list(self.spawner.workers):
             if worker.stopping or worker.killed is not None:
-                self.hatchery.die(worker)
+                self.spawner.die(worker)
 
     def kill_all(self) -> None:
         """Have all workers die in one turn of the reactor."""
-        for worker in list(self.hatchery.workers):
-            FakeHatchery.die(self.hatchery, worker)
-        self.hatchery.turn()
+        for worker in list(self.spawner.workers):
+            FakeSpawner.die(self.spawner, worker)
+        self.spawner.turn()
 
     def turn_over(self) -> None:
         """Have all who start say Hello, and all who leave be gone, until nothing changes."""
-        while self.hatchery.starting or len(self.pids()) < len(self.hatchery.workers):
+        while self.spawner.starting or len(self.pids()) < len(self.spawner.workers):
             self.boot()
             self.bury()
 
     def fail_starts(self, how: str = "exited (status 1)") -> None:
         """Have each start from now on fail at the next turn of the clock."""
-        self.hatchery.when_spawned = lambda worker: self.clock.callLater(
-            0, self.hatchery.die, worker, how
+        self.spawner.when_spawned = lambda worker: self.clock.callLater(
+            0, self.spawner.die, worker, how
         )
-        for worker in self.hatchery.starting:
-            self.hatchery.die(worker, how)
+        for worker in self.spawner.starting:
+            self.spawner.die(worker, how)
 
     def repair_starts(self) -> None:
         """Have each start from now on succeed at the next turn of the clock."""
-        self.hatchery.refusal = None
-        self.hatchery.when_spawned = lambda worker: self.clock.callLater(
-            0, self.hatchery.boot, worker, ECHO
+        self.spawner.refusal = None
+        self.spawner.when_spawned = lambda worker: self.clock.callLater(
+            0, self.spawner.boot, worker, ECHO
         )
 
     def spawned_in(self, seconds: float, step: float = 0.05) -> int:
         """How many workers are started in the next seconds."""
-        before = self.hatchery.spawned
+        before = self.spawner.spawned
         self.pass_time(seconds, step)
-        return self.hatchery.spawned - before
+        return self.spawner.spawned - before
 
 
-class SizeTests(WorkforceTestCase):
+class SizeTests(SupervisorTestCase):
     def test_nothing_before_the_start(self) -> None:
-        """A workforce that was not started asks for no process and no time."""
+        """A supervisor that was not started asks for no process and no time."""
         self.submit()
-        self.assertEqual((self.hatchery.spawned, self.clock.getDelayedCalls()), (0, []))
+        self.assertEqual((self.spawner.spawned, self.clock.getDelayedCalls()), (0, []))
 
     def test_minimum_at_the_start(self) -> None:
         """At the start there are as many workers as there shall always be."""
-        self.staff(3, 5)
+        self.supervise(3, 5)
         self.start_and_boot()
-        self.assertEqual((self.hatchery.spawned, self.dispatcher.idle), (3, 3))
+        self.assertEqual((self.spawner.spawned, self.dispatcher.idle), (3, 3))
 
     def test_jobs_that_came_before_the_start(self) -> None:
-        """Jobs that wait already when the workforce starts have workers started for them."""
+        """Jobs that wait already when the supervisor starts have workers started for them."""
         self.submit(3)
         self.start()
-        self.assertEqual(self.hatchery.spawned, 3)
+        self.assertEqual(self.spawner.spawned, 3)
 
     def test_grows_while_jobs_wait(self) -> None:
         """For each job that waits a worker is started, those counted that start already."""
         self.start_and_boot()
         self.submit(1)
-        self.assertEqual(self.hatchery.spawned, 1)
+        self.assertEqual(self.spawner.spawned, 1)
         self.submit(1)
-        self.assertEqual(self.hatchery.spawned, 2)
+        self.assertEqual(self.spawner.spawned, 2)
         self.submit(1)
-        self.assertEqual(self.hatchery.spawned, 3)
+        self.assertEqual(self.spawner.spawned, 3)
 
     def test_grows_no_further_than_the_maximum(self) -> None:
         """However many jobs wait, there are never more workers than the maximum."""
         self.start_and_boot()
         self.submit(100)
         self.boot()
-        self.assertEqual((self.workforce.size, len(self.hatchery.busy)), (4, 4))
-        self.hatchery.die(self.hatchery.busy[0])
-        self.assertEqual(self.workforce.size, 4)
+        self.assertEqual((self.supervisor.size, len(self.spawner.busy)), (4, 4))
+        self.spawner.die(self.spawner.busy[0])
+        self.assertEqual(self.supervisor.size, 4)
 
     def test_no_growth_for_what_runs(self) -> None:
         """A worker that takes the last waiting job leaves nothing to grow for."""
         self.start_and_boot()
         self.submit(1)
-        self.hatchery.answer(self.hatchery.busy[0])
+        self.spawner.answer(self.spawner.busy[0])
         self.submit(1)
-        self.assertEqual(self.hatchery.spawned, 1)
+        self.assertEqual(self.spawner.spawned, 1)
 
     def test_no_growth_for_what_is_on_hold(self) -> None:
         """While a worker is idle, jobs that may not start are no reason for more workers."""
-        self.staff(2, 4)
+        self.supervise(2, 4)
         self.start_and_boot()
         self.dispatcher.hold(self.ann)
         self.submit(10)
         self.clock.advance(rules.PROBATION)
-        self.hatchery.die(self.hatchery.idle[0])
-        self.assertEqual(self.workforce.size, 2)
+        self.spawner.die(self.spawner.idle[0])
+        self.assertEqual(self.supervisor.size, 2)
 
     def test_surplus_that_dies(self) -> None:
         """A worker above the minimum that dies with nothing to do is not replaced."""
         self.start_and_boot()
         self.submit(4)
         self.boot()
-        for worker in self.hatchery.busy:
-            self.hatchery.answer(worker)
-        self.hatchery.die(self.hatchery.idle[0])
-        self.assertEqual(self.workforce.size, 3)
+        for worker in self.spawner.busy:
+            self.spawner.answer(worker)
+        self.spawner.die(self.spawner.idle[0])
+        self.assertEqual(self.supervisor.size, 3)
 
     def test_surplus_is_let_go(self) -> None:
         """A worker above the minimum that has nothing to do for long is asked to stop."""
         self.start_and_boot()
         self.submit(4)
         self.boot()
-        for worker in self.hatchery.busy:
-            self.hatchery.answer(worker)
+        for worker in self.spawner.busy:
+            self.spawner.answer(worker)
         self.pass_time(2 * rules.IDLE_TIME)
-        stopping = [worker for worker in self.hatchery.workers if worker.stopping]
-        self.assertEqual((len(stopping), self.workforce.size), (3, 1))
+        stopping = [worker for worker in self.spawner.workers if worker.stopping]
+        self.assertEqual((len(stopping), self.supervisor.size), (3, 1))
         for worker in stopping:
-            self.hatchery.die(worker, "exited (status 0)")
-        self.assertEqual(self.hatchery.spawned, 4)
+            self.spawner.die(worker, "exited (status 0)")
+        self.assertEqual(self.spawner.spawned, 4)
         self.assertEqual(self.pending(), [])
 
     def test_busy_workers_are_not_let_go(self) -> None:
@@ -256,59 +256,59 @@ class SizeTests(WorkforceTestCase):
         self.start_and_boot()
         self.submit(2)
         self.boot()
-        long, other = self.hatchery.busy
+        long, other = self.spawner.busy
         for _ in range(20):
             self.pass_time(rules.IDLE_TIME / 3)
             if other.job:
-                self.hatchery.answer(other)
+                self.spawner.answer(other)
             self.submit(1)
         self.assertEqual([long.stopping, other.stopping], [False, False])
-        self.hatchery.answer(long)
+        self.spawner.answer(long)
         self.pass_time(3 * rules.IDLE_TIME)
-        self.assertEqual(self.workforce.size, 1)
+        self.assertEqual(self.supervisor.size, 1)
 
     def test_grows_again_after_shrinking(self) -> None:
         """A worker that is on its way out counts no more, and a new one is started at need."""
         self.start_and_boot()
         self.submit(2)
         self.boot()
-        for worker in self.hatchery.busy:
-            self.hatchery.answer(worker)
+        for worker in self.spawner.busy:
+            self.spawner.answer(worker)
         self.pass_time(2 * rules.IDLE_TIME)
-        self.assertEqual(self.workforce.size, 1)
+        self.assertEqual(self.supervisor.size, 1)
         self.submit(2)
-        self.assertEqual(self.hatchery.spawned, 3)
+        self.assertEqual(self.spawner.spawned, 3)
         self.boot()
         self.assertEqual(self.dispatcher.running, 2)
 
     def test_no_minimum(self) -> None:
         """With a minimum of none, workers come when jobs do, and go after them."""
-        self.staff(0, 2)
+        self.supervise(0, 2)
         self.start()
-        self.assertEqual(self.hatchery.spawned, 0)
+        self.assertEqual(self.spawner.spawned, 0)
         self.submit(1)
         self.boot()
-        self.hatchery.answer(self.hatchery.busy[0])
+        self.spawner.answer(self.spawner.busy[0])
         self.pass_time(2 * rules.IDLE_TIME)
-        self.assertEqual(self.workforce.size, 0)
+        self.assertEqual(self.supervisor.size, 0)
 
     def test_no_minimum_and_a_question(self) -> None:
         """With a minimum of none, whoever asks what the server performs is answered."""
-        self.staff(0, 2)
+        self.supervise(0, 2)
         self.start()
         asked = self.dispatcher.describe()
         self.boot()
         self.assertEqual(self.successResultOf(asked), ECHO)
 
 
-class DeathTests(WorkforceTestCase):
+class DeathTests(SupervisorTestCase):
     def test_busy(self) -> None:
         """A worker that dies busy is replaced at once, and its job is lost."""
         self.start_and_boot()
         (job,) = self.submit()
-        self.hatchery.die(self.hatchery.busy[0], "was killed by SIGSEGV")
+        self.spawner.die(self.spawner.busy[0], "was killed by SIGSEGV")
         self.assertIn("was killed by SIGSEGV", self.ann.failure_of(job))
-        self.assertEqual(self.hatchery.spawned, 2)
+        self.assertEqual(self.spawner.spawned, 2)
         self.boot()
         self.assertEqual(self.dispatcher.idle, 1)
 
@@ -316,65 +316,65 @@ class DeathTests(WorkforceTestCase):
         """A worker that dies idle after some work is replaced at once."""
         self.start_and_boot()
         self.submit()
-        self.hatchery.answer(self.hatchery.busy[0])
-        self.hatchery.die(self.hatchery.idle[0])
-        self.assertEqual((self.hatchery.spawned, self.dispatcher.idle), (2, 0))
+        self.spawner.answer(self.spawner.busy[0])
+        self.spawner.die(self.spawner.idle[0])
+        self.assertEqual((self.spawner.spawned, self.dispatcher.idle), (2, 0))
 
     def test_idle_for_long(self) -> None:
         """A worker that dies idle after a while is replaced at once."""
         self.start_and_boot()
         self.clock.advance(rules.PROBATION)
-        self.hatchery.die(self.hatchery.idle[0])
-        self.assertEqual(self.hatchery.spawned, 2)
+        self.spawner.die(self.spawner.idle[0])
+        self.assertEqual(self.spawner.spawned, 2)
 
     def test_first_idle_death_is_replaced_at_once(self) -> None:
         """A worker that dies as soon as it was ready is replaced at the next turn of the loop."""
         self.start_and_boot()
-        self.hatchery.die(self.hatchery.idle[0])
+        self.spawner.die(self.spawner.idle[0])
         self.clock.advance(0)
-        self.assertEqual(self.hatchery.spawned, 2)
+        self.assertEqual(self.spawner.spawned, 2)
 
     def test_many_at_once(self) -> None:
         """If all workers are killed at once the minimum is there again in a moment."""
-        self.staff(4, 8)
+        self.supervise(4, 8)
         self.start_and_boot()
         self.submit(4)
         self.kill_all()
-        self.assertEqual(self.workforce.size, 4)
+        self.assertEqual(self.supervisor.size, 4)
 
     def test_all_idle_at_once(self) -> None:
         """If all idle workers are killed at once they are replaced without a growing delay."""
-        self.staff(8, 8)
+        self.supervise(8, 8)
         self.start_and_boot()
         self.kill_all()
-        self.assertEqual(self.workforce.size, 8)
+        self.assertEqual(self.supervisor.size, 8)
         self.boot()
         self.pass_time(1)
         self.kill_all()
         self.pass_time(rules.FIRST_DELAY + 0.05)
-        self.assertEqual(self.workforce.size, 8)
+        self.assertEqual(self.supervisor.size, 8)
 
     def test_client_submits_when_told(self) -> None:
         """A client that tries again in the moment of the loss does not make the pool too large."""
-        self.staff(1, 1)
+        self.supervise(1, 1)
         self.start_and_boot()
         self.submit()
         self.ann.when_told = lambda _: len(self.ann.failures) < 3 and self.submit()
         for _ in range(3):
-            self.hatchery.die(self.hatchery.busy[0])
-            self.assertEqual(self.workforce.size, 1)
+            self.spawner.die(self.spawner.busy[0])
+            self.assertEqual(self.supervisor.size, 1)
             self.boot()
 
     def test_dies_at_each_job(self) -> None:
         """Jobs that kill their workers cost a start each, and no delay for the next job."""
-        self.staff(1, 4, quarantine_after=0)
+        self.supervise(1, 4, quarantine_after=0)
         self.start_and_boot()
         for _ in range(50):
             self.submit()
-            self.hatchery.die(self.hatchery.busy[0])
+            self.spawner.die(self.spawner.busy[0])
             self.boot()
         self.dispatcher._quiet.flush()  # of so many deaths not each has its line
-        self.assertEqual(self.hatchery.spawned, 51)
+        self.assertEqual(self.spawner.spawned, 51)
         self.assertEqual(self.pending(), [])
 
     def test_quarantined_command_costs_no_more_starts(self) -> None:
@@ -382,23 +382,23 @@ class DeathTests(WorkforceTestCase):
         self.start_and_boot()
         for _ in range(50):
             self.submit()
-            for worker in self.hatchery.busy:
-                self.hatchery.die(worker)
+            for worker in self.spawner.busy:
+                self.spawner.die(worker)
             self.boot()
-        self.assertEqual(self.hatchery.spawned, 6)
-        self.assertEqual(len(self.hatchery.idle), 1)
+        self.assertEqual(self.spawner.spawned, 6)
+        self.assertEqual(len(self.spawner.idle), 1)
 
 
-class BackoffTests(WorkforceTestCase):
+class BackoffTests(SupervisorTestCase):
     def test_delay_doubles(self) -> None:
         """Starts that fail are tried again at once, then after delays that double up to 30 s."""
         starts: list[float] = []
 
         def spawned(worker: FakeWorker) -> None:
             starts.append(self.clock.seconds())
-            self.clock.callLater(0, self.hatchery.die, worker, "exited (status 1)")
+            self.clock.callLater(0, self.spawner.die, worker, "exited (status 1)")
 
-        self.hatchery.when_spawned = spawned
+        self.spawner.when_spawned = spawned
         self.start()
         while len(starts) < 15:
             next_call = min(call.getTime() for call in self.clock.getDelayedCalls())
@@ -411,7 +411,7 @@ class BackoffTests(WorkforceTestCase):
 
     def test_no_busy_loop(self) -> None:
         """A server whose workers cannot start tries about twice a minute, whatever waits."""
-        self.staff(1, 4)
+        self.supervise(1, 4)
         self.fail_starts()
         self.start()
         self.submit(100)
@@ -419,42 +419,42 @@ class BackoffTests(WorkforceTestCase):
 
     def test_no_busy_loop_when_workers_die_idle(self) -> None:
         """A server whose workers die as soon as they are ready does not start them in a loop."""
-        self.staff(2, 4)
+        self.supervise(2, 4)
 
         def boot_and_die(worker: FakeWorker) -> None:
-            self.hatchery.boot(worker, ECHO)
-            self.clock.callLater(0.1, self.hatchery.die, worker)
+            self.spawner.boot(worker, ECHO)
+            self.clock.callLater(0.1, self.spawner.die, worker)
 
-        self.hatchery.when_spawned = lambda worker: self.clock.callLater(0, boot_and_die, worker)
+        self.spawner.when_spawned = lambda worker: self.clock.callLater(0, boot_and_die, worker)
         self.start()
         self.assertLess(self.spawned_in(HOUR, step=0.5), 400)
 
     def test_no_busy_loop_without_processes(self) -> None:
         """A system that has no room for a process is asked about twice a minute."""
-        self.staff(3, 4)
-        self.hatchery.refusal = OSError(errno.EAGAIN, "Resource temporarily unavailable")
+        self.supervise(3, 4)
+        self.spawner.refusal = OSError(errno.EAGAIN, "Resource temporarily unavailable")
         self.start()
         self.submit(10)
         self.assertLess(self.spawned_in(HOUR, step=0.5), 200)
 
     def test_no_busy_loop_beside_a_good_worker(self) -> None:
         """One good old worker does not make the others' failing starts a loop."""
-        self.staff(2, 2)
+        self.supervise(2, 2)
         self.start()
-        self.hatchery.boot(self.hatchery.starting[0], ECHO)
+        self.spawner.boot(self.spawner.starting[0], ECHO)
         self.pass_time(10)
         self.fail_starts()
         self.assertLess(self.spawned_in(HOUR, step=0.5), 200)
 
     def test_no_busy_loop_in_a_full_pool(self) -> None:
         """A pool that starts nothing, and says nothing, does not hang the server."""
-        self.hatchery.spawn = lambda: None  # type: ignore[method-assign]
+        self.spawner.spawn = lambda: None  # type: ignore[method-assign]
         self.start()
-        self.assertEqual(self.workforce.size, 0)
+        self.assertEqual(self.supervisor.size, 0)
 
     def test_workers_that_fail_together_count_once(self) -> None:
         """Eight workers that fail for one reason are tried again as soon as one that fails."""
-        self.staff(8, 8)
+        self.supervise(8, 8)
         self.start()
         self.fail_starts()
         self.clock.advance(0)
@@ -465,7 +465,7 @@ class BackoffTests(WorkforceTestCase):
 
     def test_recovery(self) -> None:
         """When starts succeed again the pool is whole with the next try."""
-        self.staff(2, 4)
+        self.supervise(2, 4)
         self.fail_starts()
         self.start()
         self.pass_time(HOUR, step=0.5)
@@ -480,11 +480,11 @@ class BackoffTests(WorkforceTestCase):
         self.pass_time(HOUR, step=0.5)
         self.repair_starts()
         self.pass_time(60)
-        self.hatchery.when_spawned = None
+        self.spawner.when_spawned = None
         self.submit(4)
-        before = self.hatchery.spawned
-        self.hatchery.die(self.hatchery.starting[0], "was killed by SIGKILL")
-        self.assertGreater(self.hatchery.spawned, before)
+        before = self.spawner.spawned
+        self.spawner.die(self.spawner.starting[0], "was killed by SIGKILL")
+        self.assertGreater(self.spawner.spawned, before)
 
     def test_failures_before_some_work(self) -> None:
         """Once a worker has done some work, earlier failures slow nothing down any more."""
@@ -494,27 +494,27 @@ class BackoffTests(WorkforceTestCase):
         self.pass_time(2)
         self.repair_starts()
         self.pass_time(1.5)
-        self.hatchery.when_spawned = None
-        self.hatchery.die(self.hatchery.busy[0])
-        self.hatchery.die(self.hatchery.starting[0])
+        self.spawner.when_spawned = None
+        self.spawner.die(self.spawner.busy[0])
+        self.spawner.die(self.spawner.starting[0])
         self.clock.advance(0)
-        self.assertEqual(self.workforce.size, 1)
+        self.assertEqual(self.supervisor.size, 1)
 
     def test_last_good_worker_dies_while_others_fail(self) -> None:
         """When the last worker dies at its work, a new one is tried at once, failures or not."""
-        self.staff(2, 2)
+        self.supervise(2, 2)
         self.start()
-        self.hatchery.boot(self.hatchery.starting[0], ECHO)
+        self.spawner.boot(self.spawner.starting[0], ECHO)
         self.fail_starts()
         self.pass_time(300)
         self.submit()
-        before = self.hatchery.spawned
-        self.hatchery.die(self.hatchery.busy[0])
-        self.assertGreater(self.hatchery.spawned, before)
+        before = self.spawner.spawned
+        self.spawner.die(self.spawner.busy[0])
+        self.assertGreater(self.spawner.spawned, before)
 
     def test_spawn_raises(self) -> None:
         """A system that cannot start a process is asked again, and what it said is passed on."""
-        self.hatchery.refusal = OSError(errno.EAGAIN, "Resource temporarily unavailable")
+        self.spawner.refusal = OSError(errno.EAGAIN, "Resource temporarily unavailable")
         self.start()
         (job,) = self.submit()
         self.pass_time(rules.PATIENCE + 1)
@@ -528,7 +528,7 @@ class BackoffTests(WorkforceTestCase):
         self.assertEqual(self.dispatcher.idle, 1)
 
 
-class PatienceTests(WorkforceTestCase):
+class PatienceTests(SupervisorTestCase):
     def test_jobs_wait_a_while(self) -> None:
         """While starts fail jobs wait for some seconds, and are then refused with the reason."""
         self.start()
@@ -553,7 +553,7 @@ class PatienceTests(WorkforceTestCase):
         self.repair_starts()
         self.pass_time(1)
         self.fail_starts()
-        self.hatchery.die(self.hatchery.idle[0])
+        self.spawner.die(self.spawner.idle[0])
         self.submit()
         self.pass_time(rules.PATIENCE - 0.5)
         self.assertEqual(self.ann.failures, [])
@@ -580,14 +580,14 @@ class PatienceTests(WorkforceTestCase):
         self.assertEqual(self.dispatcher.running, 1)
 
     def test_one_good_worker_is_enough(self) -> None:
-        """As long as one worker lives, no job is refused, whatever other starts do."""
-        self.staff(2, 2)
+        """As long as one worker records, no job is refused, whatever other starts do."""
+        self.supervise(2, 2)
         self.start()
         self.fail_starts()
         self.clock.advance(0)
-        self.hatchery.when_spawned = None
+        self.spawner.when_spawned = None
         self.clock.advance(0.2)
-        self.hatchery.boot(self.hatchery.starting[0], ECHO)
+        self.spawner.boot(self.spawner.starting[0], ECHO)
         self.fail_starts()
         self.submit(3)
         self.pass_time(120)
@@ -605,7 +605,7 @@ class PatienceTests(WorkforceTestCase):
 
     def test_recovers_by_itself_with_no_minimum(self) -> None:
         """So it does if no worker need live, although refused jobs are no demand for any."""
-        self.staff(0, 2)
+        self.supervise(0, 2)
         self.fail_starts()
         self.start()
         self.submit()
@@ -625,20 +625,20 @@ class PatienceTests(WorkforceTestCase):
         self.failureResultOf(asked, NoWorkers)
 
 
-class BootLimitTests(WorkforceTestCase):
+class BootLimitTests(SupervisorTestCase):
     def test_hanging_start_is_killed(self) -> None:
         """A worker that does not say Hello in time is killed, and counts as a failed start."""
         self.start()
         (job,) = self.submit()
-        (worker,) = self.hatchery.starting
+        (worker,) = self.spawner.starting
         self.pass_time(rules.START_TIMEOUT + 0.1)
         self.assertEqual(
             worker.killed, "did not start within 60 s (--start-timeout), and was killed"
         )
-        self.hatchery.die(worker)
+        self.spawner.die(worker)
         self.pass_time(rules.PATIENCE + 0.1)
         self.assertIn(f"worker {worker.pid} did not start within 60 s", self.ann.failure_of(job))
-        self.assertEqual(self.hatchery.spawned, 2)
+        self.assertEqual(self.spawner.spawned, 2)
 
     def test_limit_ends_with_hello(self) -> None:
         """A worker that said Hello in time is left alone."""
@@ -646,35 +646,35 @@ class BootLimitTests(WorkforceTestCase):
         self.pass_time(rules.START_TIMEOUT - 1)
         self.boot()
         self.pass_time(10)
-        self.assertIsNone(self.hatchery.workers[0].killed)
+        self.assertIsNone(self.spawner.workers[0].killed)
         self.assertEqual(self.pending(), [])
 
 
-class StopTests(WorkforceTestCase):
+class StopTests(SupervisorTestCase):
     def stop(self) -> None:
         """Stop, and see that nothing goes on afterwards."""
-        self.workforce.stop()
+        self.supervisor.stop()
         self.assertEqual(self.pending(), [])
-        before = self.hatchery.spawned
-        for worker in list(self.hatchery.workers):
-            self.hatchery.die(worker)
+        before = self.spawner.spawned
+        for worker in list(self.spawner.workers):
+            self.spawner.die(worker)
         self.submit(3)
         self.pass_time(100)
-        self.assertEqual(self.hatchery.spawned, before)
+        self.assertEqual(self.spawner.spawned, before)
         self.assertEqual(self.pending(), [])
 
     def test_idle(self) -> None:
-        """A workforce that is stopped starts nothing and leaves no timer."""
+        """A supervisor that is stopped starts nothing and leaves no timer."""
         self.start_and_boot()
         self.stop()
 
     def test_never_started(self) -> None:
-        """A workforce that never was started can be stopped."""
+        """A supervisor that never was started can be stopped."""
         self.stop()
 
     def test_starting(self) -> None:
         """So it is when it is stopped while workers start."""
-        self.staff(3, 3)
+        self.supervise(3, 3)
         self.start()
         self.stop()
 
@@ -683,7 +683,7 @@ class StopTests(WorkforceTestCase):
         self.start()
         self.fail_starts()
         self.pass_time(2)
-        self.hatchery.when_spawned = None
+        self.spawner.when_spawned = None
         self.stop()
 
     def test_with_surplus(self) -> None:
@@ -691,8 +691,8 @@ class StopTests(WorkforceTestCase):
         self.start_and_boot()
         self.submit(4)
         self.boot()
-        for worker in self.hatchery.busy:
-            self.hatchery.answer(worker)
+        for worker in self.spawner.busy:
+            self.spawner.answer(worker)
         self.stop()
 
     def test_busy(self) -> None:
@@ -705,31 +705,31 @@ class StopTests(WorkforceTestCase):
     def test_twice(self) -> None:
         """Stopping twice is the same as once."""
         self.start()
-        self.workforce.stop()
+        self.supervisor.stop()
         self.stop()
 
     def test_hello_after_the_stop(self) -> None:
         """A worker that says Hello after the stop gets no job."""
         self.start()
-        self.workforce.stop()
-        self.hatchery.boot(self.hatchery.starting[0], ECHO)
+        self.supervisor.stop()
+        self.spawner.boot(self.spawner.starting[0], ECHO)
         self.submit()
         self.assertEqual(self.dispatcher.running, 0)
-        self.hatchery.die(self.hatchery.workers[0])
+        self.spawner.die(self.spawner.workers[0])
 
     def test_stopped_by_the_last_job_of_a_drain(self) -> None:
-        """The end of a drain may stop the workforce in the moment of the last worker's death."""
+        """The end of a drain may stop the supervisor in the moment of the last worker's death."""
         self.start_and_boot()
         self.submit()
-        self.dispatcher.drain(10).addCallback(lambda _: self.workforce.stop())
-        self.hatchery.die(self.hatchery.busy[0])
-        self.assertEqual((self.hatchery.spawned, self.clock.getDelayedCalls()), (1, []))
+        self.dispatcher.drain(10).addCallback(lambda _: self.supervisor.stop())
+        self.spawner.die(self.spawner.busy[0])
+        self.assertEqual((self.spawner.spawned, self.clock.getDelayedCalls()), (1, []))
 
 
-class SpareTests(WorkforceTestCase):
+class SpareTests(SupervisorTestCase):
     def test_ready_before_it_is_needed(self) -> None:
         """With a spare worker, one is idle as long as there may be more, whatever is busy."""
-        self.staff(1, 3, spare=1)
+        self.supervise(1, 3, spare=1)
         self.start_and_boot()
         self.assertEqual(self.dispatcher.idle, 1)
         for busy in (1, 2):
@@ -739,69 +739,69 @@ class SpareTests(WorkforceTestCase):
             self.assertEqual(self.dispatcher.idle, 1)
         self.submit()
         self.boot()
-        self.assertEqual((self.dispatcher.running, self.workforce.size), (3, 3))
+        self.assertEqual((self.dispatcher.running, self.supervisor.size), (3, 3))
 
     def test_beyond_the_minimum(self) -> None:
         """Spares are counted above the busy workers, not above the minimum."""
-        self.staff(2, 8, spare=2)
+        self.supervise(2, 8, spare=2)
         self.start_and_boot()
-        self.assertEqual(self.workforce.size, 2)
+        self.assertEqual(self.supervisor.size, 2)
         self.submit()
-        self.assertEqual(self.workforce.size, 3)
+        self.assertEqual(self.supervisor.size, 3)
 
     def test_let_go_when_idle(self) -> None:
         """When the busy are idle again, all but the minimum and the spares leave after a time."""
-        self.staff(0, 8, spare=1)
+        self.supervise(0, 8, spare=1)
         self.start_and_boot()
         self.submit(4)
         self.boot()
-        while self.hatchery.busy:
-            self.hatchery.answer(self.hatchery.busy[0])
+        while self.spawner.busy:
+            self.spawner.answer(self.spawner.busy[0])
         self.pass_time(2 * rules.IDLE_TIME)
         self.bury()
-        self.assertEqual(self.workforce.size, 1)
+        self.assertEqual(self.supervisor.size, 1)
 
 
-class WantTests(WorkforceTestCase):
+class WantTests(SupervisorTestCase):
     def test_more(self) -> None:
         """More workers are started at once."""
         self.start_and_boot()
-        self.workforce.want(3, 5)
+        self.supervisor.want(3, 5)
         self.boot()
-        self.assertEqual((self.workforce.size, self.dispatcher.idle), (3, 3))
+        self.assertEqual((self.supervisor.size, self.dispatcher.idle), (3, 3))
 
     def test_fewer_idle(self) -> None:
         """Of idle workers those beyond the new maximum leave at once."""
-        self.staff(4, 4)
+        self.supervise(4, 4)
         self.start_and_boot()
-        self.workforce.want(1, 1)
-        self.assertEqual((self.workforce.size, self.dispatcher.idle), (1, 1))
+        self.supervisor.want(1, 1)
+        self.assertEqual((self.supervisor.size, self.dispatcher.idle), (1, 1))
 
     def test_fewer_busy(self) -> None:
         """Busy workers beyond the new maximum end their jobs first, and get no others."""
-        self.staff(3, 3)
+        self.supervise(3, 3)
         self.start_and_boot()
         jobs = self.submit(5)
-        self.workforce.want(1, 1)
+        self.supervisor.want(1, 1)
         self.assertEqual(self.dispatcher.running, 3)
         for _ in jobs:
-            self.hatchery.answer(self.hatchery.busy[0])
-        self.assertEqual([len(self.ann.answers), self.workforce.size], [5, 1])
+            self.spawner.answer(self.spawner.busy[0])
+        self.assertEqual([len(self.ann.answers), self.supervisor.size], [5, 1])
 
     def test_nonsense(self) -> None:
         """Numbers that make no sense are refused, and nothing changes."""
         self.start_and_boot()
         for numbers in ((-1, 2), (0, 0), (3, 2)):
-            self.assertRaises(ValueError, self.workforce.want, *numbers)
-        self.assertEqual((self.workforce.min_workers, self.workforce.max_workers), (1, 4))
+            self.assertRaises(ValueError, self.supervisor.want, *numbers)
+        self.assertEqual((self.supervisor.min_workers, self.supervisor.max_workers), (1, 4))
 
 
-class PaceTests(WorkforceTestCase):
+class PaceTests(SupervisorTestCase):
     def spawned_by(self, act: Callable[[], object]) -> int:
         """How many workers `act` starts at once."""
-        before = self.hatchery.spawned
+        before = self.spawner.spawned
         act()
-        return self.hatchery.spawned - before
+        return self.spawner.spawned - before
 
     def turn(self) -> None:
         """Let the reactor turn once: what is called for the next turn waits, unlike a Clock's."""
@@ -812,218 +812,216 @@ class PaceTests(WorkforceTestCase):
 
     def test_one_in_a_turn(self) -> None:
         """However many workers are missing, the reactor turns after each start."""
-        self.staff(4, 9)
-        starts = [self.spawned_by(lambda: self.workforce.start(self.hatchery))]
+        self.supervise(4, 9)
+        starts = [self.spawned_by(lambda: self.supervisor.start(self.spawner))]
         starts += [self.spawned_by(self.turn) for _ in range(4)]
         self.assertEqual(starts, [1, 1, 1, 1, 0])
 
     def test_one_in_a_turn_for_many_jobs(self) -> None:
         """So it is if many jobs come in one turn, or many workers die in one."""
-        self.staff(1, 20)
+        self.supervise(1, 20)
         self.start_and_boot()
         jobs = [make_job(self.ann) for _ in range(10)]
         self.assertEqual(self.spawned_by(lambda: list(map(self.dispatcher.submit, jobs))), 1)
         self.boot()
-        self.assertEqual(len(self.hatchery.busy), 10)
-        died = list(self.hatchery.workers)
-        die = FakeHatchery.die
-        self.assertEqual(
-            self.spawned_by(lambda: [die(self.hatchery, worker) for worker in died]), 1
-        )
+        self.assertEqual(len(self.spawner.busy), 10)
+        died = list(self.spawner.workers)
+        die = FakeSpawner.die
+        self.assertEqual(self.spawned_by(lambda: [die(self.spawner, worker) for worker in died]), 1)
 
     def test_few_at_a_time(self) -> None:
         """Only a few are starting at a time; each that is ready, or fails, makes room for one."""
-        self.staff(1, 1, at_once=3)
+        self.supervise(1, 1, at_once=3)
         self.start_and_boot()
-        self.workforce.want(50, 50)
-        self.hatchery.turn()
-        self.assertEqual(len(self.hatchery.starting), 3)
-        self.hatchery.boot(self.hatchery.starting[1], ECHO)
-        self.assertEqual((len(self.hatchery.starting), self.dispatcher.idle), (3, 2))
-        self.hatchery.die(self.hatchery.starting[0], "exited (status 1)")
-        self.assertEqual(len(self.hatchery.starting), 3)
+        self.supervisor.want(50, 50)
+        self.spawner.turn()
+        self.assertEqual(len(self.spawner.starting), 3)
+        self.spawner.boot(self.spawner.starting[1], ECHO)
+        self.assertEqual((len(self.spawner.starting), self.dispatcher.idle), (3, 2))
+        self.spawner.die(self.spawner.starting[0], "exited (status 1)")
+        self.assertEqual(len(self.spawner.starting), 3)
         self.boot()
-        self.assertEqual((self.hatchery.starting, self.dispatcher.idle), ([], 50))
+        self.assertEqual((self.spawner.starting, self.dispatcher.idle), ([], 50))
 
     def test_later_order(self) -> None:
         """Who wants fewer has the starts of an earlier order stopped, and no more made."""
-        self.staff(1, 1, at_once=3)
+        self.supervise(1, 1, at_once=3)
         self.start_and_boot()
-        self.workforce.want(50, 50)
-        self.hatchery.turn()
-        self.workforce.want(1, 1)
+        self.supervisor.want(50, 50)
+        self.spawner.turn()
+        self.supervisor.want(1, 1)
         self.assertEqual(
-            [worker.killed for worker in self.hatchery.starting],
+            [worker.killed for worker in self.spawner.starting],
             ["was not wanted any more while it started"] * 3,
         )
         self.bury()
-        self.hatchery.turn()
-        self.assertEqual((self.hatchery.spawned, self.dispatcher.idle), (4, 1))
+        self.spawner.turn()
+        self.assertEqual((self.spawner.spawned, self.dispatcher.idle), (4, 1))
         self.assertEqual(self.pending(), [])
 
     def test_later_order_in_between(self) -> None:
         """Who wants somewhat fewer keeps of the starts what is still wanted."""
-        self.staff(1, 1, at_once=3)
+        self.supervise(1, 1, at_once=3)
         self.start_and_boot()
-        self.workforce.want(50, 50)
-        self.hatchery.turn()
-        self.workforce.want(3, 3)
+        self.supervisor.want(50, 50)
+        self.spawner.turn()
+        self.supervisor.want(3, 3)
         self.bury()
         self.boot()
-        self.assertEqual((self.hatchery.spawned, self.dispatcher.idle), (4, 3))
+        self.assertEqual((self.spawner.spawned, self.dispatcher.idle), (4, 3))
 
     def test_jobs_that_are_gone(self) -> None:
         """Starts for jobs that were done meanwhile by others are not made."""
-        self.staff(1, 50, at_once=2)
+        self.supervise(1, 50, at_once=2)
         self.start_and_boot()
         self.submit(5)
-        while self.hatchery.busy:
-            self.hatchery.answer(self.hatchery.busy[0])
+        while self.spawner.busy:
+            self.spawner.answer(self.spawner.busy[0])
         self.boot()
-        self.assertEqual(self.workforce.size, 3)
+        self.assertEqual(self.supervisor.size, 3)
 
     def test_many_leave(self) -> None:
         """If many are too many, they are let go a few in a turn, and all in the end."""
-        self.staff(60, 60)
+        self.supervise(60, 60)
         self.start_and_boot()
-        self.workforce.want(1, 1)
+        self.supervisor.want(1, 1)
         self.assertEqual(len(self.pids()), 60 - rules.LEAVE_AT_ONCE)
-        self.hatchery.turn()
+        self.spawner.turn()
         self.assertEqual(len(self.pids()), 1)
 
     def test_stop(self) -> None:
-        """A workforce that is stopped between two starts makes none any more."""
-        self.staff(5, 5)
-        self.workforce.start(self.hatchery)
-        self.workforce.stop()
-        self.hatchery.turn()
-        self.assertEqual(self.hatchery.spawned, 1)
+        """A supervisor that is stopped between two starts makes none any more."""
+        self.supervise(5, 5)
+        self.supervisor.start(self.spawner)
+        self.supervisor.stop()
+        self.spawner.turn()
+        self.assertEqual(self.spawner.spawned, 1)
 
 
-class WearTests(WorkforceTestCase):
-    def due(self, worker: FakeWorker) -> None:
+class RecyclingTests(SupervisorTestCase):
+    def recycling(self, worker: FakeWorker) -> None:
         """Tell that the worker has done its jobs, as its link does."""
-        self.workforce.worker_due(worker, "it has done 1 jobs")
+        self.supervisor.recycle_worker(worker, "it has done 1 jobs")
 
     def test_replacement_first(self) -> None:
         """A worker that is due goes on until its replacement is ready, and then leaves."""
-        self.staff(1, 1)
+        self.supervise(1, 1)
         self.start_and_boot()
-        (old,) = self.hatchery.workers
-        self.due(old)
-        self.assertEqual((self.hatchery.spawned, self.dispatcher.idle), (2, 1))
+        (old,) = self.spawner.workers
+        self.recycling(old)
+        self.assertEqual((self.spawner.spawned, self.dispatcher.idle), (2, 1))
         self.submit()
-        self.assertIs(self.hatchery.busy[0], old)
-        self.hatchery.answer(old)
+        self.assertIs(self.spawner.busy[0], old)
+        self.spawner.answer(old)
         self.boot()
         self.assertTrue(old.stopping)
-        self.assertEqual((self.dispatcher.idle, self.workforce.size), (1, 1))
+        self.assertEqual((self.dispatcher.idle, self.supervisor.size), (1, 1))
 
     def test_busy_when_its_replacement_is_ready(self) -> None:
         """One that is busy then ends its job first, and gets no other."""
-        self.staff(1, 1)
+        self.supervise(1, 1)
         self.start_and_boot()
-        (old,) = self.hatchery.workers
+        (old,) = self.spawner.workers
         self.submit()
-        self.due(old)
+        self.recycling(old)
         self.boot()
         jobs = self.submit(2)
-        self.assertIs(jobs[0].worker, self.hatchery.workers[1])
-        self.hatchery.answer(old)
+        self.assertIs(jobs[0].worker, self.spawner.workers[1])
+        self.spawner.answer(old)
         self.assertTrue(old.stopping)
         self.assertEqual(self.dispatcher.waiting, 1)
 
     def test_first_that_is_idle(self) -> None:
         """Of several that are due the first leaves that is idle; a long job holds up nothing."""
-        self.staff(3, 3)
+        self.supervise(3, 3)
         self.start_and_boot()
         jobs = self.submit(3)
         long, *others = (job.worker for job in jobs)
-        for worker in list(self.hatchery.workers):
-            self.due(worker)
+        for worker in list(self.spawner.workers):
+            self.recycling(worker)
         for other in others:
             self.boot()
             assert isinstance(other, FakeWorker)
-            self.hatchery.answer(other)
+            self.spawner.answer(other)
             self.assertTrue(other.stopping)
             self.bury()
         self.boot()
         assert isinstance(long, FakeWorker)
         self.assertFalse(long.stopping)
-        self.hatchery.answer(long)
+        self.spawner.answer(long)
         self.bury()
-        self.assertEqual((self.hatchery.spawned, self.workforce.size), (6, 3))
+        self.assertEqual((self.spawner.spawned, self.supervisor.size), (6, 3))
 
     def test_one_at_a_time(self) -> None:
         """However many are due, there is never more than one worker above the maximum."""
-        self.staff(4, 4)
+        self.supervise(4, 4)
         self.start_and_boot()
-        for worker in list(self.hatchery.workers):
-            self.due(worker)
-        self.assertEqual(self.workforce.size, 5)
-        before = {worker.pid for worker in self.hatchery.workers[:4]}
+        for worker in list(self.spawner.workers):
+            self.recycling(worker)
+        self.assertEqual(self.supervisor.size, 5)
+        before = {worker.pid for worker in self.spawner.workers[:4]}
         self.turn_over()
-        self.assertEqual((self.hatchery.spawned, self.workforce.size), (8, 4))
+        self.assertEqual((self.spawner.spawned, self.supervisor.size), (8, 4))
         self.assertFalse(before.intersection(self.pids()))
 
     def test_surplus_is_not_replaced(self) -> None:
-        """A worker that is due and not needed leaves at once."""
-        self.staff(1, 4)
+        """A worker that is recycling and not needed leaves at once."""
+        self.supervise(1, 4)
         self.start_and_boot()
         self.submit(2)
         self.boot()
-        while self.hatchery.busy:
-            self.hatchery.answer(self.hatchery.busy[0])
-        self.due(self.hatchery.workers[0])
-        self.assertEqual((self.hatchery.spawned, self.workforce.size), (2, 1))
+        while self.spawner.busy:
+            self.spawner.answer(self.spawner.busy[0])
+        self.recycling(self.spawner.workers[0])
+        self.assertEqual((self.spawner.spawned, self.supervisor.size), (2, 1))
 
     def test_replacement_does_not_start(self) -> None:
         """If its replacement cannot be started, the old one serves on, and it is tried again."""
-        self.staff(1, 1)
+        self.supervise(1, 1)
         self.start_and_boot()
-        (old,) = self.hatchery.workers
+        (old,) = self.spawner.workers
         self.fail_starts()
-        self.due(old)
+        self.recycling(old)
         self.pass_time(60)
         (job,) = self.submit()
         self.assertIs(job.worker, old)
         self.repair_starts()
         self.pass_time(rules.LONGEST_DELAY)
-        self.hatchery.answer(old)
+        self.spawner.answer(old)
         self.assertTrue(old.stopping)
-        self.assertEqual(self.workforce.size, 1)
+        self.assertEqual(self.supervisor.size, 1)
 
     def test_age(self) -> None:
         """A worker that is old enough is replaced."""
-        self.staff(1, 1, wear=Wear(age=60))
+        self.supervise(1, 1, recycle_limits=RecycleLimits(age=60))
         self.start_and_boot()
         self.pass_time(59)
-        self.assertEqual(self.hatchery.spawned, 1)
+        self.assertEqual(self.spawner.spawned, 1)
         self.pass_time(3)
-        self.assertEqual(self.hatchery.spawned, 2)
+        self.assertEqual(self.spawner.spawned, 2)
 
     def test_memory(self) -> None:
         """A worker that has grown is replaced, whether it is idle or busy."""
         for busy in (False, True):
-            self.staff(1, 1, wear=Wear(memory=10**8))
+            self.supervise(1, 1, recycle_limits=RecycleLimits(memory=10**8))
             self.start_and_boot()
             if busy:
                 self.submit()
-            (old,) = self.hatchery.workers
+            (old,) = self.spawner.workers
             old.resident = 10**8
             self.pass_time(2)
-            self.assertEqual(self.hatchery.spawned, 1)
+            self.assertEqual(self.spawner.spawned, 1)
             old.resident += 1
             self.pass_time(2)
-            self.assertEqual(self.hatchery.spawned, 2)
+            self.assertEqual(self.spawner.spawned, 2)
             self.assertIsNone(old.killed)
 
     def test_too_much_memory(self) -> None:
         """A worker that has more memory than it may is killed, and its job told why."""
-        self.staff(1, 1, wear=Wear(max_memory=2**20))
+        self.supervise(1, 1, recycle_limits=RecycleLimits(max_memory=2**20))
         self.start_and_boot()
         (job,) = self.submit()
-        (worker,) = self.hatchery.workers
+        (worker,) = self.spawner.workers
         worker.resident = 2**21
         self.pass_time(2)
         self.bury()
@@ -1032,31 +1030,31 @@ class WearTests(WorkforceTestCase):
         self.assertEqual(self.dispatcher.idle, 1)
 
     def test_not_fit(self) -> None:
-        """A worker that is not fit for another job leaves after its answer, and is replaced."""
+        """A worker that is not reusable leaves after its answer, and is replaced."""
         self.start_and_boot()
         first, second = self.submit(2)
         worker = first.worker
         assert isinstance(worker, FakeWorker)
-        self.hatchery.answer(worker, fit=False)
+        self.spawner.answer(worker, fit=False)
         self.assertEqual([answer[0] for answer in self.ann.answers], [first])
         self.assertTrue(worker.stopping)
         self.boot()
-        self.assertIn(second.worker, self.hatchery.busy)
+        self.assertIn(second.worker, self.spawner.busy)
 
 
-class HeartbeatTests(WorkforceTestCase):
+class HeartbeatTests(SupervisorTestCase):
     def test_lives(self) -> None:
         """An idle worker is asked for a sign of life now and then, and gives it."""
         self.start_and_boot()
         self.pass_time(4 * rules.HEARTBEAT)
-        (worker,) = self.hatchery.workers
+        (worker,) = self.spawner.workers
         self.assertGreaterEqual(worker.pings, 3)
         self.assertIsNone(worker.killed)
 
     def test_frozen(self) -> None:
         """One that does not give it is killed and replaced, and is given no job meanwhile."""
         self.start_and_boot()
-        (worker,) = self.hatchery.workers
+        (worker,) = self.spawner.workers
         worker.when_pinged = None
         self.pass_time(rules.HEARTBEAT + rules.HEARTBEAT_PATIENCE + 2)
         self.assertEqual(worker.killed, "gave no sign of life for 5 s and was killed")
@@ -1068,7 +1066,7 @@ class HeartbeatTests(WorkforceTestCase):
     def test_frozen_before_a_job(self) -> None:
         """A job that was given to a frozen worker is lost when that is found out, not never."""
         self.start_and_boot()
-        (worker,) = self.hatchery.workers
+        (worker,) = self.spawner.workers
         worker.when_pinged = None
         self.pass_time(rules.HEARTBEAT + 1)
         (job,) = self.submit()
@@ -1080,7 +1078,7 @@ class HeartbeatTests(WorkforceTestCase):
         """One that was frozen when it was given a job, and does not read it, is found out."""
         self.start_and_boot()
         (job,) = self.submit()
-        (worker,) = self.hatchery.workers
+        (worker,) = self.spawner.workers
         worker.reads = False
         self.pass_time(rules.HEARTBEAT_PATIENCE - 1)
         self.assertIsNone(worker.killed)
@@ -1092,7 +1090,7 @@ class HeartbeatTests(WorkforceTestCase):
         """One that reads its job late goes on."""
         self.start_and_boot()
         self.submit()
-        (worker,) = self.hatchery.workers
+        (worker,) = self.spawner.workers
         for reads in (False, True, False, True):
             worker.reads = reads
             self.pass_time(rules.HEARTBEAT_PATIENCE - 1)
@@ -1103,7 +1101,7 @@ class HeartbeatTests(WorkforceTestCase):
         self.start_and_boot()
         self.submit()
         self.pass_time(HOUR, 1)
-        (worker,) = self.hatchery.workers
+        (worker,) = self.spawner.workers
         self.assertEqual((worker.pings, worker.killed), (0, None))
 
 
@@ -1111,20 +1109,20 @@ NEW = catalogue("Echo", "New")
 OLD = catalogue("Echo", "Old")
 
 
-class ReloadTests(WorkforceTestCase):
+class ReloadTests(SupervisorTestCase):
     def roll(self, performs: str) -> None:
         """Have all who start say Hello with this catalogue, and all who leave be gone."""
-        while self.hatchery.starting or len(self.pids()) < len(self.hatchery.workers):
-            self.hatchery.boot_all(performs)
+        while self.spawner.starting or len(self.pids()) < len(self.spawner.workers):
+            self.spawner.boot_all(performs)
             self.bury()
 
     def test_rolls(self) -> None:
         """All workers are replaced, one by one, and as many as ever are there all the time."""
-        self.staff(3, 3)
+        self.supervise(3, 3)
         self.start_and_boot()
         before = set(self.pids())
-        done = self.workforce.reload()
-        self.assertEqual(self.workforce.size, 4)
+        done = self.supervisor.reload()
+        self.assertEqual(self.supervisor.size, 4)
         for _ in range(3):
             self.assertNoResult(done)
             self.boot()
@@ -1132,88 +1130,88 @@ class ReloadTests(WorkforceTestCase):
             self.bury()
         self.successResultOf(done)
         self.assertFalse(before.intersection(self.pids()))
-        self.assertEqual((self.workforce.size, self.workforce.reloading.generation), (3, 2))
-        self.assertEqual(self.workforce.reloading.state.value, "done")
+        self.assertEqual((self.supervisor.size, self.supervisor.reloading.generation), (3, 2))
+        self.assertEqual(self.supervisor.reloading.state.value, "done")
 
     def test_fails(self) -> None:
         """If the first new worker does not start, the old ones stay, and the reason is told."""
-        self.staff(2, 2)
+        self.supervise(2, 2)
         self.start_and_boot()
         before = self.pids()
-        done = self.workforce.reload()
-        self.hatchery.die(self.hatchery.starting[0], "could not start: no module named x")
+        done = self.supervisor.reload()
+        self.spawner.die(self.spawner.starting[0], "could not start: no module named x")
         self.pass_time(HOUR, 1)
         failed = self.failureResultOf(done, ReloadFailed)
         self.assertIn("could not start: no module named x", str(failed.value))
         self.assertEqual((self.pids(), self.dispatcher.idle), (before, 2))
-        self.assertEqual(self.workforce.reloading.state.value, "failed")
-        self.assertEqual(self.workforce.reloading.generation, 1)
+        self.assertEqual(self.supervisor.reloading.state.value, "failed")
+        self.assertEqual(self.supervisor.reloading.generation, 1)
 
     def test_no_process(self) -> None:
         """If the system has no room for a process, the reload fails with that."""
         self.start_and_boot()
-        self.hatchery.refusal = OSError(errno.EAGAIN, "Resource temporarily unavailable")
-        failed = self.failureResultOf(self.workforce.reload(), ReloadFailed)
+        self.spawner.refusal = OSError(errno.EAGAIN, "Resource temporarily unavailable")
+        failed = self.failureResultOf(self.supervisor.reload(), ReloadFailed)
         self.assertIn("Resource temporarily unavailable", str(failed.value))
 
     def test_again_after_a_failure(self) -> None:
         """After a failure the next reload is tried at once, and may succeed."""
         self.start_and_boot()
         self.failureResultOf(self.fail_reload(), ReloadFailed)
-        done = self.workforce.reload()
+        done = self.supervisor.reload()
         self.turn_over()
         self.successResultOf(done)
 
     def fail_reload(self) -> Deferred[None]:
         """Reload, with a new worker that does not start."""
-        done = self.workforce.reload()
-        self.hatchery.die(self.hatchery.starting[0], "exited (status 1)")
+        done = self.supervisor.reload()
+        self.spawner.die(self.spawner.starting[0], "exited (status 1)")
         return done
 
     def test_fails_in_the_middle(self) -> None:
         """If a later one does not start, those that are replaced already stay so."""
-        self.staff(2, 2)
+        self.supervise(2, 2)
         self.start_and_boot()
-        done = self.workforce.reload()
+        done = self.supervisor.reload()
         self.boot()
         self.bury()
-        self.hatchery.die(self.hatchery.starting[0], "exited (status 1)")
+        self.spawner.die(self.spawner.starting[0], "exited (status 1)")
         self.failureResultOf(done, ReloadFailed)
         self.pass_time(60)
-        generations = sorted(life.generation for life in self.workforce.lives.values())
+        generations = sorted(record.generation for record in self.supervisor.records.values())
         self.assertEqual(generations, [1, 2])
 
     def test_busy(self) -> None:
         """A worker that is busy ends its job, and is replaced then."""
-        self.staff(1, 1)
+        self.supervise(1, 1)
         self.start_and_boot()
         (job,) = self.submit()
         old = job.worker
         assert isinstance(old, FakeWorker)
-        done = self.workforce.reload()
+        done = self.supervisor.reload()
         self.boot()
         self.assertFalse(old.stopping)
-        self.hatchery.answer(old)
+        self.spawner.answer(old)
         self.bury()
         self.successResultOf(done)
 
     def test_twice(self) -> None:
         """A reload in the middle of another replaces what that has begun, and ends both."""
-        self.staff(2, 2)
+        self.supervise(2, 2)
         self.start_and_boot()
-        first = self.workforce.reload()
+        first = self.supervisor.reload()
         self.boot()
-        second = self.workforce.reload()
+        second = self.supervisor.reload()
         self.turn_over()
         self.successResultOf(first)
         self.successResultOf(second)
-        self.assertEqual({life.generation for life in self.workforce.lives.values()}, {3})
+        self.assertEqual({record.generation for record in self.supervisor.records.values()}, {3})
 
     def test_while_one_starts(self) -> None:
         """A worker that was still starting, with whatever code, is started anew."""
         self.start()
-        (early,) = self.hatchery.workers
-        done = self.workforce.reload()
+        (early,) = self.spawner.workers
+        done = self.supervisor.reload()
         self.assertIsNotNone(early.killed)
         self.bury()
         self.boot()
@@ -1221,9 +1219,9 @@ class ReloadTests(WorkforceTestCase):
 
     def test_without_workers(self) -> None:
         """With no worker at all, one is started to see whether the code can be served."""
-        self.staff(0, 2)
+        self.supervise(0, 2)
         self.start()
-        done = self.workforce.reload()
+        done = self.supervisor.reload()
         self.boot()
         self.successResultOf(done)
 
@@ -1233,7 +1231,7 @@ class ReloadTests(WorkforceTestCase):
         self.fail_starts()
         self.pass_time(100)
         self.repair_starts()
-        done = self.workforce.reload()
+        done = self.supervisor.reload()
         self.pass_time(0.1)
         self.successResultOf(done)
         self.assertEqual(self.dispatcher.idle, 1)
@@ -1241,36 +1239,36 @@ class ReloadTests(WorkforceTestCase):
     def test_server_stops(self) -> None:
         """A reload that is under way when the server stops fails with that."""
         self.start_and_boot()
-        done = self.workforce.reload()
-        self.workforce.stop()
+        done = self.supervisor.reload()
+        self.supervisor.stop()
         self.assertIn("stopping", str(self.failureResultOf(done, ReloadFailed).value))
 
     def test_server_has_stopped(self) -> None:
         """So does one that is asked for after that."""
         self.start_and_boot()
-        self.workforce.stop()
-        done = self.workforce.reload()
+        self.supervisor.stop()
+        done = self.supervisor.reload()
         self.assertIn("stopping", str(self.failureResultOf(done, ReloadFailed).value))
 
     def test_caller_gone(self) -> None:
         """That nobody waits for the end any more does not end the reload."""
         self.start_and_boot()
-        done = self.workforce.reload()
+        done = self.supervisor.reload()
         done.addErrback(lambda _: None)
         done.cancel()
         self.turn_over()
-        self.assertEqual(self.workforce.reloading.state.value, "done")
+        self.assertEqual(self.supervisor.reloading.state.value, "done")
 
     def test_new_and_old_commands(self) -> None:
         """New commands come with the first new worker, old ones go with the last old one."""
-        self.staff(2, 2)
+        self.supervise(2, 2)
         self.start()
-        self.hatchery.boot_all(OLD)
-        old_workers = list(self.hatchery.workers)
-        self.workforce.reload()
-        self.hatchery.boot_all(NEW)
+        self.spawner.boot_all(OLD)
+        old_workers = list(self.spawner.workers)
+        self.supervisor.reload()
+        self.spawner.boot_all(NEW)
         self.bury()
-        (new,) = [worker for worker in self.hatchery.idle if worker not in old_workers]
+        (new,) = [worker for worker in self.spawner.idle if worker not in old_workers]
         old_job, new_job = (make_job(self.ann, name) for name in ("Old", "New"))
         self.dispatcher.submit(old_job)
         self.dispatcher.submit(new_job)
@@ -1281,35 +1279,35 @@ class ReloadTests(WorkforceTestCase):
         waiting = make_job(self.ann, "Old")
         self.dispatcher.submit(waiting)
         assert isinstance(old_job.worker, FakeWorker)
-        self.hatchery.boot_all(NEW)
-        self.hatchery.answer(old_job.worker)
+        self.spawner.boot_all(NEW)
+        self.spawner.answer(old_job.worker)
         self.bury()
         self.assertIn("UNHANDLED", self.ann.failure_of(waiting))
         self.assertEqual(self.successResultOf(self.dispatcher.describe()), NEW)
 
     def test_code_that_changed_by_itself(self) -> None:
         """If a replacement performs other commands than the rest, the rest is replaced, too."""
-        self.staff(2, 2)
+        self.supervise(2, 2)
         self.start()
-        self.hatchery.boot_all(OLD)
+        self.spawner.boot_all(OLD)
         self.pass_time(rules.PROBATION + 1)
-        self.hatchery.die(self.hatchery.idle[0])
+        self.spawner.die(self.spawner.idle[0])
         self.roll(NEW)
-        self.assertEqual((self.hatchery.spawned, self.workforce.size), (4, 2))
+        self.assertEqual((self.spawner.spawned, self.supervisor.size), (4, 2))
         self.assertEqual(self.successResultOf(self.dispatcher.describe()), NEW)
 
 
-class ReliefTests(WorkforceTestCase):
+class ReliefTests(SupervisorTestCase):
     """One client's jobs have both workers, and another's wait."""
 
     def setUp(self) -> None:
         """Have both workers perform jobs of Ann's, which has two more waiting."""
         super().setUp()
-        self.staff(2, 2, relief_after=5.0)
+        self.supervise(2, 2, relief_after=5.0)
         self.start_and_boot()
         self.bob = FakeClient("bob")
         self.running = self.submit(4)[:2]
-        self.holders = list(self.hatchery.workers)
+        self.holders = list(self.spawner.workers)
 
     def submit_for_bob(self) -> Job:
         """A job of Bob's."""
@@ -1326,19 +1324,19 @@ class ReliefTests(WorkforceTestCase):
     def test_alone(self) -> None:
         """A client that is alone has all workers, for as long as it likes."""
         self.wait(HOUR / 60)
-        self.assertEqual(len(self.hatchery.workers), 2)
-        self.hatchery.answer(self.holders[0])
+        self.assertEqual(len(self.spawner.workers), 2)
+        self.spawner.answer(self.holders[0])
         self.assertEqual((self.dispatcher.running, self.dispatcher.waiting), (2, 1))
 
     def test_relieved(self) -> None:
         """After some seconds there is a worker more, for Bob's jobs and not for Ann's."""
         job = self.submit_for_bob()
         self.wait(4)
-        self.assertEqual(len(self.hatchery.workers), 2)
+        self.assertEqual(len(self.spawner.workers), 2)
         self.wait(3)
-        (relief,) = set(self.hatchery.workers) - set(self.holders)
+        (relief,) = set(self.spawner.workers) - set(self.holders)
         self.assertIs(relief.job, job)
-        self.hatchery.answer(relief)
+        self.spawner.answer(relief)
         self.assertIsNone(relief.job)
         next_job = self.submit_for_bob()
         self.assertIs(relief.job, next_job)
@@ -1349,7 +1347,7 @@ class ReliefTests(WorkforceTestCase):
         self.submit_for_bob()
         self.submit_for_bob()
         self.wait(60)
-        self.assertEqual(len(self.hatchery.workers), 3)
+        self.assertEqual(len(self.spawner.workers), 3)
 
     def test_not_while_jobs_start(self) -> None:
         """As long as workers become free now and then, turns are enough."""
@@ -1358,44 +1356,44 @@ class ReliefTests(WorkforceTestCase):
         for _ in range(5):
             self.wait(4)
             worker = next(each for each in self.holders if each.job is not None)
-            self.hatchery.answer(worker)
-            self.assertEqual(len(self.hatchery.workers), 2)
+            self.spawner.answer(worker)
+            self.assertEqual(len(self.spawner.workers), 2)
 
     def test_leaves_when_nobody_needs_it(self) -> None:
         """It leaves when it has had nothing to do for a while, and comes again if need be."""
         self.submit_for_bob()
         self.wait(7)
-        (relief,) = set(self.hatchery.workers) - set(self.holders)
-        self.hatchery.answer(relief)
+        (relief,) = set(self.spawner.workers) - set(self.holders)
+        self.spawner.answer(relief)
         self.wait(60)
         self.assertTrue(relief.stopping)
         self.bury()
         self.wait(60)
-        self.assertEqual(self.hatchery.workers, self.holders)
+        self.assertEqual(self.spawner.workers, self.holders)
         job = self.submit_for_bob()
         self.wait(7)
-        self.assertIn(job, [worker.job for worker in self.hatchery.workers])
+        self.assertIn(job, [worker.job for worker in self.spawner.workers])
 
     def test_ends_with_the_hold(self) -> None:
         """Once a job of the client's has ended, as many workers are left as may be."""
         self.submit_for_bob()
         self.wait(7)
-        for worker in list(self.hatchery.workers):
-            self.hatchery.answer(worker)
+        for worker in list(self.spawner.workers):
+            self.spawner.answer(worker)
             self.wait(2)
         self.wait(60)
-        self.assertEqual(len([each for each in self.hatchery.workers if not each.stopping]), 2)
-        while any(worker.job for worker in self.hatchery.workers):
-            for worker in list(self.hatchery.workers):
+        self.assertEqual(len([each for each in self.spawner.workers if not each.stopping]), 2)
+        while any(worker.job for worker in self.spawner.workers):
+            for worker in list(self.spawner.workers):
                 if worker.job is not None:
-                    self.hatchery.answer(worker)
+                    self.spawner.answer(worker)
         self.assertEqual(self.dispatcher.waiting, 0)
 
     def test_never(self) -> None:
         """It can be switched off."""
-        self.staff(2, 2, relief_after=0.0)
+        self.supervise(2, 2, relief_after=0.0)
         self.start_and_boot()
         self.submit(2)
         self.submit_for_bob()
         self.wait(60)
-        self.assertEqual(len(self.hatchery.workers), 2)
+        self.assertEqual(len(self.spawner.workers), 2)

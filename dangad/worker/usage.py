@@ -31,8 +31,8 @@ class Meter:
         self._own_peak = _peak_of_own()
         self._inherited = inherited if inherited > self._own_peak * 1.1 else 0
 
-    def receipt(self) -> bytes:
-        """What was taken since the last receipt, in the form of ``workerboxes.DONE``.
+    def usage(self) -> bytes:
+        """What was taken since the last usage, in the form of ``workerboxes.DONE``.
 
         The time is of this process and of the children for which it has waited, the memory the
         most that this process has had since it began.
@@ -48,7 +48,7 @@ class Meter:
 
     @property
     def cpu(self) -> int:
-        """Microseconds of CPU time until the last receipt, or until the beginning."""
+        """Microseconds of CPU time until the last usage, or until the beginning."""
         return int(self._cpu * 1e6)
 
 

@@ -562,7 +562,7 @@ class LaneTests(QueueTestCase):
 class PutBackTests(QueueTestCase):
     def pop(self, count: int) -> list[Job]:
         """The next so many jobs, taken out."""
-        jobs = [self.queue.pop_ahead(0.0, lambda _: True) for _ in range(count)]
+        jobs = [self.queue.pop_prefetch(0.0, lambda _: True) for _ in range(count)]
         return [job for job in jobs if job is not None]
 
     def put_back(self, jobs: list[Job]) -> None:
@@ -772,7 +772,7 @@ class AheadTests(QueueTestCase):
 
     def take_ahead(self, count: int) -> list[Job]:
         """The next so many jobs, which rest."""
-        jobs = [self.queue.pop_ahead(0.0, lambda _: True) for _ in range(count)]
+        jobs = [self.queue.pop_prefetch(0.0, lambda _: True) for _ in range(count)]
         taken = [job for job in jobs if job is not None]
         for job in taken:
             self.queue.rest(job)
@@ -910,7 +910,7 @@ class FitTests(QueueTestCase):
         """The job whose turn it is comes out if it fits, and no other is looked at."""
         (job,) = self.push(self.ann)
         self.push(self.bob)
-        self.assertIs(self.queue.pop_ahead(0.0, self.looked_at), job)
+        self.assertIs(self.queue.pop_prefetch(0.0, self.looked_at), job)
         self.assertEqual(self.seen, [job])
 
     def test_does_not_fit(self) -> None:
@@ -920,7 +920,7 @@ class FitTests(QueueTestCase):
             assert job.client is not None
             self.queue.push(job.client, job)
         for _ in range(3):
-            self.assertIsNone(self.queue.pop_ahead(0.0, lambda each: each is not jobs[0]))
+            self.assertIsNone(self.queue.pop_prefetch(0.0, lambda each: each is not jobs[0]))
             self.assertEqual((len(self.queue), self.queue.size), (3, 150))
         self.assertEqual(self.pop_all(), jobs)
 
@@ -931,7 +931,7 @@ class FitTests(QueueTestCase):
         (low,) = self.push(self.ann, 1, LOW)
         high = self.push(self.bob, 2, HIGH, at=AGEING)
         self.assertIs(self.queue.pop(AGEING), high[0])
-        self.assertIsNone(self.queue.pop_ahead(AGEING, self.looked_at))
+        self.assertIsNone(self.queue.pop_prefetch(AGEING, self.looked_at))
         self.assertEqual(self.pop_all(AGEING), [low, high[1]])
 
     def test_of_a_client_that_runs_enough(self) -> None:
@@ -939,7 +939,7 @@ class FitTests(QueueTestCase):
         self.queue.most_running = 1
         self.queue.started(make_job(self.ann))
         self.push(self.ann)
-        self.assertIsNone(self.queue.pop_ahead(0.0, self.looked_at))
+        self.assertIsNone(self.queue.pop_prefetch(0.0, self.looked_at))
 
     def test_not_asked_about_none(self) -> None:
         """When none may start, none is asked about."""
@@ -947,7 +947,7 @@ class FitTests(QueueTestCase):
         self.queue.hold(self.ann)
         self.queue.push(self.bob, make_job(self.bob), b"X")
         self.queue.close_lane(b"X")
-        self.assertIsNone(self.queue.pop_ahead(0.0, self.looked_at))
+        self.assertIsNone(self.queue.pop_prefetch(0.0, self.looked_at))
         self.assertEqual(self.seen, [])
 
 
