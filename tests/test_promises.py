@@ -80,7 +80,7 @@ class RecordingDispatcher:
         self.when_finished: Callable[[], object] | None = None
 
     @property
-    def lives(self) -> set[Any]:
+    def records(self) -> set[Any]:
         """The workers of whose start it was told, and not of their end."""
         started = {news[1] for news in self.told if news[0] == "worker_started"}
         return started - {news[1] for news in self.told if news[0] == "worker_exited"}
