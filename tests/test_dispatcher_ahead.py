@@ -36,9 +36,10 @@ class AheadTestCase(DispatcherTestCase):
         """Have a worker that is new to the dispatcher do many jobs in no time."""
         self.worker = self.ready()
         practice = FakeClient("practice")
-        for _ in range(30):
-            self.submit(practice)
-            self.answer(self.worker)
+        for command in ("Print", "Few", "Timed", "Again", "Finish", "Echo"):
+            for _ in range(30):
+                self.submit(practice, command)
+                self.answer(self.worker)
         self.done = len(practice.answers)
         self.worker.given.clear()
         self.worker.boxes.clear()

@@ -558,6 +558,29 @@ class LaneTests(QueueTestCase):
         self.assertEqual([self.queue.remove(theirs) for _ in range(2)], [True, False])
         self.assertEqual((len(self.queue), self.queue.size), (0, 0))
 
+    def test_set_aside(self) -> None:
+        """Jobs that were set aside at their turn have it again when called for, in their order."""
+        jobs = [*self.push(self.ann), *self.push(self.bob), *self.push(self.cid)]
+        (last,) = self.push_to(self.ann, None)
+        for job in jobs:
+            self.assertIs(self.queue.pop(0.0), job)
+            self.queue.set_aside(job)
+        self.assertEqual((len(self.queue), list(self.queue.aside.values())), (4, jobs))
+        self.assertTrue(self.queue.remove(jobs[1]))
+        self.assertTrue(self.queue.call_one())
+        self.assertIs(self.queue.pop(0.0), jobs[0])
+        self.assertTrue(self.queue.call_one())
+        self.assertEqual([self.queue.pop(0.0) for _ in range(3)], [jobs[2], last, None])
+        self.assertEqual((len(self.queue), self.queue.call_one()), (0, False))
+
+    def test_set_aside_and_gone(self) -> None:
+        """A job that was set aside goes with its client."""
+        (job,) = self.push(self.ann)
+        self.queue.pop(0.0)
+        self.queue.set_aside(job)
+        self.assertEqual(self.queue.drop(self.ann), [job])
+        self.assertEqual((len(self.queue), self.queue.call_one()), (0, False))
+
 
 class PutBackTests(QueueTestCase):
     def pop(self, count: int) -> list[Job]:

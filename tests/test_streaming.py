@@ -197,6 +197,22 @@ class LeavingTests(StreamingCase):
             async for _ in stream:
                 pass
 
+    @async_test
+    async def test_many_that_nobody_reads(self) -> None:
+        """However many streams are not read, a job of somebody else need not wait for them all."""
+        other = await self.client()
+        await other.run(Sleep, seconds=0.0)
+        readers = [await self.client() for _ in range(12)]
+        streams = [reader.stream(Parts, count=10**6, size=100_000) for reader in readers]
+        links = self.service.pool.processes
+        await until(lambda: len(links) == 2 and all(link._paused for link in links))
+        self.assertEqual(self.service.dispatcher.waiting, 10)
+        await other.run(Sleep, seconds=0.0)
+        self.assertGreaterEqual(self.service.dispatcher.waiting, 8)
+        for stream in streams:
+            stream.cancel()
+        await until(lambda: self.service.dispatcher.running == 0)
+
 
 class GeneratorTests(StreamingCase):
     @async_test

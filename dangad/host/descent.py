@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ PROC = "/proc"
 """Where the kernel tells."""
 _GONE = (FileNotFoundError, ProcessLookupError)
 _TRACKER = b"resource_tracker"
+_MOST_LOOKS = 1000
+"""Threads of a process, or ancestors, that are looked at, which takes some 20 ms."""
 
 MARK_VARIABLE = "DANGAD_WORKER_OF"
 """The environment variable by which a worker, and what descends from it, tells its server."""
@@ -58,6 +61,38 @@ def children_by_thread(process: int | str = "self") -> Iterator[tuple[int, int]]
         ):
             for child in file.read().split():
                 yield thread, int(child)
+
+
+def tracers(process: int) -> set[int]:
+    """The processes that trace a thread of `process`, see ptrace(2).
+
+    Of a process with very many threads, some are looked at.
+    """
+    found = set()
+    with contextlib.suppress(OSError):  # no descriptor is free for a look, perhaps
+        for thread in islice(threads(process), _MOST_LOOKS):
+            found.add(_status(thread, "TracerPid"))
+    return found - {0}
+
+
+def is_descendant(process: int) -> bool:
+    """Whether a process was started by this one, or by one that was, or was adopted so."""
+    for _ in range(_MOST_LOOKS):
+        if process == os.getpid():
+            return True
+        if process <= 1:
+            return False
+        process = _status(process, "PPid")
+    return False
+
+
+def _status(process: int, field: str) -> int:
+    """A number that the kernel tells of a process or a thread; 0 if it is gone."""
+    with contextlib.suppress(OSError), open(f"{PROC}/{process}/status") as file:
+        for line in file:
+            if line.startswith(f"{field}:"):
+                return int(line.split()[1])
+    return 0
 
 
 def is_tracker(process: int) -> bool:

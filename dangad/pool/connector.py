@@ -46,6 +46,9 @@ class Connector(Protocol):
     def kill_group(self) -> None:
         """Kill its process group, whether it is gone or not."""
 
+    def kill_tracers(self) -> None:
+        """Kill those of its jobs' processes that trace it, and keep it from being gone."""
+
     def close_input(self) -> None:
         """Close the pipe towards the worker, which ends it once it is idle."""
 

@@ -60,10 +60,8 @@ FIRST_KNOCK = 0.01
 LONGEST_KNOCK = 0.1
 """... up to so many seconds."""
 GROUP_TIME = 1.0
-"""Seconds after which the group of a worker that was killed is killed, too, if that is not gone.
-
-One of the group may be tracing it, see ptrace(2), and keeps it from being gone.
-"""
+"""Seconds after which the group of a worker that was killed is killed, too, if that is not gone,
+and what traces it, see ptrace(2), and keeps it from being gone; and again after as many."""
 FLOOD_REST = 0.002
 """Seconds for which output that is only counted any more is not read, after each piece of it."""
 STACK_TIME = 0.5
@@ -124,9 +122,10 @@ class WorkerLink:
     memory that it was seen to have; `_usage`, what its last job took, and `_cpu_of_boot`, the
     microseconds before the first; `_booted`, whether it has said Hello; `_last_words`, what it
     said before it exited; `_paused`, whether it is not read; `_killed_for`, why the parent killed
-    it; `_leaving`, whether it was told to exit; `_silenced`, whether it wrote garbage or could not
-    be dealt with, and `_gone`, whether it is dead: after either, nothing it wrote counts. What it
-    wrote before it was killed does.
+    it, and `_holding`, the next look at what keeps it from being gone; `_leaving`, whether it was
+    told to exit; `_silenced`, whether it wrote garbage or could not be dealt with, and `_gone`,
+    whether it is dead: after either, nothing it wrote counts. What it wrote before it was killed
+    does.
     """
 
     def __init__(
@@ -168,6 +167,7 @@ class WorkerLink:
         self._last_words: str | None = None
         self._paused = False
         self._killed_for: str | None = None
+        self._holding: IDelayedCall | None = None
         self._silenced = False
         self._leaving = False
         self._gone = False
@@ -390,13 +390,24 @@ class WorkerLink:
         """See :meth:`IWorker.kill`."""
         if self._killed_for is None:
             self._killed_for = reason
-            alarm = self._clock.callLater(GROUP_TIME, self.transport.kill_group)
-            self.transport.finished.addBoth(_cancel_alarm, alarm)
+            self._holding = self._clock.callLater(GROUP_TIME, self._kill_what_holds)
+            self.transport.finished.addBoth(self._is_held_no_more)
         try:
             self.transport.kill()
         except Exception:  # noqa: BLE001 - see the class
             log.failure("cannot kill worker {pid}; tried again in a moment", pid=self.pid)
             self._clock.callLater(TRY_AGAIN, self._kill_again)
+
+    def _kill_what_holds(self) -> None:
+        """Kill what keeps the worker, which was killed, from being gone; again and again."""
+        self._holding = self._clock.callLater(GROUP_TIME, self._kill_what_holds)
+        self.transport.kill_group()
+        self.transport.kill_tracers()
+
+    def _is_held_no_more(self, result: object) -> object:
+        if self._holding is not None and self._holding.active():
+            self._holding.cancel()
+        return result
 
     def _kill_again(self) -> None:
         if not self._gone:

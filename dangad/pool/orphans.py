@@ -1,11 +1,12 @@
 """Processes of jobs that outlive their worker, and how they are ended.
 
 Used by :mod:`dangad.service` where the process is dangad's own, and by :mod:`dangad.pool.processes`
-for the process group of a worker that is dead, which goes first. A daemon has left that group; once
-its worker is dead it is nobody's child, and would be init's. The parent adopts it instead, so that
-it can be found and killed. But not all that the parent adopts is a job's: where it is the first
-process of a container, it gets what others have put in the background there. So a process is killed
-only if it descends from a worker (see :func:`dangad.host.descent.descends_from_worker`).
+for the process group of a worker that is dead, which goes first, and for what traces one. A daemon
+has left that group; once its worker is dead it is nobody's child, and would be init's. The parent
+adopts it instead, so that it can be found and killed. But not all that the parent adopts is a
+job's: where it is the first process of a container, it gets what others have put in the background
+there. So a process is killed only if it descends from a worker (see
+:func:`dangad.host.descent.descends_from_worker`).
 
 For that, a worker has to adopt the orphans of its own jobs as long as it lives: else a process
 that a running job has put in the background would already be the parent's, and look the same.
@@ -21,7 +22,14 @@ from typing import TYPE_CHECKING
 
 from twisted.internet import task
 
-from dangad.host.descent import children, descends_from_worker, is_beginning, is_tracker
+from dangad.host.descent import (
+    children,
+    descends_from_worker,
+    is_beginning,
+    is_descendant,
+    is_tracker,
+    tracers,
+)
 from dangad.host.processcontrol import adopt_orphans
 
 if TYPE_CHECKING:
@@ -53,6 +61,30 @@ def kill_group(group: int) -> None:
             _signal(pid, signal.SIGKILL)
         for pid in trackers:
             _signal(pid, signal.SIGCONT)
+
+
+def kill_tracers(worker: int, mark: str) -> tuple[set[int], set[int]]:
+    """Kill what keeps a worker, which was killed, from being gone: what traces it, see ptrace(2).
+
+    Its death is told to its tracer first, and is not over before that has taken note; and a
+    tracer may keep it from its last steps. Only what a job has started is killed, and what traces
+    that in turn: an operator may look at a worker with a debugger.
+
+    :param mark: that of the server's workers.
+    :return: the processes that were killed, and those that trace it and were not.
+    """
+    killed: set[int] = set()
+    others: set[int] = set()
+    unseen = tracers(worker)
+    while unseen:
+        pid = unseen.pop()
+        is_ours = is_descendant(pid) or descends_from_worker(pid, mark)
+        if is_ours and pid != os.getpid() and _signal(pid, signal.SIGKILL):
+            killed.add(pid)
+            unseen |= tracers(pid) - killed - others
+        else:
+            others.add(pid)
+    return killed, others
 
 
 def _members(group: int) -> set[int]:

@@ -32,7 +32,7 @@ from dangad.host.memory import Deaths
 from dangad.pool.jobpipe import JobPipe, Scratch, waiting
 from dangad.pool.launch import BOOTSTRAP, working_directory
 from dangad.pool.link import WorkerLink
-from dangad.pool.orphans import kill_group
+from dangad.pool.orphans import kill_group, kill_tracers
 from dangad.scheduler.interfaces import ISpawner
 
 if TYPE_CHECKING:
@@ -68,12 +68,15 @@ class WorkerConnector(AMPConnector):
     finished: defer.Deferred[str]
     jobs: JobPipe
 
-    def __init__(self, link: WorkerLink, scratch: Scratch, settings: bytes) -> None:
+    def __init__(self, link: WorkerLink, scratch: Scratch, settings: bytes, mark: str = "") -> None:
         """Begin without a process.
 
         :param settings: what the process is to read from its stdin.
+        :param mark: the server's, which its workers and what they start have.
         """
         super().__init__(link)
+        self._mark = mark
+        self._told_of: set[int] = set()
         self._settings = settings
         self._scratch = scratch
 
@@ -161,6 +164,24 @@ class WorkerConnector(AMPConnector):
         """Kill the process group, which else goes once the process has exited."""
         self._see_to(kill_group, self.amp.pid)
 
+    def kill_tracers(self) -> None:
+        """Kill what traces the process and is a job's; say once who else does."""
+        self._see_to(self._kill_tracers)
+
+    def _kill_tracers(self) -> None:
+        killed, others = kill_tracers(self.amp.pid, self._mark)
+        if killed:
+            text = "worker {pid} was killed, and now {pids}, which traced it, too"
+            log.warn(text, pid=self.amp.pid, pids=sorted(killed))
+        if others - self._told_of:
+            self._told_of |= others
+            log.warn(
+                "worker {pid} was killed, but {pids}, which trace it and are none of a job's, keep "
+                "it from being gone, and its job from its end: have them let it go",
+                pid=self.amp.pid,
+                pids=sorted(others),
+            )
+
     def say(self, box: bytes) -> None:
         """Write a small box to the worker's stdin, for when it is told by a signal to look.
 
@@ -221,7 +242,8 @@ class WorkerStarter(ProcessStarter):
         self.env = {**self._settings.process_environment(), **mark}
         settings = self._settings.process_input()
         started: tuple[WorkerLink, defer.Deferred[str]] = self.startPythonProcess(
-            WorkerConnector(ampParent(), self._scratch, settings), "dangad-worker"
+            WorkerConnector(ampParent(), self._scratch, settings, self._settings.mark),
+            "dangad-worker",
         )
         return started
 

@@ -46,7 +46,7 @@ from dangad.scheduler.drain import Drain
 from dangad.scheduler.fairqueue import UNLIMITED, JobQueue
 from dangad.scheduler.idle import IdleWorkers
 from dangad.scheduler.outbox import Outbox, log_failure
-from dangad.scheduler.pauses import Pauses
+from dangad.scheduler.pauses import HURRY, WARY, Pauses
 from dangad.scheduler.prefetch import MOST_BYTES, SLOW, Prefetch
 from dangad.scheduler.quarantine import Quarantine
 from dangad.scheduler.record import END_STATES, Event, Job, JobState
@@ -87,15 +87,16 @@ class Dispatcher:
     All mutable state: `_queue`, the jobs that wait, and `_lanes`, which of them are kept back;
     `_running`, the job of each busy worker, and `_ahead`, those that it has ahead; `_idle_workers`,
     the idle workers; `_pauses`, the running jobs that wait for their clients to read;
-    `_called_back`, workers of which the next to end its job gets no other; `_doomed`, workers that
-    are to be gone, and why; `_outbox`, what is still to be told of the present event, and `_alarms`
-    and `_chores`, what is to be done later; `_gone`, clients that are gone and have jobs that wait;
-    `_to_review`, the jobs that may have another lane, or must not wait, since the workers' offer
-    changed, and None if all were looked at; `_resumes`, whether starts go on in the next turn;
-    `counters`, what became of the jobs that ended; `low_water`, how many idle workers are too few;
-    `_registry`, what the workers perform, and `_quarantine`, what they must not for a while;
-    `_no_workers`, why none can be had, if so; `_drain`, the end of all, and `_given_up`, why the
-    drain does not wait any more.
+    `_wary_until`, the time for which those that send parts leave the last worker to others, and
+    `_pop`, which gives the job that starts next; `_called_back`, workers of which the next to end
+    its job gets no other; `_doomed`, workers that are to be gone, and why; `_outbox`, what is still
+    to be told of the present event, and `_alarms` and `_chores`, what is to be done later; `_gone`,
+    clients that are gone and have jobs that wait; `_to_review`, the jobs that may have another
+    lane, or must not wait, since the workers' offer changed, and None if all were looked at;
+    `_resumes`, whether starts go on in the next turn; `counters`, what became of the jobs that
+    ended; `low_water`, how many idle workers are too few; `_registry`, what the workers perform,
+    and `_quarantine`, what they must not for a while; `_no_workers`, why none can be had, if so;
+    `_drain`, the end of all, and `_given_up`, why the drain does not wait any more.
     """
 
     def __init__(
@@ -137,8 +138,14 @@ class Dispatcher:
         self._lanes = Lanes(self._queue, self._registry, self._idle_workers)
         self._called_back: Collection[IWorker] = ()
         self._pauses = Pauses(
-            self._alarms, self._any_could_start, self._any_runs_but, self._end_unread
+            self._alarms,
+            self._any_could_start,
+            self._any_runs_but,
+            self._be_wary,
+            self._end_unread,
         )
+        self._wary_until = 0.0
+        self._pop: Callable[[float], Job | None] = self._queue.pop
         self._doomed: dict[IWorker, str] = {}
         self._gone: set[IClient] = set()
         self._to_review: Iterator[Job] | None = None
@@ -576,7 +583,7 @@ class Dispatcher:
         self._lanes.idle_changed()
         others = 0
         while self._idle_workers.idle:
-            job = self._queue.pop(now)
+            job = self._pop(now)
             if job is None:
                 if self._ahead.reclaim_some():
                     continue
@@ -594,6 +601,37 @@ class Dispatcher:
             if others == PART:
                 self._resume_starts()
                 return
+
+    def _pop_warily(self, now: float) -> Job | None:
+        """The job that starts next, while there are clients that do not read.
+
+        One that sends parts is set aside, if it would have the last worker that moves, for as long
+        as others may start.
+        """
+        over = now >= self._wary_until
+        if over and not self._queue.aside:
+            self._pop = self._queue.pop
+        all_may = over or self._others_move(now)
+        if all_may:
+            self._queue.call_one()
+        for _ in range(PART):
+            job = self._queue.pop(now)
+            if job is None:
+                all_may = True
+                if not self._queue.call_one():
+                    return None
+            elif all_may or not job.wants_chunks:
+                return job
+            else:
+                self._queue.set_aside(job)
+        self._resume_starts()
+        return None
+
+    def _others_move(self, now: float) -> bool:
+        """Whether a worker is idle besides one, or has only just begun a job without parts."""
+        return len(self._idle_workers.idle) > 1 or any(
+            not job.wants_chunks and now - job.started_at < HURRY for job in self._running.values()
+        )
 
     def _resume_starts(self) -> None:
         """Go on with `_give_work` in the next turn."""
@@ -731,21 +769,24 @@ class Dispatcher:
             or not (worker.can_prefetch and self._ahead.is_quiet(running, now))
         ):
             return
+        if self._ahead.next_look <= now:
+            self._ahead.look(self._running.values(), now)
         for _ in range(self._ahead.room(worker, self.waiting, len(self._running))):
-            job = self._queue.pop_prefetch(now, self._may_prefetch)
+            job = self._queue.pop_prefetch(now, partial(self._may_prefetch, worker, running))
             if job is None:
                 return
             self._set_time(job, now)
             if not self._ahead.give(worker, job):
                 return
 
-    def _may_prefetch(self, job: Job) -> bool:
-        """Whether `job`, whose turn it is, may be given to a busy worker."""
+    def _may_prefetch(self, worker: IWorker, running: Job, job: Job) -> bool:
+        """Whether `job`, whose turn it is, may be given to `worker`, which runs another."""
         now = self._clock.seconds()
         return (
             job.lane is None
             and not job.wants_chunks
             and job.size <= MOST_BYTES
+            and self._ahead.may_follow(worker, running, job)
             and self._ahead.is_quiet(job, now)
             and self._obstacle(job, now) is None
         )
@@ -851,7 +892,19 @@ class Dispatcher:
 
     def _any_could_start(self) -> bool:
         """Whether a job waits for nothing but a worker."""
-        return not self._idle_workers.idle and (self._ahead.count > 0 or self._queue.has_turn())
+        return not self._idle_workers.idle and (
+            self._ahead.count > 0
+            or self._queue.has_turn()
+            or any(
+                job.client is not None and not self._queue.is_on_hold(job.client)
+                for job in self._queue.aside.values()
+            )
+        )
+
+    def _be_wary(self) -> None:
+        """Have jobs that send parts leave the last worker to others, for a time."""
+        self._wary_until = self._clock.seconds() + WARY
+        self._pop = self._pop_warily
 
     def _any_runs_but(self, paused: int) -> bool:
         """Whether any worker has another job than the so many that are paused."""

@@ -10,7 +10,8 @@ orders one client's own jobs, and the clients within a round: those go first who
 job is more urgent. :mod:`dangad.scheduler.rounds` has the details.
 
 The last worker. While the jobs of one client are all that run, it gets no other worker if another
-client has a job that may start: else those whose jobs take long would soon have all workers.
+client has a job that may start: else those whose jobs take long would soon have all workers. What
+is taken out to be started later is not looked at so: whoever takes it sees to that.
 And no client runs more than `most_running` jobs: that is how a worker is kept for the others.
 
 Ageing. A client's own job that has waited for `ageing` seconds, and is the next of its
@@ -26,7 +27,8 @@ Lanes: the jobs of one lane can be kept back while all others go on. A job type 
 so many may run has a lane of its own; all other jobs are in the lane None. A client's turn is
 one in all lanes.
 
-A job may also rest: it counts among those that wait, and has no turn until it is put in again.
+A job may also rest: it counts among those that wait, and has no turn until it is put in again. One
+whose turn it was may rest so, set aside, until it is called for, the first such before the others.
 And a job that was taken out may be put back: it is the next then, as it was before.
 
 Every operation takes the same time whatever the number of waiting jobs or clients; taking a
@@ -35,6 +37,7 @@ job looks once at each lane.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
@@ -61,7 +64,8 @@ class JobQueue:
     what goes before all others, of what has no rank, and of what goes after, and `_in_use`,
     those of them that are used; `_on_hold`, the clients that get no turn; `_closed`, the lanes
     from which nothing is taken; `_places`, the client and the lane under which each waiting job
-    was put in; `_resting`, those that have no turn; `_taken`, how many jobs were taken out;
+    was put in; `_resting`, those that have no turn, and `aside`, those of them that were set aside,
+    the first of them first, for others to look at only; `_taken`, how many jobs were taken out;
     `_size`, the bytes of the waiting requests; `_running`, how many jobs of each client run.
     """
 
@@ -76,6 +80,7 @@ class JobQueue:
         self._closed: set[Lane] = set()
         self._places: dict[int, tuple[IClient, Lane]] = {}
         self._resting: dict[int, Job] = {}
+        self.aside: OrderedDict[int, Job] = OrderedDict()
         self.news: tuple[IClient | None, Priority] | None = None
         self._taken = 0
         self._size = 0
@@ -99,7 +104,7 @@ class JobQueue:
 
     def push(self, client: IClient, job: Job, lane: Lane = None) -> None:
         """Let `job` wait, since it was accepted, behind its client's of its priority and lane."""
-        if self._resting.pop(job.id, None) is None:
+        if not self._wake(job):
             self._size += job.size
         self._places[job.id] = client, lane
         kind = self._kind_of(client, job)
@@ -114,7 +119,7 @@ class JobQueue:
         client = job.client
         if client is None:
             raise ValueError(f"{job!r} has no client")
-        if self._resting.pop(job.id, None) is None:
+        if not self._wake(job):
             self._size += job.size
         self._places[job.id] = client, job.lane
         on_hold = client in self._on_hold
@@ -126,11 +131,23 @@ class JobQueue:
         self._resting[job.id] = job
         self._size += job.size
 
+    def set_aside(self, job: Job) -> None:
+        """Let `job`, which was taken out, wait without a turn until it is called for."""
+        self.rest(job)
+        self.aside[job.id] = job
+
+    def call_one(self) -> bool:
+        """Let the first of those that were set aside be the next; whether there was any."""
+        if not self.aside:
+            return False
+        self.put_back(next(iter(self.aside.values())))
+        return True
+
     def remove(self, job: Job) -> bool:
         """Take `job` out, whatever its turn; False if it does not wait here."""
         place = self._places.pop(job.id, None)
         if place is None:
-            if self._resting.pop(job.id, None) is None:
+            if not self._wake(job):
                 return False
             self._size -= job.size
             return True
@@ -290,6 +307,13 @@ class JobQueue:
         return lane in self._closed
 
     # The order.
+
+    def _wake(self, job: Job) -> bool:
+        """Let `job` rest no more; whether it did."""
+        if self._resting.pop(job.id, None) is None:
+            return False
+        self.aside.pop(job.id, None)
+        return True
 
     def _kind_of(self, client: IClient, job: Job) -> Rounds:
         """The turns that `job` has its turn among."""

@@ -6,6 +6,10 @@ While others do, a job may keep its worker from them for a time only: :data:`PAT
 pauses all together, and a second more for each :data:`RATE` bytes of parts that its client takes.
 So a client that reads steadily is served for as long as it takes, and one that reads a little now
 and then is not. When all workers are held like that, the longest ends after :data:`HURRY` seconds.
+
+That bounds what one job does, not what a thousand do one after the other. So while any is paused
+and others wait, and for :data:`WARY` seconds from then on, the dispatcher starts a job that sends
+parts on the last worker that moves only if none is left that sends none.
 """
 
 from __future__ import annotations
@@ -24,6 +28,9 @@ HURRY = 2.0
 """The same, in seconds, for one job at a time while the jobs of all workers are paused."""
 RATE = 2**20
 """Bytes of parts for which a job may be paused a second longer."""
+WARY = 10.0
+"""Seconds after a job was paused while others waited in which those that send parts leave the last
+worker to others."""
 LOOK_INTERVAL = 0.5
 """Seconds between two looks at the jobs that are paused."""
 
@@ -55,6 +62,7 @@ class Pauses:
         alarms: Alarms,
         others_wait: Callable[[], bool],
         others_run: Callable[[int], bool],
+        keeps_from_others: Callable[[], object],
         end: Callable[[Job, float], object],
     ) -> None:
         """Begin with none.
@@ -62,11 +70,13 @@ class Pauses:
         :param alarms: where the looks are set.
         :param others_wait: whether a job waits for a worker, and could start if there was one.
         :param others_run: whether any worker has another job than so many that are paused.
+        :param keeps_from_others: called while any is paused and others wait, now and then.
         :param end: called with a job that was paused for too long, and for how long.
         """
         self._alarms = alarms
         self._others_wait = others_wait
         self._others_run = others_run
+        self._keeps_from_others = keeps_from_others
         self._end = end
         self._accounts: dict[Job, _Account] = {}
         self._alarm: Alarm | None = None
@@ -111,6 +121,7 @@ class Pauses:
         self._alarm = self._alarms.set(LOOK_INTERVAL, self._look)
         if not self._others_wait():
             return
+        self._keeps_from_others()
         for account in paused.values():
             account.seconds += LOOK_INTERVAL
         ends = [job for job, account in paused.items() if _excess(account) >= PATIENCE]

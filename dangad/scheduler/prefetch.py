@@ -8,6 +8,10 @@ do: the parent takes them back out of the pipe whenever another worker could beg
 somebody has come whose turn is before theirs, or their client has changed its mind. Whether the
 worker or the parent gets a job is decided by the pipe, once.
 
+A job that has gone ahead takes its worker without a look at who has the others. So it goes behind
+another client's only if its command is known to be short: else a client's long jobs would have
+all workers, one of them behind each other's job, though the last is for the others.
+
 What is not taken back has been begun, and the answers to the jobs before it are written. So
 after that, of all the jobs that a worker has, only the last can be running: each one before it
 has answered, and is told of when its answer is read.
@@ -19,7 +23,7 @@ from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from dangad.scheduler.fairqueue import JobQueue
     from dangad.scheduler.interfaces import IClient, IWorker
@@ -44,6 +48,16 @@ QUIET_TIME = 10.0
 """Seconds after a job has printed in which none of its type, nor any behind one, goes ahead.
 
 What a worker prints is known for that of the job that runs as far as the parent knows."""
+LONG = 0.2
+"""Seconds of one run, ended or not, for which its command is not known to be short for a time. Ten
+times :data:`SLOW`: neither a collection of garbage nor a busy machine often takes as long."""
+CAUTION = 20
+"""So many times as long as that run was. So what turns out to be long takes a worker from others,
+against the rule, for a twentieth of their time at most."""
+MOST_CAUTION = 600.0
+"""Seconds of caution at most: a whole machine may have been halted for hours."""
+LOOK_INTERVAL = 0.1
+"""Seconds, at least, between two looks at what runs for what has become long."""
 
 
 class Prefetch:
@@ -56,8 +70,11 @@ class Prefetch:
     All mutable state: `_prefetched`, the jobs that each worker has ahead, of those that have any;
     the worker first that has begun none for longest; `count`, how many jobs they are together,
     and `size`, their requests' bytes, for others to look at only; `_crowded`, for how many jobs
-    yet a worker has one at most; `_pace`, how many seconds a job took of late; `_printed`, when
-    a job of each type printed last.
+    yet a worker has one at most; `_pace`, how many seconds a job took of late; `_short`, the types
+    whose jobs are known to be short; `_paces`, how many seconds one of each type took, but for
+    those that were as quick as is known; `_long`, until when a type of which one was long is not
+    known to be short; `next_look`, when `look` is to be called again; `_printed`, when a job of
+    each type printed last.
     """
 
     def __init__(
@@ -81,6 +98,10 @@ class Prefetch:
         self._prefetched: OrderedDict[IWorker, deque[Job]] = OrderedDict()
         self._crowded = 0
         self._pace = 5 * SLOW
+        self._short: set[bytes] = set()
+        self._paces: dict[bytes, float] = {}
+        self._long: dict[bytes, float] = {}
+        self.next_look = 0.0
         self._printed: dict[bytes, float] = {}
 
     def __bool__(self) -> bool:
@@ -99,8 +120,10 @@ class Prefetch:
 
     def note(self, job: Job, printed: bool) -> None:
         """`job` has ended; `printed` is whether it has printed anything."""
-        ran = min(job.ended_at - job.started_at, 5 * SLOW)
-        self._pace += SMOOTHING * (ran - self._pace)
+        ran = job.ended_at - job.started_at
+        if ran > SLOW or job.command not in self._short:
+            self._judge(job.command, ran, job.ended_at)
+        self._pace += SMOOTHING * (min(ran, 5 * SLOW) - self._pace)
         if self._crowded:
             self._crowded -= 1
         if printed:
@@ -118,6 +141,39 @@ class Prefetch:
         if self._crowded:
             most = 1
         return min(most, waiting // busy) - len(self._prefetched.get(worker, ()))
+
+    def look(self, running: Iterable[Job], now: float) -> None:
+        """See which of the jobs that run have become long; to be called when `next_look` is."""
+        self.next_look = now + LOOK_INTERVAL
+        for job in running:
+            if now - job.started_at > LONG:
+                self._judge(job.command, now - job.started_at, now)
+
+    def _judge(self, command: bytes, ran: float, now: float) -> None:
+        """Note for how long a job of this type has run, and whether it is known to be short."""
+        if ran > LONG:
+            until = now + min(CAUTION * ran, MOST_CAUTION)
+            self._long[command] = max(until, self._long.get(command, 0.0))
+        pace = self._paces.get(command, 5 * SLOW)
+        pace += SMOOTHING * (min(ran, 5 * SLOW) - pace)
+        self._paces[command] = pace
+        if pace > SLOW or self._long.get(command, 0.0) > now:
+            self._short.discard(command)
+        elif pace < SLOW / 2:
+            self._short.add(command)
+
+    def may_follow(self, worker: IWorker, running: Job, job: Job) -> bool:
+        """Whether `job` may go behind what `worker` has, and take it without a look at others.
+
+        It may if it is known to be short, or else if its client has the worker as it is.
+
+        :param running: the job that `worker` runs.
+        """
+        if job.command in self._short:
+            return True
+        client = job.client
+        deck = self._prefetched.get(worker, ())
+        return running.client is client and all(other.client is client for other in deck)
 
     def is_quiet(self, job: Job, now: float) -> bool:
         """Whether no job of this type has printed of late."""
