@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from dangad.scheduler.interfaces import IClient, IProcess, ISpawner, ISupervisor, IWorker
+from dangad.scheduler.prefetch import MOST
 from dangad.scheduler.record import Death, Job
 from dangad.wire.values import Priority
 
@@ -71,7 +72,7 @@ class FakeClient:
     """A client that notes the outcome of each of its jobs.
 
     :ivar answers: what was delivered, in order: job, whether it failed, and the body.
-    :ivar reports: the news of its jobs, in order: job, command, body.
+    :ivar reports: the news of its jobs, in order: job, body, and whether it is a part.
     :ivar failures: the jobs that ended without an answer, or were refused, and why, in order.
     :ivar gone: set it to have any further news raise.
     :ivar aborted: whether its connection was closed because it could not be told.
@@ -83,7 +84,7 @@ class FakeClient:
         self.name = name
         self.outranks = outranks
         self.answers: list[tuple[Job, bool, bytes]] = []
-        self.reports: list[tuple[Job, bytes, bytes]] = []
+        self.reports: list[tuple[Job, bytes, bool]] = []
         self.failures: list[tuple[Job, DangadError]] = []
         self.gone = False
         self.aborted = False
@@ -99,11 +100,11 @@ class FakeClient:
         self.answers.append((job, failed, body))
         self._tell(job)
 
-    def report(self, job: Job, command: bytes, body: bytes) -> None:
+    def report(self, job: Job, body: bytes, parts: bool) -> None:
         """See :meth:`IClient.report`."""
         if self.gone or job.id in self._told:
             raise AssertionError(f"{self} is told news of {job}, which has ended for it")
-        self.reports.append((job, command, body))
+        self.reports.append((job, body, parts))
         if self.when_reported is not None:
             self.when_reported(job)
 
@@ -132,19 +133,16 @@ class FakeClient:
 
 
 class OneJobAtATime:
-    """The part of :class:`IWorker` of those that take no job ahead."""
+    """The part of :class:`IWorker` of those that take no job behind another."""
 
-    can_prefetch = False
+    room = 0
 
-    def prefetch(self, job: Job) -> bool:
-        """See :meth:`IWorker.prefetch`."""
-        return False
+    def give(self, job: Job) -> bool:
+        """See :meth:`IWorker.give`."""
+        return True
 
-    def begin(self, job: Job) -> None:
-        """See :meth:`IWorker.begin`."""
-
-    def recall(self) -> list[int]:
-        """See :meth:`IWorker.recall`."""
+    def reclaim(self) -> list[int]:
+        """See :meth:`IWorker.reclaim`."""
         return []
 
 
@@ -156,10 +154,10 @@ class FakeWorker:
     :ivar job: what it runs now, None if nothing.
     :ivar given: the jobs that it was given, in order.
     :ivar boxes: their requests, in order.
-    :ivar ahead: the jobs that it was given ahead, and has not begun as far as is known.
+    :ivar ahead: the jobs that it was given behind its own, and has not begun as far as is known.
     :ivar begun: how many of them it has begun in truth; the answers before lie in its pipe.
     :ivar taken_back: how many jobs were taken back from it.
-    :ivar can_prefetch: whether it takes jobs ahead.
+    :ivar can_prefetch: whether it takes jobs behind another.
     :ivar interrupts: what it was interrupted for in the last job that it has begun, in order.
     :ivar paused: whether what it writes is not taken.
     :ivar stacks: how often its stack was asked for.
@@ -171,8 +169,8 @@ class FakeWorker:
     :ivar stopping: whether it was asked to stop.
     :ivar dead: whether it is gone.
     :ivar when_performing: called with each job that it is given, before it begins.
-    :ivar when_given_ahead: called with each job that it is given ahead.
-    :ivar when_beginning: called with each job that it was given ahead, when it begins.
+    :ivar when_given_ahead: called with each job that it is given behind another.
+    :ivar when_beginning: called with each job that it was given behind another, when it begins.
     :ivar when_pinged: called when it is asked for a sign of life; set it to None to freeze it.
     """
 
@@ -216,21 +214,25 @@ class FakeWorker:
             and not (self.stopping or self.dead)
         )
 
-    def perform(self, job: Job) -> None:
-        """See :meth:`IWorker.perform`."""
+    @property
+    def room(self) -> int:
+        """See :attr:`IWorker.room`."""
+        return MOST if self.can_prefetch and self.killed is None else 0
+
+    def give(self, job: Job) -> bool:
+        """See :meth:`IWorker.give`."""
+        if self.job is not None:
+            return self._give_more(job)
         if not self.idle:
             raise AssertionError(f"{self} is given {job}, but is not idle")
         if self.when_performing is not None:
             self.when_performing(job)
-        self.job = job
-        self.given.append(job)
-        self.boxes.append(job.box)
-        self.interrupts = []
+        self._begin(job)
+        return True
 
-    def prefetch(self, job: Job) -> bool:
-        """See :meth:`IWorker.prefetch`."""
-        if self.job is None or self.interrupts or self.stopping or self.dead:
-            raise AssertionError(f"{self} is given {job} ahead, but runs none, or must not go on")
+    def _give_more(self, job: Job) -> bool:
+        if self.interrupts or self.stopping or self.dead:
+            raise AssertionError(f"{self} is given {job}, but must not go on")
         if not self.can_prefetch or self.killed is not None:
             return False
         if self.when_given_ahead is not None:
@@ -238,19 +240,14 @@ class FakeWorker:
         self.ahead.append(job)
         return True
 
-    def begin(self, job: Job) -> None:
-        """See :meth:`IWorker.begin`."""
-        if self.job is not None or self.ahead[:1] != [job] or self.dead:
-            raise AssertionError(f"{self} is said to begin {job}, but does not")
-        if self.when_beginning is not None:
-            self.when_beginning(job)
-        self.job = self.ahead.pop(0)
-        self.begun = max(0, self.begun - 1)
+    def _begin(self, job: Job) -> None:
+        self.job = job
         self.given.append(job)
         self.boxes.append(job.box)
+        self.interrupts = []
 
-    def recall(self) -> list[int]:
-        """See :meth:`IWorker.recall`."""
+    def reclaim(self) -> list[int]:
+        """See :meth:`IWorker.reclaim`."""
         back = self.ahead[self.begun :]
         del self.ahead[self.begun :]
         self.taken_back += len(back)
@@ -298,7 +295,7 @@ class FakeWorker:
         return len(self.given)
 
     def show_stack(self) -> Deferred[str]:
-        """See :meth:`IWorker.show_stack`."""
+        """See :meth:`IProcess.show_stack`."""
         if self.job is None or self.dead:
             raise AssertionError(f"{self} is asked for its stack, but runs no job")
         self.stacks += 1
@@ -333,12 +330,21 @@ class FakeWorker:
             raise AssertionError(f"{self} is asked to stop, but is not idle")
         self.stopping = True
 
-    def finish(self) -> Job:
-        """Have it done with its job, which is returned; the caller tells the dispatcher."""
+    def finish(self, reusable: bool = True) -> Job:
+        """Have it done with its job, which is returned; the caller tells the dispatcher.
+
+        :param reusable: whether it begins the next that it was given, if there is one.
+        """
         written = self.killed is None or self.begun > 0
         if self.job is None or not written or self.silenced or self.dead or self.paused:
             raise AssertionError(f"{self} cannot answer")
         job, self.job = self.job, None
+        if self.ahead and reusable:
+            self.begun = max(0, self.begun - 1)
+            following = self.ahead.pop(0)
+            if self.when_beginning is not None:
+                self.when_beginning(following)
+            self._begin(following)
         return job
 
     def die(self) -> None:
@@ -430,16 +436,16 @@ class FakeSpawner:
         self, worker: FakeWorker, failed: bool = False, body: bytes = b"\0\0", reusable: bool = True
     ) -> Job:
         """Have `worker` answer its job, which is returned."""
-        job = worker.finish()
         reusable = reusable and worker.killed is None
+        job = worker.finish(reusable or worker.begun > 0)
         self._dispatcher.job_finished(worker, failed, body, b"1000 2000", reusable=reusable)
         return job
 
-    def report(self, worker: FakeWorker, command: bytes, body: bytes = b"\0\0") -> None:
+    def report(self, worker: FakeWorker, body: bytes = b"\0\0", parts: bool = False) -> None:
         """Have `worker` tell news of its job."""
         if worker.job is None or worker.killed is not None or worker.paused:
             raise AssertionError(f"{worker} cannot tell anything")
-        self._dispatcher.job_reported(worker, command, body)
+        self._dispatcher.job_reported(worker, body, parts)
 
     def die(
         self, worker: FakeWorker, how: str = "was killed by SIGKILL", *, unread: bytes = b""

@@ -129,7 +129,7 @@ class Operations:
         worker = self._dispatcher.worker_of(job_id)
         if worker is None:
             return fail(NotRunning(f"no job {job_id} is running"))
-        return worker.show_stack()
+        return self._supervisor.records[worker].show_stack()
 
     def reload(self) -> Deferred[None]:
         """See :meth:`IOperations.reload`."""

@@ -9,6 +9,7 @@ On a job's way between :mod:`dangad.scheduler.dispatcher`, which gives it jobs t
 from __future__ import annotations
 
 import select
+from collections import deque
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
@@ -40,15 +41,14 @@ if TYPE_CHECKING:
 
 log = Logger()
 
-_NEWS = {
-    workerboxes.REPORT: commands.Progress.commandName,
-    workerboxes.PART: commands.Chunk.commandName,
-}
-"""What a worker may say of its job before the answer, and the client's command for it."""
+_NEWS = frozenset({workerboxes.REPORT, workerboxes.PART})
+"""What a worker may say of its job before the answer."""
 _ROBBED = "did not have its job, which something else had read from its pipe, and was killed"
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
+ROOM = 8
+"""Jobs that are prefetched at most; a pipe of Linux holds 16."""
 BOX_OVERHEAD = 2**16
 """Bytes that a worker's box may be larger than the largest payload: its own pairs."""
 STOP_GRACE = 5.0
@@ -112,20 +112,20 @@ class WorkerLink:
     job, and costs this worker its life, by which its jobs are accounted for: see `fault`.
 
     All mutable state: `pid`; `output`, what it prints, and `left_over`, what is printed there that
-    is no running job's; `performed`, how many jobs it was given; `_job`, the one it has now;
-    `_ahead`, the packets of those that it was given ahead, by id, and `_may_follow`, whether
-    one may be given behind the last; `_taken`, packets that were taken out of the pipe of a worker
-    that is gone; `_pings`, how many were not answered yet, and `_check`, what is known of its job;
-    `_reports`, how often the job `_reporting` has told its progress; `_knocking`, the next signal
-    that its job is to stop; `exiting`, whether the process is gone while its last answers are still
-    being read, and `_not_sent`, the request of a job that it was given then; `_peak`, the most
-    memory that it was seen to have; `_usage`, what its last job took, and `_cpu_of_boot`, the
-    microseconds before the first; `_booted`, whether it has said Hello; `_last_words`, what it
-    said before it exited; `_paused`, whether it is not read; `_killed_for`, why the parent killed
-    it, and `_holding`, the next look at what keeps it from being gone; `_leaving`, whether it was
-    told to exit; `_silenced`, whether it wrote garbage or could not be dealt with, and `_gone`,
-    whether it is dead: after either, nothing it wrote counts. What it wrote before it was killed
-    does.
+    is no running job's; `performed`, how many jobs it was given; `_jobs`, those that it has, of
+    which it runs the first, and `_packets`, the others as they lie in its pipe, by id;
+    `_may_follow`, whether one may be given behind the last; `_taken`, packets that were taken out
+    of the pipe of a worker that is gone; `_pings`, how many were not answered yet, and `_check`,
+    what is known of its job; `_reports`, how often the job `_reporting` has told its progress;
+    `_knocking`, the next signal that its job is to stop; `exiting`, whether the process is gone
+    while its last answers are still being read, and `_not_sent`, the request of a job that it was
+    given then; `_peak`, the most memory that it was seen to have; `_usage`, what its last job took,
+    and `_cpu_of_boot`, the microseconds before the first; `_booted`, whether it has said Hello;
+    `_last_words`, what it said before it exited; `_paused`, whether it is not read; `_killed_for`,
+    why the parent killed it, and `_holding`, the next look at what keeps it from being gone;
+    `_leaving`, whether it was told to exit; `_silenced`, whether it wrote garbage or could not be
+    dealt with, and `_gone`, whether it is dead: after either, nothing it wrote counts. What it
+    wrote before it was killed does.
     """
 
     def __init__(
@@ -149,8 +149,8 @@ class WorkerLink:
         self._deaths = deaths
         self._most_jobs = supervisor.recycle_limits.jobs
         self._reader = boxes.BoxReader(max_payload + BOX_OVERHEAD, workerboxes.AMP_KEYS)
-        self._job: Job | None = None
-        self._ahead: dict[int, bytes] = {}
+        self._jobs: deque[Job] = deque()
+        self._packets: dict[int, bytes] = {}
         self._taken: list[bytes] = []
         self._pings = 0
         self._check = JobCheck()
@@ -216,9 +216,20 @@ class WorkerLink:
 
     # Called by the dispatcher and the supervisor.
 
-    def perform(self, job: Job) -> None:
-        """See :meth:`IWorker.perform`."""
-        self._job = job
+    @property
+    def room(self) -> int:
+        """See :attr:`IWorker.room`."""
+        if not (self._may_follow and self.transport.jobs.can_take_back):
+            return 0
+        if not self._most_jobs:
+            return ROOM
+        return max(0, self._most_jobs - self.performed - len(self._packets))
+
+    def give(self, job: Job) -> bool:
+        """See :meth:`IWorker.give`."""
+        if self._jobs:
+            return self._give_more(job)
+        self._jobs.append(job)
         try:
             if self.exiting:
                 self._not_sent = job.box
@@ -228,60 +239,46 @@ class WorkerLink:
             self._begin(job)
         except Exception:  # noqa: BLE001 - see the class
             self.fault("giving it a job")
+        return True
 
-    @property
-    def can_prefetch(self) -> bool:
-        """See :attr:`IWorker.can_prefetch`."""
-        return self.transport.jobs.can_take_back
-
-    def prefetch(self, job: Job) -> bool:
-        """See :meth:`IWorker.prefetch`."""
-        if not self._may_follow:
-            return False
+    def _give_more(self, job: Job) -> bool:
+        """Put `job` into the pipe behind what the worker has; False if it has no room."""
         packet = workerboxes.job_head(job.id, job.attempt + 1, job.seconds) + job.box
-        if len(packet) > select.PIPE_BUF:
+        if not self._may_follow or len(packet) > select.PIPE_BUF:
             return False
-        self._ahead[job.id] = packet
         try:
-            if self.transport.jobs.write_packet(packet):
-                return True
+            if not self.transport.jobs.write_packet(packet):
+                return False
         except Exception:  # noqa: BLE001 - see the class
-            self.fault("giving it a job ahead")
-            return True  # perhaps it was written
-        del self._ahead[job.id]
-        return False
+            self.fault("giving it one more job")  # perhaps it was written
+        self._jobs.append(job)
+        self._packets[job.id] = packet
+        return True
 
-    def begin(self, job: Job) -> None:
-        """See :meth:`IWorker.begin`."""
-        self._job = job
-        try:
-            del self._ahead[job.id]
-            self._begin(job)
-        except Exception:  # noqa: BLE001 - see the class
-            self.fault("beginning a job that it had ahead")
-
-    def recall(self) -> list[int]:
-        """See :meth:`IWorker.recall`."""
-        if not self._ahead:
+    def reclaim(self) -> list[int]:
+        """See :meth:`IWorker.reclaim`."""
+        if not self._packets:
             return []  # then not all in the pipe need be packets
         packets, self._taken = self._taken, []
-        jobs = {packet: job_id for job_id, packet in self._ahead.items()}
+        jobs = {packet: job_id for job_id, packet in self._packets.items()}
         try:
             self.transport.jobs.take_back(packets)
         except Exception:  # noqa: BLE001 - see the class
-            self.fault("taking back the jobs that it had ahead")
-            self._ahead.clear()  # what was not taken out counts as begun from now on
+            self.fault("taking back the jobs that it has not begun")
+            self._packets.clear()  # what was not taken out counts as begun from now on
         back = [jobs[packet] for packet in packets if packet in jobs]
         for job_id in back:
-            self._ahead.pop(job_id, None)
+            self._packets.pop(job_id, None)
+        if back:
+            self._jobs = deque(job for job in self._jobs if job.id not in back)
         if not self._gone:
             self._put_back([packet for packet in packets if packet not in jobs])
         return back
 
     @_contained(None)
     def _put_back(self, packets: list[bytes]) -> None:
-        """Let the worker have again what was in its pipe before the jobs ahead."""
-        current = b"" if self._job is None else self._head_of(self._job)
+        """Let the worker have again what was in its pipe before the jobs that were reclaimed."""
+        current = self._head_of(self._jobs[0]) if self._jobs else b""
         for packet in packets:
             if packet != workerboxes.PING_BOX and not (current and packet.startswith(current)):
                 self.kill("was killed: something else than the server wrote to its pipe")
@@ -293,6 +290,8 @@ class WorkerLink:
     def interrupt(self, job: Job, why: bytes) -> None:
         """See :meth:`IWorker.interrupt`."""
         if self.transport.jobs.is_flushed:
+            if why == b"time":
+                self.show_stack()
             self.transport.say(workerboxes.stop(job.id, why))
             self._knock(job, FIRST_KNOCK)
         else:
@@ -306,13 +305,13 @@ class WorkerLink:
         wait for a lock, or another thread takes the signal.
         """
         self._knocking = None
-        if self._job is job and self._killed_for is None:
+        if self._jobs and self._jobs[0] is job and self._killed_for is None:
             self.transport.signal(commands.STOP_SIGNAL)
             longer = min(2 * seconds, LONGEST_KNOCK)
             self._knocking = self._clock.callLater(seconds, self._knock, job, longer)
 
     def show_stack(self) -> defer.Deferred[str]:
-        """See :meth:`IWorker.show_stack`."""
+        """See :meth:`IProcess.show_stack`."""
         try:
             return self._show_stack()
         except Exception:  # noqa: BLE001 - see the class
@@ -349,7 +348,7 @@ class WorkerLink:
     @_contained(True)
     def has_read(self) -> bool:
         """See :meth:`IProcess.has_read`."""
-        may_wait = sum(map(len, self._ahead.values()))
+        may_wait = sum(map(len, self._packets.values()))
         if self._check.asked:
             may_wait += len(workerboxes.PING_BOX)
         return self.transport.jobs.unread <= may_wait
@@ -444,8 +443,6 @@ class WorkerLink:
         """`job` is the one that it runs."""
         self.performed += 1
         self.output.begin_job(job.id)
-        if self.performed == self._most_jobs:
-            self._supervisor.recycle_worker(self, f"it has done {self.performed} jobs")
 
     # Called by the connector.
 
@@ -484,7 +481,7 @@ class WorkerLink:
         usage = self._see_to("reading what it took", self._last_usage) or b""
         details = self._see_to("describing its end", self._details, status) or ""
         unread = self._see_to("looking for its job", self._unread_request) or b""
-        self._job = None
+        self._jobs.clear()
         level = log.info if isinstance(status.value, error.ProcessDone) else log.warn
         level(
             "worker {pid} {how}, after {jobs} jobs{details}",
@@ -498,9 +495,7 @@ class WorkerLink:
         self._tell_of_death(Death(how, details, usage, unread))
 
     def _tell_of_death(self, death: Death) -> None:
-        """Tell the supervisor if it knows the worker, again if need be: else its job never ends."""
-        if self not in self._supervisor.records:
-            return
+        """Tell the supervisor, and again if need be: else its job never ends."""
         try:
             self._supervisor.worker_exited(self, death, self.performed)
         except Exception:  # noqa: BLE001 - see the class
@@ -551,7 +546,7 @@ class WorkerLink:
         job = self._job
         if job is None or self._not_sent:
             return self._not_sent
-        self.transport.jobs.take_back(self._taken)  # what was ahead is recalled from there
+        self.transport.jobs.take_back(self._taken)  # what it had not begun is reclaimed from there
         head = self._head_of(job)
         if not self._may_follow:  # then it is a stream, which it has read in part, or not at all
             rest = b"".join(self._taken) + self.transport.jobs.unsent
@@ -592,21 +587,32 @@ class WorkerLink:
 
     def _answered(self, head: bytes, body: bytes, failed: bool) -> None:
         job_id, usage = workerboxes.read_answer(head)
-        if self._job is None or job_id != b"%d" % self._job.id:
+        jobs = self._jobs
+        if not jobs or job_id != b"%d" % jobs[0].id:
             raise boxes.Garbage(f"an answer to job {job_id!r}, which it was not given")
         self._usage = usage
         marks = usage[-1]  # an ASCII digit, whose last bits are those of its value
         if marks & workerboxes.PRINTED:
             self.transport.drain_output()
         self.output.end_job()
-        self._job = None
         if self._paused:
             self.resume()
+        jobs.popleft()
         printed = bool(marks & workerboxes.PRINTED or self.output.tail)
         due = self._pings * len(workerboxes.PONG_BOX)
-        trailing = self._reader.held > due and not self._ahead  # with no job to do it is silent
+        trailing = not jobs and self._reader.held > due  # with no job to do it is silent
         reusable = not (marks & workerboxes.NOT_REUSABLE or trailing or self._killed_for)
+        if self.performed == self._most_jobs:
+            self._supervisor.recycle_worker(self, f"it has done {self.performed} jobs")
+        if jobs and reusable:
+            self._packets.pop(jobs[0].id, None)
+            self._begin(jobs[0])
         self._dispatcher.job_finished(self, failed, body, usage, reusable=reusable, printed=printed)
+
+    @property
+    def _job(self) -> Job | None:
+        """The job that it runs."""
+        return self._jobs[0] if self._jobs else None
 
     def _news_received(self, key: bytes, job_id: bytes, raw: bytes, start: int) -> None:
         job = self._job
@@ -619,7 +625,7 @@ class WorkerLink:
             workerboxes.check_report(raw, start)
         else:
             workerboxes.check_part(raw, start)
-        self._dispatcher.job_reported(self, _NEWS[key], raw[start:])
+        self._dispatcher.job_reported(self, raw[start:], parts=key == workerboxes.PART)
 
     def _count_report(self, job: Job) -> None:
         if job is not self._reporting:

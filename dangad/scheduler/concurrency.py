@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from dangad.scheduler.assignments import Assignments
     from dangad.scheduler.fairqueue import JobQueue
-    from dangad.scheduler.idle import IdleWorkers
     from dangad.scheduler.record import Job
     from dangad.scheduler.registry import Registry
 
@@ -25,16 +25,16 @@ class Lanes:
     which the queue knows.
     """
 
-    def __init__(self, queue: JobQueue, registry: Registry, idle_workers: IdleWorkers) -> None:
+    def __init__(self, queue: JobQueue, registry: Registry, assignments: Assignments) -> None:
         self._queue = queue
         self._registry = registry
-        self._idle_workers = idle_workers
+        self._assignments = assignments
         self._running: dict[bytes, int] = {}
 
     def lane_of(self, job: Job) -> bytes | None:
         """The lane that `job` belongs in; None is the common one."""
         command = job.command
-        if self._registry.policy(command).max_running is None:
+        if job.policy.max_running is None:
             return command if command in self._registry.partial else None
         return command
 
@@ -71,7 +71,7 @@ class Lanes:
         """Keep back the jobs of `lane` if none of them may start, and let them go on if not."""
         limit = self._registry.policy(lane).max_running
         full = limit is not None and self._running.get(lane, 0) >= limit
-        if full or (lane in self._registry.partial and not self._idle_workers.can(lane)):
+        if full or (lane in self._registry.partial and not self._assignments.can_start(lane)):
             self._queue.close_lane(lane)
         else:
             self._queue.open_lane(lane)

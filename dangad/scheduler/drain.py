@@ -14,38 +14,31 @@ from dangad.scheduler.outbox import log_failure
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dangad.scheduler.alarms import Alarm, Alarms
-    from dangad.scheduler.counters import Counters
+    from dangad.scheduler.alarms import Alarm
+    from dangad.scheduler.state import State
 
 
 class Drain:
-    """A drain, which may be still to begin.
+    """A drain, which may be still to begin."""
 
-    All mutable state: `begun`, whether it has; `_waiters`, who is to be told of its end; and
-    `alarm`, its limit.
-    """
+    def __init__(self, state: State, give_up: Callable[[float], object]) -> None:
+        """Wait for the end of all jobs.
 
-    def __init__(
-        self, alarms: Alarms, counters: Counters, give_up: Callable[[float], object]
-    ) -> None:
-        """Wait for the end of all jobs of `counters`.
-
-        :param alarms: where its limit is set.
         :param give_up: called with the seconds for which they were waited for, at the limit.
         """
-        self.begun = False
+        #: Its limit.
         self.alarm: Alarm | None = None
-        self._alarms = alarms
-        self._counters = counters
+        self._state = state
         self._give_up = give_up
+        #: Who is to be told of its end.
         self._waiters: list[Deferred[None]] = []
 
     def begin(self, seconds: float) -> None:
         """Give the jobs so many seconds from now on; may be called again with others."""
-        self.begun = True
+        self._state.draining = True
         self._cancel_alarm()
         try:
-            self.alarm = self._alarms.set(seconds, self._time_is_up, seconds)
+            self.alarm = self._state.alarms.set(seconds, self._time_is_up, seconds)
         except Exception:  # noqa: BLE001 - a drain without a limit may never end
             log_failure("the drain cannot be given a limit, and does not wait")
             self._give_up(0.0)
@@ -59,7 +52,7 @@ class Drain:
 
     def check(self) -> None:
         """Tell those who wait if it is over."""
-        if self.begun and self._counters.all_ended:
+        if self._state.draining and self._state.counters.all_ended:
             self._cancel_alarm()
             waiters, self._waiters = self._waiters, []
             for waiter in waiters:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
     from dangad.errors import DangadError
-    from dangad.scheduler.record import Job
+    from dangad.scheduler.record import Death, Job
+    from dangad.scheduler.workerrecord import RecycleLimits
 
 
 class IClient(Interface):
@@ -34,11 +35,12 @@ class IClient(Interface):
         May submit more jobs before it returns. Never called for a job twice, nor after `fail`.
         """
 
-    def report(job: Job, command: bytes, body: bytes) -> None:
-        """Take a worker's news of `job`, which runs: how far it is, or a part of its result.
+    def report(job: Job, body: bytes, parts: bool) -> None:
+        """Take a worker's news of `job`, which runs: a part of its result, or how far it is.
 
-        `command` is the name of the AMP command that carries it, `body` its arguments but for
-        the tag. Only for jobs that asked. May put the client on hold before it returns.
+        `body` is what the worker wrote, the arguments of the AMP command that carries it to the
+        client, but for the tag. Only for jobs that asked. May put the client on hold before it
+        returns.
         """
 
     def fail(job: Job, error: DangadError) -> None:
@@ -52,49 +54,36 @@ class IClient(Interface):
 
 
 class IWorker(Interface):
-    """A worker process that has said Hello, as the dispatcher sees it."""
+    """A worker process that has said Hello, as the dispatcher sees it.
+
+    It runs the jobs that it was given in that order, one at a time.
+    """
 
     pid: int = Attribute("The process id, for people.")
+    room: int = Attribute("How many jobs it takes now, besides the one that it runs.")
 
-    def perform(job: Job) -> None:
-        """Give the worker `job`; legal only while it is idle.
+    def give(job: Job) -> bool:
+        """Give the worker `job`: to begin at once, or when it has answered those that it has.
 
-        Afterwards the dispatcher hears either ``job_finished`` or ``worker_gone``, once.
-        Never raises: a worker that cannot take the job is a worker that is about to be gone.
+        Of one that is given to an idle worker the dispatcher hears either ``job_finished`` or
+        ``worker_gone``, once. So it does of a later one, once that before it is finished. False
+        if a busy worker cannot be given this job now; then nothing has happened.
         """
 
-    can_prefetch: bool = Attribute("Whether it can be given jobs ahead.")
-
-    def prefetch(job: Job) -> bool:
-        """Give the worker, which is busy, `job` ahead: to begin once it has answered the last.
-
-        It begins such jobs in the order given, of which the dispatcher hears by the answer to
-        the one before; it then says `begin`. False if the worker cannot be given this job
-        now; then nothing has happened.
-        """
-
-    def begin(job: Job) -> None:
-        """Hear that `job`, the next of those that it was given ahead, is the one that it runs."""
-
-    def recall() -> list[int]:
-        """Take back the jobs given ahead that the worker has not begun; their ids, in order.
+    def reclaim() -> list[int]:
+        """Take back the jobs that the worker has not begun; their ids, in order.
 
         What is not taken back has been begun; the answers to those before it are written.
-        """
-
-    def show_stack() -> Deferred[str]:
-        """Have the stack of the worker's main thread written to the log, under its job's id.
-
-        Fires soon with what it wrote, as text; with nothing if it could not. Never fails.
         """
 
     def interrupt(job: Job, why: bytes) -> None:
         """Raise an exception in `job`, the last that the worker has begun: it is to end by itself.
 
-        What the worker had ahead was taken back before.
+        What it had not begun was reclaimed before.
 
-        `why` is "cancelled" or "time". It does nothing if the job has ended in the worker
-        already. Whether and how the job ends is then told as always; kill what does not.
+        `why` is "cancelled" or "time"; with the latter its stack is logged, too. It does nothing
+        if the job has ended in the worker already. Whether and how the job ends is then told as
+        always; kill what does not.
         """
 
     def pause() -> None:
@@ -110,10 +99,67 @@ class IWorker(Interface):
         """End the process and its process group now; ``worker_gone`` follows, and nothing else."""
 
 
+class IJobEvents(Interface):
+    """Whoever is told what becomes of the jobs that workers were given."""
+
+    def job_reported(worker: IWorker, body: bytes, parts: bool) -> None:
+        """The job that `worker` runs has news for its client: see :meth:`IClient.report`."""
+
+    def job_finished(
+        worker: IWorker,
+        failed: bool,
+        body: bytes,
+        usage: bytes = b"",
+        *,
+        reusable: bool = True,
+        printed: bool = False,
+    ) -> None:
+        """`worker` has answered the job that it ran, with an error if `failed`.
+
+        It is idle then, or has begun the next that it was given.
+
+        :param body: the answer.
+        :param usage: what the job used, in the form of ``Job.usage``.
+        :param reusable: whether the worker may be given another job; if not, it begins none.
+        :param printed: whether the job has printed something.
+        """
+
+
+class IWorkerEvents(Interface):
+    """Whoever is told of the lives of worker processes, from their starts to their deaths."""
+
+    recycle_limits: RecycleLimits = Attribute("After what a worker is to be replaced.")
+
+    def worker_started(process: IProcess) -> None:
+        """A process was started, which has not said Hello."""
+
+    def worker_booted(worker: IWorker, catalogue: str) -> None:
+        """`worker` has said Hello, with the catalogue of what it performs."""
+
+    def worker_answered(worker: IWorker) -> None:
+        """`worker` has given a sign of life."""
+
+    def recycle_worker(worker: IWorker, why: str) -> None:
+        """`worker` has done enough, and is to be replaced; it may go on until it is."""
+
+    def worker_exited(worker: IWorker, death: Death, performed: int) -> None:
+        """`worker` is gone, and its process group with it; told again, it is passed over.
+
+        :param death: what ended it.
+        :param performed: how many jobs it has begun while it lived.
+        """
+
+
 class IProcess(IWorker):
     """A worker from its birth to its death, as the supervisor sees it."""
 
-    performed: int = Attribute("How many jobs it was given.")
+    performed: int = Attribute("How many jobs it has begun.")
+
+    def show_stack() -> Deferred[str]:
+        """Have the stack of the worker's main thread written to the log, under its job's id.
+
+        Fires soon with what it wrote, as text; with nothing if it could not. Never fails.
+        """
 
     def stop() -> None:
         """Let an idle worker exit by itself, and kill it if it does not; no job may follow."""
@@ -147,7 +193,7 @@ class ISupervisor(Interface):
     def worker_released(worker: IWorker) -> None:
         """Have back a `worker` that has done its last job, and answered it.
 
-        Either it was asked for (``Dispatcher.take_back``), or it is not reusable.
+        Either it was asked for (``Dispatcher.call_back``), or it is not reusable.
         """
 
 

@@ -10,6 +10,7 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dangad.wire.catalogue import NO_POLICY
 from dangad.wire.values import Priority
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ class JobState(enum.Enum):
     __hash__ = object.__hash__  # of a member there is but one; enum's own is slow, and called often
 
     QUEUED = "queued"
+    PREFETCHED = "prefetched"
     RUNNING = "running"
     DONE = "done"
     FAILED = "failed"
@@ -47,7 +49,9 @@ class Event(enum.Enum):
 
     __hash__ = object.__hash__  # as above
 
-    START = "given to a worker"
+    PREFETCH = "given to a busy worker"
+    RECLAIM = "taken back unread"
+    START = "begun by a worker"
     ANSWER = "answered with a result"
     FAIL = "answered with an error"
     CANCEL = "cancelled, or its client gone"
@@ -59,6 +63,9 @@ class Event(enum.Enum):
 
 
 TRANSITIONS: dict[tuple[JobState, Event], JobState] = {
+    (JobState.QUEUED, Event.PREFETCH): JobState.PREFETCHED,
+    (JobState.PREFETCHED, Event.RECLAIM): JobState.QUEUED,
+    (JobState.PREFETCHED, Event.START): JobState.RUNNING,
     (JobState.QUEUED, Event.START): JobState.RUNNING,
     (JobState.QUEUED, Event.CANCEL): JobState.CANCELLED,
     (JobState.QUEUED, Event.TIME_OUT): JobState.TIMED_OUT,
@@ -103,29 +110,31 @@ class ResourceUsage:
 class Job:
     """A request that was received, from then until its one end.
 
-    All mutable state: `client` becomes None when nobody is left to be told, and `box` empty
-    when it will not be needed again; from `state` on, all belongs to the dispatcher. Times are
-    seconds of the dispatcher's clock.
+    From `state` on, all belongs to the dispatcher. Times are seconds of the dispatcher's clock.
 
     :ivar id: a number, unique while the server lives.
-    :ivar client: who gets the outcome.
+    :ivar client: who gets the outcome; None when nobody is left to be told.
     :ivar tag: the client's own name for the request (its ``_ask``), None if it wants no answer.
     :ivar command: the AMP command's name.
-    :ivar box: the request, byte for byte as it came.
+    :ivar box: the request, byte for byte as it came; empty once it is not needed any more.
     :ivar priority: how urgent the client says it is.
     :ivar deadline: seconds from acceptance until an answer is useless; None for ever.
     :ivar size: the request's size in bytes.
     :ivar wants_chunks: whether its client asked for partial results.
     :ivar wants_progress: whether it asked for progress.
     :ivar state: where it is in its life.
+    :ivar policy: what its type asks for.
+    :ivar may_retry: whether its request is kept for another attempt.
     :ivar lane: the lane of the queue that it waits in.
     :ivar turn: the turn in which it was taken out of the queue, for that to know; -1 if none.
     :ivar runner: who had it started, gone or not; None while it does not run.
     :ivar attempt: 0 while it waits for its first start, then 1, 2, ...
-    :ivar worker: who runs it, or has it ahead; None while nobody does.
+    :ivar worker: who runs it, or has it prefetched; None while nobody does.
     :ivar pid: the process id of who ran it last, 0 if nobody did.
     :ivar seconds: how long this attempt may run, None for ever.
-    :ivar run_alarm: the end of its time limit, of its grace, or of its rest between attempts.
+    :ivar limit_alarm: the end of its time limit.
+    :ivar grace_alarm: the end of the time in which it may clean up, once it is being stopped.
+    :ivar rest_alarm: the end of its rest between two attempts.
     :ivar deadline_alarm: its deadline.
     :ivar lost_for: how its last attempt ended, if that lost its worker.
     :ivar stopped_for: why a running job is being stopped, None while it is not.
@@ -145,12 +154,16 @@ class Job:
         "deadline_alarm",
         "ended_at",
         "ended_for",
+        "grace_alarm",
         "id",
         "lane",
+        "limit_alarm",
         "lost_for",
+        "may_retry",
         "pid",
+        "policy",
         "priority",
-        "run_alarm",
+        "rest_alarm",
         "runner",
         "seconds",
         "size",
@@ -187,13 +200,17 @@ class Job:
         self.wants_chunks = wants_chunks
         self.wants_progress = False
         self.state = JobState.QUEUED
+        self.policy = NO_POLICY
+        self.may_retry = True
         self.lane: bytes | None = None
         self.turn = -1
         self.runner: IClient | None = None
         self.attempt = 0
         self.worker: IWorker | None = None
         self.seconds: float | None = None
-        self.run_alarm: Alarm | None = None
+        self.limit_alarm: Alarm | None = None
+        self.grace_alarm: Alarm | None = None
+        self.rest_alarm: Alarm | None = None
         self.deadline_alarm: Alarm | None = None
         self.stopped_for: DangadError | None = None
         self.lost_for: DangadError | None = None

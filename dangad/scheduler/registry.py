@@ -14,13 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
-from dangad.wire.catalogue import Policy, write_catalogue
+from dangad.wire.catalogue import NO_POLICY, Policy, write_catalogue
 
 if TYPE_CHECKING:
     from dangad.errors import DangadError
     from dangad.scheduler.interfaces import IWorker
-
-_NO_POLICY = Policy()
 
 
 class Offer:
@@ -79,7 +77,7 @@ class Registry:
 
     def policy(self, command: bytes) -> Policy:
         """The policy of a job type; one that asks for nothing if it is not known."""
-        return _NO_POLICY if self._policies is None else self._policies.get(command, _NO_POLICY)
+        return NO_POLICY if self._policies is None else self._policies.get(command, NO_POLICY)
 
     def performs(self, worker: IWorker, command: bytes) -> bool:
         """Whether `worker` performs `command`."""

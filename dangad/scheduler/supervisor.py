@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from dangad.scheduler.interfaces import ISupervisor
+from dangad.scheduler.interfaces import ISupervisor, IWorkerEvents
 from dangad.scheduler.outbox import log_failure
 from dangad.scheduler.pacing import Pace
 from dangad.scheduler.relief import Relief
@@ -82,7 +82,7 @@ LEAVE_AT_ONCE = 10
 _OLD_CODE = "its code is old"
 
 
-@implementer(ISupervisor)
+@implementer(ISupervisor, IWorkerEvents)
 class Supervisor:
     """The rules of the module's docstring.
 
@@ -139,8 +139,7 @@ class Supervisor:
     def start(self, spawner: ISpawner) -> None:
         """Begin to keep the minimum alive, with processes from `spawner`."""
         self._spawner = spawner
-        self._dispatcher.low_water = self.spare_workers
-        self._dispatcher.supervised_by(self)
+        self._dispatcher.supervised_by(self, low_water=self.spare_workers)
         self._watching = self._later(WATCH_INTERVAL, self._watch)
         self._fill()
 
@@ -217,7 +216,7 @@ class Supervisor:
     # Told by the pool.
 
     def worker_started(self, process: IProcess) -> None:
-        """A process was started, which has not said Hello."""
+        """See :meth:`IWorkerEvents.worker_started`."""
         limit = self._start_timeout
         reason = f"did not start within {limit:g} s (--start-timeout), and was killed"
         now = self._clock.seconds()
@@ -228,7 +227,7 @@ class Supervisor:
             self._end(record, "was killed: it could not be given a limit to its start")
 
     def worker_booted(self, worker: IWorker, catalogue: str) -> None:
-        """`worker` has said Hello, with the catalogue of what it performs."""
+        """See :meth:`IWorkerEvents.worker_booted`."""
         record = self.records[worker]
         if record.stopping:
             return
@@ -247,21 +246,19 @@ class Supervisor:
             self._pruning = self._later(IDLE_TIME, self._prune)
 
     def worker_answered(self, worker: IWorker) -> None:
-        """`worker` has given a sign of life."""
+        """See :meth:`IWorkerEvents.worker_answered`."""
         self.records[worker].silent = False
 
     def recycle_worker(self, worker: IWorker, why: str) -> None:
-        """`worker` has done enough, and is to be replaced; it may go on until it is."""
+        """See :meth:`IWorkerEvents.recycle_worker`."""
         self._recycle(self.records[worker], why)
         self._adjust()
 
     def worker_exited(self, worker: IWorker, death: Death, performed: int) -> None:
-        """`worker` is gone, and its process group with it.
-
-        :param death: what ended it.
-        :param performed: how many jobs it was given while it lived.
-        """
-        record = self.records.pop(worker)
+        """See :meth:`IWorkerEvents.worker_exited`."""
+        record = self.records.pop(worker, None)
+        if record is None:
+            return
         self._pace.settled(worker)
         if record.booted_at is None:
             self._cancel(record.boot_alarm)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IDelayedCall
 
     from dangad.scheduler.interfaces import IProcess
@@ -66,6 +67,11 @@ class WorkerRecord:
         self.asked_at = now
         self.silent = False
         self.unread_since: float | None = None
+
+    def show_stack(self) -> Deferred[str]:
+        """See :meth:`IProcess.show_stack`."""
+        shown: Deferred[str] = self.process.show_stack()
+        return shown
 
     @property
     def serves(self) -> bool:

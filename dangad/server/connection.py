@@ -220,12 +220,13 @@ class ClientConnection(Protocol):
         self._answer(job.tag, failed, body)
         self._forget(job)
 
-    def report(self, job: Job, command: bytes, body: bytes) -> None:
+    def report(self, job: Job, body: bytes, parts: bool) -> None:
         """See :meth:`IClient.report`."""
         if job.tag is None:
             return
-        start = boxes.pair(boxes.COMMAND, command) + boxes.pair(b"tag", job.tag)
-        if self._congested and command == commands.Progress.commandName:
+        command = commands.Chunk if parts else commands.Progress
+        start = boxes.pair(boxes.COMMAND, command.commandName) + boxes.pair(b"tag", job.tag)
+        if self._congested and not parts:
             self._news[job.id] = start, body  # in place of the last, so that nothing piles up
         else:
             self._write(start, body)

@@ -52,6 +52,9 @@ class Policy:
     """What becomes of a running job whose client disconnects."""
 
 
+NO_POLICY = Policy()
+"""That of a job type of which nothing is known: it asks for nothing."""
+
 _SCALARS: dict[str, type[amp.Argument]] = {
     "Integer": amp.Integer,
     "Float": amp.Float,

@@ -1,0 +1,88 @@
+"""May a job come in, may it wait, may it start: what speaks against it, if anything does.
+
+Asked by :mod:`dangad.scheduler.dispatcher` of each job that is submitted, and by
+:mod:`dangad.scheduler.matching` of each whose turn it is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dangad.scheduler import reasons
+
+if TYPE_CHECKING:
+    from dangad.errors import DangadError
+    from dangad.scheduler.interfaces import IClient
+    from dangad.scheduler.record import Job
+    from dangad.scheduler.state import State
+
+
+class Admission:
+    """The bounds of what waits, and the conditions of a start."""
+
+    def __init__(self, state: State, max_queued: int, max_queued_bytes: int) -> None:
+        """Let jobs in.
+
+        :param max_queued: how many jobs may wait, of all clients together.
+        :param max_queued_bytes: how many bytes their requests may have together.
+        """
+        self.max_queued = max_queued
+        self.max_queued_bytes = max_queued_bytes
+        self._state = state
+
+    def may_start_at_once(self, job: Job, client: IClient) -> bool:
+        """Whether a worker is idle for `job`; then what waits is on hold, or in a closed lane."""
+        queue = self._state.queue
+        return bool(
+            self._state.assignments.idle
+            and not queue.is_on_hold(client)
+            and not queue.is_closed(job.lane)
+            and not queue.runs_enough(client)
+        )
+
+    def refusal(self, job: Job, now: float, may_start: bool) -> DangadError | None:
+        """Why `job`, which is submitted, is refused; None if it is not.
+
+        :param may_start: whether it need not wait.
+        """
+        state = self._state
+        if state.draining:
+            return reasons.stopping()
+        if state.registry.lacks(job.command):
+            return reasons.unhandled(job)
+        if state.no_workers is not None:
+            return reasons.no_workers(state.no_workers)
+        if seconds := state.quarantine.seconds_left(job.command, now):
+            return reasons.quarantined(job, seconds)
+        if job.deadline is not None and job.deadline <= 0:
+            return reasons.came_late(job)
+        if may_start:
+            return None
+        if state.waiting >= self.max_queued:
+            return reasons.too_many_wait(self.max_queued)
+        size = state.queue.size + state.assignments.size
+        if size + job.size > self.max_queued_bytes:
+            return reasons.too_much_waits(size, self.max_queued_bytes)
+        return None
+
+    def refusal_to_describe(self) -> DangadError | None:
+        """Why nobody may wait to be told what the workers perform; None if one may."""
+        state = self._state
+        if state.draining:
+            return reasons.stopping()
+        if state.no_workers is not None:
+            return reasons.no_workers(state.no_workers)
+        if state.registry.waiting >= self.max_queued:
+            return reasons.too_many_wait(self.max_queued)
+        return None
+
+    def obstacle(self, job: Job, now: float) -> DangadError | None:
+        """Why `job`, whose turn it is, must not start; the reactor may be late with an alarm."""
+        state = self._state
+        if job.deadline is not None and job.accepted_at + job.deadline <= now:
+            return reasons.waited_too_long(job)
+        if seconds := state.quarantine.seconds_left(job.command, now):
+            return reasons.quarantined(job, seconds)
+        if state.to_review is not None and state.registry.lacks(job.command):
+            return reasons.unhandled(job)
+        return state.given_up

@@ -1,0 +1,177 @@
+"""What a worker's answer, its news and its death mean for the jobs that it has.
+
+Kept by :mod:`dangad.scheduler.dispatcher`. The worker gets its next job before the client of the
+last is told: so it is not idle for longer than it has to be.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dangad.scheduler import reasons
+from dangad.scheduler.endings import cancel_alarms
+from dangad.scheduler.record import Event
+from dangad.wire import boxes
+
+if TYPE_CHECKING:
+    from dangad.scheduler.endings import Endings
+    from dangad.scheduler.interfaces import IWorker
+    from dangad.scheduler.matching import Matching
+    from dangad.scheduler.pauses import Pauses
+    from dangad.scheduler.record import Death, Job
+    from dangad.scheduler.retries import Retries
+    from dangad.scheduler.state import State
+
+
+class Answers:
+    """What workers say, and what they leave when they die."""
+
+    def __init__(
+        self, state: State, endings: Endings, matching: Matching, retries: Retries, pauses: Pauses
+    ) -> None:
+        self._state = state
+        self._clock = state.clock
+        self._endings = endings
+        self._matching = matching
+        self._prefetch = endings.prefetch
+        self._retries = retries
+        self._pauses = pauses
+
+    def job_reported(self, worker: IWorker, body: bytes, parts: bool) -> None:
+        """See :meth:`IJobEvents.job_reported`."""
+        job = self._state.assignments.jobs[worker][0]
+        client = job.client
+        if client is None or job.stopped_for is not None:
+            return
+        if parts:
+            job.box = b""
+            job.may_retry = False  # its client would get the parts twice
+            if self._pauses:
+                self._pauses.sent(job, len(body))
+        try:
+            client.report(job, body, parts)
+        except Exception:  # noqa: BLE001 - whatever it was, it concerns one client
+            self._endings.client_failed(client, job)
+
+    def job_finished(
+        self,
+        worker: IWorker,
+        failed: bool,
+        body: bytes,
+        usage: bytes,
+        reusable: bool,
+        printed: bool,
+    ) -> None:
+        """See :meth:`IJobEvents.job_finished`."""
+        assignments = self._state.assignments
+        job = assignments.jobs[worker][0]
+        if job.stopped_for is not None:
+            self._endings.kill(worker, f"was stopped: {job.stopped_for}", job)
+            return
+        if not reusable:
+            self._prefetch.reclaim(worker)
+        begun = assignments.next_of(worker)
+        released = False
+        try:
+            now = self._note_answer(job, failed, body, usage, printed)
+            released = self._go_on(worker, begun, reusable, now)
+        except Exception:  # noqa: BLE001 - the job has ended, and its client is to be told
+            self._endings.worker_failed(worker, job)
+        self._deliver(job, failed, body)
+        if released:
+            self._release(worker, job)
+
+    def _note_answer(
+        self, job: Job, failed: bool, body: bytes, usage: bytes, printed: bool
+    ) -> float:
+        """Note that `job` has ended with an answer; returns the time."""
+        counters, now = self._state.counters, self._clock.seconds()
+        job.live(Event.FAIL if failed else Event.ANSWER)
+        job.usage = usage
+        counters.note_end(job, now)
+        if failed:
+            error = boxes.unpack(body)
+            text = error.get(boxes.ERROR_DESCRIPTION, b"").decode("utf-8", "replace")
+            counters.note_reason(job, error.get(boxes.ERROR_CODE, b"UNKNOWN"), text)
+        self._matching.ended(job)
+        cancel_alarms(job)
+        self._state.quarantine.succeeded(job.command)
+        self._prefetch.note(job, printed)
+        return now
+
+    def _go_on(self, worker: IWorker, begun: Job | None, reusable: bool, now: float) -> bool:
+        """Have `worker`, which has ended a job, go on with what it has begun, or else be idle.
+
+        Others start what may start now. True if it is to do neither, but to be given back.
+        """
+        assignments, released = self._state.assignments, False
+        if begun is not None:
+            self._matching.begin(begun, worker, now)
+        elif not reusable or worker in assignments.called_back or worker in assignments.doomed:
+            released = True
+        else:
+            assignments.idle[worker] = now
+        if assignments.prefetched:
+            self._prefetch.reclaim_outranked()
+        self._matching.give_work(now)
+        if worker in assignments.jobs or assignments.prefetched:
+            self._matching.prefetch(worker, now)
+        return released
+
+    def _deliver(self, job: Job, failed: bool, body: bytes) -> None:
+        """Give the client of `job` its answer, and the log its line."""
+        client, job.client = job.client, None
+        if client is not None:
+            try:
+                client.deliver(job, failed, body)
+            except Exception:  # noqa: BLE001 - whatever it was, it concerns one client
+                self._endings.client_failed(client, job)
+        if self._state.counters.log_jobs:
+            self._state.outbox.put(self._state.counters.log_end, job)
+        if self._state.draining:
+            self._state.outbox.last = self._endings.check_drain
+
+    def _release(self, worker: IWorker, job: Job) -> None:
+        """Give back a worker that has done its last job, which was `job`."""
+        if worker in self._state.assignments.called_back:
+            self._state.assignments.called_back = ()
+        if self._matching.supervisor is not None:
+            try:
+                self._matching.supervisor.worker_released(worker)
+            except Exception:  # noqa: BLE001 - whatever it was, it concerns one worker
+                self._endings.worker_failed(worker, job)
+
+    def worker_gone(self, worker: IWorker, death: Death) -> None:
+        """`worker` is dead, and its process group with it."""
+        assignments, now = self._state.assignments, self._clock.seconds()
+        assignments.remove_idle(worker)
+        assignments.doomed.pop(worker, None)
+        self._prefetch.reclaim(worker)
+        lost = self._matching.take_from(worker, now)
+        self._prefetch.reclaim_all()
+        changed = self._state.registry.leave(worker)
+        self._state.lanes.idle_changed()
+        for number, job in enumerate(lost):
+            try:
+                self._lose(job, worker, death, now, running=number == 0)
+            except Exception:  # noqa: BLE001 - each of them must end
+                self._endings.end_broken(job)
+        if changed:
+            self._matching.review()
+        self._matching.give_work(now)
+
+    def _lose(self, job: Job, worker: IWorker, death: Death, now: float, running: bool) -> None:
+        """Have `job` end that `worker` had when it died, or be tried again.
+
+        :param running: whether it is the one that it ran, as far as its answers were read.
+        """
+        self._matching.ended(job)
+        cancel_alarms(job, ("limit_alarm", "grace_alarm"))
+        job.usage = death.usage
+        if job.stopped_for is not None:
+            self._endings.end(job, job.stopped_for)
+        elif death.unread and running and job.client is not None:
+            self._matching.return_unread(job, death.unread)
+        else:
+            error = reasons.lost(job, worker.pid, death, now - job.started_at)
+            self._retries.lost(job, error, now, blamed=running)

@@ -1,0 +1,118 @@
+"""Who has which jobs: the workers that run one, those that have more prefetched, and the idle ones.
+
+Kept by :mod:`dangad.scheduler.dispatcher` and its parts. A busy worker has a row of jobs: it runs
+the first, and the others are prefetched (:mod:`dangad.scheduler.prefetch`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from dangad.scheduler.interfaces import IClient, IWorker
+    from dangad.scheduler.record import Job
+    from dangad.scheduler.registry import Registry
+
+
+class Assignments:
+    """Workers and their jobs. Always true: a worker is idle, or has a row of jobs, or neither."""
+
+    __slots__ = (
+        "_registry",
+        "called_back",
+        "doomed",
+        "idle",
+        "jobs",
+        "prefetched",
+        "size",
+    )
+
+    def __init__(self, registry: Registry) -> None:
+        """Begin with no workers.
+
+        :param registry: what each of them performs.
+        """
+        #: The idle workers with the time since when; the most recently used is the last.
+        self.idle: dict[IWorker, float] = {}
+        #: The jobs of each busy worker; the worker that has begun none for longest is the first.
+        self.jobs: dict[IWorker, list[Job]] = {}
+        #: How many jobs are prefetched.
+        self.prefetched = 0
+        #: The bytes of their requests.
+        self.size = 0
+        #: Workers that are to be gone, and why.
+        self.doomed: dict[IWorker, str] = {}
+        #: Workers of which the next to end its job gets no other.
+        self.called_back: Collection[IWorker] = ()
+        self._registry = registry
+
+    # Who is idle.
+
+    def take_idle(self, command: bytes) -> IWorker:
+        """The idle worker that was used last, of those that perform `command`, taken out.
+
+        :raises LookupError: none does.
+        """
+        if command not in self._registry.partial:
+            return self.idle.popitem()[0]
+        for worker in reversed(self.idle):
+            if self._registry.performs(worker, command):
+                del self.idle[worker]
+                return worker
+        raise LookupError(command)
+
+    def remove_idle(self, worker: IWorker) -> bool:
+        """Take `worker` out; whether it was idle."""
+        return self.idle.pop(worker, None) is not None
+
+    def idle_since(self, before: float) -> IWorker | None:
+        """The one that has been idle for longest, if since before that time; not taken out."""
+        for worker, since in self.idle.items():
+            return worker if since <= before else None
+        return None
+
+    def can_start(self, command: bytes) -> bool:
+        """Whether any idle worker performs `command`."""
+        return any(self._registry.performs(worker, command) for worker in self.idle)
+
+    # Who runs what.
+
+    def running(self) -> Iterator[Job]:
+        """The jobs that run, as far as their workers' answers have been read."""
+        return (row[0] for row in self.jobs.values())
+
+    def jobs_of(self, client: IClient) -> list[Job]:
+        """All jobs of `client` that workers have."""
+        return [job for row in self.jobs.values() for job in row if job.client is client]
+
+    def worker_of(self, job: Job) -> IWorker | None:
+        """Who has `job`, whatever that itself says."""
+        return next((worker for worker, row in self.jobs.items() if job in row), None)
+
+    def last(self, worker: IWorker) -> Job | None:
+        """The job that `worker` has begun last, to be asked after `reclaim`; None if it is idle."""
+        row = self.jobs.get(worker)
+        return row[-1] if row else None
+
+    def first_with_prefetched(self) -> IWorker | None:
+        """The worker that has jobs prefetched and has begun none for longest, if any has."""
+        if not self.prefetched:
+            return None
+        return next(worker for worker, row in self.jobs.items() if len(row) > 1)
+
+    def next_of(self, worker: IWorker) -> Job | None:
+        """End the job that `worker` runs; the next in its row, which it has begun, if there is one.
+
+        A worker without one has no jobs any more, and is not idle yet.
+        """
+        row = self.jobs.pop(worker)
+        del row[0]
+        if not row:
+            return None
+        self.jobs[worker] = row  # as the last of them
+        job = row[0]
+        self.prefetched -= 1
+        self.size -= job.size
+        return job

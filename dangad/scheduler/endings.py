@@ -1,0 +1,318 @@
+"""What ends a job that its worker does not answer, and who is told of it.
+
+Kept by :mod:`dangad.scheduler.dispatcher`. A running job is stopped in two steps: it is
+interrupted, which it may use to clean up, and after a time of grace its worker is killed. Either
+way the worker's process and its group are gone before the job's client is told, and another worker
+takes its place.
+
+A client that cannot be told is cut off, and a worker that cannot be spoken to is killed; nobody
+else notices.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from dangad.scheduler import reasons
+from dangad.scheduler.chores import PART
+from dangad.scheduler.outbox import log_failure
+from dangad.scheduler.record import END_STATES, JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from dangad.errors import DangadError
+    from dangad.scheduler.alarms import Alarm
+    from dangad.scheduler.interfaces import IClient, IWorker
+    from dangad.scheduler.pauses import Pauses
+    from dangad.scheduler.prefetch import Prefetch
+    from dangad.scheduler.record import Job
+    from dangad.scheduler.state import State
+
+GRACE = 2.0
+"""Seconds that an interrupted job has to clean up before its process is killed."""
+ALARMS = ("limit_alarm", "grace_alarm", "rest_alarm", "deadline_alarm")
+"""The alarms that a job may have."""
+KILL_AGAIN = 1.0
+"""Seconds after which a worker that could not be killed is killed again."""
+
+
+class Endings:
+    """Brings jobs to their ends, and stops those that run."""
+
+    prefetch: Prefetch
+    pauses: Pauses
+
+    def __init__(
+        self, state: State, check_drain: Callable[[], object], gone: Callable[[IClient], object]
+    ) -> None:
+        """End nothing yet.
+
+        :param check_drain: called last of all once a job has ended while the server drains.
+        :param gone: called with a client that could not be told.
+        """
+        self._state = state
+        self.check_drain = check_drain
+        self._gone = gone
+
+    # Jobs that wait, or have no worker any more.
+
+    def end(self, job: Job, error: DangadError, quietly: bool = False) -> None:
+        """Bring `job`, which neither waits nor runs any more, to an end without an answer.
+
+        One that has lost a worker has run, and must not be told what means that it has not.
+        """
+        state = self._state
+        error = reasons.as_one_that_ran(job, error)
+        job.live(reasons.event_of(error))
+        state.counters.note_end(job, state.clock.seconds())
+        state.counters.note_reason(job, error.code, str(error))
+        cancel_alarms(job)
+        if state.counters.log_jobs:
+            state.outbox.put(state.counters.log_end, job)
+        elif not quietly:
+            self.log(
+                error.code.decode("ascii", "replace"),
+                job.asker,
+                "job {job} {command} ended as {state}: {error}",
+                job=job.id,
+                command=job.name,
+                state=job.state.value,
+                error=str(error),
+            )
+        client, job.client = job.client, None
+        if client is not None and client not in state.gone:
+            state.outbox.put(self.tell_end, client, job, error)
+        if state.draining:
+            state.outbox.last = self.check_drain
+
+    def end_broken(self, job: Job) -> None:
+        """Bring `job` to an end wherever it is: the server has failed in the middle of an event."""
+        log_failure(
+            "the server failed while it dealt with job {job} {command}",
+            job=job.id,
+            command=job.name,
+        )
+        error = reasons.broken(job)
+        worker = job.worker or self._state.assignments.worker_of(job)
+        if worker is not None:
+            job.stopped_for = job.stopped_for or error
+            self.kill(worker, f"was killed: {error}", job)
+        elif job.state not in END_STATES:
+            self._state.queue.remove(job)
+            self.end(job, error)
+
+    def end_all(self, jobs: Iterable[Job], error: DangadError) -> None:
+        """End `jobs`, which were taken out of the queue, without a line in the log for each."""
+        for job in jobs:
+            try:
+                self.end(job, error, quietly=True)
+            except Exception:  # noqa: BLE001 - each of them must end
+                self.end_broken(job)
+
+    def end_waiting(self, error: DangadError, still: Callable[[], bool]) -> None:
+        """End all that waits, as long as it is `still` to end, a part in each turn."""
+        self.prefetch.reclaim_all()
+        self._state.outbox.put(self._state.chores.begin, partial(self._end_some, error, still))
+
+    def _end_some(self, error: DangadError, still: Callable[[], bool]) -> bool:
+        """End some of what waits; whether there is more."""
+        if not still():
+            return False
+        queue = self._state.queue
+        jobs = list(islice(queue, PART))
+        for job in jobs:
+            queue.remove(job)
+        self.end_all(jobs, error)
+        if jobs:
+            text = "{jobs} waiting jobs end: {error}"
+            self.log("all", "", text, jobs=len(jobs), error=str(error))
+        self._state.tell()
+        return bool(queue)
+
+    def end_those_of(self, client: IClient) -> None:
+        """End all that waits of `client`, which is gone, a part in each turn."""
+        self._state.chores.begin(partial(self._end_some_of, client))
+
+    def _end_some_of(self, client: IClient) -> bool:
+        """End some jobs of `client`; whether there are more."""
+        jobs = self._state.queue.drop(client, PART)
+        self.end_all(jobs, reasons.client_left())
+        if jobs:
+            self.log(
+                "gone",
+                client.name,
+                "{jobs} waiting jobs of a client that disconnected end: {client}",
+                jobs=len(jobs),
+                client=client.name,
+            )
+        more = len(jobs) >= PART
+        if not more:  # it is forgotten after what was to be told before
+            self._state.outbox.put(self._state.gone.discard, client)
+        self._state.tell()
+        return more
+
+    # Jobs that run.
+
+    def take_out(self, job: Job) -> bool:
+        """Take `job` out of the queue, or back from its worker; False if that has begun it."""
+        self.prefetch.reclaim(job.worker)
+        return job.worker is None and self._state.queue.remove(job)
+
+    def stop(self, job: Job, error: DangadError, why: bytes) -> None:
+        """Have `job`, which runs, end with `error`: by itself, or when the grace is over.
+
+        What its worker had prefetched has been reclaimed.
+        """
+        worker = job.worker
+        if worker is None or job.stopped_for is not None:
+            return
+        assignments = self._state.assignments
+        if assignments.last(worker) is not job:
+            return  # it has answered: its worker has begun another since
+        job.stopped_for = error
+        cancel_alarms(job, ("limit_alarm",))
+        if worker in assignments.doomed:
+            return  # it is being killed already
+        job.grace_alarm = self.set_alarm(job, GRACE, self._grace_is_over)
+        if job.grace_alarm is None:
+            self.kill(worker, f"was killed: {error}", job)
+            return
+        try:
+            worker.resume()
+            self.pauses.resume(job)
+            worker.interrupt(job, why)
+        except Exception:  # noqa: BLE001 - whatever it was, it concerns one worker
+            self.worker_failed(worker, job)
+
+    def stop_without_limit(self, job: Job) -> None:
+        """Stop `job`, of whose time limit nobody would be told."""
+        self.prefetch.reclaim(job.worker)
+        self.stop(job, reasons.broken(job), b"cancelled")
+
+    def stop_unread(self, job: Job, seconds: float) -> None:
+        """Stop `job`, whose client does not read, since it keeps its worker from others."""
+        self.prefetch.reclaim(job.worker)
+        self.stop(job, reasons.not_read(job, seconds), b"cancelled")
+        self._state.tell()
+
+    def stop_all(self, error: DangadError) -> None:
+        """Stop all that runs at once."""
+        self.prefetch.reclaim_all()
+        for worker, row in list(self._state.assignments.jobs.items()):
+            last = row[-1]  # those before it have answered
+            last.stopped_for = last.stopped_for or error
+            self.kill(worker, f"was killed: {error}", row[0])
+
+    def deadline_passed(self, job: Job) -> None:
+        """The alarm of its deadline has gone off."""
+        job.deadline_alarm = None
+        if self.take_out(job):
+            self.end(job, reasons.waited_too_long(job))
+        else:
+            self.stop(job, reasons.reached_deadline(job, self.ran(job)), b"time")
+        self._state.tell()
+
+    def time_is_up(self, job: Job) -> None:
+        """The alarm of its time limit has gone off."""
+        job.limit_alarm = None
+        self.prefetch.reclaim(job.worker)
+        self.stop(job, reasons.ran_too_long(job, self.ran(job)), b"time")
+        self._state.tell()
+
+    def _grace_is_over(self, job: Job) -> None:
+        job.grace_alarm = None
+        if job.worker is not None:
+            self.kill(job.worker, f"was killed: {job.stopped_for}", job)
+
+    def ran(self, job: Job) -> float:
+        """How long `job` has run; 0 if its worker has only just begun it."""
+        if job.state is not JobState.RUNNING:
+            return 0.0
+        return self._state.clock.seconds() - job.started_at
+
+    def set_deadline(self, job: Job, seconds: float) -> DangadError | None:
+        """Have `job` end so many seconds from now; why that cannot be done, if so."""
+        job.deadline_alarm = self.set_alarm(job, seconds, self.deadline_passed)
+        return reasons.broken(job) if job.deadline_alarm is None else None
+
+    def set_alarm(self, job: Job, delay: float, call: Callable[[Job], object]) -> Alarm | None:
+        """An alarm of `job`; None if the clock cannot set one."""
+        try:
+            return self._state.alarms.set(delay, call, job)
+        except Exception:  # noqa: BLE001 - whatever it was, it concerns one job
+            log_failure("job {job} {command}: no alarm can be set", job=job.id, command=job.name)
+            return None
+
+    # Who is told, and who cannot be, or does not do as told.
+
+    def log(self, kind: str, asker: str, text: str, **fields: object) -> None:
+        """Write it to the log when the event's state is whole, unless there is much of the kind."""
+        self._state.outbox.put(partial(self._state.quiet.info, kind, asker, text, **fields))
+
+    def tell_end(self, client: IClient, job: Job, error: DangadError) -> None:
+        """Tell `client` that `job` ended with `error`."""
+        if client in self._state.gone:
+            return  # it went when it was told of another
+        try:
+            client.fail(job, error)
+        except Exception:  # noqa: BLE001 - whatever it was, it concerns one client
+            self.client_failed(client, job)
+
+    def client_failed(self, client: IClient, job: Job) -> None:
+        """Cut off `client`, which raised when it was told of `job`."""
+        log_failure(
+            "job {job} {command}: its client could not be told, and is cut off",
+            job=job.id,
+            command=job.name,
+        )
+        self._state.outbox.put(client.abort)
+        self._state.outbox.put(self._gone, client)
+        self._state.tell()
+
+    def worker_failed(self, worker: IWorker, job: Job) -> None:
+        """Kill `worker`, which raised when it was asked for something about `job`."""
+        log_failure(
+            "job {job} {command}: its worker could not be spoken to, and is killed",
+            job=job.id,
+            command=job.name,
+        )
+        self.kill(worker, "was killed: the server failed while it spoke to it", job)
+
+    def resume(self, worker: IWorker, job: Job) -> None:
+        """Have `worker`, which runs `job`, go on if it was paused."""
+        try:
+            worker.resume()
+        except Exception:  # noqa: BLE001 - whatever it was, it concerns one worker
+            self.worker_failed(worker, job)
+        self.pauses.resume(job)
+
+    def kill(self, worker: IWorker, reason: str, job: Job) -> None:
+        """Kill `worker`, on account of `job`, and again if that fails."""
+        self._state.assignments.remove_idle(worker)
+        self._state.assignments.doomed[worker] = reason
+        try:
+            worker.kill(reason)
+        except Exception:  # noqa: BLE001 - else it might hold its job for ever
+            log_failure(
+                "job {job} {command}: its worker could not be killed",
+                job=job.id,
+                command=job.name,
+            )
+            self.set_alarm(job, KILL_AGAIN, partial(self._kill_again, worker))
+
+    def _kill_again(self, worker: IWorker, job: Job) -> None:
+        doomed = self._state.assignments.doomed
+        if worker in doomed:
+            self.kill(worker, doomed[worker], job)
+
+
+def cancel_alarms(job: Job, names: tuple[str, ...] = ALARMS) -> None:
+    """Have these alarms of `job` not go off any more."""
+    for name in names:
+        alarm = getattr(job, name)
+        if alarm is not None:
+            alarm.cancel()
+            setattr(job, name, None)

@@ -1,0 +1,359 @@
+"""Which job starts next, and on which worker.
+
+Kept by :mod:`dangad.scheduler.dispatcher`, which says when something has changed. Whose turn it is
+is :mod:`dangad.scheduler.fairqueue`'s to say, who is idle :mod:`dangad.scheduler.assignments`', and
+how many jobs are prefetched :mod:`dangad.scheduler.prefetch`'s.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from dangad.scheduler import reasons
+from dangad.scheduler.chores import PART
+from dangad.scheduler.endings import cancel_alarms
+from dangad.scheduler.outbox import log_failure
+from dangad.scheduler.pauses import HURRY, WARY
+from dangad.scheduler.prefetch import MOST_BYTES, SLOW, Prefetch
+from dangad.scheduler.record import Event, JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dangad.scheduler.admission import Admission
+    from dangad.scheduler.endings import Endings
+    from dangad.scheduler.interfaces import ISupervisor, IWorker
+    from dangad.scheduler.record import Job
+    from dangad.scheduler.state import State
+
+
+class Matching:
+    """Starts jobs while there are workers for them, and asks for workers while there are not."""
+
+    def __init__(self, state: State, admission: Admission, endings: Endings) -> None:
+        """Begin with nothing to start, and give `endings` what it reclaims with."""
+        #: Who is told when jobs wait and no worker is idle.
+        self.supervisor: ISupervisor | None = None
+        #: How many idle workers are too few.
+        self.low_water = 0
+        self._state = state
+        self._admission = admission
+        self._endings = endings
+        self._prefetch = endings.prefetch = Prefetch(
+            state.assignments, state.queue, self._put_back, endings.worker_failed
+        )
+        #: Whether starts go on in the next turn.
+        self._resumes = False
+        #: The time for which jobs that send parts leave the last worker to others.
+        self._wary_until = 0.0
+        #: What gives the job that starts next.
+        self._pop: Callable[[float], Job | None] = state.queue.pop
+
+    # What has changed.
+
+    def match(self, now: float) -> None:
+        """Start jobs while there are workers for them, and ask for workers if there are not."""
+        state = self._state
+        self._prefetch.reclaim_outranked()
+        self.give_work(now)
+        if (state.queue or state.assignments.prefetched) and not state.assignments.idle:
+            self.demand(state.waiting)
+        else:
+            self.ask_for_spares()
+
+    def ask_for_spares(self) -> None:
+        """Ask for workers if few are idle."""
+        if len(self._state.assignments.idle) < self.low_water:
+            self.demand(0)
+
+    def demand(self, waiting: int) -> None:
+        """Tell the supervisor what waits, last of all."""
+        if self.supervisor is not None:
+            try:
+                self.supervisor.demand(waiting)
+            except Exception:  # noqa: BLE001 - it looks at what waits by itself, every second
+                log_failure("the server failed while it asked for workers")
+
+    def give_work(self, now: float) -> None:
+        """Start jobs while there are workers for them, and end those that must not start."""
+        state = self._state
+        state.lanes.idle_changed()
+        others = 0
+        while state.assignments.idle:
+            job = self._pop(now)
+            if job is None:
+                if self._prefetch.reclaim_some():
+                    continue
+                return
+            try:
+                obstacle = self._admission.obstacle(job, now)
+                if obstacle is not None:
+                    self._endings.end(job, obstacle, quietly=True)
+                elif state.to_review is None or not self._changes_lane(job):
+                    self.start(job, state.assignments.take_idle(job.command), now)
+                    continue
+            except Exception:  # noqa: BLE001 - it is in no queue, and must end
+                self._endings.end_broken(job)
+            others += 1
+            if others == PART:
+                self._resume_starts()
+                return
+
+    def _resume_starts(self) -> None:
+        """Go on with `give_work` in the next turn."""
+        if not self._resumes:
+            try:
+                self._state.alarms.set(0, self._starts_resume)
+                self._resumes = True
+            except Exception:  # noqa: BLE001 - the next event goes on
+                log_failure("the server failed to put off the start of jobs")
+
+    def _starts_resume(self) -> None:
+        self._resumes = False
+        self.match(self._state.clock.seconds())
+        self._state.tell()
+
+    def rested(self, job: Job) -> None:
+        """`job` has rested between two attempts."""
+        job.rest_alarm = None
+        if job.client is not None:
+            job.lane = self._state.lanes.lane_of(job)
+            self._state.queue.push(job.client, job, job.lane)
+            self.match(self._state.clock.seconds())
+            self._state.tell()
+
+    # Starts.
+
+    def start(self, job: Job, worker: IWorker, now: float) -> None:
+        """Have `worker`, which was idle, perform `job`."""
+        self._state.assignments.jobs[worker] = [job]
+        _set_time(job, now)
+        self._note_start(job, worker, now)
+        self._state.lanes.idle_changed()
+        try:
+            worker.give(job)
+        except Exception:  # noqa: BLE001 - whatever it was, it concerns one worker
+            self._endings.worker_failed(worker, job)
+        _drop_box(job)
+
+    def begin(self, job: Job, worker: IWorker, now: float) -> None:
+        """Note that `worker` has begun `job`, which it had prefetched."""
+        job.lane = self._state.lanes.lane_of(job)  # it may have got one since it was prefetched
+        self._note_start(job, worker, now)
+        _drop_box(job)
+
+    def take_from(self, worker: IWorker, now: float) -> list[Job]:
+        """Take from `worker`, which is dead, all that it has begun."""
+        assignments = self._state.assignments
+        lost = list(assignments.jobs.get(worker, ()))
+        if lost and lost[0].state is JobState.PREFETCHED:  # the event failed that should have told
+            self.begin(lost[0], worker, now)
+        for _ in lost:
+            begun = assignments.next_of(worker)
+            if begun is not None:
+                self.begin(begun, worker, now)
+        return lost
+
+    def _note_start(self, job: Job, worker: IWorker, now: float) -> None:
+        """Note that `job` runs."""
+        job.live(Event.START)
+        job.attempt += 1
+        job.started_at = now
+        job.worker = worker
+        job.pid = worker.pid
+        self._state.lanes.started(job)
+        limit = job.policy.time_limit
+        if limit is not None and job.stopped_for is None:
+            job.limit_alarm = self._endings.set_alarm(job, limit, self._endings.time_is_up)
+            if job.limit_alarm is None:  # it must not run without
+                self._state.outbox.put(self._endings.stop_without_limit, job)
+
+    def ended(self, job: Job) -> None:
+        """Note that `job` does not run any more."""
+        if self._endings.pauses:
+            self._endings.pauses.forget(job)
+        job.worker = None
+        self._state.lanes.ended(job)
+
+    def _put_back(self, job: Job) -> None:
+        """Let `job` wait again, which was prefetched and not begun."""
+        if job.stopped_for is not None or job.client is None:
+            self._endings.end(job, job.stopped_for or reasons.client_left())
+            self._endings.set_alarm(job, 0, lambda _: self._state.tell())
+        else:
+            job.lane = self._state.lanes.lane_of(job)
+            self._state.queue.put_back(job)
+
+    def return_unread(self, job: Job, box: bytes) -> None:
+        """Let `job` wait again, whose request its worker, now dead, had not read."""
+        job.live(Event.RETURN)
+        job.box = box
+        job.may_retry = True
+        job.attempt -= 1
+        job.lane = self._state.lanes.lane_of(job)
+        cancel_alarms(job, ("limit_alarm",))
+        self._state.queue.put_back(job)
+
+    # What is prefetched.
+
+    def prefetch(self, worker: IWorker, now: float) -> None:
+        """Give `worker`, which has just ended a job, some more if it is busy again."""
+        state, prefetch = self._state, self._prefetch
+        late = state.assignments.first_with_prefetched()
+        if late is not None and state.assignments.jobs[late][0].started_at <= now - SLOW:
+            prefetch.reclaim(late)
+        row = state.assignments.jobs.get(worker)
+        if (
+            row is None
+            or row[-1].stopped_for is not None
+            or row[0].wants_chunks  # when its client does not read, others would wait with it
+            or worker in state.assignments.called_back
+            or worker in state.assignments.doomed
+            or state.to_review is not None
+            or state.registry.partial  # only a worker that is idle opens their lanes
+            or not prefetch.is_quiet(row[0], now)
+        ):
+            return
+        if prefetch.next_look <= now:
+            prefetch.look(state.assignments.running(), now)
+        room = min(worker.room, prefetch.room(worker, state.waiting, len(state.assignments.jobs)))
+        for _ in range(room):
+            job = state.queue.pop_prefetch(now, partial(self._may_prefetch, worker, now))
+            if job is None:
+                return
+            _set_time(job, now)
+            if not prefetch.give(worker, job):
+                return
+
+    def _may_prefetch(self, worker: IWorker, now: float, job: Job) -> bool:
+        """Whether `job`, whose turn it is, may be given to `worker`, which is busy."""
+        return (
+            job.lane is None
+            and not job.wants_chunks
+            and job.size <= MOST_BYTES
+            and self._prefetch.may_follow(worker, job)
+            and self._prefetch.is_quiet(job, now)
+            and self._admission.obstacle(job, now) is None
+        )
+
+    # While clients do not read.
+
+    def be_wary(self) -> None:
+        """Have jobs that send parts leave the last worker to others, for a time."""
+        self._wary_until = self._state.clock.seconds() + WARY
+        self._pop = self._pop_warily
+
+    def _pop_warily(self, now: float) -> Job | None:
+        """The job that starts next, while there are clients that do not read.
+
+        One that sends parts is set aside, if it would have the last worker that moves, for as long
+        as others may start.
+        """
+        queue = self._state.queue
+        over = now >= self._wary_until
+        if over and not queue.aside:
+            self._pop = queue.pop
+        all_may = over or self._others_move(now)
+        if all_may:
+            queue.call_one()
+        for _ in range(PART):
+            job = queue.pop(now)
+            if job is None:
+                all_may = True
+                if not queue.call_one():
+                    return None
+            elif all_may or not job.wants_chunks:
+                return job
+            else:
+                queue.set_aside(job)
+        self._resume_starts()
+        return None
+
+    def _others_move(self, now: float) -> bool:
+        """Whether a worker is idle besides one, or has only just begun a job without parts."""
+        assignments = self._state.assignments
+        return len(assignments.idle) > 1 or any(
+            not job.wants_chunks and now - job.started_at < HURRY for job in assignments.running()
+        )
+
+    def any_could_start(self) -> bool:
+        """Whether a job waits for nothing but a worker."""
+        state, queue = self._state, self._state.queue
+        return not state.assignments.idle and (
+            state.assignments.prefetched > 0
+            or queue.has_turn()
+            or any(
+                job.client is not None and not queue.is_on_hold(job.client)
+                for job in queue.aside.values()
+            )
+        )
+
+    def any_runs_but(self, paused: int) -> bool:
+        """Whether any worker has another job than so many that are paused."""
+        return len(self._state.assignments.jobs) > paused
+
+    # What the workers perform.
+
+    def review(self) -> None:
+        """Look at all jobs again: what the workers perform has become known, or changed."""
+        state = self._state
+        for row in state.assignments.jobs.values():
+            for job in row:
+                job.policy = state.registry.policy(job.command)
+        state.lanes.review(state.assignments.running())
+        under_way = state.to_review is not None
+        state.to_review = iter(list(state.queue))
+        if not under_way:
+            state.outbox.put(state.chores.begin, self._review_some)
+
+    def _review_some(self) -> bool:
+        """Look at some of the jobs that waited when the catalogue changed; whether more are left.
+
+        Meanwhile a job whose turn it is is looked at before it starts.
+        """
+        state = self._state
+        jobs = list(islice(state.to_review or (), PART))
+        for job in jobs:
+            if job.state is not JobState.QUEUED or job.client is None:
+                continue
+            if state.registry.lacks(job.command):
+                if state.queue.remove(job):
+                    self._endings.end(job, reasons.unhandled(job))
+                continue
+            job.policy = state.registry.policy(job.command)
+            if job.rest_alarm is None and job.lane != state.lanes.lane_of(job):
+                state.queue.remove(job)
+                self._changes_lane(job)
+        if len(jobs) == PART:
+            return True
+        state.to_review = None
+        state.outbox.put(self.match, state.clock.seconds())
+        state.tell()
+        return False
+
+    def _changes_lane(self, job: Job) -> bool:
+        """Let `job`, which was taken out, wait in the lane that it belongs in, if that is new."""
+        job.policy = self._state.registry.policy(job.command)
+        lane = self._state.lanes.lane_of(job)
+        if job.lane == lane or job.client is None:
+            return False
+        job.lane = lane
+        self._state.queue.push(job.client, job, lane)
+        return True
+
+
+def _set_time(job: Job, now: float) -> None:
+    """Note how long `job` may run if it starts now."""
+    job.seconds = job.policy.time_limit
+    if job.deadline is not None:
+        left = job.accepted_at + job.deadline - now
+        job.seconds = left if job.seconds is None else min(left, job.seconds)
+
+
+def _drop_box(job: Job) -> None:
+    """Forget the request of `job`, which runs, unless it may be needed again."""
+    if job.attempt > job.policy.retries:
+        job.box = b""
+        job.may_retry = False

@@ -1,0 +1,89 @@
+"""What becomes of a job whose worker has died: another attempt after a rest, or its end.
+
+Kept by :mod:`dangad.scheduler.dispatcher`. Only what a job type's policy allows is tried again, and
+nothing of which its client has had a part already.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from dangad.scheduler import reasons
+from dangad.scheduler.record import Event
+from dangad.scheduler.state import log
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable
+
+    from dangad.errors import WorkerLost
+    from dangad.scheduler.endings import Endings
+    from dangad.scheduler.record import Job
+    from dangad.scheduler.state import State
+
+FIRST_RETRY = 0.1
+"""Seconds before the second attempt; each further delay is twice the last."""
+LONGEST_RETRY = 10.0
+"""Seconds before an attempt at most; each delay is then multiplied by between 0.5 and 1.5."""
+
+
+class Retries:
+    """Decides on another attempt, and lets the job rest before it."""
+
+    def __init__(
+        self,
+        state: State,
+        endings: Endings,
+        rested: Callable[[Job], object],
+        chance: random.Random,
+    ) -> None:
+        """Try nothing again yet.
+
+        :param rested: called with a job that has rested, and may wait for a worker.
+        :param chance: where the jitter comes from.
+        """
+        self._state = state
+        self._endings = endings
+        self._rested = rested
+        self._chance = chance
+
+    def lost(self, job: Job, error: WorkerLost, now: float, blamed: bool) -> None:
+        """Have `job`, whose worker died, run again if it may, and end it if not.
+
+        :param blamed: whether the worker counts as one that the job's command has cost.
+        """
+        state = self._state
+        job.lost_for = error
+        quarantined = blamed and state.quarantine.worker_lost(job.command, now)
+        if quarantined:
+            text = "{command} is quarantined: {error}"
+            state.outbox.put(partial(log.warn, text, command=job.name, error=str(error)))
+        if job.attempt > job.policy.retries or not job.may_retry or job.client is None:
+            self._endings.end(job, error)
+        elif quarantined:
+            seconds = state.quarantine.seconds_left(job.command, now)
+            self._endings.end(job, reasons.quarantined(job, seconds))
+        else:
+            self._rest(job, error)
+
+    def _rest(self, job: Job, error: WorkerLost) -> None:
+        """Let `job` rest before its next attempt."""
+        delay = min(LONGEST_RETRY, FIRST_RETRY * 2 ** min(job.attempt - 1, 30))
+        delay *= self._chance.uniform(0.5, 1.5)
+        job.rest_alarm = self._endings.set_alarm(job, delay, self._rested)
+        if job.rest_alarm is None:
+            self._endings.end(job, error)
+            return
+        job.live(Event.RETRY)
+        self._state.queue.rest(job)
+        self._endings.log(
+            "retry",
+            job.client.name if job.client is not None else job.asker,
+            "job {job} {command} is tried again in {delay:.1f} s: attempt {attempt}: {error}",
+            job=job.id,
+            command=job.name,
+            delay=delay,
+            attempt=job.attempt,
+            error=str(error),
+        )

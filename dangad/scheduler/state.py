@@ -1,0 +1,94 @@
+"""All that the rules know: what waits, who has what, and what is still to be told or done.
+
+Made by :mod:`dangad.scheduler.dispatcher` for itself and its parts: :mod:`.admission`,
+:mod:`.matching`, :mod:`.endings` and :mod:`.retries`. It decides nothing.
+
+What always holds between two events: a job that was accepted is either in the queue, or rests
+before its next attempt, or is in the row of exactly one worker, or has ended, and its client was
+told of its end once; and no worker is idle while a job waits that may start.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.logger import Logger
+
+from dangad.host.quietlog import QuietLog
+from dangad.scheduler.alarms import Alarms
+from dangad.scheduler.assignments import Assignments
+from dangad.scheduler.chores import Chores
+from dangad.scheduler.concurrency import Lanes
+from dangad.scheduler.counters import Counters
+from dangad.scheduler.fairqueue import JobQueue
+from dangad.scheduler.outbox import Outbox
+from dangad.scheduler.registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from twisted.internet.interfaces import IReactorTime
+
+    from dangad.errors import DangadError
+    from dangad.scheduler.interfaces import IClient
+    from dangad.scheduler.quarantine import Quarantine
+    from dangad.scheduler.record import Job
+
+log = Logger(namespace="dangad.scheduler.dispatcher")
+
+AGEING = 30.0
+"""Seconds after which a priority's next job, still waiting, takes turns with higher ones."""
+LOGGED_ENDS = 10
+"""Jobs of one client that end with one kind of error of which each has its line in the log, before
+the rest is counted."""
+
+
+class State:
+    """The rules' state, of which each part keeps its own promises."""
+
+    def __init__(self, clock: IReactorTime, quarantine: Quarantine, log_jobs: bool) -> None:
+        """Begin with no jobs and no workers.
+
+        :param clock: where the time comes from.
+        :param quarantine: which commands are kept away from the workers for a while.
+        :param log_jobs: whether the end of every job is logged, not only of those that fail.
+        """
+        self.clock = clock
+        #: The jobs that wait.
+        self.queue = JobQueue(AGEING)
+        #: What the workers perform.
+        self.registry = Registry()
+        #: Who is idle, and who has which jobs.
+        self.assignments = Assignments(self.registry)
+        #: Which of the jobs that wait are kept back.
+        self.lanes = Lanes(self.queue, self.registry, self.assignments)
+        self.quarantine = quarantine
+        #: What became of the jobs that ended.
+        self.counters = Counters(log_jobs)
+        #: What is still to be told of the present event.
+        self.outbox = Outbox()
+        #: What is to be done at a time to come, and what in parts.
+        self.alarms = Alarms(clock)
+        self.chores = Chores(clock)
+        self.quiet = QuietLog(clock, log, LOGGED_ENDS)
+        #: Clients that are gone and have jobs that wait.
+        self.gone: set[IClient] = set()
+        #: Whether no more jobs are accepted.
+        self.draining = False
+        #: Why the drain does not wait any more, if so.
+        self.given_up: DangadError | None = None
+        #: Why no worker can be had, if so.
+        self.no_workers: str | None = None
+        #: The jobs that may have another lane, or must not wait, since what the workers perform
+        #: has changed; None if all were looked at.
+        self.to_review: Iterator[Job] | None = None
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait; those that are prefetched, or rest between attempts, included."""
+        return len(self.queue) + self.assignments.prefetched
+
+    def tell(self) -> None:
+        """Tell what the present event has put off, now that all is whole."""
+        if self.outbox.calls or self.outbox.last is not None:
+            self.outbox.send()
