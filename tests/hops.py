@@ -199,7 +199,7 @@ class HopWorker:
 
     def perform(self, box: bytes) -> None:
         """Perform the job in the box, and answer."""
-        (job_id, attempt, _), start = workerboxes.read_job(box)
+        job_id, attempt, _, start = workerboxes.read_job(box)
         strings = boxes.unpack(box, start)
         self.seen.append(dict(strings))
         answer = self.hops.performer.perform(

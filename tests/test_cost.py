@@ -1,9 +1,11 @@
-"""What a job costs the parent, and how little that depends on what waits: counted, not timed."""
+"""What a job costs, and how little that depends on what waits: counted, not timed."""
 
 from __future__ import annotations
 
 import itertools
+import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.base import DelayedCall
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
     from dangad.errors import DangadError
 
+ROOT = Path(__file__).parent.parent
 PERFORMS = catalogue("Echo", Few={"max_running": 1}, Again={"retries": 3})
 SAMPLE = 20
 """How many events of each kind are counted."""
@@ -193,6 +196,8 @@ ECHO_OPCODES = 2810
 """What an echo may cost in the code of dangad and of the test: a tenth more than when counted."""
 AHEAD_OPCODES = 3820
 """What one may cost, likewise, while many wait."""
+WORKER_OPCODES = 1930
+"""What one may cost a worker, likewise."""
 DATA = boxes.pair(b"data", bytes(32)) + boxes.END
 
 
@@ -269,6 +274,16 @@ class EchoTests(SynchronousTestCase):
         nothing = count_opcodes(lambda _: None, numbers) / SAMPLE
         self.assertLess(cost - nothing, ECHO_OPCODES)
         self.assertGreater(cost - nothing, ECHO_OPCODES / 2, "the bound is too wide by now")
+
+
+class WorkerTests(SynchronousTestCase):
+    def test_opcodes(self) -> None:
+        """An echo costs the worker no more than it did, with all that is looked at after it."""
+        command = [sys.executable, "-m", "tests.countedworker"]
+        done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE)
+        cost = int(done.stdout)
+        self.assertLess(cost, WORKER_OPCODES)
+        self.assertGreater(cost, WORKER_OPCODES / 2, "the bound is too wide by now")
 
 
 def count_opcodes(event: Callable[[Any], object], subjects: list[Any]) -> int:

@@ -142,8 +142,8 @@ class RobbedTests(LinkCase):
         self.watch(1000)
         self.assertFalse(self.worker.killed)
         assert box is not None
-        job = workerboxes.read_job(box)[0]
-        head = workerboxes.answer_head(job.id, False, b"0 0 0", 0)
+        job_id, *_ = workerboxes.read_job(box)
+        head = workerboxes.answer_head(job_id, False, b"0 0 0", 0)
         self.worker.write(head + boxes.END)
         self.hops.settle()
         self.assertEqual(self.told(), {b"1": {boxes.ANSWER: b"1"}})

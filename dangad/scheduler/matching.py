@@ -58,8 +58,9 @@ class Matching:
         state = self._state
         self._prefetch.reclaim_outranked()
         self.give_work(now)
-        if (state.queue or state.assignments.prefetched) and not state.assignments.idle:
-            self.demand(state.waiting)
+        waiting = state.waiting
+        if waiting and not state.assignments.idle:
+            self.demand(waiting)
         else:
             self.ask_for_spares()
 

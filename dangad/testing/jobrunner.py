@@ -289,13 +289,11 @@ class _Run:
             is_stopped=lambda: self._unfinished is not None,
             tell=lambda _: None,  # the test is told
         )
-        before = current_job()
         try:
             answer = performer.perform(boxes.unpack(box.raw), self._running)
         except _Unfinished:
             set_current_job(self._running)
             return
-        set_current_job(before)
         self._running.end()
         self._give(answer)
 

@@ -159,7 +159,10 @@ class BoxReader:
         buffer = self._buffer
         position = self._position
         end = len(buffer)
+        if position == end:
+            return None
         wanted, keys = self._wanted, self._keys
+        mark = _RESERVED_MARK if wanted else -1
         try:
             while True:
                 if buffer[position]:
@@ -174,7 +177,7 @@ class BoxReader:
                 value_end = key_end + 2 + (buffer[key_end] << 8 | buffer[key_end + 1])
                 if value_end > end:
                     break
-                if buffer[key_start] == _RESERVED_MARK:
+                if buffer[key_start] == mark:
                     key = bytes(buffer[key_start:key_end])
                     if key in wanted:
                         keys[key] = bytes(buffer[key_end + 2 : value_end])
@@ -193,8 +196,9 @@ class BoxReader:
         size = self._dropped + end - start
         raw: bytes | None = None
         if size <= self._limit:
-            whole = start == 0 and end == len(buffer)
-            raw = bytes(buffer) if whole else bytes(memoryview(buffer)[start:end])
+            raw = bytes(
+                buffer[start:end] if type(buffer) is bytes else memoryview(buffer)[start:end]
+            )
         if size == len(END):
             raise Garbage("an empty box: the peer does not speak AMP")
         if end == len(buffer):
@@ -226,7 +230,7 @@ def pack(pairs: Iterable[tuple[bytes, bytes]]) -> bytes:
             raise amp.TooLong(True, True, key, None)
         if len(value) > MAX_VALUE:
             raise amp.TooLong(False, True, value, key)
-        parts += (b"\0%c" % len(key), key, len(value).to_bytes(2, "big"), value)
+        parts += (len(key).to_bytes(2, "big"), key, len(value).to_bytes(2, "big"), value)
     parts.append(END)
     return b"".join(parts)
 

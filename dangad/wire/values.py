@@ -76,8 +76,9 @@ class Large(amp.Argument):
             return
         whole = self.argument.toStringProto(value, proto)
         strings[name] = bytes(whole[:MAX_VALUE])
-        for number, start in enumerate(range(MAX_VALUE, len(whole), MAX_VALUE), 1):
-            strings[b"%b.%d" % (name, number)] = bytes(whole[start : start + MAX_VALUE])
+        if len(whole) > MAX_VALUE:
+            for number, start in enumerate(range(MAX_VALUE, len(whole), MAX_VALUE), 1):
+                strings[b"%b.%d" % (name, number)] = bytes(whole[start : start + MAX_VALUE])
 
     def fromBox(
         self, name: bytes, strings: dict[bytes, bytes], objects: dict[str, Any], proto: object

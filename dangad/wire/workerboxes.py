@@ -9,7 +9,7 @@ pair further on is a client's or a job's, whatever it is called. Both ends of th
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from dangad.text import quote
 from dangad.wire.boxes import (
@@ -60,19 +60,9 @@ ERROR_KEYS = frozenset({ERROR_CODE, ERROR_DESCRIPTION})
 PING_BOX = pair(PING, b"") + END
 PONG_BOX = pair(PONG, b"") + END
 
-_JOB = re.compile(rb"\0\x04_run(..)(\d{1,18}) (\d{1,18})(?: (\d{1,400}\.\d{6}))?", re.DOTALL)
 _ANSWER = re.compile(rb"(\d{1,18}) (\d{1,18} \d{1,18} \d{1,18} [0-3])")
 _STOP = re.compile(rb"(\d{1,18}) ([a-z]{1,20})")
 _NUMBER = re.compile(rb"-?\d{1,1000}")
-
-
-class JobHead(NamedTuple):
-    """What a worker is told of a job, besides the client's request."""
-
-    id: int
-    attempt: int
-    seconds: float | None
-    """How long it may run; None for ever."""
 
 
 def split(box: bytes) -> tuple[bytes, bytes, int]:
@@ -94,17 +84,22 @@ def job_head(job_id: int, attempt: int, seconds: float | None) -> bytes:
     return pair(RUN, b"%d %d%b" % (job_id, attempt, limit))
 
 
-def read_job(box: bytes) -> tuple[JobHead, int]:
+def read_job(box: bytes) -> tuple[int, int, float | None, int]:
     """What a worker is told of a job, and where in the box the client's request begins.
+
+    The former is the job's id, which attempt it is, and in how many seconds it is to end; None
+    for whenever it does.
 
     :raises Garbage: the box is no job.
     """
-    match = _JOB.match(box)
-    if match is None or match.end() - match.end(1) != int.from_bytes(match[1], "big"):
-        raise Garbage(f"a box that is no job: {quote(box)}")
-    _, job_id, attempt, seconds = match.groups()
-    limit = None if seconds is None else float(seconds)
-    return JobHead(int(job_id), int(attempt), limit), match.end()
+    key, value, start = split(box)
+    try:
+        if key != RUN or value.strip(b"0123456789. "):
+            raise ValueError(value)
+        job_id, attempt, *seconds = value.split(b" ", 2)
+        return int(job_id), int(attempt), float(seconds[0]) if seconds else None, start
+    except ValueError:
+        raise Garbage(f"a box that is no job: {quote(box)}") from None
 
 
 def stop(job_id: int, why: bytes) -> bytes:

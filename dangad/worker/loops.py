@@ -12,6 +12,7 @@ from typing import Any
 
 _REACTOR = "twisted.internet.reactor"
 _LOOPS = "asyncio.events"
+_NO_LOOP = (None, None)
 
 
 def reactor_state() -> str:
@@ -36,8 +37,9 @@ def current_loop() -> tuple[Any, Any]:
 
     To ask with asyncio's public functions would make what there is not.
     """
-    events: Any = sys.modules.get(_LOOPS)
-    policy = getattr(events, "_event_loop_policy", None)
+    policy = getattr(sys.modules.get(_LOOPS), "_event_loop_policy", None)
+    if policy is None:
+        return _NO_LOOP
     return policy, getattr(getattr(policy, "_local", None), "_loop", None)
 
 

@@ -16,8 +16,8 @@ import contextlib
 import os
 import signal
 import sys
-import threading
 import time
+from _thread import _count as thread_count  # of threads that threading does not know, too
 from typing import TYPE_CHECKING, Any
 
 from dangad.host.descent import PROC, children, children_by_thread, is_tracker, threads
@@ -51,7 +51,7 @@ class Offspring:
         """
         self._kept = children()
         self._threads = threads() - {os.getpid()}
-        self._count = threading.active_count()
+        self._count = thread_count()
         self._list = -1
         with contextlib.suppress(OSError), open(f"{PROC}/self/task/{os.getpid()}/children") as file:
             self._list = put_out_of_reach(file.fileno())
@@ -63,7 +63,7 @@ class Offspring:
         Takes next to no time if there are no such processes.
         """
         look = self._look()
-        if look is not None and look == self._usual and threading.active_count() <= self._count:
+        if look is not None and look == self._usual and thread_count() <= self._count:
             return []
         if not _has_children():
             return []

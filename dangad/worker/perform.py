@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import os
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ from dangad.wire.argumentcheck import WrongValue, check_of, too_long
 from dangad.wire.boxes import COMMAND, error_pairs, pack
 from dangad.wire.catalogue import all_errors
 from dangad.wire.values import python_name
-from dangad.worker.context import NO_JOB, JobStopped, RunningJob, set_current_job
+from dangad.worker.context import JobStopped, RunningJob, set_current_job
 from dangad.worker.failures import (
     is_a,
     leave_fork,
@@ -51,9 +52,12 @@ class OutOfMemory(Exception):
     """The job has used up the memory that its worker may have, and the worker is to end."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
-    """What goes back for a job: the rest of an AMP answer box after its tag, or of an error box."""
+    """What goes back for a job: the rest of an AMP answer box after its tag, or of an error box.
+
+    To freeze it would take longer than to make it.
+    """
 
     failed: bool
     body: bytes
@@ -90,6 +94,8 @@ class Performer:
     def perform(self, strings: dict[bytes, bytes], running: RunningJob) -> Answer:
         """Run the job that the pairs of the request box ask for; `running` is the caller's to end.
 
+        It has a context of its own, in which it is the current job to the end.
+
         Raises nothing that the job function raises: exceptions of any kind become an error
         answer, those that the command does not declare with a traceback on stderr. But a
         :class:`JobStopped` of a job that was told to stop comes through here, if the function
@@ -97,6 +103,9 @@ class Performer:
 
         :raises OutOfMemory: in a process whose memory is limited, the job got no more of it.
         """
+        return copy_context().run(self._perform, strings, running)
+
+    def _perform(self, strings: dict[bytes, bytes], running: RunningJob) -> Answer:
         call = self._calls.get(strings[COMMAND])
         if call is None:  # known to other workers only, whose job modules are older or newer
             return _refuse(UnhandledCommand("the worker does not perform this command"))
@@ -117,8 +126,6 @@ class Performer:
             if is_a(error, JobStopped) and self._is_stopped():
                 raise
             return self._explain(call, running, error)
-        finally:
-            set_current_job(NO_JOB)
         if os.getpid() != process:
             leave_fork(None)
         try:

@@ -18,7 +18,6 @@ import resource
 import select
 import signal
 import threading
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from dangad.errors import TooLarge
@@ -53,12 +52,11 @@ _STOPS: dict[bytes, type[JobStopped]] = {b"cancelled": JobCancelled, b"time": Ti
 class WorkerPipe:
     """The pipes, and the job that runs, as far as it can be stopped.
 
-    All mutable state: the descriptors; `_reader`, with what was read but not taken apart, and
-    `_boxes`, with what was taken apart but not asked for; `_wishes`, likewise, of the other pipe;
-    `_owner`, the process that may use
-    the pipe: a fork of it may not; `_job`, the id of the job that runs, None between jobs;
-    `_called`, whether the signal came between jobs; `_on_stop`, what to do instead of raising
-    when the job is to stop; `stopped`, whether a running job was told to.
+    All mutable state: the descriptors; `_reader`, with what was read but not asked for, and
+    `_wishes`, likewise, of the other pipe; `_owner`, the process that may use the pipe: a fork of
+    it may not; `_job`, the id of the job that runs, None between jobs; `_called`, whether the
+    signal came between jobs; `_on_stop`, what to do instead of raising when the job is to stop;
+    `stopped`, whether a running job was told to.
     """
 
     def __init__(self, read_fd: int, write_fd: int, wish_fd: int, max_payload: int) -> None:
@@ -75,7 +73,6 @@ class WorkerPipe:
         os.set_blocking(self._wish_fd, False)
         self._max_payload = max_payload
         self._reader = BoxReader(max_payload + _BOX_OVERHEAD, ())
-        self._boxes: deque[bytes] = deque()
         self._wishes = BoxReader(_MAX_WISH, ())
         self._owner = os.getpid()
         self._writing = threading.Lock()
@@ -88,18 +85,15 @@ class WorkerPipe:
     def next_job(self) -> bytes | None:
         """The next job's box, waited for; None once the parent has closed the pipe."""
         while True:
-            while self._boxes:
-                box = self._boxes.popleft()
-                if box != workerboxes.PING_BOX:
-                    return box
-                self._write(workerboxes.PONG_BOX)
+            while (box := self._reader.next()) is not None:
+                if box.raw == workerboxes.PING_BOX:
+                    self._write(workerboxes.PONG_BOX)
+                elif box.raw is not None:
+                    return box.raw
             data = os.read(self._read_fd, _READ_SIZE)
             if not data:
                 return None
             self._reader.feed(data)
-            while (whole := self._reader.next()) is not None:
-                if whole.raw is not None:
-                    self._boxes.append(whole.raw)
 
     def wait_for_end(self) -> None:
         """Take no job any more, and wait until the parent has closed the pipe.
@@ -178,10 +172,10 @@ class WorkerPipe:
     def _write(self, data: bytes) -> None:
         if os.getpid() != self._owner:
             os._exit(1)  # a fork that came back from the job function has no say here
-        view = memoryview(data)
         with self._writing:
-            while view:
-                view = view[os.write(self._write_fd, view) :]
+            written = os.write(self._write_fd, data)
+            while written < len(data):
+                written += os.write(self._write_fd, memoryview(data)[written:])
 
     def _signalled(self, _number: int, _frame: object) -> None:
         if os.getpid() != self._owner:

@@ -26,6 +26,7 @@ import time
 import warnings
 from dataclasses import dataclass
 from functools import partial, wraps
+from operator import call
 from typing import TYPE_CHECKING, Any
 
 from dangad.wire.commands import STOP_SIGNAL
@@ -106,7 +107,7 @@ class ProcessState:
     def _is_as_noted(self) -> bool:
         """Whether all parts are as they were: so it is after nearly every job."""
         try:
-            return [read() for read in self._reads] == self._noted
+            return list(map(call, self._reads)) == self._noted
         except BaseException:  # noqa: BLE001 - something may be gone, or anything in its place
             return False
 
@@ -246,7 +247,7 @@ _PARTS = (
     _Part("resource limits", lambda: len(_sets), _put_limits_back),
     _Part("the priority", _priority, partial(os.setpriority, os.PRIO_PROCESS, 0)),
     _Part("the user", lambda: (os.geteuid(), os.getegid()), _put_users_back),
-    _Part("the working directory", os.getcwd, os.chdir),
+    _Part("the working directory", os.getcwdb, os.chdir),
     _Part(
         "the locale",
         partial(locale.setlocale, locale.LC_ALL),
