@@ -39,6 +39,7 @@ from dangad.server.factory import ClientFactory
 from dangad.server.listening import Access, CannotListen, open_door, read_endpoint, stop_listening
 from dangad.server.memorybudget import default_limit
 from dangad.server.peers import Allowed
+from dangad.text import counted
 
 if TYPE_CHECKING:
     from typing import Any
@@ -278,12 +279,13 @@ class DangadService(service.Service):
         self.dispatcher.describe().addCallbacks(self._serves, self._does_not_serve)
 
     def _serves(self, catalogue: str) -> None:
+        least, most = self.supervisor.min_workers, self.supervisor.max_workers
         log.info(
-            "dangad {version} serves {count} commands with {min} to {max} workers",
+            "dangad {version} serves {commands} with {least}{workers}",
             version=version("dangad"),
-            count=len(json.loads(catalogue)["commands"]),
-            min=self.supervisor.min_workers,
-            max=self.supervisor.max_workers,
+            commands=counted(len(json.loads(catalogue)["commands"]), "command"),
+            least="" if least == most else f"{least} to ",
+            workers=counted(most, "worker"),
         )
         self._notifier.ready("serving")
 
@@ -327,8 +329,8 @@ class DangadService(service.Service):
         self.gate.stop()
         await _stop_listening(self._ports)
         log.info(
-            "stopping: {running} jobs run and {waiting} wait, for at most {drain:g} s",
-            running=self.dispatcher.running,
+            "stopping: {running} running, {waiting} waiting, for at most {drain:g} s",
+            running=counted(self.dispatcher.running, "job"),
             waiting=self.dispatcher.waiting,
             drain=self._limits.drain,
         )
@@ -349,9 +351,9 @@ class DangadService(service.Service):
         self._notifier.stop()
         counters = self.dispatcher.counters
         log.info(
-            "stopped: of {accepted} jobs {done} were done, {failed} failed, {lost} lost, "
-            "{cancelled} cancelled, {timed_out} timed out; {refused} more were refused",
-            accepted=counters.accepted,
+            "stopped: {accepted} accepted: {done} done, {failed} failed, {lost} lost, "
+            "{cancelled} cancelled, {timed_out} timed out; {refused} refused",
+            accepted=counted(counters.accepted, "job"),
             done=counters.ended[JobState.DONE],
             failed=counters.ended[JobState.FAILED],
             lost=counters.ended[JobState.LOST],
@@ -374,7 +376,8 @@ class DangadService(service.Service):
                 self._ports.append(self._doors[-1].port)
             if control is not None:  # which is for operators, not for all whose jobs are taken
                 access = replace(self._access, allowed=Allowed())
-                self._doors.append(open_door(self._reactor, control, self._control, access))
+                door = open_door(self._reactor, control, self._control, access, "--control")
+                self._doors.append(door)
                 self._control_ports.append(self._doors[-1].port)
         except CannotListen:
             for door in self._doors:

@@ -22,7 +22,6 @@ from dangad.operators.systemd import VARIABLES as NOTIFY_VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
     from twisted.application.service import IService
 
@@ -124,40 +123,45 @@ class Options(usage.Options):
         "and gives the results back."
     )
 
+    # The help has them in the order of the alphabet, so each text stands alone. Twisted puts the
+    # default behind it, and then what its value is.
     optParameters = [
-        _number("min-workers", 1, 0, "Worker processes that live always."),
-        _number("max-workers", os.cpu_count() or 1, 1, "Worker processes that live at most."),
-        _number("spare-workers", 0, 0, "Idle workers to have beyond those that are busy."),
-        _number("recycle-jobs", 0, 0, "Jobs after which a worker is replaced; 0: any number."),
-        _size("recycle-memory", 0, "Bytes in RAM beyond which it is replaced; 0: any.", 0),
-        _seconds("recycle-age", 0.0, "Seconds after which it is replaced; 0: never."),
-        _size("max-memory", 0, "Bytes of memory that a worker may have; 0: any.", 0),
-        _number("max-queued", 10_000, 0, "Jobs that wait at most, of all clients."),
-        _size("max-queued-bytes", 2**30, "Bytes that their requests have together at most."),
-        _number("max-in-flight", 1000, 1, "Unanswered requests for which one connection is read."),
-        _number("max-connections", 10_000, 1, "Connections of clients at most."),
-        _size("max-payload", 64 * 2**20, "Bytes of the largest request or answer."),
-        _size("max-buffered", 0, "Bytes held for all clients; 0: as much as seems right.", 0),
-        _number("quarantine-after", 5, 0, "Workers in a row that a command may kill; 0: any."),
-        _seconds("quarantine-time", 30.0, "Seconds for which it is refused then."),
+        _number("min-workers", 1, 0, "Worker processes that live always"),
+        _number("max-workers", os.cpu_count() or 1, 1, "Worker processes that live at most"),
+        _number("spare-workers", 0, 0, "Idle workers that are kept beyond the busy ones"),
+        _number("recycle-jobs", 0, 0, "Jobs after which a worker is replaced, 0 for any number"),
+        _size("recycle-memory", 0, "Memory beyond which a worker is replaced, 0 for any", 0),
+        _seconds("recycle-age", 0.0, "Age at which a worker is replaced, 0 for any"),
+        _size("max-memory", 0, "The most memory that a worker may have, 0 for any", 0),
+        _number("max-queued", 10_000, 0, "Jobs of all clients that wait at most"),
+        _size("max-queued-bytes", 2**30, "Size of the requests of all jobs that wait, at most"),
+        _number("max-in-flight", 1000, 1, "Unanswered requests for which one connection is read"),
+        _number("max-connections", 10_000, 1, "Connections of clients at most"),
+        _size("max-payload", 64 * 2**20, "Size of the largest request or answer"),
+        _size("max-buffered", 0, "What is held for all clients at most, 0 for a default", 0),
+        _number("quarantine-after", 5, 0, "Workers that a command may kill in a row, 0 for any"),
+        _seconds("quarantine-time", 30.0, "Time for which a command that kills is refused"),
         _seconds(
-            "relief-after", 5.0, "Seconds until there is a worker beside one client's; 0: never."
+            "relief-after",
+            5.0,
+            "Time for which one client's jobs may have all workers before others get one more, 0 "
+            "for any",
         ),
-        _seconds("start-timeout", 60.0, "Seconds in which the job modules must be imported."),
-        _seconds("drain", 30.0, "Seconds for accepted jobs to end when stopping."),
-        ["control", None, DEFAULT_CONTROL, "Where operators connect, as with --listen."],
-        ["worker-directory", None, None, "The workers' working directory, if not the server's."],
-        _number("worker-nice", 0, 0, "By how much the workers give way to other processes."),
-        _octal("worker-umask", "Their file mode mask, if not the server's."),
-        ["worker-uid", None, None, "The user as whom they run; the server must be root."],
-        ["worker-gid", None, None, "The group likewise; by default that of the user."],
+        _seconds("start-timeout", 60.0, "Time for a worker to start and to import the job modules"),
+        _seconds("drain", 30.0, "Time for accepted jobs to end when the server stops"),
+        ["control", None, DEFAULT_CONTROL, "Where operators connect, in the form of --listen"],
+        ["worker-directory", None, None, "The workers' working directory, if not the server's"],
+        _number("worker-nice", 0, 0, "By how much workers give way to other processes"),
+        _octal("worker-umask", "The workers' file mode mask, if not that of the server"),
+        ["worker-uid", None, None, "The user as whom workers run; only if root starts the server"],
+        ["worker-gid", None, None, "The group as which workers run, if not that of --worker-uid"],
     ]
 
     optFlags = [
-        ["log-jobs", None, "Log the end of every job, not only of those that fail."],
-        ["force", None, "Have --max-workers even if the machine seems too small for so many."],
-        ["insecure", None, "Listen beyond this machine, too, where anybody may run every job."],
-        ["traceback", None, "Show where in the server an error at the start was raised."],
+        ["log-jobs", None, "Log the end of every job, and not only of those that fail"],
+        ["force", None, "Have --max-workers even if the machine seems too small for so many"],
+        ["insecure", None, "Listen beyond this machine, too, where anybody may run every job"],
+        ["traceback", None, "Show where in the server an error at its start was raised"],
     ]
 
     def __init__(self) -> None:
@@ -169,44 +173,53 @@ class Options(usage.Options):
         self["worker-path"] = []
         self["worker-env"] = {}
         self["worker-keep-env"] = []
+        self.docs = {name: " ".join((doc or "").split()) for name, doc in self.docs.items()}
 
     def opt_listen(self, endpoint: str) -> None:
-        """Where clients connect, a Twisted server endpoint or a path; repeatable.
+        """Where clients connect: a Twisted server endpoint, or the path of a UNIX socket.
 
-        [default: unix:dangad.sock and tcp:7003:interface=127.0.0.1]
+        Repeatable [default: unix:dangad.sock and tcp:7003:interface=127.0.0.1].
         """
         self["listen"].append(endpoint)
 
     def opt_allow_users(self, users: str) -> None:
-        """Users, names or numbers with commas, who may connect, too; repeatable.
+        """Users who may connect, by name or number, with commas between them.
 
-        [default: the server's own user, and root]
+        The server's own user and root may in any case. Repeatable.
         """
         self["allow-users"] += users.split(",")
 
     def opt_allow_groups(self, groups: str) -> None:
-        """Groups likewise, whose members may connect; repeatable."""
+        """Groups whose members may connect, by name or number, with commas between them.
+
+        The server's own user and root may in any case. Repeatable.
+        """
         self["allow-groups"] += groups.split(",")
 
     def opt_jobs(self, module: str) -> None:
-        """A module with job types; repeatable. [default: dangad.examples]."""
+        """A module with job types, by its dotted name.
+
+        Repeatable [default: dangad.examples].
+        """
+        if module.endswith(".py") or "/" in module:
+            raise usage.UsageError(f"--jobs {module}: {_name_module(module)}")
         self["jobs"].append(module)
 
     def opt_worker_path(self, directory: str) -> None:
-        """A directory in which workers look for modules first; repeatable."""
+        """A directory in which workers look for modules before all else. Repeatable."""
         self["worker-path"].append(os.path.abspath(directory))
 
     def opt_worker_env(self, setting: str) -> None:
-        """A variable NAME=VALUE for the workers' environment; repeatable."""
+        """A variable for the workers' environment, as NAME=VALUE. Repeatable."""
         name, equals, value = setting.partition("=")
         if not (name and equals):
             raise usage.UsageError(f"--worker-env {setting}: write NAME=VALUE")
         self["worker-env"][name] = value
 
     def opt_worker_keep_env(self, name: str) -> None:
-        """A variable that workers keep of the server's environment; repeatable. [default: all].
+        """A variable of the server's environment that workers keep.
 
-        With this, they get those that are named here, and those of --worker-env.
+        If there is such an option, they keep no others. Repeatable [default: all].
         """
         self["worker-keep-env"].append(name)
 
@@ -273,6 +286,16 @@ class Options(usage.Options):
             _give_up(f"{text}; see twistd dangad --help")
 
 
+def _name_module(file: str) -> str:
+    """How to write the module that is in a file: by its name, from where it is imported."""
+    path = os.path.normpath(file.removesuffix(".py"))
+    directory, name = ("", path) if not os.path.isabs(path) else os.path.split(path)
+    if path.startswith(".."):
+        directory, name = os.path.split(path)
+    option = f"--worker-path {directory} " if directory else ""
+    return f"name the module, not its file: write {option}--jobs {name.replace('/', '.')}"
+
+
 def _account(user: str) -> struct_passwd:
     return getpwuid(int(user)) if user.isdigit() else getpwnam(user)
 
@@ -299,6 +322,7 @@ def makeService(options: Options) -> IService:
 
             from dangad.host.clock import use_steady_clock
             from dangad.host.logstream import LogStream
+            from dangad.host.startfailure import StartFailure
             from dangad.server.listening import Access, CannotListen, read_endpoint
             from dangad.server.peers import allow
             from dangad.service import DangadService, Limits
@@ -319,10 +343,19 @@ def makeService(options: Options) -> IService:
         if error.traceback:
             sys.stderr.write(f"{error.traceback}\n")
         _give_up(str(error))
-    if not options["traceback"]:
-        _say_in_one_line(CannotListen)
+    daemon = not twistd.get("nodaemon", True)
+    failure = StartFailure(
+        CannotListen,
+        daemon=daemon,
+        logs=bool(daemon or twistd.get("syslog") or twistd.get("logfile") not in (None, "-")),
+        trace=bool(options["traceback"]),
+    )
+    failure.watch()
+    reactor.callWhenRunning(failure.end)
     if twistd.get("nodaemon") and not twistd.get("logfile"):
-        sys.stdout = LogStream(sys.stdout.fileno())  # where twistd is about to begin its log
+        stream = LogStream(sys.stdout.fileno())
+        reactor.addSystemEventTrigger("after", "shutdown", stream.end)
+        sys.stdout = stream  # where twistd is about to begin its log
     limits = Limits(**{each.name: options[each.name.replace("_", "-")] for each in fields(Limits)})
     return DangadService(
         reactor,
@@ -378,26 +411,3 @@ def _give_up(message: str) -> NoReturn:
         sys.stderr.flush()
         os._exit(1)
     raise SystemExit(text)
-
-
-def _say_in_one_line(kind: type[Exception]) -> None:
-    """When an exception ends the program, print its text and no traceback.
-
-    It is raised in the middle of twistd's start, where only it can clean up behind itself.
-
-    :param kind: that of an endpoint that cannot be listened on.
-    """
-    usual = sys.excepthook
-
-    def hook(
-        raised: type[BaseException], error: BaseException, trace: TracebackType | None
-    ) -> None:
-        if issubclass(raised, kind):
-            os.write(2, f"twistd dangad: cannot listen on {error}\n".encode())
-        elif issubclass(raised, Exception):
-            text = " ".join(f"{raised.__name__}: {error}".split())
-            os.write(2, f"twistd dangad: cannot start: {text}; see --traceback\n".encode())
-        else:
-            usual(raised, error, trace)
-
-    sys.excepthook = hook

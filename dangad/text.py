@@ -28,6 +28,11 @@ def show_seconds(seconds: float) -> str:
     return f"{seconds / 86_400:.1f} d"
 
 
+def counted(number: int, noun: str) -> str:
+    """How many there are of something: ``1 job``, ``2 jobs``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def printable(text: str, keep: str = "") -> str:
     r"""The text with a backslash escape for every character that is not simply printed.
 

@@ -220,7 +220,7 @@ raise Odd("no name")
 """,
         "JOB_FAILED",
         "Odd: no name",
-        logs=r"job \d+ Python failed:[\s\S]*Odd: no name",
+        logs=r"job \d+: Python failed:[\s\S]*Odd: no name",
     ),
     Situation(
         "raises an exception that cannot be shown",
@@ -245,7 +245,7 @@ raise Unspeakable
 """,
         "DECLARED",
         "its message cannot be shown",
-        logs=r"job \d+ Python ended with DECLARED: \(its message",
+        logs=r"job \d+: Python ended with DECLARED: \(its message",
     ),
     Situation(
         "tells progress in numbers that nobody can read",

@@ -44,12 +44,12 @@ from dangad.cli.output import (
     answer_as_json,
     answer_as_table,
     catalogue_as_table,
-    fitted_table,
+    entry_as_help,
     raw_key,
-    table,
     value_as_bytes,
 )
 from dangad.cli.running import endpoint_named
+from dangad.cli.tables import fitted_table, table, wrap
 from dangad.text import printable
 from dangad.wire.catalogue import Policy, describe_command
 from dangad.wire.catalogue import describe_keys as keys_of
@@ -849,9 +849,17 @@ def test_commands(server: Server) -> None:
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["call", "sleep"], "the server has no command 'sleep'; did you mean Sleep?"),
-        (["call", "Xyzzy"], "the server has no command 'Xyzzy'; see dangad commands"),
-        (["call", "Sleep"], "argument 'seconds' (number) of Sleep is missing"),
+        (["call", "sleep"], "no command 'sleep'; did you mean Sleep? `dangad commands` lists"),
+        (["call", "Slep", "--help"], "did you mean Sleep?"),
+        (["call", "Xyzzy"], "the server has no command 'Xyzzy'; `dangad commands` lists them"),
+        (["call", "Sleep"], "of Sleep is missing; see dangad call Sleep --help"),
+        (["call", "Sleep", "--seconds", "1"], "as in seconds=1; see dangad call Sleep --help"),
+        (["call", "Sleep", "seconds=1", "--name=a b"], "as in 'name=a b'; see dangad call Sleep"),
+        (["call", "Sleep", "--jsn"], "there is no option --jsn; did you mean --json?"),
+        (["comands"], "did you mean `dangad commands`? see dangad --help"),
+        (["Sleep"], "to call a command of the server: `dangad call Sleep`"),
+        (["commands", "--prioriti"], "no option --prioriti; see dangad commands --help"),
+        (["commands", "all"], "'all' is one word too many; see dangad --help"),
         (["call", "Sleep", "seconds=1", "x=1"], "Sleep has no argument 'x'"),
         (["call", "Sleep", "seconds=soon"], "argument 'seconds': 'soon' is no number"),
         (["call", "Sleep", "seconds"], "'seconds' is no argument: write key=value"),
@@ -927,7 +935,8 @@ def test_where_to_connect(server: Server, tmp_path: Path) -> None:
     nowhere = str(tmp_path / "nowhere")
     assert server.output(*words, "--connect", "dangad.sock", DANGAD_CONNECT=nowhere) == b"x"
     text = server.complaint(3, *words, DANGAD_CONNECT=nowhere)
-    assert text == f"cannot connect to unix:{nowhere}: No such file or directory"
+    nobody = "no server listens there now: it does not run, is stopping, or is elsewhere"
+    assert text == f"cannot connect to unix:{nowhere}: {nobody}"
 
 
 def test_wrong_door(server: Server) -> None:
@@ -937,12 +946,19 @@ def test_wrong_door(server: Server) -> None:
     assert text == f"unix:dangad.sock is where clients connect; {hint}"
 
 
-def test_nobody_listens(server: Server) -> None:
-    """A port at which nobody listens is named, with status 3."""
+def test_nobody_listens(server: Server, tmp_path: Path) -> None:
+    """A port, or a dead server's socket, is told from one that is not there, with status 3."""
+    dead = tmp_path / "dead"
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(dead))
+    text = server.complaint(3, "commands", DANGAD_CONNECT=str(dead))
+    why = "the socket is there, but its server has died: start it again"
+    assert text == f"cannot connect to unix:{dead}: {why}"
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     text = server.complaint(3, "commands", "--connect", f"tcp:127.0.0.1:{port}")
-    assert text == f"cannot connect to tcp:127.0.0.1:{port}: Connection refused"
+    nobody = "no server listens there now: it does not run, or is stopping"
+    assert text == f"cannot connect to tcp:127.0.0.1:{port}: {nobody}"
 
 
 @pytest.mark.parametrize(
@@ -1199,14 +1215,53 @@ def test_bytes_on_a_terminal(server: Server) -> None:
 
 
 def test_fitted_table() -> None:
-    """A table that is too wide leaves out what is empty, and is cut at the terminal's edge."""
-    headers, right = ["PID", "DUE", "COMMAND"], [True, False, False]
-    rows = [["1", "-", "x" * 20]]
+    """A table that is too wide wraps its texts, and says which columns it leaves out."""
+    headers, right = ["PID", "DUE", "COMMAND", "AGE"], [True, False, False, True]
+    rows = [["1", "-", "so many words that they wrap", "5 s"], ["2", "-", "x" * 28, "6 s"]]
     whole = table(headers, rows, right)
     assert fitted_table(headers, rows, right, None) == whole
-    assert fitted_table(headers, rows, right, 30) == whole
-    assert fitted_table(headers, rows, right, 25) == ["PID  COMMAND", f"  1  {'x' * 20}"]
-    assert fitted_table(headers, rows, right, 10) == ["PID  COMM…", "  1  xxxx…"]
+    assert fitted_table(headers, rows, right, 43) == whole
+    assert fitted_table(headers, rows, right, 30, [0, 3, 2, 1]) == [
+        "PID  COMMAND               AGE",
+        "  1  so many words that    5 s",
+        "     they wrap",
+        f"  2  {'x' * 20}  6 s",
+        "     xxxxxxxx",
+        "left out: DUE; a wider",
+        "terminal or --json shows them",
+    ]
+    narrow = fitted_table(headers, rows, right, 26, [0, 2, 3, 1])
+    assert narrow[0] == "PID  COMMAND"
+    assert narrow[-3:] == ["left out: DUE, AGE; a", "wider terminal or --json", "shows them"]
+    assert all(len(line) <= 10 for line in fitted_table(headers, rows, right, 10))
+
+
+def test_wrap() -> None:
+    """Text is broken between words, or else where the line ends, and keeps its indent."""
+    assert wrap("as it  is", 9) == ["as it  is"]
+    assert wrap("three short words", 11) == ["three short", "words"]
+    assert wrap("  three short words", 11) == ["  three", "  short", "  words"]
+    assert wrap("abcdefgh x", 3) == ["abc", "def", "gh", "x"]
+    assert wrap("日本語 x", 5) == ["日本", "語 x"]
+
+
+def test_narrow_terminal() -> None:
+    """What is said of commands is broken between words, its lists and examples kept as they are."""
+    kind = {"name": "Unicode"}
+    keys = [{"key": key, "type": kind, "optional": False} for key in ("path", "name", "more")]
+    doc = "Do some things and\nothers.\n\n- one\n- two"
+    policy = {"time_limit": 60, "retries": None}
+    entry = {"name": "Do", "arguments": keys, "response": [], "doc": doc, "policy": policy}
+    assert catalogue_as_table({"commands": [entry]}, 24).splitlines() == [
+        "Do  Do some things and",
+        "  takes  path: text,",
+        "         name: text,",
+        "         more: text",
+        "  gives  -",
+    ]
+    lines = entry_as_help(entry, 24).splitlines()
+    assert lines[2:7] == ["Do some things and", "others.", "", "- one", "- two"]
+    assert lines[-1] == "  time limit  60 s"
 
 
 @pytest.mark.parametrize(

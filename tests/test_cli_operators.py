@@ -258,7 +258,10 @@ class ConnectingTest(OperatorCase):
         await self.output(*want, DANGAD_CONTROL="moved")
         self.assertEqual(len(self.operations.wanted), 3)
         text = await self.complaint(3, *want)
-        cannot = "cannot connect to unix:dangad.control: No such file or directory"
+        cannot = (
+            "cannot connect to unix:dangad.control: no server listens there now: "
+            "it does not run, is stopping, or is elsewhere"
+        )
         say = "say where operators connect by --control or $DANGAD_CONTROL"
         self.assertEqual(text, f"{cannot}; {say}")
 

@@ -126,6 +126,14 @@ class HowToTest(SynchronousTestCase):
         self.read("memory.md")
 
 
+class FormTest(SynchronousTestCase):
+    def test_links(self) -> None:
+        """Every link is one, with a text, wherever Markdown is shown."""
+        for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+            text = page.read_text()
+            self.assertEqual(re.findall(r"\{(?:doc|ref|term)\}`|\[\]\(\S+", text), [], page)
+
+
 class FiguresTest(SynchronousTestCase):
     def test_constants(self) -> None:
         """The figures that the pages give beside a constant's name are the code's."""

@@ -10,7 +10,15 @@ from twisted.internet import reactor
 from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad.server.listening import Access, Auth, CannotListen, Door, open_door, read_endpoint
+from dangad.server.listening import (
+    Access,
+    Auth,
+    CannotListen,
+    Door,
+    Endpoint,
+    open_door,
+    read_endpoint,
+)
 from dangad.server.unixport import AdoptedUnixEndpoint
 from tests.otheruser import DAEMON, NOBODY, connect_as, needs_root
 
@@ -125,16 +133,54 @@ class OpenTests(SynchronousTestCase):
         self.addCleanup(door.close_at_once)
         return door
 
-    def test_beyond_the_machine(self) -> None:
-        """It is the address that was bound that counts, however it was written."""
+    def test_never_open(self) -> None:
+        """What names an address of the network, or none at all, is refused before it is bound."""
+
+        def bind(*_: object) -> None:
+            raise AssertionError("it was bound")
+
+        self.patch(socket.socket, "bind", bind)
         for text in (
             "tcp:0",
+            "TCP:0",
             "tcp:0:0.0.0.0",
-            "tcp:0:auth=none",
-            "tcp:0:auth=user",
+            "tcp:0:interface=0",
+            "tcp:0:interface=192.0.2.1:auth=user",
             "tcp6:0",
+            "tcp6:0:50:\\:\\:",
+            "tcp6:0:interface=\\:\\:ffff\\:192.0.2.1",
+            "ssl:0:privateKey=key.pem",
             "haproxy:tcp:0",
         ):
+            with self.subTest(text), self.assertRaisesRegex(CannotListen, "--insecure"):
+                self.open(text)
+
+    def test_advice(self) -> None:
+        """What cannot be listened on is told with what to change, by the option that said it."""
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            for option in ("--listen", "--control"):
+                for text, says in (
+                    (self.path("no/s"), rf"make the directory {self.folder}/no, or choose .* by"),
+                    (self.path("s" * 200), "choose a shorter path by"),
+                    (f"tcp:{port}:interface=127.0.0.1", "another port, as in .*tcp:7004"),
+                    ("tcp:0:interface=192.0.2.1", "choose an address of this machine by"),
+                ):
+                    with (
+                        self.subTest(f"{option} {text}"),
+                        self.assertRaisesRegex(CannotListen, says) as caught,
+                    ):
+                        open_door(
+                            reactor, read_endpoint(text), Site(), Access(insecure=True), option
+                        )
+                    self.assertIn(option, str(caught.exception))
+
+    def test_beyond_the_machine(self) -> None:
+        """Of what does not tell its address, that counts which was bound."""
+        self.patch(Endpoint, "reaches_beyond", False)
+        for text in ("tcp:0", "tcp:0:0.0.0.0", "tcp:0:auth=user", "tcp6:0", "haproxy:tcp:0"):
             with self.subTest(text), self.assertRaisesRegex(CannotListen, "--insecure"):
                 self.open(text)
         for text in (LOOPBACK, "tcp:0:interface=127.1.2.3", "tcp:0:interface=localhost"):

@@ -104,6 +104,18 @@ class LogStreamTests(SynchronousTestCase):
 
 
 class ServerTests(SynchronousTestCase):
+    def test_last_lines(self) -> None:
+        """Near the end of the process each line is on the terminal when it has been written."""
+        leader, follower = pty.openpty()
+        self.addCleanup(os.close, leader)
+        self.addCleanup(os.close, follower)
+        stream = LogStream(follower)
+        stream.write("first\n")
+        stream.end()
+        stream.write("last\n")
+        os.set_blocking(leader, False)
+        self.assertEqual(os.read(leader, 100), b"first\r\nlast\r\n")
+
     def test_stuck_reader(self) -> None:
         """A server whose log nobody reads serves on, and ends when it is told to."""
         with tempfile.TemporaryDirectory() as folder:

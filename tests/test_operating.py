@@ -193,8 +193,8 @@ class DayTests(OperatingCase):
         self.assertEqual(output, "drained: 0 done, 0 failed, 2 cancelled, 0 timed out, 0 lost\n")
         self.assertEqual((drain.returncode, process.wait(PATIENCE)), (0, 0))
         self.assertIn(
-            "stopped: of 2 jobs 0 were done, 0 failed, 0 lost, 2 cancelled, 0 timed out; "
-            "1 more were refused",
+            "stopped: 2 jobs accepted: 0 done, 0 failed, 0 lost, 2 cancelled, 0 timed out; "
+            "1 refused",
             self.log(),
         )
 

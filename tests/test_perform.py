@@ -194,7 +194,7 @@ class ExceptionTests(PerformTestCase):
 
         self.assertEqual(self.error(function), ("JOB_FAILED", "KeyError: 'NO_SUCH_WIDTH'"))
         text = self.stderr.getvalue()
-        self.assertTrue(text.startswith("job 7 Work failed:\nTraceback (most recent call last):\n"))
+        self.assertTrue(text.startswith("Work failed:\nTraceback (most recent call last):\n"))
         self.assertIn("KeyError: 'NO_SUCH_WIDTH'", text)
         self.assertIn("test_perform.py", text)
         self.assertNotIn('perform.py", line', text.replace("test_perform.py", ""))
@@ -257,7 +257,7 @@ class ExceptionTests(PerformTestCase):
         self.assertEqual(self.error(raising(Fatal("out\nof ink"))), ("FATAL", "out\nof ink"))
         self.assertEqual(
             self.stderr.getvalue(),
-            "job 7 Work ended with DECLARED: too wide\njob 7 Work ended with FATAL: out\\nof ink\n",
+            "Work ended with DECLARED: too wide\nWork ended with FATAL: out\\nof ink\n",
         )
 
     def test_derived(self) -> None:

@@ -173,6 +173,7 @@ class RunTests(TwistdCase):
         options = "listen jobs min-workers max-workers max-queued max-in-flight max-payload drain"
         for option in [*options.split(), "max-connections"]:
             self.assertIn(f"--{option}=", text)
+        self.assertNotRegex(text, r"\.\.|\. \[default|\S  +\[default|likewise")
 
     def test_foreground(self) -> None:
         """With several endpoints and modules in the foreground; SIGTERM ends it, workers too."""
@@ -252,12 +253,12 @@ class RunTests(TwistdCase):
             client.sendall(nap(600) + PING)
             self.assertEqual(client.recv(len(PONG)), PONG)
             process.terminate()
-            wait_for(lambda: "stopping: 1 jobs run" in self.log())
+            wait_for(lambda: "stopping: 1 job running" in self.log())
             process.terminate()
             self.assertIn(b"SHUTTING_DOWN", client.recv(1000))
         process.wait(PATIENCE)
         self.assertIn(
-            "of 1 jobs 0 were done, 0 failed, 0 lost, 1 cancelled, 0 timed out; 0 more were ",
+            "1 job accepted: 0 done, 0 failed, 0 lost, 1 cancelled, 0 timed out; 0 refused",
             self.log(),
         )
         self.assertFalse([pid for pid in self.ready_workers() if alive(pid)])
@@ -354,7 +355,9 @@ class RunTests(TwistdCase):
             self.assertEqual(client.recv(100), b"\0\7_answer\0\0011\0\0")
             self.assertEqual(client.recv(100), b"")
         process.wait(PATIENCE)
-        self.assertIn("of 1 jobs 1 were done", self.log())
+        self.assertIn("serves 1 command with", self.log())
+        self.assertIn("stopped: 1 job accepted: 1 done", self.log())
+        self.assertNotIn("ampoule", self.log())
 
 
 class MistakeTests(TwistdCase):
@@ -391,6 +394,10 @@ class MistakeTests(TwistdCase):
             ("--control nothing:1", "--control nothing:1: Unknown endpoint type"),
             ("--listen nothing:1", "--listen nothing:1: Unknown endpoint type"),
             ("--listen tcp:http", "--listen tcp:http: "),
+            ("--jobs mine.py", "write --jobs mine;"),
+            ("--jobs ./thumbs/jobs.py", "write --jobs thumbs.jobs;"),
+            ("--jobs ../thumbs/jobs.py", r"write --worker-path \.\./thumbs --jobs jobs;"),
+            ("--jobs /srv/jobs.py", "write --worker-path /srv --jobs jobs;"),
             ("extra", "takes no arguments|Wrong number of arguments"),
         ):
             with self.subTest(arguments):
@@ -399,14 +406,12 @@ class MistakeTests(TwistdCase):
     def test_job_modules(self) -> None:
         """Modules that are not there, do not import, or have nothing to serve."""
         self.write_jobs("broken", "import os\nimport nowhere_to_be_found\n")
-        self.write_jobs("wrong", "def f(:\n")
         self.write_jobs("leaves", "raise SystemExit(0)\n")
         self.write_jobs("empty", "")
         self.write_jobs("bad", GOOD_JOBS.replace("nap(seconds)", "nap(minutes)"))
         for module, says, traceback in (
-            ("nowhere", "ModuleNotFoundError: No module named 'nowhere'", False),
+            ("nowhere", "No module named 'nowhere'; start the server in .* --worker-path", False),
             ("broken", r"No module named 'nowhere_to_be_found' \(.*broken\.py, line 2\)", True),
-            ("wrong", r"SyntaxError: .*wrong\.py, line 1", False),
             ("leaves", "SystemExit", True),
             ("empty", "empty has no job types", False),
             ("bad", "bad.nap cannot take the arguments of Nap", False),
@@ -414,6 +419,13 @@ class MistakeTests(TwistdCase):
             with self.subTest(module):
                 options = ("--jobs", module, "--listen", "unix:s")
                 self.check(*options, says=says, traceback=traceback)
+
+    def test_syntax(self) -> None:
+        """Of a module that is no Python, the line itself is shown, with its place."""
+        self.write_jobs("wrong", "import os\ndef f(:\n")
+        text = self.run_twistd("-n", "dangad", "--jobs", "wrong").stderr
+        self.assertRegex(text, r'\A  File "/.*/wrong\.py", line 2\n +def f\(:\n')
+        self.assertRegex(text, r"SyntaxError: invalid syntax \(/.*/wrong\.py, line 2\)\n\Z")
 
     def test_traceback(self) -> None:
         """The traceback of a module begins in the module, not in what imports it."""
@@ -435,11 +447,21 @@ class MistakeTests(TwistdCase):
         self.check("--listen", "unix:/nowhere/s", says="unix:/nowhere/s: No such file or dir")
 
     def test_daemon(self) -> None:
-        """A daemon's launcher says it too, and leaves nothing running."""
+        """A daemon says it in one line on the terminal, and in its log; nothing is left running."""
         result = self.run_twistd("dangad", "--listen", "unix:/nowhere/s")
+        reason = "cannot listen on unix:/nowhere/s: No such file or directory"
         self.assertEqual(result.returncode, 1)
-        self.assertIn("unix:/nowhere/s: No such file or directory", result.stderr)
+        self.assertRegex(result.stderr, rf"\Atwistd dangad: {reason}.*\n\Z")
+        wait_for(lambda: f"the server does not start: {reason}" in self.log("twistd.log"))
         result = self.run_twistd("dangad", "--jobs", "nowhere")
         self.assertEqual(result.returncode, 1)
         self.assertIn("No module named 'nowhere'", result.stderr)
+        result = self.run_twistd("--rundir=nowhere", "dangad")  # where there is no daemon yet
+        self.assertRegex(result.stderr, r"\Atwistd dangad: cannot start: .*'nowhere'.*\n\Z")
         self.assertNotIn("twistd.pid", os.listdir(self.folder))
+
+    def test_log_file(self) -> None:
+        """A log that is a file has it, too, in the foreground."""
+        result = self.run_twistd("-n", "--logfile", "log", "dangad", "--listen", "unix:/nowhere/s")
+        self.assertEqual(len(result.stderr.splitlines()), 1)
+        self.assertIn("the server does not start: cannot listen on unix:/nowhere/s", self.log())

@@ -3,18 +3,20 @@
 :func:`main` is the console script. It reads the command line, connects as any other client
 (:mod:`dangad.cli.running`), learns the types of the command's arguments from the server, and
 writes the answer. Words become values in :mod:`dangad.cli.arguments`, answers become text in
-:mod:`dangad.cli.output`, progress becomes a bar in :mod:`dangad.cli.bar`. The subcommands for
+:mod:`dangad.cli.output` and :mod:`dangad.cli.tables`, progress becomes a bar in
+:mod:`dangad.cli.bar`. What is mistyped is answered in :mod:`dangad.cli.hints`. The subcommands for
 operators are in :mod:`dangad.cli.operators`; here are the options, and the others.
 """
 
 from __future__ import annotations
 
 import argparse
-import difflib
 import errno
 import json
+import re
 import signal
 import sys
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import dangad
@@ -26,6 +28,7 @@ from dangad.cli.arguments import (
     parse_seconds,
     read_words,
 )
+from dangad.cli.hints import unknown_command, unknown_option, unknown_subcommand
 from dangad.cli.output import (
     answer_as_json,
     answer_as_table,
@@ -51,7 +54,7 @@ from dangad.cli.running import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from dangad.cli.bar import ProgressBar
     from dangad.client import Client
@@ -83,9 +86,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that says in one line what is wrong."""
+    """A parser that says in one line what is wrong.
+
+    :ivar subcommands: the parsers of its subcommands, by their names.
+    """
+
+    subcommands: Mapping[str, argparse.ArgumentParser] = MappingProxyType({})
 
     def error(self, message: str) -> NoReturn:
+        unknown = re.match("argument SUBCOMMAND: invalid choice: '(.*?)'", message)
+        if unknown:
+            raise WrongUsage(unknown_subcommand(unknown[1], self.subcommands))
         raise WrongUsage(f"{message}; see {self.prog} --help")
 
 
@@ -110,14 +121,19 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     # argparse ends a row of words at the first option; here options may stand between them.
     words = getattr(options, "words", None)
     orphan = [word for word in rest if words is None or word.startswith("-")]
-    if orphan:
-        parser.error(f"unrecognized: {' '.join(orphan)}")
+    orphan += [word for word in words or () if word.startswith("--")]
+    for word in orphan:
+        if not word.startswith("-"):
+            parser.error(f"{word!r} is one word too many")
+        first = next(n for n, each in enumerate(arguments) if each in parser.subcommands)
+        known = re.findall("--[a-z]+", parser.subcommands[arguments[first]].format_usage())
+        raise WrongUsage(unknown_option(word, known, arguments[first:]))
     if words is not None:
         options.words = [*words, *rest]
     return options
 
 
-def _make_parser() -> argparse.ArgumentParser:
+def _make_parser() -> _Parser:
     users = _endpoint_option("connect", "where the server listens")
     keepers = _endpoint_option("control", "where the server listens to its operators")
     parser = _Parser(
@@ -129,7 +145,9 @@ def _make_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show it, and exit")
-    add = parser.add_subparsers(required=True, metavar="SUBCOMMAND").add_parser
+    subcommands = parser.add_subparsers(required=True, metavar="SUBCOMMAND")
+    parser.subcommands = subcommands.choices
+    add = subcommands.add_parser
     _add_call(add, users)
     _add_commands(add, users)
     operators.add_subcommands(add, keepers)
@@ -235,7 +253,7 @@ def _explain(options: argparse.Namespace) -> bytes:
     """What the command takes and gives, by the server's catalogue."""
 
     async def describe(client: Client) -> bytes:
-        return encode(entry_as_help(_find(await client.describe(), options.command)))
+        return encode(entry_as_help(_find(await client.describe(), options.command), columns()))
 
     return with_client(options, "connect", describe)
 
@@ -296,10 +314,7 @@ def _find(catalogue: dict[str, Any], name: str) -> dict[str, Any]:
     """The catalogue's entry of this name."""
     entries: dict[str, dict[str, Any]] = {each["name"]: each for each in catalogue["commands"]}
     if name not in entries:
-        alike = difflib.get_close_matches(name, entries, n=1)
-        alike += [each for each in entries if each.lower() == name.lower()]
-        hint = f"did you mean {alike[-1]}?" if alike else "see dangad commands"
-        raise WrongUsage(f"the server has no command {name!r}; {hint}")
+        raise WrongUsage(unknown_command(name, entries))
     return entries[name]
 
 

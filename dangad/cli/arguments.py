@@ -136,7 +136,8 @@ def build_arguments(entry: dict[str, Any], words: dict[str, list[str | bytes]]) 
     for name, key in declared.items():
         if name not in values and not key["optional"]:
             raise WrongUsage(
-                f"argument {name!r} ({type_name(key['type'])}) of {entry['name']} is missing"
+                f"argument {name!r} ({type_name(key['type'])}) of {entry['name']} is missing; "
+                f"see dangad call {entry['name']} --help"
             )
     return {python_name(name.encode("ascii")): value for name, value in values.items()}
 

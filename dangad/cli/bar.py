@@ -10,7 +10,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from dangad.cli.output import cut, width
+from dangad.cli.tables import cut, width
 from dangad.text import printable
 
 if TYPE_CHECKING:

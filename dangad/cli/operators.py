@@ -11,13 +11,9 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from dangad.cli.output import (
-    NOTHING,
-    fitted_table,
-    list_pairs,
-)
 from dangad.cli.running import FAILED, Failed, encode, with_client
 from dangad.cli.running import columns as terminal_columns
+from dangad.cli.tables import NOTHING, fitted_table, list_pairs
 from dangad.text import printable, show_bytes, show_seconds
 from dangad.wire import commands
 
@@ -32,6 +28,34 @@ if TYPE_CHECKING:
     Ask = Callable[[Client, argparse.Namespace], Awaitable[Any]]
     Show = Callable[[Any], Iterable[str]]
 
+_WORKERS_WORTH = (
+    "pid",
+    "state",
+    "job",
+    "command",
+    "runtime",
+    "recycling",
+    "memory",
+    "age",
+    "jobs",
+    "generation",
+    "attempt",
+)
+_RECENT_WORTH = (
+    "job",
+    "command",
+    "state",
+    "error",
+    "runtime",
+    "client",
+    "ended",
+    "wait",
+    "peak_memory",
+    "worker",
+    "cpu",
+    "attempt",
+)
+"""The columns of the tables, those first that stay longest where a terminal is narrow."""
 _ENDS = ("done", "failed", "cancelled", "timed_out", "lost")
 """How jobs end, in the order in which people are told how many did."""
 
@@ -194,7 +218,8 @@ def show_status(status: dict[str, Any]) -> list[str]:
         ("refused", str(jobs["refused"])),
         ("connections", str(status["connections"])),
     ]
-    return list_pairs([(name, printable(text)) for name, text in pairs if text is not None])
+    shown = [(name, printable(text)) for name, text in pairs if text is not None]
+    return list_pairs(shown, terminal_columns())
 
 
 def show_workers(workers: list[dict[str, Any]]) -> list[str]:
@@ -215,7 +240,7 @@ def show_workers(workers: list[dict[str, Any]]) -> list[str]:
     nothing = dict.fromkeys(("id", "command", "attempt", "runtime"))
     jobs = [worker["job"] or nothing for worker in workers]
     rows = [{**worker, **job, "job": job["id"]} for worker, job in zip(workers, jobs, strict=True)]
-    return _table(columns, rows)
+    return _table(columns, rows, _WORKERS_WORTH)
 
 
 def show_recent(jobs: list[dict[str, Any]]) -> list[str]:
@@ -234,7 +259,7 @@ def show_recent(jobs: list[dict[str, Any]]) -> list[str]:
         "client": printable,
         "error": printable,
     }
-    return _table(columns, [{**job, "job": job["id"]} for job in jobs])
+    return _table(columns, [{**job, "job": job["id"]} for job in jobs], _RECENT_WORTH)
 
 
 def show_wanted(wanted: dict[str, int]) -> list[str]:
@@ -274,7 +299,9 @@ def _count(counts: Mapping[str, int], *names: str) -> str:
 
 
 def _table(
-    columns: Mapping[str, Callable[[Any], str]], rows: Iterable[Mapping[str, Any]]
+    columns: Mapping[str, Callable[[Any], str]],
+    rows: Iterable[Mapping[str, Any]],
+    worth: Iterable[str],
 ) -> list[str]:
     """A table of these keys of the rows, each shown by its function; numbers stand to the right."""
     return fitted_table(
@@ -285,6 +312,7 @@ def _table(
         ],
         [show is not printable for show in columns.values()],
         terminal_columns(),
+        [list(columns).index(name) for name in worth],
     )
 
 

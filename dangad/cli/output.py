@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import json
 import math
-import unicodedata
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.python.filepath import FilePath
 
 from dangad.cli.arguments import describe_keys, type_name
+from dangad.cli.tables import GAP, NOTHING, list_pairs, table, width, wrap
 from dangad.text import printable, show_bytes
 from dangad.wire.catalogue import CUSTOM
 from dangad.wire.values import python_name
@@ -24,9 +24,6 @@ from dangad.wire.values import python_name
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-NOTHING = "-"
-"""What a table has in place of an optional value that is not there."""
-GAP = "  "
 MAX_ESCAPED = 64
 """Bytes that are no text and are shown all the same, escaped; of more, tables show the size."""
 
@@ -138,94 +135,57 @@ def catalogue_as_table(catalogue: dict[str, Any], columns: int | None = None) ->
     ]
     lines = table(["COMMAND", "ARGUMENTS", "RESPONSE", "WHAT IT DOES"], rows, [False] * 4)
     if columns is not None and max(map(width, lines)) > columns:
-        lines = [line for row in rows for line in _command_lines(*row)]
+        lines = [line for row in rows for line in _command_lines(columns, *row)]
     return "\n".join(lines) + "\n"
 
 
-def _command_lines(name: str, arguments: str, response: str, doc: str) -> list[str]:
-    """A command of the catalogue in lines that wrap where it does no harm."""
+def _command_lines(columns: int, name: str, arguments: str, response: str, doc: str) -> list[str]:
+    """A command of the catalogue in lines for a terminal of so many columns."""
     pairs = [("takes", arguments), ("gives", response)]
-    return [f"{name}{GAP}{doc}".rstrip(), *(f"  {line}" for line in list_pairs(pairs))]
+    lines = list_pairs(pairs, columns - len(GAP))
+    head = list_pairs([(name, doc)], columns)
+    return [*(line.rstrip() for line in head), *(f"{GAP}{line}" for line in lines)]
 
 
-def entry_as_help(entry: dict[str, Any]) -> str:
-    """What there is to know about one command: how to call it, its keys, and its policy."""
+def entry_as_help(entry: dict[str, Any], columns: int | None = None) -> str:
+    """What there is to know about one command: how to call it, its keys, and its policy.
+
+    :param columns: the width of the terminal, at which its text is wrapped; None for any.
+    """
     name = printable(entry["name"])
     words = [
         f"[{key['key']}=...]" if key["optional"] else f"{key['key']}=..."
         for key in entry["arguments"]
     ]
+    inner = None if columns is None else columns - len(GAP)
     lines = [printable(" ".join(["usage: dangad call", name, *words]))]
     if entry["doc"]:
-        lines += ["", *map(printable, entry["doc"].splitlines())]
+        lines += ["", *_flow(entry["doc"], columns)]
     for title, keys in (("arguments", entry["arguments"]), ("response", entry["response"])):
         pairs = [
             (printable(key["key"]), type_name(key["type"]) + ", may be left out" * key["optional"])
             for key in keys
         ]
-        lines += ["", f"{title}:", *(f"  {line}" for line in list_pairs(pairs) or ["none"])]
+        lines += ["", f"{title}:", *(f"  {line}" for line in list_pairs(pairs, inner) or ["none"])]
     policy = [
-        (name.replace("_", " "), str(value))
+        (name.replace("_", " "), f"{value} s" if name == "time_limit" else str(value))
         for name, value in entry["policy"].items()
         if value is not None
     ]
-    lines += ["", "policy:", *(f"  {line}" for line in list_pairs(policy))]
+    lines += ["", "policy:", *(f"  {line}" for line in list_pairs(policy, inner))]
     return "\n".join(lines) + "\n"
 
 
-def list_pairs(pairs: Sequence[tuple[str, str]]) -> list[str]:
-    """A line for each printable name and text, the texts below each other."""
-    widest = max((width(name) for name, _ in pairs), default=0)
-    return [f"{_pad(name, widest)}{GAP}{text}" for name, text in pairs]
-
-
-def fitted_table(
-    headers: list[str], rows: list[list[str]], right: list[bool], columns: int | None
-) -> list[str]:
-    """A table for a terminal of so many columns, which would wrap longer lines; None for any.
-
-    Where it does not fit, columns with nothing in them are left out, and then lines are cut.
-    """
-    lines = table(headers, rows, right)
-    if columns is None or max(map(width, lines)) <= columns:
+def _flow(doc: str, columns: int | None) -> list[str]:
+    """The printable lines of a docstring; its paragraphs, lists and examples aside, are filled."""
+    lines = [printable(line) for line in doc.expandtabs().splitlines()]
+    if columns is None:
         return lines
-    kept = [n for n in range(len(headers)) if any(row[n] != NOTHING for row in rows)]
-    lines = table(
-        [headers[n] for n in kept],
-        [[row[n] for n in kept] for row in rows],
-        [right[n] for n in kept],
-    )
-    return [line if width(line) <= columns else cut(line, columns - 1) + "…" for line in lines]
-
-
-def table(headers: list[str], rows: list[list[str]], right: list[bool]) -> list[str]:
-    """Aligned lines, the headers first; `right` says which columns are numbers."""
-    widths = [max(map(width, column)) for column in zip(headers, *rows, strict=True)]
-    return [
-        GAP.join(map(_pad, row, widths, right)).rstrip()  # the last column needs no padding
-        for row in [headers, *rows]
-    ]
-
-
-def _pad(text: str, columns: int, right: bool = False) -> str:
-    padding = " " * (columns - width(text))
-    return padding + text if right else text + padding
-
-
-def width(text: str) -> int:
-    """How many columns of a terminal the printable text takes."""
-    if text.isascii():
-        return len(text)
-    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
-    return len(text) + wide - sum(unicodedata.combining(c) != 0 for c in text)
-
-
-def cut(text: str, columns: int) -> str:
-    """As much of the beginning of the printable text as `columns` columns of a terminal hold."""
-    text = text[: max(columns, 0) * 2]  # a character may take no column, but not many do
-    while width(text) > columns and text:
-        text = text[:-1]
-    return text
+    filled: list[str] = []
+    for line in lines:
+        plain = line[:1].isalnum() and filled[-1:] and filled[-1][:1].isalnum()
+        filled[-1:] = [f"{filled[-1]} {line}"] if plain else [*filled[-1:], line]
+    return [each for line in filled for each in wrap(line, columns)]
 
 
 # For machines.

@@ -8,6 +8,7 @@ one of the exit statuses.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -108,12 +109,10 @@ def with_client(
         try:
             client = await connect(reactor, endpoint, max_payload=MAX_PAYLOAD)
         except Exception as error:  # noqa: BLE001 - each kind of endpoint has its own
-            text = f"cannot connect to {where}: {_why(error)}"
-            if "Permission denied" in text:
-                text += "; it may be open to the server's own user only"
-            elif given is None:
+            text, is_there = _why(error, where)
+            if given is None and not is_there:
                 text += f"; say where {_PARTIES[name]} connect by --{name} or ${variable}"
-            raise Failed(NOT_CONNECTED, text) from None
+            raise Failed(NOT_CONNECTED, f"cannot connect to {where}: {text}") from None
         try:
             return await use(client)
         except (amp.RemoteAmpError, DangadError, Disconnected) as error:
@@ -207,12 +206,22 @@ def _explain(error: amp.RemoteAmpError | DangadError | Disconnected) -> Failed:
     return Failed(FAILED, f"{code}: {error.description}")
 
 
-def _why(error: Exception) -> str:
-    """What the system said about a connection that was not made."""
-    system = getattr(error, "osError", None)
-    if isinstance(system, int):
-        return os.strerror(system)
-    return str(getattr(error, "strerror", None) or error).rstrip(".") or type(error).__name__
+def _why(error: Exception, where: str) -> tuple[str, bool]:
+    """Why a connection was not made, and whether a server is, or was, at this endpoint."""
+    number = getattr(error, "osError", None)
+    is_socket = where.startswith("unix:")
+    if number == errno.ENOENT and is_socket:
+        return "no server listens there now: it does not run, is stopping, or is elsewhere", False
+    if number == errno.ECONNREFUSED and is_socket:
+        return "the socket is there, but its server has died: start it again", True
+    if number == errno.ECONNREFUSED:
+        return "no server listens there now: it does not run, or is stopping", False
+    if number == errno.EACCES:
+        return "Permission denied; it may be open to the server's own user only", True
+    if isinstance(number, int):
+        return os.strerror(number), False
+    said = str(getattr(error, "strerror", None) or error).rstrip(".")
+    return said or type(error).__name__, False
 
 
 # Writing.

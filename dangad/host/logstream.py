@@ -43,7 +43,9 @@ class LogStream(io.TextIOBase):
         self._dropped = 0
         #: The thread, as long as it has something to write.
         self._thread: threading.Thread | None = None
-        atexit.register(self._end)
+        #: Whether each write waits a moment for the thread.
+        self._ends = False
+        atexit.register(self._wait)
 
     def writable(self) -> bool:
         """True."""
@@ -61,7 +63,18 @@ class LogStream(io.TextIOBase):
                 data = self._write_at_once(data)
             if data:
                 self._keep(data)
+        if self._ends:
+            self._wait()
         return len(text)
+
+    def end(self) -> None:
+        """Have each line written before the next thing is done: the process ends soon.
+
+        It may do so by a signal, for which Python calls nothing at the exit. A reader that takes
+        nothing is waited for once.
+        """
+        self._ends = True
+        self._wait()
 
     def _write_at_once(self, data: bytes) -> bytes:
         """Write what the descriptor takes without waiting; what is left."""
@@ -112,8 +125,9 @@ class LogStream(io.TextIOBase):
         except OSError:
             pass  # the reader is gone, and there is nowhere to say it
 
-    def _end(self) -> None:
+    def _wait(self) -> None:
         """Give the last lines a moment."""
         thread = self._thread
         if thread is not None:
             thread.join(LAST_PATIENCE)
+            self._ends = self._ends and not thread.is_alive()

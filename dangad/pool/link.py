@@ -24,6 +24,7 @@ from dangad.pool.output import JobOutput, last_lines
 from dangad.scheduler.interfaces import IProcess
 from dangad.scheduler.record import Death
 from dangad.scheduler.registry import Offer
+from dangad.text import counted
 from dangad.wire import boxes, commands, workerboxes
 
 if TYPE_CHECKING:
@@ -484,10 +485,10 @@ class WorkerLink:
         self._jobs.clear()
         level = log.info if isinstance(status.value, error.ProcessDone) else log.warn
         level(
-            "worker {pid} {how}, after {jobs} jobs{details}",
+            "worker {pid} {how}, after {jobs}{details}",
             pid=self.pid,
             how=how,
-            jobs=self.performed,
+            jobs=counted(self.performed, "job"),
             details=details,
         )
         self._see_to("closing its output", self.output.close)
@@ -603,7 +604,7 @@ class WorkerLink:
         trailing = not jobs and self._reader.held > due  # with no job to do it is silent
         reusable = not (marks & workerboxes.NOT_REUSABLE or trailing or self._killed_for)
         if self.performed == self._most_jobs:
-            self._supervisor.recycle_worker(self, f"it has done {self.performed} jobs")
+            self._supervisor.recycle_worker(self, f"it has done {counted(self.performed, 'job')}")
         if jobs and reusable:
             self._packets.pop(jobs[0].id, None)
             self._begin(jobs[0])

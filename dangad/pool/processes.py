@@ -284,6 +284,11 @@ class WorkerPool(ProcessPool):
         self.looping.stop()
         self.started = True
 
+    def _addProcess(self, child: WorkerLink, finished: defer.Deferred[Any]) -> None:  # noqa: N802
+        """Count a worker until its end, of which ampoule would log a line beside the link's own."""
+        super()._addProcess(child, defer.Deferred())
+        self._finishCallbacks[child] = finished.addCallback(lambda _: self._pruneProcess(child))
+
     def settle(self) -> None:
         """Have all workers run in the working directory of now, unless the settings name one.
 

@@ -19,6 +19,7 @@ from dangad.scheduler import reasons
 from dangad.scheduler.chores import PART
 from dangad.scheduler.outbox import log_failure
 from dangad.scheduler.record import END_STATES, JobState
+from dangad.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -127,8 +128,8 @@ class Endings:
             queue.remove(job)
         self.end_all(jobs, error)
         if jobs:
-            text = "{jobs} waiting jobs end: {error}"
-            self.log("all", "", text, jobs=len(jobs), error=str(error))
+            text = "{jobs} ended: {error}"
+            self.log("all", "", text, jobs=counted(len(jobs), "waiting job"), error=str(error))
         self._state.tell()
         return bool(queue)
 
@@ -144,8 +145,8 @@ class Endings:
             self.log(
                 "gone",
                 client.name,
-                "{jobs} waiting jobs of a client that disconnected end: {client}",
-                jobs=len(jobs),
+                "{jobs} of a client that disconnected ended: {client}",
+                jobs=counted(len(jobs), "waiting job"),
                 client=client.name,
             )
         more = len(jobs) >= PART

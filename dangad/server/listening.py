@@ -6,16 +6,19 @@ path of a UNIX socket. dangad takes its own words out of it before Twisted sees 
 
 Nothing is open wider than was asked for. A UNIX socket is for its owner unless a mode is named. By
 TCP within the machine only the server's own user may connect, unless others are named; beyond the
-machine nobody may, unless the operator insists. Those rules are applied to what the kernel says
-was bound, not to the text.
+machine nobody may, unless the operator insists. An address that stands in the description is judged
+before it is bound; any other, as that of a name, by what the kernel says was bound.
 """
 
 from __future__ import annotations
 
+import contextlib
 import enum
-import errno
 import re
+import socket
 from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address as Number4
+from ipaddress import IPv6Address as Number6
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +36,7 @@ from twisted.protocols.haproxy import proxyEndpoint
 from twisted.python.failure import Failure
 
 from dangad.server.access import Reception
+from dangad.server.bindfailure import explain
 from dangad.server.passeddescriptors import guard
 from dangad.server.peers import Allowed, Unknown, can_tell
 from dangad.server.unixport import BACKLOG, MODE, AdoptedUnixEndpoint, UnixEndpoint
@@ -117,6 +121,32 @@ class Endpoint:
         innermost = self.inner or self
         return Auth.NONE if innermost.mode is not None or self.kind == "stdio" else Auth.USER
 
+    @property
+    def reaches_beyond(self) -> bool:
+        """Whether it says that it can be reached from other machines.
+
+        False where that only shows when it is listened on.
+        """
+        if self.inner is not None:
+            return self.inner.reaches_beyond
+        if self.kind not in _INTERFACE_PLACES:
+            return False
+        words, places = [], []
+        for part in _split(self.description):
+            word = _WORD.fullmatch(part)
+            if word is None:
+                places.append(part)
+            elif _unescape(word[1]) == "interface":
+                words.append(word[2])
+        interface = [*words, *places[_INTERFACE_PLACES[self.kind] :], ""][0]
+        address = _number(_unescape(interface) or "0.0.0.0")
+        return address is not None and not address.is_loopback
+
+
+_INTERFACE_PLACES = {"tcp": 2, "tcp6": 3, "ssl": 5}
+"""In which of Twisted's descriptions, and in which place, an interface may stand without its name.
+
+There, all interfaces are meant where none is named."""
 
 # From text to an Endpoint.
 
@@ -298,15 +328,20 @@ def stop_listening(port: IListeningPort) -> Deferred[Any]:
     return maybeDeferred(getattr(port, "stopListening", lambda: None))
 
 
-def open_door(reactor: Any, endpoint: Endpoint, site: Factory, access: Access) -> Door:
+def open_door(
+    reactor: Any, endpoint: Endpoint, site: Factory, access: Access, option: str = "--listen"
+) -> Door:
     """Listen on an endpoint; nothing is accepted before the reactor's next turn.
 
     :param reactor: what has the sockets read.
     :param endpoint: where.
     :param site: the factory of the connections' protocols.
     :param access: who may connect.
+    :param option: the one by which it was described.
     :raises CannotListen: it cannot be listened on, or would be open to more than is allowed.
     """
+    if endpoint.reaches_beyond and not access.insecure:
+        raise _too_open(endpoint)
     reception = Reception(site, reactor, endpoint.text, endpoint.strict_priorities)
     if endpoint.kind == "stdio":  # whose connection is made here and now
         reception.allowed = None
@@ -320,7 +355,9 @@ def open_door(reactor: Any, endpoint: Endpoint, site: Factory, access: Access) -
         listening.cancel()
         raise CannotListen(f"{endpoint.text}: it does not say at once whether it listens")
     if isinstance(outcome[0], Failure):
-        raise CannotListen(f"{endpoint.text}: {_why(outcome[0].value)}")
+        innermost = endpoint.inner or endpoint
+        reason = explain(outcome[0].value, innermost.path, option)
+        raise CannotListen(f"{endpoint.text}: {reason}")
     door = Door(endpoint, outcome[0], reception)
     guard(door.port)
     try:
@@ -341,10 +378,7 @@ def _guard(door: Door, access: Access) -> None:
     local = isinstance(host, UNIXAddress) or _is_loopback(host) or endpoint.kind == "stdio"
     if not local:
         if not access.insecure:
-            raise CannotListen(
-                f"{endpoint.text}: anybody who can reach it could run every job: listen on the "
-                f"loopback interface (interface=127.0.0.1), or insist by --insecure"
-            )
+            raise _too_open(endpoint)
         auth = endpoint.auth or Auth.NONE
     door.reception.allowed = access.allowed if auth is Auth.USER else None
     if auth is Auth.USER and isinstance(host, (IPv4Address, IPv6Address)):
@@ -357,21 +391,26 @@ def _guard(door: Door, access: Access) -> None:
             ) from None
 
 
+def _too_open(endpoint: Endpoint) -> CannotListen:
+    return CannotListen(
+        f"{endpoint.text}: anybody who can reach it could run every job: listen on the "
+        f"loopback interface (interface=127.0.0.1), or insist by --insecure"
+    )
+
+
 def _is_loopback(host: Any) -> bool:
     """Whether the address of a port cannot be reached from other machines."""
     if not isinstance(host, (IPv4Address, IPv6Address)):
         return False
-    address = ip_address(host.host.partition("%")[0])
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+    address = _number(host.host)
+    return address is not None and address.is_loopback
 
 
-def _why(problem: BaseException | None) -> str:
-    """What the system said, without what the reader knows, and what to do about it."""
-    cause = problem.socketError if isinstance(problem, error.CannotListenError) else problem
-    text = getattr(cause, "strerror", None) or str(cause)
-    if getattr(cause, "errno", None) == errno.EADDRINUSE:
-        return (
-            f"{text}; choose another port, as in --listen unix:dangad.sock "
-            "--listen tcp:7004:interface=127.0.0.1"
-        )
-    return text
+def _number(host: str) -> Number4 | Number6 | None:
+    """The address that a text is, in any form that the system takes; None for a name."""
+    with contextlib.suppress(ValueError):
+        address = ip_address(host.partition("%")[0])
+        return getattr(address, "ipv4_mapped", None) or address
+    with contextlib.suppress(OSError, ValueError):
+        return Number4(socket.inet_aton(host))
+    return None

@@ -269,7 +269,8 @@ def _check(settings: dict[str, Any]) -> NoReturn:
         trace = error.__traceback__
         while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_NOT_THEIRS):
             trace = trace.tb_next
-        if trace is not None and not isinstance(error, (BadJobType, CannotStart)):
+        shown = trace is not None or isinstance(error, SyntaxError)  # which has its own place
+        if shown and not isinstance(error, (BadJobType, CannotStart)):
             traceback.print_exception(error.with_traceback(trace))
         reason = _reason(error, settings)
     _flush_stdio()
@@ -283,6 +284,9 @@ def _reason(error: BaseException, settings: dict[str, Any]) -> str:
     if isinstance(error, (BadJobType, CannotStart)):
         return " ".join(str(error).split())[:1000]
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    if isinstance(error, SyntaxError) and error.filename:  # of which its text has only the end
+        text = f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
+        return f"the job modules cannot be served: {' '.join(text.split())}"[:1000]
     if isinstance(error, MemoryError) and settings["max_memory"]:
         text += f", with --max-memory {settings['max_memory']}"
     frames = [
@@ -291,6 +295,8 @@ def _reason(error: BaseException, settings: dict[str, Any]) -> str:
         if not frame.filename.startswith(_NOT_THEIRS)
     ]
     where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+    if isinstance(error, ModuleNotFoundError) and not frames:
+        where = "; start the server in the directory where it is, or name that by --worker-path"
     return " ".join(f"the job modules cannot be served: {text}{where}".split())[:1000]
 
 

@@ -144,14 +144,14 @@ class Performer:
         code = call.code_of(error)
         if code is not None:
             return self._told(running, code, message_of(error))
-        write(f"{_title(running)} failed:\n{traceback_of(error)}")
+        write(f"{running.command} failed:\n{traceback_of(error)}")
         if self._max_memory and is_a(error, MemoryError):
             raise OutOfMemory(f"ran out of memory (--max-memory {show_bytes(self._max_memory)})")
         return _refuse(JobFailed(summary_of(error)))
 
     def _told(self, running: RunningJob, code: bytes, text: str) -> Answer:
         """The answer to a job that ends with an error of that code, which the log is told of."""
-        self._tell(f"{_title(running)} ended with {code.decode('ascii', 'replace')}: {text}")
+        self._tell(f"{running.command} ended with {code.decode('ascii', 'replace')}: {text}")
         return Answer(True, pack(error_pairs(code, text)))
 
     def _settle(self, result: Any, running: RunningJob) -> Any:
@@ -284,10 +284,6 @@ def _send_parts(parts: Generator[Any, Any, Any], running: RunningJob) -> Any:
 
 def _refuse(error: DangadError) -> Answer:
     return Answer(True, pack(error_pairs(error.code, str(error))))
-
-
-def _title(running: RunningJob) -> str:
-    return f"job {running.id} {running.command}"
 
 
 def _kind(value: object) -> str:

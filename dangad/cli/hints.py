@@ -1,0 +1,64 @@
+"""What a person may have meant who typed what there is not, and where to look.
+
+Used by :mod:`dangad.cli`. Nothing here knows how the command line is read.
+"""
+
+from __future__ import annotations
+
+import difflib
+import shlex
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+def find_alike(word: str, known: Iterable[str]) -> str | None:
+    """Which of the known words it is nearly, capital letters aside; None if none is."""
+    by_lower = {each.lower(): each for each in known}
+    alike = difflib.get_close_matches(word.lower(), by_lower, n=1)
+    return by_lower[alike[0]] if alike else None
+
+
+def unknown_command(name: str, known: Iterable[str]) -> str:
+    """What is said of a command that the server has not."""
+    alike = find_alike(name, known)
+    meant = f"did you mean {alike}? " if alike else ""
+    return f"the server has no command {name!r}; {meant}`dangad commands` lists them"
+
+
+def unknown_subcommand(name: str, known: Iterable[str]) -> str:
+    """What is said of a subcommand that there is not."""
+    said = f"there is no subcommand {name!r}"
+    alike = find_alike(name, known)
+    if alike:
+        return f"{said}; did you mean `dangad {alike}`? see dangad --help"
+    return f"{said}; to call a command of the server: `dangad call {name}`; see dangad --help"
+
+
+def unknown_option(option: str, known: Iterable[str], typed: Sequence[str]) -> str:
+    """What is said of an option that a subcommand has not.
+
+    :param option: it, perhaps with its value.
+    :param known: the options that there are.
+    :param typed: the words of the command line, from the subcommand on.
+    """
+    name, equals, value = option.partition("=")
+    said = f"there is no option {name}"
+    alike = find_alike(name.lstrip("-"), [each.lstrip("-") for each in known])
+    is_call = typed[:1] == ["call"]
+    see = " ".join(["dangad", *typed[: 2 if is_call and _is_word(typed[1:2]) else 1], "--help"])
+    if alike:
+        return f"{said}; did you mean --{alike}? see {see}"
+    if not is_call or not name.lstrip("-"):
+        return f"{said}; see {see}"
+    if not equals:
+        after = typed[list(typed).index(option) + 1 :]
+        value = after[0] if _is_word(after[:1]) else "..."
+    argument = shlex.quote(f"{name.lstrip('-')}={value}")
+    return f"{said}; an argument of a command is written key=value, as in {argument}; see {see}"
+
+
+def _is_word(words: Sequence[str]) -> bool:
+    """Whether there is one, and it is neither an option nor an argument."""
+    return bool(words) and not words[0].startswith("-") and "=" not in words[0]

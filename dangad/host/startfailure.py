@@ -1,0 +1,111 @@
+"""Why the server does not start, told where its operator looks: on the terminal and in the log.
+
+Used by :mod:`dangad.tap`. An exception that ends the start is raised in the middle of twistd's own
+work, where only twistd can clean up behind itself; so it goes on to the end of the program, and is
+told there. A daemon has no terminal by then. twistd's launcher, which has, would show the first
+hundred bytes of it.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+from typing import TYPE_CHECKING, Any
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+log = Logger()
+
+PATIENCE = 5.0
+"""Seconds for which the launcher waits for what a daemon has to say before it ends."""
+MAX_SAID = 2**16
+"""Bytes of it, which a pipe takes at once."""
+
+
+class StartFailure:
+    """Tells of an exception that ends the program before the reactor runs.
+
+    All mutable state: `_launcher`, the number of the process that has the terminal; `_pipe`, the
+    ends of the pipe on which a daemon tells its launcher, which are closed and forgotten when it
+    has started; `_usual`, what :mod:`sys` had in place of this.
+    """
+
+    def __init__(self, expected: type[Exception], daemon: bool, logs: bool, trace: bool) -> None:
+        """Remember how to tell.
+
+        :param expected: the kind of exceptions whose text says all that an operator needs.
+        :param daemon: whether twistd is about to make this process a daemon.
+        :param logs: whether the log is elsewhere than on the terminal.
+        :param trace: whether to show on the terminal where an exception was raised.
+        """
+        self._expected = expected
+        self._daemon = daemon
+        self._logs = logs
+        self._trace = trace
+        self._launcher = os.getpid()
+        self._pipe: tuple[int, int] | None = None
+        self._usual: Any = (sys.excepthook, sys.__stderr__)
+
+    def watch(self) -> None:
+        """Tell of what is raised from now on."""
+        sys.excepthook = self._tell
+        if self._daemon:
+            self._pipe = os.pipe()
+            vars(sys)["__stderr__"] = self
+
+    def end(self) -> None:
+        """Leave the rest to others: the server has started."""
+        sys.excepthook, vars(sys)["__stderr__"] = self._usual
+        if self._pipe is not None:
+            for descriptor in self._pipe:
+                os.close(descriptor)
+            self._pipe = None
+
+    # In the process that could not start.
+
+    def _tell(
+        self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
+        if not issubclass(kind, Exception):
+            self._usual[0](kind, error, trace)
+            return
+        failure = Failure(error, kind, trace)
+        if issubclass(kind, self._expected):
+            text = f"cannot listen on {error}"
+            if self._logs:
+                log.critical("the server does not start: {text}", text=text)
+        else:
+            reason = " ".join(f"{kind.__name__}: {error}".split())
+            text = f"cannot start: {reason}" + ("" if self._trace else "; see --traceback")
+            if self._logs:
+                log.failure("the server does not start", failure)
+        shown = failure.getTraceback() if self._trace else ""
+        terminal = 2
+        if self._pipe is not None and os.getpid() != self._launcher:
+            terminal = self._pipe[1]
+        told = f"{shown}twistd dangad: {text}\n".encode(errors="backslashreplace")
+        os.write(terminal, told[-MAX_SAID:])
+
+    # In a daemon's launcher, for which this is the standard error.
+
+    def write(self, text: str) -> None:
+        """Show what the daemon said, or else `text`, which is twistd's account of it."""
+        said = self._hear()
+        os.write(2, said or text.encode(errors="backslashreplace"))
+
+    def flush(self) -> None:
+        """Nothing: all is written."""
+
+    def _hear(self) -> bytes:
+        """What the daemon said, in one piece, before its end."""
+        if self._pipe is None:
+            return b""
+        reading, writing = self._pipe
+        os.close(writing)
+        ready, _, _ = select.select([reading], [], [], PATIENCE)
+        return os.read(reading, MAX_SAID) if ready else b""
