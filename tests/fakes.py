@@ -227,6 +227,7 @@ class FakeWorker:
             raise AssertionError(f"{self} is given {job}, but is not idle")
         if self.when_performing is not None:
             self.when_performing(job)
+        self.interrupts = []
         self._begin(job)
         return True
 
@@ -244,7 +245,6 @@ class FakeWorker:
         self.job = job
         self.given.append(job)
         self.boxes.append(job.box)
-        self.interrupts = []
 
     def reclaim(self) -> list[int]:
         """See :meth:`IWorker.reclaim`."""

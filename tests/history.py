@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
 
-from dangad.scheduler.dispatcher import GRACE
+from dangad.scheduler.endings import GRACE
 from dangad.wire.catalogue import Policy
 
 SLACK = 1.5

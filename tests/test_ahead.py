@@ -92,7 +92,7 @@ class AheadCase(RealServerCase):
     def setUp(self) -> None:
         """Count what is begun."""
         self.begun_ahead: list[Job] = []
-        begin = WorkerLink.begin
+        begin = WorkerLink._begin
 
         def noted(link: WorkerLink, job: Job) -> None:
             self.begun_ahead.append(job)
@@ -248,7 +248,7 @@ class DeathTests(AheadCase):
         kills = 0
         while kills < 6:
             await burst.goes_on()
-            for worker in list(self.service.dispatcher._running)[: 1 + kills % 3]:
+            for worker in list(self.service.dispatcher.state.assignments.jobs)[: 1 + kills % 3]:
                 os.kill(worker.pid, signal.SIGKILL)
                 kills += 1
         await burst.goes_on()

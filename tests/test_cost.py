@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.base import DelayedCall
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
@@ -80,7 +80,7 @@ class QuietClient:
     def deliver(self, job: Job, failed: bool, body: bytes) -> None:
         """See :meth:`IClient.deliver`."""
 
-    def report(self, job: Job, command: bytes, body: bytes) -> None:
+    def report(self, job: Job, body: bytes, parts: bool) -> None:
         """See :meth:`IClient.report`."""
 
     def fail(self, job: Job, error: DangadError) -> None:
@@ -95,13 +95,6 @@ class QuietWorker(OneJobAtATime):
     """A worker that does nothing until it is told to have answered."""
 
     pid = 4711
-
-    def perform(self, job: Job) -> None:
-        """See :meth:`IWorker.perform`."""
-
-    def show_stack(self) -> Deferred[str]:
-        """See :meth:`IWorker.show_stack`."""
-        return succeed("")
 
     def interrupt(self, job: Job, why: bytes) -> None:
         """See :meth:`IWorker.interrupt`."""

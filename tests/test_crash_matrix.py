@@ -23,7 +23,7 @@ import dangad
 from dangad.host.descent import children
 from dangad.pool import link
 from dangad.pool.launch import WorkerSettings
-from dangad.scheduler import dispatcher, supervisor
+from dangad.scheduler import endings, state, supervisor
 from dangad.scheduler.workerrecord import WorkerRecord
 from dangad.service import Limits
 from tests.crashdeeds import PLANS, SITECUSTOMIZE
@@ -54,8 +54,8 @@ class MatrixTests(RealServerCase):
 
     def setUp(self) -> Deferred[None]:  # type: ignore[override]
         """Note what there is, and make waiting short."""
-        self.patch(dispatcher, "GRACE", 0.1)
-        self.patch(dispatcher, "LOGGED_ENDS", 1000)
+        self.patch(endings, "GRACE", 0.1)
+        self.patch(state, "LOGGED_ENDS", 1000)
         self.patch(link, "CLOSED_GRACE", 60.0)
         self.patch(supervisor, "PROBATION", 0.0)
         self.patch(supervisor, "FIRST_DELAY", 0.01)
@@ -174,9 +174,9 @@ class MatrixTests(RealServerCase):
 
     async def at_idle(self, when: str, cells: dict[str, Cell]) -> dict[str, tuple[int, Any]]:
         """Send idle workers, which have done a job before, a signal."""
-        for _ in list(self.service.dispatcher._idle_workers.idle):
+        for _ in list(self.service.dispatcher.state.assignments.idle):
             await self.ask(Echo, value=1)
-        idle = [worker.pid for worker in self.service.dispatcher._idle_workers.idle]
+        idle = [worker.pid for worker in self.service.dispatcher.state.assignments.idle]
         pids = dict(zip(cells, idle, strict=False))
         for how, pid in pids.items():
             _touch(f"{self.plans}/idle {pid}: {how}")
@@ -217,11 +217,11 @@ class MatrixTests(RealServerCase):
         for how, cell in cells.items():
             if cell.frozen and when != "answered":
                 await until(lambda how=how: is_frozen(pids[how]))
-                running = self.service.dispatcher._running
-                [job] = [job for worker, job in running.items() if worker.pid == pids[how]]
-                assert job.run_alarm is not None
-                job.run_alarm.cancel()
-                self.service.dispatcher._time_is_up(job)
+                running = self.service.dispatcher.state.assignments.jobs
+                [job] = [row[0] for worker, row in running.items() if worker.pid == pids[how]]
+                assert job.limit_alarm is not None
+                job.limit_alarm.cancel()
+                self.service.dispatcher._endings.time_is_up(job)
         outcomes = {how: (pids[how], await job) for how, job in jobs.items()}
         if when == "answered":
             await self.heartbeats(cells, pids)

@@ -12,12 +12,14 @@ from zope.interface.verify import verifyObject
 
 from dangad.errors import NoWorkers, QueueFull, ShuttingDown
 from dangad.scheduler.chores import PART
-from dangad.scheduler.dispatcher import FIRST_RETRY, GRACE, LOGGED_ENDS, LONGEST_RETRY, Dispatcher
+from dangad.scheduler.dispatcher import Dispatcher
+from dangad.scheduler.endings import GRACE
 from dangad.scheduler.interfaces import IClient, ISpawner, ISupervisor, IWorker
 from dangad.scheduler.record import Death, Job, JobState
+from dangad.scheduler.retries import FIRST_RETRY, LONGEST_RETRY
+from dangad.scheduler.state import LOGGED_ENDS
 from dangad.scheduler.supervisor import Supervisor
 from dangad.wire import boxes
-from dangad.wire.commands import Chunk, Progress
 from dangad.wire.values import Priority
 from tests.fakes import (
     FakeClient,
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
 
 ECHO = catalogue("Echo")
 MAX_QUEUED = 20
-PROGRESS, CHUNK = Progress.commandName, Chunk.commandName
 
 
 class DispatcherTestCase(SynchronousTestCase):
@@ -56,7 +57,7 @@ class DispatcherTestCase(SynchronousTestCase):
             sum(counters.ended.values()) + self.dispatcher.waiting + self.dispatcher.running,
         )
         if not self.dispatcher.waiting + self.dispatcher.running:
-            self.dispatcher._quiet.flush()
+            self.dispatcher.state.quiet.flush()
             self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def serve(self, **options: Any) -> None:
@@ -94,9 +95,9 @@ class DispatcherTestCase(SynchronousTestCase):
         worker.die()
         self.dispatcher.worker_gone(worker, Death(worker.killed or how))
 
-    def report(self, worker: FakeWorker, command: bytes = PROGRESS) -> None:
+    def report(self, worker: FakeWorker, parts: bool = False) -> None:
         """Have `worker` tell news of its job."""
-        self.dispatcher.job_reported(worker, command, b"news")
+        self.dispatcher.job_reported(worker, b"news", parts)
 
     def cancel_all(self, jobs: list[Job]) -> None:
         """Cancel these jobs."""
@@ -125,17 +126,18 @@ class FakesTests(DispatcherTestCase):
         verifyObject(ISpawner, FakeSpawner(supervisor, self.dispatcher))
 
     def test_fakes_refuse_an_illegal_order(self) -> None:
-        """A worker that is given a job while busy, before its Hello or after death says so."""
+        """A worker that is given a job before its Hello, when it is to stop, or is dead says so."""
         worker = FakeWorker()
         with self.assertRaises(AssertionError):
-            worker.perform(make_job(self.ann))
+            worker.give(make_job(self.ann))
         worker.booted = True
-        worker.perform(make_job(self.ann))
+        worker.give(make_job(self.ann))
+        worker.interrupts.append(b"time")
         with self.assertRaises(AssertionError):
-            worker.perform(make_job(self.ann))
+            worker.give(make_job(self.ann))
         worker.die()
         with self.assertRaises(AssertionError):
-            worker.perform(make_job(self.ann))
+            worker.give(make_job(self.ann))
         with self.assertRaises(AssertionError):
             worker.kill("again")
 
@@ -370,7 +372,7 @@ class RefusalTests(DispatcherTestCase):
 
     def test_no_waiting_at_all(self) -> None:
         """With room for none to wait, a job runs if a worker is idle and else is refused."""
-        self.dispatcher.max_queued = 0
+        self.dispatcher.admission.max_queued = 0
         worker = self.ready()
         self.assertIs(self.submit(self.ann), worker.job)
         self.assertIn("QUEUE_FULL", self.ann.failure_of(self.submit(self.ann)))
@@ -1313,13 +1315,13 @@ class RetryTests(DispatcherTestCase):
 
     def test_resting_jobs_count(self) -> None:
         """Jobs that rest are among those that wait, for every bound."""
-        self.dispatcher.max_queued = 1
+        self.dispatcher.admission.max_queued = 1
         worker = self.ready(self.retried)
         job = self.submit(self.ann, box=bytes(100))
         self.die(worker)
         self.assertIn("QUEUE_FULL", self.bob.failure_of(self.submit(self.bob)))
-        self.dispatcher.max_queued = 2
-        self.dispatcher.max_queued_bytes = 150
+        self.dispatcher.admission.max_queued = 2
+        self.dispatcher.admission.max_queued_bytes = 150
         self.assertIn("have 100 bytes", self.bob.failure_of(self.submit(self.bob, box=bytes(51))))
         self.submit(self.bob, box=bytes(50))
         self.cancel_all([job])
@@ -1405,7 +1407,7 @@ class RetryTests(DispatcherTestCase):
         """A job that has sent a part of its result is not tried again: it would come twice."""
         worker = self.ready(self.retried)
         job = self.submit(self.ann, wants_chunks=True)
-        self.report(worker, CHUNK)
+        self.report(worker, parts=True)
         self.die(worker)
         self.assertIn("WORKER_LOST", self.ann.failure_of(job))
 
@@ -1413,7 +1415,7 @@ class RetryTests(DispatcherTestCase):
         """A job that has told how far it is may be tried again."""
         worker = self.ready(self.retried)
         job = self.submit(self.ann)
-        self.report(worker, PROGRESS)
+        self.report(worker)
         self.die(worker)
         self.assertEqual(job.state, JobState.QUEUED)
         self.dispatcher.cancel(job)
@@ -1446,13 +1448,13 @@ class BrokenTests(DispatcherTestCase):
 
     def test_queue(self) -> None:
         """A job that could not be queued ends."""
-        self.break_once(self.dispatcher._queue, "push")
+        self.break_once(self.dispatcher.state.queue, "push")
         self.assert_ends(self.submit(self.ann))
 
     def test_start(self) -> None:
         """A job that could not be started ends, when the worker that may have it is gone."""
         worker = self.ready()
-        self.break_once(self.dispatcher._lanes, "started")
+        self.break_once(self.dispatcher.state.lanes, "started")
         job = self.submit(self.ann)
         self.assertEqual(self.ann.failures, [])
         self.assertIsNotNone(worker.killed)
@@ -1462,7 +1464,7 @@ class BrokenTests(DispatcherTestCase):
     def test_turn(self) -> None:
         """So does a job that could not be started when its turn came."""
         job = self.submit(self.ann)
-        self.break_once(self.dispatcher._idle_workers, "take")
+        self.break_once(self.dispatcher.state.assignments, "take_idle")
         worker = self.ready()
         self.dispatcher.dismiss(worker)
         self.assert_ends(job)
@@ -1471,7 +1473,7 @@ class BrokenTests(DispatcherTestCase):
         """An answer is told, though its worker could be given nothing after it."""
         worker = self.ready()
         job = self.submit(self.ann)
-        self.break_once(self.dispatcher._idle_workers, "add")
+        self.break_once(self.dispatcher._matching, "give_work")
         self.answer(worker)
         self.assertEqual(self.ann.answers, [(job, False, b"\0\0")])
         self.assertEqual(len(self.flushLoggedErrors(MemoryError)), 1)
@@ -1481,7 +1483,7 @@ class BrokenTests(DispatcherTestCase):
         """A job whose loss could not be dealt with ends none the less."""
         worker = self.ready()
         job = self.submit(self.ann)
-        self.break_once(self.dispatcher, "_lost")
+        self.break_once(self.dispatcher._answers._retries, "lost")
         self.die(worker)
         self.assert_ends(job)
 
@@ -1584,7 +1586,7 @@ class QuarantineTests(DispatcherTestCase):
 
     def many_waiting(self, good: int) -> list[Job]:
         """Fill the queue with more quarantined jobs than end at once, and good ones behind."""
-        self.dispatcher.max_queued = 1000
+        self.dispatcher.admission.max_queued = 1000
         waiting = [self.submit(self.ann, "Bad") for _ in range(3 * PART)]
         for _ in range(5):
             self.die(self.ready(self.performs))
@@ -1635,7 +1637,7 @@ class QuarantineTests(DispatcherTestCase):
     def test_many_clients_submit_from_the_end_of_a_batch(self) -> None:
         """However many clients react to the end of their jobs at once, the stack stays flat."""
         clients = [FakeClient(str(number)) for number in range(500)]
-        self.dispatcher.max_queued = 10_000
+        self.dispatcher.admission.max_queued = 10_000
         for client in clients:
             self.submit(client, "Bad")
         for _ in range(5):
@@ -1654,7 +1656,7 @@ class MaxRunningTests(DispatcherTestCase):
 
     def running(self) -> int:
         """How many jobs of the limited type run."""
-        return sum(job.command == b"Few" for job in self.dispatcher._running.values())
+        return sum(job.command == b"Few" for job in self.dispatcher.state.assignments.running())
 
     def test_limit(self) -> None:
         """No more jobs of a type run than may; the next starts when one has ended."""
@@ -1831,11 +1833,11 @@ class ByteBoundTests(DispatcherTestCase):
         for _ in range(3):
             self.submit(self.ann, box=bytes(300))
         worker = self.ready()
-        self.dispatcher.cancel(next(iter(self.dispatcher._queue)))
+        self.dispatcher.cancel(next(iter(self.dispatcher.state.queue)))
         self.submit(self.bob, deadline=1, box=bytes(700))
         self.leave(self.ann)
         self.clock.advance(1)
-        self.assertEqual(self.dispatcher._queue.size, 0)
+        self.assertEqual(self.dispatcher.state.queue.size, 0)
         self.die(worker)
 
     def test_not_for_what_starts_at_once(self) -> None:
@@ -1849,11 +1851,11 @@ class ReportTests(DispatcherTestCase):
         """What a job reports reaches its client, in order, and nobody else."""
         worker, other = self.ready(), self.ready()
         theirs, mine = self.submit(self.bob), self.submit(self.ann)
-        self.report(worker, PROGRESS)
-        self.report(worker, CHUNK)
-        self.report(other, PROGRESS)
-        self.assertEqual(self.ann.reports, [(mine, PROGRESS, b"news"), (mine, CHUNK, b"news")])
-        self.assertEqual(self.bob.reports, [(theirs, PROGRESS, b"news")])
+        self.report(worker)
+        self.report(worker, parts=True)
+        self.report(other)
+        self.assertEqual(self.ann.reports, [(mine, b"news", False), (mine, b"news", True)])
+        self.assertEqual(self.bob.reports, [(theirs, b"news", False)])
 
     def test_not_after_a_stop(self) -> None:
         """Nothing is told of a job that is being stopped but its end."""
@@ -1877,7 +1879,7 @@ class ReportTests(DispatcherTestCase):
         worker = self.ready()
         self.submit(self.ann, wants_chunks=True)
         self.ann.when_reported = lambda _: self.dispatcher.hold(self.ann)
-        self.report(worker, CHUNK)
+        self.report(worker, parts=True)
         self.assertTrue(worker.paused)
         self.dispatcher.release(self.ann)
         self.assertFalse(worker.paused)

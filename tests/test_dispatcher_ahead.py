@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dangad.scheduler.dispatcher import AGEING, FIRST_RETRY, GRACE
+from dangad.scheduler.endings import GRACE
 from dangad.scheduler.prefetch import MOST, MOST_BYTES, QUIET_TIME, SLOW
 from dangad.scheduler.record import Death, Job, JobState
+from dangad.scheduler.retries import FIRST_RETRY
+from dangad.scheduler.state import AGEING
 from dangad.wire.values import Priority
 from tests.fakes import FakeClient, FakeWorker, catalogue
 from tests.test_dispatcher import MAX_QUEUED, DispatcherTestCase

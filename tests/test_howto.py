@@ -17,7 +17,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from dangad import tap
-from dangad.scheduler import dispatcher, pauses, supervisor
+from dangad.scheduler import endings, pauses, retries, state, supervisor
 from dangad.server import stallwatch
 from dangad.worker import context
 from tests.reader import (
@@ -138,7 +138,9 @@ class FiguresTest(SynchronousTestCase):
     def test_constants(self) -> None:
         """The figures that the pages give beside a constant's name are the code's."""
         modules = {
-            "dangad.scheduler.dispatcher": dispatcher,
+            "dangad.scheduler.endings": endings,
+            "dangad.scheduler.retries": retries,
+            "dangad.scheduler.state": state,
             "dangad.scheduler.pauses": pauses,
             "dangad.server.stallwatch": stallwatch,
             "dangad.worker.context": context,

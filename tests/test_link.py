@@ -124,7 +124,7 @@ class RobbedTests(LinkCase):
             self.ask(b"%d" % number)
         for _ in range(20):
             self.hops.step()
-        self.assertGreater(len(self.worker.link._ahead), 1)
+        self.assertGreater(len(self.worker.link._packets), 1)
         robbed = self.worker
         for _ in range(2):
             self.rob()
@@ -204,7 +204,7 @@ class NewsTests(LinkCase):
 
     def report(self) -> None:
         """Have the worker tell the progress of its job."""
-        (job,) = self.hops.dispatcher._running.values()
+        (job,) = self.hops.dispatcher.state.assignments.running()
         pairs = [(b"done", b"1"), (b"total", b"2"), (b"message", b"")]
         self.worker.write(workerboxes.report_head(job.id) + boxes.pack(pairs))
         self.worker.tell()

@@ -135,7 +135,7 @@ class Story:
         self.hops.settle()
         self.ask(client, b"talks", (boxes.PROGRESS, b"1"), (boxes.CHUNKS, b"1"))
         worker = self.hops.workers[-1]
-        for job in list(self.hops.dispatcher._running.values()):
+        for job in list(self.hops.dispatcher.state.assignments.running()):
             worker.connector.childDataReceived(2, b"a line\n")
             worker.connector.childDataReceived(1, b"another\n")
             worker.pipe.send_report(job.id, 1, 2, "")
@@ -149,8 +149,8 @@ class Story:
         """A job is looked at, and cancelled while it runs, and heeds it after a time."""
         self.ask(client, b"stopped")
         worker = self.hops.workers[-1]
-        for one in list(self.hops.dispatcher._running):
-            one.show_stack()
+        for one in list(self.hops.dispatcher.state.assignments.jobs):
+            self.hops.supervisor.records[one].show_stack()
         self.cancel(client, b"stopped")
         self.hops.clock.advance(0.05)
         worker.die(None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dangad.scheduler.pauses import HURRY, LOOK_INTERVAL, PATIENCE, RATE
 from dangad.scheduler.record import END_STATES, Job, JobState
 from tests.fakes import FakeClient, FakeWorker, catalogue
-from tests.test_dispatcher import CHUNK, DispatcherTestCase
+from tests.test_dispatcher import DispatcherTestCase
 
 PERFORMS = catalogue("Echo", "Long")
 
@@ -34,7 +34,7 @@ class PauseTests(DispatcherTestCase):
 
     def send(self, size: int) -> None:
         """Ann is sent a part."""
-        self.dispatcher.job_reported(self.worker, CHUNK, bytes(size))
+        self.dispatcher.job_reported(self.worker, bytes(size), parts=True)
 
     def test_nobody_waits(self) -> None:
         """While no other job waits, it may wait for its client as long as that likes."""
@@ -117,7 +117,7 @@ class ManyUnreadTests(DispatcherTestCase):
     def setUp(self) -> None:
         """Have room for all of them."""
         super().setUp()
-        self.dispatcher.max_queued = 2000
+        self.dispatcher.admission.max_queued = 2000
         self.workers: list[FakeWorker] = []
         self.unread: list[FakeClient] = []
 

@@ -4,8 +4,11 @@ from typing import TYPE_CHECKING
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from dangad.scheduler.assignments import Assignments
 from dangad.scheduler.fairqueue import JobQueue
 from dangad.scheduler.prefetch import MOST, QUIET_TIME, SLOW, SOON, Prefetch
+from dangad.scheduler.record import Event
+from dangad.scheduler.registry import Registry
 from dangad.wire.values import Priority
 from tests.fakes import FakeClient, FakeWorker, make_job
 
@@ -24,16 +27,24 @@ class PrefetchTestCase(SynchronousTestCase):
         """Make them."""
         self.queue = JobQueue(30.0)
         self.failed: list[tuple[IWorker, Job]] = []
+        self.assignments = Assignments(Registry())
         self.ahead = self.make()
         self.ann, self.bob = FakeClient("ann"), FakeClient("bob")
         self.first, self.second = FakeWorker(), FakeWorker()
         for worker in (self.first, self.second):
             worker.booted = True
-            worker.perform(make_job(self.ann))
+            job = make_job(self.ann)
+            worker.give(job)
+            self.assignments.jobs[worker] = [job]
 
     def make(self) -> Prefetch:
         """One that knows nothing yet."""
-        return Prefetch(self.queue, self.queue.put_back, lambda *what: self.failed.append(what))
+        return Prefetch(
+            self.assignments,
+            self.queue,
+            self.queue.put_back,
+            lambda *what: self.failed.append(what),
+        )
 
     def end(self, ran: float, count: int = 1, *, at: float = 1000.0, printed: bool = False) -> Job:
         """Let so many jobs end, each of which ran for so many seconds; the last is returned."""
@@ -69,10 +80,15 @@ class PrefetchTestCase(SynchronousTestCase):
     def begin(self, worker: FakeWorker) -> Job:
         """The job that `worker` begins, as far as the dispatcher knows."""
         worker.finish()
-        job = self.ahead.next(worker)
+        job = self.assignments.next_of(worker)
         assert job is not None
-        worker.begin(job)
+        job.live(Event.START)
         return job
+
+    def prefetched_of(self, client: FakeClient) -> list[Job]:
+        """The jobs of `client` that workers have ahead."""
+        rows = self.assignments.jobs.values()
+        return [job for row in rows for job in row[1:] if job.client is client]
 
 
 class PaceTests(PrefetchTestCase):
@@ -183,22 +199,20 @@ class QuietTests(PrefetchTestCase):
 class GivingTests(PrefetchTestCase):
     def test_nothing(self) -> None:
         """At first no worker has anything ahead, and asking changes nothing."""
-        self.assertFalse(self.ahead)
-        self.assertIsNone(self.ahead.longest_waiting())
-        self.assertIsNone(self.ahead.next(self.first))
-        self.assertFalse(self.ahead.take_back(self.first))
+        self.assertEqual(self.assignments.prefetched, 0)
+        self.assertIsNone(self.assignments.first_with_prefetched())
+        self.assertFalse(self.ahead.reclaim(self.first))
         self.assertFalse(self.ahead.reclaim_some())
-        self.assertEqual(self.ahead.reclaim_all(), [])
-        self.assertFalse(self.ahead)
+        self.ahead.reclaim_all()
+        self.assertEqual(self.assignments.prefetched, 0)
 
     def test_in_the_order_given(self) -> None:
         """A worker begins its jobs in the order in which it was given them."""
         jobs = [self.give(self.first) for _ in range(3)]
         other = self.give(self.second)
         self.assertEqual([self.begin(self.first) for _ in range(3)], jobs)
-        self.assertIsNone(self.ahead.next(self.first))
         self.assertIs(self.begin(self.second), other)
-        self.assertFalse(self.ahead)
+        self.assertEqual(self.assignments.prefetched, 0)
 
     def test_refused(self) -> None:
         """A job that the worker cannot be given is the next in the queue, as it was."""
@@ -206,7 +220,7 @@ class GivingTests(PrefetchTestCase):
         jobs = [self.push(), self.push()]
         self.assertIs(self.queue.pop(0.0), jobs[0])
         self.assertFalse(self.ahead.give(self.first, jobs[0]))
-        self.assertFalse(self.ahead)
+        self.assertEqual(self.assignments.prefetched, 0)
         self.assertIsNone(jobs[0].worker)
         self.assertEqual([self.queue.pop(0.0) for _ in jobs], jobs)
 
@@ -215,32 +229,32 @@ class GivingTests(PrefetchTestCase):
         begun, back = self.give(self.first), self.give(self.first)
         self.assertEqual((begun.worker, back.worker), (self.first, self.first))
         self.begin(self.first)
-        self.ahead.take_back(self.first)
+        self.ahead.reclaim(self.first)
         self.assertEqual((begun.worker, back.worker), (self.first, None))
 
     def test_jobs_of_a_client(self) -> None:
         """A client's jobs are found on every worker, and no other's."""
         mine = [self.give(self.first), self.give(self.second)]
         theirs = self.give(self.first, client=self.bob)
-        self.assertEqual(self.ahead.jobs_of(self.ann), mine)
-        self.assertEqual(self.ahead.jobs_of(self.bob), [theirs])
+        self.assertEqual(self.prefetched_of(self.ann), mine)
+        self.assertEqual(self.prefetched_of(self.bob), [theirs])
 
     def test_longest_waiting(self) -> None:
         """The worker that has begun none for longest is known: to be given more changes nothing."""
         for worker in (self.first, self.second, self.first, self.second, self.first):
             self.give(worker)
-        self.assertIs(self.ahead.longest_waiting(), self.first)
+        self.assertIs(self.assignments.first_with_prefetched(), self.first)
         self.begin(self.first)
-        self.assertIs(self.ahead.longest_waiting(), self.second)
+        self.assertIs(self.assignments.first_with_prefetched(), self.second)
         self.begin(self.second)
-        self.assertIs(self.ahead.longest_waiting(), self.first)
+        self.assertIs(self.assignments.first_with_prefetched(), self.first)
         self.begin(self.second)
         self.begin(self.first)
-        self.assertIs(self.ahead.longest_waiting(), self.first)
+        self.assertIs(self.assignments.first_with_prefetched(), self.first)
         self.give(self.second)
-        self.assertIs(self.ahead.longest_waiting(), self.first)
+        self.assertIs(self.assignments.first_with_prefetched(), self.second)
         self.begin(self.first)
-        self.assertIs(self.ahead.longest_waiting(), self.second)
+        self.assertIs(self.assignments.first_with_prefetched(), self.second)
 
 
 class TakingBackTests(PrefetchTestCase):
@@ -248,20 +262,20 @@ class TakingBackTests(PrefetchTestCase):
         """What is taken back waits in its order, before what has come since."""
         jobs = [self.give(self.first) for _ in range(3)]
         later = self.push()
-        self.assertTrue(self.ahead.take_back(self.first))
-        self.assertEqual((self.first.ahead, bool(self.ahead)), ([], False))
+        self.assertTrue(self.ahead.reclaim(self.first))
+        self.assertEqual((self.first.ahead, bool(self.assignments.prefetched)), ([], False))
         self.assertEqual([self.queue.pop(0.0) for _ in range(4)], [*jobs, later])
-        self.assertFalse(self.ahead.take_back(self.first))
+        self.assertFalse(self.ahead.reclaim(self.first))
 
     def test_begun_stays(self) -> None:
         """What the worker has begun by now stays with it, and is its next."""
         begun, back = self.give(self.first), self.give(self.first)
         self.first.go_on()
-        self.assertTrue(self.ahead.take_back(self.first))
+        self.assertTrue(self.ahead.reclaim(self.first))
         self.assertEqual([job.worker for job in (begun, back)], [self.first, None])
         self.assertIs(self.queue.pop(0.0), back)
         self.assertIsNone(self.queue.pop(0.0))
-        self.assertFalse(self.ahead.take_back(self.first))
+        self.assertFalse(self.ahead.reclaim(self.first))
         self.assertIs(self.begin(self.first), begun)
 
     def test_all(self) -> None:
@@ -269,7 +283,8 @@ class TakingBackTests(PrefetchTestCase):
         begun = self.give(self.first)
         back = [self.give(self.first), self.give(self.second)]
         self.first.go_on()
-        self.assertEqual(self.ahead.reclaim_all(), [begun])
+        self.ahead.reclaim_all()
+        self.assertEqual(self.prefetched_of(self.ann), [begun])
         self.assertCountEqual([self.queue.pop(0.0) for _ in range(2)], back)
         self.assertIsNone(self.queue.pop(0.0))
 
@@ -321,7 +336,7 @@ class GivingWayTests(PrefetchTestCase):
         """The lowest priority ahead is known whatever was begun and taken back before."""
         self.give(self.first, LOW)
         self.give(self.second, LOW)
-        self.ahead.take_back(self.first)
+        self.ahead.reclaim(self.first)
         self.assertEqual(self.ways(LOW), [0, 1])
         self.assertEqual(self.ways(NORMAL), [0, 0])
         self.queue.drop(self.ann)
@@ -340,7 +355,7 @@ class GivingWayTests(PrefetchTestCase):
         """What one worker gives back may be more urgent than what another has ahead."""
         self.give(self.first, HIGH)
         self.give(self.second, LOW)
-        self.ahead.take_back(self.first)
+        self.ahead.reclaim(self.first)
         self.assertEqual(self.second.ahead, [])
 
 
@@ -349,10 +364,10 @@ class LastTests(PrefetchTestCase):
         """The last that a worker has begun is the job that it runs, if it has none ahead."""
         job = self.first.job
         assert job is not None
-        self.assertIs(self.ahead.last(self.first, job), job)
+        self.assertIs(self.assignments.last(self.first), job)
         self.give(self.first)
-        self.ahead.take_back(self.first)
-        self.assertIs(self.ahead.last(self.first, job), job)
+        self.ahead.reclaim(self.first)
+        self.assertIs(self.assignments.last(self.first), job)
 
     def test_begun(self) -> None:
         """It is the last of those that it has begun unnoticed, if it has."""
@@ -361,8 +376,8 @@ class LastTests(PrefetchTestCase):
         begun = [self.give(self.first) for _ in range(3)]
         self.first.go_on()
         self.first.go_on()
-        self.ahead.take_back(self.first)
-        self.assertIs(self.ahead.last(self.first, running), begun[1])
+        self.ahead.reclaim(self.first)
+        self.assertIs(self.assignments.last(self.first), begun[1])
         self.assertEqual([begun[0].worker, begun[2].worker], [self.first, None])
 
 
@@ -372,10 +387,12 @@ class BooksTests(PrefetchTestCase):
         self.give(self.first)
         self.give(self.first)
         self.give(self.second)
-        self.assertEqual((self.ahead.count, self.ahead.size, len(self.queue)), (3, 6, 0))
+        self.assertEqual(
+            (self.assignments.prefetched, self.assignments.size, len(self.queue)), (3, 6, 0)
+        )
         self.begin(self.second)
-        self.ahead.take_back(self.first)
-        self.assertEqual((self.ahead.count, self.ahead.size), (0, 0))
+        self.ahead.reclaim(self.first)
+        self.assertEqual((self.assignments.prefetched, self.assignments.size), (0, 0))
         self.assertEqual((len(self.queue), self.queue.size), (2, 4))
 
 
@@ -390,19 +407,19 @@ class FailureTests(PrefetchTestCase):
         """A job counts as given, since it may be in the pipe; no more are to follow."""
         job = self.push()
         self.queue.pop(0.0)
-        self.patch(self.first, "prefetch", self.raise_it)
+        self.patch(self.first, "give", self.raise_it)
         self.assertFalse(self.ahead.give(self.first, job))
         self.assertEqual((self.failed, job.worker), ([(self.first, job)], self.first))
-        self.assertEqual((self.ahead.count, len(self.queue)), (1, 0))
+        self.assertEqual((self.assignments.prefetched, len(self.queue)), (1, 0))
 
     def test_taken_back(self) -> None:
         """All counts as begun, until it can be learned what was not."""
         jobs = [self.give(self.first) for _ in range(2)]
-        patch = self.patch(self.first, "recall", self.raise_it)
-        self.assertFalse(self.ahead.take_back(self.first))
+        patch = self.patch(self.first, "reclaim", self.raise_it)
+        self.assertFalse(self.ahead.reclaim(self.first))
         self.assertEqual(self.failed, [(self.first, jobs[0])])
         self.assertEqual({job.worker for job in jobs}, {self.first})
         patch.restore()
         self.first.go_on()
-        self.assertTrue(self.ahead.take_back(self.first))
+        self.assertTrue(self.ahead.reclaim(self.first))
         self.assertEqual([job.worker for job in jobs], [self.first, None])

@@ -705,16 +705,16 @@ class FakeWorkerTest(WorkerPromises, TestCase):
     async def told_nothing(self, worker: Any) -> None:
         """A paused worker cannot be heard."""
         self.assertRaises(AssertionError, self.spawner.answer, worker)
-        self.assertRaises(AssertionError, self.spawner.report, worker, b"dangad.Progress")
+        self.assertRaises(AssertionError, self.spawner.report, worker)
 
     @async_test
     async def test_only_idle_workers_take_jobs(self) -> None:
         """A job for a worker that starts, is busy, stops, is killed or is dead is an error."""
         self.spawner.spawn()
         starting = self.spawner.starting[0]
-        self.assertRaises(AssertionError, starting.perform, make_job(None))
+        self.assertRaises(AssertionError, starting.give, make_job(None))
         busy, stopping, killed, dead = [await self.start_worker() for _ in range(4)]
-        busy.perform(make_job(None))
+        busy.give(make_job(None))
         stopping.stop()
         killed.kill("was in the way")
         self.spawner.die(dead)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from dangad import errors, service, tap
-from dangad.scheduler import dispatcher
+from dangad.scheduler import endings, state
 from dangad.server import boxwatch, factory, owncommands, refusal, stallwatch
 from dangad.server.connection import MAX_TAG
 from dangad.wire import boxes, commands
@@ -248,7 +248,7 @@ class ProtocolTest(SynchronousTestCase):
             ("waiting jobs", [defaults["max-queued"]]),
             ("bytes of their requests", [service.Limits().max_queued_bytes // 2**30]),
             ("progress of a job", [round(1 / context.REPORT_INTERVAL), 1000]),
-            ("the end of a job that is stopped", [dispatcher.GRACE]),
+            ("the end of a job that is stopped", [endings.GRACE]),
             ("connections", [defaults["max-connections"]]),
             ("connections being refused", [factory.MAX_REFUSALS, int(refusal.REFUSAL_TIME)]),
         ):
@@ -269,7 +269,7 @@ class ProtocolTest(SynchronousTestCase):
     def test_ageing(self) -> None:
         """So does the row about priorities tell the time after which they take turns."""
         [row] = re.findall(r"^\| `_priority` .*", PROTOCOL, re.MULTILINE)
-        self.assertIn(f"has waited for {dispatcher.AGEING:g} seconds", row)
+        self.assertIn(f"has waited for {state.AGEING:g} seconds", row)
 
 
 class ErrorsTest(SynchronousTestCase):

@@ -279,7 +279,9 @@ class JobTests(HopsCase):
         for pairs in [good, *bad]:
             self.start()
             self.ask(b"mine", (boxes.PROGRESS, b"1"))
-            ((job_id, _),) = [(each.id, each) for each in self.hops.dispatcher._running.values()]
+            ((job_id, _),) = [
+                (each.id, each) for each in self.hops.dispatcher.state.assignments.running()
+            ]
             self.worker.write(workerboxes.report_head(job_id) + boxes.pack(pairs))
             self.worker.tell()
             self.assertEqual(self.worker.killed, pairs is not good, pairs)
@@ -301,7 +303,9 @@ class JobTests(HopsCase):
         ):
             self.start()
             self.ask(b"mine", (boxes.CHUNKS, b"1"))
-            ((job_id, _),) = [(each.id, each) for each in self.hops.dispatcher._running.values()]
+            ((job_id, _),) = [
+                (each.id, each) for each in self.hops.dispatcher.state.assignments.running()
+            ]
             self.worker.write(workerboxes.part_head(job_id) + boxes.pack(pairs))
             self.worker.tell()
             self.assertEqual(self.worker.killed, not fine, pairs)

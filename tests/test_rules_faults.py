@@ -17,7 +17,7 @@ from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from dangad.scheduler import counters as counters_module
-from dangad.scheduler import dispatcher as dispatcher_module
+from dangad.scheduler import retries as retries_module
 from dangad.scheduler.dispatcher import Dispatcher
 from dangad.scheduler.record import END_STATES, Job, JobState
 from dangad.scheduler.supervisor import Supervisor
@@ -44,7 +44,7 @@ PERFORMS = [
 COMMANDS = [*["Echo"] * 4, "Timed", "Again", "Few", "Finish"]
 CLIENT_CALLS = ("deliver", "report", "fail")
 WORKER_CALLS = (
-    *("perform", "prefetch", "begin", "recall", "interrupt", "show_stack"),
+    *("give", "reclaim", "interrupt"),
     *("pause", "resume", "kill"),
 )
 PROCESS_CALLS = ("stop", "ping", "memory", "has_read")
@@ -171,7 +171,7 @@ class Story:
 
     def rush(self) -> None:
         """A client submits a few jobs; jobs have been short so far."""
-        self.dispatcher._ahead._pace = 0.0
+        self.dispatcher._prefetch._pace = 0.0
         client = self.chance.choice(self.clients)
         for _ in range(self.chance.randint(1, 6)):
             self.submit(client)
@@ -294,7 +294,11 @@ class Story:
             self.clock.advance(0.5)
             self.check()
         self.bury_all()  # one may have been killed in the last step
-        assert drained == [None], (drained, self.dispatcher._running, list(self.dispatcher._queue))
+        assert drained == [None], (
+            drained,
+            self.dispatcher.state.assignments.jobs,
+            list(self.dispatcher.state.queue),
+        )
         refused = self.refused()
         for job in self.jobs:
             assert job.state in END_STATES or job.id in refused, job
@@ -305,7 +309,7 @@ class Story:
     def refused(self) -> set[int]:
         """The jobs that never came in."""
         inside = {id(job) for job in self.waiting()} | {
-            id(job) for job in self.dispatcher._running.values()
+            id(job) for job in self.dispatcher.state.assignments.running()
         }
         return {
             job.id for job in self.jobs if job.state is JobState.QUEUED and id(job) not in inside
@@ -313,23 +317,25 @@ class Story:
 
     def waiting(self) -> list[Job]:
         """The jobs that wait."""
-        decks = self.dispatcher._ahead._prefetched.values()
-        return [*self.dispatcher._queue, *(job for deck in decks for job in deck)]
+        rows = self.dispatcher.state.assignments.jobs.values()
+        return [*self.dispatcher.state.queue, *(job for row in rows for job in row[1:])]
 
     def check(self) -> None:
         """The scheduler is whole."""
         dispatcher = self.dispatcher
-        waiting, running = self.waiting(), list(dispatcher._running.values())
+        waiting, running = self.waiting(), list(dispatcher.state.assignments.running())
         assert len(set(waiting)) == len(waiting) == dispatcher.waiting
         assert not set(waiting) & set(running)
-        assert {job.state for job in waiting} <= {JobState.QUEUED}
-        assert dispatcher._queue.size + dispatcher._ahead.size == sum(job.size for job in waiting)
+        assert {job.state for job in waiting} <= {JobState.QUEUED, JobState.PREFETCHED}
+        assert dispatcher.state.queue.size + dispatcher.state.assignments.size == sum(
+            job.size for job in waiting
+        )
         counters = dispatcher.counters
         assert counters.accepted == sum(counters.ended.values()) + len(waiting) + len(running)
         assert counters.accepted + counters.refused == len(self.jobs)
         refused = self.refused()
         assert counters.refused == len(refused)
-        for worker in dispatcher._running:
+        for worker in dispatcher.state.assignments.jobs:
             assert worker in self.spawner.workers, worker
         for worker in self.spawner.workers:
             idle = dispatcher.is_idle(worker)
@@ -350,7 +356,7 @@ class Story:
                 may_start.append(job)
                 return False
 
-            dispatcher._queue.pop_prefetch(-1.0, look)
+            dispatcher.state.queue.pop_prefetch(-1.0, look)
             assert not (dispatcher.idle and may_start)
 
 
@@ -369,7 +375,7 @@ class FaultTests(SynchronousTestCase):
         globalLogPublisher.addObserver(observer)
         try:
             with (
-                mock.patch.object(dispatcher_module, "log", self.guarded_log(fuse)),
+                mock.patch.object(retries_module, "log", self.guarded_log(fuse)),
                 mock.patch.object(counters_module, "log", self.guarded_log(fuse)),
             ):
                 story = Story(seed, fuse)

@@ -31,11 +31,13 @@ from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
 from dangad.errors import Cancelled
-from dangad.scheduler.dispatcher import AGEING, GRACE, Dispatcher
+from dangad.scheduler.dispatcher import Dispatcher
+from dangad.scheduler.endings import ALARMS, GRACE
 from dangad.scheduler.record import END_STATES, Job, JobState
+from dangad.scheduler.state import AGEING
 from dangad.scheduler.supervisor import LONGEST_DELAY, Supervisor
 from dangad.scheduler.workerrecord import RecycleLimits
-from dangad.wire.commands import Chunk, Progress
+from dangad.wire.commands import Chunk
 from dangad.wire.values import Priority
 from tests.fakes import FakeClient, FakeSpawner, FakeWorker, catalogue, make_job
 
@@ -152,7 +154,7 @@ class RulesMachine(RuleBasedStateMachine):
             chance=random.Random(seed),
         )
         if quick:
-            self.dispatcher._ahead._pace = 0.0
+            self.dispatcher._prefetch._pace = 0.0
         self.supervisor = Supervisor(
             self.clock,
             self.dispatcher,
@@ -234,7 +236,7 @@ class RulesMachine(RuleBasedStateMachine):
     @rule(client=CLIENTS, priority=st.sampled_from(Priority), deeds=st.lists(ANY, max_size=8))
     def rush(self, client: int, priority: Priority, deeds: list[int]) -> None:
         """A client submits many short jobs; workers answer some, and go on with what is ahead."""
-        self.dispatcher._ahead._pace = 0.0
+        self.dispatcher._prefetch._pace = 0.0
         for _ in range(6):
             self.submit_for(self.clients[client], "Stop", priority)
         for number in deeds:
@@ -392,8 +394,8 @@ class RulesMachine(RuleBasedStateMachine):
             assert owner.gone or owner.answers[told][0] is job
 
     @precondition(lambda self: self.reporting())
-    @rule(number=ANY, command=st.sampled_from([Progress.commandName, Chunk.commandName]))
-    def report(self, number: int, command: bytes) -> None:
+    @rule(number=ANY, parts=st.booleans())
+    def report(self, number: int, parts: bool) -> None:
         """A worker tells news of its job."""
         worker = pick(self.reporting(), number)
         job = worker.job
@@ -401,12 +403,12 @@ class RulesMachine(RuleBasedStateMachine):
         owner = self.owners[job.id]
         interrupted = bool(worker.interrupts) and job is self.last_of(worker)
         told = len(owner.reports)
-        self.spawner.report(worker, command)
+        self.spawner.report(worker, parts=parts)
         if interrupted or owner.gone:
             assert len(owner.reports) == told
         else:
-            assert owner.reports[told] == (job, command, b"\0\0")
-            if command == Chunk.commandName:
+            assert owner.reports[told] == (job, b"\0\0", parts)
+            if parts:
                 self.sealed.setdefault(job, job.attempt)
 
     @precondition(lambda self: self.eager())
@@ -555,12 +557,12 @@ class RulesMachine(RuleBasedStateMachine):
     @property
     def performs(self) -> str:
         """The latest catalogue."""
-        return next(reversed(self.dispatcher._registry._offers), "")
+        return next(reversed(self.dispatcher.state.registry._offers), "")
 
     def queued(self) -> list[Job]:
         """The jobs that wait, those included that workers have ahead."""
-        decks = self.dispatcher._ahead._prefetched.values()
-        return [*self.dispatcher._queue, *itertools.chain.from_iterable(decks)]
+        rows = self.dispatcher.state.assignments.jobs.values()
+        return [*self.dispatcher.state.queue, *(job for row in rows for job in row[1:])]
 
     def last_of(self, worker: FakeWorker) -> Job | None:
         """The job that `worker` runs in truth."""
@@ -574,7 +576,7 @@ class RulesMachine(RuleBasedStateMachine):
         return [
             job
             for job in self.queued()
-            if job.run_alarm is None
+            if job.rest_alarm is None
             and job not in begun
             and job.command in performed
             and self.owners[job.id] not in self.held
@@ -678,7 +680,7 @@ class RulesMachine(RuleBasedStateMachine):
         assert worker.begun or owner not in self.held
         assert job.box
         assert worker.begun or job not in self.sealed
-        assert worker.begun or not self.dispatcher._quarantine.seconds_left(
+        assert worker.begun or not self.dispatcher.state.quarantine.seconds_left(
             job.command, self.clock.seconds()
         )
         if job.command == b"Few":
@@ -695,12 +697,12 @@ class RulesMachine(RuleBasedStateMachine):
         startable = [other for other in self.startable([worker]) if other.worker is None]
         ready = {self.owners[other.id] for other in startable}
         for useless in self.queued():
-            if self.dispatcher._quarantine.seconds_left(useless.command, now):
+            if self.dispatcher.state.quarantine.seconds_left(useless.command, now):
                 ready.discard(self.owners[useless.id])  # it has used its turn
         if self.taken_back != (taken_back := self.recalls()):
             self.taken_back = taken_back
             self.overtaken.clear()  # turns were given back
-        if self.dispatcher._registry.partial:
+        if self.dispatcher.state.registry.partial:
             self.overtaken.clear()  # there are several rows now, one for each kind of worker
         for key in list(self.overtaken):
             if key[0] is owner or key[0] not in ready:
@@ -858,11 +860,11 @@ class RulesMachine(RuleBasedStateMachine):
     def bounds_hold(self) -> None:
         """Neither jobs nor workers are more than may be, nor workers fewer without a reason."""
         queued = self.queued()
-        size = self.dispatcher._queue.size + self.dispatcher._ahead.size
+        size = self.dispatcher.state.queue.size + self.dispatcher.state.assignments.size
         assert size == sum(job.size for job in queued)
         fresh = [job.size for job in queued if not job.attempt and job not in self.returned]
-        assert len(fresh) <= self.dispatcher.max_queued
-        assert sum(fresh) <= self.dispatcher.max_queued_bytes
+        assert len(fresh) <= self.dispatcher.admission.max_queued
+        assert sum(fresh) <= self.dispatcher.admission.max_queued_bytes
         lives = self.supervisor.records
         assert set(lives) == set(self.spawner.workers)
         assert all(lives[worker].stopping for worker in self.leaving())
@@ -896,16 +898,16 @@ class RulesMachine(RuleBasedStateMachine):
             supervisor._pruning,
             supervisor._watching,
             supervisor._pace._turn,
-            dispatcher._alarms._wake,
-            dispatcher._chores._call,
-            dispatcher._quiet._alarm,
+            dispatcher.state.alarms._wake,
+            dispatcher.state.chores._call,
+            dispatcher.state.quiet._alarm,
         ]
         calls += [life.boot_alarm for life in supervisor.records.values()]
         assert all(call in calls for call in self.clock.getDelayedCalls())
         alarms = [dispatcher._drain.alarm, dispatcher._pauses._alarm]
-        for job in self.queued() + list(dispatcher._running.values()):
-            alarms += [job.run_alarm, job.deadline_alarm]
-        assert dispatcher._alarms._pending == len(alarms) - alarms.count(None)
+        for job in self.queued() + list(dispatcher.state.assignments.running()):
+            alarms += [getattr(job, name) for name in ALARMS]
+        assert dispatcher.state.alarms._pending == len(alarms) - alarms.count(None)
 
     @invariant()
     def drains_end_with_the_last_job(self) -> None:

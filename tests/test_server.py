@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, cast
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet import error
-from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IFileDescriptorReceiver, IPushProducer, ITCPTransport
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -71,7 +70,7 @@ CATALOGUE = json.dumps(
 
 @implementer(IWorker)
 class FakeWorker(OneJobAtATime):
-    """A worker that answers when the test says so, or at once, in the middle of `perform`."""
+    """A worker that answers when the test says so, or at once, in the middle of `give`."""
 
     def __init__(self, dispatcher: Dispatcher, pid: int, at_once: bool) -> None:
         self.pid = pid
@@ -83,16 +82,13 @@ class FakeWorker(OneJobAtATime):
         self._dispatcher = dispatcher
         self._at_once = at_once
 
-    def perform(self, job: Job) -> None:
+    def give(self, job: Job) -> bool:
         """Note the job, or answer it."""
         self.jobs.append(job)
         self.boxes.append(job.box)
         if self._at_once:
             self.answer()
-
-    def show_stack(self) -> Deferred[str]:
-        """Show nothing."""
-        return succeed("")
+        return True
 
     def interrupt(self, job: Job, why: bytes) -> None:
         """Note why, and go on."""
@@ -668,7 +664,7 @@ class OwnCommandTest(ServerCase):
         client = self.client()
         client.call(b"dangad.Describe", b"1")
         client.line.drop()
-        self.assertEqual(self.dispatcher._registry.waiting, 0)
+        self.assertEqual(self.dispatcher.state.registry.waiting, 0)
         self.worker()
         self.assertEqual(client.line.outbox, b"")
 
@@ -787,7 +783,7 @@ class DisconnectTest(ServerCase):
         worker.answer(a=bytes(60_000), b=bytes(60_000))
         connection = client.line.protocol
         client.line.drop()
-        self.assertFalse(self.dispatcher._queue.is_on_hold(connection))
+        self.assertFalse(self.dispatcher.state.queue.is_on_hold(connection))
         self.assertEqual(self.factory.connections, 0)
 
     def test_disconnect_in_the_middle_of_a_box(self) -> None:
@@ -949,7 +945,7 @@ class CongestionTest(ServerCase):
         done.answer(a=bytes(60_000), b=bytes(60_000))
         for number in range(1000):
             self.dispatcher.job_reported(
-                running, b"dangad.Progress", boxes.pack([(b"done", b"%d" % number)])
+                running, boxes.pack([(b"done", b"%d" % number)]), parts=False
             )
         told: list[Answer] = []
         while more := client.answers():

@@ -373,7 +373,7 @@ class DeathTests(SupervisorTestCase):
             self.submit()
             self.spawner.die(self.spawner.busy[0])
             self.boot()
-        self.dispatcher._quiet.flush()  # of so many deaths not each has its line
+        self.dispatcher.state.quiet.flush()  # of so many deaths not each has its line
         self.assertEqual(self.spawner.spawned, 51)
         self.assertEqual(self.pending(), [])
 
@@ -1025,7 +1025,7 @@ class RecyclingTests(SupervisorTestCase):
         worker.resident = 2**21
         self.pass_time(2)
         self.bury()
-        self.assertIn("had 2 MiB of memory, where --max-memory is 1", self.ann.failure_of(job))
+        self.assertIn("had 2.0 MiB of memory, where --max-memory is 1", self.ann.failure_of(job))
         self.boot()
         self.assertEqual(self.dispatcher.idle, 1)
 
