@@ -340,11 +340,10 @@ class FakeWorker:
             raise AssertionError(f"{self} cannot answer")
         job, self.job = self.job, None
         if self.ahead and reusable:
-            self.begun = max(0, self.begun - 1)
-            following = self.ahead.pop(0)
             if self.when_beginning is not None:
-                self.when_beginning(following)
-            self._begin(following)
+                self.when_beginning(self.ahead[0])
+            self.begun = max(0, self.begun - 1)
+            self._begin(self.ahead.pop(0))
         return job
 
     def die(self) -> None:

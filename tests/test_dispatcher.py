@@ -1464,7 +1464,7 @@ class BrokenTests(DispatcherTestCase):
     def test_turn(self) -> None:
         """So does a job that could not be started when its turn came."""
         job = self.submit(self.ann)
-        self.break_once(self.dispatcher.state.assignments, "take_idle")
+        self.break_once(self.dispatcher.admission, "obstacle")
         worker = self.ready()
         self.dispatcher.dismiss(worker)
         self.assert_ends(job)

@@ -63,8 +63,8 @@ class AheadTestCase(DispatcherTestCase):
         printed: bool = False,
     ) -> Job:
         """Have `worker` answer its job, which is returned."""
-        job = worker.finish()
         reusable = reusable and worker.killed is None
+        job = worker.finish(reusable or worker.begun > 0)
         self.dispatcher.job_finished(
             worker, failed, body, b"250000 2000", reusable=reusable, printed=printed
         )
@@ -127,7 +127,7 @@ class GivingTests(AheadTestCase):
         self.assertIs(self.worker.job, jobs[1])
         self.assertEqual(self.worker.ahead, jobs[2:])
         self.assertEqual({job.worker for job in jobs[2:]}, {self.worker})
-        self.assertEqual({(job.state, job.attempt) for job in jobs[2:]}, {(JobState.QUEUED, 0)})
+        self.assertEqual({(job.state, job.attempt) for job in jobs[2:]}, {(JobState.PREFETCHED, 0)})
         self.assertEqual(self.counts(), (3, 1))
 
     def test_only_when_a_job_ends(self) -> None:
@@ -319,7 +319,7 @@ class KeptBackTests(AheadTestCase):
     def test_worker_that_has_no_room(self) -> None:
         """A job that a worker cannot take now waits on, and is the next."""
         mine, theirs = self.submit_many(self.ann, 3), self.submit_many(self.bob, 3)
-        self.patch(self.worker, "prefetch", lambda job: False)
+        self.patch(self.worker, "_give_more", lambda job: False)
         self.answer(self.worker)
         self.assertEqual((self.worker.ahead, self.counts()), ([], (4, 1)))
         self.die(self.worker)
@@ -886,7 +886,7 @@ class LeavingTests(AheadTestCase):
         self.assertEqual(self.supervisor.released, [])
 
     def test_unfit(self) -> None:
-        """A worker that says it is not_reusable is released, and others do what it had ahead."""
+        """A worker that is not reusable is released, and others do what it had ahead."""
         _, jobs = self.give_ahead(self.bob, 3)
         other = self.ready()
         self.answer_all(other)
@@ -900,7 +900,7 @@ class LeavingTests(AheadTestCase):
         self.assertEqual(self.ended(), {"done": 9})
 
     def test_unfit_alone(self) -> None:
-        """What an not_reusable worker had ahead waits in its order until another has booted."""
+        """What a worker that is not reusable had ahead waits in its order until another has booted."""
         _, jobs = self.give_ahead(self.bob, 3)
         self.answer(self.worker, reusable=False)
         self.assertEqual((self.supervisor.released, self.worker.ahead), ([self.worker], []))
@@ -1110,7 +1110,7 @@ class KilledTests(KilledTestCase):
         other = self.ready()
         self.assertIs(other.job, jobs[1])
         self.answer_all(other)
-        self.assertEqual((other.given, jobs[0].state), (jobs[1:], JobState.QUEUED))
+        self.assertEqual((other.given, jobs[0].state), (jobs[1:], JobState.PREFETCHED))
         self.assertEqual(self.counts(), (1, 1))
         self.die(self.worker)
         self.assertEqual(self.ended(), {"done": 3, "lost": 2})

@@ -634,7 +634,7 @@ class RulesMachine(RuleBasedStateMachine):
     def is_begun(self, job: Job) -> bool:
         """Whether a worker has begun `job` unnoticed."""
         return (
-            job.state is JobState.QUEUED
+            job.state is JobState.PREFETCHED
             and isinstance(job.worker, FakeWorker)
             and job in job.worker.ahead[: job.worker.begun]
         )
@@ -754,17 +754,20 @@ class RulesMachine(RuleBasedStateMachine):
         running = [job for _, job in self.running()]
         assert len(running) == len(set(running)) == self.dispatcher.running
         assert len(queued) == self.dispatcher.waiting
+        rows = self.dispatcher.state.assignments.jobs.values()
+        prefetched = {job.id for row in rows for job in row[1:]}
         for worker, job in self.running():
             assert job.worker is worker
             assert job.state is JobState.RUNNING
         for job in self.jobs:
             places = [
                 job.id in self.refused,
-                job.id in queued and job.state is JobState.QUEUED,
+                job.id in queued and job.state in (JobState.QUEUED, JobState.PREFETCHED),
                 job in running,
                 job.state in END_STATES,
             ]
             assert places.count(True) == 1, (job, places)
+            assert (job.state is JobState.PREFETCHED) == (job.id in prefetched), job
             assert job.attempt == len(self.workers_of.get(job, ()))
             assert job.attempt <= MOST_ATTEMPTS.get(job.command, 1)
 
@@ -781,7 +784,7 @@ class RulesMachine(RuleBasedStateMachine):
 
     @invariant()
     def books_balance(self) -> None:
-        """The counters adds up."""
+        """The counters add up."""
         counters = self.dispatcher.counters
         assert counters.accepted == (
             sum(counters.ended.values()) + self.dispatcher.waiting + self.dispatcher.running

@@ -152,6 +152,8 @@ class Answers:
         changed = self._state.registry.leave(worker)
         self._state.lanes.idle_changed()
         for number, job in enumerate(lost):
+            if changed:
+                job.policy = self._state.registry.policy(job.command)
             try:
                 self._lose(job, worker, death, now, running=number == 0)
             except Exception:  # noqa: BLE001 - each of them must end
