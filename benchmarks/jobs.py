@@ -31,6 +31,13 @@ class Hold(amp.Command):
     response = [(b"data", Blob())]
 
 
+class Shout(amp.Command):
+    """Answer the data when so many lines are printed, all at once."""
+
+    arguments = [(b"data", Blob()), (b"lines", amp.Integer())]
+    response = [(b"data", Blob())]
+
+
 @job(Spin)
 def spin(data: bytes, microseconds: int) -> dict[str, object]:
     """See :func:`benchmarks.work.spin`."""
@@ -41,6 +48,13 @@ def spin(data: bytes, microseconds: int) -> dict[str, object]:
 def nap(data: bytes, microseconds: int) -> dict[str, object]:
     """See :func:`benchmarks.work.nap`."""
     return {"data": work.nap(data, microseconds)}
+
+
+@job(Shout)
+def shout(data: bytes, lines: int) -> dict[str, object]:
+    """The data, after the lines."""
+    print("\n".join(["a line that a job prints"] * lines), flush=True)
+    return {"data": data}
 
 
 @job(Hold)

@@ -75,6 +75,8 @@ STALLS = (
     "100 clients ask for the catalogue",
     "urgent jobs come while 40 workers are busy",
     "two payloads of 60 MiB",
+    "100 clients send 12,000 keys each",
+    "jobs of 40 workers print 1,000 lines each",
 )
 """What may happen to a server, none of which may keep its loop from the others for long."""
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 SPARE_FILES = 500
 """Descriptors that a process needs for all else."""
+PIECE = 2**18
+"""Bytes that a client sends at a time."""
 CONTROL = "dangad.control"
 TURNS = "turns"
 STATUS = b"dangad.control.Status"
@@ -39,6 +41,23 @@ class Sizes:
     workers: int
     each: int
     """Requests of each of many clients."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn of the reactor, in seconds."""
+
+    wall: float
+    cpu: float
+    waited: float
+    """For a core, which something else had."""
+    collected: float
+    """Of Python's garbage collector, on a core."""
+
+    @property
+    def own(self) -> float:
+        """How long it would have taken with a core to itself: what it computed, and waited for."""
+        return max(self.wall - self.waited, self.cpu)
 
 
 class Watched:
@@ -58,6 +77,7 @@ class Watched:
             *("--jobs", "dangad.examples", "--jobs", "benchmarks.jobs"),
             *("--min-workers", str(workers), "--max-workers", str(most)),
             *("--max-queued", room, "--max-in-flight", room, "--drain", "1"),
+            *("--relief-after", "0"),  # who holds all workers is to hold them
             *("--max-connections", str(sizes.connections + SPARE_FILES)),
         )
         stage.wait_for(lambda: self._ready(workers), "dangad")
@@ -120,7 +140,7 @@ class Watched:
         """Begin to measure."""
         self.turns()
 
-    def turns(self) -> list[tuple[float, float]]:
+    def turns(self) -> list[Turn]:
         """The turns since the last mark."""
         path = self.stage.path(TURNS)
         with contextlib.suppress(FileNotFoundError):
@@ -128,7 +148,7 @@ class Watched:
         os.kill(self.pid, signal.SIGUSR2)
         return _read_turns(path)
 
-    def last_turns(self) -> list[tuple[float, float]]:
+    def last_turns(self) -> list[Turn]:
         """The turns since the last mark of a server that ends."""
         return _read_turns(self.stage.path(f"{TURNS}.last"))
 
@@ -155,12 +175,17 @@ class Client:
 
     def flush(self) -> None:
         """Send what was kept."""
-        self._socket.sendall(b"".join(self._kept))
+        self._send_all(b"".join(self._kept))
         self._kept.clear()
 
     def send(self, pairs: Iterable[bytes]) -> None:
         """Send boxes, given without their ends."""
-        self._socket.sendall(b"".join(each + boxes.END for each in pairs))
+        self._send_all(b"".join(each + boxes.END for each in pairs))
+
+    def _send_all(self, data: bytes) -> None:
+        """Send piece by piece: the time limit is one of each."""
+        for start in range(0, len(data), PIECE):
+            self._socket.sendall(data[start : start + PIECE])
 
     def receive_box(self) -> bytes:
         """The next box, which must be all that is sent."""
@@ -184,9 +209,14 @@ class Client:
                 self.received += len(data)
 
     def wait_for_bytes(self, size: int) -> None:
-        """Wait until so many bytes of answers have come."""
-        deadline = time.monotonic() + PATIENCE
+        """Wait until so many bytes of answers have come.
+
+        :raises Broken: no more come.
+        """
+        before, deadline = 0, 0.0
         while self.received < size:
+            if self.received > before or not deadline:
+                before, deadline = self.received, time.monotonic() + PATIENCE
             if time.monotonic() > deadline:
                 raise Broken(f"{self.received} of {size} bytes of answers have come")
             time.sleep(0.01)
@@ -198,7 +228,7 @@ class Client:
         self._socket.close()
 
 
-def _read_turns(path: str) -> list[tuple[float, float]]:
+def _read_turns(path: str) -> list[Turn]:
     """The turns in that file, once it is there."""
     deadline = time.monotonic() + PATIENCE
     while not os.path.exists(path):
@@ -206,4 +236,4 @@ def _read_turns(path: str) -> list[tuple[float, float]]:
             raise Broken("the server does not tell its turns")
         time.sleep(0.05)
     with open(path) as file:
-        return [(wall, cpu) for wall, cpu in json.load(file)]
+        return [Turn(*each) for each in json.load(file)]

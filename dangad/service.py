@@ -22,6 +22,7 @@ from twisted.logger import Logger
 
 from dangad.errors import DangadError
 from dangad.host.capacity import WORKER_FILES, cores
+from dangad.host.garbage import ShortCollections
 from dangad.operators.control import MAX_CONNECTIONS as MAX_OPERATORS
 from dangad.operators.control import ControlFactory
 from dangad.operators.systemd import Notifier
@@ -196,6 +197,7 @@ class DangadService(service.Service):
         self._orphans = Orphans(settings.mark)
         self._sweeping = LoopingCall(self._sweep)
         self._sweeping.clock = reactor
+        self._collections = ShortCollections(reactor)
         self._terminal = 0 if own_process and os.isatty(0) else None
 
     def privilegedStartService(self) -> None:
@@ -219,6 +221,7 @@ class DangadService(service.Service):
             self._orphans.adopt()
             self._sweeping.start(SWEEP_INTERVAL, now=False)
             raise_limit()
+            self._collections.start()
         self.pool.settle()
         self._notifier.start()
         self.guardian.start()
@@ -349,6 +352,7 @@ class DangadService(service.Service):
         await _stop_listening(self._control_ports)
         await self._control.close()
         self._notifier.stop()
+        self._collections.stop()
         counters = self.dispatcher.counters
         log.info(
             "stopped: {accepted} accepted: {done} done, {failed} failed, {lost} lost, "

@@ -322,12 +322,14 @@ def makeService(options: Options) -> IService:
 
             from dangad.host.clock import use_steady_clock
             from dangad.host.logstream import LogStream
+            from dangad.host.shortturns import take_few_events
             from dangad.host.startfailure import StartFailure
             from dangad.server.listening import Access, CannotListen, read_endpoint
             from dangad.server.peers import allow
             from dangad.service import DangadService, Limits
 
             use_steady_clock(reactor)
+            take_few_events(reactor)
             endpoints = [("listen", description) for description in options["listen"]]
             for option, description in (*endpoints, ("control", options["control"])):
                 try:

@@ -52,7 +52,7 @@ class BlockingPeer:
         self._reader.feed(data)
         while (box := self._reader.next()) is not None:
             assert box.raw is not None
-            pairs = boxes.unpack(box.raw)
+            pairs = boxes.unpack(bytes(box.raw))
             tag = pairs.get(boxes.ANSWER, pairs.get(boxes.ERROR))
             if tag is None:
                 self.news.append(pairs)

@@ -95,16 +95,16 @@ class FakeClient:
     def __repr__(self) -> str:
         return f"<{self.name}>"
 
-    def deliver(self, job: Job, failed: bool, body: bytes) -> None:
+    def deliver(self, job: Job, failed: bool, body: bytes | memoryview) -> None:
         """See :meth:`IClient.deliver`."""
-        self.answers.append((job, failed, body))
+        self.answers.append((job, failed, bytes(body)))
         self._tell(job)
 
-    def report(self, job: Job, body: bytes, parts: bool) -> None:
+    def report(self, job: Job, body: bytes | memoryview, parts: bool) -> None:
         """See :meth:`IClient.report`."""
         if self.gone or job.id in self._told:
             raise AssertionError(f"{self} is told news of {job}, which has ended for it")
-        self.reports.append((job, body, parts))
+        self.reports.append((job, bytes(body), parts))
         if self.when_reported is not None:
             self.when_reported(job)
 
@@ -244,7 +244,7 @@ class FakeWorker:
     def _begin(self, job: Job) -> None:
         self.job = job
         self.given.append(job)
-        self.boxes.append(job.box)
+        self.boxes.append(bytes(job.box))
 
     def reclaim(self) -> list[int]:
         """See :meth:`IWorker.reclaim`."""

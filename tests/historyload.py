@@ -139,7 +139,7 @@ class LoggingClient(Protocol):
         self._reader.feed(data)
         while (box := self._reader.next()) is not None and not self._closing:
             assert box.raw is not None
-            self._box_received(now, boxes.unpack(box.raw))
+            self._box_received(now, boxes.unpack(bytes(box.raw)))
 
     def _box_received(self, now: float, strings: dict[bytes, bytes]) -> None:
         if boxes.COMMAND in strings:

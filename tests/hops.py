@@ -352,7 +352,7 @@ class HopClient:
         sent = []
         while (box := self._reader.next()) is not None:
             assert box.raw is not None
-            sent.append(pairs_of(box.raw))
+            sent.append(pairs_of(bytes(box.raw)))
         return sent
 
     @property

@@ -49,9 +49,10 @@ def read(
     pieces: Iterable[bytes],
     max_size: int = NO_LIMIT,
     wanted: frozenset[bytes] = boxes.REQUEST_KEYS,
-) -> list[tuple[bytes | None, dict[bytes, bytes], int]]:
+    views: bool = False,
+) -> list[tuple[boxes.Raw | None, dict[bytes, bytes], int]]:
     """All boxes that a reader finds in these pieces."""
-    reader = BoxReader(max_size, wanted)
+    reader = BoxReader(max_size, wanted, views)
     found = []
     for piece in pieces:
         reader.feed(piece)
@@ -98,8 +99,22 @@ class SplitTest(SynchronousTestCase):
         """Twisted's own parser finds the same boxes in the same bytes."""
         stream = b"".join(map(boxes.pack, many_boxes))
         theirs = [dict(box) for box in amp.parseString(stream)]
-        ours = [boxes.unpack(raw) for raw, _, _ in read([stream]) if raw is not None]
+        ours = [boxes.unpack(bytes(raw)) for raw, _, _ in read([stream]) if raw is not None]
         self.assertEqual(ours, theirs)
+
+    def test_views(self) -> None:
+        """Large boxes, if they are had without being copied, are the same, and stay so.
+
+        Small ones are bytes, and so is what is kept of the stream: it can be added to.
+        """
+        large, small = [(b"%d" % n, bytes([n]) * 65535) for n in range(1, 4)], [(b"_ask", b"7")]
+        sent = [small, large, large, small, large]
+        stream = b"".join(map(boxes.pack, sent))
+        for size in (1000, 2**16, 2**18, len(stream)):
+            found = read(split(stream, range(0, len(stream), size)), views=True)
+            self.assertEqual(found, expect(sent))
+            kinds = [type(raw) for raw, _, _ in found]
+            self.assertEqual(kinds, [bytes, memoryview, memoryview, bytes, memoryview])
 
     def test_one_box_cut_in_two_everywhere(self) -> None:
         """Two pieces, cut at each place in turn, reserved keys and lengths included."""

@@ -77,10 +77,10 @@ class QuietClient:
     name = "quiet"
     outranks = False
 
-    def deliver(self, job: Job, failed: bool, body: bytes) -> None:
+    def deliver(self, job: Job, failed: bool, body: bytes | memoryview) -> None:
         """See :meth:`IClient.deliver`."""
 
-    def report(self, job: Job, body: bytes, parts: bool) -> None:
+    def report(self, job: Job, body: bytes | memoryview, parts: bool) -> None:
         """See :meth:`IClient.report`."""
 
     def fail(self, job: Job, error: DangadError) -> None:

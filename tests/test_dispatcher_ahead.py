@@ -900,7 +900,7 @@ class LeavingTests(AheadTestCase):
         self.assertEqual(self.ended(), {"done": 9})
 
     def test_unfit_alone(self) -> None:
-        """What a worker that is not reusable had ahead waits in its order until another has booted."""
+        """What a worker that is not reusable had ahead waits in its order for another one."""
         _, jobs = self.give_ahead(self.bob, 3)
         self.answer(self.worker, reusable=False)
         self.assertEqual((self.supervisor.released, self.worker.ahead), ([self.worker], []))

@@ -155,7 +155,7 @@ class Client:
                 return {}
             self._reader.feed(data)
         assert box.raw is not None
-        return boxes.unpack(box.raw)
+        return boxes.unpack(bytes(box.raw))
 
 
 class Neighbour(threading.Thread):

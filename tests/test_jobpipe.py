@@ -16,7 +16,7 @@ from twisted.internet.process import ProcessWriter
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from dangad.pool.jobpipe import JobPipe, Scratch
+from dangad.pool.jobpipe import PIECE, JobPipe, Scratch
 from tests.realserver import until
 from tests.test_workers import async_test
 
@@ -359,11 +359,33 @@ class StreamTests(PipeSetting, TestCase):
         self.assertEqual(self.reads(), [b"one", b"two"])
 
     def test_unsent(self) -> None:
-        """What the pipe has not taken is known, so that a dead worker's job can be put together."""
-        box = b"".join(b"%07d" % number for number in range(100_000))
-        self.pipe.write(b"header", box)
-        pieces = self.take_back()
-        self.assertEqual(b"".join(pieces) + self.pipe.unsent, b"header" + box)
+        """The request of a dead worker that has read nothing of it is had again, however large.
+
+        If the worker has read anything, it is not.
+        """
+        for size in (READ_SIZE, 3 * READ_SIZE, 10 * PIECE):
+            for read in (False, True):
+                self.disconnect()
+                self.make_pipe()
+                box = b"".join(b"%07d" % number for number in range(size // 7))
+                self.pipe.write(b"header", box)
+                if read:
+                    os.read(self.worker, 1)
+                again = self.pipe.unread_request(b"header", len(box), self.take_back())
+                self.assertEqual(bytes(again), b"" if read else box)
+
+    def test_pieces(self) -> None:
+        """Of a large request Twisted, which copies what it is given, has little at a time."""
+        box = bytes(20 * PIECE)
+        self.pipe.write(b"header", memoryview(box))
+        read, most = bytearray(), 0
+        while not self.pipe.is_flushed:
+            most = max(most, len(self.writer.dataBuffer) + self.writer._tempDataLen)
+            read += self.read()
+            self.writer.doWrite()
+        read += b"".join(self.reads())
+        self.assertEqual(bytes(read), b"header" + box)
+        self.assertLessEqual(most, PIECE + len(b"header"))
 
     @async_test
     async def test_full(self) -> None:

@@ -9,8 +9,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dangad.pool.jobprobe import PATIENCE
 from dangad.pool.link import FLOOD_REST, REPORTS_A_SECOND, REPORTS_AT_ONCE, STOP_GRACE
+from dangad.pool.processes import FROM_WORKER
 from dangad.scheduler.supervisor import WATCH_INTERVAL
-from dangad.wire import boxes, workerboxes
+from dangad.wire import boxes, commands, workerboxes
 from tests.hops import Hops
 from tests.test_reserved_words import TYPES
 
@@ -239,6 +240,38 @@ class NewsTests(LinkCase):
         self.assertFalse(self.worker.killed)
 
 
+class CrumbsTests(LinkCase):
+    """A job that writes large boxes of tiny pairs, to which the parent would listen for seconds."""
+
+    crumbs = ((b"x", b""),) * boxes.MAX_VALUE
+
+    def test_killed(self) -> None:
+        """Its worker has written garbage, whatever it says that it is."""
+        for head, pairs in (
+            (workerboxes.report_head, self.crumbs),
+            (workerboxes.part_head, [(b"data", b""), *self.crumbs]),
+            (self.error_head, [*boxes.error_pairs(b"MINE", "text"), *self.crumbs]),
+            (self.last_words, self.crumbs),
+        ):
+            self.setUp()
+            self.ask(b"1", (boxes.PROGRESS, b"1"), (boxes.CHUNKS, b"1"))
+            (job,) = self.hops.dispatcher.state.assignments.running()
+            box = head(job.id) + boxes.pack(pairs)
+            self.worker.connector.childDataReceived(FROM_WORKER, box)
+            self.assertTrue(self.worker.killed, head)
+            self.hops.close()
+
+    @staticmethod
+    def error_head(job_id: int) -> bytes:
+        """What begins an error."""
+        return workerboxes.answer_head(job_id, True, b"0 0 0", 0)
+
+    @staticmethod
+    def last_words(_job_id: int) -> bytes:
+        """What begins the last words of a worker."""
+        return boxes.pair(boxes.COMMAND, commands.LastWords.commandName)
+
+
 class FloodTests(LinkCase):
     """A worker that prints more than is logged."""
 
@@ -258,8 +291,8 @@ class FloodTests(LinkCase):
         """If it dies meanwhile, nothing is left on the clock."""
         self.ask(b"1")
         self.worker.connector.childDataReceived(2, b"\n" * 10_000)
-        before = self.hops.clock.getDelayedCalls()
-        (rest,) = (call for call in before if call.getTime() <= self.hops.clock.seconds() + 0.1)
+        rests = self.hops.clock.seconds() + FLOOD_REST
+        (rest,) = (each for each in self.hops.clock.getDelayedCalls() if each.getTime() == rests)
         self.worker.die()
         self.assertFalse(rest.active())
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,6 +9,7 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
+from dangad.host.turns import QUOTA
 from dangad.pool.output import (
     LINES_A_SECOND,
     MAX_LINE,
@@ -17,11 +19,31 @@ from dangad.pool.output import (
     JobOutput,
     last_lines,
 )
+from dangad.pool.outputlog import OutputLog
+from tests.test_turns import TurnClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+
+class Unhurried(OutputLog):
+    """One that writes each line at once: a turn for each."""
+
+    def write_each(self, write: Callable[[Any], object], lines: Iterable[object]) -> None:
+        """Write them."""
+        super().write_each(write, lines)
+        self.flush()
+
+
+def output_of_worker(clock: Clock | None = None) -> JobOutput:
+    """The output of one whose lines are in the log as soon as they have come."""
+    clock = clock or Clock()
+    return JobOutput(clock, Unhurried(clock))
 
 
 def logged(*pieces: bytes) -> list[str]:
     """What the log says if job 7 of worker 4711 prints these pieces."""
-    output = JobOutput(Clock())
+    output = output_of_worker()
     output.pid = 4711
     with capturedLogs() as events:
         output.begin_job(7)
@@ -65,7 +87,7 @@ class JobOutputTests(SynchronousTestCase):
 
     def test_line_without_end(self) -> None:
         """A line that never ends is logged as it comes, and not kept."""
-        output = JobOutput(Clock())
+        output = output_of_worker()
         output.begin_job(1)
         with capturedLogs() as events:
             for _ in range(100):
@@ -83,7 +105,7 @@ class JobOutputTests(SynchronousTestCase):
         """However a flood comes, each of its lines is counted, and the last ones are known."""
         text = b"".join(b"line %d\n" % number for number in range(10_000))
         for size in (7, 1000, 2**16):
-            output = JobOutput(Clock())
+            output = output_of_worker()
             with capturedLogs() as events:
                 output.begin_job(7)
                 for start in range(0, len(text), size):
@@ -102,7 +124,7 @@ class JobOutputTests(SynchronousTestCase):
     def test_next_job_starts_afresh(self) -> None:
         """Each job may print as much, if the one before it was not just now."""
         clock = Clock()
-        output = JobOutput(clock)
+        output = output_of_worker(clock)
         for job in (1, 2):
             with capturedLogs() as events:
                 output.begin_job(job)
@@ -117,7 +139,7 @@ class JobOutputTests(SynchronousTestCase):
         And one that prints little has all of them.
         """
         clock = Clock()
-        output = JobOutput(clock)
+        output = output_of_worker(clock)
         jobs, seconds, few = 200, 10, b"a\nb\nc\n"
         with capturedLogs() as events:
             for job in range(1, jobs + 1):
@@ -134,16 +156,16 @@ class JobOutputTests(SynchronousTestCase):
 
     def test_a_flood_at_once(self) -> None:
         """Of a flood that comes in one piece, only what may be told is looked at line by line."""
-        output = JobOutput(Clock())
+        output = output_of_worker()
         looked_at: list[bytes] = []
-        self.patch(output, "_log", looked_at.append)
+        self.patch(output, "_log", looked_at.extend)
         output.begin_job(7)
         output.received(b"x\n" * 30_000)
         self.assertEqual(len(looked_at), MAX_LINES + TAIL)
 
     def test_between_jobs(self) -> None:
         """What a worker prints between jobs is nobody's, is bounded, and does not hit the next."""
-        output = JobOutput(Clock())
+        output = output_of_worker()
         with capturedLogs() as events:
             output.received(b"x\n" * 2 * MAX_LINES + b"rest")
             output.begin_job(7)
@@ -153,7 +175,7 @@ class JobOutputTests(SynchronousTestCase):
 
     def test_unended_line_before_a_job(self) -> None:
         """A line begun between jobs is not joined with what the next job prints."""
-        output = JobOutput(Clock())
+        output = output_of_worker()
         with capturedLogs() as events:
             output.received(b"booting...")
             output.begin_job(7)
@@ -164,7 +186,7 @@ class JobOutputTests(SynchronousTestCase):
 
     def test_close(self) -> None:
         """When the worker dies, what it printed last is logged."""
-        output = JobOutput(Clock())
+        output = output_of_worker()
         output.begin_job(7)
         output.received(b"about to d")
         with capturedLogs() as events:
@@ -199,3 +221,52 @@ class LastLinesTests(SynchronousTestCase):
     def test_nothing(self) -> None:
         """What printed nothing, or nothing but space, is not spoken of."""
         self.assertEqual(last_lines(["", "  "]), "")
+
+
+class TurnsTests(SynchronousTestCase):
+    """What is written in one turn of the reactor."""
+
+    def setUp(self) -> None:
+        """Have two workers whose lines go into one log."""
+        self.clock = TurnClock()
+        log = OutputLog(self.clock)
+        self.outputs = [JobOutput(self.clock, log) for _ in range(2)]
+        for pid, output in enumerate(self.outputs, 1):
+            output.pid = pid
+            output.begin_job(10 * pid)
+
+    def test_many_lines(self) -> None:
+        """Of many lines that come at once few are written in each turn, and all in the end.
+
+        They are in order, each with its own job's id, though that may have ended meanwhile.
+        """
+        numbers = [f"{number}" for number in range(MAX_LINES)]
+        with capturedLogs() as events:
+            for output in self.outputs:
+                output.received("".join(f"{number}\n" for number in numbers).encode())
+                output.received(b"one more\n")
+                output.end_job()
+            in_turns = [len(events)]
+            while self.clock.getDelayedCalls():
+                self.clock.turn()
+                in_turns.append(len(events) - sum(in_turns))
+        self.assertLessEqual(max(in_turns), QUOTA)
+        for pid in (1, 2):
+            *lines, last = (event for event in events if event["pid"] == pid)
+            self.assertEqual([event["line"] for event in lines], numbers)
+            self.assertEqual(last["dropped"], 1)
+            self.assertEqual({event["job"] for event in (*lines, last)}, {10 * pid})
+
+    def test_few_lines(self) -> None:
+        """They are in the log at once."""
+        with capturedLogs() as events:
+            self.outputs[0].received(b"one\ntwo\n")
+        self.assertEqual([event["line"] for event in events], ["one", "two"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_the_end(self) -> None:
+        """When no turn is to come, all that waits is written."""
+        with capturedLogs() as events:
+            self.outputs[0].received(b"x\n" * MAX_LINES)
+            self.outputs[0]._written.flush()
+        self.assertEqual(len(events), MAX_LINES)

@@ -11,6 +11,7 @@ from twisted.protocols import amp
 from twisted.trial.unittest import SynchronousTestCase
 
 from dangad.operators.control import ControlFactory
+from dangad.pool.processes import FROM_WORKER
 from dangad.wire import boxes, commands, workerboxes
 from dangad.worker.jobtypes import JobType, job, job_types_of
 from tests.fakeoperations import FakeOperations
@@ -29,6 +30,7 @@ WORKER_TO_PARENT = [
     workerboxes.PONG,
 ]
 FRAME = sorted(workerboxes.AMP_KEYS)
+FULL = bytes(boxes.MAX_VALUE)
 OPTIONS = [boxes.PRIORITY, boxes.DEADLINE, boxes.PROGRESS, boxes.CHUNKS]
 MEANT = {boxes.ASK, boxes.COMMAND, *OPTIONS}
 """What a client may say in a request, and is understood."""
@@ -295,7 +297,8 @@ class JobTests(HopsCase):
         """What it writes as a part of its result is one, or it has written garbage."""
         for pairs, fine in (
             ([(b"data", b"1")], True),
-            ([(b"data", b"1"), (b"data.1", b"2"), (b"data.2", b"3")], True),
+            ([(b"data", FULL), (b"data.1", FULL), (b"data.2", b"3")], True),
+            ([(b"data", FULL), (b"data.1", b"2"), (b"data.2", b"3")], False),
             ([], False),
             ([(b"data", b"1"), (b"data.2", b"2")], False),
             ([(b"data", b"1"), (b"tag", b"theirs")], False),
@@ -306,9 +309,9 @@ class JobTests(HopsCase):
             ((job_id, _),) = [
                 (each.id, each) for each in self.hops.dispatcher.state.assignments.running()
             ]
-            self.worker.write(workerboxes.part_head(job_id) + boxes.pack(pairs))
-            self.worker.tell()
-            self.assertEqual(self.worker.killed, not fine, pairs)
+            box = workerboxes.part_head(job_id) + boxes.pack(pairs)
+            self.worker.connector.childDataReceived(FROM_WORKER, box)
+            self.assertEqual(self.worker.killed, not fine, [key for key, _ in pairs])
             name = commands.Chunk.commandName
             expected = [[(boxes.COMMAND, name), (b"tag", b"mine"), *pairs]]
             self.assertEqual(self.client.boxes(), expected if fine else [])

@@ -24,6 +24,7 @@ from zope.interface.verify import verifyObject
 
 from dangad import errors
 from dangad.host.quietlog import INTERVAL
+from dangad.host.turns import QUOTA, UNIT
 from dangad.scheduler.dispatcher import Dispatcher
 from dangad.scheduler.interfaces import IClient, IWorker
 from dangad.scheduler.record import Death, Job, JobState
@@ -34,12 +35,12 @@ from dangad.server.connection import ClientConnection
 from dangad.server.eagerwriter import IUnreadWatcher
 from dangad.server.factory import CLOSED_AT_ONCE, IDLE_TIME, MAX_REFUSALS, ClientFactory
 from dangad.server.flowcontrol import INSTANT_REST, MAX_INSTANT
+from dangad.server.memorybudget import LOOK_INTERVAL as MEMORY_LOOK
 from dangad.server.memorybudget import IHolder, MemoryBudget
 from dangad.server.owncommands import MAX_OWN_COMMAND
 from dangad.server.refusal import REFUSAL_TIME, RefusedConnection
 from dangad.server.stallwatch import LOOK_INTERVAL as STALL_LOOK
 from dangad.server.stallwatch import STALL_TIME
-from dangad.server.turns import QUOTA
 from dangad.wire import boxes, commands
 from dangad.wire.catalogue import Policy
 from dangad.wire.values import Priority
@@ -85,7 +86,7 @@ class FakeWorker(OneJobAtATime):
     def give(self, job: Job) -> bool:
         """Note the job, or answer it."""
         self.jobs.append(job)
-        self.boxes.append(job.box)
+        self.boxes.append(bytes(job.box))
         if self._at_once:
             self.answer()
         return True
@@ -219,7 +220,7 @@ class FakeClient:
             reader.feed(data)
             while (box := reader.next()) is not None:
                 assert box.raw is not None
-                answers.append(boxes.unpack(box.raw))
+                answers.append(boxes.unpack(bytes(box.raw)))
             if not reader.held:
                 break
         return answers
@@ -1064,10 +1065,12 @@ class MemoryTest(ServerCase):
         self.clock.advance(1)
         for client in clients:
             client.line.pump()
+        self.clock.advance(0)
         answers = [client.answer() for client in clients]
         self.assertEqual([answers[0], answers[2]], [echo(b"1"), echo(b"1")])
         self.assert_error(answers[1], b"1", b"QUEUE_FULL", "--max-buffered is 2097152", "later")
         clients[1].call(b"Echo", b"2")
+        self.clock.advance(0)
         self.assertEqual(clients[1].answers(), [echo(b"2")])
         self.assertEqual(self.factory.budget.total, 0)
 
@@ -1093,12 +1096,19 @@ class MemoryTest(ServerCase):
         for client, count in ((few, 10), (many, 20)):
             for number in range(count):
                 client.call(b"Echo", b"%d" % number, data=bytes(45_000))
-        self.clock.advance(0)
+                self.clock.advance(0)  # the next turn, for requests of this size
+                client.line.pump()
+        self.clock.advance(MEMORY_LOOK)
         self.assertEqual((few.line.reading, many.line.reading), (True, False))
         while self.dispatcher.running:
             worker.answer()
         self.clock.advance(1)
         self.assertTrue(many.line.reading)
+        while many.line.inbox or self.dispatcher.running:
+            many.line.pump()
+            self.clock.advance(0)
+            if self.dispatcher.running:
+                worker.answer()
         self.assertEqual([len(self.read_all(each)) for each in (few, many)], [10, 20])
         self.assertEqual(self.factory.budget.total, 0)
 
@@ -1248,6 +1258,25 @@ class ManyTest(ServerCase):
         self.assertEqual(len(worker.jobs), 50 * 100 + 1)
         for client in clients:
             self.assertEqual(len(client.answers()), 100)
+
+    def test_crumbs(self) -> None:
+        """Of requests of many clients that are full of tiny keys few are looked at in a turn.
+
+        So it is if they are whole, and if they are parts of larger ones.
+        """
+        crumbs = (b"\0\1x\0\0") * 1000
+        whole = (
+            boxes.pair(boxes.ASK, b"1") + boxes.pair(boxes.COMMAND, b"Echo") + crumbs + boxes.END
+        )
+        for data in (whole, crumbs):
+            clients = [self.client() for _ in range(2 * QUOTA)]
+            for client in clients:
+                client.line.send(data)
+            turns = 1
+            while any(not client.line.reading for client in clients):
+                self.turns_clock.turn()
+                turns += 1
+            self.assertGreaterEqual(turns, len(clients) * len(crumbs) // (QUOTA * UNIT))
 
     def test_closing(self) -> None:
         """Many connections are closed a few in a turn, and cut off likewise."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad.server.turns import QUOTA, Turns, do_in_turns
+from dangad.host.turns import QUOTA, Turns, do_in_turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable

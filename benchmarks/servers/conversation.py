@@ -41,7 +41,7 @@ class Conversations:
                 reader.feed(data)
                 while (box := reader.next()) is not None:
                     if box.raw is not None:
-                        client.sendall(self.answer(box.raw))
+                        client.sendall(self.answer(bytes(box.raw)))
         except ConnectionError:
             return
 

@@ -427,7 +427,7 @@ class Client(Protocol):
                 )
             )
             return
-        strings = boxes.unpack(box.raw)
+        strings = boxes.unpack(bytes(box.raw))
         if failed:
             answer.errback(call.error(strings))
             return
@@ -459,7 +459,7 @@ class Client(Protocol):
         if box.raw is None:
             self._lose_chunk(box.size)
             return
-        news = _read_news(commands.Chunk, box.raw)
+        news = _read_news(commands.Chunk, bytes(box.raw))
         request = self._pending.get(news["tag"])
         if request is not None and request.parts is not None:
             request.parts.put(news["data"])
@@ -474,7 +474,7 @@ class Client(Protocol):
     def _progress_came(self, box: boxes.Box) -> None:
         if box.raw is None:
             return
-        news = _read_news(commands.Progress, box.raw)
+        news = _read_news(commands.Progress, bytes(box.raw))
         request = self._pending.get(news["tag"])
         if request is not None and request.progress is not None:
             try:

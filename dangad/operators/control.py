@@ -22,8 +22,8 @@ from zope.interface import implementer
 
 from dangad.errors import BadArguments, DangadError, QueueFull, TooLarge, UnhandledCommand
 from dangad.host.quietlog import QuietLog
+from dangad.host.turns import Turns
 from dangad.server.passeddescriptors import dispose
-from dangad.server.turns import Turns
 from dangad.text import quote
 from dangad.wire import boxes, commands
 
@@ -235,7 +235,7 @@ class ControlConnection(Protocol):
         command = _COMMANDS.get(name)
         if command is None:
             raise UnhandledCommand(f"operators have no command {quote(name)}")
-        response = await self._site.perform(command, _read_arguments(command, box.raw))
+        response = await self._site.perform(command, _read_arguments(command, bytes(box.raw)))
         return boxes.pack(command.makeResponse(response, None).items())
 
     def _answer(self, body: bytes, tag: bytes | None) -> None:

@@ -4,7 +4,7 @@
 - :mod:`.launch`, :mod:`.preflight`: how a worker begins, and whether it could.
 - :mod:`.link`, :mod:`.jobpipe`, :mod:`.connector`: one worker's boxes, pipes and life.
 - :mod:`.jobprobe`: whether it still has the job that it was given.
-- :mod:`.output`: what it prints.
+- :mod:`.output`, :mod:`.outputlog`: what it prints.
 - :mod:`.obituary`: what ended it, in words.
 - :mod:`.guardian`, :mod:`.orphans`: the processes that outlive it.
 """

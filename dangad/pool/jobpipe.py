@@ -18,14 +18,20 @@ import sys
 import termios
 from typing import TYPE_CHECKING
 
+from twisted.internet.interfaces import IPullProducer
+from zope.interface import implementer
+
 if TYPE_CHECKING:
     from twisted.internet.process import ProcessWriter
-
 
 _CAPACITY = 2**20
 """More bytes than lie in any pipe."""
 _MOST_STEPS = 100
 """Steps in which all of a pipe can be taken out, even page by page."""
+PIECE = 2**18
+"""Bytes of a large request that Twisted's writer is handed at a time: it copies what it is handed,
+which for the largest takes 40 ms."""
+_NOTHING = memoryview(b"")
 
 
 class Scratch:
@@ -89,11 +95,15 @@ class Scratch:
             self._ends = None
 
 
+@implementer(IPullProducer)
 class JobPipe:
     """A worker's pipe, as long as the worker lives.
 
+    It is its writer's producer while there is something left of a large request.
+
     All mutable state: `_reading`, a descriptor of the end that the worker reads, None if there
-    is none; `_packets`, whether the next write makes a packet.
+    is none; `_packets`, whether the next write makes a packet; `_large`, a large request, and
+    `_left`, what the writer has not been handed of it.
     """
 
     def __init__(self, writer: ProcessWriter, scratch: Scratch) -> None:
@@ -105,6 +115,8 @@ class JobPipe:
         self._scratch = scratch
         self._packets = False
         self._reading: int | None = None
+        self._large: bytes | memoryview = b""
+        self._left = _NOTHING
 
     def open(self) -> None:
         """Make it one from which can be taken back, if that can be done."""
@@ -123,13 +135,20 @@ class JobPipe:
     def is_flushed(self) -> bool:
         """Whether the pipe has taken all that was written to it."""
         # Twisted has no public word for what it has not sent.
-        return not (self._writer.dataBuffer or self._writer._tempDataLen)  # noqa: SLF001
+        return not (len(self._left) or self._writer.dataBuffer or self._writer._tempDataLen)  # noqa: SLF001
 
-    @property
-    def unsent(self) -> bytes:
-        """What was written and the pipe has not taken yet."""
+    def unread_request(self, head: bytes, size: int, taken: list[bytes]) -> bytes | memoryview:
+        """The request in a stream that the worker has not read; nothing if it has read some.
+
+        :param head: what was written before the request.
+        :param size: the bytes of the request.
+        :param taken: what was taken out of the pipe.
+        """
         writer = self._writer
-        return b"".join((writer.dataBuffer[writer.offset :], *writer._tempDataBuffer))  # noqa: SLF001
+        rest = [*taken, writer.dataBuffer[writer.offset :], *writer._tempDataBuffer]  # noqa: SLF001
+        if sum(map(len, rest)) + len(self._left) != len(head) + size:
+            return b""
+        return self._large or b"".join(rest)[len(head) :]
 
     @property
     def unread(self) -> int:
@@ -138,7 +157,7 @@ class JobPipe:
             return waiting(self._reading)
         return 0 if self._writer.disconnected else waiting(self._writer.fileno())
 
-    def write(self, header: bytes, box: bytes) -> bool:
+    def write(self, header: bytes, box: bytes | memoryview) -> bool:
         """Write to a pipe that is flushed; whether it took all as one packet.
 
         What it takes at once need not wait for the reactor.
@@ -158,8 +177,26 @@ class JobPipe:
             return False  # the worker has closed its end, and is about to be gone
         if written < size:
             self._writer.write(header[written:])
-            self._writer.write(box[max(0, written - len(header)) :])
+            self._left = memoryview(box)[max(0, written - len(header)) :]
+            if len(self._left) > PIECE:
+                self._large = box
+                self._writer.registerProducer(self, False)
+            else:
+                self.resumeProducing()
         return False
+
+    def resumeProducing(self) -> None:
+        """Hand the writer, which has sent what it had, the next piece."""
+        piece, self._left = bytes(self._left[:PIECE]), self._left[PIECE:]
+        if not len(self._left):
+            self._left = _NOTHING  # an empty view keeps the whole
+            if self._large:
+                self._large = b""
+                self._writer.unregisterProducer()
+        self._writer.write(piece)
+
+    def stopProducing(self) -> None:
+        """Nothing: what is left may be wanted back."""
 
     def write_packet(self, packet: bytes) -> bool:
         """Write at most PIPE_BUF bytes to a pipe that is flushed; whether it has taken them.
@@ -186,6 +223,8 @@ class JobPipe:
 
     def close(self) -> None:
         """Forget the worker's end: nothing can be taken back any more."""
+        self._large = b""
+        self._left = _NOTHING
         if self._reading is not None:
             os.close(self._reading)
             self._reading = None

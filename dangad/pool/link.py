@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from dangad.host.memory import Deaths
     from dangad.pool.connector import Connector
     from dangad.pool.guardian import Guardian
+    from dangad.pool.outputlog import OutputLog
     from dangad.scheduler.dispatcher import Dispatcher
     from dangad.scheduler.record import Job
     from dangad.scheduler.supervisor import Supervisor
@@ -137,19 +138,20 @@ class WorkerLink:
         guardian: Guardian,
         deaths: Deaths,
         max_payload: int,
+        output_log: OutputLog | None = None,
     ) -> None:
         self.pid = 0
         self.performed = 0
-        self.output = JobOutput(clock)
+        self.output = JobOutput(clock, output_log)
         self._flood_rest: IDelayedCall | None = None
-        self.left_over = JobOutput(clock)
+        self.left_over = JobOutput(clock, output_log)
         self._clock = clock
         self._supervisor = supervisor
         self._dispatcher = dispatcher
         self._guardian = guardian
         self._deaths = deaths
         self._most_jobs = supervisor.recycle_limits.jobs
-        self._reader = boxes.BoxReader(max_payload + BOX_OVERHEAD, workerboxes.AMP_KEYS)
+        self._reader = boxes.BoxReader(max_payload + BOX_OVERHEAD, workerboxes.AMP_KEYS, True)
         self._jobs: deque[Job] = deque()
         self._packets: dict[int, bytes] = {}
         self._taken: list[bytes] = []
@@ -159,7 +161,7 @@ class WorkerLink:
         self._reports = 0
         self._knocking: IDelayedCall | None = None
         self._may_follow = False
-        self._not_sent = b""
+        self._not_sent: boxes.Raw = b""
         self.exiting = False
         self._peak = 0
         self._usage = b""
@@ -542,7 +544,7 @@ class WorkerLink:
             details += f"; it printed last: {words}" if words else ""
         return details
 
-    def _unread_request(self) -> bytes:
+    def _unread_request(self) -> boxes.Raw:
         """The request of the job that it was to run when it died, if it had not read that."""
         job = self._job
         if job is None or self._not_sent:
@@ -550,8 +552,7 @@ class WorkerLink:
         self.transport.jobs.take_back(self._taken)  # what it had not begun is reclaimed from there
         head = self._head_of(job)
         if not self._may_follow:  # then it is a stream, which it has read in part, or not at all
-            rest = b"".join(self._taken) + self.transport.jobs.unsent
-            return rest[len(head) :] if len(rest) == len(head) + job.size else b""
+            return self.transport.jobs.unread_request(head, job.size, self._taken)
         for packet in self._taken:
             if packet.startswith(head):
                 return packet[len(head) :]
@@ -563,17 +564,18 @@ class WorkerLink:
         raw = box.raw
         if raw is None:
             raise boxes.Garbage(f"a box of {box.size} bytes, more than any answer may have")
-        key, value, start = workerboxes.split(raw)
+        head = raw if isinstance(raw, bytes) else bytes(raw[: workerboxes.MAX_HEAD])
+        key, value, start = workerboxes.split(head)
         if key == workerboxes.DONE:
             if box.keys:
                 raise boxes.Garbage("a result with reserved keys in it")
             self._answered(value, raw[start:], failed=False)
         elif key == workerboxes.FAILED:
-            if box.keys.keys() != workerboxes.ERROR_KEYS:
+            if box.keys.keys() != workerboxes.ERROR_KEYS or box.size > workerboxes.MAX_ERROR:
                 raise boxes.Garbage("an error that is none of AMP's")
-            self._answered(value, raw[start:], failed=True)
+            self._answered(value, bytes(raw[start:]), failed=True)
         elif key == boxes.COMMAND:
-            self._command_received(value, raw)
+            self._command_received(value, bytes(raw))
         elif box.keys:
             raise boxes.Garbage("a box with reserved keys in it")
         elif key in _NEWS:
@@ -586,7 +588,7 @@ class WorkerLink:
         else:
             raise boxes.Garbage("a box that is neither an answer nor a command")
 
-    def _answered(self, head: bytes, body: bytes, failed: bool) -> None:
+    def _answered(self, head: bytes, body: boxes.Raw, failed: bool) -> None:
         job_id, usage = workerboxes.read_answer(head)
         jobs = self._jobs
         if not jobs or job_id != b"%d" % jobs[0].id:
@@ -615,7 +617,7 @@ class WorkerLink:
         """The job that it runs."""
         return self._jobs[0] if self._jobs else None
 
-    def _news_received(self, key: bytes, job_id: bytes, raw: bytes, start: int) -> None:
+    def _news_received(self, key: bytes, job_id: bytes, raw: boxes.Raw, start: int) -> None:
         job = self._job
         if job is None or job_id != b"%d" % job.id:
             raise boxes.Garbage(f"news of job {job_id[:20]!r}, which it was not given")
@@ -641,6 +643,8 @@ class WorkerLink:
         return workerboxes.job_head(job.id, job.attempt, job.seconds)
 
     def _command_received(self, name: bytes, raw: bytes) -> None:
+        if self._booted and len(raw) > boxes.LARGE:
+            raise boxes.Garbage(f"a command of {len(raw)} bytes")
         strings = boxes.unpack(raw)
         if name == commands.Hello.commandName and not self._booted:
             try:

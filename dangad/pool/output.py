@@ -3,16 +3,19 @@
 Fed by :mod:`dangad.pool.link`. Bounded: a line longer than `MAX_LINE` is cut into several, and of
 a job that prints more than `MAX_LINES` lines, or one that would fill the log between two jobs,
 the rest is only counted. So it is of jobs that shout one after the other: to write a line costs the
-parent far more than to count it, and it writes them while others wait.
+parent far more than to count it. How many are written in one turn of the reactor is
+:mod:`dangad.pool.outputlog`'s to say.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
+from dangad.pool.outputlog import OutputLog
 from dangad.text import printable
 
 if TYPE_CHECKING:
@@ -52,8 +55,14 @@ class JobOutput:
     at the time `_counted_at`.
     """
 
-    def __init__(self, clock: IReactorTime) -> None:
+    def __init__(self, clock: IReactorTime, written: OutputLog | None = None) -> None:
+        """Begin with nothing.
+
+        :param clock: where the time comes from.
+        :param written: where the lines go, with those of other workers; None for one of its own.
+        """
         self._clock = clock
+        self._written = written or OutputLog(clock)
         self._room = float(MAX_LINES)
         self._counted_at = clock.seconds()
         self.pid = 0
@@ -78,9 +87,8 @@ class JobOutput:
             lines.append(rest[:MAX_LINE])
             rest = rest[MAX_LINE:]
         self._partial = rest
-        for line in lines:
-            for start in range(0, len(line) or 1, MAX_LINE):
-                self._log(line[start : start + MAX_LINE])
+        if lines:
+            self._log(lines)
 
     def _pass_over(self, data: bytes) -> bytes:
         """The lines of `data` that may be logged, and the last ones, which may be told.
@@ -131,12 +139,7 @@ class JobOutput:
         """What comes from now on is printed by no job."""
         self.flush()
         if self._dropped:
-            log.warn(
-                "worker {pid} job {job}: {dropped} more lines of output were dropped",
-                pid=self.pid,
-                job=self._job,
-                dropped=self._dropped,
-            )
+            self._written.write_each(partial(_warn, self.pid, self._job), [self._dropped])
             self._dropped = 0
         self._job = self._lines = 0
 
@@ -145,21 +148,27 @@ class JobOutput:
     def flush(self) -> None:
         """Take a line that has not ended for a whole one: no more will come."""
         if self._partial:
-            self._log(self._partial)
+            self._log([self._partial])
             self._partial = b""
 
-    def _log(self, line: bytes) -> None:
-        text = printable(line.rstrip(b"\r").decode("utf-8", "backslashreplace"), "\t")
-        self.tail.append(text)
-        for lines in self._listeners:
-            lines.append(text)
-        if self._lines >= SURE_LINES:
-            if self._lines >= MAX_LINES or self._room < 1:
-                self._dropped += 1
-                return
-            self._room -= 1
-        self._lines += 1
-        log.info("worker {pid} job {job}: {line}", pid=self.pid, job=self._job, line=text)
+    def _log(self, lines: list[bytes]) -> None:
+        """Have lines written, or dropped; what one costs is paid when it is written."""
+        if max(map(len, lines)) > MAX_LINE:
+            lines = [
+                line[start : start + MAX_LINE]
+                for line in lines
+                for start in range(0, len(line) or 1, MAX_LINE)
+            ]
+        self.tail.extend(map(_text, lines[-TAIL:]))
+        for listener in self._listeners:
+            listener.extend(map(_text, lines))
+        sure = max(0, SURE_LINES - self._lines)
+        more = max(0, min(MAX_LINES - self._lines - sure, int(self._room)))
+        taken = lines[: sure + more]
+        self._room -= max(0, len(taken) - sure)
+        self._lines += len(taken)
+        self._dropped += len(lines) - len(taken)
+        self._written.write_each(partial(_write, self.pid, self._job), taken)
 
 
 def last_lines(tail: Iterable[str]) -> str:
@@ -172,3 +181,20 @@ def last_lines(tail: Iterable[str]) -> str:
     crashes = [number for number, line in enumerate(lines) if line.startswith(_CRASH)]
     lines = lines[crashes[-1] :][:LAST_LINES] if crashes else lines[-LAST_LINES:]
     return " | ".join(line.strip()[:MAX_LAST_LINE] for line in lines)
+
+
+def _write(pid: int, job: int, line: bytes) -> None:
+    log.info("worker {pid} job {job}: {line}", pid=pid, job=job, line=_text(line))
+
+
+def _warn(pid: int, job: int, dropped: int) -> None:
+    log.warn(
+        "worker {pid} job {job}: {dropped} more lines of output were dropped",
+        pid=pid,
+        job=job,
+        dropped=dropped,
+    )
+
+
+def _text(line: bytes) -> str:
+    return printable(line.rstrip(b"\r").decode("utf-8", "backslashreplace"), "\t")

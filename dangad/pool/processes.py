@@ -33,6 +33,7 @@ from dangad.pool.jobpipe import JobPipe, Scratch, waiting
 from dangad.pool.launch import BOOTSTRAP, working_directory
 from dangad.pool.link import WorkerLink
 from dangad.pool.orphans import kill_group, kill_tracers
+from dangad.pool.outputlog import OutputLog
 from dangad.scheduler.interfaces import ISpawner
 
 if TYPE_CHECKING:
@@ -271,10 +272,11 @@ class WorkerPool(ProcessPool):
         settings: WorkerSettings,
     ) -> None:
         deaths = Deaths()
+        output_log = self._output_log = OutputLog(clock)
         self._scratch = Scratch()
         super().__init__(
             ampParent=lambda: WorkerLink(
-                clock, supervisor, dispatcher, guardian, deaths, settings.max_payload
+                clock, supervisor, dispatcher, guardian, deaths, settings.max_payload, output_log
             ),
             min=0,
             max=supervisor.max_workers,
@@ -312,6 +314,7 @@ class WorkerPool(ProcessPool):
 
         def close(result: object) -> object:
             self._scratch.close()
+            self._output_log.flush()
             return result
 
         stopped: defer.Deferred[Any] = super().stop()

@@ -37,7 +37,7 @@ class Answers:
         self._retries = retries
         self._pauses = pauses
 
-    def job_reported(self, worker: IWorker, body: bytes, parts: bool) -> None:
+    def job_reported(self, worker: IWorker, body: bytes | memoryview, parts: bool) -> None:
         """See :meth:`IJobEvents.job_reported`."""
         job = self._state.assignments.jobs[worker][0]
         client = job.client
@@ -57,7 +57,7 @@ class Answers:
         self,
         worker: IWorker,
         failed: bool,
-        body: bytes,
+        body: bytes | memoryview,
         usage: bytes,
         reusable: bool,
         printed: bool,
@@ -82,7 +82,7 @@ class Answers:
             self._release(worker, job)
 
     def _note_answer(
-        self, job: Job, failed: bool, body: bytes, usage: bytes, printed: bool
+        self, job: Job, failed: bool, body: bytes | memoryview, usage: bytes, printed: bool
     ) -> float:
         """Note that `job` has ended with an answer; returns the time."""
         counters, now = self._state.counters, self._clock.seconds()
@@ -90,7 +90,7 @@ class Answers:
         job.usage = usage
         counters.note_end(job, now)
         if failed:
-            error = boxes.unpack(body)
+            error = boxes.unpack(bytes(body))
             text = error.get(boxes.ERROR_DESCRIPTION, b"").decode("utf-8", "replace")
             counters.note_reason(job, error.get(boxes.ERROR_CODE, b"UNKNOWN"), text)
         self._matching.ended(job)
@@ -118,7 +118,7 @@ class Answers:
             self._matching.prefetch(worker, now)
         return released
 
-    def _deliver(self, job: Job, failed: bool, body: bytes) -> None:
+    def _deliver(self, job: Job, failed: bool, body: bytes | memoryview) -> None:
         """Give the client of `job` its answer, and the log its line."""
         client, job.client = job.client, None
         if client is not None:

@@ -279,7 +279,7 @@ class Dispatcher:
         self._matching.match(now)
         self.state.tell()
 
-    def job_reported(self, worker: IWorker, body: bytes, parts: bool) -> None:
+    def job_reported(self, worker: IWorker, body: bytes | memoryview, parts: bool) -> None:
         """See :meth:`IJobEvents.job_reported`."""
         self._answers.job_reported(worker, body, parts)
 
@@ -287,7 +287,7 @@ class Dispatcher:
         self,
         worker: IWorker,
         failed: bool,
-        body: bytes,
+        body: bytes | memoryview,
         usage: bytes = b"",
         *,
         reusable: bool = True,

@@ -28,14 +28,15 @@ class IClient(Interface):
         "Whether its high jobs go before all of others, and its low ones after; never changes."
     )
 
-    def deliver(job: Job, failed: bool, body: bytes) -> None:
+    def deliver(job: Job, failed: bool, body: bytes | memoryview) -> None:
         """Take a worker's answer to `job`: a result, or an error if `failed`.
 
-        `body` is the part of the AMP answer box that follows its tag, as the worker wrote it.
+        `body` is the part of the AMP answer box that follows its tag, as the worker wrote it; a
+        view of the bytes if it is large.
         May submit more jobs before it returns. Never called for a job twice, nor after `fail`.
         """
 
-    def report(job: Job, body: bytes, parts: bool) -> None:
+    def report(job: Job, body: bytes | memoryview, parts: bool) -> None:
         """Take a worker's news of `job`, which runs: a part of its result, or how far it is.
 
         `body` is what the worker wrote, the arguments of the AMP command that carries it to the
@@ -102,13 +103,13 @@ class IWorker(Interface):
 class IJobEvents(Interface):
     """Whoever is told what becomes of the jobs that workers were given."""
 
-    def job_reported(worker: IWorker, body: bytes, parts: bool) -> None:
+    def job_reported(worker: IWorker, body: bytes | memoryview, parts: bool) -> None:
         """The job that `worker` runs has news for its client: see :meth:`IClient.report`."""
 
     def job_finished(
         worker: IWorker,
         failed: bool,
-        body: bytes,
+        body: bytes | memoryview,
         usage: bytes = b"",
         *,
         reusable: bool = True,

@@ -187,7 +187,7 @@ class Matching:
             job.lane = self._state.lanes.lane_of(job)
             self._state.queue.put_back(job)
 
-    def return_unread(self, job: Job, box: bytes) -> None:
+    def return_unread(self, job: Job, box: bytes | memoryview) -> None:
         """Let `job` wait again, whose request its worker, now dead, had not read."""
         job.live(Event.RETURN)
         job.box = box

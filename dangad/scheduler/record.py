@@ -93,7 +93,7 @@ class Death:
     """What else is known of it, beginning with "; ", or nothing."""
     usage: bytes = b""
     """What the job took, in the form of ``Job.usage``."""
-    unread: bytes = b""
+    unread: bytes | memoryview = b""
     """The request of the job that it was given last, if it had not even read that."""
 
 
@@ -116,7 +116,8 @@ class Job:
     :ivar client: who gets the outcome; None when nobody is left to be told.
     :ivar tag: the client's own name for the request (its ``_ask``), None if it wants no answer.
     :ivar command: the AMP command's name.
-    :ivar box: the request, byte for byte as it came; empty once it is not needed any more.
+    :ivar box: the request, byte for byte as it came, a view of the bytes if it is large; empty once
+        it is not needed any more.
     :ivar priority: how urgent the client says it is.
     :ivar deadline: seconds from acceptance until an answer is useless; None for ever.
     :ivar size: the request's size in bytes.
@@ -184,7 +185,7 @@ class Job:
         client: IClient | None,
         tag: bytes | None,
         command: bytes,
-        box: bytes,
+        box: bytes | memoryview,
         priority: Priority = Priority.NORMAL,
         deadline: float | None = None,
         wants_chunks: bool = False,

@@ -5,6 +5,6 @@
   :mod:`.passeddescriptors`: who may connect, and how many.
 - :mod:`.connection`: one client; its requests become jobs, and outcomes become answers.
 - :mod:`.options`, :mod:`.owncommands`: what a request asks for beside a job.
-- :mod:`.flowcontrol`, :mod:`.turns`, :mod:`.boxwatch`, :mod:`.stallwatch`, :mod:`.memorybudget`,
+- :mod:`.flowcontrol`, :mod:`.boxwatch`, :mod:`.stallwatch`, :mod:`.memorybudget`,
   :mod:`.eagerwriter`: what keeps one client's troubles from all others.
 """

@@ -4,7 +4,7 @@ Made by :mod:`dangad.server.factory`. Requests go to :mod:`dangad.scheduler.disp
 come back through :class:`~dangad.scheduler.interfaces.IClient` and go out under the request's own
 tag. What keeps a client's troubles its own is elsewhere: the size of a box in
 :mod:`dangad.wire.boxes`, the requests in flight in :mod:`dangad.server.flowcontrol`, how much is
-done in one turn of the reactor in :mod:`dangad.server.turns`, how long a box may take in
+done in one turn of the reactor in :mod:`dangad.host.turns`, how long a box may take in
 :mod:`dangad.server.boxwatch`, the answers that are not read in :mod:`dangad.server.eagerwriter`,
 and the bytes of all clients in :mod:`dangad.server.memorybudget`.
 """
@@ -20,6 +20,7 @@ from zope.interface import implementer
 
 from dangad.errors import BadArguments, DangadError, QueueFull, TooLarge
 from dangad.host.quietlog import peer_of
+from dangad.host.turns import UNIT
 from dangad.scheduler.interfaces import IClient
 from dangad.scheduler.record import Job
 from dangad.server import flowcontrol
@@ -33,7 +34,6 @@ from dangad.server.owncommands import OwnCommands
 from dangad.server.passeddescriptors import dispose
 from dangad.server.peers import name_of
 from dangad.server.stallwatch import StallWatch
-from dangad.server.turns import UNIT
 from dangad.text import quote
 from dangad.wire import boxes, commands
 from dangad.wire.values import Priority
@@ -46,12 +46,12 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from dangad.host.quietlog import QuietLog
+    from dangad.host.turns import Turns
     from dangad.scheduler.dispatcher import Dispatcher
     from dangad.server.boxwatch import BoxWatch
     from dangad.server.memorybudget import MemoryBudget
     from dangad.server.owncommands import Catalogue
-    from dangad.server.turns import Turns
-    from dangad.wire.boxes import Box
+    from dangad.wire.boxes import Box, Raw
 
     class _StreamTransport(ITCPTransport, IConsumer, IPushProducer):
         """What is asked of a client's transport, TCP or not."""
@@ -106,11 +106,11 @@ class ClientConnection(Protocol):
         self._site = site
         self._dispatcher = site.dispatcher
         self._turns = site.turns
-        self._reader = boxes.BoxReader(site.max_payload, boxes.REQUEST_KEYS)
+        self._reader = boxes.BoxReader(site.max_payload, boxes.REQUEST_KEYS, views=True)
         self._is_known = False
         self._jobs: dict[int, Job] = {}
         self._tags: dict[bytes, Job] = {}
-        self._news: dict[int, tuple[bytes, bytes]] = {}
+        self._news: dict[int, tuple[bytes, Raw]] = {}
         self._half = 0
         self._discarded: DangadError | None = None
         self._congested = False
@@ -213,14 +213,14 @@ class ClientConnection(Protocol):
 
     # The dispatcher's calls.
 
-    def deliver(self, job: Job, failed: bool, body: bytes) -> None:
+    def deliver(self, job: Job, failed: bool, body: Raw) -> None:
         """See :meth:`IClient.deliver`."""
         if self._news and job.id in self._news:
             self._write(*self._news.pop(job.id))
         self._answer(job.tag, failed, body)
         self._forget(job)
 
-    def report(self, job: Job, body: bytes, parts: bool) -> None:
+    def report(self, job: Job, body: Raw, parts: bool) -> None:
         """See :meth:`IClient.report`."""
         if job.tag is None:
             return
@@ -334,6 +334,7 @@ class ClientConnection(Protocol):
                     break
                 box = reader.next()
                 if box is None:
+                    turns.left -= 1 + reader.scanned // UNIT
                     break
                 turns.left -= 1 + box.size // UNIT
                 self._box_received(box)
@@ -400,7 +401,7 @@ class ClientConnection(Protocol):
         return error
 
     def _submit(
-        self, command: bytes, tag: bytes | None, keys: dict[bytes, bytes], raw: bytes
+        self, command: bytes, tag: bytes | None, keys: dict[bytes, bytes], raw: Raw
     ) -> None:
         """Make a job of a request, and submit it."""
         try:
@@ -423,7 +424,7 @@ class ClientConnection(Protocol):
         self._dispatcher.submit(job)
         self._active_at = job.accepted_at
 
-    def _perform(self, command: bytes, tag: bytes | None, raw: bytes) -> None:
+    def _perform(self, command: bytes, tag: bytes | None, raw: Raw) -> None:
         """Perform one of dangad's own commands."""
         self._active_at = self._site.clock.seconds()
         try:
@@ -433,12 +434,12 @@ class ClientConnection(Protocol):
 
     # Answers.
 
-    def _answer(self, tag: bytes | None, failed: bool, body: bytes) -> None:
+    def _answer(self, tag: bytes | None, failed: bool, body: Raw) -> None:
         if tag is not None:
             more = self._taking or len(self._jobs) > 1  # of many, some will end together
             self._write(boxes.pair(boxes.ERROR if failed else boxes.ANSWER, tag), body, more)
 
-    def _write(self, start: bytes, body: bytes, more: bool = False) -> None:
+    def _write(self, start: bytes, body: Raw, more: bool = False) -> None:
         """Write a box; never raises, since others' jobs are waiting for the caller.
 
         :param more: whether other boxes are likely to follow at once.
@@ -454,7 +455,7 @@ class ClientConnection(Protocol):
             log.failure("cannot write to {peer}; closing", peer=self._peer)
             self.abort()
 
-    def _answer_at_once(self, tag: bytes | None, failed: bool, body: bytes) -> None:
+    def _answer_at_once(self, tag: bytes | None, failed: bool, body: Raw) -> None:
         """Answer a request that is no job."""
         self._answer(tag, failed, body)
         if self._taking:

@@ -107,7 +107,7 @@ class EagerWriter:
         else:
             self._send(data)
 
-    def write_large(self, start: bytes, data: bytes) -> None:
+    def write_large(self, start: bytes, data: bytes | memoryview) -> None:
         """Write `start` and `data`, which is not copied as a whole, nor written at once."""
         self.flush()
         self._queue(start, data)
@@ -197,7 +197,7 @@ class EagerWriter:
         if sent < len(data):
             self._queue(data[sent:])
 
-    def _queue(self, *parts: bytes) -> None:
+    def _queue(self, *parts: bytes | memoryview) -> None:
         """Keep these until the transport takes them."""
         for part in parts:
             size = len(part)

@@ -17,12 +17,12 @@ from twisted.logger import Logger
 
 from dangad.errors import QueueFull
 from dangad.host.quietlog import QuietLog
+from dangad.host.turns import Turns, do_in_turns
 from dangad.server.boxwatch import BoxWatch
 from dangad.server.connection import ClientConnection
 from dangad.server.memorybudget import MemoryBudget
 from dangad.server.owncommands import Catalogue
 from dangad.server.refusal import RefusedConnection
-from dangad.server.turns import Turns, do_in_turns
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime

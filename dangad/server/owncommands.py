@@ -74,7 +74,7 @@ class OwnCommands:
         self._answer = answer
         self.lookups: set[Deferred[str]] = set()
 
-    def perform(self, command: bytes, tag: bytes | None, raw: bytes) -> None:
+    def perform(self, command: bytes, tag: bytes | None, raw: boxes.Raw) -> None:
         """Perform a command, whose name begins as all of them do; `answer` may come later.
 
         :raises DangadError: it is refused.
@@ -92,7 +92,7 @@ class OwnCommands:
             self._flow.entered(0)
             lookup.addBoth(self._described, lookup, tag)
         elif command == commands.Cancel.commandName:
-            target = boxes.unpack(raw).get(b"tag")
+            target = boxes.unpack(bytes(raw)).get(b"tag")
             if target is None:
                 raise BadArguments("argument 'tag' is missing")
             if target in self._jobs:

@@ -290,7 +290,7 @@ class _Run:
             tell=lambda _: None,  # the test is told
         )
         try:
-            answer = performer.perform(boxes.unpack(box.raw), self._running)
+            answer = performer.perform(boxes.unpack(bytes(box.raw)), self._running)
         except _Unfinished:
             set_current_job(self._running)
             return

@@ -20,7 +20,10 @@ from dangad.wire.boxes import (
     ERROR,
     ERROR_CODE,
     ERROR_DESCRIPTION,
+    LARGE,
+    MAX_VALUE,
     Garbage,
+    Raw,
     pair,
 )
 
@@ -54,6 +57,11 @@ NOT_REUSABLE = 2
 
 AMP_KEYS = frozenset({ASK, COMMAND, ANSWER, ERROR, ERROR_CODE, ERROR_DESCRIPTION})
 """What an AMP peer takes for the frame of a box, wherever in the box it finds it."""
+MAX_HEAD = 1024
+"""More bytes than any head has, with what is before and after it."""
+MAX_ERROR = 3 * MAX_VALUE
+"""Bytes of an error: a head, and two values of AMP's."""
+
 ERROR_KEYS = frozenset({ERROR_CODE, ERROR_DESCRIPTION})
 """Those that stand in the body of an error; in that of a result there are none."""
 
@@ -148,11 +156,14 @@ def part_head(job_id: int) -> bytes:
     return pair(PART, b"%d" % job_id)
 
 
-def check_report(box: bytes, start: int) -> None:
+def check_report(box: Raw, start: int) -> None:
     """See that what follows the head of a `REPORT` is a progress and nothing else.
 
     :raises Garbage: it is not: the client would choke on it, or take it for something else.
     """
+    if len(box) > LARGE:
+        raise Garbage(f"a report of {len(box)} bytes")
+    box = bytes(box)
     pairs = list(_pairs(box, start))
     if [key for key, _, _ in pairs] == [b"done", b"total", b"message"]:
         done, total, message = (box[begin:end] for _, begin, end in pairs)
@@ -161,24 +172,26 @@ def check_report(box: bytes, start: int) -> None:
     raise Garbage("a report that is no progress")
 
 
-def check_part(box: bytes, start: int) -> None:
+def check_part(box: Raw, start: int) -> None:
     """See that what follows the head of a `PART` is one value, over as many keys as it needs.
 
     :raises Garbage: it is not.
     """
-    for number, (key, _, _) in enumerate(_pairs(box, start)):
-        if key != (b"data.%d" % number if number else b"data"):
+    begin, end = 0, MAX_VALUE
+    for number, (key, following, its_end) in enumerate(_pairs(box, start)):
+        if key != (b"data.%d" % number if number else b"data") or end - begin != MAX_VALUE:
             raise Garbage("a part of a result that is none")
+        begin, end = following, its_end  # the value must be full if there is another
     if box[start:] == END:
         raise Garbage("a part of a result that has no data")
 
 
-def _pairs(box: bytes, start: int) -> Iterator[tuple[bytes, int, int]]:
+def _pairs(box: Raw, start: int) -> Iterator[tuple[bytes, int, int]]:
     """The keys of a box from `start` on, each with where its value begins and ends."""
     while length := box[start + 1]:
         key_end = start + 2 + length
         end = key_end + 2 + (box[key_end] << 8 | box[key_end + 1])
-        yield box[start + 2 : key_end], key_end + 2, end
+        yield bytes(box[start + 2 : key_end]), key_end + 2, end
         start = end
 
 

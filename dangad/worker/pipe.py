@@ -89,7 +89,7 @@ class WorkerPipe:
                 if box.raw == workerboxes.PING_BOX:
                     self._write(workerboxes.PONG_BOX)
                 elif box.raw is not None:
-                    return box.raw
+                    return bytes(box.raw)
             data = os.read(self._read_fd, _READ_SIZE)
             if not data:
                 return None
@@ -192,7 +192,7 @@ class WorkerPipe:
                 self._wishes.feed(data)
         with contextlib.suppress(Garbage):
             while (box := self._wishes.next()) is not None:
-                job_id, why = workerboxes.read_stop(box.raw or workerboxes.PING_BOX)
+                job_id, why = workerboxes.read_stop(bytes(box.raw or workerboxes.PING_BOX))
                 if job_id == self._job and not self.stopped:
                     self._stop(why)
 

@@ -22,8 +22,9 @@ log = Logger()
 
 QUOTA = 100
 """Units of work in one turn: a small request is one. That is 5 to 10 ms on a usual machine."""
-UNIT = 2**16
-"""Bytes of a request for each of which it counts one unit more."""
+UNIT = 2**10
+"""Bytes of a request, or of a part of one, for each of which it counts one unit more: all of its
+keys are looked at, and it may consist of nothing else."""
 
 _Each = TypeVar("_Each")
 
