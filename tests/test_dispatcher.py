@@ -1454,7 +1454,7 @@ class BrokenTests(DispatcherTestCase):
     def test_start(self) -> None:
         """A job that could not be started ends, when the worker that may have it is gone."""
         worker = self.ready()
-        self.break_once(self.dispatcher.state.lanes, "started")
+        self.break_once(self.dispatcher.state.queue, "started")
         job = self.submit(self.ann)
         self.assertEqual(self.ann.failures, [])
         self.assertIsNotNone(worker.killed)

@@ -12,7 +12,6 @@ from dangad.scheduler import reasons
 
 if TYPE_CHECKING:
     from dangad.errors import DangadError
-    from dangad.scheduler.interfaces import IClient
     from dangad.scheduler.record import Job
     from dangad.scheduler.state import State
 
@@ -30,16 +29,6 @@ class Admission:
         self.max_queued_bytes = max_queued_bytes
         self._state = state
 
-    def may_start_at_once(self, job: Job, client: IClient) -> bool:
-        """Whether a worker is idle for `job`; then what waits is on hold, or in a closed lane."""
-        queue = self._state.queue
-        return bool(
-            self._state.assignments.idle
-            and not queue.is_on_hold(client)
-            and not queue.is_closed(job.lane)
-            and not queue.runs_enough(client)
-        )
-
     def refusal(self, job: Job, now: float, may_start: bool) -> DangadError | None:
         """Why `job`, which is submitted, is refused; None if it is not.
 
@@ -48,11 +37,13 @@ class Admission:
         state = self._state
         if state.draining:
             return reasons.stopping()
-        if state.registry.lacks(job.command):
+        if state.registry.known and job.command not in state.registry.policies:
             return reasons.unhandled(job)
         if state.no_workers is not None:
             return reasons.no_workers(state.no_workers)
-        if seconds := state.quarantine.seconds_left(job.command, now):
+        if state.quarantine.suspects and (
+            seconds := state.quarantine.seconds_left(job.command, now)
+        ):
             return reasons.quarantined(job, seconds)
         if job.deadline is not None and job.deadline <= 0:
             return reasons.came_late(job)
@@ -81,7 +72,9 @@ class Admission:
         state = self._state
         if job.deadline is not None and job.accepted_at + job.deadline <= now:
             return reasons.waited_too_long(job)
-        if seconds := state.quarantine.seconds_left(job.command, now):
+        if state.quarantine.suspects and (
+            seconds := state.quarantine.seconds_left(job.command, now)
+        ):
             return reasons.quarantined(job, seconds)
         if state.to_review is not None and state.registry.lacks(job.command):
             return reasons.unhandled(job)

@@ -44,8 +44,7 @@ class Answers:
         if client is None or job.stopped_for is not None:
             return
         if parts:
-            job.box = b""
-            job.may_retry = False  # its client would get the parts twice
+            job.forget_request()  # its client would get the parts twice
             if self._pauses:
                 self._pauses.sent(job, len(body))
         try:
@@ -95,7 +94,8 @@ class Answers:
             counters.note_reason(job, error.get(boxes.ERROR_CODE, b"UNKNOWN"), text)
         self._matching.ended(job)
         cancel_alarms(job)
-        self._state.quarantine.succeeded(job.command)
+        if self._state.quarantine.suspects:
+            self._state.quarantine.succeeded(job.command)
         self._prefetch.note(job, printed)
         return now
 

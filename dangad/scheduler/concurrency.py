@@ -38,19 +38,15 @@ class Lanes:
             return command if command in self._registry.partial else None
         return command
 
-    def started(self, job: Job) -> None:
-        """`job` runs from now on."""
-        self._queue.started(job)
-        if job.lane is not None:
-            self._running[job.lane] = self._running.get(job.lane, 0) + 1
-            self._set(job.lane)
+    def started(self, lane: bytes) -> None:
+        """A job of `lane` runs from now on."""
+        self._running[lane] = self._running.get(lane, 0) + 1
+        self._set(lane)
 
-    def ended(self, job: Job) -> None:
-        """`job` does not run any more, if it did: its start may have failed half way."""
-        self._queue.ended(job)
-        if job.lane is not None:
-            self._running[job.lane] = max(0, self._running.get(job.lane, 0) - 1)
-            self._set(job.lane)
+    def ended(self, lane: bytes) -> None:
+        """A job of `lane` does not run any more, if it did: its start may have failed half way."""
+        self._running[lane] = max(0, self._running.get(lane, 0) - 1)
+        self._set(lane)
 
     def idle_changed(self) -> None:
         """Who is idle has changed."""

@@ -38,6 +38,7 @@ from dangad.scheduler.pauses import Pauses
 from dangad.scheduler.quarantine import Quarantine
 from dangad.scheduler.retries import Retries
 from dangad.scheduler.state import State
+from dangad.wire.catalogue import NO_POLICY
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -169,9 +170,10 @@ class Dispatcher:
         if client is None:
             raise ValueError(f"{job!r} has no client")
         now = job.accepted_at = self._clock.seconds()
-        job.policy = state.registry.policy(job.command)
-        job.lane = state.lanes.lane_of(job)
-        may_start = self.admission.may_start_at_once(job, client)
+        job.policy = state.registry.policies.get(job.command, NO_POLICY)
+        if job.policy.max_running is not None or state.registry.partial:
+            job.lane = state.lanes.lane_of(job)
+        may_start = bool(state.assignments.idle) and state.queue.may_pass(client, job.lane)
         refusal = self.admission.refusal(job, now, may_start)
         if refusal is None and job.deadline is not None:
             refusal = self._endings.set_deadline(job, job.deadline)
@@ -181,7 +183,7 @@ class Dispatcher:
             return
         state.counters.accepted += 1
         try:
-            if may_start and not (state.queue or state.assignments.prefetched):
+            if may_start and not (state.queue.count or state.assignments.prefetched):
                 self._matching.start(job, state.assignments.take_idle(job.command), now)
                 self._matching.ask_for_spares()
             else:
@@ -189,7 +191,8 @@ class Dispatcher:
                 self._matching.match(now)
         except Exception:  # noqa: BLE001 - it was accepted, and must end
             self._endings.end_broken(job)
-        state.tell()
+        if state.outbox.calls:
+            state.outbox.send()
 
     def cancel(self, job: Job) -> None:
         """End `job` if it has not ended: at once if it waits, else by stopping it."""

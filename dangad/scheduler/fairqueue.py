@@ -66,7 +66,7 @@ class JobQueue:
     from which nothing is taken; `_places`, the client and the lane under which each waiting job
     was put in; `_resting`, those that have no turn, and `aside`, those of them that were set aside,
     the first of them first, for others to look at only; `_taken`, how many jobs were taken out;
-    `_size`, the bytes of the waiting requests; `_running`, how many jobs of each client run.
+    `_running`, how many jobs of each client run.
     """
 
     def __init__(self, ageing: float) -> None:
@@ -78,16 +78,19 @@ class JobQueue:
         self._in_use = self._kinds[Priority.NORMAL :][:1]
         self._on_hold: set[IClient] = set()
         self._closed: set[Lane] = set()
+        #: How many jobs wait.
+        self.count = 0
         self._places: dict[int, tuple[IClient, Lane]] = {}
         self._resting: dict[int, Job] = {}
         self.aside: OrderedDict[int, Job] = OrderedDict()
         self.news: tuple[IClient | None, Priority] | None = None
         self._taken = 0
-        self._size = 0
+        #: The bytes of their requests.
+        self.size = 0
         self._running: dict[IClient, int] = {}
 
     def __len__(self) -> int:
-        return len(self._places) + len(self._resting)
+        return self.count
 
     def __iter__(self) -> Iterator[Job]:
         """All waiting jobs, by client and priority, and those that rest; nothing may change."""
@@ -95,17 +98,13 @@ class JobQueue:
             yield from kind
         yield from self._resting.values()
 
-    @property
-    def size(self) -> int:
-        """The bytes of the waiting requests, all together."""
-        return self._size
-
     # What waits.
 
     def push(self, client: IClient, job: Job, lane: Lane = None) -> None:
         """Let `job` wait, since it was accepted, behind its client's of its priority and lane."""
-        if not self._wake(job):
-            self._size += job.size
+        if not (self._resting and self._wake(job)):
+            self.size += job.size
+            self.count += 1
         self._places[job.id] = client, lane
         kind = self._kind_of(client, job)
         if kind.add(client, job, lane, client in self._on_hold, client in self._running):
@@ -119,8 +118,9 @@ class JobQueue:
         client = job.client
         if client is None:
             raise ValueError(f"{job!r} has no client")
-        if not self._wake(job):
-            self._size += job.size
+        if not (self._resting and self._wake(job)):
+            self.size += job.size
+            self.count += 1
         self._places[job.id] = client, job.lane
         on_hold = client in self._on_hold
         self._kind_of(client, job).put_back(client, job, job.lane, on_hold)
@@ -129,7 +129,8 @@ class JobQueue:
     def rest(self, job: Job) -> None:
         """Let `job` wait without a turn, until it is pushed, put back, or removed."""
         self._resting[job.id] = job
-        self._size += job.size
+        self.size += job.size
+        self.count += 1
 
     def set_aside(self, job: Job) -> None:
         """Let `job`, which was taken out, wait without a turn until it is called for."""
@@ -149,9 +150,11 @@ class JobQueue:
         if place is None:
             if not self._wake(job):
                 return False
-            self._size -= job.size
+            self.size -= job.size
+            self.count -= 1
             return True
-        self._size -= job.size
+        self.size -= job.size
+        self.count -= 1
         client, lane = place
         self._kind_of(client, job).discard(client, job, lane)
         return True
@@ -292,6 +295,14 @@ class JobQueue:
         """Whether `client` is getting no turn."""
         return client in self._on_hold
 
+    def may_pass(self, client: IClient, lane: Lane) -> bool:
+        """Whether a job of `client` that belongs in `lane` may start without having waited."""
+        return not (
+            client in self._on_hold
+            or lane in self._closed
+            or self._running.get(client, 0) >= self.most_running
+        )
+
     def close_lane(self, lane: Lane) -> None:
         """Take nothing from `lane` until it is opened again."""
         self._closed.add(lane)
@@ -379,4 +390,5 @@ class JobQueue:
         kind.last_start = self._taken
         job = turn[3]
         del self._places[job.id]
-        self._size -= job.size
+        self.size -= job.size
+        self.count -= 1

@@ -56,9 +56,10 @@ class Matching:
     def match(self, now: float) -> None:
         """Start jobs while there are workers for them, and ask for workers if there are not."""
         state = self._state
-        self._prefetch.reclaim_outranked()
+        if state.assignments.prefetched:
+            self._prefetch.reclaim_outranked()
         self.give_work(now)
-        waiting = state.waiting
+        waiting = state.queue.count + state.assignments.prefetched
         if waiting and not state.assignments.idle:
             self.demand(waiting)
         else:
@@ -66,7 +67,7 @@ class Matching:
 
     def ask_for_spares(self) -> None:
         """Ask for workers if few are idle."""
-        if len(self._state.assignments.idle) < self.low_water:
+        if self.low_water and len(self._state.assignments.idle) < self.low_water:
             self.demand(0)
 
     def demand(self, waiting: int) -> None:
@@ -80,9 +81,10 @@ class Matching:
     def give_work(self, now: float) -> None:
         """Start jobs while there are workers for them, and end those that must not start."""
         state = self._state
-        state.lanes.idle_changed()
+        if state.registry.partial:
+            state.lanes.idle_changed()
         others = 0
-        while state.assignments.idle:
+        while state.assignments.idle and (state.queue.count or state.assignments.prefetched):
             job = self._pop(now)
             if job is None:
                 if self._prefetch.reclaim_some():
@@ -132,18 +134,22 @@ class Matching:
         self._state.assignments.jobs[worker] = [job]
         _set_time(job, now)
         self._note_start(job, worker, now)
-        self._state.lanes.idle_changed()
+        if self._state.registry.partial:
+            self._state.lanes.idle_changed()
         try:
             worker.give(job)
         except Exception:  # noqa: BLE001 - whatever it was, it concerns one worker
             self._endings.worker_failed(worker, job)
-        _drop_box(job)
+        if job.attempt > job.policy.retries:
+            job.forget_request()
 
     def begin(self, job: Job, worker: IWorker, now: float) -> None:
         """Note that `worker` has begun `job`, which it had prefetched."""
-        job.lane = self._state.lanes.lane_of(job)  # it may have got one since it was prefetched
+        if self._state.registry.partial or job.lane is not None:
+            job.lane = self._state.lanes.lane_of(job)  # it may have got one since
         self._note_start(job, worker, now)
-        _drop_box(job)
+        if job.attempt > job.policy.retries:
+            job.forget_request()
 
     def take_from(self, worker: IWorker, now: float) -> list[Job]:
         """Take from `worker`, which is dead, all that it has begun."""
@@ -164,7 +170,9 @@ class Matching:
         job.started_at = now
         job.worker = worker
         job.pid = worker.pid
-        self._state.lanes.started(job)
+        self._state.queue.started(job)
+        if job.lane is not None:
+            self._state.lanes.started(job.lane)
         limit = job.policy.time_limit
         if limit is not None and job.stopped_for is None:
             job.limit_alarm = self._endings.set_alarm(job, limit, self._endings.time_is_up)
@@ -173,10 +181,12 @@ class Matching:
 
     def ended(self, job: Job) -> None:
         """Note that `job` does not run any more."""
-        if self._endings.pauses:
+        if job.wants_chunks:
             self._endings.pauses.forget(job)
         job.worker = None
-        self._state.lanes.ended(job)
+        self._state.queue.ended(job)
+        if job.lane is not None:
+            self._state.lanes.ended(job.lane)
 
     def _put_back(self, job: Job) -> None:
         """Let `job` wait again, which was prefetched and not begun."""
@@ -351,10 +361,3 @@ def _set_time(job: Job, now: float) -> None:
     if job.deadline is not None:
         left = job.accepted_at + job.deadline - now
         job.seconds = left if job.seconds is None else min(left, job.seconds)
-
-
-def _drop_box(job: Job) -> None:
-    """Forget the request of `job`, which runs, unless it may be needed again."""
-    if job.attempt > job.policy.retries:
-        job.box = b""
-        job.may_retry = False

@@ -40,13 +40,13 @@ class Quarantine:
         """
         self._threshold = threshold
         self._seconds = seconds
-        self._suspects: dict[bytes, _Suspect] = {}
+        self.suspects: dict[bytes, _Suspect] = {}
 
     def worker_lost(self, command: bytes, now: float) -> bool:
         """Note that `command` lost a worker; whether it is kept away from now on."""
-        suspect = self._suspects.get(command)
+        suspect = self.suspects.get(command)
         if suspect is None or now - suspect.since > self._seconds * self._threshold:
-            suspect = self._suspects[command] = _Suspect(0, now)
+            suspect = self.suspects[command] = _Suspect(0, now)
         suspect.losses += 1
         if not self._threshold or suspect.losses < self._threshold:
             return False
@@ -57,25 +57,22 @@ class Quarantine:
 
     def succeeded(self, command: bytes) -> None:
         """Note that a worker survived `command`."""
-        if self._suspects:
-            self._suspects.pop(command, None)
+        self.suspects.pop(command, None)
 
     def pardon(self, command: bytes) -> bool:
         """Suspect `command` of nothing any more; whether it was kept away."""
-        suspect = self._suspects.pop(command, None)
+        suspect = self.suspects.pop(command, None)
         return suspect is not None and suspect.until > 0
 
     def kept_away(self, now: float) -> dict[bytes, float]:
         """The commands that are kept away, with the seconds for which they still are."""
         return {
             command: suspect.until - now
-            for command, suspect in self._suspects.items()
+            for command, suspect in self.suspects.items()
             if suspect.until > now
         }
 
     def seconds_left(self, command: bytes, now: float) -> float:
         """How long `command` is still kept away; 0 if it is not."""
-        if not self._suspects:
-            return 0.0
-        suspect = self._suspects.get(command)
+        suspect = self.suspects.get(command)
         return 0.0 if suspect is None else max(0.0, suspect.until - now)

@@ -231,6 +231,11 @@ class Job:
         self.state = TRANSITIONS[self.state, event]
         return self.state
 
+    def forget_request(self) -> None:
+        """Its request is not needed any more: there will be no other attempt."""
+        self.box = b""
+        self.may_retry = False
+
     @property
     def took(self) -> ResourceUsage | None:
         """What its last attempt took; None if no worker has told."""

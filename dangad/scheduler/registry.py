@@ -48,8 +48,7 @@ class Registry:
     """The job types that can be performed.
 
     All mutable state: `_offers`, what there is by the text of its catalogue, the latest
-    last; that one stays when its last worker dies, since others like it follow. `_policies`,
-    the policy of each command, None before the first worker has said Hello; `_catalogue`, the
+    last; that one stays when its last worker dies, since others like it follow. `_catalogue`, the
     JSON document that tells of them; `partial`, the commands that some workers perform and some
     do not. `_waiting`, who asked for the catalogue before there was one.
     """
@@ -57,14 +56,12 @@ class Registry:
     def __init__(self) -> None:
         self.partial: frozenset[bytes] = frozenset()
         self._offers: dict[str, Offer] = {}
-        self._policies: dict[bytes, Policy] | None = None
+        #: The policy of each command that any worker performs.
+        self.policies: dict[bytes, Policy] = {}
+        #: Whether any worker has told what it performs.
+        self.known = False
         self._catalogue = ""
         self._waiting: dict[Deferred[str], None] = {}
-
-    @property
-    def known(self) -> bool:
-        """Whether any worker has told what it performs."""
-        return self._policies is not None
 
     @property
     def waiting(self) -> int:
@@ -73,11 +70,11 @@ class Registry:
 
     def lacks(self, command: bytes) -> bool:
         """Whether it is known that no worker performs `command`."""
-        return self._policies is not None and command not in self._policies
+        return self.known and command not in self.policies
 
     def policy(self, command: bytes) -> Policy:
         """The policy of a job type; one that asks for nothing if it is not known."""
-        return NO_POLICY if self._policies is None else self._policies.get(command, NO_POLICY)
+        return self.policies.get(command, NO_POLICY)
 
     def performs(self, worker: IWorker, command: bytes) -> bool:
         """Whether `worker` performs `command`."""
@@ -121,7 +118,7 @@ class Registry:
         the wait.
         """
         waiter: Deferred[str] = Deferred(self._waiting.pop)
-        if self._policies is not None:
+        if self.known:
             waiter.callback(self._catalogue)
         else:
             self._waiting[waiter] = None
@@ -135,7 +132,7 @@ class Registry:
         for waiter in list(itertools.islice(self._waiting, most)):
             if self._waiting.pop(waiter, waiter) is not None:
                 continue  # what another was told has ended its wait
-            if self._policies is not None:
+            if self.known:
                 waiter.callback(self._catalogue)
             else:
                 waiter.errback(error)
@@ -149,7 +146,8 @@ class Registry:
         }
         offers = list(self._offers.values())
         entries = {name: entry for each in offers for name, entry in each.entries.items()}
-        self._policies = {name: policy for each in offers for name, policy in each.policies.items()}
+        self.known = True
+        self.policies = {name: policy for each in offers for name, policy in each.policies.items()}
         self._catalogue = latest if len(offers) == 1 else write_catalogue(entries.values())
         self.partial = frozenset(entries) - frozenset.intersection(
             *(offer.commands for offer in offers)

@@ -86,7 +86,7 @@ class State:
     @property
     def waiting(self) -> int:
         """How many jobs wait; those that are prefetched, or rest between attempts, included."""
-        return len(self.queue) + self.assignments.prefetched
+        return self.queue.count + self.assignments.prefetched
 
     def tell(self) -> None:
         """Tell what the present event has put off, now that all is whole."""
