@@ -170,7 +170,9 @@ class DangadService(service.Service):
             relief_after=limits.relief_after,
         )
         self.guardian = Guardian(reactor, settings.mark)
-        self.pool = WorkerPool(reactor, self.supervisor, self.dispatcher, self.guardian, settings)
+        self.pool = WorkerPool(
+            reactor, self.supervisor, self.dispatcher.answers, self.guardian, settings
+        )
         self._ports: list[IListeningPort] = []
         self.gate = AcceptGate(reactor, self._ports, self._kept_descriptors)
         self.clients = ClientFactory(

@@ -101,7 +101,7 @@ class EchoPath:
         )
         self.pipe = Pipe(4711)
         self.link = WorkerLink(
-            clock, supervisor, dispatcher, Guardian(None), Deaths(), max_payload=2**20
+            clock, supervisor, dispatcher.answers, Guardian(None), Deaths(), max_payload=2**20
         )
         self.link.makeConnection(cast("Any", self.pipe))
         hello = commands.Hello.makeArguments({"catalogue": PERFORMS, "cpu": 0}, None)

@@ -437,14 +437,14 @@ class FakeSpawner:
         """Have `worker` answer its job, which is returned."""
         reusable = reusable and worker.killed is None
         job = worker.finish(reusable or worker.begun > 0)
-        self._dispatcher.job_finished(worker, failed, body, b"1000 2000", reusable=reusable)
+        self._dispatcher.answers.job_finished(worker, failed, body, b"1000 2000", reusable=reusable)
         return job
 
     def report(self, worker: FakeWorker, body: bytes = b"\0\0", parts: bool = False) -> None:
         """Have `worker` tell news of its job."""
         if worker.job is None or worker.killed is not None or worker.paused:
             raise AssertionError(f"{worker} cannot tell anything")
-        self._dispatcher.job_reported(worker, body, parts)
+        self._dispatcher.answers.job_reported(worker, body, parts)
 
     def die(
         self, worker: FakeWorker, how: str = "was killed by SIGKILL", *, unread: bytes = b""

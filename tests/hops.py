@@ -159,7 +159,7 @@ class HopWorker:
         self.link = WorkerLink(
             hops.clock,
             hops.supervisor,
-            hops.dispatcher,
+            hops.dispatcher.answers,
             hops.guardian,
             hops.deaths,
             MAX_PAYLOAD,

@@ -203,7 +203,7 @@ class AgainstTheServer(SynchronousTestCase):
         (worker,) = [each for each in self.workers if each.job and each.job.id == number]
         worker.finish()
         body = as_pairs({key.encode(): value for key, value in strings.items()})
-        self.dispatcher.job_finished(worker, failed, body)
+        self.dispatcher.answers.job_finished(worker, failed, body)
         self.link.pump()
 
     def fail(self, number: int, code: bytes, text: str = "so it is") -> None:  # type: ignore[override]
@@ -223,7 +223,9 @@ class AgainstTheServer(SynchronousTestCase):
         self.link.pump(1)
         for number, worker in enumerate(self.workers[:0:-1], 1):
             worker.finish()
-            self.dispatcher.job_finished(worker, False, as_pairs({b"greeting": b"%d" % number}))
+            self.dispatcher.answers.job_finished(
+                worker, False, as_pairs({b"greeting": b"%d" % number})
+            )
         self.link.pump(1)
         self.assertEqual(
             [self.successResultOf(answer)["greeting"] for answer in answers], ["1", "2"]
@@ -463,7 +465,7 @@ class AgainstTheServer(SynchronousTestCase):
         first.addCallback(lambda _: closed.append(self.client.close()))
         for worker in sorted(filter(lambda worker: worker.job, self.workers), key=_job_id):
             worker.finish()
-            self.dispatcher.job_finished(worker, False, as_pairs({b"greeting": b"hi"}))
+            self.dispatcher.answers.job_finished(worker, False, as_pairs({b"greeting": b"hi"}))
         self.assertEqual(self.link.to_client.value().count(b"_answer"), 2)
         self.link.pump()
         self.successResultOf(first)

@@ -116,7 +116,9 @@ class CostTests(SynchronousTestCase):
         return {
             "submit": count_opcodes(dispatcher.submit, more),
             "cancel": count_opcodes(dispatcher.cancel, middle),
-            "answer": count_opcodes(lambda w: dispatcher.job_finished(w, False, b"\0\0"), some),
+            "answer": count_opcodes(
+                lambda w: dispatcher.answers.job_finished(w, False, b"\0\0"), some
+            ),
             "death": count_opcodes(lose, some),
             "hold": count_opcodes(hold_and_release, everybody[:10]),
         }

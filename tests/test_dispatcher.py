@@ -87,7 +87,7 @@ class DispatcherTestCase(SynchronousTestCase):
     def answer(self, worker: FakeWorker, failed: bool = False, body: bytes = b"\0\0") -> Job:
         """Have `worker` answer its job, which is returned."""
         job = worker.finish()
-        self.dispatcher.job_finished(worker, failed, body, b"250000 2000")
+        self.dispatcher.answers.job_finished(worker, failed, body, b"250000 2000")
         return job
 
     def die(self, worker: FakeWorker, how: str = "was killed by SIGKILL") -> None:
@@ -97,7 +97,7 @@ class DispatcherTestCase(SynchronousTestCase):
 
     def report(self, worker: FakeWorker, parts: bool = False) -> None:
         """Have `worker` tell news of its job."""
-        self.dispatcher.job_reported(worker, b"news", parts)
+        self.dispatcher.answers.job_reported(worker, b"news", parts)
 
     def cancel_all(self, jobs: list[Job]) -> None:
         """Cancel these jobs."""
@@ -1483,7 +1483,7 @@ class BrokenTests(DispatcherTestCase):
         """A job whose loss could not be dealt with ends none the less."""
         worker = self.ready()
         job = self.submit(self.ann)
-        self.break_once(self.dispatcher._answers._retries, "lost")
+        self.break_once(self.dispatcher.answers._retries, "lost")
         self.die(worker)
         self.assert_ends(job)
 
@@ -1709,7 +1709,7 @@ class MaxRunningTests(DispatcherTestCase):
         self.answer(third)
         self.assertEqual(jobs[0].state, JobState.RUNNING)
         second.finish()
-        self.dispatcher.job_finished(second, False, b"\0\0", reusable=False)
+        self.dispatcher.answers.job_finished(second, False, b"\0\0", reusable=False)
         self.assertEqual(self.supervisor.released, [third, second])
         self.assertIs(first.job, jobs[1])
         self.answer(first)

@@ -65,7 +65,7 @@ class AheadTestCase(DispatcherTestCase):
         """Have `worker` answer its job, which is returned."""
         reusable = reusable and worker.killed is None
         job = worker.finish(reusable or worker.begun > 0)
-        self.dispatcher.job_finished(
+        self.dispatcher.answers.job_finished(
             worker, failed, body, b"250000 2000", reusable=reusable, printed=printed
         )
         return job

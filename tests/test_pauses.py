@@ -34,7 +34,7 @@ class PauseTests(DispatcherTestCase):
 
     def send(self, size: int) -> None:
         """Ann is sent a part."""
-        self.dispatcher.job_reported(self.worker, bytes(size), parts=True)
+        self.dispatcher.answers.job_reported(self.worker, bytes(size), parts=True)
 
     def test_nobody_waits(self) -> None:
         """While no other job waits, it may wait for its client as long as that likes."""

@@ -113,7 +113,7 @@ class FakeWorker(OneJobAtATime):
         if not (failed or pairs):
             pairs = {"data": self.jobs[-1].tag or b""}
         body = boxes.pack((key.encode(), value) for key, value in pairs.items())
-        self._dispatcher.job_finished(self, failed, body)
+        self._dispatcher.answers.job_finished(self, failed, body)
 
     def die(self, how: str = "was killed by SIGKILL") -> None:
         """Be dead."""
@@ -945,7 +945,7 @@ class CongestionTest(ServerCase):
         done = other if running is worker else worker
         done.answer(a=bytes(60_000), b=bytes(60_000))
         for number in range(1000):
-            self.dispatcher.job_reported(
+            self.dispatcher.answers.job_reported(
                 running, boxes.pack([(b"done", b"%d" % number)]), parts=False
             )
         told: list[Answer] = []

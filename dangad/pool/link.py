@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from dangad.pool.connector import Connector
     from dangad.pool.guardian import Guardian
     from dangad.pool.outputlog import OutputLog
-    from dangad.scheduler.dispatcher import Dispatcher
+    from dangad.scheduler.interfaces import IJobEvents
     from dangad.scheduler.record import Job
     from dangad.scheduler.supervisor import Supervisor
 
@@ -134,7 +134,7 @@ class WorkerLink:
         self,
         clock: IReactorTime,
         supervisor: Supervisor,
-        dispatcher: Dispatcher,
+        events: IJobEvents,
         guardian: Guardian,
         deaths: Deaths,
         max_payload: int,
@@ -147,7 +147,7 @@ class WorkerLink:
         self.left_over = JobOutput(clock, output_log)
         self._clock = clock
         self._supervisor = supervisor
-        self._dispatcher = dispatcher
+        self._events = events
         self._guardian = guardian
         self._deaths = deaths
         self._most_jobs = supervisor.recycle_limits.jobs
@@ -610,7 +610,7 @@ class WorkerLink:
         if jobs and reusable:
             self._packets.pop(jobs[0].id, None)
             self._begin(jobs[0])
-        self._dispatcher.job_finished(self, failed, body, usage, reusable=reusable, printed=printed)
+        self._events.job_finished(self, failed, body, usage, reusable=reusable, printed=printed)
 
     @property
     def _job(self) -> Job | None:
@@ -628,7 +628,7 @@ class WorkerLink:
             workerboxes.check_report(raw, start)
         else:
             workerboxes.check_part(raw, start)
-        self._dispatcher.job_reported(self, raw[start:], parts=key == workerboxes.PART)
+        self._events.job_reported(self, raw[start:], parts=key == workerboxes.PART)
 
     def _count_report(self, job: Job) -> None:
         if job is not self._reporting:

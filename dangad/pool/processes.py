@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from dangad.pool.guardian import Guardian
     from dangad.pool.launch import WorkerSettings
-    from dangad.scheduler.dispatcher import Dispatcher
+    from dangad.scheduler.interfaces import IJobEvents
     from dangad.scheduler.supervisor import Supervisor
 
 log = Logger()
@@ -267,7 +267,7 @@ class WorkerPool(ProcessPool):
         self,
         clock: IReactorTime,
         supervisor: Supervisor,
-        dispatcher: Dispatcher,
+        events: IJobEvents,
         guardian: Guardian,
         settings: WorkerSettings,
     ) -> None:
@@ -276,7 +276,7 @@ class WorkerPool(ProcessPool):
         self._scratch = Scratch()
         super().__init__(
             ampParent=lambda: WorkerLink(
-                clock, supervisor, dispatcher, guardian, deaths, settings.max_payload, output_log
+                clock, supervisor, events, guardian, deaths, settings.max_payload, output_log
             ),
             min=0,
             max=supervisor.max_workers,

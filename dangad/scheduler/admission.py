@@ -49,7 +49,7 @@ class Admission:
             return reasons.came_late(job)
         if may_start:
             return None
-        if state.waiting >= self.max_queued:
+        if state.queue.count + state.assignments.prefetched >= self.max_queued:
             return reasons.too_many_wait(self.max_queued)
         size = state.queue.size + state.assignments.size
         if size + job.size > self.max_queued_bytes:

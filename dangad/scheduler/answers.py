@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from zope.interface import implementer
+
 from dangad.scheduler import reasons
 from dangad.scheduler.endings import cancel_alarms
+from dangad.scheduler.interfaces import IJobEvents
 from dangad.scheduler.record import Event
 from dangad.wire import boxes
 
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from dangad.scheduler.state import State
 
 
+@implementer(IJobEvents)
 class Answers:
     """What workers say, and what they leave when they die."""
 
@@ -57,47 +61,44 @@ class Answers:
         worker: IWorker,
         failed: bool,
         body: bytes | memoryview,
-        usage: bytes,
-        reusable: bool,
-        printed: bool,
+        usage: bytes = b"",
+        *,
+        reusable: bool = True,
+        printed: bool = False,
     ) -> None:
         """See :meth:`IJobEvents.job_finished`."""
-        assignments = self._state.assignments
-        job = assignments.jobs[worker][0]
+        state, now = self._state, self._clock.seconds()
+        job = state.assignments.jobs[worker][0]
         if job.stopped_for is not None:
             self._endings.kill(worker, f"was stopped: {job.stopped_for}", job)
             return
         if not reusable:
             self._prefetch.reclaim(worker)
-        begun = assignments.next_of(worker)
+        begun = state.assignments.next_of(worker)
         released = False
         try:
-            now = self._note_answer(job, failed, body, usage, printed)
+            job.live(Event.FAIL if failed else Event.ANSWER)
+            job.usage = usage
+            self._matching.ended(job)
+            state.counters.note_end(job, now)
+            if job.limit_alarm is not None or job.deadline_alarm is not None:
+                cancel_alarms(job)
+            if state.quarantine.suspects:
+                state.quarantine.succeeded(job.command)
+            self._prefetch.note(job, printed)
             released = self._go_on(worker, begun, reusable, now)
         except Exception:  # noqa: BLE001 - the job has ended, and its client is to be told
             self._endings.worker_failed(worker, job)
-        self._deliver(job, failed, body)
-        if released:
-            self._release(worker, job)
-
-    def _note_answer(
-        self, job: Job, failed: bool, body: bytes | memoryview, usage: bytes, printed: bool
-    ) -> float:
-        """Note that `job` has ended with an answer; returns the time."""
-        counters, now = self._state.counters, self._clock.seconds()
-        job.live(Event.FAIL if failed else Event.ANSWER)
-        job.usage = usage
-        counters.note_end(job, now)
-        if failed:
-            error = boxes.unpack(bytes(body))
-            text = error.get(boxes.ERROR_DESCRIPTION, b"").decode("utf-8", "replace")
-            counters.note_reason(job, error.get(boxes.ERROR_CODE, b"UNKNOWN"), text)
-        self._matching.ended(job)
-        cancel_alarms(job)
-        if self._state.quarantine.suspects:
-            self._state.quarantine.succeeded(job.command)
-        self._prefetch.note(job, printed)
-        return now
+        client, job.client = job.client, None
+        if client is not None:
+            try:
+                client.deliver(job, failed, body)
+            except Exception:  # noqa: BLE001 - whatever it was, it concerns one client
+                self._endings.client_failed(client, job)
+        if failed or released or state.counters.log_jobs or state.draining:
+            self._note_more(worker, job, bytes(body) if failed else None, released)
+        if state.outbox.calls or state.outbox.last is not None:
+            state.outbox.send()
 
     def _go_on(self, worker: IWorker, begun: Job | None, reusable: bool, now: float) -> bool:
         """Have `worker`, which has ended a job, go on with what it has begun, or else be idle.
@@ -106,28 +107,34 @@ class Answers:
         """
         assignments, released = self._state.assignments, False
         if begun is not None:
-            self._matching.begin(begun, worker, now)
+            self._matching.note_start(begun, worker, now)
         elif not reusable or worker in assignments.called_back or worker in assignments.doomed:
             released = True
         else:
             assignments.idle[worker] = now
-        if assignments.prefetched:
+        if assignments.prefetched and self._state.queue.news is not None:
             self._prefetch.reclaim_outranked()
-        self._matching.give_work(now)
+        if assignments.idle:
+            self._matching.give_work(now)
         if worker in assignments.jobs or assignments.prefetched:
             self._matching.prefetch(worker, now)
         return released
 
-    def _deliver(self, job: Job, failed: bool, body: bytes | memoryview) -> None:
-        """Give the client of `job` its answer, and the log its line."""
-        client, job.client = job.client, None
-        if client is not None:
-            try:
-                client.deliver(job, failed, body)
-            except Exception:  # noqa: BLE001 - whatever it was, it concerns one client
-                self._endings.client_failed(client, job)
-        if self._state.counters.log_jobs:
-            self._state.outbox.put(self._state.counters.log_end, job)
+    def _note_more(self, worker: IWorker, job: Job, error: bytes | None, released: bool) -> None:
+        """Note what is seldom to be noted of a job that has ended.
+
+        :param error: the box of the error that it was answered with.
+        :param released: whether its worker is to be given back.
+        """
+        counters = self._state.counters
+        if error is not None:
+            pairs = boxes.unpack(error)
+            text = pairs.get(boxes.ERROR_DESCRIPTION, b"").decode("utf-8", "replace")
+            counters.note_reason(job, pairs.get(boxes.ERROR_CODE, b"UNKNOWN"), text)
+        if released:
+            self._release(worker, job)
+        if counters.log_jobs:
+            self._state.outbox.put(counters.log_end, job)
         if self._state.draining:
             self._state.outbox.last = self._endings.check_drain
 

@@ -100,7 +100,10 @@ class Assignments:
         """The worker that has jobs prefetched and has begun none for longest, if any has."""
         if not self.prefetched:
             return None
-        return next(worker for worker, row in self.jobs.items() if len(row) > 1)
+        for worker, row in self.jobs.items():
+            if len(row) > 1:
+                return worker
+        return None
 
     def next_of(self, worker: IWorker) -> Job | None:
         """End the job that `worker` runs; the next in its row, which it has begun, if there is one.

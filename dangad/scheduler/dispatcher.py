@@ -23,7 +23,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
-from zope.interface import implementer
 
 from dangad.scheduler import reasons
 from dangad.scheduler.admission import Admission
@@ -32,7 +31,6 @@ from dangad.scheduler.chores import PART
 from dangad.scheduler.drain import Drain
 from dangad.scheduler.endings import Endings
 from dangad.scheduler.fairqueue import UNLIMITED
-from dangad.scheduler.interfaces import IJobEvents
 from dangad.scheduler.matching import Matching
 from dangad.scheduler.pauses import Pauses
 from dangad.scheduler.quarantine import Quarantine
@@ -50,7 +48,6 @@ if TYPE_CHECKING:
     from dangad.scheduler.record import Death, Job
 
 
-@implementer(IJobEvents)
 class Dispatcher:
     """What happens to jobs, each event a method."""
 
@@ -90,7 +87,7 @@ class Dispatcher:
             endings.stop_unread,
         )
         retries = Retries(state, endings, matching.rested, chance or random.Random())
-        self._answers = Answers(state, endings, matching, retries, self._pauses)
+        self.answers = Answers(state, endings, matching, retries, self._pauses)
         self._drain = Drain(state, self._give_up_draining)
 
     def supervised_by(self, supervisor: ISupervisor, low_water: int = 0) -> None:
@@ -282,27 +279,9 @@ class Dispatcher:
         self._matching.match(now)
         self.state.tell()
 
-    def job_reported(self, worker: IWorker, body: bytes | memoryview, parts: bool) -> None:
-        """See :meth:`IJobEvents.job_reported`."""
-        self._answers.job_reported(worker, body, parts)
-
-    def job_finished(
-        self,
-        worker: IWorker,
-        failed: bool,
-        body: bytes | memoryview,
-        usage: bytes = b"",
-        *,
-        reusable: bool = True,
-        printed: bool = False,
-    ) -> None:
-        """See :meth:`IJobEvents.job_finished`."""
-        self._answers.job_finished(worker, failed, body, usage, reusable, printed)
-        self.state.tell()
-
     def worker_gone(self, worker: IWorker, death: Death) -> None:
         """`worker` is dead, and its process group with it."""
-        self._answers.worker_gone(worker, death)
+        self.answers.worker_gone(worker, death)
         self.state.tell()
 
     def dismiss_idle(self, before: float) -> IWorker | None:

@@ -208,7 +208,7 @@ class JobQueue:
         _, line, owner, job = turn
         if (
             job.client is None
-            or self.runs_enough(job.client)
+            or self._running.get(job.client, 0) >= self.most_running
             or (kind is not self._in_use[0] and self._is_outranked(kind))
             or (
                 (line is None or owner is None or owner.waiting > 1 or line.best < job.priority)

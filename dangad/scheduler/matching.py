@@ -56,9 +56,10 @@ class Matching:
     def match(self, now: float) -> None:
         """Start jobs while there are workers for them, and ask for workers if there are not."""
         state = self._state
-        if state.assignments.prefetched:
+        if state.assignments.prefetched and state.queue.news is not None:
             self._prefetch.reclaim_outranked()
-        self.give_work(now)
+        if state.assignments.idle:
+            self.give_work(now)
         waiting = state.queue.count + state.assignments.prefetched
         if waiting and not state.assignments.idle:
             self.demand(waiting)
@@ -132,8 +133,9 @@ class Matching:
     def start(self, job: Job, worker: IWorker, now: float) -> None:
         """Have `worker`, which was idle, perform `job`."""
         self._state.assignments.jobs[worker] = [job]
-        _set_time(job, now)
-        self._note_start(job, worker, now)
+        if job.policy.time_limit is not None or job.deadline is not None:
+            _set_time(job, now)
+        self.note_start(job, worker, now)
         if self._state.registry.partial:
             self._state.lanes.idle_changed()
         try:
@@ -143,41 +145,39 @@ class Matching:
         if job.attempt > job.policy.retries:
             job.forget_request()
 
-    def begin(self, job: Job, worker: IWorker, now: float) -> None:
-        """Note that `worker` has begun `job`, which it had prefetched."""
-        if self._state.registry.partial or job.lane is not None:
-            job.lane = self._state.lanes.lane_of(job)  # it may have got one since
-        self._note_start(job, worker, now)
-        if job.attempt > job.policy.retries:
-            job.forget_request()
-
     def take_from(self, worker: IWorker, now: float) -> list[Job]:
         """Take from `worker`, which is dead, all that it has begun."""
         assignments = self._state.assignments
         lost = list(assignments.jobs.get(worker, ()))
         if lost and lost[0].state is JobState.PREFETCHED:  # the event failed that should have told
-            self.begin(lost[0], worker, now)
+            self.note_start(lost[0], worker, now)
         for _ in lost:
             begun = assignments.next_of(worker)
             if begun is not None:
-                self.begin(begun, worker, now)
+                self.note_start(begun, worker, now)
         return lost
 
-    def _note_start(self, job: Job, worker: IWorker, now: float) -> None:
-        """Note that `job` runs."""
+    def note_start(self, job: Job, worker: IWorker, now: float) -> None:
+        """Note that `worker` runs `job`, which was given to it now, or prefetched."""
+        state = self._state
+        if job.state is JobState.PREFETCHED:
+            if state.registry.partial or job.lane is not None:
+                job.lane = state.lanes.lane_of(job)  # it may have got one since
+            if job.attempt >= job.policy.retries:
+                job.forget_request()
         job.live(Event.START)
         job.attempt += 1
         job.started_at = now
         job.worker = worker
         job.pid = worker.pid
-        self._state.queue.started(job)
+        state.queue.started(job)
         if job.lane is not None:
-            self._state.lanes.started(job.lane)
+            state.lanes.started(job.lane)
         limit = job.policy.time_limit
         if limit is not None and job.stopped_for is None:
             job.limit_alarm = self._endings.set_alarm(job, limit, self._endings.time_is_up)
             if job.limit_alarm is None:  # it must not run without
-                self._state.outbox.put(self._endings.stop_without_limit, job)
+                state.outbox.put(self._endings.stop_without_limit, job)
 
     def ended(self, job: Job) -> None:
         """Note that `job` does not run any more."""
@@ -224,17 +224,19 @@ class Matching:
             or worker in state.assignments.doomed
             or state.to_review is not None
             or state.registry.partial  # only a worker that is idle opens their lanes
-            or not prefetch.is_quiet(row[0], now)
+            or (prefetch.printed and not prefetch.is_quiet(row[0], now))
         ):
             return
         if prefetch.next_look <= now:
             prefetch.look(state.assignments.running(), now)
-        room = min(worker.room, prefetch.room(worker, state.waiting, len(state.assignments.jobs)))
+        waiting = state.queue.count + state.assignments.prefetched
+        room = min(worker.room, prefetch.room(worker, waiting, len(state.assignments.jobs)))
         for _ in range(room):
             job = state.queue.pop_prefetch(now, partial(self._may_prefetch, worker, now))
             if job is None:
                 return
-            _set_time(job, now)
+            if job.policy.time_limit is not None or job.deadline is not None:
+                _set_time(job, now)
             if not prefetch.give(worker, job):
                 return
 
@@ -245,7 +247,7 @@ class Matching:
             and not job.wants_chunks
             and job.size <= MOST_BYTES
             and self._prefetch.may_follow(worker, job)
-            and self._prefetch.is_quiet(job, now)
+            and not (self._prefetch.printed and not self._prefetch.is_quiet(job, now))
             and self._admission.obstacle(job, now) is None
         )
 

@@ -74,11 +74,11 @@ class Prefetch:
         "_long",
         "_pace",
         "_paces",
-        "_printed",
         "_put_back",
         "_queue",
         "_short",
         "next_look",
+        "printed",
     )
 
     def __init__(
@@ -111,7 +111,7 @@ class Prefetch:
         #: Until when a type of which one job was long is not known to be short.
         self._long: dict[bytes, float] = {}
         #: When a job of each type printed last.
-        self._printed: dict[bytes, float] = {}
+        self.printed: dict[bytes, float] = {}
 
     # What is learned.
 
@@ -124,7 +124,7 @@ class Prefetch:
         if self._crowded:
             self._crowded -= 1
         if printed:
-            self._printed[job.command] = job.ended_at
+            self.printed[job.command] = job.ended_at
 
     def look(self, running: Iterable[Job], now: float) -> None:
         """See which of the jobs that run have become long; to be called when `next_look` is."""
@@ -172,11 +172,12 @@ class Prefetch:
 
     def is_quiet(self, job: Job, now: float) -> bool:
         """Whether no job of this type has printed recently."""
-        if not self._printed or (printed := self._printed.get(job.command)) is None:
+        printed = self.printed.get(job.command)
+        if printed is None:
             return True
         if now - printed < QUIET_TIME:
             return False
-        del self._printed[job.command]
+        del self.printed[job.command]
         return True
 
     # What is given, and reclaimed.
