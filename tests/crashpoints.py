@@ -44,7 +44,7 @@ class Trap(amp.Integer):
         """Wait at the gate, and do the deed if this is the moment."""
         _leave(objects["mark"])
         _wait(objects["gate"])
-        if objects["when"] == "usage":
+        if objects["when"] == "reading":
             crashdeeds.DEEDS[objects["how"]]()
         super().fromBox(name, strings, objects, proto)
 

@@ -16,7 +16,7 @@ MOMENTS = (
     "modules",  # while the job modules are imported
     "hello",  # before Hello
     "idle",
-    "usage",  # as the arguments of a job are read
+    "reading",  # as the arguments of a job are read
     "job",  # in the job function
     "answer",  # when half of the answer is in the pipe
     "answered",  # when all of it is
@@ -98,7 +98,7 @@ def exception(name: str, text: str, at_start: Cell = FINE) -> dict[str, Cell]:
         start=at_start,
         modules=no_boot(text),
         hello=no_boot(text),
-        usage=fails(dangad.BadArguments, f"argument 'value' is no Trap: {text}"),
+        reading=fails(dangad.BadArguments, f"argument 'value' is no Trap: {text}"),
         job=fails(dangad.JobFailed, text),
         stop=Cell(ends=exited(0), prints=name),
     )
@@ -120,7 +120,7 @@ TABLE: dict[str, dict[str, Cell]] = {
     "SIGSTOP": row(
         Cell(ends=f"{FROZEN}did not start within 60 s"),
         idle=Cell(ends=f"{FROZEN}gave no sign of life for 5 s and was killed"),
-        usage=Cell(FROZEN + "was killed: .* time limit", dangad.TimedOut, "its time limit"),
+        reading=Cell(FROZEN + "was killed: .* time limit", dangad.TimedOut, "its time limit"),
         job=Cell(FROZEN + "was killed: .* time limit", dangad.TimedOut, "its time limit"),
         answer=Cell(FROZEN + "was killed: .* time limit", dangad.TimedOut, "its time limit"),
         answered=Cell(ends=f"{FROZEN}gave no sign of life for 5 s and was killed"),
@@ -140,7 +140,7 @@ TABLE: dict[str, dict[str, Cell]] = {
         start=BEFORE_ANY_JOB,
         modules=BEFORE_ANY_JOB,
         hello=BEFORE_ANY_JOB,
-        usage=senseless("the job's code does not know its id yet"),
+        reading=senseless("the job's code does not know its id yet"),
         answer=dies(GARBAGE),
     ),
     "answer another job": row(dies(NOT_GIVEN), answer=dies(GARBAGE)),
@@ -155,7 +155,7 @@ TABLE: dict[str, dict[str, Cell]] = {
         answered=OF_NO_JOB,
         stop=Cell(ends=exited(0)),
     ),
-    "block signals": row(FINE, usage=PUT_BACK, job=PUT_BACK, stop=Cell(ends=exited(0))),
+    "block signals": row(FINE, reading=PUT_BACK, job=PUT_BACK, stop=Cell(ends=exited(0))),
     "flood of output": row(Cell(prints="line 0 "), stop=Cell(ends=exited(0), prints="line 0 ")),
-    "change everything": row(FINE, usage=PUT_BACK, job=PUT_BACK, stop=Cell(ends=exited(0))),
+    "change everything": row(FINE, reading=PUT_BACK, job=PUT_BACK, stop=Cell(ends=exited(0))),
 }

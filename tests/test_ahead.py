@@ -95,10 +95,11 @@ class AheadCase(RealServerCase):
         begin = WorkerLink._begin
 
         def noted(link: WorkerLink, job: Job) -> None:
-            self.begun_ahead.append(job)
+            if job.state is JobState.PREFETCHED:
+                self.begun_ahead.append(job)
             begin(link, job)
 
-        self.patch(WorkerLink, "begin", noted)
+        self.patch(WorkerLink, "_begin", noted)
         super().setUp()
 
     def new_path(self) -> str:

@@ -158,7 +158,7 @@ class AgainstTheServer(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Connect a client to a server with three idle workers."""
-        clock = Clock()
+        clock = self.clock = Clock()
         self.dispatcher = Dispatcher(clock, max_queued=5)
         site = ServerFactory(
             clock,
@@ -484,7 +484,9 @@ class AgainstTheServer(SynchronousTestCase):
         self.failureResultOf(watched[1], CancelledError)
 
     def pumped(self, answer: Deferred[Any]) -> Deferred[Any]:
-        """The Deferred, after all bytes were moved."""
+        """The Deferred, after all bytes were moved, and the server has had another turn."""
+        self.link.pump()
+        self.clock.advance(0)
         self.link.pump()
         return answer
 

@@ -97,8 +97,8 @@ class MatrixTests(RealServerCase):
     test_hello.__doc__ = "So is one that fails when it has nearly started."
     test_idle = a_group("idle")
     test_idle.__doc__ = "What happens to an idle worker costs no job."
-    test_receipt = a_group("usage")
-    test_receipt.__doc__ = "What the reading of its arguments does costs the job alone."
+    test_reading = a_group("reading")
+    test_reading.__doc__ = "What the reading of its arguments does costs the job alone."
     test_job = a_group("job")
     test_job.__doc__ = "What a job does costs the job alone."
     test_answer = a_group("answer")
@@ -199,7 +199,7 @@ class MatrixTests(RealServerCase):
             await self.plan_taken(f"stop {worker.pid}: {how}")
         return {how: (worker.pid, None) for worker, how in zip(workers, cells, strict=True)}
 
-    async def at_receipt(self, when: str, cells: dict[str, Cell]) -> dict[str, tuple[int, Any]]:
+    async def at_reading(self, when: str, cells: dict[str, Cell]) -> dict[str, tuple[int, Any]]:
         """Give workers jobs, have them all begin, and let them do their deeds at once."""
         base = f"{self.folder}/{next(self.numbers)}"
         gate = f"{base} gate"
@@ -230,7 +230,7 @@ class MatrixTests(RealServerCase):
             self.assertEqual(answers, [{"value": number} for number in range(len(waiting))])
         return outcomes
 
-    at_job = at_answer = at_answered = at_receipt
+    at_job = at_answer = at_answered = at_reading
 
     async def heartbeats(self, cells: dict[str, Cell], pids: dict[str, int]) -> None:
         """Have those that are frozen asked for a sign of life, and waited for in vain."""
@@ -347,7 +347,7 @@ class StateTests(RealServerCase):
         """The next job, in the same worker, sees what the job modules left, and the log tells."""
         client = await self.connect()
         before = await client.callRemote(State)
-        for moment in ("usage", "job"):
+        for moment in ("reading", "job"):
             for how, what in (
                 ("change everything", "the umask, the recursion limit, the environment"),
                 ("block signals", "the signal mask"),

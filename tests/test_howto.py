@@ -167,6 +167,7 @@ class FiguresTest(SynchronousTestCase):
                 "IDLE_TIME",
                 "PATIENCE",
                 "HURRY",
+                "WARY",
             },
         )
 

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 PRELUDE = """
 import json, os, signal, subprocess, sys, time
-from dangad import descent
+from dangad.host import descent
 from dangad.host.descent import MARK_VARIABLE, children
 from dangad.pool.orphans import Orphans, kill_group
 

@@ -259,7 +259,7 @@ class ReceiptTests(SupervisionCase):
     """What each job took is told to the operator."""
 
     @async_test
-    async def test_receipts(self) -> None:
+    async def test_resource_usage(self) -> None:
         """CPU time, also of programs that the job waits for, and memory, of jobs done or lost."""
         self.service.dispatcher.counters.log_jobs = True
         await self.take("sleep", 300)
