@@ -36,7 +36,7 @@ from dangad.server.eagerwriter import IUnreadWatcher
 from dangad.server.factory import CLOSED_AT_ONCE, IDLE_TIME, MAX_REFUSALS, ClientFactory
 from dangad.server.flowcontrol import INSTANT_REST, MAX_INSTANT
 from dangad.server.memorybudget import LOOK_INTERVAL as MEMORY_LOOK
-from dangad.server.memorybudget import IHolder, MemoryBudget
+from dangad.server.memorybudget import IHolder
 from dangad.server.owncommands import MAX_OWN_COMMAND
 from dangad.server.refusal import REFUSAL_TIME, RefusedConnection
 from dangad.server.stallwatch import LOOK_INTERVAL as STALL_LOOK
@@ -263,6 +263,7 @@ class ServerCase(SynchronousTestCase):
     max_payload = 10_000
     max_in_flight = 1000
     max_connections = 100
+    max_buffered = 2**30
     max_queued = 500
 
     def setUp(self) -> None:
@@ -277,6 +278,7 @@ class ServerCase(SynchronousTestCase):
             max_payload=self.max_payload,
             max_in_flight=self.max_in_flight,
             max_connections=self.max_connections,
+            max_buffered=self.max_buffered,
         )
         self.events: list[LogEvent] = []
         observer = cast("ILogObserver", self.events.append)
@@ -329,9 +331,10 @@ class PromiseTest(ServerCase):
     def test_interfaces(self) -> None:
         """A connection is the dispatcher's client, and its writer the transport's producer."""
         line = self.client().line
-        interfaces = (IClient, IFileDescriptorReceiver, IUnreadWatcher, IHolder, IBoxSender)
-        for interface in interfaces:
+        for interface in (IClient, IFileDescriptorReceiver, IUnreadWatcher):
             verifyObject(interface, line.protocol)
+        for watched in (IHolder, IBoxSender):
+            verifyObject(watched, line.protocol.holdings)
         verifyObject(IPushProducer, line.producer)
         verifyObject(IWorker, self.worker())
         verifyObject(
@@ -1036,16 +1039,7 @@ class MemoryTest(ServerCase):
     """Little may be held for all clients together."""
 
     max_payload = 2**20
-
-    def setUp(self) -> None:
-        """Have the server hold no more than two payloads."""
-        super().setUp()
-        self.factory.budget = MemoryBudget(
-            self.clock,
-            2 * self.max_payload,
-            self.max_payload,
-            lambda: self.factory._connections,
-        )
+    max_buffered = 2 * max_payload
 
     def half(self, client: FakeClient, tag: bytes, size: int) -> None:
         """Send a part of a request, of about so many bytes."""

@@ -25,11 +25,14 @@ from dangad.server.owncommands import Catalogue
 from dangad.server.refusal import RefusedConnection
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
     from twisted.internet.protocol import Protocol
 
     from dangad.scheduler.dispatcher import Dispatcher
     from dangad.server.acceptgate import AcceptGate
+    from dangad.server.holdings import Holdings
 
 log = Logger()
 
@@ -84,7 +87,7 @@ class ClientFactory(Factory):
         self.clock = clock
         self.quiet = QuietLog(clock, log)
         self.turns = Turns(clock)
-        self.budget = MemoryBudget(clock, max_buffered, max_payload, lambda: self._connections)
+        self.budget = MemoryBudget(clock, max_buffered, max_payload, self._holdings)
         self.box_watch = BoxWatch(clock)
         self.catalogue = Catalogue()
         self._gate = gate
@@ -149,8 +152,6 @@ class ClientFactory(Factory):
         """Hear that `connection` is closed."""
         self._connections.discard(connection)
         self._leaving.discard(connection)
-        self.budget.forget(connection)
-        self.box_watch.forget(connection)
         self._gate.left()
         self._check_closed()
 
@@ -184,6 +185,9 @@ class ClientFactory(Factory):
     def _abort(self, connection: ClientConnection) -> None:
         if connection in self._connections:
             connection.abort()
+
+    def _holdings(self) -> Iterator[Holdings]:
+        return (connection.holdings for connection in self._connections)
 
     def _check_closed(self) -> None:
         if self._closed is None or self._connections or self._refusals:
