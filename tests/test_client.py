@@ -22,14 +22,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import dangad
 from dangad import Blob, Large, errors
-from dangad.client import (
-    ENVELOPE,
-    Client,
-    ClientFactory,
-    Disconnected,
-    NotSent,
-    connect,
-)
+from dangad.client import Client, ClientFactory, Disconnected, NotSent, connect
+from dangad.client.connection import ENVELOPE
 from dangad.scheduler.dispatcher import Dispatcher
 from dangad.server.acceptgate import AcceptGate
 from dangad.server.factory import ClientFactory as ServerFactory

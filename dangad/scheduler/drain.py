@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import Deferred
-
 from dangad.scheduler.outbox import log_failure
+from dangad.waiters import Waiters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from twisted.internet.defer import Deferred
 
     from dangad.scheduler.alarms import Alarm
     from dangad.scheduler.state import State
@@ -31,7 +32,7 @@ class Drain:
         self._state = state
         self._give_up = give_up
         #: Who is to be told of its end.
-        self._waiters: list[Deferred[None]] = []
+        self._waiters: Waiters[None] = Waiters()
 
     def begin(self, seconds: float) -> None:
         """Give the jobs so many seconds from now on; may be called again with others."""
@@ -45,8 +46,7 @@ class Drain:
 
     def wait(self) -> Deferred[None]:
         """Fires once the drain has begun and no job is left."""
-        done: Deferred[None] = Deferred()
-        self._waiters.append(done)
+        done = self._waiters.wait()
         self.check()
         return done
 
@@ -54,9 +54,7 @@ class Drain:
         """Tell those who wait if it is over."""
         if self._state.draining and self._state.counters.all_ended:
             self._cancel_alarm()
-            waiters, self._waiters = self._waiters, []
-            for waiter in waiters:
-                waiter.callback(None)
+            self._waiters.tell(None)
 
     def _time_is_up(self, seconds: float) -> None:
         self.alarm = None

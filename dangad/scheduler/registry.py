@@ -8,24 +8,23 @@ to go to one that performs its command.
 
 from __future__ import annotations
 
-import itertools
 import json
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet import defer
 
+from dangad.waiters import Waiters
 from dangad.wire.catalogue import NO_POLICY, Policy, write_catalogue
 
 if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
     from dangad.errors import DangadError
     from dangad.scheduler.interfaces import IWorker
 
 
 class Offer:
-    """The job types of one Hello.
-
-    All mutable state: `workers`, those that said it and live.
-    """
+    """The job types of one Hello."""
 
     def __init__(self, catalogue: str) -> None:
         """Read the catalogue.
@@ -41,32 +40,34 @@ class Offer:
             raise ValueError(f"a catalogue that cannot be read: {error!r}") from None
         self.entries: dict[bytes, dict[str, Any]] = entries
         self.commands = frozenset(entries)
+        #: The workers that said it, and live.
         self.workers: set[IWorker] = set()
 
 
 class Registry:
     """The job types that can be performed.
 
-    All mutable state: `_offers`, what there is by the text of its catalogue, the latest
-    last; that one stays when its last worker dies, since others like it follow. `_catalogue`, the
-    JSON document that tells of them; `partial`, the commands that some workers perform and some
-    do not. `_waiting`, who asked for the catalogue before there was one.
+    The latest offer stays when its last worker dies, since others like it follow.
     """
 
     def __init__(self) -> None:
+        #: The commands that some workers perform and some do not.
         self.partial: frozenset[bytes] = frozenset()
+        #: What the workers offer, by the text of its catalogue, the latest last.
         self._offers: dict[str, Offer] = {}
         #: The policy of each command that any worker performs.
         self.policies: dict[bytes, Policy] = {}
         #: Whether any worker has told what it performs.
         self.known = False
+        #: The JSON document that tells of all commands.
         self._catalogue = ""
-        self._waiting: dict[Deferred[str], None] = {}
+        #: Who asked for that document before there was one.
+        self._waiters: Waiters[str] = Waiters()
 
     @property
     def waiting(self) -> int:
         """How many wait to be told."""
-        return len(self._waiting)
+        return len(self._waiters)
 
     def lacks(self, command: bytes) -> bool:
         """Whether it is known that no worker performs `command`."""
@@ -117,26 +118,18 @@ class Registry:
         Fires once it is known and `tell` is called; fails as that is told. Cancelling it ends
         the wait.
         """
-        waiter: Deferred[str] = Deferred(self._waiting.pop)
-        if self.known:
-            waiter.callback(self._catalogue)
-        else:
-            self._waiting[waiter] = None
-        return waiter
+        return defer.succeed(self._catalogue) if self.known else self._waiters.wait()
 
     def tell(self, most: int, error: DangadError) -> bool:
         """Tell as many of those who wait the catalogue, or `error` as long as it is not known.
 
         Whether others wait still.
         """
-        for waiter in list(itertools.islice(self._waiting, most)):
-            if self._waiting.pop(waiter, waiter) is not None:
-                continue  # what another was told has ended its wait
-            if self.known:
-                waiter.callback(self._catalogue)
-            else:
-                waiter.errback(error)
-        return bool(self._waiting)
+        if self.known:
+            self._waiters.tell(self._catalogue, most)
+        else:
+            self._waiters.fail(error, most)
+        return bool(self._waiters)
 
     def _review(self) -> None:
         """Work out again what can be performed."""

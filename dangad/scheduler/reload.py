@@ -8,12 +8,13 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import Deferred
-
 from dangad.errors import ReloadFailed
+from dangad.waiters import Waiters
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+
+    from twisted.internet.defer import Deferred
 
 
 class ReloadState(enum.Enum):
@@ -26,19 +27,19 @@ class ReloadState(enum.Enum):
 
 
 class Reload:
-    """The last reload, and the generation that it made.
-
-    All mutable state: `generation`, the number of the workers that are started now, `state`
-    and `reason`, what became of the last reload; `_proven`, whether a worker of the new
-    generation has booted; `_waiting`, who is to be told of its end.
-    """
+    """The last reload, and the generation that it made."""
 
     def __init__(self) -> None:
+        #: The generation of the workers that are started now, as a number.
         self.generation = 1
+        #: What became of the last reload.
         self.state = ReloadState.NONE
+        #: Why it failed, if it did.
         self.reason = ""
+        #: Whether a worker of its generation has booted.
         self._proven = False
-        self._waiting: list[Deferred[None]] = []
+        #: Who is to be told of its end.
+        self._waiters: Waiters[None] = Waiters()
 
     @property
     def rolling(self) -> bool:
@@ -59,9 +60,7 @@ class Reload:
         self.state = ReloadState.ROLLING
         self.reason = ""
         self._proven = False
-        waiter: Deferred[None] = Deferred(self._waiting.remove)
-        self._waiting.append(waiter)
-        return waiter
+        return self._waiters.wait()
 
     def booted(self, generation: int) -> None:
         """Hear that a worker of `generation` has booted."""
@@ -74,18 +73,12 @@ class Reload:
         self.reason = reason
         if not self._proven:
             self.generation -= 1
-        for waiter in self._take_waiting():
-            waiter.errback(ReloadFailed(reason))
+        self._waiters.fail(ReloadFailed(reason))
 
     def check(self, living: Collection[int]) -> bool:
         """End the reload if `living`, the generations of all workers, has none that is older."""
         if not self._proven or any(generation < self.generation for generation in living):
             return False
         self.state = ReloadState.DONE
-        for waiter in self._take_waiting():
-            waiter.callback(None)
+        self._waiters.tell(None)
         return True
-
-    def _take_waiting(self) -> list[Deferred[None]]:
-        waiting, self._waiting = self._waiting, []
-        return waiting
