@@ -36,8 +36,9 @@ from dangad.scheduler.supervisor import START_TIMEOUT, Supervisor
 from dangad.scheduler.workerrecord import RecycleLimits
 from dangad.server.acceptgate import AcceptGate, raise_limit
 from dangad.server.access import MAX_REFUSALS
+from dangad.server.endpoints import read_endpoint
 from dangad.server.factory import ClientFactory
-from dangad.server.listening import Access, CannotListen, open_door, read_endpoint, stop_listening
+from dangad.server.listening import Access, CannotListen, open_door, stop_listening
 from dangad.server.memorybudget import default_limit
 from dangad.server.peers import Allowed
 from dangad.text import counted
@@ -134,7 +135,7 @@ class DangadService(service.Service):
 
         :param reactor: the reactor, which must be the global one: ampoule knows no other.
         :param endpoints: where to listen, each in a form of
-            :func:`dangad.server.listening.read_endpoint`.
+            :func:`dangad.server.endpoints.read_endpoint`.
         :param settings: what the workers are given.
         :param limits: the bounds of everything.
         :param control: where operators connect, likewise; None for nowhere.

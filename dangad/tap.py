@@ -324,7 +324,8 @@ def makeService(options: Options) -> IService:
             from dangad.host.logstream import LogStream
             from dangad.host.shortturns import take_few_events
             from dangad.host.startfailure import StartFailure
-            from dangad.server.listening import Access, CannotListen, read_endpoint
+            from dangad.server.endpoints import read_endpoint
+            from dangad.server.listening import Access, CannotListen
             from dangad.server.peers import allow
             from dangad.service import DangadService, Limits
 

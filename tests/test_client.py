@@ -152,7 +152,7 @@ class AgainstTheServer(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Connect a client to a server with three idle workers."""
-        clock = self.clock = Clock()
+        self.clock = clock = Clock()
         self.dispatcher = Dispatcher(clock, max_queued=5)
         site = ServerFactory(
             clock,
@@ -333,7 +333,10 @@ class AgainstTheServer(SynchronousTestCase):
             Everything, small=b"", large=bytes(200_000), numbers=[], rows=[], is_it=False
         )
         self.failureResultOf(answer, dangad.TooLarge)
-        self.successResultOf(self.pumped(self.client.ping()))
+        alive = self.client.ping()
+        self.link.pump()
+        self.clock.advance(0)  # the request has used up its turn
+        self.successResultOf(self.pumped(alive))
 
     def test_wrong_response(self) -> None:
         """An answer that the command does not declare is BadResponse, which names the key."""

@@ -10,15 +10,8 @@ from twisted.internet import reactor
 from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad.server.listening import (
-    Access,
-    Auth,
-    CannotListen,
-    Door,
-    Endpoint,
-    open_door,
-    read_endpoint,
-)
+from dangad.server.endpoints import Auth, Endpoint, read_endpoint
+from dangad.server.listening import Access, CannotListen, Door, open_door
 from dangad.server.unixport import AdoptedUnixEndpoint
 from tests.otheruser import DAEMON, NOBODY, connect_as, needs_root
 

@@ -1,6 +1,6 @@
 """The front door: clients' connections, onto :class:`dangad.scheduler.interfaces.IClient`.
 
-- :mod:`.listening`, :mod:`.unixport`: where the server listens.
+- :mod:`.endpoints`, :mod:`.listening`, :mod:`.unixport`: where the server listens.
 - :mod:`.factory`, :mod:`.acceptgate`, :mod:`.access`, :mod:`.peers`, :mod:`.refusal`,
   :mod:`.passeddescriptors`: who may connect, and how many.
 - :mod:`.connection`: one client; its requests become jobs, and outcomes become answers.

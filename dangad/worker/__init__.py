@@ -1,9 +1,15 @@
 """All that runs in a worker process; nothing in it is imported by the parent.
 
-:mod:`~dangad.worker.child` is the process: it boots, says Hello, and takes one job after the
-other from its pipe. :mod:`~dangad.worker.perform` turns a request box into an answer, by
-calling a job function; :mod:`~dangad.worker.jobtypes` is where those come from,
-:mod:`~dangad.worker.context` what they may ask while they run, :mod:`~dangad.worker.following`
-how their threads come to ask the same, and :mod:`~dangad.worker.failures` what is said of what
-they raise. :mod:`~dangad.worker.lean` comes before all of them.
+- :mod:`.lean`: comes before all others, and spares the import of TLS.
+- :mod:`.child`: the process: it boots, says Hello, and takes one job after the other.
+- :mod:`.settings`, :mod:`.stdio`: how the process is made as its settings want it, and what it
+  prints.
+- :mod:`.pipe`: its ends of the pipes to the parent.
+- :mod:`.perform`: a request box into an answer, by a call of a job function.
+- :mod:`.jobtypes`: where the job functions come from.
+- :mod:`.context`, :mod:`.following`: what they may ask while they run, in their threads too.
+- :mod:`.loops`: the event loops that jobs share.
+- :mod:`.failures`: what is said of what they raise.
+- :mod:`.usage`, :mod:`.processstate`, :mod:`.offspring`, :mod:`.forks`: what a job has used, has
+  changed, and leaves behind.
 """

@@ -13,45 +13,36 @@ or that has used up its memory.
 from __future__ import annotations
 
 import atexit
-import contextlib
-import faulthandler
-import fcntl
 import importlib
 import json
 import logging
 import os
-import resource
 import signal
 import sys
-import termios
 import time
 import traceback
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from twisted.logger import ILogObserver, LogLevel, eventAsText, globalLogBeginner
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
-from dangad.host.descent import WORKER_OOM_SCORE
 from dangad.host.processcontrol import adopt_orphans, signal_at_parents_death
 from dangad.wire.boxes import CHUNKS, COMMAND, PROGRESS, unpack
-from dangad.wire.commands import STACK_SIGNAL, Hello, LastWords
+from dangad.wire.commands import Hello, LastWords
 from dangad.wire.workerboxes import NOT_REUSABLE, PRINTED, read_job
-from dangad.worker.context import JobStopped, RunningJob, is_left_over
+from dangad.worker.context import JobStopped, RunningJob
 from dangad.worker.forks import LEFT_TO_PARENT, free_forks, ordinary_handlers
 from dangad.worker.jobtypes import BadJobType, catalogue_of, find_job_types
 from dangad.worker.offspring import Offspring, end_all
 from dangad.worker.perform import OutOfMemory, Performer
 from dangad.worker.pipe import WorkerPipe, put_out_of_reach
 from dangad.worker.processstate import ProcessState, Unfit
+from dangad.worker.settings import CannotStart, take_on
+from dangad.worker.stdio import flush_stdio, has_printed, log_to_stderr, own_stdio, show_stacks
 from dangad.worker.usage import Meter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from twisted.internet.defer import Deferred
-    from twisted.logger import LogEvent
 
 
 _log = logging.getLogger(__name__)
@@ -69,15 +60,6 @@ _NOT_THEIRS = (
 )
 """How the names of files begin that are not at fault when a job module does not import."""
 
-_unread = bytearray(4)
-"""Where the kernel puts how many bytes wait in a pipe: `fcntl` takes thrice as long for others."""
-_REACTOR = "twisted.internet.base"
-"""Who says "Main loop terminated" each time that an asynchronous job ends."""
-
-
-class CannotStart(Exception):
-    """The process cannot be as its settings want it; the text names what to change."""
-
 
 def main(settings: dict[str, Any]) -> None:
     """Run the worker that these settings describe, until its pipe ends.
@@ -89,12 +71,12 @@ def main(settings: dict[str, Any]) -> None:
         _check(settings)
     ordinary = ordinary_handlers()
     pipe = WorkerPipe(FROM_PARENT, TO_PARENT, WISHES, settings["max_payload"])
-    _own_stdio()
-    stacks = _show_stacks()
+    own_stdio()
+    stacks = show_stacks()
     _leave_signals_to_parent()
     free_forks(pipe, ordinary, stacks)
     atexit.register(end_all)
-    _log_to_stderr()
+    log_to_stderr()
     try:
         take_on(settings)
         job_types = find_job_types(settings["jobs"])
@@ -102,7 +84,7 @@ def main(settings: dict[str, Any]) -> None:
     except BaseException as error:  # noqa: BLE001 - a module that exits on import has failed too
         if not isinstance(error, CannotStart):
             traceback.print_exc()
-        _flush_stdio()
+        flush_stdio()
         pipe.send_command(LastWords, reason=f"could not start: {_reason(error, settings)}")
         os._exit(1)  # whatever threads there are by now
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
@@ -157,23 +139,14 @@ def _serve(
     except OutOfMemory as error:
         pipe.send_command(LastWords, reason=str(error))
     if pipe.stopped or answer is None:
-        _flush_stdio()
+        flush_stdio()
         end_all()
         os._exit(0)
     reusable = _end_offspring(offspring) and _restore(process_state)
-    _flush_stdio()
-    marks = (PRINTED if _has_printed() else 0) + (0 if reusable else NOT_REUSABLE)
+    flush_stdio()
+    marks = (PRINTED if has_printed() else 0) + (0 if reusable else NOT_REUSABLE)
     pipe.send_answer(job_id, answer, meter.usage(), marks)
     return reusable
-
-
-def _has_printed() -> bool:
-    """Whether something lies in the pipe for output; if that cannot be told, it may."""
-    try:
-        fcntl.ioctl(2, termios.FIONREAD, _unread)
-    except OSError:
-        return True  # the job has closed or replaced it
-    return any(_unread)
 
 
 def _end_offspring(offspring: Offspring) -> bool:
@@ -200,58 +173,6 @@ def _restore(process_state: ProcessState) -> bool:
     return True
 
 
-def take_on(settings: dict[str, Any]) -> None:
-    """Take on the process_state that the settings describe, for jobs and for what they start.
-
-    :raises CannotStart: one of them cannot be had.
-    """
-    directory = settings["directory"]
-    try:
-        os.chdir(directory)
-    except OSError as error:
-        raise CannotStart(
-            f"the working directory {directory} cannot be used: {error.strerror}"
-        ) from None
-    if settings["pythonpath"] is None:
-        os.environ.pop("PYTHONPATH", None)
-    else:
-        os.environ["PYTHONPATH"] = settings["pythonpath"]
-    apply_limits(settings)
-
-
-def apply_limits(settings: dict[str, Any]) -> None:
-    """Take on what the settings say of the process as the system sees it.
-
-    The memory limit is RLIMIT_DATA, see getrlimit(2): on Linux it counts all private writable
-    memory, so that a request for more fails, in this process and in those that a job starts.
-    And should the machine itself run out of memory, the kernel is to choose a worker, and not
-    the parent: see proc_pid_oom_score_adj(5).
-    """
-    if settings["nice"]:
-        os.nice(settings["nice"])
-    if settings["umask"] is not None:
-        os.umask(settings["umask"])
-    if settings["open_files"]:
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (settings["open_files"], hard))
-    if settings["max_memory"]:
-        resource.setrlimit(resource.RLIMIT_DATA, (settings["max_memory"],) * 2)
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-        file.write(str(WORKER_OOM_SCORE))
-
-
-def _show_stacks() -> int:
-    """Print the stack of all threads on a crash, and when the parent asks by ``STACK_SIGNAL``.
-
-    Onto a descriptor of their own, which is returned and which a job does not close by accident;
-    the signal is handled in C, so that it needs no turn of the interpreter.
-    """
-    fd = put_out_of_reach(2)
-    faulthandler.enable(fd)
-    faulthandler.register(STACK_SIGNAL, fd)
-    return fd
-
-
 def _check(settings: dict[str, Any]) -> NoReturn:
     """Say whether the job modules can be served, and be gone, with what they have started.
 
@@ -259,8 +180,8 @@ def _check(settings: dict[str, Any]) -> NoReturn:
     """
     verdict = put_out_of_reach(settings["check"])
     os.close(settings["check"])
-    _own_stdio()
-    _show_stacks()
+    own_stdio()
+    show_stacks()
     reason = None
     try:
         take_on(settings)
@@ -273,7 +194,7 @@ def _check(settings: dict[str, Any]) -> NoReturn:
         if shown and not isinstance(error, (BadJobType, CannotStart)):
             traceback.print_exception(error.with_traceback(trace))
         reason = _reason(error, settings)
-    _flush_stdio()
+    flush_stdio()
     end_all()
     os.write(verdict, json.dumps(reason).encode() + b"\n")
     os._exit(0)  # whatever threads there are, and functions that are to be called at the end
@@ -346,40 +267,6 @@ def _die_with_parent(parent: int) -> None:
         os._exit(1)  # it died before the kernel was told
 
 
-def _own_stdio() -> None:
-    """Read nothing from stdin, and write both outputs to one pipe, line by line.
-
-    What is left of an earlier job prints to the other pipe, since it says nothing of the job that
-    runs: so it is neither logged under that one's name, nor told to that one's client.
-    """
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    if null:
-        os.close(null)
-    else:
-        os.set_inheritable(0, True)
-    other = os.fdopen(put_out_of_reach(1), "w")
-    os.dup2(2, 1)
-    for stream in (other, sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
-    for stream in (sys.stdout, sys.stderr):
-        stream.write = partial(_print, stream.write, other.write)  # type: ignore[method-assign]
-
-
-def _print(write: Callable[[str], int], write_apart: Callable[[str], int], text: str) -> int:
-    return write_apart(text) if is_left_over() else write(text)
-
-
-def _flush_stdio() -> None:
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except BaseException:  # noqa: BLE001 - the job has closed or replaced one: flush what there is
-        for name in ("stdout", "stderr"):
-            with contextlib.suppress(BaseException):
-                getattr(sys, name).flush()
-
-
 def _leave_signals_to_parent() -> None:
     """Do nothing on the signals that a terminal or a service manager sends to all processes.
 
@@ -391,19 +278,3 @@ def _leave_signals_to_parent() -> None:
 
 def _ignore(_number: int, _frame: object) -> None:
     """Do nothing on a signal."""
-
-
-@implementer(ILogObserver)
-class _StderrObserver:
-    """Twisted's log events of level info and above, one line each, on stderr."""
-
-    def __call__(self, event: LogEvent) -> None:
-        level = event.get("log_level", LogLevel.info)
-        chatter = event.get("log_namespace") == _REACTOR and level == LogLevel.info
-        if level >= LogLevel.info and not chatter:
-            text = eventAsText(event, includeTimestamp=False, includeSystem=False)
-            sys.stderr.write(text + "\n")
-
-
-def _log_to_stderr() -> None:
-    globalLogBeginner.beginLoggingTo([_StderrObserver()], redirectStandardIO=False)

@@ -1,0 +1,239 @@
+"""Endpoint descriptions: what dangad itself reads of them, and what is left of them for Twisted.
+
+Read by :mod:`dangad.tap` and :mod:`dangad.service`, opened by :mod:`dangad.server.listening`. An
+endpoint is described as Twisted does it, ``unix:/run/x.sock`` or ``tcp:7003``, or is the path of a
+UNIX socket. dangad takes its own words out of the description before Twisted sees it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import re
+import socket
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address as Number4
+from ipaddress import IPv6Address as Number6
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.endpoints import (
+    AdoptedStreamServerEndpoint,
+    quoteStringArgument,
+    serverFromString,
+)
+from twisted.protocols.haproxy import proxyEndpoint
+
+from dangad.server.unixport import BACKLOG, MODE, AdoptedUnixEndpoint, UnixEndpoint
+
+if TYPE_CHECKING:
+    from socket import AddressFamily
+
+    from twisted.internet.interfaces import IStreamServerEndpoint
+
+
+class Auth(enum.Enum):
+    """Who may connect, as ``auth=`` in a description says it."""
+
+    USER = "user"
+    """The server's own user, root, and whoever is named beside them."""
+    NONE = "none"
+    """Whoever can."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """What a description says.
+
+    :ivar text: it, as it was written.
+    :ivar kind: the first word of it, in small letters.
+    :ivar description: what is left of it for Twisted.
+    :ivar auth: who may connect, if it says so.
+    :ivar strict_priorities: whether the priorities that its clients ask for hold among all
+        clients, and not only among the jobs of one.
+    :ivar inner: what is behind the first word, if that is ``haproxy``.
+    :ivar path: that of the UNIX socket, if it is one.
+    :ivar mode: the mode that is named for it.
+    :ivar backlog: how many connections the kernel keeps waiting for it.
+    :ivar noted: whether a file beside it names the process that listens.
+    """
+
+    text: str
+    kind: str
+    description: str
+    auth: Auth | None = None
+    strict_priorities: bool = False
+    inner: Endpoint | None = None
+    path: str | None = None
+    mode: int | None = None
+    backlog: int = BACKLOG
+    noted: bool = True
+
+    def make(self, reactor: Any, owner: tuple[int, int] = (-1, -1)) -> IStreamServerEndpoint:
+        """What can be listened on.
+
+        :param owner: the numbers of the user and the group to whom a UNIX socket shall belong; -1
+            for those of this process.
+        :raises Exception: Twisted cannot read it; of what kind depends on the endpoint's.
+        """
+        if self.inner is not None:
+            return proxyEndpoint(self.inner.make(reactor, owner))
+        if self.path is not None:
+            mode = MODE if self.mode is None else self.mode
+            return UnixEndpoint(reactor, self.path, mode, self.backlog, self.noted, owner)
+        made: IStreamServerEndpoint = serverFromString(reactor, self.description)
+        if isinstance(made, AdoptedStreamServerEndpoint):
+            family: AddressFamily = made.addressFamily
+            if family.name == "AF_UNIX":
+                return AdoptedUnixEndpoint(reactor, made.fileno)
+        return made
+
+    @property
+    def usual_auth(self) -> Auth:
+        """Who may connect to it within the machine: what it says, or else what is usual.
+
+        A mode that is named says all. A proxy's clients are not told apart by their users.
+        """
+        if self.auth is not None:
+            return self.auth
+        innermost = self.inner or self
+        return Auth.NONE if innermost.mode is not None or self.kind == "stdio" else Auth.USER
+
+    @property
+    def reaches_beyond(self) -> bool:
+        """Whether it says that it can be reached from other machines.
+
+        False where that only shows when it is listened on.
+        """
+        if self.inner is not None:
+            return self.inner.reaches_beyond
+        if self.kind not in _INTERFACE_PLACES:
+            return False
+        words, places = [], []
+        for part in _split(self.description):
+            word = _WORD.fullmatch(part)
+            if word is None:
+                places.append(part)
+            elif _unescape(word[1]) == "interface":
+                words.append(word[2])
+        interface = [*words, *places[_INTERFACE_PLACES[self.kind] :], ""][0]
+        address = address_of(_unescape(interface) or "0.0.0.0")
+        return address is not None and not address.is_loopback
+
+
+_INTERFACE_PLACES = {"tcp": 2, "tcp6": 3, "ssl": 5}
+"""In which of Twisted's descriptions, and in which place, an interface may stand without its name.
+
+There, all interfaces are meant where none is named."""
+
+_WORD = re.compile(r"((?:\\.|[^\\=])*)=(.*)", re.DOTALL)
+_OWN_WORDS = {"auth": ("user", "none"), "priorities": ("strict", "fair")}
+_LOOKS_DESCRIBED = re.compile("[A-Za-z0-9]+:")
+_PATH_WITH_WORDS = re.compile(r":(auth|priorities|mode|backlog|lockfile)=")
+
+
+def read_endpoint(text: str) -> Endpoint:
+    """What a description says, or the path of a UNIX socket.
+
+    :raises ValueError: it makes no sense; why. Whether Twisted can read its part, is not known.
+    """
+    if text.isdecimal():
+        raise ValueError(f"for a TCP port, write tcp:{text}:interface=127.0.0.1")
+    if not _LOOKS_DESCRIBED.match(text):
+        if _PATH_WITH_WORDS.search(text):
+            raise ValueError(f"write unix:{text}")
+        if not text:
+            raise ValueError("it is empty")
+        return Endpoint(text, "unix", f"unix:{quoteStringArgument(text)}", path=text)
+    words: dict[str, str] = {}
+    rest: list[str] = []
+    for part in _split(text):
+        word = _WORD.fullmatch(part)
+        key = _unescape(word[1]) if word else ""
+        if word is None or key not in _OWN_WORDS:
+            rest.append(part)
+            continue
+        if key in words:
+            raise ValueError(f"{key}= is there twice")
+        words[key] = _unescape(word[2])
+        if words[key] not in _OWN_WORDS[key]:
+            raise ValueError(f"{key}={words[key]} is none of {', '.join(_OWN_WORDS[key])}")
+    return replace(
+        _read_rest(text, rest),
+        auth=Auth(words["auth"]) if "auth" in words else None,
+        strict_priorities=words.get("priorities") == "strict",
+    )
+
+
+def _read_rest(text: str, parts: list[str]) -> Endpoint:
+    """The endpoint that these parts of its description are, which has none of dangad's words."""
+    kind = parts[0].lower()
+    description = ":".join(parts)
+    if kind == "haproxy":
+        if not parts[1:] or parts[1].lower() in ("", "haproxy", "stdio"):
+            raise ValueError("haproxy: is followed by another endpoint, as in haproxy:tcp:7003")
+        inner = _read_rest(text, parts[1:])
+        return Endpoint(text, kind, description, inner=inner)
+    if kind == "unix":
+        return Endpoint(text, kind, description, **_read_unix(parts[1:]))
+    return Endpoint(text, kind, description)
+
+
+def _read_unix(parts: list[str]) -> dict[str, Any]:
+    """What a description says of a UNIX socket, by the names of the fields.
+
+    :raises ValueError: it makes no sense.
+    """
+    names = ["path", "mode", "backlog", "lockfile"]
+    said: dict[str, str] = {}
+    for number, part in enumerate(parts):
+        word = _WORD.fullmatch(part)
+        key = _unescape(word[1]) if word else names[number] if number < len(names) else part
+        if key == "address":  # as Twisted calls it
+            key = "path"
+        if key not in names or key in said:
+            raise ValueError(f"{part!r} is not understood")
+        said[key] = _unescape(word[2] if word else part)
+    if not said.get("path"):
+        raise ValueError("it names no path")
+    fields: dict[str, Any] = {"path": said["path"]}
+    mode, backlog = said.get("mode"), said.get("backlog")
+    if mode is not None:
+        if not re.fullmatch("0?[0-7]{3}", mode):
+            raise ValueError(f"mode={mode} is not like mode=660")
+        fields["mode"] = int(mode, 8)
+    if backlog is not None:
+        if not re.fullmatch("[1-9][0-9]{0,8}", backlog):
+            raise ValueError(f"backlog={backlog} is no number from 1")
+        fields["backlog"] = int(backlog)
+    if said.get("lockfile", "1") not in ("0", "1"):
+        raise ValueError(f"lockfile={said['lockfile']} is neither 0 nor 1")
+    fields["noted"] = said.get("lockfile") != "0"
+    return fields
+
+
+def _split(text: str) -> list[str]:
+    """The parts of a description between its colons, as they were written."""
+    parts = [""]
+    characters = iter(text)
+    for character in characters:
+        if character == ":":
+            parts.append("")
+        else:
+            escaped = next(characters, "") if character == "\\" else ""
+            parts[-1] += character + escaped
+    return parts
+
+
+def _unescape(part: str) -> str:
+    return re.sub(r"\\(.)", r"\1", part, flags=re.DOTALL)
+
+
+def address_of(host: str) -> Number4 | Number6 | None:
+    """The address that a text is, in any form that the system takes; None for a name."""
+    with contextlib.suppress(ValueError):
+        address = ip_address(host.partition("%")[0])
+        return getattr(address, "ipv4_mapped", None) or address
+    with contextlib.suppress(OSError, ValueError):
+        return Number4(socket.inet_aton(host))
+    return None
