@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import signal
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -32,7 +32,7 @@ from dangad.pool.orphans import Orphans
 from dangad.pool.processes import WorkerPool
 from dangad.scheduler.dispatcher import Dispatcher
 from dangad.scheduler.record import JobState
-from dangad.scheduler.supervisor import START_TIMEOUT, Supervisor
+from dangad.scheduler.supervisor import Supervisor
 from dangad.scheduler.workerrecord import RecycleLimits
 from dangad.server.acceptgate import AcceptGate, raise_limit
 from dangad.server.access import MAX_REFUSALS
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IListeningPort
     from twisted.python.failure import Failure
 
+    from dangad.limits import Limits
     from dangad.pool.launch import WorkerSettings
     from dangad.server.listening import Door
 
@@ -70,37 +71,6 @@ _IDLE_SIGNALS = {
     signal.SIGUSR2: "SIGUSR2 means nothing to dangad",
 }
 """What the log says of signals for which there is no handler, and whose default is the end."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """The numbers that bound the server; the options of ``twistd dangad`` of the same names."""
-
-    min_workers: int = 1
-    max_workers: int = field(default_factory=lambda: os.cpu_count() or 1)
-    max_queued: int = 10_000
-    max_queued_bytes: int = 2**30
-    max_in_flight: int = 1000
-    max_connections: int = 10_000
-    max_payload: int = 64 * 2**20
-    max_buffered: int = 0
-    drain: float = 30.0
-    quarantine_after: int = 5
-    quarantine_time: float = 30.0
-    spare_workers: int = 0
-    recycle_jobs: int = 0
-    recycle_memory: int = 0
-    recycle_age: float = 0.0
-    max_memory: int = 0
-    start_timeout: float = START_TIMEOUT
-    relief_after: float = 5.0
-
-    @property
-    def recycle_limits(self) -> RecycleLimits:
-        """After what a worker is replaced, or ended."""
-        return RecycleLimits(
-            self.recycle_jobs, self.recycle_memory, self.recycle_age, self.max_memory
-        )
 
 
 class DangadService(service.Service):
@@ -165,7 +135,9 @@ class DangadService(service.Service):
             limits.min_workers,
             limits.max_workers,
             limits.spare_workers,
-            limits.recycle_limits,
+            RecycleLimits(
+                limits.recycle_jobs, limits.recycle_memory, limits.recycle_age, limits.max_memory
+            ),
             starts_at_once=cores(),
             start_timeout=limits.start_timeout,
             relief_after=limits.relief_after,

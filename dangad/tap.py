@@ -1,307 +1,26 @@
-"""The command line of ``twistd dangad``: its options, and the service that they describe.
+"""What ``twistd dangad`` makes of its command line: the whole server as a service.
 
-Imported by twistd when the command is named; everything heavier is imported by `makeService`,
-after twistd has chosen the reactor.
+Imported by twistd when the command is named; everything heavier than
+:mod:`dangad.commandline` is imported by `makeService`, after twistd has chosen the reactor.
 """
 
 from __future__ import annotations
 
-import os
 import resource
 import sys
 from dataclasses import fields
-from grp import getgrnam
-from pwd import getpwnam, getpwuid, struct_passwd
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from twisted.python import usage
-
-from dangad.host.capacity import OWN_FILES, WORKER_FILES, TooManyWorkers, check_workers
-from dangad.host.inheritance import keep_from_children, open_standard_streams
-from dangad.operators.systemd import VARIABLES as NOTIFY_VARIABLES
+from dangad.commandline import Options, give_up
+from dangad.host.capacity import OWN_FILES, WORKER_FILES
+from dangad.limits import Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from twisted.application.service import IService
 
     from dangad.pool.launch import WorkerSettings
 
-DEFAULT_ENDPOINTS = ("unix:dangad.sock", "tcp:7003:interface=127.0.0.1")
-DEFAULT_JOBS = ("dangad.examples",)
-NOT_FOR_WORKERS = frozenset({"LISTEN_FDNAMES", "LISTEN_FDS", "LISTEN_PID"}) | NOTIFY_VARIABLES
-"""Variables that are the server's alone: systemd's."""
-DEFAULT_CONTROL = "unix:dangad.control"
-
-
-def whole_number(option: str, least: int) -> Callable[[str], int]:
-    """A parser of whole numbers from `least`, for an option's text."""
-
-    def parse(text: str) -> int:
-        number = int(text) if text.isascii() and text.isdigit() else -1
-        if number < least:
-            raise ValueError(f"--{option} {text}: not a whole number from {least}")
-        return number
-
-    parse.coerceDoc = f"A whole number from {least}."  # type: ignore[attr-defined]
-    return parse
-
-
-def seconds(option: str) -> Callable[[str], float]:
-    """A parser of seconds, 0 or more, for an option's text."""
-
-    def parse(text: str) -> float:
-        try:
-            number = float(text)
-        except ValueError:
-            number = -1.0
-        if not 0 <= number < float("inf"):
-            raise ValueError(f"--{option} {text}: not a number of seconds")
-        return number
-
-    parse.coerceDoc = "A number of seconds."  # type: ignore[attr-defined]
-    return parse
-
-
-def size(option: str, least: int = 1) -> Callable[[str], int]:
-    """A parser of bytes, for an option's text, which may end in k, M or G (1024 and its powers)."""
-
-    def parse(text: str) -> int:
-        units = {"k": 2**10, "m": 2**20, "g": 2**30}
-        unit = units.get(text[-1:].lower(), 1)
-        digits = text[:-1] if unit > 1 else text
-        if not (digits.isascii() and digits.isdigit()) or int(digits) < least:
-            raise ValueError(f"--{option} {text}: not a number of bytes, or one with k, M or G")
-        return int(digits) * unit
-
-    parse.coerceDoc = "A number of bytes, or one with k, M or G."  # type: ignore[attr-defined]
-    return parse
-
-
-def octal(option: str) -> Callable[[str], int]:
-    """A parser of file mode masks, for an option's text."""
-
-    def parse(text: str) -> int:
-        try:
-            mask = int(text, 8)
-        except ValueError:
-            mask = -1
-        if not 0 <= mask <= 0o777:
-            raise ValueError(f"--{option} {text}: not an octal number from 0 to 777")
-        return mask
-
-    parse.coerceDoc = "An octal number."  # type: ignore[attr-defined]
-    return parse
-
-
-def _number(option: str, default: int, least: int, doc: str) -> list[Any]:
-    """An option that takes a whole number, in the form of `usage.Options.optParameters`."""
-    return [option, None, default, doc, whole_number(option, least)]
-
-
-def _size(option: str, default: int, doc: str, least: int = 1) -> list[Any]:
-    """One that takes bytes."""
-    return [option, None, default, doc, size(option, least)]
-
-
-def _octal(option: str, doc: str) -> list[Any]:
-    """One that takes a file mode mask, and has none by default."""
-    return [option, None, None, doc, octal(option)]
-
-
-def _seconds(option: str, default: float, doc: str) -> list[Any]:
-    """One that takes seconds."""
-    return [option, None, default, doc, seconds(option)]
-
-
-class Options(usage.Options):
-    """What ``twistd dangad`` can be told."""
-
-    synopsis = "[options]"
-    longdesc = (
-        "A job server: takes jobs from clients over AMP, has worker processes perform them, "
-        "and gives the results back."
-    )
-
-    # The help has them in the order of the alphabet, so each text stands alone. Twisted puts the
-    # default behind it, and then what its value is.
-    optParameters = [
-        _number("min-workers", 1, 0, "Worker processes that live always"),
-        _number("max-workers", os.cpu_count() or 1, 1, "Worker processes that live at most"),
-        _number("spare-workers", 0, 0, "Idle workers that are kept beyond the busy ones"),
-        _number("recycle-jobs", 0, 0, "Jobs after which a worker is replaced, 0 for any number"),
-        _size("recycle-memory", 0, "Memory beyond which a worker is replaced, 0 for any", 0),
-        _seconds("recycle-age", 0.0, "Age at which a worker is replaced, 0 for any"),
-        _size("max-memory", 0, "The most memory that a worker may have, 0 for any", 0),
-        _number("max-queued", 10_000, 0, "Jobs of all clients that wait at most"),
-        _size("max-queued-bytes", 2**30, "Size of the requests of all jobs that wait, at most"),
-        _number("max-in-flight", 1000, 1, "Unanswered requests for which one connection is read"),
-        _number("max-connections", 10_000, 1, "Connections of clients at most"),
-        _size("max-payload", 64 * 2**20, "Size of the largest request or answer"),
-        _size("max-buffered", 0, "What is held for all clients at most, 0 for a default", 0),
-        _number("quarantine-after", 5, 0, "Workers that a command may kill in a row, 0 for any"),
-        _seconds("quarantine-time", 30.0, "Time for which a command that kills is refused"),
-        _seconds(
-            "relief-after",
-            5.0,
-            "Time for which one client's jobs may have all workers before others get one more, 0 "
-            "for any",
-        ),
-        _seconds("start-timeout", 60.0, "Time for a worker to start and to import the job modules"),
-        _seconds("drain", 30.0, "Time for accepted jobs to end when the server stops"),
-        ["control", None, DEFAULT_CONTROL, "Where operators connect, in the form of --listen"],
-        ["worker-directory", None, None, "The workers' working directory, if not the server's"],
-        _number("worker-nice", 0, 0, "By how much workers give way to other processes"),
-        _octal("worker-umask", "The workers' file mode mask, if not that of the server"),
-        ["worker-uid", None, None, "The user as whom workers run; only if root starts the server"],
-        ["worker-gid", None, None, "The group as which workers run, if not that of --worker-uid"],
-    ]
-
-    optFlags = [
-        ["log-jobs", None, "Log the end of every job, and not only of those that fail"],
-        ["force", None, "Have --max-workers even if the machine seems too small for so many"],
-        ["insecure", None, "Listen beyond this machine, too, where anybody may run every job"],
-        ["traceback", None, "Show where in the server an error at its start was raised"],
-    ]
-
-    def __init__(self) -> None:
-        super().__init__()
-        self["listen"] = []
-        self["allow-users"] = []
-        self["allow-groups"] = []
-        self["jobs"] = []
-        self["worker-path"] = []
-        self["worker-env"] = {}
-        self["worker-keep-env"] = []
-        self.docs = {name: " ".join((doc or "").split()) for name, doc in self.docs.items()}
-
-    def opt_listen(self, endpoint: str) -> None:
-        """Where clients connect: a Twisted server endpoint, or the path of a UNIX socket.
-
-        Repeatable [default: unix:dangad.sock and tcp:7003:interface=127.0.0.1].
-        """
-        self["listen"].append(endpoint)
-
-    def opt_allow_users(self, users: str) -> None:
-        """Users who may connect, by name or number, with commas between them.
-
-        The server's own user and root may in any case. Repeatable.
-        """
-        self["allow-users"] += users.split(",")
-
-    def opt_allow_groups(self, groups: str) -> None:
-        """Groups whose members may connect, by name or number, with commas between them.
-
-        The server's own user and root may in any case. Repeatable.
-        """
-        self["allow-groups"] += groups.split(",")
-
-    def opt_jobs(self, module: str) -> None:
-        """A module with job types, by its dotted name.
-
-        Repeatable [default: dangad.examples].
-        """
-        if module.endswith(".py") or "/" in module:
-            raise usage.UsageError(f"--jobs {module}: {_name_module(module)}")
-        self["jobs"].append(module)
-
-    def opt_worker_path(self, directory: str) -> None:
-        """A directory in which workers look for modules before all else. Repeatable."""
-        self["worker-path"].append(os.path.abspath(directory))
-
-    def opt_worker_env(self, setting: str) -> None:
-        """A variable for the workers' environment, as NAME=VALUE. Repeatable."""
-        name, equals, value = setting.partition("=")
-        if not (name and equals):
-            raise usage.UsageError(f"--worker-env {setting}: write NAME=VALUE")
-        self["worker-env"][name] = value
-
-    def opt_worker_keep_env(self, name: str) -> None:
-        """A variable of the server's environment that workers keep.
-
-        If there is such an option, they keep no others. Repeatable [default: all].
-        """
-        self["worker-keep-env"].append(name)
-
-    def postOptions(self) -> None:
-        """Fill in the defaults of what may be repeated, and compare what belongs together."""
-        self["listen"] = self["listen"] or list(DEFAULT_ENDPOINTS)
-        self["jobs"] = self["jobs"] or list(DEFAULT_JOBS)
-        if self["min-workers"] > self["max-workers"]:
-            raise usage.UsageError(
-                f"--min-workers {self['min-workers']} is more than "
-                f"--max-workers {self['max-workers']}"
-            )
-        try:
-            check_workers(self["max-workers"], force=bool(self["force"]))
-        except TooManyWorkers as error:
-            raise usage.UsageError(f"--max-workers: {error}") from None
-        if 0 < self["max-buffered"] < 2 * self["max-payload"]:
-            raise usage.UsageError(
-                f"--max-buffered {self['max-buffered']} is less than twice "
-                f"--max-payload {self['max-payload']}"
-            )
-        directory = self["worker-directory"]
-        if directory is not None:
-            self["worker-directory"] = os.path.abspath(directory)
-            if not os.path.isdir(directory):
-                raise usage.UsageError(f"--worker-directory {directory}: no such directory")
-        self["worker-uid"], self["worker-gid"] = self._worker_ids()
-
-    def _worker_ids(self) -> tuple[int | None, int | None]:
-        """The numbers of the workers' user and group, if they are not the server's."""
-        user, group = self["worker-uid"], self["worker-gid"]
-        twistd: Any = self.parent or {}
-        if (user or group) and (os.getuid() != 0 or twistd.get("uid") or twistd.get("gid")):
-            raise usage.UsageError("--worker-uid and --worker-gid: only for a server run as root")
-        try:
-            account = _account(user) if user else None
-            uid = account.pw_uid if account else None
-            gid = _group(group) if group else account.pw_gid if account else None
-        except KeyError as error:
-            raise usage.UsageError(f"--worker-uid, --worker-gid: {error.args[0]}") from None
-        return uid, gid
-
-    def worker_environment(self) -> dict[str, str]:
-        """What the environment of the workers shall be."""
-        keep = self["worker-keep-env"]
-        kept = {
-            name: value
-            for name, value in os.environ.items()
-            if name not in NOT_FOR_WORKERS and (not keep or name in keep)
-        }
-        return {**kept, **self["worker-env"]}
-
-    def parseOptions(self, options: Any = None) -> None:
-        """Read the command line; what is wrong with it is said in one line, and ends twistd.
-
-        Twisted's way would be to print all the help, on stdout.
-        """
-        open_standard_streams()
-        keep_from_children()
-        try:
-            super().parseOptions(options)
-        except usage.UsageError as error:
-            text = str(error).removeprefix("Parameter type enforcement failed: ")
-            _give_up(f"{text}; see twistd dangad --help")
-
-
-def _name_module(file: str) -> str:
-    """How to write the module that is in a file: by its name, from where it is imported."""
-    path = os.path.normpath(file.removesuffix(".py"))
-    directory, name = ("", path) if not os.path.isabs(path) else os.path.split(path)
-    if path.startswith(".."):
-        directory, name = os.path.split(path)
-    option = f"--worker-path {directory} " if directory else ""
-    return f"name the module, not its file: write {option}--jobs {name.replace('/', '.')}"
-
-
-def _account(user: str) -> struct_passwd:
-    return getpwuid(int(user)) if user.isdigit() else getpwnam(user)
-
-
-def _group(group: str) -> int:
-    return int(group) if group.isdigit() else getgrnam(group).gr_gid
+__all__ = ["Options", "makeService"]
 
 
 def makeService(options: Options) -> IService:
@@ -327,7 +46,7 @@ def makeService(options: Options) -> IService:
             from dangad.server.endpoints import read_endpoint
             from dangad.server.listening import Access, CannotListen
             from dangad.server.peers import allow
-            from dangad.service import DangadService, Limits
+            from dangad.service import DangadService
 
             use_steady_clock(reactor)
             take_few_events(reactor)
@@ -336,16 +55,16 @@ def makeService(options: Options) -> IService:
                 try:
                     read_endpoint(description).make(reactor)
                 except Exception as error:  # noqa: BLE001 - each kind of endpoint has its own
-                    _give_up(f"--{option} {description}: {error}")
+                    give_up(f"--{option} {description}: {error}")
             try:
                 allowed = allow(options["allow-users"], options["allow-groups"])
             except ValueError as error:
-                _give_up(f"--allow-users, --allow-groups: {error}")
+                give_up(f"--allow-users, --allow-groups: {error}")
             check.wait()
     except BrokenJobs as error:
         if error.traceback:
             sys.stderr.write(f"{error.traceback}\n")
-        _give_up(str(error))
+        give_up(str(error))
     daemon = not twistd.get("nodaemon", True)
     failure = StartFailure(
         CannotListen,
@@ -383,14 +102,14 @@ def _worker_settings(options: Options) -> WorkerSettings:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     least = OWN_FILES + WORKER_FILES * (options["min-workers"] + 1)
     if hard != resource.RLIM_INFINITY and hard < least:
-        _give_up(
+        give_up(
             f"the hard limit of {hard} open files is too low: {least} are the least for "
             f"--min-workers {options['min-workers']}; raise it (ulimit -Hn, LimitNOFILE=)"
         )
     try:
         path = default_path()
     except NoDirectory as error:
-        _give_up(str(error))
+        give_up(str(error))
     return WorkerSettings(
         jobs=tuple(options["jobs"]),
         max_payload=options["max-payload"],
@@ -404,13 +123,3 @@ def _worker_settings(options: Options) -> WorkerSettings:
         gid=options["worker-gid"],
         open_files=soft,
     )
-
-
-def _give_up(message: str) -> NoReturn:
-    """End the program with status 1 and one line on stderr."""
-    text = f"twistd dangad: {message}"
-    if sys.flags.inspect:  # PYTHONINSPECT: Python would show a traceback, and ask what to do
-        sys.stderr.write(f"{text}\n")
-        sys.stderr.flush()
-        os._exit(1)
-    raise SystemExit(text)

@@ -12,8 +12,9 @@ from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.protocols import amp
 from twisted.trial.unittest import TestCase
 
+from dangad.limits import Limits
 from dangad.pool.launch import WorkerSettings
-from dangad.service import DangadService, Limits
+from dangad.service import DangadService
 
 reactor: Any = _reactor
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred, gatherResults
 
 import dangad
+from dangad.limits import Limits
 from dangad.pool.link import WorkerLink
 from dangad.scheduler.record import JobState
-from dangad.service import Limits
 from dangad.wire.commands import STOP_SIGNAL, Cancel
 from tests.crashpoints import Echo
 from tests.oddjobs import Odd, Wait

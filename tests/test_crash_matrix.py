@@ -21,11 +21,11 @@ from twisted.protocols import amp
 
 import dangad
 from dangad.host.descent import children
+from dangad.limits import Limits
 from dangad.pool import link
 from dangad.pool.launch import WorkerSettings
 from dangad.scheduler import endings, state, supervisor
 from dangad.scheduler.workerrecord import WorkerRecord
-from dangad.service import Limits
 from tests.crashdeeds import PLANS, SITECUSTOMIZE
 from tests.crashpoints import Crash, Echo, State
 from tests.crashtable import FROZEN, TABLE, Cell

@@ -12,7 +12,7 @@ from typing import Any
 
 from twisted.protocols import amp
 
-from dangad.service import Limits
+from dangad.limits import Limits
 from tests.otheruser import DAEMON, NOBODY, connect_as, needs_root
 from tests.realserver import RealServerCase, until
 from tests.test_twistd import PATIENCE, PING, PONG, TwistdCase

@@ -14,8 +14,9 @@ from twisted.protocols import amp
 
 import dangad
 from dangad.examples import Echo
+from dangad.limits import Limits
 from dangad.pool.launch import WorkerSettings
-from dangad.service import DangadService, Limits
+from dangad.service import DangadService
 from tests.oddjobs import Odd, Wait
 from tests.realserver import RealServerCase, reactor, until
 from tests.test_workers import async_test

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad import errors, service, tap
+from dangad import errors, tap
+from dangad.limits import DEFAULTS
 from dangad.scheduler import endings, state
 from dangad.server import boxwatch, factory, owncommands, refusal, stallwatch
 from dangad.server.connection import MAX_TAG
@@ -246,7 +247,7 @@ class ProtocolTest(SynchronousTestCase):
             ("patience with answers left unread", [stallwatch.STALL_TIME]),
             ("patience with a request that is not whole", [boxwatch.BOX_TIME]),
             ("waiting jobs", [defaults["max-queued"]]),
-            ("bytes of their requests", [service.Limits().max_queued_bytes // 2**30]),
+            ("bytes of their requests", [DEFAULTS.max_queued_bytes // 2**30]),
             ("progress of a job", [round(1 / context.REPORT_INTERVAL), 1000]),
             ("the end of a job that is stopped", [endings.GRACE]),
             ("connections", [defaults["max-connections"]]),

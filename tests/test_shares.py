@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet.defer import gatherResults
 
-from dangad.service import Limits
+from dangad.limits import Limits
 from tests.oddjobs import Odd, Wait
 from tests.realserver import RealServerCase, until
 from tests.test_workers import async_test

@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.protocols import amp
 
 import dangad
-from dangad.service import Limits
+from dangad.limits import Limits
 from dangad.wire import boxes, commands
 from tests.oddjobs import (
     Careful,

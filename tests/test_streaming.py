@@ -12,8 +12,8 @@ import dangad
 from dangad.client import Client
 from dangad.client.streams import MAX_UNREAD
 from dangad.examples import ReadFile, Sleep
+from dangad.limits import Limits
 from dangad.pool.launch import WorkerSettings
-from dangad.service import Limits
 from tests.oddjobs import Odd, Parts
 from tests.realserver import RealServerCase, alive, reactor, until
 from tests.test_workers import async_test

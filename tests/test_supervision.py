@@ -11,9 +11,9 @@ from twisted.protocols import amp
 
 import dangad
 from dangad.errors import NotRunning, ReloadFailed
+from dangad.limits import Limits
 from dangad.pool.launch import WorkerSettings, default_path
 from dangad.scheduler import supervisor
-from dangad.service import Limits
 from tests import fakeoperations
 from tests.heavyjobs import MIB, Heavy
 from tests.oddjobs import Limited, Wait

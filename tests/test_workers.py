@@ -12,9 +12,9 @@ from twisted.protocols import amp
 
 import dangad
 from dangad.host import capacity
+from dangad.limits import Limits
 from dangad.pool.launch import WorkerSettings
 from dangad.scheduler import supervisor
-from dangad.service import Limits
 from tests.oddjobs import Facts, Long, Odd, Oops, Short, Wait, WaitAnyway
 from tests.realserver import RealServerCase, alive, is_frozen, until
 

@@ -19,6 +19,7 @@ from dangad.client.calls import prepare
 from dangad.client.requests import Disconnected, NotSent, Requests
 from dangad.client.streams import Parts, Stream
 from dangad.errors import BadArguments, UnhandledCommand
+from dangad.limits import DEFAULTS
 from dangad.waiters import Waiters
 from dangad.wire import boxes, commands
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
         """What is asked of the transport, TCP or not."""
 
 
-MAX_PAYLOAD = 64 * 2**20
+MAX_PAYLOAD = DEFAULTS.max_payload
 """Bytes of the largest answer that is taken; the default of the server's option, too."""
 ENVELOPE = 1024
 """Bytes that the server may put around an answer, which its own limit does not count."""

@@ -13,6 +13,8 @@ import os
 import sys
 from dataclasses import dataclass, field
 
+from dangad.limits import DEFAULTS
+
 BOOTSTRAP = """\
 import json, sys
 with open(0, "rb", closefd=False) as stdin:
@@ -77,7 +79,7 @@ class WorkerSettings:
 
     jobs: tuple[str, ...]
     """Names of the modules whose job types it performs."""
-    max_payload: int = 64 * 2**20
+    max_payload: int = DEFAULTS.max_payload
     """Bytes of the largest box that it may answer."""
     path: tuple[str, ...] = field(default_factory=default_path)
     """Its ``sys.path``."""

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 
+from dangad.limits import DEFAULTS
 from dangad.scheduler import reasons
 from dangad.scheduler.admission import Admission
 from dangad.scheduler.answers import Answers
@@ -54,11 +55,11 @@ class Dispatcher:
     def __init__(
         self,
         clock: IReactorTime,
-        max_queued: int = 10_000,
+        max_queued: int = DEFAULTS.max_queued,
         *,
-        max_queued_bytes: int = 2**30,
-        quarantine_after: int = 5,
-        quarantine_time: float = 30.0,
+        max_queued_bytes: int = DEFAULTS.max_queued_bytes,
+        quarantine_after: int = DEFAULTS.quarantine_after,
+        quarantine_time: float = DEFAULTS.quarantine_time,
         log_jobs: bool = False,
         chance: random.Random | None = None,
     ) -> None:

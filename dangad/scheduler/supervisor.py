@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from dangad.limits import DEFAULTS
 from dangad.scheduler.interfaces import ISupervisor, IWorkerEvents
 from dangad.scheduler.outbox import log_failure
 from dangad.scheduler.pacing import Pace
@@ -63,7 +64,7 @@ PATIENCE = 10.0
 """Seconds for which jobs wait for a first worker while starts fail."""
 PROBATION = 5.0
 """Seconds after which an idle worker that did nothing yet counts as well started."""
-START_TIMEOUT = 60.0
+START_TIMEOUT = DEFAULTS.start_timeout
 """Seconds in which a worker must say Hello, unless told otherwise."""
 IDLE_TIME = 20.0
 """Seconds of idleness after which a surplus worker is let go."""

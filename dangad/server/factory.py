@@ -20,7 +20,7 @@ from dangad.host.quietlog import QuietLog
 from dangad.host.turns import Turns, do_in_turns
 from dangad.server.boxwatch import BoxWatch
 from dangad.server.connection import ClientConnection
-from dangad.server.memorybudget import MemoryBudget
+from dangad.server.memorybudget import DEFAULT_LIMIT, MemoryBudget
 from dangad.server.owncommands import Catalogue
 from dangad.server.refusal import RefusedConnection
 
@@ -67,7 +67,7 @@ class ClientFactory(Factory):
         max_payload: int,
         max_in_flight: int,
         max_connections: int,
-        max_buffered: int = 2**30,
+        max_buffered: int = DEFAULT_LIMIT,
     ) -> None:
         """Begin with no connections.
 

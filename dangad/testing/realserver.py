@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from twisted.logger import LogEvent
 
     from dangad.client import Client
+    from dangad.limits import Limits
     from dangad.pool.processes import WorkerPool
-    from dangad.service import DangadService, Limits
+    from dangad.service import DangadService
 
 MAX_OUTPUT = 1000
 """Lines of the workers' output that are kept."""
@@ -54,10 +55,10 @@ def serve(
     :param tcp: whether to listen on a free port of 127.0.0.1 as well.
     :param directory: the workers' working directory; None for the test's.
     :param environment: variables for the workers, besides those of the test.
-    :param limits: any of :class:`dangad.service.Limits`. There are one worker to begin with
+    :param limits: any of :class:`dangad.limits.Limits`. There are one worker to begin with
         and two at most, unless this says otherwise.
     """
-    from dangad.service import Limits
+    from dangad.limits import Limits
 
     usual: dict[str, Any] = {"min_workers": 1, "max_workers": 2, "drain": 5.0}
     return RunningServer(jobs, tcp, directory, environment or {}, Limits(**{**usual, **limits}))
