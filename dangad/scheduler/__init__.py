@@ -4,7 +4,7 @@
 - :mod:`.record`: a job, and the states of its life.
 - :mod:`.dispatcher`: every event of a job's life. What follows from it is in :mod:`.admission`,
   :mod:`.answers`, :mod:`.endings` and :mod:`.retries`; what all of them know, in :mod:`.state`.
-- :mod:`.fairqueue`, :mod:`.rounds`, :mod:`.concurrency`: which waiting job is next.
+- :mod:`.fairqueue`, :mod:`.rounds`, :mod:`.lines`, :mod:`.concurrency`: which waiting job is next.
 - :mod:`.matching`, :mod:`.assignments`, :mod:`.prefetch`: which worker gets it.
 - :mod:`.registry`, :mod:`.quarantine`: what can be performed, and what is kept away.
 - :mod:`.pauses`, :mod:`.drain`: jobs whose clients do not read, and the end of all jobs.

@@ -41,52 +41,55 @@ from collections import OrderedDict
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
-from dangad.scheduler.rounds import Lane, Rounds, Turn
+from dangad.scheduler.rounds import Rounds
 from dangad.wire.values import Priority
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from dangad.scheduler.interfaces import IClient
+    from dangad.scheduler.lines import Lane
     from dangad.scheduler.record import Job
+    from dangad.scheduler.rounds import Turn
 
 UNLIMITED = 2**62
 """More jobs than can run."""
 
 
 class JobQueue:
-    """Jobs that wait for a worker; see the module for their order.
-
-    All mutable state: `most_running`, how many jobs of one client may run; `starts`, how many have
-    ever been started; `news`, who has come
-    to a turn of late, and with a job of which priority, the last if there are several, and None
-    for the client if it may be any, until whoever asks sets it to None; `_kinds`, the turns of
-    what goes before all others, of what has no rank, and of what goes after, and `_in_use`,
-    those of them that are used; `_on_hold`, the clients that get no turn; `_closed`, the lanes
-    from which nothing is taken; `_places`, the client and the lane under which each waiting job
-    was put in; `_resting`, those that have no turn, and `aside`, those of them that were set aside,
-    the first of them first, for others to look at only; `_taken`, how many jobs were taken out;
-    `_running`, how many jobs of each client run.
-    """
+    """Jobs that wait for a worker; see the module for their order."""
 
     def __init__(self, ageing: float) -> None:
         """:param ageing: seconds after which what waits takes turns with what is more urgent."""
+        #: How many jobs of one client may run.
         self.most_running = UNLIMITED
+        #: How many jobs have ever been started.
         self.starts = 0
-        self._ageing = ageing
-        self._kinds = tuple(Rounds() for _ in Priority)
-        self._in_use = self._kinds[Priority.NORMAL :][:1]
-        self._on_hold: set[IClient] = set()
-        self._closed: set[Lane] = set()
-        #: How many jobs wait.
+        #: How many wait.
         self.count = 0
-        self._places: dict[int, tuple[IClient, Lane]] = {}
-        self._resting: dict[int, Job] = {}
-        self.aside: OrderedDict[int, Job] = OrderedDict()
-        self.news: tuple[IClient | None, Priority] | None = None
-        self._taken = 0
         #: The bytes of their requests.
         self.size = 0
+        #: The client that came to a turn last, None if it may be any, and with a job of which
+        #: priority. Whoever asks sets it to None.
+        self.news: tuple[IClient | None, Priority] | None = None
+        #: Of the jobs that rest, those that were set aside, the first of them first; to look at.
+        self.aside: OrderedDict[int, Job] = OrderedDict()
+        self._ageing = ageing
+        #: The turns of what goes before all others, of what has no rank, and of what goes after.
+        self._kinds = tuple(Rounds() for _ in Priority)
+        #: Those of these that are used.
+        self._in_use = self._kinds[Priority.NORMAL :][:1]
+        #: The clients that get no turn.
+        self._on_hold: set[IClient] = set()
+        #: The lanes from which nothing is taken.
+        self._closed: set[Lane] = set()
+        #: The client and the lane under which each waiting job was put in.
+        self._places: dict[int, tuple[IClient, Lane]] = {}
+        #: The jobs that have no turn.
+        self._resting: dict[int, Job] = {}
+        #: How many jobs were taken out.
+        self._taken = 0
+        #: How many jobs of each client run.
         self._running: dict[IClient, int] = {}
 
     def __len__(self) -> int:

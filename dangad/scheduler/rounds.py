@@ -1,17 +1,18 @@
 """Rounds of turns: whose job is next, among clients that are each other's equals.
 
-Kept by :mod:`dangad.scheduler.fairqueue`, which tells the order in words. A round gives each client
-that has jobs waiting one turn; `due` is the number of the round in which a client has its next. The
-clients of a round stand by the urgency of their most urgent job, and those of the same urgency in
-the order in which they took their places. So a client's line of jobs has a key, made of `due` and
-of the urgency, and the smallest key is next.
+Kept by :mod:`dangad.scheduler.fairqueue`, which tells the order in words; the jobs wait in the
+lines and on the benches of :mod:`dangad.scheduler.lines`. A round gives each client that has jobs
+waiting one turn; `due` is the number of the round in which a client has its next. The clients of a
+round stand by the urgency of their most urgent job. Among equally urgent ones, whoever took its
+place first is first. So a client's line of jobs has a key, made of `due` and of the urgency, and
+the smallest key is next.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
-from collections import OrderedDict
 from typing import TYPE_CHECKING
+
+from dangad.scheduler.lines import NONE, NOWHERE, Bench, Lane, Line, Owner
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
@@ -19,187 +20,41 @@ if TYPE_CHECKING:
     from dangad.scheduler.interfaces import IClient
     from dangad.scheduler.record import Job
 
-Lane = bytes | None
-
-NONE = 3
-"""An urgency that no job has: priorities are numbers from 0 on, the highest first."""
-_NOWHERE = -1
-"""The key of a line that waits for no turn."""
 _UNLIMITED = 2**62
 """How many may join a round of which no job has been started yet."""
 
-
-class Line:
-    """The waiting jobs of one client in one lane.
-
-    All mutable state: `best`, the highest priority of which there are jobs, NONE if there are
-    none at all; `urgent`, those of that priority, the next first, and `_others`, those of each
-    lower one; `_starts`, how many starts there had been at the last of each priority, while
-    there were several; `key` and `number`, the line's place among the turns; `since`, the
-    arrival of the job that was the next when it took that place: were it the next job's own, a
-    client could stay young by cancelling that now and then.
-    """
-
-    __slots__ = ("_others", "_starts", "best", "key", "number", "since", "urgent")
-
-    def __init__(self) -> None:
-        self.best = NONE
-        self.urgent: OrderedDict[int, Job] = OrderedDict()
-        self._others: dict[int, OrderedDict[int, Job]] = {}
-        self._starts = [0] * NONE
-        self.key = _NOWHERE
-        self.number = 0
-        self.since = 0.0
-
-    def __iter__(self) -> Iterator[Job]:
-        """All its jobs, by priority."""
-        yield from self.urgent.values()
-        for _, jobs in sorted(self._others.items()):
-            yield from jobs.values()
-
-    def add(self, job: Job, first: bool = False) -> None:
-        """Put `job` behind the others of its priority, or before them."""
-        priority = job.priority
-        if priority == self.best:
-            jobs = self.urgent
-        elif priority < self.best:
-            if self.best != NONE:
-                self._others[self.best] = self.urgent
-                self.urgent = OrderedDict()
-            self.best = priority
-            jobs = self.urgent
-        else:
-            jobs = self._others.setdefault(priority, OrderedDict())
-        jobs[job.id] = job
-        if first:
-            jobs.move_to_end(job.id, last=False)
-
-    def next(self, old: float) -> Job:
-        """The job that has the client's next turn; there must be one.
-
-        It is the first of the highest priority. But the first of a lower one, if it came at
-        `old` or before, takes turns with those above it.
-        """
-        job = next(iter(self.urgent.values()))
-        if self._others:
-            for priority in sorted(self._others):
-                other = next(iter(self._others[priority].values()))
-                if self._starts[priority] < self._starts[job.priority] and other.accepted_at <= old:
-                    job = other
-        return job
-
-    def discard(self, job: Job, to_start: bool = False) -> None:
-        """Take out `job`, which is here; if it is to start, that counts as one of its priority."""
-        if self._others:
-            if to_start:
-                self._starts[job.priority] = max(self._starts) + 1
-            if job.priority != self.best:
-                jobs = self._others[job.priority]
-                del jobs[job.id]
-                if not jobs:
-                    del self._others[job.priority]
-                return
-        del self.urgent[job.id]
-        if not self.urgent:
-            self.best = min(self._others) if self._others else NONE
-            if self._others:
-                self.urgent = self._others.pop(self.best)
-
-
-class _Owner:
-    """What is known of a client.
-
-    All mutable state: `due`, the round of its next turn, and `owed`, how many turns were given
-    back to it, which it has round by round from then on, though others have had theirs; `lines`,
-    its jobs in each lane that it has used; `waiting`, in how many lanes it has any.
-    """
-
-    __slots__ = ("client", "due", "lines", "owed", "waiting")
-
-    def __init__(self, client: IClient) -> None:
-        self.client = client
-        self.due = 0
-        self.owed = 0
-        self.lines: dict[Lane, Line] = {}
-        self.waiting = 0
-
-
-class _Bench:
-    """Where those wait for their turn who have jobs in one lane.
-
-    All mutable state: `queues`, the lines of each key and whose they are, the next first;
-    `keys`, theirs, the smallest first; `returned`, the jobs that have had their turn and were
-    put back, the next first.
-    """
-
-    __slots__ = ("keys", "queues", "returned")
-
-    def __init__(self) -> None:
-        self.queues: dict[int, OrderedDict[Line, _Owner]] = {}
-        self.keys: list[int] = []
-        self.returned: OrderedDict[int, Job] = OrderedDict()
-
-    def put(self, line: Line, owner: _Owner, key: int) -> None:
-        """Have `line` wait behind all that have this key."""
-        if line.key != _NOWHERE:
-            if len(self.keys) == 1 and len(self.queues[line.key]) == 1:
-                self.queues[key] = self.queues.pop(line.key)  # it is alone: the usual case
-                self.keys[0] = line.key = key
-                return
-            self.remove(line)
-        queue = self.queues.get(key)
-        if queue is None:
-            queue = self.queues[key] = OrderedDict()
-            if self.keys and key < self.keys[-1]:
-                insort(self.keys, key)
-            else:
-                self.keys.append(key)
-        queue[line] = owner
-        line.key = key
-
-    def remove(self, line: Line) -> None:
-        """Have `line` wait for no turn any more, if it does."""
-        key = line.key
-        if key == _NOWHERE:
-            return
-        line.key = _NOWHERE
-        queue = self.queues[key]
-        del queue[line]
-        if not queue:
-            del self.queues[key]
-            del self.keys[bisect_left(self.keys, key)]
-
-
-Turn = tuple[Lane, "Line | None", "_Owner | None", "Job"]
-"""Whose turn it is: a lane, a line there and whose that is, and the job that is next. One that
+Turn = tuple[Lane, Line | None, Owner | None, "Job"]
+"""Whose turn it is: a lane, a line there and whose that is, and the job that is next. A job that
 was put back has no line."""
 
 
 class Rounds:
     """The turns of clients that are each other's equals, round after round.
 
-    A client that comes while a round runs has its turn in that round, until as many have come
-    so as were there when it began; the others have it in the next. So a round ends, however
-    many come. Who has had its turn in a round has its next in a later one, also if it had no
-    job waiting meanwhile; and so has one that comes while jobs of its own run.
-
-    All mutable state: `waiting`, how many clients have jobs in lines; `last_start`, which is the
-    queue's to keep; `_owners`, the clients that have ever had any, until they are dropped;
-    `_benches`, one for each lane that has been used; `_returned`, how many jobs were put back
-    and are here; `_round`, the round that runs, and `_begun`, the first turn after it, or its
-    own first while no job of it was started; `_room`, how many may still join it; `_places`,
-    how many places were given.
+    A client that comes while a round runs has its turn in that round, unless as many have come
+    already as were there when it began: then it waits for the next. So a round ends, however many
+    come. A client that has had its turn in a round has its next in a later one, even if it had no
+    job waiting meanwhile. So has a client that comes while jobs of its own run.
     """
 
     def __init__(self) -> None:
+        #: How many clients have jobs in lines.
         self.waiting = 0
+        #: The number of the start of its last job among all; for the queue to keep.
         self.last_start = 0
-        self._owners: dict[IClient, _Owner] = {}
-        self._benches: dict[Lane, _Bench] = {None: _Bench()}
+        #: The clients that have ever had any jobs, until they are forgotten.
+        self._owners: dict[IClient, Owner] = {}
+        #: One bench for each lane that has been used.
+        self._benches: dict[Lane, Bench] = {None: Bench()}
+        #: How many jobs are here that were put back.
         self._returned = 0
+        #: The round that runs.
         self._round = 0
+        #: The first turn after this round; its own first while no job of it was started.
         self._begun = 0
+        #: How many clients may still join it.
         self._room = _UNLIMITED
+        #: How many places were given.
         self._places = 0
 
     def __iter__(self) -> Iterator[Job]:
@@ -267,7 +122,7 @@ class Rounds:
         :param old: jobs that came then or before take turns with their client's more urgent.
         """
         first: Line | None = None
-        owner: _Owner | None = None
+        owner: Owner | None = None
         at: Lane = None
         for lane, bench in self._benches.items():
             if bench.keys and lane not in closed:
@@ -305,7 +160,7 @@ class Rounds:
         line.discard(job, to_start=True)
         if owner.waiting > 1:
             for other_lane, other in owner.lines.items():
-                if other is not line and other.key != _NOWHERE:
+                if other is not line and other.key != NOWHERE:
                     aged = other.since <= old  # else its jobs in one lane could starve the others
                     urgency = min(other.best, line.best) if aged else other.best
                     self._put(other, other_lane, owner, urgency)
@@ -336,7 +191,7 @@ class Rounds:
         """Whether a more urgent job of the same client may start."""
         owner = self._owners.get(client)
         return owner is not None and any(
-            line.best < job.priority and line.key != _NOWHERE and lane not in closed
+            line.best < job.priority and line.key != NOWHERE and lane not in closed
             for lane, line in owner.lines.items()
         )
 
@@ -359,7 +214,7 @@ class Rounds:
         if line.best == NONE:
             bench.remove(line)
             self._leave(owner)
-        elif line.best != best and line.key != _NOWHERE:
+        elif line.best != best and line.key != NOWHERE:
             self._put(line, lane, owner, line.best)
 
     def jobs_of(self, client: IClient) -> Iterator[Job]:
@@ -396,7 +251,7 @@ class Rounds:
 
     # Places.
 
-    def _enter(self, owner: _Owner, runs: bool) -> None:
+    def _enter(self, owner: Owner, runs: bool) -> None:
         """A lane of `owner` has a job again; if it is the first, in which round is its turn."""
         owner.waiting += 1
         if owner.waiting > 1:
@@ -413,34 +268,34 @@ class Rounds:
             owner.due = self._round
             self._room -= 1
 
-    def _leave(self, owner: _Owner) -> None:
+    def _leave(self, owner: Owner) -> None:
         """A lane of `owner` has no job any more."""
         owner.waiting -= 1
         self.waiting -= not owner.waiting
 
-    def _bench(self, lane: Lane) -> _Bench:
+    def _bench(self, lane: Lane) -> Bench:
         bench = self._benches.get(lane)
         if bench is None:
-            bench = self._benches[lane] = _Bench()
+            bench = self._benches[lane] = Bench()
         return bench
 
-    def _put(self, line: Line, lane: Lane, owner: _Owner, urgency: int) -> None:
+    def _put(self, line: Line, lane: Lane, owner: Owner, urgency: int) -> None:
         """Have `line` wait for its turn behind all of the same round and urgency."""
         self._places += 1
         line.number = self._places
         self._bench(lane).put(line, owner, owner.due * NONE + urgency)
 
-    def _place(self, owner: _Owner) -> None:
+    def _place(self, owner: Owner) -> None:
         """Have all lines of `owner` wait for their turn in the round in which it is due."""
         for lane, line in owner.lines.items():
             if line.best != NONE:
                 self._put(line, lane, owner, line.best)
 
-    def _line_of(self, client: IClient, lane: Lane) -> tuple[_Owner, Line]:
+    def _line_of(self, client: IClient, lane: Lane) -> tuple[Owner, Line]:
         """What there is of the client, and its line in that lane; made if there is none."""
         owner = self._owners.get(client)
         if owner is None:
-            owner = self._owners[client] = _Owner(client)
+            owner = self._owners[client] = Owner(client)
         line = owner.lines.get(lane)
         if line is None:
             line = owner.lines[lane] = Line()

@@ -1,0 +1,164 @@
+"""Where jobs wait: one client's line in each lane, and the bench of lines that wait for a turn.
+
+For :mod:`dangad.scheduler.rounds`, whose rules say which line has which place. A place is a key,
+made of a round and of the urgency of the line's most urgent job.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dangad.scheduler.interfaces import IClient
+    from dangad.scheduler.record import Job
+
+Lane = bytes | None
+"""What can be kept back by itself: the jobs of one type, or all that are of no such type."""
+
+NONE = 3
+"""An urgency that no job has: priorities are numbers from 0 on, the highest first."""
+NOWHERE = -1
+"""The key of a line that waits for no turn."""
+
+
+class Line:
+    """The waiting jobs of one client in one lane."""
+
+    __slots__ = ("_others", "_starts", "best", "key", "number", "since", "urgent")
+
+    def __init__(self) -> None:
+        #: The highest priority of its jobs; NONE if there are none.
+        self.best = NONE
+        #: The jobs of that priority, the next first.
+        self.urgent: OrderedDict[int, Job] = OrderedDict()
+        #: The jobs of each lower priority.
+        self._others: dict[int, OrderedDict[int, Job]] = {}
+        #: How many starts there had been at the last of each priority, while there were several.
+        self._starts = [0] * NONE
+        #: Its place among the turns: the smallest is next, ...
+        self.key = NOWHERE
+        #: ... and of the same key the line that took its place first.
+        self.number = 0
+        #: The arrival of the job that was next when the line took its place. Were it that of the
+        #: job that is next now, a client could stay young by cancelling that now and then.
+        self.since = 0.0
+
+    def __iter__(self) -> Iterator[Job]:
+        """All its jobs, by priority."""
+        yield from self.urgent.values()
+        for _, jobs in sorted(self._others.items()):
+            yield from jobs.values()
+
+    def add(self, job: Job, first: bool = False) -> None:
+        """Put `job` behind the others of its priority, or before them."""
+        priority = job.priority
+        if priority == self.best:
+            jobs = self.urgent
+        elif priority < self.best:
+            if self.best != NONE:
+                self._others[self.best] = self.urgent
+                self.urgent = OrderedDict()
+            self.best = priority
+            jobs = self.urgent
+        else:
+            jobs = self._others.setdefault(priority, OrderedDict())
+        jobs[job.id] = job
+        if first:
+            jobs.move_to_end(job.id, last=False)
+
+    def next(self, old: float) -> Job:
+        """The job that has the client's next turn; there must be one.
+
+        It is the first of the highest priority. But the first of a lower one, if it came at
+        `old` or before, takes turns with those above it.
+        """
+        job = next(iter(self.urgent.values()))
+        if self._others:
+            for priority in sorted(self._others):
+                other = next(iter(self._others[priority].values()))
+                if self._starts[priority] < self._starts[job.priority] and other.accepted_at <= old:
+                    job = other
+        return job
+
+    def discard(self, job: Job, to_start: bool = False) -> None:
+        """Take out `job`, which is here; if it is to start, that counts as one of its priority."""
+        if self._others:
+            if to_start:
+                self._starts[job.priority] = max(self._starts) + 1
+            if job.priority != self.best:
+                jobs = self._others[job.priority]
+                del jobs[job.id]
+                if not jobs:
+                    del self._others[job.priority]
+                return
+        del self.urgent[job.id]
+        if not self.urgent:
+            self.best = min(self._others) if self._others else NONE
+            if self._others:
+                self.urgent = self._others.pop(self.best)
+
+
+class Owner:
+    """What is known of a client."""
+
+    __slots__ = ("client", "due", "lines", "owed", "waiting")
+
+    def __init__(self, client: IClient) -> None:
+        self.client = client
+        #: The round of its next turn.
+        self.due = 0
+        #: How many turns were given back to it: it has them round by round from then on, though
+        #: others have had theirs.
+        self.owed = 0
+        #: Its jobs in each lane that it has used.
+        self.lines: dict[Lane, Line] = {}
+        #: In how many lanes it has any.
+        self.waiting = 0
+
+
+class Bench:
+    """Where those wait for their turn who have jobs in one lane."""
+
+    __slots__ = ("keys", "queues", "returned")
+
+    def __init__(self) -> None:
+        #: The lines of each key and whose they are, the next first.
+        self.queues: dict[int, OrderedDict[Line, Owner]] = {}
+        #: The keys of these, the smallest first.
+        self.keys: list[int] = []
+        #: The jobs that have had their turn and were put back, the next first.
+        self.returned: OrderedDict[int, Job] = OrderedDict()
+
+    def put(self, line: Line, owner: Owner, key: int) -> None:
+        """Have `line` wait behind all that have this key."""
+        if line.key != NOWHERE:
+            if len(self.keys) == 1 and len(self.queues[line.key]) == 1:
+                self.queues[key] = self.queues.pop(line.key)  # it is alone: the usual case
+                self.keys[0] = line.key = key
+                return
+            self.remove(line)
+        queue = self.queues.get(key)
+        if queue is None:
+            queue = self.queues[key] = OrderedDict()
+            if self.keys and key < self.keys[-1]:
+                insort(self.keys, key)
+            else:
+                self.keys.append(key)
+        queue[line] = owner
+        line.key = key
+
+    def remove(self, line: Line) -> None:
+        """Have `line` wait for no turn any more, if it does."""
+        key = line.key
+        if key == NOWHERE:
+            return
+        line.key = NOWHERE
+        queue = self.queues[key]
+        del queue[line]
+        if not queue:
+            del self.queues[key]
+            del self.keys[bisect_left(self.keys, key)]
