@@ -4,6 +4,9 @@ Workers import them by ``--jobs dangad.examples``; clients may import the comman
 their own. They show how job types look, and are what the demonstration and the benchmarks call.
 The ones about files see what is below ``$DANGAD_EXAMPLES_ROOT``, by default the worker's working
 directory; :mod:`dangad.examples.confined` keeps them there.
+
+:mod:`dangad.examples.demo` is the demonstration, :mod:`dangad.examples.demoprocesses` its server
+and its clients.
 """
 
 from __future__ import annotations

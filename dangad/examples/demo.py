@@ -5,75 +5,52 @@ Client 2 asks for a directory's listing, client 5 for something that takes a whi
 something quick while that still runs. Then it prints who asked what, which worker ran it and in
 which order the answers came, stops the server, and sees to it that nothing is left behind.
 
-Nothing here sleeps to let something happen: every step waits for what a process says, in lines
-on its stdout. With ``--client`` this file is one of the clients, at the end of the page: it needs
-Twisted, and of dangad only the commands that it calls.
+Nothing here sleeps to let something happen: every step waits for what one of the processes says,
+see :mod:`dangad.examples.demoprocesses`. With ``--client`` this file is one of the clients: the end
+of it needs Twisted, and of dangad only the commands that it calls.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import signal
-import subprocess
 import sys
-import threading
 import time
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from twisted.internet.endpoints import clientFromString, connectProtocol, quoteStringArgument
+from twisted.internet.endpoints import clientFromString, connectProtocol
 from twisted.internet.task import react
 from twisted.internet.threads import deferToThread
 from twisted.protocols import amp
 
 from dangad.examples import CountPrimes, Echo, ListDirectory
+from dangad.examples.demoprocesses import (
+    ENDINGS,
+    Client,
+    Part,
+    Server,
+    StoryFailed,
+    undisturbed,
+)
 from dangad.wire.commands import Ping
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from types import FrameType
 
-TWISTD = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
-"""twistd of this very Python, wherever its script may be."""
+    from dangad.examples.demoprocesses import Run
 
-ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
-"""Signals that end the story early."""
 PATIENCE = 60
 """Whole seconds that the story may take."""
-GRACE = 10.0
-"""Seconds that a process has to end when it is asked to."""
 LOG_TAIL = 20
 """Lines of the server's log that are shown when the story fails."""
 LISTED = 20
 """Entries of the listing that are shown."""
 
 
-class StoryFailed(Exception):
-    """Something did not happen, or happened otherwise than the story goes; the text says what."""
-
-
 # --- The parts -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Part:
-    """What one client does: a command, its arguments, over which transport."""
-
-    transport: str
-    command: type[amp.Command]
-    arguments: dict[str, Any]
-    read_out: Callable[[dict[str, Any]], list[str]]
-    """Turns the answer into lines for people."""
-
-    @property
-    def request(self) -> str:
-        """The request in words."""
-        arguments = (f"{name}={value}" for name, value in self.arguments.items())
-        return " ".join((self.command.__name__, *arguments))
 
 
 def listing(answer: dict[str, Any]) -> list[str]:
@@ -133,6 +110,10 @@ def play(server: Server, stack: ExitStack) -> None:
     The clients are processes that end with `stack`.
     """
     server.wait_until_ready()
+    print(f"Server {server.pid} listens on")
+    for endpoint in server.endpoints.values():
+        print(f"  {endpoint}")
+    print(f"Its workers {server.workers[0]} and {server.workers[1]} are ready.")
     with undisturbed():
         two, five, seven = clients = [
             stack.enter_context(Client(name, part, server.endpoints[part.transport]))
@@ -219,186 +200,6 @@ def give_up(number: int, _: FrameType | None) -> NoReturn:
         raise StoryFailed(f"it did not come to its end within {PATIENCE} s")
     print(f"The demo was stopped by {signal.Signals(number).name}.", file=sys.stderr)
     sys.exit(128 + number)
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Let no signal end the story while something starts; one that comes does so afterwards."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)
-
-
-def unblock_signals() -> None:
-    """Undo `undisturbed` in a process that was started in it."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)
-
-
-# --- The processes -------------------------------------------------------------------------------
-
-
-class Process:
-    """A program that says how far it has come, in lines on its stdout.
-
-    Leads a process group, so that Ctrl-C in a terminal reaches only this program, which ends
-    the others. All mutable state: `said`, the lines it has said, and the process itself.
-    """
-
-    label: str
-    ending = signal.SIGTERM
-    """The signal that ends it early."""
-
-    def __init__(self, *command: str, environment: dict[str, str], stderr: int | None) -> None:
-        self.said: list[str] = []
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            env={**os.environ, **environment},
-            text=True,
-            errors="backslashreplace",
-            process_group=0,
-            preexec_fn=unblock_signals,
-        )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._stdin, self._stdout = self._process.stdin, self._process.stdout
-        self.pid = self._process.pid
-
-    def __enter__(self) -> Any:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.end()
-
-    @property
-    def status(self) -> int | None:
-        """The exit status, negative for a signal; None while it runs."""
-        return self._process.returncode
-
-    def wait_for_line(self, pattern: str) -> re.Match[str]:
-        """The next line that matches `pattern`."""
-        for line in self._stdout:
-            self.said.append(line)
-            if match := re.search(pattern, line):
-                return match
-        raise StoryFailed(f"{self.label} ended before it said {pattern!r}")
-
-    def say(self, line: str) -> None:
-        """Write a line to its stdin."""
-        with suppress(BrokenPipeError):  # it has ended: whoever waits for its words will see
-            self._stdin.write(f"{line}\n")
-            self._stdin.flush()
-
-    def end(self) -> None:
-        """Ask the process to end, and make it if it does not; listen to its last words."""
-        if self.status is None:
-            self._process.send_signal(self.ending)
-        self.finish()
-
-    def finish(self) -> None:
-        """Wait for the process to end by itself, listening; it is killed if it takes long."""
-        alarm = threading.Timer(GRACE, self._process.kill)
-        alarm.start()
-        with suppress(BrokenPipeError):
-            self._stdin.close()
-        if not self._stdout.closed:
-            self.said += self._stdout.readlines()
-            self._stdout.close()
-        self._process.wait()
-        alarm.cancel()
-
-
-@dataclass(frozen=True)
-class Run:
-    """What the server's log says of a job."""
-
-    job: str
-    command: str
-    worker: str
-    wait: float
-    runtime: float
-
-
-class Server(Process):
-    """``twistd dangad`` on a UNIX socket in `directory` and on a TCP port that the system chooses.
-
-    All mutable state, besides the process: `endpoints`, where clients connect, by transport,
-    and `workers`, the pids of those that are ready.
-    """
-
-    label = "the server"
-
-    def __init__(self, directory: Path) -> None:
-        path = quoteStringArgument(str(directory / "dangad.sock"))
-        self.endpoints = {"UNIX": f"unix:{path}"}
-        self.workers: list[int] = []
-        super().__init__(
-            *(*TWISTD, "--nodaemon", f"--pidfile={directory / 'twistd.pid'}"),
-            *("dangad", "--log-jobs", "--min-workers=2", "--max-workers=2"),
-            *(f"--listen=unix:{path}", "--listen=tcp:0:interface=127.0.0.1"),
-            environment={"DANGAD_EXAMPLES_ROOT": os.getcwd()},
-            stderr=subprocess.STDOUT,
-        )
-
-    def wait_until_ready(self) -> None:
-        """Wait until it listens on both endpoints and both workers are ready."""
-        port = self.wait_for_line(r"starting on (\d+)$")[1]
-        self.endpoints["TCP"] = f"tcp:127.0.0.1:{port}"
-        for _ in range(2):
-            self.workers.append(int(self.wait_for_line(r"worker (\d+) is ready$")[1]))
-        print(f"Server {self.pid} listens on")
-        for endpoint in self.endpoints.values():
-            print(f"  {endpoint}")
-        print(f"Its workers {self.workers[0]} and {self.workers[1]} are ready.")
-
-    def run_of(self, client: Client) -> Run:
-        """What it logged of the client's job, by command: no two clients call the same one."""
-        pattern = re.compile(
-            rf"job (\d+) ({client.part.command.__name__}) done "
-            r"worker=(\d+) wait=([\d.]+) runtime=([\d.]+) "
-        )
-        found = next(filter(None, map(pattern.search, self.said)), None)
-        match = found or self.wait_for_line(pattern.pattern)
-        job, command, worker, wait, runtime = match.groups()
-        return Run(job, command, worker, float(wait), float(runtime))
-
-
-class Client(Process):
-    """One of the clients, which has connected and waits for its cue, or has asked.
-
-    All mutable state, besides the process: `times`, when each thing happened to it.
-    """
-
-    ending = signal.SIGKILL  # it has nothing to put in order
-
-    def __init__(self, name: str, part: Part, endpoint: str) -> None:
-        self.name = name
-        self.part = part
-        self.label = f"client {name}"
-        self.times: dict[str, float] = {}
-        super().__init__(
-            *(sys.executable, "-m", "dangad.examples.demo", "--client", name, endpoint),
-            environment={},
-            stderr=None,
-        )
-
-    def cue(self) -> None:
-        """Let the client ask."""
-        self.say("ask")
-
-    def wait_for(self, event: str) -> None:
-        """Wait until it says that `event` has happened, and note the time."""
-        self.times[event] = float(self.wait_for_line(rf"^{event} ([\d.]+)$")[1])
-
-    @property
-    def answer(self) -> list[str]:
-        """The answer in lines, once it has finished."""
-        answered = next(i for i, line in enumerate(self.said) if line.startswith("answered "))
-        return [line.rstrip("\n") for line in self.said[answered + 1 :]]
 
 
 # --- A client's side -----------------------------------------------------------------------------
