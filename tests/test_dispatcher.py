@@ -205,7 +205,7 @@ class StartTests(DispatcherTestCase):
 
     def test_no_client(self) -> None:
         """A job that nobody will be told about is a mistake."""
-        with self.assertRaises(ValueError):
+        with self.assertRaises(AssertionError):
             self.dispatcher.submit(make_job(None))
 
     def test_works_without_a_supervisor(self) -> None:

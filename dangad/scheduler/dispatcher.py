@@ -165,8 +165,7 @@ class Dispatcher:
         A job is refused by ``job.client.fail`` before this returns, with the reason.
         """
         client, state = job.client, self.state
-        if client is None:
-            raise ValueError(f"{job!r} has no client")
+        assert client is not None, f"{job!r} has no client"
         now = job.accepted_at = self._clock.seconds()
         job.policy = state.registry.policies.get(job.command, NO_POLICY)
         if job.policy.max_running is not None or state.registry.partial:
@@ -176,14 +175,12 @@ class Dispatcher:
         if refusal is None and job.deadline is not None:
             refusal = self._endings.set_deadline(job, job.deadline)
         if refusal is not None:
-            state.counters.refused += 1
-            self._endings.tell_end(client, job, refusal)
+            self._endings.refuse(client, job, refusal)
             return
         state.counters.accepted += 1
         try:
             if may_start and not (state.queue.count or state.assignments.prefetched):
-                self._matching.start(job, state.assignments.take_idle(job.command), now)
-                self._matching.ask_for_spares()
+                self._matching.start_at_once(job, now)
             else:
                 state.queue.push(client, job, job.lane)
                 self._matching.match(now)

@@ -253,6 +253,11 @@ class Endings:
         """Write it to the log when the event's state is whole, unless there is much of the kind."""
         self._state.outbox.put(partial(self._state.quiet.info, kind, asker, text, **fields))
 
+    def refuse(self, client: IClient, job: Job, refusal: DangadError) -> None:
+        """Tell `client` that `job` is not accepted."""
+        self._state.counters.refused += 1
+        self.tell_end(client, job, refusal)
+
     def tell_end(self, client: IClient, job: Job, error: DangadError) -> None:
         """Tell `client` that `job` ended with `error`."""
         if client in self._state.gone:

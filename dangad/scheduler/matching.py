@@ -66,9 +66,15 @@ class Matching:
         else:
             self.ask_for_spares()
 
+    def start_at_once(self, job: Job, now: float) -> None:
+        """Start `job`, which need not wait, and ask for workers if few are idle then."""
+        self.start(job, self._state.assignments.take_idle(job.command), now)
+        if self.low_water:
+            self.ask_for_spares()
+
     def ask_for_spares(self) -> None:
         """Ask for workers if few are idle."""
-        if self.low_water and len(self._state.assignments.idle) < self.low_water:
+        if len(self._state.assignments.idle) < self.low_water:
             self.demand(0)
 
     def demand(self, waiting: int) -> None:

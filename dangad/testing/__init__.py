@@ -13,6 +13,9 @@ goes in and what comes out is serialised, so what fails in production fails in t
 
 The first is for what a job does, the second for how your program uses the server. Both work
 with trial and with pytest. Progress and partial results are gathered by a :class:`JobRunner`.
+
+- :mod:`.jobrunner`: one job in the test's process.
+- :mod:`.realserver`: the whole server.
 """
 
 from __future__ import annotations
