@@ -79,13 +79,6 @@ class DangadService(service.Service):
     One service and not several in a MultiService, because those would all be stopped at once:
     here the end has an order. Listening stops, accepted jobs are finished, workers are
     stopped, and connections are closed when their answers are out.
-
-    All mutable state: the parts that the constructor makes; `_doors`, what it listens on, and of
-    that `_ports` for clients, and `_control_ports` for operators, to be closed last;
-    `_waiting`, the next look for a first worker, when none could be started;
-    `_terminal`, the descriptor of the terminal that it was started in, if it was;
-    `_hurried`, whether it was told to stop at once, and `_flushing`, whether all that is left
-    to do is to write the last answers.
     """
 
     name = "dangad"
@@ -146,6 +139,7 @@ class DangadService(service.Service):
         self.pool = WorkerPool(
             reactor, self.supervisor, self.dispatcher.answers, self.guardian, settings
         )
+        #: Of the doors, the ports for clients.
         self._ports: list[IListeningPort] = []
         self.gate = AcceptGate(reactor, self._ports, self._kept_descriptors)
         self.clients = ClientFactory(
@@ -163,16 +157,22 @@ class DangadService(service.Service):
         self._control = ControlFactory(reactor, self.operations)
         self._control_endpoint = None if control is None else read_endpoint(control)
         self._own_process = own_process
+        #: Whether it was told to stop at once.
         self._hurried = False
+        #: Whether all that is left to do is to write the last answers.
         self._flushing = False
+        #: Of the doors, the ports for operators, which are closed last.
         self._control_ports: list[IListeningPort] = []
+        #: What it listens on.
         self._doors: list[Door] = []
+        #: The next look for a first worker, when none could be started.
         self._waiting: IDelayedCall | None = None
         self._notifier = Notifier(reactor, os.environ if own_process else {})
         self._orphans = Orphans(settings.mark)
         self._sweeping = LoopingCall(self._sweep)
         self._sweeping.clock = reactor
         self._collections = ShortCollections(reactor)
+        #: The descriptor of the terminal in which it was started, if it was.
         self._terminal = 0 if own_process and os.isatty(0) else None
 
     def privilegedStartService(self) -> None:

@@ -31,11 +31,8 @@ CHUNK_OVERHEAD = 128
 class Parts:
     """The chunks of one request that have come and were not taken, and how the request ended.
 
-    All mutable state: `_chunks`, and `_size`, what they are counted for; `_dropping`, whether
-    nobody wants any more of them; `_outcome`, the response or the failure, None while the
-    request is under way; `_waiter`, who waits for the next chunk or the end; `full`, whether
-    the connection must not be read. Always true: while somebody waits there is no chunk; what
-    is full is under way, and not dropped.
+    Always true: while somebody waits there is no chunk; what is full is under way, and not
+    dropped.
     """
 
     def __init__(self, pace: Callable[[Parts], None]) -> None:
@@ -43,13 +40,20 @@ class Parts:
 
         :param pace: what to call when `full` has changed.
         """
+        #: Whether the connection must not be read.
         self.full = False
         self._pace = pace
+        #: The chunks that have come and were not taken.
         self._chunks: deque[bytes] = deque()
+        #: The bytes that these are counted for.
         self._size = 0
+        #: Whether nobody wants any more chunks.
         self._dropping = False
+        #: The answer to the request, once it is asked.
         self._answer: Deferred[dict[str, Any]] | None = None
+        #: The response or the failure; None while the request is under way.
         self._outcome: dict[str, Any] | Failure | None = None
+        #: Who waits for the next chunk or the end.
         self._waiter: Deferred[None] | None = None
 
     # For the client.

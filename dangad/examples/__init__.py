@@ -295,12 +295,12 @@ def echo(data: bytes) -> dict[str, object]:
 class _Progress:
     """Tells the current job's progress, whenever a whole percent more is done.
 
-    All mutable state: the percent told last. So a job tells at most a hundred times, however
-    often it says what it has reached.
+    So a job tells at most a hundred times, however often it says what it has reached.
     """
 
     def __init__(self, total: int) -> None:
         self._total = total
+        #: The percent that was told last.
         self._percent = 0
         self._job = current_job()
 

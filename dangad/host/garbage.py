@@ -41,12 +41,7 @@ OLDEST = 2
 
 
 class ShortCollections:
-    """Keeps the collections of this process short.
-
-    All mutable state: `_began`, when the collection that goes on has begun; `_first`, how many
-    objects were frozen at the start; `_usual`, Python's own thresholds; `_frozen_at`, when others
-    were frozen that have not been looked at since, None if there are none.
-    """
+    """Keeps the collections of this process short."""
 
     def __init__(
         self,
@@ -65,9 +60,13 @@ class ShortCollections:
         self._cpu_time = cpu_time
         self._looking = LoopingCall(self._look)
         self._looking.clock = clock
+        #: When the collection began that goes on now.
         self._began = 0.0
+        #: How many objects were frozen at the start.
         self._first = 0
+        #: Python's own thresholds.
         self._usual: tuple[int, ...] = ()
+        #: When other objects were frozen that were not looked at since; None if there are none.
         self._frozen_at: float | None = None
 
     def start(self) -> None:

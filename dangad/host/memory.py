@@ -35,15 +35,12 @@ def _kib(value: bytes) -> int:
 
 
 class Deaths:
-    """What can be learned from the deaths of this process's children, one after the other.
-
-    All mutable state: `_largest`, the peak memory of the largest child so far, `_cpu`, the
-    seconds of CPU time of all, and `_killed`, how many processes of the machine the kernel has
-    killed for want of memory.
-    """
+    """What can be learned from the deaths of this process's children, one after the other."""
 
     def __init__(self) -> None:
+        #: The seconds of CPU time of all children so far, and the peak memory of the largest.
         self._cpu, self._largest = _read_children()
+        #: How many processes of the machine the kernel has killed for want of memory.
         self._killed = _killed_for_memory()
 
     def take_last(self) -> tuple[float, int]:

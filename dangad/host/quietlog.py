@@ -35,18 +35,17 @@ MOST_PEERS = 100
 
 
 class _Window:
-    """The lines of one kind and peer from one moment on.
-
-    All mutable state: `written`, how many were; `held`, how many were not, and `last`, the level,
-    format and fields of the last of those.
-    """
+    """The lines of one kind and peer from one moment on."""
 
     __slots__ = ("ends_at", "held", "last", "written")
 
     def __init__(self, ends_at: float) -> None:
         self.ends_at = ends_at
+        #: How many lines were written.
         self.written = 0
+        #: How many lines were held back.
         self.held = 0
+        #: The level, the format and the fields of the last of these.
         self.last: tuple[Any, str, dict[str, Any]] | None = None
 
 
@@ -57,9 +56,6 @@ class QuietLog:
     :data:`INTERVAL` seconds, and at most :data:`MOST_PEERS` kinds and peers are remembered.
 
     An alarm is set only while lines are held back: an idle log leaves nothing on the clock.
-
-    All mutable state: `_windows`, those that are open, the oldest first; `_alarm`, the end of
-    the oldest, if lines are held back in any.
     """
 
     def __init__(self, clock: IReactorTime, log: Logger, burst: int = 1) -> None:
@@ -72,7 +68,9 @@ class QuietLog:
         self._clock = clock
         self._log = log
         self._burst = burst
+        #: The windows that are open, the oldest first.
         self._windows: dict[tuple[str, Hashable], _Window] = {}
+        #: The end of the oldest window, if lines are held back in any.
         self._alarm: IDelayedCall | None = None
 
     def warn(self, kind: str, peer: Hashable, format: str, /, **fields: object) -> None:

@@ -28,12 +28,7 @@ MAX_SAID = 2**16
 
 
 class StartFailure:
-    """Tells of an exception that ends the program before the reactor runs.
-
-    All mutable state: `_launcher`, the number of the process that has the terminal; `_pipe`, the
-    ends of the pipe on which a daemon tells its launcher, which are closed and forgotten when it
-    has started; `_usual`, what :mod:`sys` had in place of this.
-    """
+    """Tells of an exception that ends the program before the reactor runs."""
 
     def __init__(self, expected: type[Exception], daemon: bool, logs: bool, trace: bool) -> None:
         """Remember how to tell.
@@ -47,8 +42,11 @@ class StartFailure:
         self._daemon = daemon
         self._logs = logs
         self._trace = trace
+        #: The number of the process that has the terminal.
         self._launcher = os.getpid()
+        #: The ends of the pipe on which a daemon tells its launcher; None once it has started.
         self._pipe: tuple[int, int] | None = None
+        #: What :mod:`sys` had in place of this.
         self._usual: Any = (sys.excepthook, sys.__stderr__)
 
     def watch(self) -> None:

@@ -35,18 +35,18 @@ class Turns:
     There is an alarm only while somebody waits, and the quota is renewed only then: who stays
     below it pays for no more than a subtraction. So a turn may begin with less than the quota,
     and has never more.
-
-    All mutable state: `left`, units that may still be done in this turn, which those who do
-    the work count down; `_waiting`, what to call in the turns to come; `_alarm`, the next turn.
     """
 
     __slots__ = ("_alarm", "_clock", "_waiting", "left")
 
     def __init__(self, clock: IReactorTime) -> None:
         """:param clock: calls back in the reactor's next turn."""
+        #: Units that may still be done in this turn; whoever does the work counts them down.
         self.left = QUOTA
         self._clock = clock
+        #: What to call in the turns to come.
         self._waiting: deque[Callable[[], object]] = deque()
+        #: The next turn, if anybody waits for it.
         self._alarm: IDelayedCall | None = None
 
     def wait(self, go_on: Callable[[], object]) -> None:

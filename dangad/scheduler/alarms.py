@@ -46,20 +46,19 @@ class Alarm:
 
 
 class Alarms:
-    """All alarms of one clock.
-
-    All mutable state: `_heap`, the alarms by time, those that were cancelled included;
-    `_pending`, how many were not; `_wake`, the clock's call for the first, and `_wake_at`, its
-    time.
-    """
+    """All alarms of one clock."""
 
     def __init__(self, clock: IReactorTime) -> None:
         """:param clock: where the time comes from."""
         self._clock = clock
         self._numbers = count()
+        #: The alarms by time, including those that were cancelled.
         self._heap: list[tuple[float, int, Alarm]] = []
+        #: How many of them were not cancelled.
         self._pending = 0
+        #: The clock's call for the first alarm.
         self._wake: IDelayedCall | None = None
+        #: The time of that call.
         self._wake_at = 0.0
 
     def set(self, delay: float, call: Callable[..., object], *arguments: Any) -> Alarm:

@@ -26,15 +26,14 @@ class Chores:
     """The work that is under way.
 
     A chore is called for each of its parts, does that, and returns whether there are more.
-
-    All mutable state: `_chores`, the next first, one part of each in turn; `_call`, the clock's
-    call for the next part.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
         """:param clock: which calls for the next part."""
         self._clock = clock
+        #: The chores, the next first; each has one part done in turn.
         self._chores: deque[Callable[[], bool]] = deque()
+        #: The clock's call for the next part.
         self._call: IDelayedCall | None = None
 
     def __bool__(self) -> bool:

@@ -19,16 +19,13 @@ if TYPE_CHECKING:
 
 
 class Lanes:
-    """Opens and closes lanes.
-
-    All mutable state: `_running`, how many jobs of each lane run; and which lanes are closed,
-    which the queue knows.
-    """
+    """Opens and closes lanes."""
 
     def __init__(self, queue: JobQueue, registry: Registry, assignments: Assignments) -> None:
         self._queue = queue
         self._registry = registry
         self._assignments = assignments
+        #: How many jobs of each lane run. Which lanes are closed, the queue knows.
         self._running: dict[bytes, int] = {}
 
     def lane_of(self, job: Job) -> bytes | None:

@@ -20,18 +20,16 @@ log = Logger()
 
 
 class Outbox:
-    """The calls that are still to be made, in order.
-
-    All mutable state: `calls`, each with its arguments, for others only to ask whether there
-    are any; `last`, the call to be made when there are none any more; `_sending`, whether they
-    are being made.
-    """
+    """The calls that are still to be made, in order."""
 
     __slots__ = ("_sending", "calls", "last")
 
     def __init__(self) -> None:
+        #: The call to be made when no others are left.
         self.last: Callable[[], object] | None = None
+        #: The calls with their arguments; others only ask whether there are any.
         self.calls: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        #: Whether they are being made.
         self._sending = False
 
     def put(self, call: Callable[..., object], *arguments: Any) -> None:

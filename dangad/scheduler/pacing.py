@@ -20,11 +20,7 @@ if TYPE_CHECKING:
 
 
 class Pace:
-    """Whether a worker may be started now.
-
-    All mutable state: `_starting`, the workers that are still to say Hello; `_turn`, the call
-    that comes in the next turn of the reactor, if there is anything left to do then.
-    """
+    """Whether a worker may be started now."""
 
     def __init__(self, clock: IReactorTime, at_once: int, go_on: Callable[[], object]) -> None:
         """Begin with none that starts.
@@ -35,7 +31,9 @@ class Pace:
         self._clock = clock
         self._at_once = at_once
         self._go_on = go_on
+        #: The workers that are still to say Hello.
         self._starting: set[IWorker] = set()
+        #: The call in the next turn of the reactor, if anything is left to do then.
         self._turn: IDelayedCall | None = None
 
     @property

@@ -52,10 +52,7 @@ class _Account:
 
 
 class Pauses:
-    """The running jobs that were ever paused.
-
-    All mutable state: `_accounts`, of each of them; `_alarm`, the next look at those that are.
-    """
+    """The running jobs that were ever paused."""
 
     def __init__(
         self,
@@ -78,7 +75,9 @@ class Pauses:
         self._others_run = others_run
         self._keeps_from_others = keeps_from_others
         self._end = end
+        #: What is known of each job that was ever paused.
         self._accounts: dict[Job, _Account] = {}
+        #: The next look at those that are paused.
         self._alarm: Alarm | None = None
 
     def __bool__(self) -> bool:

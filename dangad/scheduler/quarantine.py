@@ -28,8 +28,6 @@ class Quarantine:
     A command that loses `threshold` workers with no success between them, and within
     `seconds` of one another on average, is kept away for `seconds`. After that it is tried
     again, and one more loss sends it back.
-
-    All mutable state: `_suspects`, the commands that lost a worker since they last succeeded.
     """
 
     def __init__(self, threshold: int, seconds: float) -> None:
@@ -40,6 +38,7 @@ class Quarantine:
         """
         self._threshold = threshold
         self._seconds = seconds
+        #: The commands that lost a worker since they last succeeded.
         self.suspects: dict[bytes, _Suspect] = {}
 
     def worker_lost(self, command: bytes, now: float) -> bool:

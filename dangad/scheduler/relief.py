@@ -18,22 +18,20 @@ log = Logger()
 
 
 class Relief:
-    """Whether such a worker is to be had.
-
-    All mutable state: `extra`, how many workers more than the maximum there may be; `_since`,
-    when it was seen first that jobs wait so, None if they do not, and `_starts`, how many jobs
-    had been started by then.
-    """
+    """Whether there is to be a worker more, for jobs that wait behind another client's."""
 
     def __init__(self, dispatcher: Dispatcher, after: float) -> None:
         """Begin with none.
 
         :param after: seconds without a start after which it is to be had; 0 for never.
         """
+        #: How many workers more than the maximum there may be.
         self.extra = 0
         self._dispatcher = dispatcher
         self._after = after
+        #: Since when jobs have been seen to wait for such a worker; None if none do.
         self._since: float | None = None
+        #: How many jobs had been started by then.
         self._starts = 0
 
     def look(self, max_workers: int, size: int, now: float) -> None:

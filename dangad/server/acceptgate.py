@@ -90,11 +90,6 @@ class AcceptGate:
     each second whether descriptors run short; it then stops the ports, too, until they do not.
     What runs out from one look to the next costs those clients their connection that come in
     between: Twisted closes them.
-
-    All mutable state: `make_room`, which closes a connection that has nothing to do, False if
-    there is none, and is called while clients wait for one; `_inside`, the connections that
-    there are; `_base`, the descriptors that were open at the start; `_shut`, whether the ports are
-    stopped; `_said`, whether the log knows of that, and `_said_at`, when it was told last.
     """
 
     def __init__(
@@ -111,6 +106,8 @@ class AcceptGate:
         :param reserve: how many descriptors are to be kept for other things now.
         :param descriptors: those of this process, or of none in a test.
         """
+        #: Called while clients wait for room: closes a connection that has nothing to do, and
+        #: gives False if there is none.
         self.make_room: Callable[[], bool] | None = None
         self._clock = clock
         self._ports = ports
@@ -118,10 +115,15 @@ class AcceptGate:
         self._descriptors = descriptors or Descriptors()
         self._looking = LoopingCall(self._look)
         self._looking.clock = clock
+        #: How many connections there are.
         self._inside = 0
+        #: How many descriptors were open at the start.
         self._base = 0
+        #: Whether the ports are stopped.
         self._shut = False
+        #: Whether the log knows of that.
         self._said = False
+        #: When the log was told last.
         self._said_at = -SAY_INTERVAL
 
     def start(self, wanted: int) -> None:

@@ -32,12 +32,7 @@ MAX_REFUSALS = 20
 
 @implementer(ILoggingContext)
 class Reception(Factory):
-    """The factory of one endpoint, before the one whose protocols serve its connections.
-
-    All mutable state: `allowed`, who may connect besides the server's own user and root, which is
-    to be said before the first connection; None for anybody who can. `refusals`, the connections
-    that are being told that they are refused.
-    """
+    """The factory of one endpoint, before the one whose protocols serve its connections."""
 
     noisy = False
 
@@ -54,7 +49,10 @@ class Reception(Factory):
         self.site = site
         self._outranks = outranks
         self.clock = clock
+        #: Who may connect besides the server's own user and root; None for anybody who can. It
+        #: is to be said before the first connection.
         self.allowed: Allowed | None = Allowed()
+        #: The connections that are being told that they are refused.
         self.refusals: set[RefusedConnection] = set()
         self._where = where
         self._log = QuietLog(clock, log)
@@ -119,8 +117,8 @@ class Reception(Factory):
 class _Newcomer(Protocol):
     """Stands in for a connection's protocol until it is known whose the connection is.
 
-    All mutable state: none of its own. As soon as there is the protocol for which it stands, that
-    one's methods are its own, so that what is read costs no more than without it.
+    As soon as that protocol is there, its methods become this one's own: what is read costs no
+    more than without the stand-in.
     """
 
     def __init__(self, reception: Reception, address: IAddress | None) -> None:

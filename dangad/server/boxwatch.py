@@ -41,16 +41,14 @@ class _Mark(NamedTuple):
 
 
 class BoxWatch:
-    """Looks now and then at those who have begun a box.
-
-    All mutable state: `_marks`, when each of them got on last; `_alarm`, the next look, if there
-    is anybody to look at.
-    """
+    """Looks now and then at those who have begun a box."""
 
     def __init__(self, clock: IReactorTime) -> None:
         """:param clock: where the time comes from."""
         self._clock = clock
+        #: How far each sender was when it got on last.
         self._marks: dict[IBoxSender, _Mark] = {}
+        #: The next look, if there is anybody to look at.
         self._alarm: IDelayedCall | None = None
 
     def watch(self, sender: IBoxSender) -> None:

@@ -50,13 +50,6 @@ class EagerWriter:
 
     It is the producer of that transport. With any but a plain TCP or UNIX socket, as with TLS,
     what the transport keeps of its own accord is not seen here: only what it has no room for.
-
-    All mutable state: `_kept`, what is to be written together, `_kept_size`, its bytes, and
-    `_flushing`, the call that will do that. `_pending`, what waits for the transport to have
-    sent what it has, `_inside`, bytes that it has, and `_is_blocked`, whether it will tell;
-    `held`, the bytes of both, which are counted in the budget; `_queued`, all that were ever.
-    `_is_full`, whether the watcher was told; `_is_ending`, whether the connection is to be
-    closed when nothing waits any more.
     """
 
     def __init__(
@@ -69,20 +62,30 @@ class EagerWriter:
         :param watcher: who is told when the peer does not read, and when it does again.
         :param budget: where the bytes are counted that it has not read.
         """
+        #: The bytes that the peer has not read; they are counted in the budget.
         self.held = 0
         self._clock = clock
         self._transport = transport
         self._watcher = watcher
         self._budget = budget
         self._is_plain = isinstance(transport, tcp.Connection) and not transport.TLS
+        #: What is to be written together.
         self._kept: list[bytes] = []
+        #: The bytes of that.
         self._kept_size = 0
+        #: The call that will write it.
         self._flushing: IDelayedCall | None = None
+        #: What waits for the transport to have sent what it has.
         self._pending: deque[bytes | memoryview] = deque()
+        #: The bytes that the transport has.
         self._inside = 0
+        #: All bytes that were ever to be written.
         self._queued = 0
+        #: Whether the transport will tell when it has sent them.
         self._is_blocked = False
+        #: Whether the watcher was told that the peer does not read.
         self._is_full = False
+        #: Whether the connection is to be closed when nothing waits any more.
         self._is_ending = False
         transport.registerProducer(self, True)
 

@@ -47,14 +47,7 @@ CLOSED_AT_ONCE = 50
 
 
 class ClientFactory(Factory):
-    """Makes a :class:`ClientConnection` for each client, up to a limit.
-
-    All mutable state: `_connections` that are open, `_leaving`, those of them that make room for
-    others, and `_refusals`, those over the limit that are being told so; `_idle`, which had
-    nothing to do when `_searched_at` all were looked at, the longest idle first; `_closed`, who
-    waits for the last to close, once the server stops, and `_close_alarm`, the limit of that.
-    What the connections share has its own: `turns`, `budget`, `box_watch`, `catalogue`, `quiet`.
-    """
+    """Makes a :class:`ClientConnection` for each client, up to a limit."""
 
     noisy = False
 
@@ -92,12 +85,19 @@ class ClientFactory(Factory):
         self.catalogue = Catalogue()
         self._gate = gate
         gate.make_room = self.make_room
+        #: The connections that are open.
         self._connections: set[ClientConnection] = set()
+        #: Those of them that make room for others.
         self._leaving: set[ClientConnection] = set()
+        #: The connections that had nothing to do at the last search, the longest idle first.
         self._idle: deque[tuple[ClientConnection, float]] = deque()
+        #: When all were searched for these.
         self._searched_at = -IDLE_LOOK
+        #: The connections over the limit that are being told so.
         self._refusals: set[RefusedConnection] = set()
+        #: Who waits for the last connection to close, once the server stops.
         self._closed: Deferred[None] | None = None
+        #: The limit of that wait.
         self._close_alarm: IDelayedCall | None = None
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol | None:

@@ -33,13 +33,7 @@ CLOSING = 16
 
 
 class FlowControl:
-    """Stops and starts the reading from one transport.
-
-    All mutable state: `requests` that are unanswered, and the `bytes` of them; `_holds`, the sum
-    of the reasons above for which the client is not read; `paused`, whether it is not, and
-    `_is_stopped`, whether the transport knows of that; `_instant`, how many requests were
-    answered at once since it rested, and `_rest`, the end of that.
-    """
+    """Stops and starts the reading from one transport."""
 
     __slots__ = (
         "_budget",
@@ -80,12 +74,19 @@ class FlowControl:
         self._max_requests = max_requests
         self._max_bytes = max_bytes
         self._read_on = read_on
+        #: How many requests are unanswered.
         self.requests = 0
+        #: The bytes of these requests.
         self.bytes = 0
+        #: Whether the client is not read.
         self.paused = False
+        #: The sum of the reasons, as above, for which it is not.
         self._holds = 0
+        #: Whether the transport knows of that.
         self._is_stopped = False
+        #: How many requests were answered at once since the client rested.
         self._instant = 0
+        #: The end of its rest.
         self._rest: IDelayedCall | None = None
 
     @property

@@ -73,9 +73,6 @@ class MemoryBudget:
 
     Its cost is one addition and one comparison for what comes, and a look at all holders each
     :data:`LOOK_INTERVAL` only while more than half of the limit is held.
-
-    All mutable state: `total`, the bytes held; `_waiting`, who is not read for it; `_marks`, how
-    far the large ones were at `_marked_at`; `_alarm`, the next look.
     """
 
     def __init__(
@@ -94,13 +91,18 @@ class MemoryBudget:
         """
         self.limit = limit
         self.alert = limit // 2
+        #: The bytes that are held.
         self.total = 0
         self._clock = clock
         self._largest = largest
         self._holders = holders
+        #: Who is not read because of it.
         self._waiting: set[IHolder] = set()
+        #: How far the large holders were at the last look for progress.
         self._marks: dict[IHolder, Hashable] = {}
+        #: When that was.
         self._marked_at = 0.0
+        #: The next look.
         self._alarm: IDelayedCall | None = None
 
     def add(self, size: int) -> None:

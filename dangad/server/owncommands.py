@@ -26,13 +26,12 @@ MAX_OWN_COMMAND = 2**16
 
 
 class Catalogue:
-    """The answer to ``dangad.Describe`` as bytes, made once for all who ask.
-
-    All mutable state: `_packed`, what was packed last, and `_text`, of which that was made.
-    """
+    """The answer to ``dangad.Describe`` as bytes, made once for all who ask."""
 
     def __init__(self) -> None:
+        #: The text that was packed last.
         self._text: str | None = None
+        #: The bytes that were made of it.
         self._packed = b""
 
     def pack(self, text: str) -> bytes:
@@ -44,10 +43,7 @@ class Catalogue:
 
 
 class OwnCommands:
-    """Performs the commands of one client.
-
-    All mutable state: `lookups`, its requests for the catalogue that wait.
-    """
+    """Performs the commands of one client."""
 
     __slots__ = ("_answer", "_catalogue", "_dispatcher", "_flow", "_jobs", "lookups")
 
@@ -72,6 +68,7 @@ class OwnCommands:
         self._flow = flow
         self._jobs = jobs
         self._answer = answer
+        #: The client's requests for the catalogue that wait.
         self.lookups: set[Deferred[str]] = set()
 
     def perform(self, command: bytes, tag: bytes | None, raw: boxes.Raw) -> None:

@@ -42,13 +42,14 @@ _NO_LINGER = struct.pack("ii", 0, 0)
 class _Closers:
     """Threads that close descriptors; there are none while there is nothing to close.
 
-    All mutable state, under `_lock`: `_waiting`, what is to be closed, and `_threads`, how many
-    threads do that.
+    All its state is used under `_lock`.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        #: What is to be closed.
         self._waiting: deque[int] = deque()
+        #: How many threads do that.
         self._threads = 0
 
     def put(self, descriptor: int) -> None:

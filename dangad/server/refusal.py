@@ -28,11 +28,7 @@ REFUSAL_TIME = 5.0
 
 @implementer(IFileDescriptorReceiver)
 class RefusedConnection(Protocol):
-    """Answers the first request that wants an answer with an error, and closes.
-
-    All mutable state: `_reader`, which keeps nothing but tags, and `_alarm`, the end of the
-    patience.
-    """
+    """Answers the first request that wants an answer with an error, and closes."""
 
     transport: ITCPTransport
 
@@ -48,7 +44,9 @@ class RefusedConnection(Protocol):
         self._clock = clock
         self._error = error
         self._ended = ended
+        #: The end of its patience.
         self._alarm: IDelayedCall | None = None
+        #: What has come; it keeps nothing but tags.
         self._reader = boxes.BoxReader(0, boxes.REQUEST_KEYS)
 
     def connectionMade(self) -> None:

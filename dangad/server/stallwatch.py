@@ -21,11 +21,7 @@ LOOK_INTERVAL = 30.0
 
 
 class StallWatch:
-    """Watches one client while something waits for it to be read.
-
-    All mutable state: `_alarm`, the next look, while it watches; `_read`, the bytes that the
-    client had read at `_read_at`, when it got on last.
-    """
+    """Watches one client while something waits for it to be read."""
 
     __slots__ = ("_alarm", "_clock", "_cut_off", "_delivered", "_read", "_read_at")
 
@@ -45,8 +41,11 @@ class StallWatch:
         self._clock = clock
         self._delivered = delivered
         self._cut_off = cut_off
+        #: The bytes that the client had read when it got on last.
         self._read = 0
+        #: When that was.
         self._read_at = 0.0
+        #: The next look, while it watches.
         self._alarm: IDelayedCall | None = None
 
     def start(self) -> None:

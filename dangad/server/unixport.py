@@ -121,10 +121,7 @@ class AdoptedUnixEndpoint:
 
 
 class UnixPort(unix.Port):
-    """Twisted's port, on a socket that is complete.
-
-    All mutable state: Twisted's, and `closed`, what to do when it is closed.
-    """
+    """Twisted's port, on a socket that is complete."""
 
     closed: Callable[[], object]
 
@@ -145,6 +142,7 @@ class UnixPort(unix.Port):
         self._complete = listening
         self._factory = factory
         self._shouldShutdown = not shared
+        #: What to do when it is closed.
         self.closed = _nothing
 
     def startListening(self) -> None:

@@ -108,10 +108,6 @@ class RunningServer:
 
     What the workers print, with the tracebacks of jobs that fail, goes to the test's stderr.
 
-    All mutable state: `output`; from start to stop `_service`, the `_folder` with its socket, the
-    `_addresses` where it listens, the `_clients` that it has made, and what else is left to undo,
-    `_leftovers`; `_starting`, who waits for the first worker.
-
     :ivar output: the latest lines that the workers printed.
     """
 
@@ -130,11 +126,17 @@ class RunningServer:
         self._directory = directory
         self._environment = environment
         self._limits = limits
+        #: What is left to undo, from start to stop.
         self._leftovers = ExitStack()
+        #: The folder of its socket.
         self._folder = ""
+        #: The server, from start to stop.
         self._service: DangadService | None = None
+        #: Where it listens.
         self._addresses: list[Any] = []
+        #: The clients that it has made.
         self._clients: list[Client] = []
+        #: Who waits for the first worker.
         self._starting: Deferred[None] | None = None
 
     def start(self) -> Deferred[Self]:

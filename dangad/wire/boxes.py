@@ -79,13 +79,7 @@ class BoxReader:
     makes no difference. The work is linear in the bytes fed, whatever the pieces: a pair that
     has not come whole is looked at again only by its two lengths.
 
-    All mutable state: `_buffer` holds the bytes not yet handed over, from `_start`, where the
-    current box begins (or, if that box is oversized, its first pair not yet thrown away);
-    `_position` is the next pair to scan; `_keys` and `_dropped` (bytes thrown away) belong to
-    the current box, and so does `_limit`, the size above which it is thrown away; `taken` counts
-    the boxes that were handed over; `scanned`, the bytes that were looked at when there was no
-    whole box last; `is_empty`, whether the buffer is. Always true: the buffer
-    never holds more than the limit, one pair, and what was fed last.
+    Always true: the buffer never holds more than the limit, one pair, and what was fed last.
     """
 
     __slots__ = (
@@ -111,17 +105,27 @@ class BoxReader:
         :param views: whether a box of more than :data:`LARGE` bytes is handed over as a view of
             what has come, which is not copied.
         """
+        #: How many boxes were handed over.
         self.taken = 0
+        #: Whether the buffer is empty.
         self.is_empty = True
+        #: The bytes that were looked at when there was no whole box last.
         self.scanned = 0
         self._max_size = max_size
+        #: The size above which the current box is thrown away.
         self._limit = max_size
         self._wanted = frozenset(wanted)
         self._views = views
+        #: The bytes that were not handed over.
         self._buffer: bytes | bytearray = b""
+        #: Where in the buffer the current box begins; if that box is oversized, its first pair
+        #: that is not thrown away.
         self._start = 0
+        #: Where the next pair is that is to be scanned.
         self._position = 0
+        #: The keys that were noted of the current box.
         self._keys: dict[bytes, bytes] = {}
+        #: The bytes of the current box that were thrown away.
         self._dropped = 0
 
     @property
