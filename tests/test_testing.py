@@ -351,6 +351,15 @@ class PerformTests(SynchronousTestCase):
         with stderr():
             self.assertRaises(dangad.JobFailed, testing.perform, notice, text="")
 
+    def test_old_name(self) -> None:
+        """`Rehearsal`, as JobRunner was called, still works; only its first use warns."""
+        vars(testing).pop("Rehearsal", None)
+        for _ in range(2):
+            self.assertIs(testing.Rehearsal, testing.JobRunner)
+        [warning] = self.flushWarnings([PerformTests.test_old_name])  # given for this file
+        self.assertEqual(warning["category"], DeprecationWarning)
+        self.assertIn("JobRunner", warning["message"])
+
     def test_imports(self) -> None:
         """Importing it imports neither a reactor nor pytest."""
         program = (
@@ -471,18 +480,18 @@ class ServerTests(TestCase):
             for what in [*cases.split("/"), 3, None, "x" * 70_000]:
                 with self.subTest(what), stderr():
                     real = await _end(client.run(oddjobs.Odd, what=what))
-                    rehearsed = await _end(testing.perform_async(oddjobs.odd, what=what))
-                    self.assertEqual(rehearsed, real)
+                    expected = await _end(testing.perform_async(oddjobs.odd, what=what))
+                    self.assertEqual(expected, real)
 
     async def test_chunks_like_in_process(self) -> None:
         """A job sends by the real server what it sends in-process."""
         runner = testing.JobRunner(chunks=True)
-        rehearsed = runner.perform(oddjobs.parts, count=3, size=5)
+        expected = runner.perform(oddjobs.parts, count=3, size=5)
         async with testing.serve("tests.oddjobs") as server:
             client = await server.connect()
             stream = client.stream(oddjobs.Parts, count=3, size=5)
             self.assertEqual([chunk async for chunk in stream], runner.chunks)
-            self.assertEqual(await stream.result(), rehearsed)
+            self.assertEqual(await stream.result(), expected)
 
     async def test_addresses(self) -> None:
         """Stock AMP reaches it by its endpoint, and by a port if it asked for one."""

@@ -20,8 +20,14 @@ with trial and with pytest. Progress and partial results are gathered by a :clas
 
 from __future__ import annotations
 
+import warnings
+from typing import TYPE_CHECKING, Any
+
 from dangad.testing.jobrunner import JobRunner, Report, perform, perform_async
 from dangad.testing.realserver import RunningServer, serve, server_fixture
+
+if TYPE_CHECKING:
+    Rehearsal = JobRunner
 
 __all__ = [
     "JobRunner",
@@ -32,3 +38,14 @@ __all__ = [
     "serve",
     "server_fixture",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """:class:`JobRunner` under its old name, with a warning the first time."""
+    if name != "Rehearsal":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(
+        "dangad.testing.Rehearsal is now called JobRunner", DeprecationWarning, stacklevel=2
+    )
+    globals()[name] = JobRunner
+    return JobRunner

@@ -1,6 +1,6 @@
 """What a worker does with a job, in this process and without a pipe, to be profiled.
 
-``python -m cProfile -s tottime -m benchmarks.drivers.rehearsed JOBS``.
+``python -m cProfile -s tottime -m benchmarks.drivers.inprocess JOBS``.
 """
 
 from __future__ import annotations
