@@ -50,7 +50,7 @@ class Event(enum.Enum):
     __hash__ = object.__hash__  # as above
 
     PREFETCH = "given to a busy worker"
-    RECLAIM = "taken back unread"
+    RECLAIM = "reclaimed unread"
     START = "begun by a worker"
     ANSWER = "answered with a result"
     FAIL = "answered with an error"
