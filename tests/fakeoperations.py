@@ -144,8 +144,8 @@ class FakeOperations:
         """See :meth:`IOperations.recent`."""
         return self.recent_document
 
-    def want(self, min_workers: int, max_workers: int, force: bool = False) -> None:
-        """See :meth:`IOperations.want`."""
+    def scale(self, min_workers: int, max_workers: int, force: bool = False) -> None:
+        """See :meth:`IOperations.scale`."""
         if not 0 <= min_workers <= max_workers:
             raise ValueError(f"{min_workers} to {max_workers} workers make no sense")
         self.wanted.append((min_workers, max_workers))

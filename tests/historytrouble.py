@@ -118,14 +118,14 @@ class Trouble:
         operator = await connectProtocol(
             UNIXClientEndpoint(self._reactor, self._server.control), amp.AMP()
         )
-        await operator.callRemote(commands.Want, min=MIN_WORKERS, max=self._max_workers)
+        await operator.callRemote(commands.Scale, min=MIN_WORKERS, max=self._max_workers)
         await self._hang_up(operator, chance)
         deeds = (self._hang_up, self._reload, self._want, self._want, self._look)
         while self._goes_on():
             await self._pause(chance.random() * 3)
             await chance.choice(deeds)(operator, chance)
         # So that the pool settles at once, and not after its time of idleness.
-        await operator.callRemote(commands.Want, min=MIN_WORKERS, max=MIN_WORKERS)
+        await operator.callRemote(commands.Scale, min=MIN_WORKERS, max=MIN_WORKERS)
         operator.transport.loseConnection()
 
     async def _hang_up(self, _: amp.AMP, __: random.Random) -> None:
@@ -142,7 +142,7 @@ class Trouble:
     async def _want(self, operator: amp.AMP, chance: random.Random) -> None:
         self.counts["wants"] += 1
         most = chance.randint(1, self._max_workers)
-        await operator.callRemote(commands.Want, min=chance.randint(0, most), max=most)
+        await operator.callRemote(commands.Scale, min=chance.randint(0, most), max=most)
 
     async def _look(self, operator: amp.AMP, chance: random.Random) -> None:
         """Look at everything, and at the stack of a job that runs."""

@@ -46,7 +46,7 @@ reactor: Any = _reactor
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "docs" / "reference"
-NAMES = ("status", "workers", "recent", "want", "pardon", "stack", "reload", "drain")
+NAMES = ("status", "workers", "recent", "scale", "pardon", "stack", "reload", "drain")
 
 
 class ShowingTest(SynchronousTestCase):
@@ -276,9 +276,9 @@ class ConnectingTest(OperatorCase):
         try:
             answer = await operator.callRemote(commands.Status)
             self.assertEqual(json.loads(answer["document"]), STATUS)
-            self.assertEqual(await operator.callRemote(commands.Want, min=1, max=2), {})
+            self.assertEqual(await operator.callRemote(commands.Scale, min=1, max=2), {})
             with self.assertRaises(BadArguments):
-                await operator.callRemote(commands.Want, min=2, max=1)
+                await operator.callRemote(commands.Scale, min=2, max=1)
             with self.assertRaises(NotRunning):
                 await operator.callRemote(commands.Stack, job=7)
             reload = operator.callRemote(commands.Reload)
@@ -296,7 +296,7 @@ class ConnectingTest(OperatorCase):
             operator.connect(self.socket)
             await until(lambda: self.factory._connections)
             before = len(os.listdir("/proc/self/fd"))
-            socket.send_fds(operator, [request(commands.Want.commandName)], [0, 1])
+            socket.send_fds(operator, [request(commands.Scale.commandName)], [0, 1])
             await until(lambda: not self.factory._connections)
         await until(lambda: len(os.listdir("/proc/self/fd")) == before - 2)  # both ends
 

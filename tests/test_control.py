@@ -35,7 +35,7 @@ NAMES = [
         commands.Status,
         commands.Workers,
         commands.Recent,
-        commands.Want,
+        commands.Scale,
         commands.Stack,
         commands.Reload,
         commands.Drain,
@@ -114,7 +114,7 @@ class ControlCase(SynchronousTestCase):
 
     def assert_lives(self, operator: FakeClient) -> None:
         """The connection still answers, and had nothing else to say."""
-        operator.call(commands.Want.commandName, b"alive", min=b"1", max=b"1")
+        operator.call(commands.Scale.commandName, b"alive", min=b"1", max=b"1")
         self.assertEqual(operator.answers(), [ok(b"alive")])
 
 
@@ -169,28 +169,37 @@ class CommandTest(ControlCase):
         self.assert_error(operator.answer(), b"2", b"BAD_ARGUMENTS", text)
         self.assertEqual(self.logged()[0], "operator: Pardon command=Thumbnail")
 
-    def test_want(self) -> None:
+    def test_scale(self) -> None:
         """How many workers there may be is passed on, and logged."""
         operator = self.operator()
-        operator.call(commands.Want.commandName, b"1", min=b"2", max=b"5")
+        operator.call(commands.Scale.commandName, b"1", min=b"2", max=b"5")
         self.assertEqual(operator.answer(), ok(b"1"))
         self.assertEqual(self.operations.wanted, [(2, 5)])
         self.assertEqual(self.operations.forced, [])
-        operator.call(commands.Want.commandName, b"2", min=b"2", max=b"900", force=b"True")
+        operator.call(commands.Scale.commandName, b"2", min=b"2", max=b"900", force=b"True")
         self.assertEqual(operator.answer(), ok(b"2"))
         self.assertEqual(self.operations.forced, [(2, 900)])
         self.assertEqual(
             self.logged(),
-            ["operator: Want min=2 max=5", "operator: Want min=2 max=900 force=True"],
+            ["operator: Scale min=2 max=5", "operator: Scale min=2 max=900 force=True"],
         )
 
-    def test_want_what_makes_no_sense(self) -> None:
+    def test_old_name(self) -> None:
+        """A program that sends the name that Scale had before is answered alike."""
+        operator = self.operator()
+        operator.call(b"dangad.control.Want", b"1", min=b"2", max=b"5")
+        self.assertEqual(operator.answer(), ok(b"1"))
+        self.assertEqual(self.operations.wanted, [(2, 5)])
+
+    def test_scale_to_what_makes_no_sense(self) -> None:
         """Numbers that make no sense are refused with the reason, which is logged."""
         operator = self.operator()
-        operator.call(commands.Want.commandName, b"1", min=b"5", max=b"-2")
+        operator.call(commands.Scale.commandName, b"1", min=b"5", max=b"-2")
         text = "5 to -2 workers make no sense"
         self.assert_error(operator.answer(), b"1", b"BAD_ARGUMENTS", text)
-        self.assertEqual(self.logged()[1:], [f"operator: Want min=5 max=-2: BAD_ARGUMENTS: {text}"])
+        self.assertEqual(
+            self.logged()[1:], [f"operator: Scale min=5 max=-2: BAD_ARGUMENTS: {text}"]
+        )
 
     def test_stack(self) -> None:
         """The stack of a running job is told as text; of another job there is none."""
@@ -259,8 +268,8 @@ class CommandTest(ControlCase):
     def test_no_answer_wanted(self) -> None:
         """A request without a tag is performed, and not answered, whatever comes of it."""
         operator = self.operator()
-        operator.call(commands.Want.commandName, min=b"3", max=b"3")
-        operator.call(commands.Want.commandName, min=b"3", max=b"2")
+        operator.call(commands.Scale.commandName, min=b"3", max=b"3")
+        operator.call(commands.Scale.commandName, min=b"3", max=b"2")
         operator.call(b"Nothing")
         self.assertEqual(self.operations.wanted, [(3, 3)])
         self.assert_lives(operator)
@@ -268,7 +277,7 @@ class CommandTest(ControlCase):
     def test_bytes_in_pieces(self) -> None:
         """How the bytes are split makes no difference."""
         operator = self.operator()
-        replies = request(commands.Want.commandName, b"1", min=b"1", max=b"2") * 2
+        replies = request(commands.Scale.commandName, b"1", min=b"1", max=b"2") * 2
         operator.line.send(*(replies[place : place + 1] for place in range(len(replies))))
         self.assertEqual(operator.answers(), [ok(b"1")] * 2)
 
@@ -304,7 +313,7 @@ class LeavingTest(ControlCase):
         for operator in operators:
             self.assertTrue(operator.line.cut_off)
             operator.line.protocol.dataReceived(
-                request(commands.Want.commandName, min=b"9", max=b"9")
+                request(commands.Scale.commandName, min=b"9", max=b"9")
             )
             operator.line.settle()
         self.successResultOf(closed)
@@ -323,7 +332,7 @@ class LeavingTest(ControlCase):
 class BadInputTest(ControlCase):
     def test_refused(self) -> None:
         """What cannot be read is refused with the reason, and the connection lives on."""
-        want, stack = commands.Want.commandName, commands.Stack.commandName
+        scale, stack = commands.Scale.commandName, commands.Stack.commandName
         operator = self.operator()
         for box, code, text in (
             (request(None, b"1", min=b"1"), b"BAD_ARGUMENTS", "has no _command"),
@@ -332,14 +341,14 @@ class BadInputTest(ControlCase):
             (request(b"StartTLS", b"1"), b"UNHANDLED", "StartTLS"),
             (request(b"dangad.Ping", b"1"), b"UNHANDLED", "dangad.Ping"),
             (request(b"\xff" * 200, b"1"), b"UNHANDLED", r"\xff"),
-            (request(want, b"1", min=b"1"), b"BAD_ARGUMENTS", "argument 'max' is missing"),
+            (request(scale, b"1", min=b"1"), b"BAD_ARGUMENTS", "argument 'max' is missing"),
             (
-                request(want, b"1", min=b"x", max=b"1"),
+                request(scale, b"1", min=b"x", max=b"1"),
                 b"BAD_ARGUMENTS",
                 "'min' is 'x', which is no",
             ),
-            (request(want, b"1", min=b"", max=b"1"), b"BAD_ARGUMENTS", "'min' is ''"),
-            (request(want, b"1", min=b"1", max=b"1.5"), b"BAD_ARGUMENTS", "no Integer"),
+            (request(scale, b"1", min=b"", max=b"1"), b"BAD_ARGUMENTS", "'min' is ''"),
+            (request(scale, b"1", min=b"1", max=b"1.5"), b"BAD_ARGUMENTS", "no Integer"),
             (request(stack, b"1", job=b"\xff"), b"BAD_ARGUMENTS", r"'job' is '\xff'"),
             (request(stack, b"1"), b"BAD_ARGUMENTS", "argument 'job' is missing"),
             (request(stack, b"1", job=b"9" * MAX_REQUEST), b"TOO_LARGE", f"at most {MAX_REQUEST}"),
@@ -390,7 +399,7 @@ class LimitTest(ControlCase):
     def test_idle_operators_make_room(self) -> None:
         """For one connection too many, the one is closed that has asked for nothing for longest."""
         operators = [self.operator() for _ in range(MAX_CONNECTIONS)]
-        operators[0].call(commands.Want.commandName, b"1", min=b"1", max=b"1")
+        operators[0].call(commands.Scale.commandName, b"1", min=b"1", max=b"1")
         drainer = self.operator()
         drainer.call(commands.Drain.commandName, b"1")
         self.assertTrue(operators[1].line.cut_off)

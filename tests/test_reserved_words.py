@@ -334,7 +334,7 @@ class OperatorTests(SynchronousTestCase):
         meant = {boxes.ASK, boxes.COMMAND, b"min", b"max"}
         for number, pairs in enumerate(requests):
             more = [pair for pair in pairs if pair[0] not in meant]
-            usual = [(boxes.ASK, b"%d" % number), (boxes.COMMAND, commands.Want.commandName)]
+            usual = [(boxes.ASK, b"%d" % number), (boxes.COMMAND, commands.Scale.commandName)]
             line.protocol.dataReceived(
                 boxes.pack([*more, *usual, (b"min", b"1"), (b"max", b"2"), *more])
             )

@@ -542,7 +542,7 @@ class RulesMachine(RuleBasedStateMachine):
     @rule(min_workers=st.integers(0, 3), more=st.integers(0, 3))
     def resize(self, min_workers: int, more: int) -> None:
         """The operator wants another number of workers."""
-        self.supervisor.want(min_workers, max(1, min_workers + more))
+        self.supervisor.scale(min_workers, max(1, min_workers + more))
 
     @precondition(lambda self: len(self.jobs) > 30 and len(self.drains) < 2)
     @rule(seconds=st.sampled_from([0, 1, 60]))

@@ -248,9 +248,9 @@ class NumbersTests(SupervisionCase):
     @async_test
     async def test_want(self) -> None:
         """An operator has more workers, and fewer again, while the server runs."""
-        self.service.operations.want(3, 3)
+        self.service.operations.scale(3, 3)
         await until(lambda: len(self.workers("idle")) == 3)
-        self.service.operations.want(1, 1)
+        self.service.operations.scale(1, 1)
         await until(lambda: len(self.pids()) == 1)
         self.assertIn(await self.take("nothing"), self.pids())
 

@@ -762,11 +762,11 @@ class SpareTests(SupervisorTestCase):
         self.assertEqual(self.supervisor.size, 1)
 
 
-class WantTests(SupervisorTestCase):
+class ScaleTests(SupervisorTestCase):
     def test_more(self) -> None:
         """More workers are started at once."""
         self.start_and_boot()
-        self.supervisor.want(3, 5)
+        self.supervisor.scale(3, 5)
         self.boot()
         self.assertEqual((self.supervisor.size, self.dispatcher.idle), (3, 3))
 
@@ -774,7 +774,7 @@ class WantTests(SupervisorTestCase):
         """Of idle workers those beyond the new maximum leave at once."""
         self.supervise(4, 4)
         self.start_and_boot()
-        self.supervisor.want(1, 1)
+        self.supervisor.scale(1, 1)
         self.assertEqual((self.supervisor.size, self.dispatcher.idle), (1, 1))
 
     def test_fewer_busy(self) -> None:
@@ -782,7 +782,7 @@ class WantTests(SupervisorTestCase):
         self.supervise(3, 3)
         self.start_and_boot()
         jobs = self.submit(5)
-        self.supervisor.want(1, 1)
+        self.supervisor.scale(1, 1)
         self.assertEqual(self.dispatcher.running, 3)
         for _ in jobs:
             self.spawner.answer(self.spawner.busy[0])
@@ -792,7 +792,7 @@ class WantTests(SupervisorTestCase):
         """Numbers that make no sense are refused, and nothing changes."""
         self.start_and_boot()
         for numbers in ((-1, 2), (0, 0), (3, 2)):
-            self.assertRaises(ValueError, self.supervisor.want, *numbers)
+            self.assertRaises(ValueError, self.supervisor.scale, *numbers)
         self.assertEqual((self.supervisor.min_workers, self.supervisor.max_workers), (1, 4))
 
 
@@ -833,7 +833,7 @@ class PaceTests(SupervisorTestCase):
         """Only a few are starting at a time; each that is ready, or fails, makes room for one."""
         self.supervise(1, 1, at_once=3)
         self.start_and_boot()
-        self.supervisor.want(50, 50)
+        self.supervisor.scale(50, 50)
         self.spawner.turn()
         self.assertEqual(len(self.spawner.starting), 3)
         self.spawner.boot(self.spawner.starting[1], ECHO)
@@ -847,9 +847,9 @@ class PaceTests(SupervisorTestCase):
         """Who wants fewer has the starts of an earlier order stopped, and no more made."""
         self.supervise(1, 1, at_once=3)
         self.start_and_boot()
-        self.supervisor.want(50, 50)
+        self.supervisor.scale(50, 50)
         self.spawner.turn()
-        self.supervisor.want(1, 1)
+        self.supervisor.scale(1, 1)
         self.assertEqual(
             [worker.killed for worker in self.spawner.starting],
             ["was not wanted any more while it started"] * 3,
@@ -863,9 +863,9 @@ class PaceTests(SupervisorTestCase):
         """Who wants somewhat fewer keeps of the starts what is still wanted."""
         self.supervise(1, 1, at_once=3)
         self.start_and_boot()
-        self.supervisor.want(50, 50)
+        self.supervisor.scale(50, 50)
         self.spawner.turn()
-        self.supervisor.want(3, 3)
+        self.supervisor.scale(3, 3)
         self.bury()
         self.boot()
         self.assertEqual((self.spawner.spawned, self.dispatcher.idle), (4, 3))
@@ -884,7 +884,7 @@ class PaceTests(SupervisorTestCase):
         """If many are too many, they are let go a few in a turn, and all in the end."""
         self.supervise(60, 60)
         self.start_and_boot()
-        self.supervisor.want(1, 1)
+        self.supervisor.scale(1, 1)
         self.assertEqual(len(self.pids()), 60 - rules.LEAVE_AT_ONCE)
         self.spawner.turn()
         self.assertEqual(len(self.pids()), 1)

@@ -348,11 +348,11 @@ class DescriptorTests(RealServerCase):
         """It never does, not even while it starts; and they are free again when it is gone."""
         await until(lambda: self.service.dispatcher.idle == 1)
         before = len(os.listdir("/proc/self/fd"))
-        self.service.supervisor.want(2, 2)
+        self.service.supervisor.scale(2, 2)
         starting = len(os.listdir("/proc/self/fd"))
         await until(lambda: self.service.dispatcher.idle == 2)
         ready = len(os.listdir("/proc/self/fd"))
-        self.service.supervisor.want(1, 1)
+        self.service.supervisor.scale(1, 1)
         await until(lambda: len(self.pids()) == 1)
         self.assertEqual(len(os.listdir("/proc/self/fd")), before)
         self.assertLessEqual(ready - before, capacity.WORKER_FILES)

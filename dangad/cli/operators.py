@@ -173,7 +173,7 @@ def _get(command: type[amp.Command]) -> Ask:
 async def _ask_want(client: Client, options: argparse.Namespace) -> Any:
     most = options.least if options.most is None else options.most
     wanted = {"min": options.least, "max": most}
-    await client.run(commands.Want, {**wanted, "force": True} if options.force else wanted)
+    await client.run(commands.Scale, {**wanted, "force": True} if options.force else wanted)
     return wanted
 
 

@@ -67,9 +67,9 @@ async def _recent(operations: IOperations, _: dict[str, Any]) -> dict[str, Any]:
     return {"document": json.dumps(operations.recent())}
 
 
-async def _want(operations: IOperations, arguments: dict[str, Any]) -> dict[str, Any]:
+async def _scale(operations: IOperations, arguments: dict[str, Any]) -> dict[str, Any]:
     try:
-        operations.want(arguments["min"], arguments["max"], bool(arguments.get("force")))
+        operations.scale(arguments["min"], arguments["max"], bool(arguments.get("force")))
     except ValueError as error:
         raise BadArguments(str(error)) from None
     return {}
@@ -100,7 +100,8 @@ _PERFORM: dict[
     commands.Status: _status,
     commands.Workers: _workers,
     commands.Recent: _recent,
-    commands.Want: _want,
+    commands.Scale: _scale,
+    commands.Want: _scale,
     commands.Pardon: _pardon,
     commands.Stack: _stack,
     commands.Reload: _reload,

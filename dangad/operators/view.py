@@ -119,10 +119,10 @@ class Operations:
         """See :meth:`IOperations.pardon`."""
         return self._dispatcher.pardon(command.encode("ascii", "replace"))
 
-    def want(self, min_workers: int, max_workers: int, force: bool = False) -> None:
-        """See :meth:`IOperations.want`."""
+    def scale(self, min_workers: int, max_workers: int, force: bool = False) -> None:
+        """See :meth:`IOperations.scale`."""
         check_workers(max_workers, self._memory_of_one(), force)
-        self._supervisor.want(min_workers, max_workers)
+        self._supervisor.scale(min_workers, max_workers)
 
     def stack(self, job_id: int) -> Deferred[str]:
         """See :meth:`IOperations.stack`."""

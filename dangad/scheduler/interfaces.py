@@ -230,7 +230,7 @@ class IOperations(Interface):
     def pardon(command: str) -> bool:
         """End the quarantine of a command at once; whether there was any."""
 
-    def want(min_workers: int, max_workers: int, force: bool = False) -> None:
+    def scale(min_workers: int, max_workers: int, force: bool = False) -> None:
         """Have at least and at most so many workers from now on.
 
         Returns at once; the workers come and go later. Raises ValueError if the numbers make no

@@ -165,7 +165,7 @@ class Supervisor:
 
     # Told by operators.
 
-    def want(self, min_workers: int, max_workers: int) -> None:
+    def scale(self, min_workers: int, max_workers: int) -> None:
         """Keep so many workers from now on; surplus ones leave as soon as they are idle.
 
         Returns at once, and the workers come and go later. Another order takes its place.

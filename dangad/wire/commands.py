@@ -96,19 +96,25 @@ class Recent(amp.Command):
     response = [(b"document", Large(amp.Unicode()))]
 
 
-class Want(amp.Command):
+class Scale(amp.Command):
     """Have at least `min` and at most `max` workers from now on.
 
     Answered at once. With `force`, even if the machine has no room for so many.
     """
 
-    commandName = b"dangad.control.Want"
+    commandName = b"dangad.control.Scale"
     arguments = [
         (b"min", amp.Integer()),
         (b"max", amp.Integer()),
         (b"force", amp.Boolean(optional=True)),
     ]
     errors = {BadArguments: BadArguments.code}
+
+
+class Want(Scale):
+    """The name that :class:`Scale` had before: programs that send it are still answered."""
+
+    commandName = b"dangad.control.Want"
 
 
 class Pardon(amp.Command):
