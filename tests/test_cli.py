@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 from twisted.protocols import amp
 from twisted.python.filepath import FilePath
 
@@ -32,14 +33,14 @@ import dangad
 from dangad import Blob, Large, cli, tap
 from dangad.cli.arguments import (
     TypedText,
-    WrongUsage,
     build_arguments,
     build_typed_command,
     describe_keys,
     read_words,
     type_name,
 )
-from dangad.cli.bar import ProgressBar, draw
+from dangad.cli.bar import ProgressBar
+from dangad.cli.outcome import WrongUsage
 from dangad.cli.output import (
     answer_as_json,
     answer_as_table,
@@ -49,14 +50,14 @@ from dangad.cli.output import (
     value_as_bytes,
 )
 from dangad.cli.running import endpoint_named
-from dangad.cli.tables import fitted_table, table, wrap
+from dangad.cli.tables import Column, flow, table
 from dangad.text import printable
 from dangad.wire.catalogue import Policy, describe_command
 from dangad.wire.catalogue import describe_keys as keys_of
 from tests.realserver import alive
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 60.0
@@ -484,25 +485,12 @@ def test_catalogue_table() -> None:
         "COMMAND  ARGUMENTS              RESPONSE  WHAT IT DOES\n"
         "Make     a: bytes, [b: number]  -         Make it.\n"
     )
-    assert catalogue_as_table({"commands": [described]}, 50) == (
+    assert SEQUENCE.sub("", catalogue_as_table({"commands": [described]}, 50)) == (
         "Make  Make it.\n  takes  a: bytes, [b: number]\n  gives  -\n"
     )
 
 
 # The command line.
-
-
-def test_options_between_words() -> None:
-    """Options may stand before, between and after the arguments."""
-    for words in (
-        "--connect x call C --json a=1 --priority low b=-2 --deadline 3",
-        "call --connect x --json --deadline 3 --priority low C a=1 b=-2",
-        "call C a=1 b=-2 --json --deadline=3 --priority=low --connect=x",
-    ):
-        options = cli.parse_options(words.split())
-        assert options.words == ["a=1", "b=-2"], words
-        assert (options.command, options.json, options.priority) == ("C", True, "low")
-        assert (options.deadline, options.connect) == (3.0, "x")
 
 
 @pytest.mark.parametrize(
@@ -517,8 +505,11 @@ def test_options_between_words() -> None:
         "call C --deadline -1",
         "call C --deadline nan",
         "call C --json --raw k",
+        "call --raw",
         "commands extra",
         "commands --raw k",
+        "help fly",
+        "call -xyz",
     ],
 )
 def test_wrong_options(words: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -859,7 +850,7 @@ def test_commands(server: Server) -> None:
         (["comands"], "did you mean `dangad commands`? see dangad --help"),
         (["Sleep"], "to call a command of the server: `dangad call Sleep`"),
         (["commands", "--prioriti"], "no option --prioriti; see dangad commands --help"),
-        (["commands", "all"], "'all' is one word too many; see dangad --help"),
+        (["commands", "all"], "unexpected extra argument (all); see dangad commands --help"),
         (["call", "Sleep", "seconds=1", "x=1"], "Sleep has no argument 'x'"),
         (["call", "Sleep", "seconds=soon"], "argument 'seconds': 'soon' is no number"),
         (["call", "Sleep", "seconds"], "'seconds' is no argument: write key=value"),
@@ -916,6 +907,17 @@ def test_closed_streams(server: Server) -> None:
 def test_job_errors(server: Server, words: list[str], text: str) -> None:
     """A job's error is told by its code and text, with status 1."""
     assert server.complaint(1, "call", *words).startswith(text)
+
+
+def test_options_between_words(server: Server) -> None:
+    """Options may stand before, between and after the arguments."""
+    for words in (
+        "--connect dangad.sock call ReadFile --json path=listed/a.txt --priority low offset=4",
+        "call --connect dangad.sock --json --deadline 30 ReadFile path=listed/a.txt offset=4",
+        "call ReadFile path=listed/a.txt offset=4 --json --deadline=30 --connect=dangad.sock",
+    ):
+        answer = json.loads(server.output(*words.split(), DANGAD_CONNECT="/nowhere"))
+        assert answer["data"] == "o\n", words
 
 
 def test_options_reach_the_server(server: Server) -> None:
@@ -1063,9 +1065,8 @@ def test_stream_on_a_terminal(server: Server) -> None:
 def test_progress_on_a_terminal(server: Server) -> None:
     """A terminal is shown a bar, which is gone at the end; nothing else is."""
     output = on_a_terminal(server, "call", "Parts", "how=well")
-    *bars, last = output.split(b"\r")
-    assert b"[########................]  33%  1/3  chunk a\\x1b" in bars
-    assert bars[-1].isspace()
+    *bars, last = output.split(b"\x1b[2K")
+    assert b" 33% 1/3 chunk a\\x1b " in SEQUENCE_OF_BYTES.sub(b"", bars[1])
     assert last == b"sent     3\nsummary  abc\n"
     assert server.dangad("call", "Parts", "how=well").stderr == b""
 
@@ -1084,41 +1085,68 @@ def test_progress_while_writing_to_a_file(server: Server) -> None:
             while piece := os.read(main, 65_536):
                 output += piece
     os.close(main)
-    assert b" 33%  1/3  chunk" in output
-    assert output.rstrip(b" \r") != output
+    assert b" 33% 1/3 chunk" in SEQUENCE_OF_BYTES.sub(b"", output)
+    assert output.endswith(b"\x1b[2K")
     assert copy.read_bytes() == b"abc"
 
 
+@pytest.fixture
+def plain_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal of 60 columns without colours."""
+    monkeypatch.setenv("TERM", "vt100")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "60")
+
+
+SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+"""What moves a cursor or changes colours."""
+SEQUENCE_OF_BYTES = re.compile(SEQUENCE.pattern.encode())
+
+
+@pytest.mark.usefixtures("plain_terminal")
 @pytest.mark.parametrize(
     ("news", "line"),
     [
-        ((1, 4, "half of a half"), "[######..................]  25%  1/4  half of a half"),
-        ((0, 12345, ""), "[........................]   0%  0/12,345"),
-        ((9, 4, ""), "[########################] 100%  9/4"),
-        ((-1, 4, ""), "[........................]   0%  -1/4"),
-        ((7, 0, "so far"), "7  so far"),
-        ((1, 4, "x" * 100), "[######..................]  25%  1/4  " + "x" * 22),
-        ((1, 4, "\u65e5" * 100), "[######..................]  25%  1/4  " + "\u65e5" * 11),
-        ((1, 4, "\n\x1b"), "[######..................]  25%  1/4  \\n\\x1b"),
+        ((1, 4, "half of a half"), " 25% 1/4 half of a half"),
+        ((0, 12345, ""), "  0% 0/12,345"),
+        ((9, 4, ""), "100% 9/4"),
+        ((-1, 4, ""), "  0% -1/4"),
+        ((10**400, 10**400 + 1, ""), "100%"),
+        ((7, 0, "so far"), " 7 so far"),
+        ((1, 4, "x" * 100), " 25% 1/4 xxxx"),
+        ((1, 4, "\u65e5" * 100), " 25% 1/4 \u65e5\u65e5"),
+        ((1, 4, "\n\x1b[2J"), " 25% 1/4 \\n\\x1b[2J"),
+        ((1, 4, "[red]1[/red] :smile: [/]"), " 25% 1/4 [red]1[/red] :smile: [/]"),
     ],
 )
 def test_bar(news: tuple[int, int, str], line: str) -> None:
-    """A bar fits its line, whatever a job tells."""
-    assert draw(*news, 60) == line
+    """A bar fits its line, whatever a job tells, and nothing of it is taken for markup."""
+    terminal = io.StringIO()
+    ProgressBar(terminal).show(*news)
+    (shown,) = SEQUENCE.sub("", terminal.getvalue()).strip("\r").split("\r")[-1:]
+    assert line in shown
+    assert shown.isprintable()
+    assert cell_len(shown) <= 60
 
 
+@pytest.mark.usefixtures("plain_terminal")
 def test_bar_is_redrawn() -> None:
-    """What is drawn covers what stood there, and clearing leaves nothing."""
+    """What is drawn covers what stood there, and clearing leaves an empty line and a cursor."""
     terminal = io.StringIO()
     bar = ProgressBar(terminal)
     bar.clear()
-    bar.show(10, 0, "long")
-    bar.show(11, 0, "")
+    assert terminal.getvalue() == ""
+    for done in range(3):
+        bar.show(done, 3, "")
+        assert "\n" not in terminal.getvalue()
     bar.clear()
     bar.clear()
-    assert terminal.getvalue() == "\r10  long\r11      \r  \r"
+    erase_line, up, show_cursor = "\x1b[2K", "\x1b[1A", "\x1b[?25h"
+    assert terminal.getvalue().endswith(f"\n{show_cursor}\r{up}{erase_line}")
+    bar.show(1, 3, "")
     terminal.close()
-    bar.show(12, 0, "")
+    bar.show(2, 3, "")
+    bar.clear()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -1214,37 +1242,56 @@ def test_bytes_on_a_terminal(server: Server) -> None:
     )
 
 
+@pytest.mark.usefixtures("plain_terminal")
 def test_fitted_table() -> None:
     """A table that is too wide wraps its texts, and says which columns it leaves out."""
-    headers, right = ["PID", "DUE", "COMMAND", "AGE"], [True, False, False, True]
+    columns = [Column("PID", True), Column("DUE"), Column("COMMAND"), Column("AGE", True)]
     rows = [["1", "-", "so many words that they wrap", "5 s"], ["2", "-", "x" * 28, "6 s"]]
-    whole = table(headers, rows, right)
-    assert fitted_table(headers, rows, right, None) == whole
-    assert fitted_table(headers, rows, right, 43) == whole
-    assert fitted_table(headers, rows, right, 30, [0, 3, 2, 1]) == [
+    whole = table(columns, rows)
+    assert drawn(columns, rows, 43) == whole
+    assert drawn(columns, rows, 30, [0, 3, 2, 1]) == [
         "PID  COMMAND               AGE",
         "  1  so many words that    5 s",
         "     they wrap",
-        f"  2  {'x' * 20}  6 s",
+        "  2  xxxxxxxxxxxxxxxxxxxx  6 s",
         "     xxxxxxxx",
         "left out: DUE; a wider",
         "terminal or --json shows them",
     ]
-    narrow = fitted_table(headers, rows, right, 26, [0, 2, 3, 1])
+    narrow = drawn(columns, rows, 26, [0, 2, 3, 1])
     assert narrow[0] == "PID  COMMAND"
     assert narrow[-3:] == ["left out: DUE, AGE; a", "wider terminal or --json", "shows them"]
-    assert all(len(line) <= 10 for line in fitted_table(headers, rows, right, 10))
+    assert all(len(line) <= 10 for line in drawn(columns, rows, 10))
+    assert drawn([Column("N", True)], [["1" * 12]], 10) == ["         N", "111111111…"]
+    markup = [["[bold]x[/bold] :smile: [/] [link=file:///]"]]
+    assert drawn([Column("A")], markup, 80)[1:] == markup[0]
 
 
-def test_wrap() -> None:
+def drawn(
+    columns: list[Column], rows: list[list[str]], room: int, worth: Sequence[int] = ()
+) -> list[str]:
+    """The lines of a table on a terminal, without the bold of its head."""
+    return [SEQUENCE.sub("", line) for line in table(columns, rows, room, worth)]
+
+
+@pytest.mark.usefixtures("plain_terminal")
+def test_flow() -> None:
     """Text is broken between words, or else where the line ends, and keeps its indent."""
-    assert wrap("as it  is", 9) == ["as it  is"]
-    assert wrap("three short words", 11) == ["three short", "words"]
-    assert wrap("  three short words", 11) == ["  three", "  short", "  words"]
-    assert wrap("abcdefgh x", 3) == ["abc", "def", "gh", "x"]
-    assert wrap("日本語 x", 5) == ["日本", "語 x"]
+    assert flow(["three short words"], None) == ["three short words"]
+    assert flow(["three short words"], 11) == ["three short", "words"]
+    assert flow(["  three short words", "", "x"], 11) == ["  three", "  short", "  words", "", "x"]
+    assert flow(["abcdefgh x"], 3) == ["abc", "def", "gh", "x"]
+    assert flow(["日本語 x"], 5) == ["日本", "語 x"]
 
 
+def test_columns_are_drawn_as_they_are_written() -> None:
+    """A table that fits is the same on a terminal and in a file, whatever is in it."""
+    columns = [Column("A"), Column("N", True), Column("B")]
+    rows = [["漢字", "1", "-"], ["a", "-", "Zoë "], ["", "22", "x\u0301"]]
+    assert drawn(columns, rows, 80) == table(columns, rows)
+
+
+@pytest.mark.usefixtures("plain_terminal")
 def test_narrow_terminal() -> None:
     """What is said of commands is broken between words, its lists and examples kept as they are."""
     kind = {"name": "Unicode"}
@@ -1252,14 +1299,15 @@ def test_narrow_terminal() -> None:
     doc = "Do some things and\nothers.\n\n- one\n- two"
     policy = {"time_limit": 60, "retries": None}
     entry = {"name": "Do", "arguments": keys, "response": [], "doc": doc, "policy": policy}
-    assert catalogue_as_table({"commands": [entry]}, 24).splitlines() == [
+    listing = SEQUENCE.sub("", catalogue_as_table({"commands": [entry]}, 24))
+    assert listing.splitlines() == [
         "Do  Do some things and",
         "  takes  path: text,",
         "         name: text,",
         "         more: text",
         "  gives  -",
     ]
-    lines = entry_as_help(entry, 24).splitlines()
+    lines = SEQUENCE.sub("", entry_as_help(entry, 24)).splitlines()
     assert lines[2:7] == ["Do some things and", "others.", "", "- one", "- two"]
     assert lines[-1] == "  time limit  60 s"
 
@@ -1267,12 +1315,10 @@ def test_narrow_terminal() -> None:
 @pytest.mark.parametrize(
     "words", [["--help"], ["help"], ["commands", "--help"], ["help", "status"]]
 )
-def test_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_help(words: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     """Help is printed, and is a success."""
-    with pytest.raises(SystemExit) as raised:
-        cli.main(words)
-    assert raised.value.code == 0
-    assert "--con" in capsys.readouterr().out
+    assert cli.main(words) == 0
+    assert "--con" in capfd.readouterr().out
 
 
 def test_help_on_a_command(server: Server) -> None:

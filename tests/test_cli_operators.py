@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import io
 import json
 import os
 import re
@@ -22,14 +24,13 @@ from twisted.protocols import amp
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from dangad import cli
-from dangad.cli.arguments import WrongUsage
-from dangad.cli.operators import (
+from dangad.cli.documents import (
     show_counters,
     show_recent,
     show_reloaded,
+    show_scaled,
     show_stack,
     show_status,
-    show_wanted,
     show_workers,
 )
 from dangad.errors import BadArguments, NotRunning, ReloadFailed
@@ -167,14 +168,22 @@ class CommandTest(OperatorCase):
             output = await self.output(name, "--json")
             self.assertEqual((json.loads(output), output.count("\n")), (document, 1))
 
-    async def test_want(self) -> None:
-        """`want` takes one number or two, and says what holds now."""
-        self.assertEqual(await self.output("want", "3"), "from now on 3 workers\n")
-        output = await self.output("want", "2", "5", "--json")
+    async def test_scale(self) -> None:
+        """`scale` takes one number or two, and says what holds now."""
+        self.assertEqual(await self.output("scale", "3"), "from now on 3 workers\n")
+        output = await self.output("--control", "dangad.control", "scale", "--json", "2", "5")
         self.assertEqual(json.loads(output), {"min": 2, "max": 5})
         self.assertEqual((self.operations.wanted, self.operations.forced), ([(3, 3), (2, 5)], []))
-        await self.output("want", "--force", "900")
+        await self.output("scale", "--force", "900")
         self.assertEqual(self.operations.forced, [(900, 900)])
+
+    async def test_want(self) -> None:
+        """`want` is the old name of `scale`: it does the same, and says so once."""
+        said = "dangad: `dangad want` is called `dangad scale` now\n"
+        ended = await self.start("want", "2", "5", "--json", "--force").ended
+        self.assertEqual(ended, (0, '{"min": 2, "max": 5}\n', said))
+        self.assertEqual(self.operations.forced, [(2, 5)])
+        self.assertNotIn("want", (await self.output("--help")).split())
 
     async def test_stack(self) -> None:
         """`stack` prints where a job is."""
@@ -218,7 +227,7 @@ class CommandTest(OperatorCase):
         """What the server refuses is one line with its code, and a status that tells the kind."""
         text = await self.complaint(1, "stack", "7")
         self.assertEqual(text, "NOT_RUNNING: no job 7 runs")
-        text = await self.complaint(2, "want", "5", "2", "--json")
+        text = await self.complaint(2, "scale", "5", "2", "--json")
         self.assertEqual(text, "BAD_ARGUMENTS: 5 to 2 workers make no sense")
 
     async def test_server_ends(self) -> None:
@@ -252,12 +261,12 @@ class ConnectingTest(OperatorCase):
         moved = os.path.join(self.folder, "moved")
         os.rename(self.socket, moved)
         self.addCleanup(os.rename, moved, self.socket)  # where it is removed from in the end
-        want = ["want", "1", "--json"]
-        await self.output(*want, "--control", f"unix:{moved}", DANGAD_CONTROL="/nowhere")
-        await self.output("--control", "moved", *want)
-        await self.output(*want, DANGAD_CONTROL="moved")
+        scale = ["scale", "1", "--json"]
+        await self.output(*scale, "--control", f"unix:{moved}", DANGAD_CONTROL="/nowhere")
+        await self.output("--control", "moved", *scale)
+        await self.output(*scale, DANGAD_CONTROL="moved")
         self.assertEqual(len(self.operations.wanted), 3)
-        text = await self.complaint(3, *want)
+        text = await self.complaint(3, *scale)
         cannot = (
             "cannot connect to unix:dangad.control: no server listens there now: "
             "it does not run, is stopping, or is elsewhere"
@@ -302,19 +311,12 @@ class ConnectingTest(OperatorCase):
 
 
 class UsageTest(SynchronousTestCase):
-    def test_options(self) -> None:
-        """Options may stand before and after the numbers."""
-        for words in ("--control x want --json 2 5", "want 2 5 --json --control=x"):
-            options = cli.parse_options(words.split())
-            self.assertEqual((options.least, options.most), (2, 5))
-            self.assertEqual((options.control, options.json), ("x", True))
-
     def test_wrong_usage(self) -> None:
         """A wrong command line is noticed before there is a connection."""
         for words in (
-            "want",
-            "want x",
-            "want 1 2 3",
+            "scale",
+            "scale x",
+            "scale 1 2 3",
             "stack",
             "stack all",
             "status now",
@@ -322,8 +324,11 @@ class UsageTest(SynchronousTestCase):
             "call Echo --control x",
             "drain --raw x",
         ):
-            with self.assertRaises(WrongUsage):
-                cli.parse_options(words.split())
+            complaint = io.StringIO()
+            with contextlib.redirect_stderr(complaint):
+                self.assertEqual(cli.main(words.split()), 2)
+            see = f"; see dangad {' '.join(words.split()[:1])}"
+            self.assertRegex(complaint.getvalue(), rf"^dangad: .*{see}( Echo)? --help\n$")
 
 
 class PagesTest(SynchronousTestCase):
@@ -352,7 +357,7 @@ class PagesTest(SynchronousTestCase):
             ("status", show_status(STATUS)),
             ("workers", show_workers(WORKERS)),
             ("recent", show_recent(RECENT)),
-            ("want", show_wanted({"min": 2, "max": 5})),
+            ("scale", show_scaled({"min": 2, "max": 5})),
             ("stack", show_stack({"stack": STACK})),
             ("reload", show_reloaded(STATUS)),
             ("drain", show_counters(TALLY)),

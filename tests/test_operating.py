@@ -145,16 +145,16 @@ class DayTests(OperatingCase):
             self.log(),
         )
 
-    def test_want(self) -> None:
+    def test_scale(self) -> None:
         """They have more workers at once, and are told what makes no sense."""
         self.serve()
-        self.assertEqual(self.dangad("want", "3", "4"), "from now on 3 to 4 workers\n")
+        self.assertEqual(self.dangad("scale", "3", "4"), "from now on 3 to 4 workers\n")
         wait_for(lambda: len(self.ready_workers()) == 3)
-        self.assertIn("BAD_ARGUMENTS: 3 to 2 workers", self.dangad("want", "3", "2", status=2))
-        refusal = self.dangad("want", "1", "1000000", status=2)
+        self.assertIn("BAD_ARGUMENTS: 3 to 2 workers", self.dangad("scale", "3", "2", status=2))
+        refusal = self.dangad("scale", "1", "1000000", status=2)
         self.assertIn("BAD_ARGUMENTS: 1000000 workers are too many for this machine", refusal)
-        self.assertIn("from now on 1 to", self.dangad("want", "1", "1000", "--force"))
-        self.assertEqual(self.dangad("want", "1"), "from now on 1 workers\n")
+        self.assertIn("from now on 1 to", self.dangad("scale", "1", "1000", "--force"))
+        self.assertEqual(self.dangad("scale", "1"), "from now on 1 workers\n")
 
     def test_reload(self) -> None:
         """New code is served after a reload, by command or SIGHUP; broken code is refused."""

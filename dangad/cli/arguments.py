@@ -1,8 +1,8 @@
 """What was typed after ``dangad call Command``, turned into arguments by the catalogue's types.
 
-:mod:`dangad.cli` calls it in two steps: :func:`read_words` before there is a connection, since
-files and the standard input may take their time, and :func:`build_arguments` once the server has
-described the command. Nothing here knows of terminals or sockets.
+:mod:`dangad.cli.calling` calls it in two steps: :func:`read_words` before there is a connection,
+since files and the standard input may take their time, and :func:`build_arguments` once the server
+has described the command. Nothing here knows of terminals or sockets.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import math
 import os
 import re
 from datetime import datetime
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.protocols import amp
 from twisted.python.filepath import FilePath
 
+from dangad.cli.outcome import WrongUsage
 from dangad.wire.catalogue import CUSTOM, build_command
 from dangad.wire.values import Large, python_name
 
@@ -46,10 +46,6 @@ _HINTS = {
     "AmpList": "write a JSON list of objects, or one key={...} for each",
 }
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-
-
-class WrongUsage(Exception):
-    """The command line asks for what makes no sense; the text says in one line what to change."""
 
 
 def type_name(kind: dict[str, Any]) -> str:
@@ -279,14 +275,6 @@ def _wrong(kind: dict[str, Any], value: Any, where: str) -> WrongUsage:
 def _quoted(value: Any) -> str:
     text = repr(value) if isinstance(value, str) else json.dumps(value, default=str)
     return text if len(text) <= 80 else f"{text[:60]}...{text[-10:]}"
-
-
-def parse_seconds(text: str) -> float:
-    """The seconds, 0 or more, that an option's text says; raises ValueError."""
-    value = float(text)
-    if not 0 <= value < math.inf:
-        raise ValueError
-    return value
 
 
 # From a catalogue's entry to a command.

@@ -1,6 +1,7 @@
 """What a person may have meant who typed what there is not, and where to look.
 
-Used by :mod:`dangad.cli`. Nothing here knows how the command line is read.
+Used by :mod:`dangad.cli.root` and :mod:`dangad.cli.calling`. Nothing here knows how the command
+line is read.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+ALIKE = 0.7
+"""How much of two words is the same, at least, if one may have been meant for the other."""
+
 
 def find_alike(word: str, known: Iterable[str]) -> str | None:
     """Which of the known words it is nearly, capital letters aside; None if none is."""
     by_lower = {each.lower(): each for each in known}
-    alike = difflib.get_close_matches(word.lower(), by_lower, n=1)
+    alike = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=ALIKE)
     return by_lower[alike[0]] if alike else None
 
 
@@ -53,7 +57,7 @@ def unknown_option(option: str, known: Iterable[str], typed: Sequence[str]) -> s
     if not is_call or not name.lstrip("-"):
         return f"{said}; see {see}"
     if not equals:
-        after = typed[list(typed).index(option) + 1 :]
+        after = typed[list(typed).index(option) + 1 :] if option in typed else []
         value = after[0] if _is_word(after[:1]) else "..."
     argument = shlex.quote(f"{name.lstrip('-')}={value}")
     return f"{said}; an argument of a command is written key=value, as in {argument}; see {see}"

@@ -1,7 +1,7 @@
 """Answers and catalogues as text: tables for people, JSON for machines, raw bytes for files.
 
-:mod:`dangad.cli` writes what these functions return. The types of the catalogue say how a value
-is shown. In tables, whatever could move a terminal's cursor or hide text is shown escaped.
+:mod:`dangad.cli.calling` writes what these functions return. The types of the catalogue say how a
+value is shown. In tables, whatever could move a terminal's cursor or hide text is shown escaped.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.python.filepath import FilePath
 
 from dangad.cli.arguments import describe_keys, type_name
-from dangad.cli.tables import GAP, NOTHING, list_pairs, table, width, wrap
+from dangad.cli.tables import GAP, NOTHING, Column, flow, list_pairs, table, widths
 from dangad.text import printable, show_bytes
 from dangad.wire.catalogue import CUSTOM
 from dangad.wire.values import python_name
@@ -31,11 +31,15 @@ _NUMBERS = {"Integer", "Float", "Decimal"}
 _BYTES = {"String", CUSTOM}
 
 
-def answer_as_table(keys: Sequence[dict[str, Any]], response: dict[str, Any]) -> str:
+def answer_as_table(
+    keys: Sequence[dict[str, Any]], response: dict[str, Any], columns: int | None = None
+) -> str:
     """A response as lines of key and value, and an aligned table for each list in it.
 
     A text with line breaks follows its key, indented. Of blocks that follow one another, each
     but the lines of single values is headed by its key, unless it is all there is.
+
+    :param columns: the width of the terminal, which tables are fitted to; None for none.
     """
     singles: list[tuple[str, str]] = []
     blocks: list[list[str]] = []
@@ -43,35 +47,40 @@ def answer_as_table(keys: Sequence[dict[str, Any]], response: dict[str, Any]) ->
         kind = _plain(key["type"])
         name = printable(key["key"])
         value = response.get(_python_name(key))
-        lines = _block(name, kind, value)
+        is_alone = len(keys) == 1 and kind["name"] in {"ListOf", "AmpList"}
+        indent = "" if is_alone else GAP
+        lines = _block(name, kind, value, None if columns is None else columns - len(indent))
         if lines is None:
             hint = f"; to save them: --raw {name} > FILE" if _is_binary(value) else ""
             singles.append((name, _cell(kind, value) + hint))
-        elif len(keys) == 1 and kind["name"] in {"ListOf", "AmpList"}:
+        elif is_alone:
             blocks.append(lines)
         else:
-            blocks.append([f"{name}:", *(f"  {line}".rstrip() for line in lines)])
+            blocks.append([f"{name}:", *(f"{indent}{line}".rstrip() for line in lines)])
     if singles:
         blocks.insert(0, list_pairs(singles))
     return "\n\n".join("\n".join(lines) for lines in blocks) + "\n" if blocks else ""
 
 
-def _block(name: str, kind: dict[str, Any], value: Any) -> list[str] | None:
+def _block(name: str, kind: dict[str, Any], value: Any, room: int | None) -> list[str] | None:
     """The lines of a value that takes several; None if it takes one."""
     if value is None:
         return None
     if kind["name"] == "AmpList":
-        columns = kind["keys"]
-        rows = [[_cell(k["type"], row.get(_python_name(k))) for k in columns] for row in value]
-        right = [_plain(k["type"])["name"] in _NUMBERS for k in columns]
-        return table([printable(k["key"]).upper() for k in columns], rows, right)
+        keys = kind["keys"]
+        rows = [[_cell(k["type"], row.get(_python_name(k))) for k in keys] for row in value]
+        return table([_column(k["key"], k["type"]) for k in keys], rows, room)
     if kind["name"] == "ListOf":
         rows = [[_cell(kind["of"], element)] for element in value]
-        return table([name.upper()], rows, [_plain(kind["of"])["name"] in _NUMBERS])
+        return table([_column(name, kind["of"])], rows, room)
     text = _utf8(value)
     if text is not None and "\n" in text and not text.isspace():
         return [printable(line.expandtabs()) for line in text.rstrip("\n").split("\n")]
     return None
+
+
+def _column(name: str, kind: dict[str, Any]) -> Column:
+    return Column(printable(name).upper(), _plain(kind)["name"] in _NUMBERS)
 
 
 def _cell(kind: dict[str, Any], value: Any) -> str:
@@ -133,8 +142,10 @@ def catalogue_as_table(catalogue: dict[str, Any], columns: int | None = None) ->
         ]
         for entry in entries
     ]
-    lines = table(["COMMAND", "ARGUMENTS", "RESPONSE", "WHAT IT DOES"], rows, [False] * 4)
-    if columns is not None and max(map(width, lines)) > columns:
+    heads = [Column(head) for head in ("COMMAND", "ARGUMENTS", "RESPONSE", "WHAT IT DOES")]
+    if columns is None or sum(widths(heads, rows)) + len(GAP) * (len(heads) - 1) <= columns:
+        lines = table(heads, rows, columns)
+    else:
         lines = [line for row in rows for line in _command_lines(columns, *row)]
     return "\n".join(lines) + "\n"
 
@@ -143,8 +154,7 @@ def _command_lines(columns: int, name: str, arguments: str, response: str, doc: 
     """A command of the catalogue in lines for a terminal of so many columns."""
     pairs = [("takes", arguments), ("gives", response)]
     lines = list_pairs(pairs, columns - len(GAP))
-    head = list_pairs([(name, doc)], columns)
-    return [*(line.rstrip() for line in head), *(f"{GAP}{line}" for line in lines)]
+    return [*list_pairs([(name, doc)], columns), *(f"{GAP}{line}" for line in lines)]
 
 
 def entry_as_help(entry: dict[str, Any], columns: int | None = None) -> str:
@@ -185,7 +195,7 @@ def _flow(doc: str, columns: int | None) -> list[str]:
     for line in lines:
         plain = line[:1].isalnum() and filled[-1:] and filled[-1][:1].isalnum()
         filled[-1:] = [f"{filled[-1]} {line}"] if plain else [*filled[-1:], line]
-    return [each for line in filled for each in wrap(line, columns)]
+    return flow(filled, columns)
 
 
 # For machines.

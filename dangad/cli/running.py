@@ -1,8 +1,8 @@
-"""What every subcommand of ``dangad`` needs: a connection, a running reactor, and an end.
+"""What every subcommand of ``dangad`` needs: a connection, and a reactor that runs meanwhile.
 
-:mod:`dangad.cli` and :mod:`dangad.cli.operators` say here where to connect and what to do with the
-connection. The outcome is what is to be written to the standard output, or a :class:`Failed` with
-one of the exit statuses.
+:mod:`dangad.cli.calling` and :mod:`dangad.cli.operators` say here where to connect and what to do
+with the connection. What goes wrong is a :class:`~dangad.cli.outcome.Failed` with one of the exit
+statuses.
 """
 
 from __future__ import annotations
@@ -11,16 +11,21 @@ import contextlib
 import errno
 import os
 import re
-import shutil
 import signal
-import sys
 from typing import TYPE_CHECKING, Any
 
-from dangad.cli.arguments import WrongUsage
-from dangad.text import printable
+from dangad.cli.options import DOORS
+from dangad.cli.outcome import (
+    FAILED,
+    NOT_CONNECTED,
+    SIGNALLED,
+    WRONG_USAGE,
+    Failed,
+    WrongUsage,
+)
+from dangad.cli.streams import is_writing
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Awaitable, Callable
 
     from twisted.protocols import amp
@@ -28,43 +33,11 @@ if TYPE_CHECKING:
     from dangad.client import Client, Disconnected
     from dangad.errors import DangadError
 
-OK = 0
-FAILED = 1
-"""The job ended with an error, what an operator wanted was refused, or the output failed."""
-WRONG_USAGE = 2
-NOT_CONNECTED = 3
-SIGNALLED = 128
-"""Added to the number of the signal that ended the command."""
-
-DOORS = {"connect": "dangad.sock", "control": "dangad.control"}
-"""The options that say where to connect, and where a server with the defaults is found."""
 _OTHER_DOOR = {"connect": "control", "control": "connect"}
 _PARTIES = {"connect": "clients", "control": "operators"}
 """Who connects where these options say."""
 MAX_PAYLOAD = 2**30
 """Bytes of the largest answer that is taken: as large as the server's limit may sensibly be."""
-
-
-class Failed(Exception):
-    """The command cannot do what it was asked; the text says why, in one line.
-
-    :ivar status: the exit status that tells it.
-    """
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.status = status
-
-
-class Interrupted(Exception):
-    """A signal came while the standard output was written to, where nothing else would end it.
-
-    :ivar number: the signal's.
-    """
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
 
 
 # Connecting.
@@ -82,12 +55,11 @@ def endpoint_named(text: str) -> str:
     return f"unix:{quoteStringArgument(text)}"
 
 
-def with_client(
-    options: argparse.Namespace, name: str, use: Callable[[Client], Awaitable[bytes]]
-) -> bytes:
+def with_client(name: str, given: str | None, use: Callable[[Client], Awaitable[bytes]]) -> bytes:
     """What `use` gives, with a client that is connected meanwhile.
 
     :param name: which of the options in `DOORS` says where to connect.
+    :param given: what it says; None for the default.
     :raises WrongUsage: that is no endpoint.
     :raises Failed: there is no connection, or `use` met an error of the server's.
     """
@@ -98,7 +70,6 @@ def with_client(
     from dangad.errors import DangadError, UnhandledCommand
 
     variable = f"DANGAD_{name.upper()}"
-    given = getattr(options, name, None) or os.environ.get(variable) or None
     where = endpoint_named(given or DOORS[name])
 
     async def work(reactor: Any) -> bytes:
@@ -147,40 +118,35 @@ def _run_reactor(work: Callable[[Any], Awaitable[bytes]]) -> bytes:
     from twisted.internet import defer, reactor
 
     loop: Any = reactor
-    outcome: list[Any] = []
+    outcome: list[bytes | BaseException] = []
     signals: list[int] = []
 
     def interrupt(number: int, _: object) -> None:
         signals.append(number)
         signal.signal(number, signal.SIG_DFL)  # the second one ends this process at once
         loop.callFromThread(_stop, loop)
-        if _writing:
-            raise Interrupted(number)
+        if is_writing():
+            raise Failed(SIGNALLED + number)
 
-    def start() -> None:
-        done = defer.Deferred.fromCoroutine(_collect(work(loop), outcome))
-        done.addBoth(lambda _: _stop(loop))
+    async def collect() -> None:
+        try:
+            outcome.append(await work(loop))
+        except BaseException as error:  # noqa: BLE001 - raised again once the reactor has stopped
+            outcome.append(error)
+        _stop(loop)
 
     # Twisted's own handlers would only stop the reactor, and not tell which signal it was.
     for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(ending) is not signal.SIG_IGN:
             signal.signal(ending, interrupt)
-    loop.callWhenRunning(start)
+    loop.callWhenRunning(lambda: defer.Deferred.fromCoroutine(collect()))
     loop.run(installSignalHandlers=False)
     for number in signals:
-        raise Failed(SIGNALLED + number, "")
+        raise Failed(SIGNALLED + number)
     (result,) = outcome
     if isinstance(result, BaseException):
         raise result
-    output: bytes = result
-    return output
-
-
-async def _collect(work: Awaitable[bytes], outcome: list[Any]) -> None:
-    try:
-        outcome.append(await work)
-    except BaseException as error:  # noqa: BLE001 - raised again once the reactor has stopped
-        outcome.append(error)
+    return result
 
 
 def _stop(reactor: Any) -> None:
@@ -222,54 +188,3 @@ def _why(error: Exception, where: str) -> tuple[str, bool]:
         return os.strerror(number), False
     said = str(getattr(error, "strerror", None) or error).rstrip(".")
     return said or type(error).__name__, False
-
-
-# Writing.
-
-
-def on_terminal() -> bool:
-    """Whether the standard output is a terminal."""
-    return sys.stdout is not None and sys.stdout.isatty()
-
-
-def columns() -> int | None:
-    """The width of the terminal that the standard output is; None if it is none."""
-    return shutil.get_terminal_size().columns if on_terminal() else None
-
-
-def encode(text: str) -> bytes:
-    """The text as the standard output takes it, escaped where it has no such character."""
-    return text.encode(getattr(sys.stdout, "encoding", None) or "utf-8", "backslashreplace")
-
-
-_writing: list[None] = []
-"""Not empty while the standard output is written to, which may take as long as its reader likes."""
-
-
-def write(output: bytes) -> None:
-    """Write to the standard output.
-
-    Past Python's buffer, which would be written at the exit, even if nobody reads any more.
-
-    :raises Failed: it cannot be written to, or nobody reads it any more.
-    """
-    if sys.stdout is None:
-        raise Failed(FAILED, "cannot write the answer: the standard output is closed")
-    left = memoryview(output)
-    _writing.append(None)
-    try:
-        while left:
-            left = left[os.write(sys.stdout.fileno(), left) :]
-    except BrokenPipeError:
-        raise Failed(SIGNALLED + signal.SIGPIPE, "") from None
-    except OSError as error:
-        raise Failed(FAILED, f"cannot write the answer: {error.strerror}") from None
-    finally:
-        _writing.clear()
-
-
-def say(status: int, text: str) -> int:
-    """Tell the user on the standard error; the exit status."""
-    if text and sys.stderr is not None:
-        sys.stderr.write(f"dangad: {printable(text)}\n")
-    return status

@@ -1,0 +1,89 @@
+"""The options that several subcommands of ``dangad`` have.
+
+Parameters for the commands that :mod:`click` makes in :mod:`dangad.cli.root`,
+:mod:`dangad.cli.calling` and :mod:`dangad.cli.operators`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import click
+
+from dangad.cli.streams import encode, write
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+DOORS = {"connect": "dangad.sock", "control": "dangad.control"}
+"""The options that say where to connect, and where a server with the defaults is found."""
+_MEANINGS = {
+    "connect": "where the server listens",
+    "control": "where the server listens to its operators",
+}
+
+
+def endpoint_option(name: str, environment: str | None = None) -> click.Option:
+    """The option that says where to connect, of the program and of a subcommand.
+
+    What stands after the subcommand goes before what stands in front of it, and that before the
+    environment variable, which only the program's own option reads.
+    """
+
+    def choose(context: click.Context, _: click.Parameter, value: str | None) -> str | None:
+        outer = context.parent
+        return value or (None if outer is None else outer.params.get(name))
+
+    return click.Option(
+        [f"--{name}"],
+        metavar="ENDPOINT",
+        envvar=environment,
+        callback=choose,
+        shell_complete=_complete_path,
+        help=f"{_MEANINGS[name]}: a Twisted client endpoint such as tcp:HOST:7003, or the path of "
+        f"a UNIX socket [default: $DANGAD_{name.upper()} or {DOORS[name]}]",
+    )
+
+
+def _complete_path(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Have the shell complete the name of a file."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(incomplete, type="file")]
+
+
+def json_option(what: str) -> click.Option:
+    """The option to print for machines."""
+    return click.Option(["--json", "as_json"], is_flag=True, help=what)
+
+
+def help_option() -> click.Option:
+    """The option that explains a command; written as answers are, so that no pipe breaks on it."""
+
+    def show(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+        if wanted and not context.resilient_parsing:
+            write(encode(f"{context.get_help()}\n"))
+            context.exit()
+
+    return click.Option(
+        ["-h", "--help"],
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=show,
+        help="show this, and exit",
+    )
+
+
+def read_seconds(_: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
+    """The time of 0 seconds or more that an option's text says."""
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise click.BadParameter(f"{text!r} is no number of seconds", param=parameter)
+    return seconds

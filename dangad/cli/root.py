@@ -1,0 +1,109 @@
+"""The command line of ``dangad``: its own options, its subcommands, and what is wrong in it.
+
+:func:`dangad.cli.main` reads the command line by :data:`dangad`. The subcommands are in
+:mod:`dangad.cli.calling` and :mod:`dangad.cli.operators`, the answers to what was mistyped in
+:mod:`dangad.cli.hints`. Nothing here imports Twisted: help and completion do without.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+import dangad as package
+from dangad.cli import calling, operators
+from dangad.cli.hints import unknown_option, unknown_subcommand
+from dangad.cli.options import endpoint_option, help_option
+from dangad.cli.outcome import WrongUsage
+from dangad.cli.streams import encode, write
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class _Root(click.Group):
+    """The program, which lists its subcommands as they were added, and knows what was meant."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of the subcommands, those for users first."""
+        return list(self.commands)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The subcommand that the words begin with.
+
+        :raises WrongUsage: there is none of this name.
+        """
+        if args[0] not in self.commands and not ctx.resilient_parsing:
+            known = [name for name, each in self.commands.items() if not each.hidden]
+            raise WrongUsage(unknown_subcommand(args[0], known))
+        return super().resolve_command(ctx, args)
+
+
+def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        write(encode(f"dangad {package.__version__}\n"))
+        context.exit()
+
+
+@click.group(
+    cls=_Root,
+    add_help_option=False,
+    invoke_without_command=True,
+    no_args_is_help=False,
+    subcommand_metavar="SUBCOMMAND ...",
+    params=[
+        endpoint_option("connect", "DANGAD_CONNECT"),
+        endpoint_option("control", "DANGAD_CONTROL"),
+        click.Option(
+            ["--version"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_show_version,
+            help="show it, and exit",
+        ),
+        help_option(),
+    ],
+    epilog="Exit status: 0 success, 1 the job ended with an error, or the server refused what an "
+    "operator wanted, 2 wrong usage, 3 no connection or connection lost, 130 interrupted.",
+)
+@click.pass_context
+def dangad(context: click.Context, /, **_: str | None) -> None:
+    """Call jobs of a dangad server, and look after it."""
+    if context.invoked_subcommand is None:
+        raise WrongUsage("which SUBCOMMAND? see dangad --help")
+
+
+@click.command("help", hidden=True, add_help_option=False)
+@click.argument("subcommand", required=False)
+def explain(subcommand: str | None) -> None:
+    """Show what the program or a subcommand does."""
+    words = ["--help"] if subcommand is None else [subcommand, "--help"]
+    with dangad.make_context("dangad", words) as context:
+        dangad.invoke(context)
+
+
+for _command in (*calling.COMMANDS, *operators.COMMANDS, explain):
+    dangad.add_command(_command)
+
+
+def what_is_wrong(error: click.UsageError, words: Sequence[str]) -> str:
+    """What click found wrong in the words of a command line, and where to look, in one line."""
+    if isinstance(error, click.NoSuchOption) and error.ctx is not None:
+        return _what_was_meant(error.option_name, error.ctx, words)
+    said = error.format_message().rstrip(".")
+    subcommand = [word for word in words if word in dangad.commands][:1]
+    return f"{said[:1].lower()}{said[1:]}; see {' '.join(['dangad', *subcommand, '--help'])}"
+
+
+def _what_was_meant(option: str, context: click.Context, words: Sequence[str]) -> str:
+    """What is said of an option that the program, or the subcommand of this context, has not."""
+    known = [name for each in context.command.params for name in each.opts if name[:2] == "--"]
+    if context.parent is None:
+        return unknown_option(option, known, [])
+    typed = list(words)[list(words).index(context.info_name or "") :]
+    as_typed = [word for word in typed if word.partition("=")[0] == option]
+    return unknown_option(as_typed[0] if as_typed else option, known, typed)
