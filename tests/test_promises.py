@@ -63,7 +63,7 @@ class RecordingDispatcher:
     :ivar told: what it was told of workers and jobs, by the name of the method.
     :ivar ahead: jobs that its one worker was given ahead, which it says to begin in that order.
     :ivar not_reusable: the workers that were said to be not reusable.
-    :ivar deaths: of workers, in order, and `recalled`, what was taken back after the last.
+    :ivar deaths: of workers, in order, and `reclaimed`, what was taken back after the last.
     :ivar when_finished: called when it has been told of the end of a job.
     """
 
@@ -76,7 +76,7 @@ class RecordingDispatcher:
         self.ahead: deque[Job] = deque()
         self.not_reusable: list[Any] = []
         self.deaths: list[Death] = []
-        self.recalled: list[int] = []
+        self.reclaimed: list[int] = []
         self.when_finished: Callable[[], object] | None = None
 
     @property
@@ -89,9 +89,9 @@ class RecordingDispatcher:
         """Note it."""
         self.told.append(("worker_ready", worker))
 
-    def job_reported(self, worker: Any, command: bytes, body: bytes) -> None:
+    def job_reported(self, worker: Any, body: bytes, parts: bool) -> None:
         """Note it."""
-        self.told.append(("job_reported", worker, command))
+        self.told.append(("job_reported", worker, parts))
 
     def job_finished(
         self,
@@ -103,12 +103,12 @@ class RecordingDispatcher:
         reusable: bool,
         printed: bool = False,
     ) -> None:
-        """Note it, and say which job runs now."""
+        """Note it; the worker has begun the next job that it was given, if it is reusable."""
         self.told.append(("job_finished", worker, failed))
         if not reusable:
             self.not_reusable.append(worker)
         elif self.ahead:
-            worker.begin(self.ahead.popleft())
+            self.ahead.popleft()
         if self.when_finished is not None:
             self.when_finished()
 
@@ -116,7 +116,7 @@ class RecordingDispatcher:
         """Note it, and take back what can be."""
         self.told.append(("worker_gone", worker, death.how))
         self.deaths.append(death)
-        self.recalled = worker.recall()
+        self.reclaimed = worker.reclaim()
 
     def worker_started(self, worker: Any) -> None:
         """Note it."""
@@ -224,27 +224,27 @@ class WorkerPromises(AsyncPromises):
         """A worker that runs a waiting job, with all that was told so far forgotten."""
         worker = await self.setting()
         job = self.waiting()
-        worker.perform(job)
+        worker.give(job)
         await self.begun(worker)
         return worker, job
 
     def give_ahead(self, worker: Any, *jobs: Job) -> list[int]:
         """Give the worker these jobs ahead; their ids."""
         for job in jobs:
-            self.assertTrue(worker.prefetch(job))
+            self.assertTrue(worker.give(job))
             self.recorder.ahead.append(job)
         return [job.id for job in jobs]
 
     def take_back(self, worker: Any) -> list[int]:
         """Take back what the worker has ahead, and has not begun; the ids."""
-        back: list[int] = worker.recall()
+        back: list[int] = worker.reclaim()
         self.recorder.ahead = deque(job for job in self.recorder.ahead if job.id not in back)
         return back
 
     async def assert_idle(self, worker: Any) -> None:
         """The worker takes the next job and answers it."""
         self.recorder.told.clear()
-        worker.perform(self.quick())
+        worker.give(self.quick())
         await self.told_of_end(worker)
         self.assertEqual(self.recorder.told, [("job_finished", worker, False)])
 
@@ -259,7 +259,7 @@ class WorkerPromises(AsyncPromises):
     async def test_answer(self) -> None:
         """The dispatcher hears of a job's end once, and the worker is idle again."""
         worker = await self.setting()
-        worker.perform(self.quick())
+        worker.give(self.quick())
         self.assertEqual(self.recorder.told, [])
         await self.told_of_end(worker)
         self.assertEqual(self.recorder.told, [("job_finished", worker, False)])
@@ -269,7 +269,7 @@ class WorkerPromises(AsyncPromises):
     async def test_failure(self) -> None:
         """A job that fails is a job that finished, too."""
         worker = await self.setting()
-        worker.perform(self.quick(fails=True))
+        worker.give(self.quick(fails=True))
         await self.told_of_end(worker)
         self.assertEqual(self.recorder.told, [("job_finished", worker, True)])
         await self.assert_idle(worker)
@@ -278,7 +278,7 @@ class WorkerPromises(AsyncPromises):
     async def test_death_in_job(self) -> None:
         """Of a worker that dies in its job the dispatcher hears that it is gone, and only that."""
         worker = await self.setting()
-        worker.perform(self.endless())
+        worker.give(self.endless())
         await self.begun(worker)
         await self.fall_dead(worker)
         await self.told_of_death(worker)
@@ -305,7 +305,7 @@ class WorkerPromises(AsyncPromises):
     async def test_kill_busy(self) -> None:
         """A busy worker that is killed is gone, and its job has not finished."""
         worker = await self.setting()
-        worker.perform(self.endless())
+        worker.give(self.endless())
         await self.begun(worker)
         worker.kill("was in the way")
         self.assertEqual(self.recorder.told, [])
@@ -316,7 +316,7 @@ class WorkerPromises(AsyncPromises):
     async def test_kill_at_once(self) -> None:
         """So it is if the job had only just been given."""
         worker = await self.setting()
-        worker.perform(self.endless())
+        worker.give(self.endless())
         worker.kill("was in the way")
         await self.told_of_death(worker)
         self.assertEqual(self.gone(worker), "was in the way")
@@ -325,7 +325,7 @@ class WorkerPromises(AsyncPromises):
     async def test_kill_after_the_end(self) -> None:
         """So it is if the job had ended in the worker; an answer that was written counts."""
         worker = await self.setting()
-        worker.perform(self.waiting())
+        worker.give(self.waiting())
         await self.begun(worker)
         self.let_end(worker)
         worker.kill("was in the way")
@@ -336,7 +336,7 @@ class WorkerPromises(AsyncPromises):
     async def test_kill_paused(self) -> None:
         """So it is if nothing is taken of what the job writes."""
         worker = await self.setting()
-        worker.perform(self.waiting())
+        worker.give(self.waiting())
         await self.begun(worker)
         worker.pause()
         self.let_end(worker)
@@ -348,7 +348,7 @@ class WorkerPromises(AsyncPromises):
     async def test_kill_twice(self) -> None:
         """A worker dies once, for the first reason."""
         worker = await self.setting()
-        worker.perform(self.endless())
+        worker.give(self.endless())
         worker.kill("was in the way")
         worker.kill("was still in the way")
         await self.told_of_death(worker)
@@ -359,7 +359,7 @@ class WorkerPromises(AsyncPromises):
         """A job that was interrupted may still be killed."""
         worker = await self.setting()
         job = self.endless()
-        worker.perform(job)
+        worker.give(job)
         await self.begun(worker)
         worker.interrupt(job, b"time")
         worker.kill("took its time")
@@ -391,7 +391,7 @@ class WorkerPromises(AsyncPromises):
         for why in (b"cancelled", b"time"):
             worker = await self.setting()
             job = self.endless()
-            worker.perform(job)
+            worker.give(job)
             await self.begun(worker)
             worker.interrupt(job, why)
             self.assertEqual(self.recorder.told, [])
@@ -403,7 +403,7 @@ class WorkerPromises(AsyncPromises):
         """So does one that was only just given, and may not have begun."""
         worker = await self.setting()
         job = self.endless()
-        worker.perform(job)
+        worker.give(job)
         worker.interrupt(job, b"cancelled")
         await self.told_of_death(worker)
         self.assertEqual(self.gone(worker), "exited (status 0)")
@@ -413,7 +413,7 @@ class WorkerPromises(AsyncPromises):
         """An interrupt does nothing if the job has ended in the worker, nor to the next job."""
         worker = await self.setting()
         job = self.waiting()
-        worker.perform(job)
+        worker.give(job)
         await self.begun(worker)
         self.let_end(worker)
         worker.interrupt(job, b"cancelled")
@@ -426,7 +426,7 @@ class WorkerPromises(AsyncPromises):
         """Nor does it if the dispatcher has heard of the end, and gave no job since."""
         worker = await self.setting()
         job = self.quick()
-        worker.perform(job)
+        worker.give(job)
         await self.told_of_end(worker)
         worker.interrupt(job, b"time")
         await self.assert_idle(worker)
@@ -436,7 +436,7 @@ class WorkerPromises(AsyncPromises):
     async def test_pause(self) -> None:
         """Nothing is told of a job while it is paused; when it is resumed, all is."""
         worker = await self.setting()
-        worker.perform(self.waiting())
+        worker.give(self.waiting())
         await self.begun(worker)
         worker.pause()
         self.let_end(worker)
@@ -452,7 +452,7 @@ class WorkerPromises(AsyncPromises):
         """Any number of either, in any order, is harmless while a job runs; the last counts."""
         worker = await self.setting()
         for calls in itertools.product(("pause", "resume"), repeat=3):
-            worker.perform(self.waiting())
+            worker.give(self.waiting())
             await self.begun(worker)
             for call in (*calls, "resume"):
                 getattr(worker, call)()
@@ -467,7 +467,7 @@ class WorkerPromises(AsyncPromises):
     async def test_death_while_paused(self) -> None:
         """The death of a paused worker is told none the less."""
         worker = await self.setting()
-        worker.perform(self.endless())
+        worker.give(self.endless())
         await self.begun(worker)
         worker.pause()
         await self.fall_dead(worker)
@@ -478,7 +478,7 @@ class WorkerPromises(AsyncPromises):
     async def test_ahead(self) -> None:
         """Jobs given ahead are begun in their order, each after the answer to the one before."""
         worker, _ = await self.busy()
-        self.assertTrue(worker.can_prefetch)
+        self.assertGreater(worker.room, 0)
         self.give_ahead(worker, self.quick(), self.quick(fails=True), self.quick())
         self.let_end(worker)
         await self.told_of_ends(worker, 4)
@@ -503,7 +503,7 @@ class WorkerPromises(AsyncPromises):
         await self.assert_idle(worker)
 
     @async_test
-    async def test_recall(self) -> None:
+    async def test_reclaim(self) -> None:
         """What has not been begun can be taken back, in order; then the worker never begins it."""
         worker, _ = await self.busy()
         ids = self.give_ahead(worker, self.quick(), self.quick(), self.quick())
@@ -514,13 +514,13 @@ class WorkerPromises(AsyncPromises):
         await self.assert_idle(worker)
 
     @async_test
-    async def test_recall_of_nothing(self) -> None:
+    async def test_reclaim_of_nothing(self) -> None:
         """From a worker that has nothing ahead, nothing is taken back, and its job goes on."""
         worker, _ = await self.busy()
-        self.assertEqual(worker.recall(), [])
+        self.assertEqual(worker.reclaim(), [])
         self.let_end(worker)
         await self.told_of_ends(worker, 1)
-        self.assertEqual(worker.recall(), [])
+        self.assertEqual(worker.reclaim(), [])
         await self.assert_idle(worker)
 
     @async_test
@@ -540,7 +540,7 @@ class WorkerPromises(AsyncPromises):
         await self.assert_idle(worker)
 
     @async_test
-    async def test_recall_of_what_was_begun(self) -> None:
+    async def test_reclaim_of_what_was_begun(self) -> None:
         """What the worker has begun stays with it, and the answer to the one before is there."""
         worker, job = await self.busy()
         first, second, third = self.waiting(), self.quick(), self.quick()
@@ -570,11 +570,11 @@ class WorkerPromises(AsyncPromises):
         await self.assert_idle(worker)
 
     @async_test
-    async def test_interrupt_after_recall(self) -> None:
+    async def test_interrupt_after_reclaim(self) -> None:
         """A job behind which all was taken back is interrupted as any other."""
         worker = await self.setting()
         job = self.endless()
-        worker.perform(job)
+        worker.give(job)
         await self.begun(worker)
         self.give_ahead(worker, self.quick(), self.quick())
         self.take_back(worker)
@@ -590,7 +590,7 @@ class WorkerPromises(AsyncPromises):
         await self.fall_dead(worker)
         await self.told_of_death(worker)
         self.assertEqual(self.gone(worker), "was killed by SIGKILL")
-        self.assertEqual(self.recorder.recalled, ids)
+        self.assertEqual(self.recorder.reclaimed, ids)
         self.assertEqual(self.recorder.deaths[0].unread, b"")
 
     @async_test
@@ -605,13 +605,13 @@ class WorkerPromises(AsyncPromises):
         self.assertEqual(self.recorder.words(), ["job_finished", "worker_gone"])
         self.assertEqual(self.recorder.not_reusable, [worker])
         self.assertEqual(self.recorder.deaths[0].how, "was in the way")
-        self.assertEqual(self.recorder.recalled, rest)
+        self.assertEqual(self.recorder.reclaimed, rest)
 
     @async_test
-    async def test_unfit_with_jobs_ahead(self) -> None:
+    async def test_not_reusable_with_jobs_ahead(self) -> None:
         """A worker that is not reusable begins none of those that it has ahead."""
         worker = await self.setting()
-        worker.perform(self.spoiling())
+        worker.give(self.spoiling())
         await self.begun(worker)
         ids = self.give_ahead(worker, self.quick(), self.quick())
         self.let_end(worker)
@@ -709,27 +709,26 @@ class FakeWorkerTest(WorkerPromises, TestCase):
 
     @async_test
     async def test_only_idle_workers_take_jobs(self) -> None:
-        """A job for a worker that starts, is busy, stops, is killed or is dead is an error."""
+        """A job for a worker that starts, stops, is killed or is dead is an error."""
         self.spawner.spawn()
         starting = self.spawner.starting[0]
         self.assertRaises(AssertionError, starting.give, make_job(None))
-        busy, stopping, killed, dead = [await self.start_worker() for _ in range(4)]
-        busy.give(make_job(None))
+        stopping, killed, dead = [await self.start_worker() for _ in range(3)]
         stopping.stop()
         killed.kill("was in the way")
         self.spawner.die(dead)
-        for worker in (busy, stopping, killed, dead):
-            self.assertRaises(AssertionError, worker.perform, make_job(None))
+        for worker in (stopping, killed, dead):
+            self.assertRaises(AssertionError, worker.give, make_job(None))
 
     @async_test
     async def test_only_the_last_job_is_interrupted(self) -> None:
         """An interrupt of a job that the worker was not given, or not last, is an error."""
         worker = await self.start_worker()
         first, second = make_job(None), make_job(None)
-        worker.perform(first)
+        worker.give(first)
         self.assertRaises(AssertionError, worker.interrupt, second, b"time")
         self.spawner.answer(worker)
-        worker.perform(second)
+        worker.give(second)
         self.assertRaises(AssertionError, worker.interrupt, first, b"time")
 
 
@@ -867,24 +866,24 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
             await task.deferLater(reactor, 0)
 
     @async_test
-    async def test_perform_on_the_dead(self) -> None:
+    async def test_give_to_the_dead(self) -> None:
         """A worker that has died, which nobody knows yet, takes its job, and then is gone."""
         for size in (0, 300_000):
             worker = await self.setting()
             await self.fall_dead(worker)
             job = self.quick()
             job.box = boxes.pack((b"%d" % n, bytes(60_000)) for n in range(size // 60_000))
-            worker.perform(job)
+            worker.give(job)
             worker.interrupt(job, b"cancelled")
             await self.told_of_death(worker)
             self.gone(worker)
 
     @async_test
-    async def test_perform_on_the_killed(self) -> None:
+    async def test_give_to_the_killed(self) -> None:
         """So does one that was killed, not by the dispatcher, while it was idle."""
         worker = await self.setting()
         worker.kill("wrote garbage")
-        worker.perform(self.quick())
+        worker.give(self.quick())
         await self.told_of_death(worker)
         self.assertEqual(self.gone(worker), "wrote garbage")
 
@@ -894,7 +893,7 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         worker = await self.setting()
         job = self.endless()
         job.box = boxes.pack((b"%d" % n, bytes(60_000)) for n in range(20))
-        worker.perform(job)
+        worker.give(job)
         worker.interrupt(job, b"cancelled")
         await self.told_of_death(worker)
         self.assertEqual(self.gone(worker), "was killed before it had read its job")
@@ -914,7 +913,7 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         """What the dispatcher asks of a worker between its death and the news does nothing."""
         worker = await self.setting()
         job = self.endless()
-        worker.perform(job)
+        worker.give(job)
         await self.begun(worker)
         await self.fall_dead(worker)
         for call in (worker.pause, worker.resume, worker.pause):
@@ -936,10 +935,10 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         os.kill(worker.pid, signal.SIGCONT)
 
     @async_test
-    async def test_recall_before_the_job_is_read(self) -> None:
+    async def test_reclaim_before_the_job_is_read(self) -> None:
         """What is ahead of a worker that has not even read its job is taken back without it."""
         worker = await self.frozen()
-        worker.perform(self.quick(fails=True))
+        worker.give(self.quick(fails=True))
         for _ in range(3):
             ids = self.give_ahead(worker, self.quick(), self.quick(), self.quick())
             self.assertEqual(self.take_back(worker), ids)
@@ -951,12 +950,12 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         await self.assert_idle(worker)
 
     @async_test
-    async def test_recall_while_it_reads(self) -> None:
+    async def test_reclaim_while_it_reads(self) -> None:
         """So it is if the worker reads at the same moment: each job goes to one of the two."""
         worker = await self.setting()
         for delay in range(1000):
             self.recorder.told.clear()
-            worker.perform(self.quick())
+            worker.give(self.quick())
             ids = self.give_ahead(worker, self.quick(), self.quick(), self.quick())
             for _ in range(delay % 250):
                 pass  # until it is awake, or nearly
@@ -968,11 +967,11 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
             self.assertEqual(self.recorder.told, count * [("job_finished", worker, False)])
 
     @async_test
-    async def test_recall_when_it_awakes(self) -> None:
+    async def test_reclaim_when_it_awakes(self) -> None:
         """So it is if the worker begins to read while the parent does, as late as that can be."""
         worker = await self.frozen()
         jobs = worker.transport.jobs
-        worker.perform(self.quick())
+        worker.give(self.quick())
         ids = self.give_ahead(worker, self.quick(), self.quick(), self.quick())
         pipe, read = os.stat(worker.transport.transport.pipes[TO_WORKER].fileno()), os.read
 
@@ -995,13 +994,13 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         await self.assert_idle(worker)
 
     @async_test
-    async def test_recall_behind_a_ping(self) -> None:
+    async def test_reclaim_behind_a_ping(self) -> None:
         """So it is if a ping lies before the job, which is answered."""
         worker = await self.frozen()
         life = self.supervisor.records[worker]
         life.silent = True
         worker.ping()
-        worker.perform(self.quick())
+        worker.give(self.quick())
         ids = self.give_ahead(worker, self.quick(), self.quick())
         self.assertEqual(self.take_back(worker), ids)
         self.thaw(worker)
@@ -1014,7 +1013,7 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         """Jobs that are ahead need not be read; the one that was given to run must be."""
         worker = await self.frozen()
         self.assertTrue(worker.has_read())
-        worker.perform(self.waiting())
+        worker.give(self.waiting())
         self.assertFalse(worker.has_read())
         self.give_ahead(worker, self.quick(), self.quick())
         self.assertFalse(worker.has_read())
@@ -1032,7 +1031,7 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         worker, _ = await self.busy()
         ids = self.give_ahead(worker, self.quick())
         large = self.make(Odd, what="nothing", detail="x" * select.PIPE_BUF)
-        self.assertFalse(worker.prefetch(large))
+        self.assertFalse(worker.give(large))
         ids += self.give_ahead(worker, self.quick())
         self.assertEqual(self.take_back(worker), ids)
         self.let_end(worker)
@@ -1048,7 +1047,7 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         free = select.PIPE_BUF - worker.transport.jobs.unread
         self.take_back(worker)
         job.box = self.make(Odd, what="nothing", detail="x" * (free + 1)).box
-        self.assertFalse(worker.prefetch(job))
+        self.assertFalse(worker.give(job))
         job.box = self.make(Odd, what="nothing", detail="x" * free).box
         self.assertEqual(self.take_back(worker), [])
         ids = self.give_ahead(worker, job)
@@ -1065,26 +1064,26 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         worker = await self.setting()
         for size in (select.PIPE_BUF, 50_000):
             self.recorder.told.clear()
-            worker.perform(self.make(Odd, what="some time", detail="x" * size))
-            self.assertFalse(worker.prefetch(self.quick()))
-            self.assertEqual(worker.recall(), [])
+            worker.give(self.make(Odd, what="some time", detail="x" * size))
+            self.assertFalse(worker.give(self.quick()))
+            self.assertEqual(worker.reclaim(), [])
             await self.told_of_ends(worker, 1)
             await self.assert_idle(worker)
-        worker.perform(self.waiting())
+        worker.give(self.waiting())
         await self.begun(worker)
-        self.assertTrue(worker.prefetch(self.quick()))
+        self.assertTrue(worker.give(self.quick()))
 
     @async_test
     async def test_full_pipe(self) -> None:
         """What the pipe does not take is not given ahead, and all else is taken back."""
         worker = await self.frozen()
-        worker.perform(self.quick())
+        worker.give(self.quick())
         given: list[Job] = []
-        while worker.prefetch(job := self.quick()):
+        while worker.give(job := self.quick()):
             given.append(job)
         self.assertGreater(len(given), 7)
-        self.assertFalse(worker.prefetch(job))
-        self.assertEqual(worker.recall(), [job.id for job in given])
+        self.assertFalse(worker.give(job))
+        self.assertEqual(worker.reclaim(), [job.id for job in given])
         self.thaw(worker)
         await self.told_of_ends(worker, 1)
         await self.assert_idle(worker)
@@ -1095,13 +1094,13 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         worker = await self.frozen()
         job = self.quick()
         job.seconds = 2.5
-        worker.perform(job)
+        worker.give(job)
         ids = self.give_ahead(worker, self.quick(), self.quick())
         await self.fall_dead(worker)
         await self.told_of_death(worker)
         self.gone(worker)
         self.assertEqual(self.recorder.deaths[0].unread, job.box)
-        self.assertEqual(self.recorder.recalled, ids)
+        self.assertEqual(self.recorder.reclaimed, ids)
 
     @async_test
     async def test_unread_behind_a_ping_at_death(self) -> None:
@@ -1109,12 +1108,12 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         worker = await self.frozen()
         worker.ping()
         job = self.quick()
-        worker.perform(job)
+        worker.give(job)
         await self.fall_dead(worker)
         await self.told_of_death(worker)
         self.gone(worker)
         self.assertEqual(self.recorder.deaths[0].unread, job.box)
-        self.assertEqual(self.recorder.recalled, [])
+        self.assertEqual(self.recorder.reclaimed, [])
 
     @async_test
     async def test_death_in_a_job_ahead(self) -> None:
@@ -1125,7 +1124,7 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         self.let_end(worker)
         await self.told_of_death(worker)
         self.assertEqual(self.recorder.words(), ["job_finished", "job_finished", "worker_gone"])
-        self.assertEqual(self.recorder.recalled, [last])
+        self.assertEqual(self.recorder.reclaimed, [last])
         self.assertEqual(self.recorder.deaths[0].unread, b"")
 
 
@@ -1218,9 +1217,9 @@ class ClientPromises(Promises):
         """News of its jobs reach it in order, and before the ends of their jobs."""
         first, second = self.submit(2)
         half = body(done=b"1", total=b"2", message=b"")
-        self.client.report(first, commands.Progress.commandName, half)
-        self.client.report(second, commands.Chunk.commandName, body(data=b"a"))
-        self.client.report(second, commands.Chunk.commandName, body(data=b"b"))
+        self.client.report(first, half, parts=False)
+        self.client.report(second, body(data=b"a"), parts=True)
+        self.client.report(second, body(data=b"b"), parts=True)
         self.client.deliver(second, False, body(data=b"c"))
         self.client.fail(first, Cancelled("no"))
         self.assertEqual(
@@ -1251,7 +1250,7 @@ class ClientPromises(Promises):
         """It may be put on hold before `report` returns, and hears of its jobs none the less."""
         (job,) = self.submit(1)
         self.read_slowly()
-        self.client.report(job, commands.Chunk.commandName, body(data=b"a"))
+        self.client.report(job, body(data=b"a"), parts=True)
         self.assertEqual(self.requests.held, [self.client])
         self.client.deliver(job, False, body())
         self.assertEqual(
@@ -1293,8 +1292,9 @@ class FakeClientTest(ClientPromises, SynchronousTestCase):
 
     def told_news(self, job: Job) -> None:
         """Note the news of `job`."""
-        _, command, text = self.client.reports[-1]
-        self.news.append((job.tag, command.decode(), boxes.unpack(text)))
+        _, text, parts = self.client.reports[-1]
+        command = commands.Chunk if parts else commands.Progress
+        self.news.append((job.tag, command.commandName.decode(), boxes.unpack(text)))
         if self.slow:
             self.requests.hold(self.client)
 
@@ -1323,7 +1323,7 @@ class FakeClientTest(ClientPromises, SynchronousTestCase):
         for job in (first, second):
             self.assertRaises(AssertionError, self.client.deliver, job, False, body())
             self.assertRaises(AssertionError, self.client.fail, job, Cancelled("no"))
-            self.assertRaises(AssertionError, self.client.report, job, b"dangad.Chunk", body())
+            self.assertRaises(AssertionError, self.client.report, job, body(), True)
 
 
 class ClientConnectionTest(ClientPromises, SynchronousTestCase):
@@ -1383,7 +1383,7 @@ class ClientConnectionTest(ClientPromises, SynchronousTestCase):
         return news
 
 
-# Hatcheries.
+# Spawners.
 
 
 class SpawnerPromises(AsyncPromises):
@@ -1560,7 +1560,7 @@ class BrokenWorkerPoolTest(RealPoolCase):
         self.assertIn("no_such_module", recorder.told[1][2])
 
 
-# Workforces.
+# Supervisors.
 
 
 class SupervisorPromises(Promises):
