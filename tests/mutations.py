@@ -61,8 +61,8 @@ FAULTS = (
     ),
     Fault(
         "scheduler/admission",
-        ">= self.max_queued:\n            return reasons.too_many_wait(self.max_queued)\n        size",
-        "> self.max_queued:\n            return reasons.too_many_wait(self.max_queued)\n        size",
+        "state.assignments.prefetched >= self.max_queued:",
+        "state.assignments.prefetched > self.max_queued:",
     ),
     Fault("scheduler/fairqueue", "self._on_hold.add(client)", "pass"),
     Fault("scheduler/supervisor", "record.silent = True", "record.silent = False"),
