@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dangad.client import Client, Disconnected, NotSent, connect
+    from dangad.client.connection import Client
+    from dangad.client.factory import connect
+    from dangad.client.requests import Disconnected, NotSent
     from dangad.errors import (
         ERRORS,
         BadArguments,
@@ -67,7 +69,9 @@ __all__ = [
 ]
 
 _HOMES = {
-    "dangad.client": ("Client", "Disconnected", "NotSent", "connect"),
+    "dangad.client.connection": ("Client",),
+    "dangad.client.factory": ("connect",),
+    "dangad.client.requests": ("Disconnected", "NotSent"),
     "dangad.errors": (
         "ERRORS",
         "BadArguments",

@@ -16,16 +16,11 @@ progress, the error classes of :mod:`dangad.errors`, and bounds on what a server
 
 from __future__ import annotations
 
-from dangad.client.connection import MAX_PAYLOAD, Client
-from dangad.client.factory import DEFAULT_ENDPOINT, ClientFactory, connect
-from dangad.client.requests import Disconnected, NotSent
-
-__all__ = [
-    "DEFAULT_ENDPOINT",
-    "MAX_PAYLOAD",
-    "Client",
-    "ClientFactory",
-    "Disconnected",
-    "NotSent",
-    "connect",
-]
+# Without `__all__`, so that the API pages have each name once: in `dangad`, or in its module.
+from dangad.client.connection import MAX_PAYLOAD as MAX_PAYLOAD
+from dangad.client.connection import Client as Client
+from dangad.client.factory import DEFAULT_ENDPOINT as DEFAULT_ENDPOINT
+from dangad.client.factory import ClientFactory as ClientFactory
+from dangad.client.factory import connect as connect
+from dangad.client.requests import Disconnected as Disconnected
+from dangad.client.requests import NotSent as NotSent

@@ -1,6 +1,6 @@
 """Commands made ready to be sent: arguments into boxes, answers and errors out of them.
 
-:class:`dangad.client.Client` asks here for the bytes of each request, and gives the pairs of each
+:class:`dangad.Client` asks here for the bytes of each request, and gives the pairs of each
 answer. Whatever cannot be sent or read is said in words that name the command and the argument.
 """
 

@@ -1,6 +1,6 @@
 """How a connection to a server is made: :func:`connect` for one, a factory for those that return.
 
-Each is a :class:`~dangad.client.connection.Client` in the end.
+Each of them is a :class:`~dangad.Client`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The requests that are under way over one connection, and what the server's boxes do to them.
 
-Kept by :class:`dangad.client.connection.Client`, which writes the requests and reads the boxes.
+Kept by :mod:`dangad.client.connection`, which writes the requests and reads the boxes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A job's partial results at the client: an iterator of chunks, and what holds them until then.
 
-:meth:`dangad.client.Client.stream` makes the two ends: `Parts`, into which the client puts the
+:meth:`dangad.Client.stream` makes the two ends: `Parts`, into which the client puts the
 chunks that come, and the :class:`Stream` that takes them out, which is the user's. What lies
 between is bounded: when it is too much, the client is told, and does not read its connection.
 """
@@ -146,7 +146,7 @@ class Parts:
 class Stream:
     """The chunks of one job, as an asynchronous iterator of bytes, and then its response.
 
-    Made by :meth:`dangad.client.Client.stream`, for one reader. A chunk is what the job sent at
+    Made by :meth:`dangad.Client.stream`, for one reader. A chunk is what the job sent at
     a time; they come in that order::
 
         stream = client.stream(ReadFile, path="big.iso")
@@ -154,7 +154,7 @@ class Stream:
             copy.write(chunk)
         print(await stream.result())
 
-    The iterator raises what :meth:`dangad.client.Client.run` would fail with, after the chunks
+    The iterator raises what :meth:`dangad.Client.run` would fail with, after the chunks
     that came before that. When the stream is dropped before its end, as by ``break`` or by an
     exception that leaves the loop, the job is cancelled. What drops it is the end of the last
     reference to it; to cancel by a certain line of the program, put ``async with`` around the
@@ -178,7 +178,7 @@ class Stream:
     def result(self) -> Deferred[dict[str, Any]]:
         """The job's response, and the end of the chunks: those that were not read are dropped.
 
-        Fires with the response. Fails with what :meth:`dangad.client.Client.run` would fail
+        Fires with the response. Fails with what :meth:`dangad.Client.run` would fail
         with; with :class:`twisted.internet.defer.CancelledError` after a :meth:`cancel`.
         Cancelling it cancels the job.
         """

@@ -1,6 +1,6 @@
 """A job run in the test's own process: client, serialisation and worker's rules, and no server.
 
-The request is made by a real :class:`dangad.client.Client`, on a transport of memory; its bytes
+The request is made by a real :class:`dangad.Client`, on a transport of memory; its bytes
 are performed by the worker's own :class:`dangad.worker.perform.Performer`; and the answer's
 bytes go back to the client. So there is one code for tests and for production.
 """
