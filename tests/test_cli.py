@@ -19,6 +19,7 @@ import termios
 import time
 from decimal import Decimal
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -1267,6 +1268,22 @@ def test_fitted_table() -> None:
     assert drawn([Column("A")], markup, 80)[1:] == markup[0]
 
 
+@pytest.mark.usefixtures("plain_terminal")
+@given(
+    st.lists(st.tuples(st.text(max_size=80), st.integers(0, 10**9)), max_size=5),
+    st.integers(60, 70),
+)
+def test_nothing_is_lost_in_a_table(rows: list[tuple[str, int]], room: int) -> None:
+    """Whatever is in a table, at any width each row has all its characters, in their order."""
+    texts = [[printable(text), str(number)] for text, number in rows]
+    columns = [Column("TEXT"), Column("N", True)]
+    lines = drawn(columns, texts, room)
+    assert all(line.isprintable() for line in lines)
+    assert all(cell_len(line) <= room for line in lines)
+    whole = "".join(lines).replace(" ", "")
+    assert sorted(whole) == sorted("".join(["TEXTN", *chain(*texts)]).replace(" ", ""))
+
+
 def drawn(
     columns: list[Column], rows: list[list[str]], room: int, worth: Sequence[int] = ()
 ) -> list[str]:
@@ -1287,7 +1304,7 @@ def test_flow() -> None:
 def test_columns_are_drawn_as_they_are_written() -> None:
     """A table that fits is the same on a terminal and in a file, whatever is in it."""
     columns = [Column("A"), Column("N", True), Column("B")]
-    rows = [["漢字", "1", "-"], ["a", "-", "Zoë "], ["", "22", "x\u0301"]]
+    rows = [["漢字", "1", "-"], ["a", "-", "Zoë"], ["", "22", "x\u0301"], ["", "", ""]]
     assert drawn(columns, rows, 80) == table(columns, rows)
 
 
@@ -1309,6 +1326,7 @@ def test_narrow_terminal() -> None:
     ]
     lines = SEQUENCE.sub("", entry_as_help(entry, 24)).splitlines()
     assert lines[2:7] == ["Do some things and", "others.", "", "- one", "- two"]
+    assert "response:\n  none\n" in "\n".join(lines)
     assert lines[-1] == "  time limit  60 s"
 
 

@@ -7,17 +7,19 @@ import than many a job to run. Texts are never read as rich's markup: they come 
 from __future__ import annotations
 
 import re
+from itertools import groupby
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from dangad.cli.tables import GAP, NOTHING, widths
+from dangad.cli.tables import GAP, NOTHING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from rich.console import RenderableType
 
@@ -36,20 +38,39 @@ def draw_table(
     columns: Sequence[Column], rows: Sequence[Sequence[str]], room: int, worth: Iterable[int]
 ) -> list[str]:
     """The lines of a table: see :func:`dangad.cli.tables.table`."""
-    kept = _choose(columns, rows, room, worth)
+    sizes = _fit(columns, rows, room, worth)
     grid = _grid(show_header=True)
-    for column in (columns[n] for n in kept):
+    for n in sizes:
         grid.add_column(
-            Text(column.header, HEAD),
-            justify="right" if column.is_number else "left",
-            no_wrap=column.is_number,
-            overflow="ellipsis" if column.is_number else "fold",
+            _text(columns[n].header, HEAD),
+            justify="right" if columns[n].is_number else "left",
+            width=sizes[n],
+            no_wrap=columns[n].is_number,
+            overflow="ellipsis" if columns[n].is_number else "fold",
         )
-    for row in rows:
-        grid.add_row(*(Text(row[n], columns[n].styles.get(row[n], "")) for n in kept))
-    left_out = ", ".join(c.header for n, c in enumerate(columns) if n not in kept)
-    hint = f"left out: {left_out}; a wider terminal or --json shows them"
-    return _draw([grid, Text(hint, HINT)] if left_out else [grid], room)
+
+    def fits(row: Sequence[str]) -> bool:
+        return all(cell_len(row[n]) <= size for n, size in sizes.items())
+
+    # For rich a cell of many lines is far cheaper than many cells.
+    for are_lines, group in groupby(rows, fits):
+        together = list(group)
+        for block in [together] if are_lines else [[row] for row in together]:
+            grid.add_row(*(_cell([row[n] for row in block], columns[n].styles) for n in sizes))
+    left_out = ", ".join(c.header for n, c in enumerate(columns) if n not in sizes)
+    hint = _text(f"left out: {left_out}; a wider terminal or --json shows them", HINT)
+    return _draw([grid, hint] if left_out else [grid], room)
+
+
+def _cell(lines: list[str], styles: Mapping[str, str]) -> Text:
+    if not styles:
+        return Text("\n".join(lines))
+    return Text("\n").join(_text(line, styles.get(line, "")) for line in lines)
+
+
+def _text(text: str, style: str) -> Text:
+    """A text of which only itself has the style, and not the blanks that it is padded with."""
+    return Text.assemble((text, style))
 
 
 def draw_pairs(pairs: Iterable[tuple[str, str]], room: int) -> list[str]:
@@ -58,7 +79,7 @@ def draw_pairs(pairs: Iterable[tuple[str, str]], room: int) -> list[str]:
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold", min_width=NARROW // 2)
     for name, text in pairs:
-        grid.add_row(Text(name, HEAD), Text(text))
+        grid.add_row(_text(name, HEAD), Text(text))
     return _draw([grid], room)
 
 
@@ -76,23 +97,31 @@ def _indented(line: str, room: int) -> RenderableType:
     return Padding(Text(words), (0, 0, 0, indent if indent < room // 2 else 0))
 
 
-def _choose(
+def _fit(
     columns: Sequence[Column], rows: Sequence[Sequence[str]], room: int, worth: Iterable[int]
-) -> list[int]:
-    """The numbers of the columns for which there is room, as they stand."""
-    sizes = widths(columns, rows)
-    if sum(sizes) + len(GAP) * (len(sizes) - 1) <= room:
-        return list(range(len(columns)))
+) -> dict[int, int]:
+    """The numbers of the columns for which there is room, as they stand, and their widths."""
+    headers = [column.header for column in columns]
+    full = [max(map(cell_len, texts)) for texts in zip(headers, *rows, strict=True)]
+    least = [
+        size if column.is_number else max(min(size, NARROW), cell_len(column.header))
+        for size, column in zip(full, columns, strict=True)
+    ]
     empty = [all(row[n] == NOTHING for row in rows) for n in range(len(columns))]
+    if sum(full) + len(GAP) * (len(full) - 1) <= room:
+        return dict(enumerate(full))
+    sizes: dict[int, int] = {}
     left = room + len(GAP)
-    kept: list[int] = []
     for n in sorted(worth, key=empty.__getitem__):
-        least = sizes[n] if columns[n].is_number else min(sizes[n], NARROW)
-        left -= max(least, len(columns[n].header)) + len(GAP)
-        if kept and left < 0:
+        if sizes and left < least[n] + len(GAP):
             break
-        kept.append(n)
-    return sorted(kept)
+        sizes[n] = min(least[n], room)
+        left -= least[n] + len(GAP)
+    for n in sizes:  # what is left is for those that matter most
+        more = min(max(left, 0), full[n] - sizes[n])
+        sizes[n] += more
+        left -= more
+    return dict(sorted(sizes.items()))
 
 
 def _grid(show_header: bool) -> Table:
@@ -108,7 +137,14 @@ def _grid(show_header: bool) -> Table:
 
 def _draw(renderables: Iterable[RenderableType], room: int) -> list[str]:
     """The lines that these take; in colours, if the terminal and the user like them."""
-    console = Console(width=room, force_terminal=True, markup=False, emoji=False, highlight=False)
+    console = Console(
+        width=room,
+        height=1,  # any; without one, rich takes a dumb terminal to be 80 columns wide
+        force_terminal=True,
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
     with console.capture() as captured:
         for each in renderables:
             console.print(each)

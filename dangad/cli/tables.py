@@ -65,7 +65,7 @@ def list_pairs(pairs: Sequence[tuple[str, str]], room: int | None = None) -> lis
     :param room: the columns of the terminal that there are for it, at which a text goes on below;
         None if it is for none.
     """
-    if room is not None:
+    if room is not None and pairs:
         from dangad.cli.drawing import draw_pairs
 
         return draw_pairs(pairs, room)
