@@ -59,7 +59,7 @@ def draw_table(
             grid.add_row(*(_cell([row[n] for row in block], columns[n].styles) for n in sizes))
     left_out = ", ".join(c.header for n, c in enumerate(columns) if n not in sizes)
     hint = _text(f"left out: {left_out}; a wider terminal or --json shows them", HINT)
-    return _draw([grid, hint] if left_out else [grid], room)
+    return _draw_grid(grid, room) + (_draw([hint], room) if left_out else [])
 
 
 def _cell(lines: list[str], styles: Mapping[str, str]) -> Text:
@@ -80,7 +80,7 @@ def draw_pairs(pairs: Iterable[tuple[str, str]], room: int) -> list[str]:
     grid.add_column(overflow="fold", min_width=NARROW // 2)
     for name, text in pairs:
         grid.add_row(_text(name, HEAD), Text(text))
-    return _draw([grid], room)
+    return _draw_grid(grid, room)
 
 
 def draw_lines(lines: Iterable[str], room: int) -> list[str]:
@@ -125,14 +125,15 @@ def _fit(
 
 
 def _grid(show_header: bool) -> Table:
-    """A table without lines, its columns apart by a gap."""
+    """A table without lines, a gap to the right of each of its columns."""
     return Table(
-        box=None,
-        show_header=show_header,
-        pad_edge=False,
-        padding=(0, len(GAP), 0, 0),
-        header_style="none",
+        box=None, show_header=show_header, padding=(0, len(GAP), 0, 0), header_style="none"
     )
+
+
+def _draw_grid(grid: Table, room: int) -> list[str]:
+    """The lines of a table, of which nobody sees the last gap."""
+    return _draw([grid], room + len(GAP))
 
 
 def _draw(renderables: Iterable[RenderableType], room: int) -> list[str]:
