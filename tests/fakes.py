@@ -16,6 +16,7 @@ from zope.interface import implementer
 from dangad.scheduler.interfaces import IClient, IProcess, ISpawner, ISupervisor, IWorker
 from dangad.scheduler.prefetch import MOST
 from dangad.scheduler.record import Death, Job
+from dangad.scheduler.workerrecord import TRANSITIONS, WorkerEvent, WorkerState
 from dangad.wire.values import Priority
 
 if TYPE_CHECKING:
@@ -150,6 +151,8 @@ class OneJobAtATime:
 class FakeWorker:
     """A worker process whose every step is the test's to make.
 
+    :ivar state: where it is in its life.
+    :ivar booted: whether it has said Hello.
     :ivar performs: the catalogue that it said Hello with.
     :ivar job: what it runs now, None if nothing.
     :ivar given: the jobs that it was given, in order.
@@ -167,7 +170,6 @@ class FakeWorker:
     :ivar killed: why it is being killed, None if it is not; what it wrote before counts.
     :ivar silenced: whether it wrote garbage, after which nothing that it wrote counts.
     :ivar stopping: whether it was asked to stop.
-    :ivar dead: whether it is gone.
     :ivar when_performing: called with each job that it is given, before it begins.
     :ivar when_given_ahead: called with each job that it is given behind another.
     :ivar when_beginning: called with each job that it was given behind another, when it begins.
@@ -176,6 +178,7 @@ class FakeWorker:
 
     def __init__(self) -> None:
         self.pid = next(_pids)
+        self.state = WorkerState.STARTING
         self.booted = False
         self.performs = ""
         self.job: Job | None = None
@@ -194,7 +197,6 @@ class FakeWorker:
         self.killed: str | None = None
         self.silenced = False
         self.stopping = False
-        self.dead = False
         self.when_performing: Callable[[Job], object] | None = None
         self.when_given_ahead: Callable[[Job], object] | None = None
         self.when_beginning: Callable[[Job], object] | None = None
@@ -203,16 +205,25 @@ class FakeWorker:
     def __repr__(self) -> str:
         return f"<worker {self.pid}>"
 
+    def live(self, event: WorkerEvent) -> None:
+        """Go on to the state that `event` leads to."""
+        self.state = TRANSITIONS[self.state, event]
+
+    def say_hello(self, performs: str = "") -> None:
+        """Have it boot; the caller tells whom it concerns."""
+        self.live(WorkerEvent.HELLO)
+        self.booted = True
+        self.performs = performs
+
+    @property
+    def dead(self) -> bool:
+        """Whether it is gone."""
+        return self.state is WorkerState.DEAD
+
     @property
     def idle(self) -> bool:
         """Whether it may be given a job."""
-        return (
-            self.booted
-            and self.job is None
-            and not self.ahead
-            and self.killed is None
-            and not (self.stopping or self.dead)
-        )
+        return self.state is WorkerState.IDLE
 
     @property
     def room(self) -> int:
@@ -228,6 +239,7 @@ class FakeWorker:
         if self.when_performing is not None:
             self.when_performing(job)
         self.interrupts = []
+        self.live(WorkerEvent.GIVE)
         self._begin(job)
         return True
 
@@ -287,6 +299,7 @@ class FakeWorker:
         """See :meth:`IWorker.kill`."""
         if self.dead:
             raise AssertionError(f"{self} is killed ({reason}), but is dead")
+        self.live(WorkerEvent.KILL)
         self.killed = self.killed or reason
 
     @property
@@ -326,8 +339,10 @@ class FakeWorker:
 
     def stop(self) -> None:
         """See :meth:`IProcess.stop`."""
-        if not self.idle:
+        runs = self.job is not None or self.ahead or not self.booted
+        if runs or self.state not in (WorkerState.IDLE, WorkerState.BUSY):
             raise AssertionError(f"{self} is asked to stop, but is not idle")
+        self.live(WorkerEvent.STOP)
         self.stopping = True
 
     def finish(self, reusable: bool = True) -> Job:
@@ -339,7 +354,9 @@ class FakeWorker:
         if self.job is None or not written or self.silenced or self.dead or self.paused:
             raise AssertionError(f"{self} cannot answer")
         job, self.job = self.job, None
-        if self.ahead and reusable:
+        if not self.ahead:
+            self.live(WorkerEvent.ANSWER)
+        elif reusable:
             if self.when_beginning is not None:
                 self.when_beginning(self.ahead[0])
             self.begun = max(0, self.begun - 1)
@@ -350,7 +367,7 @@ class FakeWorker:
         """Have it gone; the caller tells whom it concerns."""
         if self.dead:
             raise AssertionError(f"{self} dies twice")
-        self.dead = True
+        self.live(WorkerEvent.EXIT)
         self.job = None
 
 
@@ -422,8 +439,7 @@ class FakeSpawner:
         """Have `worker` say Hello."""
         if worker.killed is not None:
             raise AssertionError(f"{worker} is being killed, and says nothing any more")
-        worker.booted = True
-        worker.performs = performs
+        worker.say_hello(performs)
         self._supervisor.worker_booted(worker, performs)
 
     def boot_all(self, performs: str) -> None:

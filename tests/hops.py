@@ -33,6 +33,7 @@ from dangad.pool.processes import WorkerConnector
 from dangad.scheduler.dispatcher import Dispatcher
 from dangad.scheduler.interfaces import ISpawner
 from dangad.scheduler.supervisor import Supervisor
+from dangad.scheduler.workerrecord import WorkerState
 from dangad.server.acceptgate import AcceptGate
 from dangad.server.factory import ClientFactory
 from dangad.wire import boxes, commands, workerboxes
@@ -311,7 +312,7 @@ class Hops:
             if worker.killed:
                 worker.die()
             elif not worker.dead:
-                if not worker.link._booted:
+                if worker.link.state is WorkerState.STARTING:
                     worker.say_hello()
                 worker.tell()
                 worker.process.write_on()
@@ -327,7 +328,7 @@ class Hops:
 
 
 def _is_dying(worker: HopWorker) -> bool:
-    return not worker.dead and worker.link._killed_for is not None
+    return not worker.dead and worker.link.state is WorkerState.STOPPING
 
 
 class HopClient:

@@ -12,8 +12,7 @@ from twisted.internet.defer import Deferred, gatherResults
 
 import dangad
 from dangad.limits import Limits
-from dangad.pool.link import WorkerLink
-from dangad.scheduler.record import JobState
+from dangad.scheduler.record import Event, Job, JobState
 from dangad.wire.commands import STOP_SIGNAL, Cancel
 from tests.crashpoints import Echo
 from tests.oddjobs import Odd, Wait
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from twisted.protocols import amp
-
-    from dangad.scheduler.record import Job
 
 IN_FLIGHT = 200
 """Jobs of a burst that a client waits for at the same time."""
@@ -92,14 +89,14 @@ class AheadCase(RealServerCase):
     def setUp(self) -> None:
         """Count what is begun."""
         self.begun_ahead: list[Job] = []
-        begin = WorkerLink._begin
+        live = Job.live
 
-        def noted(link: WorkerLink, job: Job) -> None:
-            if job.state is JobState.PREFETCHED:
+        def noted(job: Job, event: Event) -> JobState:
+            if (job.state, event) == (JobState.PREFETCHED, Event.START):
                 self.begun_ahead.append(job)
-            begin(link, job)
+            return live(job, event)
 
-        self.patch(WorkerLink, "_begin", noted)
+        self.patch(Job, "live", noted)
         super().setUp()
 
     def new_path(self) -> str:

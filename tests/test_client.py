@@ -168,7 +168,7 @@ class AgainstTheServer(SynchronousTestCase):
         self.workers = [FakeWorker() for _ in range(3)]
         entries = [describe_command(command, Policy(), "") for command in SERVED]
         for worker in self.workers:
-            worker.booted = True
+            worker.say_hello()
             self.dispatcher.worker_ready(worker, write_catalogue(entries))
 
     def run_job(self, command: type[amp.Command], /, *args: Any, **arguments: Any) -> Deferred[Any]:

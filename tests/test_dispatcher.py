@@ -80,7 +80,7 @@ class DispatcherTestCase(SynchronousTestCase):
     def ready(self, performs: str = ECHO) -> FakeWorker:
         """A worker that has just said Hello."""
         worker = FakeWorker()
-        worker.booted = True
+        worker.say_hello()
         self.dispatcher.worker_ready(worker, performs)
         return worker
 
@@ -130,7 +130,7 @@ class FakesTests(DispatcherTestCase):
         worker = FakeWorker()
         with self.assertRaises(AssertionError):
             worker.give(make_job(self.ann))
-        worker.booted = True
+        worker.say_hello()
         worker.give(make_job(self.ann))
         worker.interrupts.append(b"time")
         with self.assertRaises(AssertionError):
@@ -1254,7 +1254,7 @@ class RetryTests(DispatcherTestCase):
         dispatcher.submit(job)
         for attempt in range(1, 12):
             worker = FakeWorker()
-            worker.booted = True
+            worker.say_hello()
             dispatcher.worker_ready(worker, many)
             worker.die()
             dispatcher.worker_gone(worker, Death("died"))
@@ -1265,7 +1265,7 @@ class RetryTests(DispatcherTestCase):
             clock.advance(delay)
         job.attempt = 5000
         worker = FakeWorker()
-        worker.booted = True
+        worker.say_hello()
         dispatcher.worker_ready(worker, many)
         worker.die()
         dispatcher.worker_gone(worker, Death("died"))

@@ -49,7 +49,7 @@ class AheadTestCase(DispatcherTestCase):
     def ready(self, performs: str = PERFORMS) -> FakeWorker:
         """A worker that has just said Hello."""
         worker = FakeWorker()
-        worker.booted = True
+        worker.say_hello()
         self.dispatcher.worker_ready(worker, performs)
         return worker
 

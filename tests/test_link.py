@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from twisted.trial.unittest import SynchronousTestCase
 
 from dangad.pool.jobprobe import PATIENCE
-from dangad.pool.link import FLOOD_REST, REPORTS_A_SECOND, REPORTS_AT_ONCE, STOP_GRACE
+from dangad.pool.link import STOP_GRACE
 from dangad.pool.processes import FROM_WORKER
+from dangad.pool.speech import REPORTS_A_SECOND, REPORTS_AT_ONCE
+from dangad.pool.workeroutput import FLOOD_REST
 from dangad.scheduler.supervisor import WATCH_INTERVAL
 from dangad.wire import boxes, commands, workerboxes
 from tests.hops import Hops
@@ -125,7 +127,7 @@ class RobbedTests(LinkCase):
             self.ask(b"%d" % number)
         for _ in range(20):
             self.hops.step()
-        self.assertGreater(len(self.worker.link._packets), 1)
+        self.assertGreater(self.hops.dispatcher.state.assignments.prefetched, 1)
         robbed = self.worker
         for _ in range(2):
             self.rob()
@@ -190,6 +192,26 @@ class UnreadTests(LinkCase):
                 self.hops.step()
             self.assertEqual(self.told()[b"%d" % number][b"data"], b"of %d" % number)
         self.assertEqual(len(self.hops.workers), 4)
+
+    def test_given_to_the_dead(self) -> None:
+        """One that is given a job when its last answer is read, and is gone, has not run it.
+
+        Nor has it where nothing can be taken out of its pipe.
+        """
+        for can_take_back in (True, False):
+            if not can_take_back:
+                self.hops.scratch.close()
+                self.worker.die()
+                self.hops.settle()
+            self.ask(b"1")
+            self.ask(b"2")
+            box = self.worker.take()
+            assert box is not None
+            self.worker.perform(box)
+            self.worker.die()
+            self.hops.settle()
+            answers = self.told()
+            self.assertEqual([answers[tag][b"data"] for tag in (b"1", b"2")], [b"of 1", b"of 2"])
 
     def test_read_in_part(self) -> None:
         """One that has read a part of it has begun it, as far as anybody can know."""

@@ -14,7 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad.pool import jobpipe, link, processes
+from dangad.pool import (
+    containment,
+    givenjobs,
+    interruption,
+    jobpipe,
+    jobprobe,
+    killing,
+    link,
+    obituary,
+    processes,
+    speech,
+    workeroutput,
+)
 from dangad.wire import boxes
 from tests.hops import HopClient, Hops
 from tests.test_reserved_words import TYPES
@@ -25,7 +37,20 @@ if TYPE_CHECKING:
     Site = tuple[str, int, str]
     """A place in the code, by file and line, and what it calls."""
 
-OURS = {module.__file__ for module in (link, jobpipe, processes)}
+PARTS = (
+    containment,
+    givenjobs,
+    interruption,
+    jobpipe,
+    jobprobe,
+    killing,
+    link,
+    obituary,
+    processes,
+    speech,
+    workeroutput,
+)
+OURS = {module.__file__ for module in PARTS}
 NOT_OUT = (
     "/twisted/logger/",
     "/dangad/text.py",

@@ -32,7 +32,7 @@ class PrefetchTestCase(SynchronousTestCase):
         self.ann, self.bob = FakeClient("ann"), FakeClient("bob")
         self.first, self.second = FakeWorker(), FakeWorker()
         for worker in (self.first, self.second):
-            worker.booted = True
+            worker.say_hello()
             job = make_job(self.ann)
             worker.give(job)
             self.assignments.jobs[worker] = [job]

@@ -32,7 +32,7 @@ from dangad.pool.processes import FROM_WORKER, TO_WORKER, WorkerPool
 from dangad.scheduler.dispatcher import Dispatcher
 from dangad.scheduler.interfaces import IClient, IProcess, ISpawner, ISupervisor
 from dangad.scheduler.supervisor import Supervisor
-from dangad.scheduler.workerrecord import RecycleLimits
+from dangad.scheduler.workerrecord import RecycleLimits, WorkerState
 from dangad.server.acceptgate import AcceptGate
 from dangad.server.factory import ClientFactory
 from dangad.wire import boxes, commands
@@ -78,6 +78,11 @@ class RecordingDispatcher:
         self.deaths: list[Death] = []
         self.reclaimed: list[int] = []
         self.when_finished: Callable[[], object] | None = None
+
+    @property
+    def answers(self) -> RecordingDispatcher:
+        """Who is told of answers."""
+        return self
 
     @property
     def records(self) -> set[Any]:
@@ -254,6 +259,33 @@ class WorkerPromises(AsyncPromises):
         worker = await self.setting()
         verifyObject(IProcess, worker)
         self.assertGreater(worker.pid, 0)
+
+    @async_test
+    async def test_state(self) -> None:
+        """It is idle, busy while it has a job, stopping when it is asked to exit, and dead."""
+        worker, _ = await self.busy()
+        self.assertIs(worker.state, WorkerState.BUSY)
+        self.give_ahead(worker, self.quick())
+        self.let_end(worker)
+        await self.told_of_ends(worker, 2)
+        self.assertIs(worker.state, WorkerState.IDLE)
+        worker.stop()
+        self.assertIs(worker.state, WorkerState.STOPPING)
+        await self.told_of_death(worker)
+        self.assertIs(worker.state, WorkerState.DEAD)
+
+    @async_test
+    async def test_state_of_the_killed(self) -> None:
+        """It is stopping from the kill on, whatever it did, until it is dead."""
+        idle = await self.setting()
+        idle.kill("was in the way")
+        self.assertIs(idle.state, WorkerState.STOPPING)
+        await self.told_of_death(idle)
+        busy, _ = await self.busy()
+        busy.kill("was in the way")
+        self.assertIs(busy.state, WorkerState.STOPPING)
+        await self.told_of_death(busy)
+        self.assertEqual([idle.state, busy.state], [WorkerState.DEAD] * 2)
 
     @async_test
     async def test_answer(self) -> None:
@@ -1425,7 +1457,9 @@ class SpawnerPromises(AsyncPromises):
     async def test_life(self) -> None:
         """A worker's start, its Hello with a catalogue, and its end are told once each."""
         worker = self.spawn()
+        self.assertIs(worker.state, WorkerState.STARTING)
         await self.greeted(worker)
+        self.assertIs(worker.state, WorkerState.IDLE)
         word, subject, says_hello = self.recorder.told[1]
         self.assertEqual((word, subject), ("worker_booted", worker))
         self.assertIn('"Odd"', says_hello)
@@ -1438,7 +1472,9 @@ class SpawnerPromises(AsyncPromises):
         """A worker that is gone before its Hello has never booted."""
         worker = self.spawn()
         worker.kill("took its time")
+        self.assertIs(worker.state, WorkerState.STOPPING)
         await self.gone(worker)
+        self.assertIs(worker.state, WorkerState.DEAD)
         self.assertEqual(self.recorder.told[1:], [("worker_exited", worker, "took its time", 0)])
 
     @async_test

@@ -870,8 +870,8 @@ class RulesMachine(RuleBasedStateMachine):
         assert sum(fresh) <= self.dispatcher.admission.max_queued_bytes
         lives = self.supervisor.records
         assert set(lives) == set(self.spawner.workers)
-        assert all(lives[worker].stopping for worker in self.leaving())
-        working = [worker for worker in self.spawner.workers if not lives[worker].stopping]
+        assert all(lives[worker].released for worker in self.leaving())
+        working = [worker for worker in self.spawner.workers if not lives[worker].released]
         self.ceiling = max(self.supervisor.max_workers, min(self.ceiling, len(working) - 1))
         assert len(working) <= self.ceiling + 1  # a replacement comes before the old one goes
         if self.supervisor._retry is None and self.supervisor._pace.may_start:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 class Operations:
     """See :class:`IOperations`, which says what each document has.
 
-    All mutable state is that of the parts.
+    It has no state that changes: all of it is that of the parts.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Operations:
     def status(self) -> dict[str, Any]:
         """See :meth:`IOperations.status`."""
         dispatcher, supervisor = self._dispatcher, self._supervisor
-        states = [self._state(record) for record in supervisor.records.values()]
+        states = [record.state.value for record in supervisor.records.values()]
         counters = dispatcher.counters
         return {
             "version": self._version,
@@ -99,7 +99,7 @@ class Operations:
         return [
             {
                 "pid": record.process.pid,
-                "state": self._state(record),
+                "state": record.state.value,
                 "generation": record.generation,
                 "age": now - record.started_at,
                 "jobs": record.process.performed,
@@ -151,13 +151,6 @@ class Operations:
     def _ends(self) -> dict[str, int]:
         ended = self._dispatcher.counters.ended
         return {state.value.replace(" ", "_"): ended[state] for state in ended}
-
-    def _state(self, record: WorkerRecord) -> str:
-        if record.stopping:
-            return "stopping"
-        if record.booted_at is None:
-            return "starting"
-        return "idle" if self._dispatcher.is_idle(record.process) else "busy"
 
     def _running(self, record: WorkerRecord, now: float) -> dict[str, Any] | None:
         job = self._dispatcher.job_of(record.process)

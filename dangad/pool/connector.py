@@ -14,19 +14,16 @@ if TYPE_CHECKING:
 
 
 class Connector(Protocol):
-    """As the module says; provided by :class:`dangad.pool.processes.WorkerConnector`.
+    """As the module says; provided by :class:`dangad.pool.processes.WorkerConnector`."""
 
-    :ivar pid: the process's id.
-    :ivar finished: fires when the process is gone and its pipes are closed.
-    :ivar jobs: the pipe through which it gets its jobs.
-    """
-
+    #: The process's id.
     pid: int
+    #: Fires when the process is gone and its pipes are closed.
     finished: Deferred[str]
 
     @property
     def jobs(self) -> JobPipe:
-        """As said above."""
+        """The pipe through which it gets its jobs."""
 
     def signal(self, number: int) -> None:
         """Send the process a signal, if it has not exited."""

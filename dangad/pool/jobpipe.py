@@ -103,7 +103,8 @@ class JobPipe:
 
     All mutable state: `_reading`, a descriptor of the end that the worker reads, None if there
     is none; `_packets`, whether the next write makes a packet; `_large`, a large request, and
-    `_left`, what the writer has not been handed of it.
+    `_left`, what the writer has not been handed of it; `_refused`, a request of which nothing was
+    written, since the worker has closed its end.
     """
 
     def __init__(self, writer: ProcessWriter, scratch: Scratch) -> None:
@@ -117,6 +118,7 @@ class JobPipe:
         self._reading: int | None = None
         self._large: bytes | memoryview = b""
         self._left = _NOTHING
+        self._refused: bytes | memoryview = b""
 
     def open(self) -> None:
         """Make it one from which can be taken back, if that can be done."""
@@ -144,6 +146,8 @@ class JobPipe:
         :param size: the bytes of the request.
         :param taken: what was taken out of the pipe.
         """
+        if self._refused:
+            return self._refused
         writer = self._writer
         rest = [*taken, writer.dataBuffer[writer.offset :], *writer._tempDataBuffer]  # noqa: SLF001
         if sum(map(len, rest)) + len(self._left) != len(head) + size:
@@ -163,6 +167,7 @@ class JobPipe:
         What it takes at once need not wait for the reactor.
         """
         if self._writer.disconnected:
+            self._refused = box
             return False
         size = len(header) + len(box)
         if size <= select.PIPE_BUF and self.write_packet(header + box):
@@ -173,8 +178,9 @@ class JobPipe:
             written = os.writev(self._writer.fileno(), (header, box))
         except BlockingIOError:
             written = 0
-        except OSError:
-            return False  # the worker has closed its end, and is about to be gone
+        except OSError:  # the worker has closed its end, and is about to be gone
+            self._refused = box
+            return False
         if written < size:
             self._writer.write(header[written:])
             self._left = memoryview(box)[max(0, written - len(header)) :]
@@ -223,7 +229,7 @@ class JobPipe:
 
     def close(self) -> None:
         """Forget the worker's end: nothing can be taken back any more."""
-        self._large = b""
+        self._large = self._refused = b""
         self._left = _NOTHING
         if self._reading is not None:
             os.close(self._reading)

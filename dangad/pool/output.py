@@ -1,10 +1,10 @@
 """What a worker prints, line by line in the server's log, with its pid and the job's id.
 
-Fed by :mod:`dangad.pool.link`. Bounded: a line longer than `MAX_LINE` is cut into several, and of
-a job that prints more than `MAX_LINES` lines, or one that would fill the log between two jobs,
-the rest is only counted. So it is of jobs that shout one after the other: to write a line costs the
-parent far more than to count it. How many are written in one turn of the reactor is
-:mod:`dangad.pool.outputlog`'s to say.
+Fed by :mod:`dangad.pool.workeroutput`. All of it is bounded. A line longer than `MAX_LINE` is cut
+into several. Of a job that prints more than `MAX_LINES` lines the rest is only counted, since to
+write a line costs the parent far more than to count it; so is the rest of many jobs that print much
+one after the other, and of what would fill the log between two jobs. How many lines are written in
+one turn of the reactor is decided in :mod:`dangad.pool.outputlog`.
 """
 
 from __future__ import annotations
@@ -46,14 +46,7 @@ STACK_LINES = 200
 
 
 class JobOutput:
-    """Cuts one worker's output into log lines.
-
-    All mutable state: `pid`; `tail`, the last lines of the job that runs, or that ran last;
-    `_listeners`, lists to which lines are added meanwhile; `_job`, the id of the job that
-    runs, 0 between jobs; `_partial`, a line that has not ended; `_lines`, how many were logged
-    for the job, and `_dropped`, how many were not; `_room`, how many may be for any job, as it was
-    at the time `_counted_at`.
-    """
+    """Cuts one worker's output into log lines."""
 
     def __init__(self, clock: IReactorTime, written: OutputLog | None = None) -> None:
         """Begin with nothing.
@@ -63,15 +56,24 @@ class JobOutput:
         """
         self._clock = clock
         self._written = written or OutputLog(clock)
-        self._room = float(MAX_LINES)
-        self._counted_at = clock.seconds()
+        #: The worker's process id; 0 before it is started.
         self.pid = 0
+        #: The last lines of the job that runs, or that ran last.
         self.tail: deque[str] = deque(maxlen=TAIL)
+        #: Lists to which lines are added, too, while somebody waits for them.
         self._listeners: list[list[str]] = []
+        #: The id of the job that runs; 0 between jobs.
         self._job = 0
+        #: The beginning of a line that has not ended.
         self._partial = b""
+        #: How many lines of the job were logged.
         self._lines = 0
+        #: How many lines of the job were not logged.
         self._dropped = 0
+        #: How many lines of any job might be logged ...
+        self._room = float(MAX_LINES)
+        #: ... at this time.
+        self._counted_at = clock.seconds()
 
     @property
     def floods(self) -> bool:

@@ -61,12 +61,11 @@ class WorkerConnector(AMPConnector):
     process left behind by a job can put off for ever. Here death is the exit of the process:
     then what is left in its pipes is read, its process group is killed, and the pipes are
     closed, so that ampoule's moment comes at once.
-
-    :ivar jobs: the pipe through which the worker gets its jobs.
     """
 
     amp: WorkerLink
     finished: defer.Deferred[str]
+    #: The pipe through which the worker gets its jobs; there is none before the process starts.
     jobs: JobPipe
 
     def __init__(self, link: WorkerLink, scratch: Scratch, settings: bytes, mark: str = "") -> None:
@@ -77,6 +76,7 @@ class WorkerConnector(AMPConnector):
         """
         super().__init__(link)
         self._mark = mark
+        #: The tracers that are not killed, as far as the log has been told of them.
         self._told_of: set[int] = set()
         self._settings = settings
         self._scratch = scratch
@@ -99,7 +99,7 @@ class WorkerConnector(AMPConnector):
         if childFD == FROM_WORKER:
             self.amp.dataReceived(data)
         else:
-            self.amp.has_printed(data, left_over=childFD == STDOUT)
+            self.amp.printed.received(data, left_over=childFD == STDOUT)
 
     def childConnectionLost(self, childFD: int) -> None:
         """Note that the worker closed its pipe; it may close anything else."""
@@ -108,7 +108,6 @@ class WorkerConnector(AMPConnector):
 
     def processExited(self, reason: Failure) -> None:
         """See the class; each step is taken, whatever becomes of those before."""
-        self.amp.exiting = True
         for fd in (FROM_WORKER, STDERR, STDOUT):
             self._see_to(self._drain, fd)
         if self.amp.pid:

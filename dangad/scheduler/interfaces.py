@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from dangad.errors import DangadError
     from dangad.scheduler.record import Death, Job
-    from dangad.scheduler.workerrecord import RecycleLimits
+    from dangad.scheduler.workerrecord import RecycleLimits, WorkerState
 
 
 class IClient(Interface):
@@ -154,6 +154,7 @@ class IWorkerEvents(Interface):
 class IProcess(IWorker):
     """A worker from its birth to its death, as the supervisor sees it."""
 
+    state: WorkerState = Attribute("Where it is in its life.")
     performed: int = Attribute("How many jobs it has begun.")
 
     def show_stack() -> Deferred[str]:

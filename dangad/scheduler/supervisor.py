@@ -152,7 +152,7 @@ class Supervisor:
         self._retry = self._alarm = self._pruning = self._watching = None
         self._pace.stop()
         for record in self.records.values():
-            record.stopping = True
+            record.released = True
             if record.booted_at is None:
                 self._cancel(record.boot_alarm)
         if self.reloading.rolling:
@@ -161,7 +161,7 @@ class Supervisor:
     @property
     def size(self) -> int:
         """How many workers live, those that start included, those that stop not."""
-        return sum(not record.stopping for record in self.records.values())
+        return sum(not record.released for record in self.records.values())
 
     # Told by operators.
 
@@ -230,7 +230,7 @@ class Supervisor:
     def worker_booted(self, worker: IWorker, catalogue: str) -> None:
         """See :meth:`IWorkerEvents.worker_booted`."""
         record = self.records[worker]
-        if record.stopping:
+        if record.released:
             return
         self._cancel(record.boot_alarm)
         record.boot_alarm = None
@@ -265,7 +265,7 @@ class Supervisor:
             self._cancel(record.boot_alarm)
         else:
             self._dispatcher.worker_gone(worker, death)
-        if record.stopping:
+        if record.released:
             pass
         elif record.booted_at is None:
             self._start_failed(f"worker {worker.pid} {death.how}", record.generation)
@@ -346,13 +346,13 @@ class Supervisor:
 
     def _stop_start(self, record: WorkerRecord, reason: str) -> None:
         """Have a worker gone that has not said Hello; that is no failure of its."""
-        record.stopping = True
+        record.released = True
         self._pace.settled(record.process)
         self._end(record, reason)
 
     def _let_go(self, worker: IWorker) -> None:
         record = self.records[worker]
-        record.stopping = True
+        record.released = True
         try:
             record.process.stop()
         except Exception:  # noqa: BLE001 - whatever it was, it concerns one worker

@@ -1,10 +1,12 @@
-"""One worker's record as the supervisor sees it, and what wears a worker out.
+"""A worker's life: its states, what the supervisor notes of it, and what ends it in the long run.
 
-Kept by :mod:`dangad.scheduler.supervisor`, one for each process that is not known to be dead.
+The link of a worker (:mod:`dangad.pool.link`) goes through the states. A record is kept by
+:mod:`dangad.scheduler.supervisor` for each process that is not known to be dead.
 """
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,32 +17,74 @@ if TYPE_CHECKING:
     from dangad.scheduler.interfaces import IProcess
 
 
+class WorkerState(enum.Enum):
+    """Where a worker is in its life, as far as what it wrote has been read."""
+
+    __hash__ = object.__hash__  # each member exists once; enum's own is slow, and called per job
+
+    STARTING = "starting"
+    IDLE = "idle"
+    BUSY = "busy"
+    STOPPING = "stopping"
+    DEAD = "dead"
+
+
+class WorkerEvent(enum.Enum):
+    """What can happen to a worker."""
+
+    __hash__ = object.__hash__  # see WorkerState
+
+    HELLO = "says Hello"
+    GIVE = "is given a job"
+    ANSWER = "answers its last job"
+    STOP = "is asked to exit"
+    KILL = "is killed"
+    EXIT = "is gone"
+
+
+TRANSITIONS: dict[tuple[WorkerState, WorkerEvent], WorkerState] = {
+    (WorkerState.STARTING, WorkerEvent.HELLO): WorkerState.IDLE,
+    (WorkerState.STARTING, WorkerEvent.KILL): WorkerState.STOPPING,
+    (WorkerState.STARTING, WorkerEvent.EXIT): WorkerState.DEAD,
+    (WorkerState.IDLE, WorkerEvent.GIVE): WorkerState.BUSY,
+    (WorkerState.IDLE, WorkerEvent.STOP): WorkerState.STOPPING,
+    (WorkerState.IDLE, WorkerEvent.KILL): WorkerState.STOPPING,
+    (WorkerState.IDLE, WorkerEvent.EXIT): WorkerState.DEAD,
+    (WorkerState.BUSY, WorkerEvent.ANSWER): WorkerState.IDLE,
+    (WorkerState.BUSY, WorkerEvent.STOP): WorkerState.STOPPING,
+    (WorkerState.BUSY, WorkerEvent.KILL): WorkerState.STOPPING,
+    (WorkerState.BUSY, WorkerEvent.EXIT): WorkerState.DEAD,
+    (WorkerState.STOPPING, WorkerEvent.GIVE): WorkerState.STOPPING,
+    (WorkerState.STOPPING, WorkerEvent.ANSWER): WorkerState.STOPPING,
+    (WorkerState.STOPPING, WorkerEvent.KILL): WorkerState.STOPPING,
+    (WorkerState.STOPPING, WorkerEvent.EXIT): WorkerState.DEAD,
+}
+"""A worker's life: what each event makes of each state. What is not here cannot happen.
+
+A worker that was killed may be given a job by somebody who does not know yet. And what it wrote
+before its death counts, so that one that is stopping may answer.
+"""
+
+
 @dataclass(frozen=True)
 class RecycleLimits:
     """After what a worker is replaced, or ended; 0 stands for never."""
 
     jobs: int = 0
-    """How many jobs make it due."""
+    """How many jobs it does before it is replaced."""
     memory: int = 0
-    """How many bytes in RAM do."""
+    """With how many bytes in RAM it is replaced."""
     age: float = 0.0
-    """How many seconds since its Hello do."""
+    """How many seconds after its Hello it is replaced."""
     max_memory: int = 0
-    """How many bytes in RAM end it at once."""
+    """With how many bytes in RAM it is killed at once."""
 
 
 class WorkerRecord:
     """What the supervisor knows of one living worker.
 
-    :ivar generation: the reload since which its code is.
-    :ivar started_at: when its process was started.
-    :ivar boot_alarm: the end of the time in which it must say Hello; None after.
-    :ivar booted_at: when it said Hello; None before.
-    :ivar due: why it is to be replaced; None if it is not.
-    :ivar stopping: whether it has left, and only its death is still to come.
-    :ivar asked_at: when it was last asked for a sign of life.
-    :ivar silent: whether it has not given it.
-    :ivar unread_since: when it was first seen not to have read what it was sent; None if it has.
+    Its place in the pool is free as soon as it is released. A worker that was only killed keeps
+    its place until it is gone: before, nobody else may start in its stead.
     """
 
     __slots__ = (
@@ -50,22 +94,31 @@ class WorkerRecord:
         "generation",
         "process",
         "recycling",
+        "released",
         "silent",
         "started_at",
-        "stopping",
         "unread_since",
     )
 
     def __init__(self, process: IProcess, generation: int, now: float) -> None:
         self.process = process
+        #: The reload since which its code is.
         self.generation = generation
+        #: When its process was started.
         self.started_at = now
+        #: The end of the time in which it must say Hello; None after its Hello.
         self.boot_alarm: IDelayedCall | None = None
+        #: When it said Hello; None before.
         self.booted_at: float | None = None
+        #: Why it is to be replaced; None if it is not.
         self.recycling: str | None = None
-        self.stopping = False
+        #: Whether the supervisor has let it go, so that its death is no failure.
+        self.released = False
+        #: When it was last asked for a sign of life.
         self.asked_at = now
+        #: Whether it has not given the sign of life that it was asked for.
         self.silent = False
+        #: When it was first seen not to have read what it was sent; None if it has.
         self.unread_since: float | None = None
 
     def show_stack(self) -> Deferred[str]:
@@ -74,11 +127,16 @@ class WorkerRecord:
         return shown
 
     @property
+    def state(self) -> WorkerState:
+        """Where it is in its life, for people; one that was released is stopping at least."""
+        return WorkerState.STOPPING if self.released else self.process.state
+
+    @property
     def serves(self) -> bool:
-        """Whether it has booted and has not left."""
-        return self.booted_at is not None and not self.stopping
+        """Whether it has booted and was not released."""
+        return self.booted_at is not None and not self.released
 
     @property
     def starting(self) -> bool:
         """Whether it is still to boot."""
-        return self.booted_at is None and not self.stopping
+        return self.booted_at is None and not self.released

@@ -1,0 +1,123 @@
+"""The jobs that a worker was given: in order, and as far as they still lie in its pipe.
+
+Kept by :mod:`dangad.pool.link`. The worker runs the first of the row. The others are prefetched:
+each is one packet in the worker's pipe (:mod:`dangad.pool.jobpipe`), which the worker takes out
+when it has answered the job before, and which the parent can take out until then.
+"""
+
+from __future__ import annotations
+
+import select
+from collections import deque
+from typing import TYPE_CHECKING
+
+from dangad.wire import workerboxes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from dangad.pool.jobpipe import JobPipe
+    from dangad.scheduler.record import Job
+    from dangad.wire.boxes import Raw
+
+ROOM = 8
+"""Jobs that are prefetched at most; a pipe of Linux holds 16."""
+
+
+class GivenJobs:
+    """The row of jobs. Always true: each job in the row but the first has its packet here."""
+
+    __slots__ = ("_pipe", "_taken", "may_follow", "packets", "row")
+
+    def __init__(self, pipe: JobPipe) -> None:
+        """Begin with no jobs, for the worker at the other end of `pipe`."""
+        self._pipe = pipe
+        #: The jobs, of which the worker runs the first.
+        self.row: deque[Job] = deque()
+        #: The others as they lie in the pipe, by their ids.
+        self.packets: dict[int, bytes] = {}
+        #: Whether a job may be given behind the last.
+        self.may_follow = False
+        #: Packets that were taken out of the pipe, and not looked at yet.
+        self._taken: list[bytes] = []
+
+    @property
+    def running(self) -> Job | None:
+        """The job that the worker runs."""
+        return self.row[0] if self.row else None
+
+    def run(self, job: Job) -> None:
+        """Give `job` to a worker that has none."""
+        self.row.append(job)
+        head = workerboxes.job_head(job.id, job.attempt, job.seconds)
+        self.may_follow = self._pipe.write(head, job.box)
+
+    def follow(self, job: Job) -> bool:
+        """Put `job` into the pipe behind what the worker has; False if there is no room.
+
+        If this raises, the job counts as given: it may have been written.
+        """
+        packet = workerboxes.job_head(job.id, job.attempt + 1, job.seconds) + job.box
+        if not self.may_follow or len(packet) > select.PIPE_BUF:
+            return False
+        self.row.append(job)
+        self.packets[job.id] = packet
+        if self._pipe.write_packet(packet):
+            return True
+        self.row.pop()
+        del self.packets[job.id]
+        return False
+
+    def take_out(self) -> None:
+        """Take out of the pipe what the worker has not read.
+
+        :raises OSError: it is not known what is left in the pipe.
+        """
+        self._pipe.take_back(self._taken)
+
+    def reclaim(self) -> tuple[list[int], list[bytes]]:
+        """Remove the jobs that were taken out from the row; their ids, and what else was taken."""
+        taken, self._taken = self._taken, []
+        ids = {packet: job_id for job_id, packet in self.packets.items()}
+        back = [ids[packet] for packet in taken if packet in ids]
+        for job_id in back:
+            self.packets.pop(job_id, None)
+        if back:
+            self.row = deque(job for job in self.row if job.id not in back)
+        return back, [packet for packet in taken if packet not in ids]
+
+    def put_back(self, packets: Iterable[bytes]) -> bool:
+        """Put into the pipe again what lay there before the jobs that were reclaimed.
+
+        False if something is among it that the parent has not written.
+
+        :raises OSError: the pipe does not take what was in it.
+        """
+        current = self._head(self.row[0]) if self.row else b""
+        for packet in packets:
+            if packet != workerboxes.PING_BOX and not (current and packet.startswith(current)):
+                return False
+            if not self._pipe.write_packet(packet):
+                raise OSError("the pipe does not take what was in it")
+        return True
+
+    def unread_request(self) -> Raw:
+        """The request of the job that a dead worker was to run, if it had not read that.
+
+        What it had not begun can be reclaimed afterwards.
+        """
+        if not self.row:
+            return b""
+        self.take_out()
+        job, head = self.row[0], self._head(self.row[0])
+        if not self.may_follow:  # then it is a stream, which it has read in part, or not at all
+            return self._pipe.unread_request(head, job.size, self._taken)
+        for packet in self._taken:
+            if packet.startswith(head):
+                return packet[len(head) :]
+        return b""
+
+    @staticmethod
+    def _head(job: Job) -> bytes:
+        """What was put before the request of `job`, which runs."""
+        return workerboxes.job_head(job.id, job.attempt, job.seconds)
