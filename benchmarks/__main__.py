@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks import machine, table
 from benchmarks.harness import Bench
-from benchmarks.targets import verdicts
+from benchmarks.targets import judge_all
 
 QUESTIONS = (
     "echo",
@@ -71,7 +71,7 @@ def ask(question: str, quick: bool) -> dict[str, Any]:
     module.run(bench)
     if bench.findings.series:
         print(f"\n{table.for_terminal(table.narrower(table.figures(bench.findings)))}")
-    if judged := verdicts(question, bench.findings):
+    if judged := judge_all(question, bench.findings):
         print(f"\n{table.for_terminal(table.judgements(judged))}")
     return {**about, **bench.findings.as_json()}
 

@@ -1,6 +1,6 @@
 """How many calls of dangad's own code an echo takes in the parent, and in how many modules.
 
-``python -m benchmarks.calls`` counts, with one job at a time and with jobs prefetched; ``-v`` lists
+``python -m benchmarks.calls`` counts, with one job at a time and with prefetched jobs; ``-v`` lists
 the calls in their order. The parent's parts are the real ones; the client's transport and the
 worker's pipe are in memory.
 """

@@ -18,12 +18,12 @@ from benchmarks import models, table
 from benchmarks.__main__ import QUESTIONS, RESULTS
 from benchmarks.harness import Findings, Series, Spread
 from benchmarks.processes import ROOT
-from benchmarks.targets import verdicts
+from benchmarks.targets import judge_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from benchmarks.targets import Verdict
+    from benchmarks.targets import Judgement
 
 EXPLANATION = ROOT / "docs" / "explanation"
 PAGES = ("performance.md", "why-workers.md")
@@ -145,9 +145,9 @@ def machine_text(questions: Mapping[str, Result]) -> str:
 
 def targets_text(questions: Mapping[str, Result]) -> str:
     """All targets, and how they fared."""
-    judged: list[Verdict] = []
+    judged: list[Judgement] = []
     for name, result in questions.items():
-        judged += verdicts(name, findings(result))
+        judged += judge_all(name, findings(result))
     return table.for_markdown(table.judgements(judged))
 
 

@@ -147,7 +147,7 @@ def _echo(number: int) -> bytes:
 
 
 def _urgent_jobs_come(server: Watched) -> None:
-    """They go before what busy workers were given ahead; and an operator looks at the workers."""
+    """They go before what busy workers have prefetched; and an operator looks at the workers."""
     with server.connect() as crowd, server.connect() as urgent:
         crowd.read_on()
         urgent.read_on()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from benchmarks.harness import Findings
-    from benchmarks.targets import Target, Verdict
+    from benchmarks.targets import Judgement, Target
 
 _SECONDS = ((1.0, "s", 1), (1e-3, "ms", 1e3), (0.0, "µs", 1e6))
 _BYTES = ((1e9, "GB", 1e-9), (1e6, "MB", 1e-6), (1e4, "kB", 1e-3), (0.0, "B", 1))
@@ -66,18 +66,18 @@ def _cell(findings: Findings, contender: str, measure: str) -> str:
     return MISSING
 
 
-def judgements(verdicts: Sequence[Verdict]) -> list[Row]:
+def judgements(judged: Sequence[Judgement]) -> list[Row]:
     """A row for each target: what was measured, what it should be, and whether it is."""
     rows: list[Row] = [("target", "measured", "spread", "wanted", "")]
-    for verdict in verdicts:
-        target = verdict.target
-        if verdict.values:
-            spread = Spread.of(verdict.values)
-            measured = quantity(verdict.median, target.unit)
+    for judgement in judged:
+        target = judgement.target
+        if judgement.values:
+            spread = Spread.of(judgement.values)
+            measured = quantity(judgement.median, target.unit)
             wide = f"{quantity(spread.least, target.unit)} to {quantity(spread.most, target.unit)}"
         else:
             measured, wide = MISSING, MISSING
-        mark = {True: "met", False: "missed", None: "not measured"}[verdict.met]
+        mark = {True: "met", False: "missed", None: "not measured"}[judgement.met]
         rows.append((target.text, measured, wide, wanted(target), mark))
     return rows
 

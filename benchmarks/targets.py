@@ -34,7 +34,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Judgement:
     """A target, and what was measured."""
 
     target: Target
@@ -176,15 +176,15 @@ TARGETS = (
 )
 
 
-def verdicts(question: str, findings: Findings) -> list[Verdict]:
+def judge_all(question: str, findings: Findings) -> list[Judgement]:
     """The targets of a question, and how they fared."""
     return [_judge(target, findings) for target in TARGETS if target.question == question]
 
 
-def _judge(target: Target, findings: Findings) -> Verdict:
+def _judge(target: Target, findings: Findings) -> Judgement:
     values = findings.values(target.contender, target.measure)
     if target.against is None:
-        return Verdict(target, tuple(values))
+        return Judgement(target, tuple(values))
     others = findings.values(*target.against)
     pairs = zip(values, others, strict=False)  # of rounds in which both were measured
-    return Verdict(target, tuple(value / other for value, other in pairs))
+    return Judgement(target, tuple(value / other for value, other in pairs))

@@ -281,7 +281,7 @@ class DangadService(service.Service):
     def _sweep(self) -> None:
         """Kill what jobs had detached from workers that are dead now."""
         own = [*(link.pid for link in self.pool.processes), self.guardian.pid]
-        _log_strays(self._orphans.sweep({pid for pid in own if pid is not None}))
+        _log_orphans(self._orphans.sweep({pid for pid in own if pid is not None}))
 
     def _signalled(self, _number: int, _frame: object) -> None:
         self._reactor.callFromThread(self.hurry)
@@ -320,7 +320,7 @@ class DangadService(service.Service):
         await self.guardian.stop()
         if self._sweeping.running:
             self._sweeping.stop()
-            _log_strays(await self._orphans.sweep_out(self._reactor))
+            _log_orphans(await self._orphans.sweep_out(self._reactor))
         self._flushing = True
         await self.clients.close(HURRIED_FLUSH_TIME if self._hurried else FLUSH_TIME)
         self.clients.quiet.flush()
@@ -391,6 +391,6 @@ def _is_logged(failure: Failure) -> None:
     failure.trap(DangadError)
 
 
-def _log_strays(orphans: list[int]) -> None:
+def _log_orphans(orphans: list[int]) -> None:
     if orphans:
         log.warn("killed processes that jobs had left behind: {pids}", pids=orphans)

@@ -27,7 +27,7 @@ def write_census(path: str) -> None:
 
     Not of those whose number is bounded, and else a matter of chance: errors, which belong to
     the jobs that ended last, what is held against commands whose workers died, and kinds of lines
-    that were logged of late.
+    that were logged recently.
     """
     gc.collect()
     census = Counter(

@@ -63,7 +63,7 @@ class Pipe:
     """Stands in for a worker's process: keeps what is written to it, and can be asked for it."""
 
     is_flushed = True
-    can_take_back = True
+    can_reclaim = True
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -139,7 +139,7 @@ class EchoPath:
         self.answered = answered
 
     def burst(self, _: object = None) -> None:
-        """An answer of a worker that has others ahead, and the client's next request."""
+        """An answer of a worker that has others prefetched, and the client's next request."""
         self.answer(self.answered + 1)
         self.answered += 1
         self.ask(self.asked + 1)

@@ -104,7 +104,7 @@ RECENT: list[dict[str, Any]] = [
         "error": None,
     },
 ]
-TALLY = {"done": 113, "failed": 4, "cancelled": 2, "timed_out": 0, "lost": 1}
+COUNTERS = {"done": 113, "failed": 4, "cancelled": 2, "timed_out": 0, "lost": 1}
 JOB = 120
 """The job that runs."""
 STACK = """\

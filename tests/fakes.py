@@ -157,9 +157,9 @@ class FakeWorker:
     :ivar job: what it runs now, None if nothing.
     :ivar given: the jobs that it was given, in order.
     :ivar boxes: their requests, in order.
-    :ivar ahead: the jobs that it was given behind its own, and has not begun as far as is known.
-    :ivar begun: how many of them it has begun in truth; the answers before lie in its pipe.
-    :ivar taken_back: how many jobs were taken back from it.
+    :ivar prefetched: the jobs behind its own, which it has not begun as far as is known.
+    :ivar begun: how many of them it has really begun; the answers before are in its pipe.
+    :ivar reclaimed: how many jobs were reclaimed from it.
     :ivar can_prefetch: whether it takes jobs behind another.
     :ivar interrupts: what it was interrupted for in the last job that it has begun, in order.
     :ivar paused: whether what it writes is not taken.
@@ -171,7 +171,7 @@ class FakeWorker:
     :ivar silenced: whether it wrote garbage, after which nothing that it wrote counts.
     :ivar stopping: whether it was asked to stop.
     :ivar when_performing: called with each job that it is given, before it begins.
-    :ivar when_given_ahead: called with each job that it is given behind another.
+    :ivar when_prefetching: called with each job that it is given behind another.
     :ivar when_beginning: called with each job that it was given behind another, when it begins.
     :ivar when_pinged: called when it is asked for a sign of life; set it to None to freeze it.
     """
@@ -184,9 +184,9 @@ class FakeWorker:
         self.job: Job | None = None
         self.given: list[Job] = []
         self.boxes: list[bytes] = []
-        self.ahead: list[Job] = []
+        self.prefetched: list[Job] = []
         self.begun = 0
-        self.taken_back = 0
+        self.reclaimed = 0
         self.can_prefetch = True
         self.interrupts: list[bytes] = []
         self.paused = False
@@ -198,7 +198,7 @@ class FakeWorker:
         self.silenced = False
         self.stopping = False
         self.when_performing: Callable[[Job], object] | None = None
-        self.when_given_ahead: Callable[[Job], object] | None = None
+        self.when_prefetching: Callable[[Job], object] | None = None
         self.when_beginning: Callable[[Job], object] | None = None
         self.when_pinged: Callable[[], object] | None = None
 
@@ -248,9 +248,9 @@ class FakeWorker:
             raise AssertionError(f"{self} is given {job}, but must not go on")
         if not self.can_prefetch or self.killed is not None:
             return False
-        if self.when_given_ahead is not None:
-            self.when_given_ahead(job)
-        self.ahead.append(job)
+        if self.when_prefetching is not None:
+            self.when_prefetching(job)
+        self.prefetched.append(job)
         return True
 
     def _begin(self, job: Job) -> None:
@@ -260,22 +260,22 @@ class FakeWorker:
 
     def reclaim(self) -> list[int]:
         """See :meth:`IWorker.reclaim`."""
-        back = self.ahead[self.begun :]
-        del self.ahead[self.begun :]
-        self.taken_back += len(back)
+        back = self.prefetched[self.begun :]
+        del self.prefetched[self.begun :]
+        self.reclaimed += len(back)
         return [job.id for job in back]
 
     def go_on(self) -> None:
-        """Have it answer its job, unnoticed, and begin the next that it has ahead."""
-        if self.begun == len(self.ahead) or self.interrupts or self.killed is not None:
+        """Have it answer its job, unnoticed, and begin the next that it has prefetched."""
+        if self.begun == len(self.prefetched) or self.interrupts or self.killed is not None:
             raise AssertionError(f"{self} cannot go on")
         self.begun += 1
 
     def interrupt(self, job: Job, why: bytes) -> None:
         """See :meth:`IWorker.interrupt`."""
-        if self.begun < len(self.ahead) and self.killed is None:
-            raise AssertionError(f"{self} is interrupted in {job}, and has others ahead")
-        if (self.ahead or self.given)[-1:] != [job] or self.dead:
+        if self.begun < len(self.prefetched) and self.killed is None:
+            raise AssertionError(f"{self} is interrupted in {job}, and has others prefetched")
+        if (self.prefetched or self.given)[-1:] != [job] or self.dead:
             raise AssertionError(f"{self} is interrupted in {job}, which was not its last")
         if self.job is None:
             return  # it has ended
@@ -339,7 +339,7 @@ class FakeWorker:
 
     def stop(self) -> None:
         """See :meth:`IProcess.stop`."""
-        runs = self.job is not None or self.ahead or not self.booted
+        runs = self.job is not None or self.prefetched or not self.booted
         if runs or self.state not in (WorkerState.IDLE, WorkerState.BUSY):
             raise AssertionError(f"{self} is asked to stop, but is not idle")
         self.live(WorkerEvent.STOP)
@@ -354,13 +354,13 @@ class FakeWorker:
         if self.job is None or not written or self.silenced or self.dead or self.paused:
             raise AssertionError(f"{self} cannot answer")
         job, self.job = self.job, None
-        if not self.ahead:
+        if not self.prefetched:
             self.live(WorkerEvent.ANSWER)
         elif reusable:
             if self.when_beginning is not None:
-                self.when_beginning(self.ahead[0])
+                self.when_beginning(self.prefetched[0])
             self.begun = max(0, self.begun - 1)
-            self._begin(self.ahead.pop(0))
+            self._begin(self.prefetched.pop(0))
         return job
 
     def die(self) -> None:

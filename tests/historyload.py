@@ -391,7 +391,7 @@ class Load:
         client.send(command, arguments, keys=keys)
 
     def _cancel(self, client: LoggingClient, chance: random.Random) -> None:
-        """Cancel a request of late, which may have been answered, or what never was one."""
+        """Cancel a request recently, which may have been answered, or what never was one."""
         tag = chance.choice([*client.tags[-5:], *client.waiting, "nothing"])
         for _ in range(chance.choice((1, 1, 2))):
             client.send(commands.Cancel, {"tag": tag.encode()})

@@ -99,25 +99,25 @@ class HarnessTest(SynchronousTestCase):
         self.assertEqual(percentile_of([3], 99), 3)
 
 
-class VerdictTest(SynchronousTestCase):
+class JudgementTest(SynchronousTestCase):
     """How findings are held against targets."""
 
-    def judge(self, **values: list[float]) -> targets.Verdict:
-        """The verdict on Celery's target, given the throughputs of both."""
+    def judge(self, **values: list[float]) -> targets.Judgement:
+        """The judgement on Celery's target, given the throughputs of both."""
         series = [
             Series(name.replace("_", " "), "throughput", "", "1/s", each)
             for name, each in values.items()
         ]
         findings = Findings([*series[:1], *[_named(each, "Celery + Redis") for each in series[1:]]])
         return next(
-            each for each in targets.verdicts("echo", findings) if "Celery" in each.target.text
+            each for each in targets.judge_all("echo", findings) if "Celery" in each.target.text
         )
 
     def test_pairs(self) -> None:
         """A ratio is taken round by round, and its median counts."""
-        verdict = self.judge(dangad=[100.0, 3000.0, 60.0], peer=[10.0, 100.0, 2.0])
-        self.assertEqual(verdict.values, (10.0, 30.0, 30.0))
-        self.assertTrue(verdict.met)
+        judgement = self.judge(dangad=[100.0, 3000.0, 60.0], peer=[10.0, 100.0, 2.0])
+        self.assertEqual(judgement.values, (10.0, 30.0, 30.0))
+        self.assertTrue(judgement.met)
 
     def test_missed(self) -> None:
         """A median below the bound is a target missed."""

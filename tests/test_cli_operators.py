@@ -36,7 +36,7 @@ from dangad.cli.documents import (
 from dangad.errors import BadArguments, NotRunning, ReloadFailed
 from dangad.operators.control import MAX_CONNECTIONS, MAX_REQUEST, MAX_WAITING, ControlFactory
 from dangad.wire import commands
-from tests.fakeoperations import JOB, RECENT, STACK, STATUS, TALLY, WORKERS, FakeOperations
+from tests.fakeoperations import COUNTERS, JOB, RECENT, STACK, STATUS, WORKERS, FakeOperations
 from tests.realserver import until
 from tests.test_server import request
 
@@ -214,13 +214,13 @@ class CommandTest(OperatorCase):
     async def test_drain(self) -> None:
         """`drain` waits for the end of the accepted jobs, and counts them."""
         for words, shown in (
-            (["drain"], "".join(show_counters(TALLY))),
-            (["drain", "--json"], json.dumps(TALLY)),
+            (["drain"], "".join(show_counters(COUNTERS))),
+            (["drain", "--json"], json.dumps(COUNTERS)),
         ):
             running = self.start(*words)
             await until(lambda: self.operations.drains)
             self.assertFalse(running.ended.called)
-            self.operations.drains.pop().callback(TALLY)
+            self.operations.drains.pop().callback(COUNTERS)
             self.assertEqual(self.good(await running.ended), f"{shown}\n")
 
     async def test_refusals(self) -> None:
@@ -336,7 +336,7 @@ class PagesTest(SynchronousTestCase):
         """The documents in the reference are those that the tests tell, so of the right shape."""
         page = (REFERENCE / "control.md").read_text()
         shown = re.findall(r"^```json\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-        self.assertEqual([json.loads(each) for each in shown], [STATUS, WORKERS, RECENT, TALLY])
+        self.assertEqual([json.loads(each) for each in shown], [STATUS, WORKERS, RECENT, COUNTERS])
 
     def test_commands(self) -> None:
         """The reference has every command and every limit of the endpoint."""
@@ -360,6 +360,6 @@ class PagesTest(SynchronousTestCase):
             ("scale", show_scaled({"min": 2, "max": 5})),
             ("stack", show_stack({"stack": STACK})),
             ("reload", show_reloaded(STATUS)),
-            ("drain", show_counters(TALLY)),
+            ("drain", show_counters(COUNTERS)),
         ):
             self.assertEqual(examples[name], "".join(f"{line}\n" for line in lines))

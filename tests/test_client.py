@@ -396,7 +396,7 @@ class AgainstTheServer(SynchronousTestCase):
         )
 
     def test_ping(self) -> None:
-        """A ping is answered ahead of jobs, with nothing."""
+        """A ping is answered before jobs, with nothing."""
         job = self.run_job(Greet, name="A")
         self.assertIsNone(self.successResultOf(self.pumped(self.client.ping())))
         self.assertNoResult(job)

@@ -21,7 +21,7 @@ from dangad.scheduler.interfaces import IOperations
 from dangad.server.acceptgate import AcceptGate
 from dangad.server.factory import ClientFactory
 from dangad.wire import boxes, commands
-from tests.fakeoperations import JOB, RECENT, STACK, STATUS, TALLY, WORKERS, FakeOperations
+from tests.fakeoperations import COUNTERS, JOB, RECENT, STACK, STATUS, WORKERS, FakeOperations
 from tests.test_server import Answer, FakeClient, Line, ok, request
 
 if TYPE_CHECKING:
@@ -241,9 +241,9 @@ class CommandTest(ControlCase):
             operator.call(commands.Drain.commandName, b"1")
             self.assertEqual(operator.answers(), [])
         for drain in self.operations.drains:
-            drain.callback(TALLY)
+            drain.callback(COUNTERS)
         for operator in operators:
-            self.assertEqual(operator.answer(), ok(b"1", document=json.dumps(TALLY).encode()))
+            self.assertEqual(operator.answer(), ok(b"1", document=json.dumps(COUNTERS).encode()))
 
     def test_other_errors(self) -> None:
         """Any of dangad's errors that an operation meets is told by its code."""
@@ -299,7 +299,7 @@ class LeavingTest(ControlCase):
             else:
                 reload.callback(None)
         for drain in self.operations.drains:
-            drain.callback(TALLY)
+            drain.callback(COUNTERS)
         self.assertEqual(len(operator.answers()), 3)
         gc.collect()  # would log what was raised and nobody heard
         self.assertEqual(self.flushLoggedErrors(), [])
@@ -404,7 +404,7 @@ class LimitTest(ControlCase):
         drainer.call(commands.Drain.commandName, b"1")
         self.assertTrue(operators[1].line.cut_off)
         self.assertFalse(any(each.closed for each in [operators[0], *operators[2:]]))
-        self.operations.drains[0].callback(TALLY)
+        self.operations.drains[0].callback(COUNTERS)
         self.assertEqual(drainer.answer()[boxes.ANSWER], b"1")
 
     def test_operators_who_wait(self) -> None:

@@ -126,23 +126,23 @@ class CostTests(SynchronousTestCase):
 
 ECHO_OPCODES = 2810
 """What an echo may cost in the code of dangad and of the test: a tenth more than when counted."""
-AHEAD_OPCODES = 3820
+PREFETCHED_OPCODES = 3820
 """What one may cost, likewise, while many wait."""
 WORKER_OPCODES = 1930
 """What one may cost a worker, likewise."""
 
 
 class EchoTests(SynchronousTestCase):
-    def test_opcodes_ahead(self) -> None:
-        """So much it costs where workers have jobs ahead."""
+    def test_opcodes_prefetched(self) -> None:
+        """So much it costs where workers have prefetched jobs."""
         path = EchoPath()
         path.fill(60, 30)
         self.assertEqual(len(path.pipe.written), 30 + 1 + MOST)
         cost = count_opcodes(path.burst, list(range(SAMPLE))) / SAMPLE
         self.assertEqual(len(path.pipe.written), 30 + 1 + MOST + SAMPLE)
         nothing = count_opcodes(lambda _: None, list(range(SAMPLE))) / SAMPLE
-        self.assertLess(cost - nothing, AHEAD_OPCODES)
-        self.assertGreater(cost - nothing, AHEAD_OPCODES / 2, "the bound is too wide by now")
+        self.assertLess(cost - nothing, PREFETCHED_OPCODES)
+        self.assertGreater(cost - nothing, PREFETCHED_OPCODES / 2, "the bound is too wide by now")
 
     def test_opcodes(self) -> None:
         """An echo costs the parent no more than it did: who makes it dearer, does so knowingly."""

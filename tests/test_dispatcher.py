@@ -209,7 +209,7 @@ class StartTests(DispatcherTestCase):
             self.dispatcher.submit(make_job(None))
 
     def test_works_without_a_supervisor(self) -> None:
-        """A dispatcher that no supervisor staffs lets jobs wait for whoever comes."""
+        """A dispatcher that has no supervisor lets jobs wait for whoever comes."""
         dispatcher = Dispatcher(self.clock, 5)
         dispatcher.submit(make_job(self.ann))
         self.assertEqual(dispatcher.waiting, 1)

@@ -790,10 +790,10 @@ class PutBackTests(QueueTestCase):
         self.assertEqual(self.pop_all(), list(iter(lambda: untouched.pop(0.0), None)))
 
 
-class AheadTests(QueueTestCase):
+class PrefetchTests(QueueTestCase):
     """Jobs that were taken out to be started later, and what comes meanwhile."""
 
-    def take_ahead(self, count: int) -> list[Job]:
+    def prefetch(self, count: int) -> list[Job]:
         """The next so many jobs, which rest."""
         jobs = [self.queue.pop_prefetch(0.0, lambda _: True) for _ in range(count)]
         taken = [job for job in jobs if job is not None]
@@ -803,7 +803,7 @@ class AheadTests(QueueTestCase):
         return taken
 
     def news(self) -> object:
-        """Who has come to a turn of late; asked once."""
+        """Who has come to a turn recently; asked once."""
         news, self.queue.news = self.queue.news, None
         return news
 
@@ -812,71 +812,71 @@ class AheadTests(QueueTestCase):
         return [self.queue.is_before(job) for job in jobs]
 
     def test_those_in_line(self) -> None:
-        """What waits behind the jobs ahead is before none of them."""
+        """What waits behind the prefetched jobs is before none of them."""
         self.push(self.ann, 9, HIGH)
         self.push(self.bob, 9, LOW)
         self.push(self.cid, 1, LOW)
-        self.assertEqual(self.before(self.take_ahead(8)), [False] * 8)
+        self.assertEqual(self.before(self.prefetch(8)), [False] * 8)
 
     def test_newcomer(self) -> None:
         """Who comes is before all of a round that is later by more than one."""
         self.push(self.ann, 9, HIGH)
         self.pop_clients(1)
-        ahead = self.take_ahead(4)
+        prefetched = self.prefetch(4)
         self.push(self.bob, 1, LOW)
-        self.assertEqual(self.before(ahead), [False, True, True, True])
+        self.assertEqual(self.before(prefetched), [False, True, True, True])
 
     def test_urgent_newcomer(self) -> None:
         """Who comes with a more urgent job is before the others of its round, too."""
         for client in (self.ann, self.bob):
             self.push(client, 4)
         self.pop_clients(1)
-        ahead = self.take_ahead(2)
+        prefetched = self.prefetch(2)
         self.push(self.cid, 1, HIGH)
-        self.assertEqual(self.before(ahead), [True, True])
+        self.assertEqual(self.before(prefetched), [True, True])
         self.assertEqual(self.news(), (self.cid, HIGH))
 
     def test_begun(self) -> None:
         """A round runs from when the first of its jobs is begun."""
         self.push(self.ann, 9)
         self.pop_clients(1)
-        ahead = self.take_ahead(3)
-        for job in ahead[:2]:
+        prefetched = self.prefetch(3)
+        for job in prefetched[:2]:
             self.queue.remove(job)
             self.queue.started(job)
         self.push(self.bob, 1)
-        self.assertEqual(self.before(ahead[2:]), [False])
-        self.queue.put_back(ahead[2])
+        self.assertEqual(self.before(prefetched[2:]), [False])
+        self.queue.put_back(prefetched[2])
         self.assertEqual(self.pop_clients(3), "baa")
 
     def test_outranked(self) -> None:
         """The high job of one who outranks others is before all of theirs."""
         self.push(self.ann, 2, HIGH)
-        ahead = self.take_ahead(1)
+        prefetched = self.prefetch(1)
         eve = FakeClient("eve", outranks=True)
         self.push(eve, 1, LOW)
-        self.assertEqual(self.before(ahead), [False])
+        self.assertEqual(self.before(prefetched), [False])
         self.push(eve, 1, HIGH)
-        self.assertEqual(self.before(ahead), [True])
+        self.assertEqual(self.before(prefetched), [True])
 
     def test_may_not_start(self) -> None:
         """What may not start is before nothing until it may."""
         self.push(self.ann, 5)
         self.pop_clients(1)
-        ahead = self.take_ahead(2)
+        prefetched = self.prefetch(2)
         self.queue.hold(self.bob)
         self.push(self.bob, 1, HIGH)
         self.queue.close_lane(b"X")
         self.queue.push(self.cid, make_job(self.cid, priority=HIGH), b"X")
-        self.assertEqual(self.before(ahead), [False, False])
+        self.assertEqual(self.before(prefetched), [False, False])
         self.news()
         self.queue.open_lane(b"X")
         self.assertIsNotNone(self.news())
-        self.assertEqual(self.before(ahead), [True, True])
+        self.assertEqual(self.before(prefetched), [True, True])
         self.queue.close_lane(b"X")
         self.queue.release(self.bob)
         self.assertIsNotNone(self.news())
-        self.assertEqual(self.before(ahead), [True, True])
+        self.assertEqual(self.before(prefetched), [True, True])
 
     def test_news(self) -> None:
         """Who comes to a turn is told once; another job like the last is no news."""
@@ -896,9 +896,9 @@ class AheadTests(QueueTestCase):
         """A client's more urgent job has the turn of what is put back for it."""
         low = self.push(self.ann, 2, LOW)
         self.push(self.bob, 2, LOW)
-        ahead = self.take_ahead(3)
+        prefetched = self.prefetch(3)
         (high,) = self.push(self.ann, 1, HIGH)
-        for job in reversed(ahead):
+        for job in reversed(prefetched):
             self.queue.put_back(job)
         order = self.pop_all()
         self.assertIs(order[0], high)
@@ -907,7 +907,7 @@ class AheadTests(QueueTestCase):
     def test_changes_nothing(self) -> None:
         """To ask costs nobody a turn, in whichever lanes the jobs are."""
         (other,) = self.push(self.cid)
-        self.take_ahead(1)
+        self.prefetch(1)
         for client in (self.ann, self.bob):
             for lane in (None, b"X"):
                 self.queue.push(client, make_job(client), lane)
@@ -948,7 +948,7 @@ class FitTests(QueueTestCase):
         self.assertEqual(self.pop_all(), jobs)
 
     def test_aged_job_of_a_lower_rank(self) -> None:
-        """What has its turn because it has aged is not taken ahead, and keeps its turn."""
+        """What has its turn because it has aged is not prefetched, and keeps its turn."""
         for client in (self.ann, self.bob):
             client.outranks = True
         (low,) = self.push(self.ann, 1, LOW)
@@ -958,7 +958,7 @@ class FitTests(QueueTestCase):
         self.assertEqual(self.pop_all(AGEING), [low, high[1]])
 
     def test_of_a_client_that_runs_enough(self) -> None:
-        """No job is taken ahead whose client has as many running as may."""
+        """No job is prefetched whose client has as many running as may."""
         self.queue.most_running = 1
         self.queue.started(make_job(self.ann))
         self.push(self.ann)

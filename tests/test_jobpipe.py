@@ -69,7 +69,7 @@ class PipeSetting(PipeCase):
         return opened(JobPipe(self.writer, self.open_scratch()))
 
     def open_scratch(self) -> Scratch:
-        """What it takes to take something back."""
+        """What it takes to reclaim something."""
         scratch = self.scratch = Scratch()
         scratch.open()
         self.addCleanup(scratch.close)
@@ -93,10 +93,10 @@ class PipeSetting(PipeCase):
         """What a worker gets, read after read, until nothing is left."""
         return list(iter(self.read, b""))
 
-    def take_back(self, pipe: JobPipe | None = None) -> list[bytes]:
-        """What is taken back."""
+    def reclaim(self, pipe: JobPipe | None = None) -> list[bytes]:
+        """What is reclaimed."""
         packets: list[bytes] = []
-        (pipe or self.pipe).take_back(packets)
+        (pipe or self.pipe).reclaim(packets)
         return packets
 
     def fill(self, size: int) -> list[bytes]:
@@ -118,16 +118,16 @@ def packets(size: int) -> Iterator[bytes]:
 
 
 class PacketTests(PipeSetting, SynchronousTestCase):
-    """A pipe whose packets can be taken back."""
+    """A pipe whose packets can be reclaimed."""
 
     def setUp(self) -> None:
         """Make the pipe."""
         super().setUp()
         self.make_pipe()
 
-    def test_can_take_back(self) -> None:
-        """On Linux what was not read can be taken back."""
-        self.assertTrue(self.pipe.can_take_back)
+    def test_can_reclaim(self) -> None:
+        """On Linux what was not read can be reclaimed."""
+        self.assertTrue(self.pipe.can_reclaim)
 
     def test_one_at_a_time(self) -> None:
         """Each read of the worker's gets one write, and the whole of it, whatever its size."""
@@ -143,42 +143,42 @@ class PacketTests(PipeSetting, SynchronousTestCase):
         self.assertTrue(self.pipe.write(b"header", whole))
         self.assertEqual(self.reads(), [b"headerbox", b"header" + whole])
 
-    def test_take_back(self) -> None:
-        """What was not read is taken back in order, packet by packet, and is not there any more."""
+    def test_reclaim(self) -> None:
+        """What was not read is reclaimed in order, packet by packet, and is not there any more."""
         for packet in (b"one", b"two", b"three", b"four"):
             self.pipe.write_packet(packet)
         self.assertEqual(self.read(), b"one")
-        self.assertEqual(self.take_back(), [b"two", b"three", b"four"])
+        self.assertEqual(self.reclaim(), [b"two", b"three", b"four"])
         self.assertEqual(self.read(), b"")
-        self.assertEqual(self.take_back(), [])
+        self.assertEqual(self.reclaim(), [])
 
-    def test_take_back_nothing(self) -> None:
-        """From a pipe that is empty, nothing is taken back, without a wait."""
-        self.assertEqual(self.take_back(), [])
+    def test_reclaim_nothing(self) -> None:
+        """From a pipe that is empty, nothing is reclaimed, without a wait."""
+        self.assertEqual(self.reclaim(), [])
         self.pipe.write_packet(b"one")
         self.read()
-        self.assertEqual(self.take_back(), [])
+        self.assertEqual(self.reclaim(), [])
 
     def test_write_again(self) -> None:
-        """What was taken back can be written again, and is a packet again."""
+        """What was reclaimed can be written again, and is a packet again."""
         self.pipe.write_packet(b"one")
         self.pipe.write_packet(b"two")
-        for packet in self.take_back():
+        for packet in self.reclaim():
             self.pipe.write_packet(packet)
         self.assertEqual(self.reads(), [b"one", b"two"])
 
     def test_small_scratch(self) -> None:
-        """All is taken back, in order, with a scratch pipe of one page, as the kernel may give."""
+        """All is reclaimed, in order, with a scratch pipe of one page, as the kernel may give."""
         for end in self.scratch._ends or ():
             fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, select.PIPE_BUF)
         written = [b"%d" % number for number in range(9)] + [b"x" * select.PIPE_BUF, b"last"]
         for packet in written:
             self.assertTrue(self.pipe.write_packet(packet))
-        self.assertEqual(self.take_back(), written)
+        self.assertEqual(self.reclaim(), written)
         self.assertEqual(self.reads(), [])
 
     def test_fails_half_way(self) -> None:
-        """If to take back fails half way, that is told, and nothing is left for another's pipe."""
+        """If reclaiming fails half way, this is told, and nothing is left for another's pipe."""
         for packet in (b"one", b"two", b"three"):
             self.pipe.write_packet(packet)
         read, reads = os.read, iter((True, False))
@@ -191,14 +191,14 @@ class PacketTests(PipeSetting, SynchronousTestCase):
         packets: list[bytes] = []
         patch = self.patch(os, "read", fail)
         with self.assertRaises(OSError):
-            self.pipe.take_back(packets)
+            self.pipe.reclaim(packets)
         patch.restore()
         self.assertEqual(packets, [b"one"])
         self.pipe.write_packet(b"four")
-        self.assertEqual(self.take_back(), [b"four"])
+        self.assertEqual(self.reclaim(), [b"four"])
 
     def test_no_end(self) -> None:
-        """Nobody who writes to the pipe all the time keeps the parent taking back for ever."""
+        """Nobody who writes to the pipe all the time keeps the parent reclaiming for ever."""
         splice = os.splice
 
         def write_and_splice(*args: Any, **keywords: Any) -> int:
@@ -207,18 +207,18 @@ class PacketTests(PipeSetting, SynchronousTestCase):
 
         self.patch(os, "splice", write_and_splice)
         with self.assertRaises(OSError):
-            self.take_back()
+            self.reclaim()
 
-    def test_take_back_what_a_dead_worker_left(self) -> None:
-        """What a worker had not read when it died can be taken back, and written to the pipe."""
+    def test_reclaim_what_a_dead_worker_left(self) -> None:
+        """What a worker had not read when it died can be reclaimed, and written to the pipe."""
         dead = self.worker
         self.worker = os.dup(dead)  # for the cleanup
         self.addCleanup(os.close, self.worker)
         os.dup2(os.open(os.devnull, os.O_RDONLY), dead)
         self.assertTrue(self.pipe.write_packet(b"one"))
-        self.assertEqual(self.take_back(), [b"one"])
+        self.assertEqual(self.reclaim(), [b"one"])
         self.assertTrue(self.pipe.write_packet(b"one"))
-        self.assertEqual(self.take_back(), [b"one"])
+        self.assertEqual(self.reclaim(), [b"one"])
 
     def test_full(self) -> None:
         """A full pipe refuses a packet of any size, and has taken no part of it."""
@@ -231,12 +231,12 @@ class PacketTests(PipeSetting, SynchronousTestCase):
             self.assertEqual(self.reads(), [b"y"])
 
     def test_room(self) -> None:
-        """A full pipe has room for as many packets as were read or taken back."""
+        """A full pipe has room for as many packets as were read or reclaimed."""
         written = self.fill(100)
         self.assertEqual(self.read(), written[0])
         self.assertTrue(self.pipe.write_packet(b"more"))
         self.assertFalse(self.pipe.write_packet(b"still more"))
-        self.assertEqual(self.take_back(), [*written[1:], b"more"])
+        self.assertEqual(self.reclaim(), [*written[1:], b"more"])
         self.assertEqual(len(self.fill(100)), len(written))
 
     def test_unread(self) -> None:
@@ -247,11 +247,11 @@ class PacketTests(PipeSetting, SynchronousTestCase):
         self.assertEqual(self.pipe.unread, 13)
         self.read()
         self.assertEqual(self.pipe.unread, 8)
-        self.take_back()
+        self.reclaim()
         self.assertEqual(self.pipe.unread, 0)
 
     def test_close(self) -> None:
-        """Once it is closed it holds no descriptor, and nothing can be taken back."""
+        """Once it is closed it holds no descriptor, and nothing can be reclaimed."""
         scratch = self.open_scratch()
         before = _descriptors()
         other = opened(JobPipe(self.writer, scratch))
@@ -260,8 +260,8 @@ class PacketTests(PipeSetting, SynchronousTestCase):
         other.close()
         other.close()
         self.assertEqual(_descriptors(), before)
-        self.assertFalse(other.can_take_back)
-        self.assertEqual(self.take_back(other), [])
+        self.assertFalse(other.can_reclaim)
+        self.assertEqual(self.reclaim(other), [])
         self.assertEqual(self.read(), b"one")
 
     def test_end(self) -> None:
@@ -329,12 +329,12 @@ class StreamTests(PipeSetting, TestCase):
         self.pipe.write_packet(b"three")
         self.assertEqual(b"".join(self.reads()), large + b"two" + large + b"three")
 
-    def test_take_back(self) -> None:
-        """Of a stream its rest is taken back in pieces, which make the whole."""
+    def test_reclaim(self) -> None:
+        """Of a stream its rest is reclaimed in pieces, which make the whole."""
         large = bytes(range(256)) * 50
         self.pipe.write(b"", large)
         begin = os.read(self.worker, 1000)
-        pieces = self.take_back()
+        pieces = self.reclaim()
         self.assertEqual(begin + b"".join(pieces), large)
         self.assertLessEqual(max(map(len, pieces)), select.PIPE_BUF)
 
@@ -371,7 +371,7 @@ class StreamTests(PipeSetting, TestCase):
                 self.pipe.write(b"header", box)
                 if read:
                     os.read(self.worker, 1)
-                again = self.pipe.unread_request(b"header", len(box), self.take_back())
+                again = self.pipe.unread_request(b"header", len(box), self.reclaim())
                 self.assertEqual(bytes(again), b"" if read else box)
 
     def test_pieces(self) -> None:
@@ -409,7 +409,7 @@ class StreamTests(PipeSetting, TestCase):
 
 
 class PlainPipeTests(PipeSetting, SynchronousTestCase):
-    """A pipe where nothing can be taken back, on a system that has no packets."""
+    """A pipe where nothing can be reclaimed, on a system that has no packets."""
 
     def setUp(self) -> None:
         """Make the pipe."""
@@ -424,11 +424,11 @@ class PlainPipeTests(PipeSetting, SynchronousTestCase):
         finally:
             patch.restore()
 
-    def test_take_back(self) -> None:
-        """It says so, and takes nothing back."""
-        self.assertFalse(self.pipe.can_take_back)
+    def test_reclaim(self) -> None:
+        """It says so, and reclaims nothing."""
+        self.assertFalse(self.pipe.can_reclaim)
         self.pipe.write(b"o", b"ne")
-        self.assertEqual(self.take_back(), [])
+        self.assertEqual(self.reclaim(), [])
         self.assertEqual(self.read(), b"one")
 
     def test_writes(self) -> None:
@@ -477,7 +477,7 @@ class NoDescriptorTests(PlainPipeTests):
 
 
 class NoScratchTests(PlainPipeTests):
-    """So is one where no descriptors were left for what is taken back."""
+    """So is one where no descriptors were left for what is reclaimed."""
 
     def open(self) -> JobPipe:
         """See :class:`PipeSetting`."""

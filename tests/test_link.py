@@ -121,8 +121,8 @@ class RobbedTests(LinkCase):
         except BlockingIOError:
             return False
 
-    def test_some_ahead(self) -> None:
-        """So it is with jobs ahead, of which each is answered or lost, once."""
+    def test_some_prefetched(self) -> None:
+        """So it is with prefetched jobs, of which each is answered or lost, once."""
         for number in range(40):
             self.ask(b"%d" % number)
         for _ in range(20):
@@ -139,7 +139,7 @@ class RobbedTests(LinkCase):
         self.assertLessEqual(len(lost), 3)
 
     def test_honest(self) -> None:
-        """A worker that is busy for long, with something ahead or not, is left alone."""
+        """A worker that is busy for long, with something prefetched or not, is left alone."""
         self.ask(b"1")
         box = self.worker.pipe.next_job()
         self.watch(1000)
@@ -198,8 +198,8 @@ class UnreadTests(LinkCase):
 
         Nor has it where nothing can be taken out of its pipe.
         """
-        for can_take_back in (True, False):
-            if not can_take_back:
+        for can_reclaim in (True, False):
+            if not can_reclaim:
                 self.hops.scratch.close()
                 self.worker.die()
                 self.hops.settle()

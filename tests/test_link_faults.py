@@ -124,7 +124,7 @@ class Story:
         for number in range(25):
             self.ask(one, b"%d" % number)
         self.steps(12)
-        self.ask(other, b"urgent", (boxes.PRIORITY, b"high"))  # takes back what is ahead
+        self.ask(other, b"urgent", (boxes.PRIORITY, b"high"))  # reclaims what is prefetched
         self.steps(2)
         self.cancel(one, b"24")
         self.steps(3)
@@ -189,7 +189,7 @@ class Story:
         self.hops.settle()
 
     def die(self, client: HopClient) -> None:
-        """A worker dies that has jobs ahead, and one that has not read its job."""
+        """A worker dies that has prefetched jobs, and one that has not read its job."""
         for number in range(10):
             self.ask(client, b"d%d" % number)
         self.steps(4)

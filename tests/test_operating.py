@@ -258,7 +258,7 @@ class WorkerOptionTests(OperatingCase):
         answer = self.ask(b"\0\4_ask\0\0011\0\x08_command\0\4Look\0\0")
         return answer.partition(b"seen")[2][2:].rstrip(b"\0").decode()
 
-    def test_surroundings(self) -> None:
+    def test_worker_settings(self) -> None:
         """Niceness, umask, and an environment of what is kept and set, and the server's mark."""
         self.environment["SECRET"] = "token"
         seen = self.seen(

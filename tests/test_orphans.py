@@ -63,7 +63,7 @@ def run(program: str) -> dict[str, Any]:
     return told
 
 
-class StraysTests(SynchronousTestCase):
+class OrphansTests(SynchronousTestCase):
     """Plays the parent, in a process of its own."""
 
     def test_daemon(self) -> None:

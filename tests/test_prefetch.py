@@ -21,14 +21,14 @@ PLENTY = 1000
 
 
 class PrefetchTestCase(SynchronousTestCase):
-    """What two busy workers have ahead, the queue, and clients."""
+    """What two busy workers have prefetched, the queue, and clients."""
 
     def setUp(self) -> None:
         """Make them."""
         self.queue = JobQueue(30.0)
         self.failed: list[tuple[IWorker, Job]] = []
         self.assignments = Assignments(Registry())
-        self.ahead = self.make()
+        self.prefetch = self.make()
         self.ann, self.bob = FakeClient("ann"), FakeClient("bob")
         self.first, self.second = FakeWorker(), FakeWorker()
         for worker in (self.first, self.second):
@@ -51,12 +51,12 @@ class PrefetchTestCase(SynchronousTestCase):
         jobs = [make_job(self.ann) for _ in range(count)]
         for job in jobs:
             job.started_at, job.ended_at = at - ran, at
-            self.ahead.note(job, printed)
+            self.prefetch.note(job, printed)
         return jobs[-1]
 
     def room(self, waiting: int = PLENTY, busy: int = 1) -> int:
-        """How many jobs the first worker may have ahead."""
-        return self.ahead.room(self.first, waiting, busy)
+        """How many jobs the first worker may have prefetched."""
+        return self.prefetch.room(self.first, waiting, busy)
 
     def push(self, priority: Priority = NORMAL, client: FakeClient | None = None) -> Job:
         """A job, of Ann's if nobody else is named, that waits in the queue."""
@@ -71,10 +71,10 @@ class PrefetchTestCase(SynchronousTestCase):
         priority: Priority = NORMAL,
         client: FakeClient | None = None,
     ) -> Job:
-        """A job that `worker` was given ahead."""
+        """A job that `worker` has prefetched."""
         job = self.push(priority, client)
         self.assertIs(self.queue.pop(0.0), job)
-        self.assertTrue(self.ahead.give(worker, job))
+        self.assertTrue(self.prefetch.give(worker, job))
         return job
 
     def begin(self, worker: FakeWorker) -> Job:
@@ -86,20 +86,20 @@ class PrefetchTestCase(SynchronousTestCase):
         return job
 
     def prefetched_of(self, client: FakeClient) -> list[Job]:
-        """The jobs of `client` that workers have ahead."""
+        """The jobs of `client` that workers have prefetched."""
         rows = self.assignments.jobs.values()
         return [job for row in rows for job in row[1:] if job.client is client]
 
 
 class PaceTests(PrefetchTestCase):
     def test_begins_slow(self) -> None:
-        """Before it is known that jobs are short, nothing goes ahead."""
+        """Before it is known that jobs are short, nothing is prefetched."""
         self.assertEqual(self.room(), 0)
         self.end(0.0)
         self.assertEqual(self.room(), 0)
 
     def test_a_few_quick_jobs_make_room(self) -> None:
-        """Half a dozen jobs that took no time are enough for one ahead, and 24 for the most."""
+        """Six jobs that took no time are enough for one prefetched, and 24 for the most."""
         self.end(0.0, 6)
         self.assertEqual(self.room(), 1)
         self.end(0.0, 18)
@@ -111,18 +111,18 @@ class PaceTests(PrefetchTestCase):
         self.assertEqual(self.room(), MOST)
 
     def test_jobs_of_middling_length(self) -> None:
-        """Of longer jobs, as many go ahead as will begin soon."""
+        """Of longer jobs, as many are prefetched as will begin soon."""
         self.end(SOON / 3.5, 50)
         self.assertEqual(self.room(), 3)
 
-    def test_one_ahead(self) -> None:
-        """Of jobs each of which takes longer than soon, but is not slow, one goes ahead."""
+    def test_one_prefetched(self) -> None:
+        """Of jobs each of which takes longer than soon, but is not slow, one is prefetched."""
         for ran in (0.9 * SOON, 2 * SOON, 0.9 * SLOW):
             self.end(ran, 50)
             self.assertEqual(self.room(), 1)
 
     def test_slow_jobs(self) -> None:
-        """Once jobs are slow, nothing goes ahead any more."""
+        """Once jobs are slow, nothing is prefetched any more."""
         self.end(0.0, 50)
         self.end(1.1 * SLOW, 50)
         self.assertEqual(self.room(), 0)
@@ -131,7 +131,7 @@ class PaceTests(PrefetchTestCase):
         """A job of an hour among quick ones stops it for no longer than one of 0.1 s does."""
         counts = []
         for ran in (5 * SLOW, 3600.0):
-            self.ahead = self.make()
+            self.prefetch = self.make()
             self.end(0.0, 50)
             self.end(ran)
             counts.append(0)
@@ -149,16 +149,16 @@ class RoomTests(PrefetchTestCase):
         self.end(0.0, 50)
 
     def test_shared_between_the_busy(self) -> None:
-        """A worker has no more ahead than its share of what waits, rounded down."""
+        """A worker has no more prefetched than its share of what waits, rounded down."""
         self.assertEqual([self.room(waiting, 4) for waiting in (0, 3, 4, 11, 12)], [0, 0, 1, 2, 3])
         self.assertEqual(self.room(PLENTY, 4), MOST)
 
     def test_less_what_it_has(self) -> None:
-        """What a worker has ahead takes its own room, and no other's."""
+        """What a worker has prefetched takes its own room, and no other's."""
         for _ in range(3):
             self.give(self.first)
         self.assertEqual(self.room(), MOST - 3)
-        self.assertEqual(self.ahead.room(self.second, PLENTY, 1), MOST)
+        self.assertEqual(self.prefetch.room(self.second, PLENTY, 1), MOST)
         self.begin(self.first)
         self.assertEqual(self.room(), MOST - 2)
 
@@ -172,38 +172,38 @@ class RoomTests(PrefetchTestCase):
 class QuietTests(PrefetchTestCase):
     def test_quiet(self) -> None:
         """A type none of whose jobs has printed is quiet."""
-        self.assertTrue(self.ahead.is_quiet(self.end(0.0), 1000.0))
+        self.assertTrue(self.prefetch.is_quiet(self.end(0.0), 1000.0))
 
     def test_printed(self) -> None:
         """A type is not quiet for some time after a job of it has printed, and then it is."""
         job = self.end(0.0, printed=True)
-        self.assertFalse(self.ahead.is_quiet(job, 1000.0))
-        self.assertFalse(self.ahead.is_quiet(job, 1000.0 + QUIET_TIME - 0.01))
-        self.assertTrue(self.ahead.is_quiet(job, 1000.0 + QUIET_TIME))
-        self.assertTrue(self.ahead.is_quiet(job, 1000.0 + QUIET_TIME))
+        self.assertFalse(self.prefetch.is_quiet(job, 1000.0))
+        self.assertFalse(self.prefetch.is_quiet(job, 1000.0 + QUIET_TIME - 0.01))
+        self.assertTrue(self.prefetch.is_quiet(job, 1000.0 + QUIET_TIME))
+        self.assertTrue(self.prefetch.is_quiet(job, 1000.0 + QUIET_TIME))
 
     def test_only_its_type(self) -> None:
         """What one type prints says nothing of another."""
         self.end(0.0, printed=True)
-        self.assertTrue(self.ahead.is_quiet(make_job(self.ann, "Other"), 1000.0))
+        self.assertTrue(self.prefetch.is_quiet(make_job(self.ann, "Other"), 1000.0))
 
     def test_printed_again(self) -> None:
         """The time counts from the last job that printed; silent ones do not end it."""
         self.end(0.0, printed=True)
         self.end(0.0, at=1000.0 + QUIET_TIME - 1, printed=True)
         job = self.end(0.0, at=1000.0 + QUIET_TIME)
-        self.assertFalse(self.ahead.is_quiet(job, 1000.0 + QUIET_TIME))
-        self.assertTrue(self.ahead.is_quiet(job, 1000.0 + 2 * QUIET_TIME - 1))
+        self.assertFalse(self.prefetch.is_quiet(job, 1000.0 + QUIET_TIME))
+        self.assertTrue(self.prefetch.is_quiet(job, 1000.0 + 2 * QUIET_TIME - 1))
 
 
 class GivingTests(PrefetchTestCase):
     def test_nothing(self) -> None:
-        """At first no worker has anything ahead, and asking changes nothing."""
+        """At first no worker has anything prefetched, and asking changes nothing."""
         self.assertEqual(self.assignments.prefetched, 0)
         self.assertIsNone(self.assignments.first_with_prefetched())
-        self.assertFalse(self.ahead.reclaim(self.first))
-        self.assertFalse(self.ahead.reclaim_some())
-        self.ahead.reclaim_all()
+        self.assertFalse(self.prefetch.reclaim(self.first))
+        self.assertFalse(self.prefetch.reclaim_some())
+        self.prefetch.reclaim_all()
         self.assertEqual(self.assignments.prefetched, 0)
 
     def test_in_the_order_given(self) -> None:
@@ -219,17 +219,17 @@ class GivingTests(PrefetchTestCase):
         self.first.can_prefetch = False
         jobs = [self.push(), self.push()]
         self.assertIs(self.queue.pop(0.0), jobs[0])
-        self.assertFalse(self.ahead.give(self.first, jobs[0]))
+        self.assertFalse(self.prefetch.give(self.first, jobs[0]))
         self.assertEqual(self.assignments.prefetched, 0)
         self.assertIsNone(jobs[0].worker)
         self.assertEqual([self.queue.pop(0.0) for _ in jobs], jobs)
 
     def test_worker_of_a_job(self) -> None:
-        """A job that is ahead knows its worker, still when it is begun, and not when taken back."""
+        """A prefetched job knows its worker, still when it is begun, and not when reclaimed."""
         begun, back = self.give(self.first), self.give(self.first)
         self.assertEqual((begun.worker, back.worker), (self.first, self.first))
         self.begin(self.first)
-        self.ahead.reclaim(self.first)
+        self.prefetch.reclaim(self.first)
         self.assertEqual((begun.worker, back.worker), (self.first, None))
 
     def test_jobs_of_a_client(self) -> None:
@@ -257,64 +257,64 @@ class GivingTests(PrefetchTestCase):
         self.assertIs(self.assignments.first_with_prefetched(), self.second)
 
 
-class TakingBackTests(PrefetchTestCase):
+class ReclaimTests(PrefetchTestCase):
     def test_order(self) -> None:
-        """What is taken back waits in its order, before what has come since."""
+        """What is reclaimed waits in its order, before what has come since."""
         jobs = [self.give(self.first) for _ in range(3)]
         later = self.push()
-        self.assertTrue(self.ahead.reclaim(self.first))
-        self.assertEqual((self.first.ahead, bool(self.assignments.prefetched)), ([], False))
+        self.assertTrue(self.prefetch.reclaim(self.first))
+        self.assertEqual((self.first.prefetched, bool(self.assignments.prefetched)), ([], False))
         self.assertEqual([self.queue.pop(0.0) for _ in range(4)], [*jobs, later])
-        self.assertFalse(self.ahead.reclaim(self.first))
+        self.assertFalse(self.prefetch.reclaim(self.first))
 
     def test_begun_stays(self) -> None:
         """What the worker has begun by now stays with it, and is its next."""
         begun, back = self.give(self.first), self.give(self.first)
         self.first.go_on()
-        self.assertTrue(self.ahead.reclaim(self.first))
+        self.assertTrue(self.prefetch.reclaim(self.first))
         self.assertEqual([job.worker for job in (begun, back)], [self.first, None])
         self.assertIs(self.queue.pop(0.0), back)
         self.assertIsNone(self.queue.pop(0.0))
-        self.assertFalse(self.ahead.reclaim(self.first))
+        self.assertFalse(self.prefetch.reclaim(self.first))
         self.assertIs(self.begin(self.first), begun)
 
     def test_all(self) -> None:
-        """All that can be is taken back from all workers, and it is told what cannot."""
+        """All that can be is reclaimed from all workers, and it is told what cannot."""
         begun = self.give(self.first)
         back = [self.give(self.first), self.give(self.second)]
         self.first.go_on()
-        self.ahead.reclaim_all()
+        self.prefetch.reclaim_all()
         self.assertEqual(self.prefetched_of(self.ann), [begun])
         self.assertCountEqual([self.queue.pop(0.0) for _ in range(2)], back)
         self.assertIsNone(self.queue.pop(0.0))
 
     def test_some(self) -> None:
-        """For an idle worker jobs are taken back from one other, of those that have begun none."""
+        """For an idle worker jobs are reclaimed from one other, of those that have begun none."""
         begun, jobs = self.give(self.first), [self.give(self.second) for _ in range(2)]
         self.first.go_on()
-        self.assertTrue(self.ahead.reclaim_some())
+        self.assertTrue(self.prefetch.reclaim_some())
         self.assertEqual([self.queue.pop(0.0) for _ in range(3)], [*jobs, None])
-        self.assertFalse(self.ahead.reclaim_some())
+        self.assertFalse(self.prefetch.reclaim_some())
         self.assertIs(self.begin(self.first), begun)
 
     def test_only_from_one(self) -> None:
         """For an idle worker the jobs of one other are enough."""
         self.give(self.first)
         self.give(self.second)
-        self.assertTrue(self.ahead.reclaim_some())
-        self.assertEqual(len(self.first.ahead) + len(self.second.ahead), 1)
+        self.assertTrue(self.prefetch.reclaim_some())
+        self.assertEqual(len(self.first.prefetched) + len(self.second.prefetched), 1)
 
 
 class GivingWayTests(PrefetchTestCase):
     def ways(self, priority: Priority) -> list[int]:
-        """How many each worker has ahead after a job of this priority has come, and gone."""
+        """How many each worker has prefetched after a job of this priority has come, and gone."""
         job = self.push(priority)
-        self.ahead.reclaim_outranked()
+        self.prefetch.reclaim_outranked()
         self.queue.remove(job)
-        return [len(self.first.ahead), len(self.second.ahead)]
+        return [len(self.first.prefetched), len(self.second.prefetched)]
 
     def test_only_to_what_is_more_urgent(self) -> None:
-        """What is ahead gives way to a higher priority, and to no other."""
+        """What is prefetched gives way to a higher priority, and to no other."""
         for priority in (HIGH, NORMAL, LOW):
             self.give(self.first, priority)
             for other in (LOW, NORMAL, HIGH):
@@ -322,7 +322,7 @@ class GivingWayTests(PrefetchTestCase):
                 self.assertEqual(self.ways(other), [expected, 0])
                 if not expected:
                     break
-            self.ahead.reclaim_all()
+            self.prefetch.reclaim_all()
             self.queue.drop(self.ann)
 
     def test_only_where_something_is_less_urgent(self) -> None:
@@ -333,10 +333,10 @@ class GivingWayTests(PrefetchTestCase):
         self.assertEqual(self.ways(NORMAL), [1, 0])
 
     def test_whatever_was_before(self) -> None:
-        """The lowest priority ahead is known whatever was begun and taken back before."""
+        """The lowest prefetched priority is known whatever was begun and reclaimed before."""
         self.give(self.first, LOW)
         self.give(self.second, LOW)
-        self.ahead.reclaim(self.first)
+        self.prefetch.reclaim(self.first)
         self.assertEqual(self.ways(LOW), [0, 1])
         self.assertEqual(self.ways(NORMAL), [0, 0])
         self.queue.drop(self.ann)
@@ -351,22 +351,22 @@ class GivingWayTests(PrefetchTestCase):
         self.assertEqual(self.ways(NORMAL), [1, 0])
         self.assertEqual(self.ways(HIGH), [0, 0])
 
-    def test_what_was_taken_back(self) -> None:
-        """What one worker gives back may be more urgent than what another has ahead."""
+    def test_what_was_reclaimed(self) -> None:
+        """What one worker gives back may be more urgent than what another has prefetched."""
         self.give(self.first, HIGH)
         self.give(self.second, LOW)
-        self.ahead.reclaim(self.first)
-        self.assertEqual(self.second.ahead, [])
+        self.prefetch.reclaim(self.first)
+        self.assertEqual(self.second.prefetched, [])
 
 
 class LastTests(PrefetchTestCase):
-    def test_nothing_ahead(self) -> None:
-        """The last that a worker has begun is the job that it runs, if it has none ahead."""
+    def test_nothing_prefetched(self) -> None:
+        """The last that a worker has begun is the job that it runs, if it has none prefetched."""
         job = self.first.job
         assert job is not None
         self.assertIs(self.assignments.last(self.first), job)
         self.give(self.first)
-        self.ahead.reclaim(self.first)
+        self.prefetch.reclaim(self.first)
         self.assertIs(self.assignments.last(self.first), job)
 
     def test_begun(self) -> None:
@@ -376,14 +376,14 @@ class LastTests(PrefetchTestCase):
         begun = [self.give(self.first) for _ in range(3)]
         self.first.go_on()
         self.first.go_on()
-        self.ahead.reclaim(self.first)
+        self.prefetch.reclaim(self.first)
         self.assertIs(self.assignments.last(self.first), begun[1])
         self.assertEqual([begun[0].worker, begun[2].worker], [self.first, None])
 
 
 class BooksTests(PrefetchTestCase):
     def test_count_and_size(self) -> None:
-        """Jobs ahead are in no queue; how many they are, and how large, is known."""
+        """Prefetched jobs are in no queue; how many they are, and how large, is known."""
         self.give(self.first)
         self.give(self.first)
         self.give(self.second)
@@ -391,7 +391,7 @@ class BooksTests(PrefetchTestCase):
             (self.assignments.prefetched, self.assignments.size, len(self.queue)), (3, 6, 0)
         )
         self.begin(self.second)
-        self.ahead.reclaim(self.first)
+        self.prefetch.reclaim(self.first)
         self.assertEqual((self.assignments.prefetched, self.assignments.size), (0, 0))
         self.assertEqual((len(self.queue), self.queue.size), (2, 4))
 
@@ -408,18 +408,18 @@ class FailureTests(PrefetchTestCase):
         job = self.push()
         self.queue.pop(0.0)
         self.patch(self.first, "give", self.raise_it)
-        self.assertFalse(self.ahead.give(self.first, job))
+        self.assertFalse(self.prefetch.give(self.first, job))
         self.assertEqual((self.failed, job.worker), ([(self.first, job)], self.first))
         self.assertEqual((self.assignments.prefetched, len(self.queue)), (1, 0))
 
-    def test_taken_back(self) -> None:
+    def test_reclaimed(self) -> None:
         """All counts as begun, until it can be learned what was not."""
         jobs = [self.give(self.first) for _ in range(2)]
         patch = self.patch(self.first, "reclaim", self.raise_it)
-        self.assertFalse(self.ahead.reclaim(self.first))
+        self.assertFalse(self.prefetch.reclaim(self.first))
         self.assertEqual(self.failed, [(self.first, jobs[0])])
         self.assertEqual({job.worker for job in jobs}, {self.first})
         patch.restore()
         self.first.go_on()
-        self.assertTrue(self.ahead.reclaim(self.first))
+        self.assertTrue(self.prefetch.reclaim(self.first))
         self.assertEqual([job.worker for job in jobs], [self.first, None])

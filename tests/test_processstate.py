@@ -15,7 +15,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad.worker.processstate import ProcessState, Unfit
+from dangad.worker.processstate import NotReusable, ProcessState
 from tests.realserver import PATIENCE
 
 LOOP_PRELUDE = """
@@ -28,7 +28,7 @@ async def nothing():
 """
 
 
-class SurroundingsTests(SynchronousTestCase):
+class ProcessStateTests(SynchronousTestCase):
     """Plays a job that changes the process, which is the one that the test runs in."""
 
     def setUp(self) -> None:
@@ -73,7 +73,7 @@ class SurroundingsTests(SynchronousTestCase):
     def test_no_way_back(self) -> None:
         """A worker whose own directory the job has removed is not reusable."""
         shutil.rmtree(self.folder)
-        with self.assertRaises(Unfit) as caught:
+        with self.assertRaises(NotReusable) as caught:
             self.process_state.restore()
         self.assertIn("the working directory cannot be put back", str(caught.exception))
         self.assertIn("No such file", str(caught.exception))

@@ -61,9 +61,9 @@ class RecordingDispatcher:
     """Stands in for the dispatcher, or for it and the supervisor: notes what it is told, in order.
 
     :ivar told: what it was told of workers and jobs, by the name of the method.
-    :ivar ahead: jobs that its one worker was given ahead, which it says to begin in that order.
+    :ivar prefetched: jobs that its one worker has prefetched; it says to begin in this order.
     :ivar not_reusable: the workers that were said to be not reusable.
-    :ivar deaths: of workers, in order, and `reclaimed`, what was taken back after the last.
+    :ivar deaths: of workers, in order; `reclaimed` is what was reclaimed after the last.
     :ivar when_finished: called when it has been told of the end of a job.
     """
 
@@ -73,7 +73,7 @@ class RecordingDispatcher:
 
     def __init__(self) -> None:
         self.told: list[News] = []
-        self.ahead: deque[Job] = deque()
+        self.prefetched: deque[Job] = deque()
         self.not_reusable: list[Any] = []
         self.deaths: list[Death] = []
         self.reclaimed: list[int] = []
@@ -112,13 +112,13 @@ class RecordingDispatcher:
         self.told.append(("job_finished", worker, failed))
         if not reusable:
             self.not_reusable.append(worker)
-        elif self.ahead:
-            self.ahead.popleft()
+        elif self.prefetched:
+            self.prefetched.popleft()
         if self.when_finished is not None:
             self.when_finished()
 
     def worker_gone(self, worker: Any, death: Death) -> None:
-        """Note it, and take back what can be."""
+        """Note it, and reclaim what can be."""
         self.told.append(("worker_gone", worker, death.how))
         self.deaths.append(death)
         self.reclaimed = worker.reclaim()
@@ -233,17 +233,19 @@ class WorkerPromises(AsyncPromises):
         await self.begun(worker)
         return worker, job
 
-    def give_ahead(self, worker: Any, *jobs: Job) -> list[int]:
-        """Give the worker these jobs ahead; their ids."""
+    def prefetch(self, worker: Any, *jobs: Job) -> list[int]:
+        """Give the worker these prefetched jobs; their ids."""
         for job in jobs:
             self.assertTrue(worker.give(job))
-            self.recorder.ahead.append(job)
+            self.recorder.prefetched.append(job)
         return [job.id for job in jobs]
 
-    def take_back(self, worker: Any) -> list[int]:
-        """Take back what the worker has ahead, and has not begun; the ids."""
+    def reclaim(self, worker: Any) -> list[int]:
+        """Reclaim what the worker has prefetched, and has not begun; the ids."""
         back: list[int] = worker.reclaim()
-        self.recorder.ahead = deque(job for job in self.recorder.ahead if job.id not in back)
+        self.recorder.prefetched = deque(
+            job for job in self.recorder.prefetched if job.id not in back
+        )
         return back
 
     async def assert_idle(self, worker: Any) -> None:
@@ -265,7 +267,7 @@ class WorkerPromises(AsyncPromises):
         """It is idle, busy while it has a job, stopping when it is asked to exit, and dead."""
         worker, _ = await self.busy()
         self.assertIs(worker.state, WorkerState.BUSY)
-        self.give_ahead(worker, self.quick())
+        self.prefetch(worker, self.quick())
         self.let_end(worker)
         await self.told_of_ends(worker, 2)
         self.assertIs(worker.state, WorkerState.IDLE)
@@ -507,11 +509,11 @@ class WorkerPromises(AsyncPromises):
         self.assertEqual(self.gone(worker), "was killed by SIGKILL")
 
     @async_test
-    async def test_ahead(self) -> None:
-        """Jobs given ahead are begun in their order, each after the answer to the one before."""
+    async def test_prefetching(self) -> None:
+        """Prefetched jobs are begun in their order, each after the answer to the one before."""
         worker, _ = await self.busy()
         self.assertGreater(worker.room, 0)
-        self.give_ahead(worker, self.quick(), self.quick(fails=True), self.quick())
+        self.prefetch(worker, self.quick(), self.quick(fails=True), self.quick())
         self.let_end(worker)
         await self.told_of_ends(worker, 4)
         failed = [False, False, True, False]
@@ -519,12 +521,12 @@ class WorkerPromises(AsyncPromises):
         await self.assert_idle(worker)
 
     @async_test
-    async def test_ahead_one_by_one(self) -> None:
-        """One may be given ahead when the one before has begun, again and again."""
+    async def test_prefetching_one_by_one(self) -> None:
+        """One may be prefetched when the one before has begun, again and again."""
         worker, job = await self.busy()
         for _ in range(20):
             following = self.waiting()
-            self.give_ahead(worker, following)
+            self.prefetch(worker, following)
             self.go_on(worker, job, following)
             await self.told_of_ends(worker, 1)
             self.assertEqual(self.recorder.told, [("job_finished", worker, False)])
@@ -536,18 +538,18 @@ class WorkerPromises(AsyncPromises):
 
     @async_test
     async def test_reclaim(self) -> None:
-        """What has not been begun can be taken back, in order; then the worker never begins it."""
+        """What has not been begun can be reclaimed, in order; then the worker never begins it."""
         worker, _ = await self.busy()
-        ids = self.give_ahead(worker, self.quick(), self.quick(), self.quick())
-        self.assertEqual(self.take_back(worker), ids)
-        self.assertEqual(self.take_back(worker), [])
+        ids = self.prefetch(worker, self.quick(), self.quick(), self.quick())
+        self.assertEqual(self.reclaim(worker), ids)
+        self.assertEqual(self.reclaim(worker), [])
         self.let_end(worker)
         await self.told_of_ends(worker, 1)
         await self.assert_idle(worker)
 
     @async_test
     async def test_reclaim_of_nothing(self) -> None:
-        """From a worker that has nothing ahead, nothing is taken back, and its job goes on."""
+        """From a worker that has nothing prefetched, nothing is reclaimed, and its job goes on."""
         worker, _ = await self.busy()
         self.assertEqual(worker.reclaim(), [])
         self.let_end(worker)
@@ -557,14 +559,14 @@ class WorkerPromises(AsyncPromises):
 
     @async_test
     async def test_given_again(self) -> None:
-        """What was taken back may be given again, in any order."""
+        """What was reclaimed may be given again, in any order."""
         worker, _ = await self.busy()
         jobs = [self.quick(), self.quick(), self.quick(fails=True)]
         for _ in range(4):
-            ids = self.give_ahead(worker, *jobs)
-            self.assertEqual(self.take_back(worker), ids)
+            ids = self.prefetch(worker, *jobs)
+            self.assertEqual(self.reclaim(worker), ids)
             jobs.insert(0, jobs.pop())
-        self.give_ahead(worker, *jobs)
+        self.prefetch(worker, *jobs)
         self.let_end(worker)
         await self.told_of_ends(worker, 4)
         failed = [False, True, False, False]
@@ -576,9 +578,9 @@ class WorkerPromises(AsyncPromises):
         """What the worker has begun stays with it, and the answer to the one before is there."""
         worker, job = await self.busy()
         first, second, third = self.waiting(), self.quick(), self.quick()
-        _, *rest = self.give_ahead(worker, first, second, third)
+        _, *rest = self.prefetch(worker, first, second, third)
         self.go_on(worker, job, first)
-        self.assertEqual(self.take_back(worker), rest)
+        self.assertEqual(self.reclaim(worker), rest)
         await self.told_of_ends(worker, 1)
         self.assertEqual(self.recorder.told, [("job_finished", worker, False)])
         self.let_end(worker)
@@ -586,11 +588,11 @@ class WorkerPromises(AsyncPromises):
         await self.assert_idle(worker)
 
     @async_test
-    async def test_pause_with_jobs_ahead(self) -> None:
+    async def test_pause_with_jobs_prefetched(self) -> None:
         """Nothing is told while a worker is paused that goes on to the next job meanwhile."""
         worker, job = await self.busy()
         following = self.waiting()
-        self.give_ahead(worker, following)
+        self.prefetch(worker, following)
         worker.pause()
         self.go_on(worker, job, following)
         await self.told_nothing(worker)
@@ -603,22 +605,22 @@ class WorkerPromises(AsyncPromises):
 
     @async_test
     async def test_interrupt_after_reclaim(self) -> None:
-        """A job behind which all was taken back is interrupted as any other."""
+        """A job behind which all was reclaimed is interrupted as any other."""
         worker = await self.setting()
         job = self.endless()
         worker.give(job)
         await self.begun(worker)
-        self.give_ahead(worker, self.quick(), self.quick())
-        self.take_back(worker)
+        self.prefetch(worker, self.quick(), self.quick())
+        self.reclaim(worker)
         worker.interrupt(job, b"cancelled")
         await self.told_of_death(worker)
         self.assertEqual(self.gone(worker), "exited (status 0)")
 
     @async_test
-    async def test_death_with_jobs_ahead(self) -> None:
-        """What a worker that died had not begun can be taken back when its death is told."""
+    async def test_death_with_jobs_prefetched(self) -> None:
+        """What a worker that died had not begun can be reclaimed when its death is told."""
         worker, _ = await self.busy()
-        ids = self.give_ahead(worker, self.quick(), self.quick())
+        ids = self.prefetch(worker, self.quick(), self.quick())
         await self.fall_dead(worker)
         await self.told_of_death(worker)
         self.assertEqual(self.gone(worker), "was killed by SIGKILL")
@@ -626,11 +628,11 @@ class WorkerPromises(AsyncPromises):
         self.assertEqual(self.recorder.deaths[0].unread, b"")
 
     @async_test
-    async def test_kill_with_jobs_ahead(self) -> None:
-        """So can what one had ahead that was killed; what it had answered before counts."""
+    async def test_kill_with_jobs_prefetched(self) -> None:
+        """So can what one had prefetched that was killed; what it had answered before counts."""
         worker, job = await self.busy()
         first = self.waiting()
-        _, *rest = self.give_ahead(worker, first, self.quick(), self.quick())
+        _, *rest = self.prefetch(worker, first, self.quick(), self.quick())
         self.go_on(worker, job, first)
         worker.kill("was in the way")
         await self.told_of_death(worker)
@@ -641,15 +643,15 @@ class WorkerPromises(AsyncPromises):
 
     @async_test
     async def test_not_reusable_with_jobs_ahead(self) -> None:
-        """A worker that is not reusable begins none of those that it has ahead."""
+        """A worker that is not reusable begins none of those that it has prefetched."""
         worker = await self.setting()
         worker.give(self.spoiling())
         await self.begun(worker)
-        ids = self.give_ahead(worker, self.quick(), self.quick())
+        ids = self.prefetch(worker, self.quick(), self.quick())
         self.let_end(worker)
         await self.told_of_ends(worker, 1)
         self.assertEqual(self.recorder.not_reusable, [worker])
-        self.assertEqual(self.take_back(worker), ids)
+        self.assertEqual(self.reclaim(worker), ids)
         self.assertEqual(self.recorder.told, [("job_finished", worker, False)])
         worker.stop()
         await self.told_of_death(worker)
@@ -706,7 +708,7 @@ class FakeWorkerTest(WorkerPromises, TestCase):
 
     def go_on(self, worker: Any, job: Job, following: Job) -> None:
         """See :class:`WorkerPromises`."""
-        while worker.ahead[worker.begun - 1] is not following or not worker.begun:
+        while worker.prefetched[worker.begun - 1] is not following or not worker.begun:
             worker.go_on()
 
     async def told_of_end(self, worker: Any) -> None:
@@ -968,13 +970,13 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
 
     @async_test
     async def test_reclaim_before_the_job_is_read(self) -> None:
-        """What is ahead of a worker that has not even read its job is taken back without it."""
+        """What a worker has prefetched is reclaimed alone, even if its own job is not read yet."""
         worker = await self.frozen()
         worker.give(self.quick(fails=True))
         for _ in range(3):
-            ids = self.give_ahead(worker, self.quick(), self.quick(), self.quick())
-            self.assertEqual(self.take_back(worker), ids)
-        self.give_ahead(worker, self.quick())
+            ids = self.prefetch(worker, self.quick(), self.quick(), self.quick())
+            self.assertEqual(self.reclaim(worker), ids)
+        self.prefetch(worker, self.quick())
         self.thaw(worker)
         await self.told_of_ends(worker, 2)
         failed = [True, False]
@@ -988,11 +990,11 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         for delay in range(1000):
             self.recorder.told.clear()
             worker.give(self.quick())
-            ids = self.give_ahead(worker, self.quick(), self.quick(), self.quick())
+            ids = self.prefetch(worker, self.quick(), self.quick(), self.quick())
             for _ in range(delay % 250):
                 pass  # until it is awake, or nearly
-            self.assertLessEqual(set(self.take_back(worker)), set(ids))
-            count = 1 + len(self.recorder.ahead)
+            self.assertLessEqual(set(self.reclaim(worker)), set(ids))
+            count = 1 + len(self.recorder.prefetched)
             while len(self.recorder.told) < count:
                 await task.deferLater(reactor, 0)
                 self.assertLessEqual(set(self.recorder.words()), {"job_finished"})
@@ -1004,7 +1006,7 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         worker = await self.frozen()
         jobs = worker.transport.jobs
         worker.give(self.quick())
-        ids = self.give_ahead(worker, self.quick(), self.quick(), self.quick())
+        ids = self.prefetch(worker, self.quick(), self.quick(), self.quick())
         pipe, read = os.stat(worker.transport.transport.pipes[TO_WORKER].fileno()), os.read
 
         def read_and_thaw(fd: int, size: int) -> bytes:
@@ -1016,11 +1018,11 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
             return data
 
         patch = self.patch(os, "read", read_and_thaw)
-        back = self.take_back(worker)
+        back = self.reclaim(worker)
         patch.restore()
         self.thaw(worker)
         self.assertLessEqual(set(back), set(ids))
-        count = 1 + len(self.recorder.ahead)
+        count = 1 + len(self.recorder.prefetched)
         await until(lambda: len(self.recorder.told) >= count or self.recorder.deaths)
         self.assertEqual(self.recorder.told, count * [("job_finished", worker, False)])
         await self.assert_idle(worker)
@@ -1033,8 +1035,8 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         life.silent = True
         worker.ping()
         worker.give(self.quick())
-        ids = self.give_ahead(worker, self.quick(), self.quick())
-        self.assertEqual(self.take_back(worker), ids)
+        ids = self.prefetch(worker, self.quick(), self.quick())
+        self.assertEqual(self.reclaim(worker), ids)
         self.thaw(worker)
         await self.told_of_ends(worker, 1)
         await until(lambda: not life.silent)
@@ -1042,57 +1044,57 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
 
     @async_test
     async def test_has_read(self) -> None:
-        """Jobs that are ahead need not be read; the one that was given to run must be."""
+        """Jobs that are prefetched need not be read; the one that was given to run must be."""
         worker = await self.frozen()
         self.assertTrue(worker.has_read())
         worker.give(self.waiting())
         self.assertFalse(worker.has_read())
-        self.give_ahead(worker, self.quick(), self.quick())
+        self.prefetch(worker, self.quick(), self.quick())
         self.assertFalse(worker.has_read())
         self.thaw(worker)
         await self.begun(worker)
         self.assertTrue(worker.has_read())
-        self.take_back(worker)
+        self.reclaim(worker)
         self.assertTrue(worker.has_read())
-        self.give_ahead(worker, self.quick())
+        self.prefetch(worker, self.quick())
         self.assertTrue(worker.has_read())
 
     @async_test
-    async def test_too_large_ahead(self) -> None:
-        """A job that makes no packet is not given ahead, and nothing of it is."""
+    async def test_too_large_prefetched(self) -> None:
+        """A job that makes no packet is not prefetched, and nothing of it is."""
         worker, _ = await self.busy()
-        ids = self.give_ahead(worker, self.quick())
+        ids = self.prefetch(worker, self.quick())
         large = self.make(Odd, what="nothing", detail="x" * select.PIPE_BUF)
         self.assertFalse(worker.give(large))
-        ids += self.give_ahead(worker, self.quick())
-        self.assertEqual(self.take_back(worker), ids)
+        ids += self.prefetch(worker, self.quick())
+        self.assertEqual(self.reclaim(worker), ids)
         self.let_end(worker)
         await self.told_of_ends(worker, 1)
         await self.assert_idle(worker)
 
     @async_test
-    async def test_largest_ahead(self) -> None:
-        """One that just does is given ahead, taken back, and done as any other."""
+    async def test_largest_prefetched(self) -> None:
+        """One that just does is prefetched, reclaimed, and done as any other."""
         worker, _ = await self.busy()
         job = self.make(Odd, what="nothing", detail="")
-        self.give_ahead(worker, job)
+        self.prefetch(worker, job)
         free = select.PIPE_BUF - worker.transport.jobs.unread
-        self.take_back(worker)
+        self.reclaim(worker)
         job.box = self.make(Odd, what="nothing", detail="x" * (free + 1)).box
         self.assertFalse(worker.give(job))
         job.box = self.make(Odd, what="nothing", detail="x" * free).box
-        self.assertEqual(self.take_back(worker), [])
-        ids = self.give_ahead(worker, job)
+        self.assertEqual(self.reclaim(worker), [])
+        ids = self.prefetch(worker, job)
         self.assertEqual(worker.transport.jobs.unread, select.PIPE_BUF)
-        self.assertEqual(self.take_back(worker), ids)
-        self.give_ahead(worker, job)
+        self.assertEqual(self.reclaim(worker), ids)
+        self.prefetch(worker, job)
         self.let_end(worker)
         await self.told_of_ends(worker, 2)
         await self.assert_idle(worker)
 
     @async_test
     async def test_behind_a_large_job(self) -> None:
-        """Behind a job that is no packet nothing is given ahead; behind the next it is again."""
+        """Behind a job that is no packet nothing is prefetched; behind the next it is again."""
         worker = await self.setting()
         for size in (select.PIPE_BUF, 50_000):
             self.recorder.told.clear()
@@ -1107,7 +1109,7 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
 
     @async_test
     async def test_full_pipe(self) -> None:
-        """What the pipe does not take is not given ahead, and all else is taken back."""
+        """What the pipe does not take is not prefetched, and all else is reclaimed."""
         worker = await self.frozen()
         worker.give(self.quick())
         given: list[Job] = []
@@ -1122,12 +1124,12 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
 
     @async_test
     async def test_unread_at_death(self) -> None:
-        """The request of a job that a dead worker had not read is told, and what was ahead kept."""
+        """A request that a dead worker had not read is told, and prefetched jobs are kept."""
         worker = await self.frozen()
         job = self.quick()
         job.seconds = 2.5
         worker.give(job)
-        ids = self.give_ahead(worker, self.quick(), self.quick())
+        ids = self.prefetch(worker, self.quick(), self.quick())
         await self.fall_dead(worker)
         await self.told_of_death(worker)
         self.gone(worker)
@@ -1136,7 +1138,7 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
 
     @async_test
     async def test_unread_behind_a_ping_at_death(self) -> None:
-        """So it is if the worker had not read a ping before, and has nothing ahead."""
+        """So it is if the worker had not read a ping before, and has nothing prefetched."""
         worker = await self.frozen()
         worker.ping()
         job = self.quick()
@@ -1148,11 +1150,11 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         self.assertEqual(self.recorder.reclaimed, [])
 
     @async_test
-    async def test_death_in_a_job_ahead(self) -> None:
-        """A job that was given ahead and costs the worker is the one that it had begun."""
+    async def test_death_in_a_prefetched_job(self) -> None:
+        """A job that was prefetched and costs the worker is the one that it had begun."""
         worker, _ = await self.busy()
         deadly = self.make(Odd, what="kill")
-        *_, last = self.give_ahead(worker, self.quick(), deadly, self.quick())
+        *_, last = self.prefetch(worker, self.quick(), deadly, self.quick())
         self.let_end(worker)
         await self.told_of_death(worker)
         self.assertEqual(self.recorder.words(), ["job_finished", "job_finished", "worker_gone"])

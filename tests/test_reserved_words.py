@@ -106,7 +106,7 @@ class HopsCase(SynchronousTestCase):
     """A server in this process, and one client."""
 
     def start(self) -> None:
-        """Have one worker, one client, and a pace at which jobs go ahead."""
+        """Have one worker, one client, and a pace at which jobs are prefetched."""
         _to_answer.clear()
         self.hops = Hops(self, TYPES)
         self.addCleanup(self.hops.close)
@@ -150,13 +150,13 @@ class ClientTests(HopsCase):
     def test_data(self, requests: list[list[tuple[bytes, bytes]]], cancelled: set[int]) -> None:
         """What it writes into a request reaches the job as it is, and changes nothing on the way.
 
-        That goes for jobs that run, that are ahead, and that are taken back, because some were
+        That goes for jobs that run, that are prefetched, and that are reclaimed, because some were
         cancelled, or an urgent one came.
         """
         self.start()
         for number, pairs in enumerate(requests):
             self.ask(b"%d" % number, *pairs)
-        self.hops.step()  # now some are ahead
+        self.hops.step()  # now some are prefetched
         for number in sorted(cancelled & set(range(len(requests)))):
             self.client.send(
                 [
@@ -196,7 +196,7 @@ class ClientTests(HopsCase):
             self.start()
             for number in range(12):
                 self.ask(b"%d" % number, *([(word, b"boom")] if word not in MEANT else []))
-            self.hops.step()  # now some are ahead, and are taken back
+            self.hops.step()  # now some are prefetched, and are reclaimed
             leaver = self.hops.connect()
             self.ask(b"1", (boxes.PRIORITY, b"high"), client=leaver)
             leaver.connection.connectionLost()

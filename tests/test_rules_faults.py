@@ -177,7 +177,7 @@ class Story:
             self.submit(client)
 
     def cancel(self) -> None:
-        """Some job of late is cancelled."""
+        """Some job recently is cancelled."""
         if self.jobs:
             self.dispatcher.cancel(self.chance.choice(self.jobs[-15:]))
 
@@ -222,9 +222,9 @@ class Story:
             self.spawner.report(self.chance.choice(workers), command)
 
     def go_on(self) -> None:
-        """A worker answers its job, unnoticed, and begins the next that it has ahead."""
+        """A worker answers its job, unnoticed, and begins the next that it has prefetched."""
         for worker in self.answering():
-            if worker.begun < len(worker.ahead) and not (worker.interrupts or worker.killed):
+            if worker.begun < len(worker.prefetched) and not (worker.interrupts or worker.killed):
                 worker.go_on()
 
     def boot(self) -> None:
@@ -414,7 +414,7 @@ class FaultTests(SynchronousTestCase):
             event["log_failure"]
             for event in story.failures
             # One that gave back jobs, and raised then, has no more what it is thought to have.
-            if name != "recall" or event["log_failure"].type is not AssertionError
+            if name != "reclaim" or event["log_failure"].type is not AssertionError
         ]
         self.assertEqual([failure.type for failure in failures], [Trouble] * bool(blown), failures)
         cut = [client for client in story.everybody if client.aborted]

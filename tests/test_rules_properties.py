@@ -88,9 +88,9 @@ class RulesMachine(RuleBasedStateMachine):
     clients on hold; `stopped` the running jobs that were cancelled first; `interrupted` when
     each job that is being stopped was seen to be; `overtaken` how many turns a
     client (the first) has seen another (the second) have while it could have had its own;
-    `had_turn` the jobs that were given to a worker, perhaps ahead;
+    `had_turn` the jobs that were given to a worker, perhaps prefetched;
     `returned` the jobs that a dead worker had not read; `everybody` all workers there ever were,
-    and `taken_back` how many jobs were taken back from them when last looked at;
+    and `reclaimed` how many jobs were reclaimed from them when last looked at;
     `late` is whether the clock's calls have not come although they are due; `drains` are the
     drains that were asked for, with the answers that each gave, and `reloads` likewise.
     """
@@ -111,7 +111,7 @@ class RulesMachine(RuleBasedStateMachine):
         self.refused: set[int] = set()
         self.returned: set[Job] = set()
         self.everybody: list[FakeWorker] = []
-        self.taken_back = 0
+        self.reclaimed = 0
         self.sealed: dict[Job, int] = {}
         self.overtaken: dict[tuple[FakeClient, FakeClient], int] = {}
         self.had_turn: set[Job] = set()
@@ -235,7 +235,7 @@ class RulesMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.serving())
     @rule(client=CLIENTS, priority=st.sampled_from(Priority), deeds=st.lists(ANY, max_size=8))
     def rush(self, client: int, priority: Priority, deeds: list[int]) -> None:
-        """A client submits many short jobs; workers answer some, and go on with what is ahead."""
+        """A client submits many short jobs; workers answer some, and begin the prefetched."""
         self.dispatcher._prefetch._pace = 0.0
         for _ in range(6):
             self.submit_for(self.clients[client], "Stop", priority)
@@ -414,7 +414,7 @@ class RulesMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.eager())
     @rule(number=ANY)
     def go_on(self, number: int) -> None:
-        """A worker answers its job, unnoticed, and begins one that it has ahead."""
+        """A worker answers its job, unnoticed, and begins one that it has prefetched."""
         pick(self.eager(), number).go_on()
 
     @precondition(lambda self: self.answerable())
@@ -457,7 +457,7 @@ class RulesMachine(RuleBasedStateMachine):
         while worker.begun and not worker.silenced:
             worker.paused = False
             self.spawner.answer(worker)
-        for job in worker.ahead[: worker.begun]:
+        for job in worker.prefetched[: worker.begun]:
             self.workers_of.setdefault(job, []).append(worker)
         self.spawner.die(worker, how, unread=unread)
 
@@ -560,17 +560,17 @@ class RulesMachine(RuleBasedStateMachine):
         return next(reversed(self.dispatcher.state.registry._offers), "")
 
     def queued(self) -> list[Job]:
-        """The jobs that wait, those included that workers have ahead."""
+        """The jobs that wait, those included that workers have prefetched."""
         rows = self.dispatcher.state.assignments.jobs.values()
         return [*self.dispatcher.state.queue, *(job for row in rows for job in row[1:])]
 
     def last_of(self, worker: FakeWorker) -> Job | None:
         """The job that `worker` runs in truth."""
-        return worker.ahead[worker.begun - 1] if worker.begun else worker.job
+        return worker.prefetched[worker.begun - 1] if worker.begun else worker.job
 
     def startable(self, workers: Sequence[FakeWorker]) -> list[Job]:
         """The jobs that wait and would start if these workers were idle."""
-        begun = {job for worker in self.spawner.busy for job in worker.ahead[: worker.begun]}
+        begun = {job for worker in self.spawner.busy for job in worker.prefetched[: worker.begun]}
         performed = set().union(*(COMMANDS_OF[worker.performs] for worker in workers))
         few = self.few_running() >= MOST_RUNNING.get(self.performs, 1)
         return [
@@ -624,11 +624,13 @@ class RulesMachine(RuleBasedStateMachine):
         return [w for w in self.answerable() if w.killed is None and not w.begun]
 
     def eager(self) -> list[FakeWorker]:
-        """The workers that may begin what they have ahead."""
+        """The workers that may begin what they have prefetched."""
         return [
             worker
             for worker in self.answerable()
-            if worker.begun < len(worker.ahead) and not worker.interrupts and worker.killed is None
+            if worker.begun < len(worker.prefetched)
+            and not worker.interrupts
+            and worker.killed is None
         ]
 
     def is_begun(self, job: Job) -> bool:
@@ -636,7 +638,7 @@ class RulesMachine(RuleBasedStateMachine):
         return (
             job.state is JobState.PREFETCHED
             and isinstance(job.worker, FakeWorker)
-            and job in job.worker.ahead[: job.worker.begun]
+            and job in job.worker.prefetched[: job.worker.begun]
         )
 
     def is_doomed(self, job: Job) -> bool:
@@ -664,7 +666,7 @@ class RulesMachine(RuleBasedStateMachine):
     def watch(self, worker: FakeWorker) -> None:
         """See what `worker` is given."""
         self.everybody.append(worker)
-        worker.when_given_ahead = lambda job: self.check_turn(worker, job)
+        worker.when_prefetching = lambda job: self.check_turn(worker, job)
         worker.when_beginning = lambda job: self.check_start(worker, job)
         worker.when_performing = lambda job: self.check_both(worker, job)
 
@@ -691,7 +693,7 @@ class RulesMachine(RuleBasedStateMachine):
         assert job.command in COMMANDS_OF[worker.performs]
 
     def check_turn(self, worker: FakeWorker, job: Job) -> None:
-        """A job that is given to a worker, perhaps ahead, is the one whose turn it is."""
+        """A job that is given to a worker, perhaps prefetched, is the one whose turn it is."""
         now, owner = self.clock.seconds(), self.owners[job.id]
         assert job.deadline is None or now < job.accepted_at + job.deadline
         startable = [other for other in self.startable([worker]) if other.worker is None]
@@ -699,8 +701,8 @@ class RulesMachine(RuleBasedStateMachine):
         for useless in self.queued():
             if self.dispatcher.state.quarantine.seconds_left(useless.command, now):
                 ready.discard(self.owners[useless.id])  # it has used its turn
-        if self.taken_back != (taken_back := self.recalls()):
-            self.taken_back = taken_back
+        if self.reclaimed != (reclaimed := self.reclaims()):
+            self.reclaimed = reclaimed
             self.overtaken.clear()  # turns were given back
         if self.dispatcher.state.registry.partial:
             self.overtaken.clear()  # there are several rows now, one for each kind of worker
@@ -708,7 +710,7 @@ class RulesMachine(RuleBasedStateMachine):
             if key[0] is owner or key[0] not in ready:
                 del self.overtaken[key]
         others = {self.owners[each.id] for _, each in self.running() if each is not job}
-        again = job in self.had_turn  # it was taken back since, or is tried again
+        again = job in self.had_turn  # it was reclaimed since, or is tried again
         self.had_turn.add(job)
         for other in ready:
             if other is owner or again:
@@ -727,9 +729,9 @@ class RulesMachine(RuleBasedStateMachine):
                 for old in self.jobs
             ), job
 
-    def recalls(self) -> int:
-        """How many jobs were taken back so far."""
-        return sum(worker.taken_back for worker in self.everybody)
+    def reclaims(self) -> int:
+        """How many jobs were reclaimed so far."""
+        return sum(worker.reclaimed for worker in self.everybody)
 
     def forget_turns(self, client: FakeClient) -> None:
         """What `client` has seen of others' turns does not count any more."""
@@ -846,11 +848,11 @@ class RulesMachine(RuleBasedStateMachine):
         assert not self.startable(self.spawner.idle)
 
     @invariant()
-    def what_is_ahead_gives_way(self) -> None:
-        """What a worker has ahead, and has not begun, is the most urgent that its client has."""
+    def more_urgent_go_before_prefetched(self) -> None:
+        """What a worker has prefetched, and not begun, is the most urgent that its client has."""
         for worker in self.answerable():
             ready = [job for job in self.startable([worker]) if job.worker is None]
-            for job in worker.ahead[worker.begun :]:
+            for job in worker.prefetched[worker.begun :]:
                 owner = self.owners[job.id]
                 above = [
                     other
@@ -973,7 +975,7 @@ class RulesMachine(RuleBasedStateMachine):
             self.what_is_out_of_time_is_stopped,
             self.only_parts_are_held_back,
             self.no_worker_is_idle_while_a_job_may_start,
-            self.what_is_ahead_gives_way,
+            self.more_urgent_go_before_prefetched,
             self.bounds_hold,
             self.quarantine_may_be_off,
             self.alarms_belong_to_somebody,

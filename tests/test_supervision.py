@@ -255,7 +255,7 @@ class NumbersTests(SupervisionCase):
         self.assertIn(await self.take("nothing"), self.pids())
 
 
-class ReceiptTests(SupervisionCase):
+class ResourceUsageTests(SupervisionCase):
     """What each job took is told to the operator."""
 
     @async_test

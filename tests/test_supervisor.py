@@ -45,10 +45,10 @@ class TurningSpawner(FakeSpawner):
         self.turn()
 
     def answer(
-        self, worker: FakeWorker, failed: bool = False, body: bytes = b"\0\0", fit: bool = True
+        self, worker: FakeWorker, failed: bool = False, body: bytes = b"\0\0", reusable: bool = True
     ) -> Job:
         """Have `worker` answer its job, which is returned."""
-        job = super().answer(worker, failed, body, fit)
+        job = super().answer(worker, failed, body, reusable)
         self.turn()
         return job
 
@@ -904,7 +904,7 @@ class RecyclingTests(SupervisorTestCase):
         self.supervisor.recycle_worker(worker, "it has done 1 jobs")
 
     def test_replacement_first(self) -> None:
-        """A worker that is due goes on until its replacement is ready, and then leaves."""
+        """A worker to be recycled goes on until its replacement is ready, and then leaves."""
         self.supervise(1, 1)
         self.start_and_boot()
         (old,) = self.spawner.workers
@@ -1035,7 +1035,7 @@ class RecyclingTests(SupervisorTestCase):
         first, second = self.submit(2)
         worker = first.worker
         assert isinstance(worker, FakeWorker)
-        self.spawner.answer(worker, fit=False)
+        self.spawner.answer(worker, reusable=False)
         self.assertEqual([answer[0] for answer in self.ann.answers], [first])
         self.assertTrue(worker.stopping)
         self.boot()

@@ -191,7 +191,7 @@ class RunTests(TwistdCase):
         self.assertFalse([pid for pid in self.ready_workers() if alive(pid)])
         self.assertEqual(sorted(os.listdir(self.folder)), ["__pycache__", "log", "naps.py"])
 
-    def test_workers_surroundings(self) -> None:
+    def test_workers_settings(self) -> None:
         """Options give the workers a directory, a path and variables of their own."""
         elsewhere, library = self.folder / "elsewhere", self.folder / "library"
         elsewhere.mkdir()

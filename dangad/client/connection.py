@@ -209,7 +209,7 @@ class Client(Protocol):
     def ping(self) -> Deferred[None]:
         """Whether the server is there and its loop turns.
 
-        Fires with None when the server has answered, ahead of any job. Fails like :meth:`run`.
+        Fires with None when the server has answered, before any job. Fails like :meth:`run`.
         Cancelling it drops the answer.
         """
         return self.run(commands.Ping).addCallback(_nothing)

@@ -160,10 +160,10 @@ class Confined:
         the directory that the last part is in. The last part is no symlink, nor "..": "." if the
         path leads to the directory itself.
         """
-        ahead = deque(self._parts(path, name))
+        left = deque(self._parts(path, name))
         symlinks = 0
-        while ahead:
-            part = ahead.popleft()
+        while left:
+            part = left.popleft()
             if part == b".":
                 continue
             if part == b"..":
@@ -176,12 +176,12 @@ class Confined:
                 if symlinks > SYMLINKS_AT_MOST:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
                 target = os.readlink(part, dir_fd=passed[-1])
-                ahead.extendleft(reversed(self._parts(path, target)))
+                left.extendleft(reversed(self._parts(path, target)))
                 if target.startswith(b"/"):
                     while len(passed) > 1:
                         os.close(passed.pop())
                 continue
-            if not ahead:
+            if not left:
                 return part
             if len(passed) > DEPTH_AT_MOST:
                 raise BadPath(f"{_shown(path)} is more than {DEPTH_AT_MOST} directories deep")

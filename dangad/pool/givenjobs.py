@@ -73,7 +73,7 @@ class GivenJobs:
 
         :raises OSError: it is not known what is left in the pipe.
         """
-        self._pipe.take_back(self._taken)
+        self._pipe.reclaim(self._taken)
 
     def reclaim(self) -> tuple[list[int], list[bytes]]:
         """Remove the jobs that were taken out from the row; their ids, and what else was taken."""

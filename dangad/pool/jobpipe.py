@@ -71,7 +71,7 @@ class Scratch:
         """
         self.open()
         if self._ends is None or sys.platform != "linux":
-            raise OSError("no descriptor is left to take anything back")
+            raise OSError("no descriptor is left to reclaim anything")
         reading, writing = self._ends
         try:
             for _ in range(_MOST_STEPS):
@@ -88,7 +88,7 @@ class Scratch:
         raise OSError("there is no end to what lies in a worker's pipe")
 
     def close(self) -> None:
-        """Close it; nothing can be taken back any more."""
+        """Close it; nothing can be reclaimed any more."""
         if self._ends is not None:
             for fd in self._ends:
                 os.close(fd)
@@ -110,7 +110,7 @@ class JobPipe:
     def __init__(self, writer: ProcessWriter, scratch: Scratch) -> None:
         """Write through `writer`, Twisted's end, which keeps what the pipe does not take at once.
 
-        :param scratch: what is needed to take something back.
+        :param scratch: what is needed to reclaim something.
         """
         self._writer = writer
         self._scratch = scratch
@@ -121,7 +121,7 @@ class JobPipe:
         self._refused: bytes | memoryview = b""
 
     def open(self) -> None:
-        """Make it one from which can be taken back, if that can be done."""
+        """Make it one from which can be reclaimed, if that can be done."""
         if self._scratch.is_open:
             with contextlib.suppress(OSError):  # no descriptor is left, or the kernel is old
                 self._make_packets(True)
@@ -129,8 +129,8 @@ class JobPipe:
                 self._reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
 
     @property
-    def can_take_back(self) -> bool:
-        """Whether what the worker has not read can be taken back."""
+    def can_reclaim(self) -> bool:
+        """Whether what the worker has not read can be reclaimed."""
         return self._reading is not None
 
     @property
@@ -173,7 +173,7 @@ class JobPipe:
         if size <= select.PIPE_BUF and self.write_packet(header + box):
             return True
         try:
-            if self.can_take_back:
+            if self.can_reclaim:
                 self._make_packets(False)
             written = os.writev(self._writer.fileno(), (header, box))
         except BlockingIOError:
@@ -207,19 +207,19 @@ class JobPipe:
     def write_packet(self, packet: bytes) -> bool:
         """Write at most PIPE_BUF bytes to a pipe that is flushed; whether it has taken them.
 
-        They are one packet if they can be taken back.
+        They are one packet if they can be reclaimed.
         """
         if self._writer.disconnected:
             return False
         try:
-            if self.can_take_back:
+            if self.can_reclaim:
                 self._make_packets(True)
             os.write(self._writer.fileno(), packet)
         except OSError:
             return False  # it is full, or the worker has closed its end
         return True
 
-    def take_back(self, packets: list[bytes]) -> None:
+    def reclaim(self, packets: list[bytes]) -> None:
         """Add to `packets` those that the worker has not read; of a stream, its rest in pieces.
 
         :raises OSError: as :meth:`Scratch.take_all` does.
@@ -228,7 +228,7 @@ class JobPipe:
             self._scratch.take_all(self._reading, packets)
 
     def close(self) -> None:
-        """Forget the worker's end: nothing can be taken back any more."""
+        """Forget the worker's end: nothing can be reclaimed any more."""
         self._large = self._refused = b""
         self._left = _NOTHING
         if self._reading is not None:

@@ -152,7 +152,7 @@ class WorkerLink:
     def room(self) -> int:
         """See :attr:`IWorker.room`."""
         given = self._given
-        if not (given.may_follow and self.transport.jobs.can_take_back):
+        if not (given.may_follow and self.transport.jobs.can_reclaim):
             return 0
         if not self._most_jobs:
             return ROOM
@@ -180,7 +180,7 @@ class WorkerLink:
         try:
             given.take_out()
         except Exception:  # noqa: BLE001 - see the class
-            self.fault("taking back the jobs that it has not begun")
+            self.fault("reclaiming the jobs that it has not begun")
             back, _ = given.reclaim()
             given.packets.clear()  # what was not taken out counts as begun from now on
             return back
@@ -229,7 +229,7 @@ class WorkerLink:
     def verify(self) -> None:
         """See :meth:`IProcess.verify`."""
         jobs = self.transport.jobs
-        if self._paused or not (jobs.can_take_back and jobs.is_flushed):
+        if self._paused or not (jobs.can_reclaim and jobs.is_flushed):
             return  # it cannot be asked, or not be heard
         if self._probe.look(self._given.running, jobs, self._clock.seconds()):
             self.kill(_ROBBED)

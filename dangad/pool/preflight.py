@@ -38,7 +38,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class JobsCheck:
     """A process that only imports the job modules; a context manager, at whose end it is gone.
 
-    All mutable state: `_process`, with its group; `_verdict`, the pipe on which it says what came
+    All mutable state: `_process`, with its group; `_outcome`, the pipe on which it says what came
     of it; `_unsent`, what of the settings it has not been sent; `_said` and `_printed`, what came
     from it; `_handlers`, what was done before on the signals that end this program.
     """
@@ -89,7 +89,7 @@ class JobsCheck:
             raise BrokenJobs(self._why_not(error), "") from None
         finally:
             os.close(writing)
-        self._verdict = open(reading, "rb", buffering=0)
+        self._outcome = open(reading, "rb", buffering=0)
         for number in _SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._handlers[number] = signal.signal(number, self._ended)
@@ -100,7 +100,7 @@ class JobsCheck:
         self._kill()
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
-        for stream in (self._verdict, self._process.stdin, self._process.stdout):
+        for stream in (self._outcome, self._process.stdin, self._process.stdout):
             if stream is not None:
                 with contextlib.suppress(OSError):  # not all was sent
                     stream.close()
@@ -132,7 +132,7 @@ class JobsCheck:
         for stream, event in (
             (process.stdin, selectors.EVENT_WRITE),
             (process.stdout, selectors.EVENT_READ),
-            (self._verdict, selectors.EVENT_READ),
+            (self._outcome, selectors.EVENT_READ),
         ):
             if stream is not None:
                 os.set_blocking(stream.fileno(), False)
@@ -149,7 +149,7 @@ class JobsCheck:
                 data = os.read(key.fd, MAX_OUTPUT)
             if not data:
                 selector.unregister(key.fileobj)
-            elif key.fileobj is self._verdict:
+            elif key.fileobj is self._outcome:
                 self._said += data
             else:
                 self._printed = (self._printed + data)[-MAX_OUTPUT:]

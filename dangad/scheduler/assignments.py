@@ -97,7 +97,7 @@ class Assignments:
         return row[-1] if row else None
 
     def first_with_prefetched(self) -> IWorker | None:
-        """The worker that has jobs prefetched and has begun none for longest, if any has."""
+        """The worker that has prefetched jobs and has begun none for longest, if any has."""
         if not self.prefetched:
             return None
         for worker, row in self.jobs.items():

@@ -72,9 +72,9 @@ class IWorker(Interface):
         """
 
     def reclaim() -> list[int]:
-        """Take back the jobs that the worker has not begun; their ids, in order.
+        """Reclaim the jobs that the worker has not begun; their ids, in order.
 
-        What is not taken back has been begun; the answers to those before it are written.
+        What is not reclaimed has been begun; the answers to those before it are written.
         """
 
     def interrupt(job: Job, why: bytes) -> None:

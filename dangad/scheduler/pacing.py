@@ -64,7 +64,7 @@ class Pace:
             try:
                 self._turn.cancel()
             except Exception:  # noqa: BLE001 - then it comes, and there is nothing left to do
-                log_failure("the server failed to take back a call")
+                log_failure("the server failed to cancel a call")
             self._turn = None
 
     def _begin_turn(self) -> None:

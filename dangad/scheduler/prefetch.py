@@ -2,7 +2,7 @@
 
 Kept by :mod:`dangad.scheduler.matching`; the jobs themselves are in
 :mod:`dangad.scheduler.assignments`. A worker that has to wait for its next job sleeps for as long
-as its answer takes to the parent and the job takes back, and to put it to sleep and to wake it
+as its answer takes to the parent and the job reclaims, and to put it to sleep and to wake it
 costs more than a small job does. So while jobs wait and are short, a busy worker has the next few
 in its pipe already, as message brokers prefetch. Unlike theirs, these jobs still wait as all others
 do: the parent reclaims them out of the pipe whenever another worker could begin them sooner,

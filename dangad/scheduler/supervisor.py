@@ -13,9 +13,9 @@ The rules:
   start that nobody wants any more is not made; and an operator who wants fewer has those
   stopped that are still starting.
 - A worker above that which has been idle for `IDLE_TIME` seconds is let go.
-- A worker is *due* when it has done enough jobs, lived long enough, holds too much memory, or
+- A worker is *recycled* when it has done enough jobs, lived long enough, holds too much memory, or
   its code is old. A replacement is started, which may be one process more than the maximum, and
-  when that is ready the first of the due that is idle leaves. Until then they all go on.
+  when that is ready the first of these that is idle leaves. Until then they all go on.
 - While one client's jobs have all workers, and no job has started for `relief_after` seconds
   though another client has one, there may be one worker more, which is for the others.
 - A dead worker is replaced at once, at that pace. If starts fail one after another (a worker
@@ -179,7 +179,7 @@ class Supervisor:
             )
         self.min_workers = min_workers
         self.max_workers = max_workers
-        self._take_back_starts()
+        self._cancel_starts()
         self._adjust()
 
     def reload(self) -> Deferred[None]:
@@ -335,7 +335,7 @@ class Supervisor:
         ):
             self._spawn()
 
-    def _take_back_starts(self) -> None:
+    def _cancel_starts(self) -> None:
         """Stop those that start for an earlier order, the latest first, as far as too many."""
         replaced = any(record.serves and record.recycling for record in self.records.values())
         surplus = self.size - self._needed() - (replaced or self.reloading.unproven)
@@ -541,4 +541,4 @@ class Supervisor:
             if call is not None and call.active():
                 call.cancel()
         except Exception:  # noqa: BLE001 - then it comes, and finds nothing to do
-            log_failure("the server failed to take back a call")
+            log_failure("the server failed to cancel a call")

@@ -20,7 +20,7 @@ PREFIX = b"dangad."
 
 
 class Ping(amp.Command):
-    """Ask whether the server's loop turns; answered at once, ahead of any job."""
+    """Ask whether the server's loop turns; answered at once, before any job."""
 
     commandName = b"dangad.Ping"
 

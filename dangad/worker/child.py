@@ -36,7 +36,7 @@ from dangad.worker.jobtypes import BadJobType, catalogue_of, find_job_types
 from dangad.worker.offspring import Offspring, end_all
 from dangad.worker.perform import OutOfMemory, Performer
 from dangad.worker.pipe import WorkerPipe, put_out_of_reach
-from dangad.worker.processstate import ProcessState, Unfit
+from dangad.worker.processstate import NotReusable, ProcessState
 from dangad.worker.settings import CannotStart, take_on
 from dangad.worker.stdio import flush_stdio, has_printed, log_to_stderr, own_stdio, show_stacks
 from dangad.worker.usage import Meter
@@ -165,7 +165,7 @@ def _restore(process_state: ProcessState) -> bool:
     """Put back what the job has changed of the process; whether that could be done."""
     try:
         changed = process_state.restore()
-    except Unfit as error:
+    except NotReusable as error:
         _log.warning("the worker is not reusable: %s", error)
         return False
     if changed:
@@ -178,7 +178,7 @@ def _check(settings: dict[str, Any]) -> NoReturn:
 
     On the descriptor `check` of the settings, as a line of JSON: null, or the reason why not.
     """
-    verdict = put_out_of_reach(settings["check"])
+    outcome = put_out_of_reach(settings["check"])
     os.close(settings["check"])
     own_stdio()
     show_stacks()
@@ -196,7 +196,7 @@ def _check(settings: dict[str, Any]) -> NoReturn:
         reason = _reason(error, settings)
     flush_stdio()
     end_all()
-    os.write(verdict, json.dumps(reason).encode() + b"\n")
+    os.write(outcome, json.dumps(reason).encode() + b"\n")
     os._exit(0)  # whatever threads there are, and functions that are to be called at the end
 
 

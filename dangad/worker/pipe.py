@@ -6,7 +6,7 @@ meant, and a signal, which makes the worker look. A wish that comes too late, fo
 just ended, so can never hit the next; and a signal that anybody else has sent does nothing.
 
 The wish has a pipe of its own. While a job runs nothing is read from the one that the jobs come
-through, so that those behind it can be taken back: see :mod:`dangad.pool.jobpipe`.
+through, so that those behind it can be reclaimed: see :mod:`dangad.pool.jobpipe`.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class WorkerPipe:
     def wait_for_end(self) -> None:
         """Take no job any more, and wait until the parent has closed the pipe.
 
-        What it has put into the pipe meanwhile, it can take back: it is not read.
+        What it has put into the pipe meanwhile, it can reclaim: it is not read.
         """
         poll = select.poll()
         poll.register(self._read_fd, 0)

@@ -54,7 +54,7 @@ _TIMERS = {signal.SIGVTALRM: signal.ITIMER_VIRTUAL, signal.SIGPROF: signal.ITIME
 """The timers that are only of use to those who handle their signals."""
 
 
-class Unfit(Exception):
+class NotReusable(Exception):
     """Part of the process's state cannot be put back, so no job should run in it; says which."""
 
 
@@ -87,7 +87,7 @@ class ProcessState:
     def restore(self) -> list[str]:
         """Put back what has changed, and name it, as in "the working directory".
 
-        :raises Unfit: something cannot be put back, or the reactor cannot run any more.
+        :raises NotReusable: something cannot be put back, or the reactor cannot run any more.
         """
         changed = []
         faulthandler.cancel_dump_traceback_later()
@@ -101,7 +101,7 @@ class ProcessState:
                 if _put_back(part, noted) and part.is_told:
                     changed.append(part.name)
         if (state := reactor_state()) not in ("", self._reactor_state):
-            raise Unfit(state)
+            raise NotReusable(state)
         return changed
 
     def _is_as_noted(self) -> bool:
@@ -115,7 +115,7 @@ class ProcessState:
 def _put_back(part: _Part, noted: Any) -> bool:
     """Put one part back, if it has changed; whether it had.
 
-    :raises Unfit: that cannot be done.
+    :raises NotReusable: that cannot be done.
     """
     try:
         if part.read() == noted:
@@ -125,7 +125,7 @@ def _put_back(part: _Part, noted: Any) -> bool:
     try:
         part.put_back(noted)
     except Exception as problem:
-        raise Unfit(f"{part.name} cannot be put back: {problem}") from problem
+        raise NotReusable(f"{part.name} cannot be put back: {problem}") from problem
     return True
 
 

@@ -1,16 +1,16 @@
-"""What goes ahead leaves the last worker to the others, as what starts does."""
+"""What is prefetched leaves the last worker to the others, as what starts does."""
 
 from __future__ import annotations
 
 from dangad.scheduler.prefetch import CAUTION, LONG, LOOK_INTERVAL
 from dangad.scheduler.record import Job, JobState
 from tests.fakes import FakeClient, FakeWorker, catalogue
-from tests.test_dispatcher_ahead import AheadTestCase
+from tests.test_dispatcher_prefetching import PrefetchTestCase
 
 PERFORMS = catalogue("Echo", "Sum", "Report")
 
 
-class LastWorkerTests(AheadTestCase):
+class LastWorkerTests(PrefetchTestCase):
     def ready(self, performs: str = PERFORMS) -> FakeWorker:
         """A worker that has just said Hello."""
         return super().ready(performs)
@@ -31,16 +31,16 @@ class LastWorkerTests(AheadTestCase):
         self.done = 0
 
     def goes_behind(self, command: str) -> bool:
-        """Whether a job of Bob's goes ahead behind one of Ann's; all end."""
+        """Whether a job of Bob's is prefetched behind one of Ann's; all end."""
         self.occupy()
         running = self.submit(self.ann)
         job = self.submit(self.bob, command)
         self.answer(self.worker)
         self.assertIs(self.worker.job, running)
-        ahead = self.worker.ahead == [job]
+        prefetched = self.worker.prefetched == [job]
         self.answer_all(self.worker)
         self.assertIs(job.state, JobState.DONE)
-        return ahead
+        return prefetched
 
     def test_long_jobs_beside_short_ones(self) -> None:
         """A client of long jobs has one of two workers, and one of many short ones the other."""
@@ -55,7 +55,7 @@ class LastWorkerTests(AheadTestCase):
             self.clock.advance(0.01)
             self.answer(worker)
             self.assertIs(worker.job and worker.job.client, self.ann)
-            self.assertNotIn(long[1], worker.ahead)
+            self.assertNotIn(long[1], worker.prefetched)
         self.assertEqual(sum(job.state is JobState.DONE for job in short), 14)
 
     def test_never_run(self) -> None:
@@ -67,7 +67,7 @@ class LastWorkerTests(AheadTestCase):
         self.occupy()
         jobs = self.submit_many(self.bob, 3, "Report")
         self.answer(self.worker)
-        self.assertEqual(self.worker.ahead, jobs[1:])
+        self.assertEqual(self.worker.prefetched, jobs[1:])
 
     def test_behind_its_own_and_anothers(self) -> None:
         """It goes behind nothing of its own client's that is behind another's."""
@@ -77,7 +77,7 @@ class LastWorkerTests(AheadTestCase):
         self.submit_many(self.bob, 2, "Report")
         self.answer(self.worker)
         self.assertIs(self.worker.job, running)
-        self.assertEqual(self.worker.ahead, [echo])
+        self.assertEqual(self.worker.prefetched, [echo])
 
     def test_short_in_the_end(self) -> None:
         """A type whose jobs have all been short is known to be."""
@@ -119,4 +119,4 @@ class LastWorkerTests(AheadTestCase):
         self.submit_many(self.bob, 4)
         self.answer(self.worker)
         self.assertIs(self.worker.job, running)
-        self.assertEqual(self.worker.ahead, [])
+        self.assertEqual(self.worker.prefetched, [])

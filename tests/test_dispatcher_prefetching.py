@@ -26,8 +26,8 @@ PERFORMS = catalogue(
 WITHOUT_AGAIN = catalogue("Echo")
 
 
-class AheadTestCase(DispatcherTestCase):
-    """A dispatcher, and a worker whose jobs have all been short so far, so that some go ahead."""
+class PrefetchTestCase(DispatcherTestCase):
+    """A dispatcher, and a worker whose jobs have all been short, so that some are prefetched."""
 
     def setUp(self) -> None:
         """Have the worker do many jobs in no time."""
@@ -89,17 +89,17 @@ class AheadTestCase(DispatcherTestCase):
         """Have the worker run a job of somebody who wants no other."""
         return self.submit(FakeClient("somebody"))
 
-    def give_ahead(
+    def prefetch(
         self, client: FakeClient, count: int, command: str = "Echo", **options: Any
     ) -> tuple[Job, list[Job]]:
-        """Have the worker run a job of Ann's, with so many of `client` ahead; all of them."""
+        """Have the worker run a job of Ann's, with so many of `client` prefetched; all jobs."""
         self.occupy()
         running = self.submit(self.ann)
-        ahead = self.submit_many(client, count, command, **options)
+        prefetched = self.submit_many(client, count, command, **options)
         self.answer(self.worker)
         self.assertIs(self.worker.job, running)
-        self.assertEqual(self.worker.ahead, ahead)
-        return running, ahead
+        self.assertEqual(self.worker.prefetched, prefetched)
+        return running, prefetched
 
     def answer_all(self, *workers: FakeWorker) -> None:
         """Have these workers, in turns, answer until none of them has a job."""
@@ -119,13 +119,13 @@ class AheadTestCase(DispatcherTestCase):
         return {state: count for state, count in ended.items() if count}
 
 
-class GivingTests(AheadTestCase):
+class GivingTests(PrefetchTestCase):
     def test_backlog(self) -> None:
-        """A worker that ends a job while others wait runs the next, and has some ahead."""
+        """A worker that ends a job while others wait runs the next, and has some prefetched."""
         jobs = self.submit_many(self.ann, 5)
         self.answer(self.worker)
         self.assertIs(self.worker.job, jobs[1])
-        self.assertEqual(self.worker.ahead, jobs[2:])
+        self.assertEqual(self.worker.prefetched, jobs[2:])
         self.assertEqual({job.worker for job in jobs[2:]}, {self.worker})
         self.assertEqual({(job.state, job.attempt) for job in jobs[2:]}, {(JobState.PREFETCHED, 0)})
         self.assertEqual(self.counts(), (3, 1))
@@ -133,56 +133,56 @@ class GivingTests(AheadTestCase):
     def test_only_when_a_job_ends(self) -> None:
         """What comes while a worker is busy waits until it ends its job."""
         self.submit_many(self.ann, 5)
-        self.assertEqual((self.worker.ahead, self.counts()), ([], (4, 1)))
+        self.assertEqual((self.worker.prefetched, self.counts()), ([], (4, 1)))
 
     def test_not_before_jobs_are_known_to_be_short(self) -> None:
-        """A dispatcher that knows nothing of its jobs gives none ahead."""
+        """A dispatcher that knows nothing of its jobs prefetches none."""
         self.serve()
         worker = self.ready()
         self.done = 0
         self.submit_many(self.ann, 5)
         self.answer(worker)
-        self.assertEqual((worker.ahead, self.counts()), ([], (3, 1)))
+        self.assertEqual((worker.prefetched, self.counts()), ([], (3, 1)))
         self.answer_all(worker)
         self.assertEqual(self.ended(), {"done": 5})
 
     def test_not_after_long_jobs(self) -> None:
-        """When jobs have come to be long, nothing goes ahead any more."""
+        """When jobs have come to be long, nothing is prefetched any more."""
         jobs = self.submit_many(self.ann, 9)
         for _ in range(5):
             self.clock.advance(1)
             self.answer(self.worker)
-        self.assertEqual((self.worker.job, self.worker.ahead), (jobs[5], []))
+        self.assertEqual((self.worker.job, self.worker.prefetched), (jobs[5], []))
 
     def test_one_for_each_busy_worker(self) -> None:
-        """Nothing goes ahead as long as fewer jobs wait than workers are busy."""
+        """Nothing is prefetched as long as fewer jobs wait than workers are busy."""
         other = self.ready()
         self.submit_many(self.ann, 4)
         self.answer(self.worker)
-        self.assertEqual((self.worker.ahead, self.counts()), ([], (1, 2)))
+        self.assertEqual((self.worker.prefetched, self.counts()), ([], (1, 2)))
         last, more = self.submit_many(self.ann, 2)
         self.answer(self.worker)
-        self.assertEqual((self.worker.ahead, other.ahead), ([last], []))
+        self.assertEqual((self.worker.prefetched, other.prefetched), ([last], []))
         self.assertIsNone(more.worker)
 
     def test_shared(self) -> None:
-        """Workers have no more ahead than their share, and leave the rest to the others."""
+        """Workers have no more prefetched than their share, and leave the rest to the others."""
         other = self.ready()
         jobs = self.submit_many(self.ann, 12)
         self.answer(self.worker)
         self.answer(other)
-        self.assertEqual(self.worker.ahead, jobs[3:7])
-        self.assertEqual(other.ahead, jobs[8:])
+        self.assertEqual(self.worker.prefetched, jobs[3:7])
+        self.assertEqual(other.prefetched, jobs[8:])
         self.answer_all(self.worker, other)
         self.assertEqual(self.ended(), {"done": 12})
 
     def test_most(self) -> None:
-        """However many wait, a worker has only so many ahead, and is given more for each."""
+        """However many wait, a worker has only so many prefetched, and is given more for each."""
         jobs = self.submit_many(self.ann, 15)
         self.answer(self.worker)
-        self.assertEqual(self.worker.ahead, jobs[2 : 2 + MOST])
+        self.assertEqual(self.worker.prefetched, jobs[2 : 2 + MOST])
         self.answer(self.worker)
-        self.assertEqual(self.worker.ahead, jobs[3 : 3 + MOST])
+        self.assertEqual(self.worker.prefetched, jobs[3 : 3 + MOST])
         self.assertEqual(self.counts(), (12, 1))
 
     def test_order(self) -> None:
@@ -199,7 +199,7 @@ class GivingTests(AheadTestCase):
 
     def test_begin(self) -> None:
         """With the answer to the job before, the next runs, for the first time."""
-        _, (job,) = self.give_ahead(self.bob, 1, box=b"\0\1kvalue\0\0")
+        _, (job,) = self.prefetch(self.bob, 1, box=b"\0\1kvalue\0\0")
         self.clock.advance(0.5)
         self.answer(self.worker)
         self.assertIs(self.worker.job, job)
@@ -215,52 +215,52 @@ class GivingTests(AheadTestCase):
 
     def test_begins_before_the_answer_is_told(self) -> None:
         """When the answer to a job is told, the next is seen to run already."""
-        _, (job,) = self.give_ahead(self.bob, 1)
+        _, (job,) = self.prefetch(self.bob, 1)
         seen: list[Any] = []
         self.ann.when_told = lambda _: seen.append(job.state)
         self.answer(self.worker)
         self.assertEqual(seen, [JobState.RUNNING])
 
     def test_counts_as_waiting(self) -> None:
-        """What is ahead takes the room of jobs that wait, in number and in bytes."""
+        """What is prefetched takes the room of jobs that wait, in number and in bytes."""
         self.submit_many(self.ann, MAX_QUEUED + 1)
         self.answer(self.worker)
-        self.assertEqual((len(self.worker.ahead), self.counts()), (MOST, (MAX_QUEUED - 1, 1)))
+        self.assertEqual((len(self.worker.prefetched), self.counts()), (MOST, (MAX_QUEUED - 1, 1)))
         self.submit(self.bob)
         self.assertIn("QUEUE_FULL", self.bob.failure_of(self.submit(self.bob)))
 
     def test_bytes_count_as_waiting(self) -> None:
-        """The bytes of what is ahead count among those that wait, until it begins."""
+        """The bytes of what is prefetched count among those that wait, until it begins."""
         self.serve(max_queued_bytes=250)
         self.practise()
-        self.give_ahead(self.bob, 2, box=bytes(100))
+        self.prefetch(self.bob, 2, box=bytes(100))
         self.assertIn("QUEUE_FULL", self.bob.failure_of(self.submit(self.bob, box=bytes(100))))
         self.answer(self.worker)
         self.submit(self.bob, box=bytes(100))
         self.assertEqual(self.counts(), (2, 1))
 
     def test_demand(self) -> None:
-        """What is ahead counts among the jobs for which workers are asked."""
-        self.give_ahead(self.ann, 3)
+        """What is prefetched counts among the jobs for which workers are asked."""
+        self.prefetch(self.ann, 3)
         self.submit(self.ann)
         self.assertEqual(self.supervisor.demands[-1], 4)
 
 
-class KeptBackTests(AheadTestCase):
-    def not_ahead(self, *jobs: Job) -> None:
-        """See that the worker, which now ends its job, has none of `jobs` ahead; all end well."""
+class KeptBackTests(PrefetchTestCase):
+    def not_prefetched(self, *jobs: Job) -> None:
+        """The worker, which now ends its job, has none of `jobs` prefetched; all end well."""
         waiting = self.dispatcher.waiting
         self.answer(self.worker)
-        self.assertEqual(self.worker.ahead, [])
+        self.assertEqual(self.worker.prefetched, [])
         self.assertEqual(self.counts(), (waiting - 1, 1))
         self.answer_all(self.worker)
         self.assertEqual({job.state for job in jobs}, {JobState.DONE})
 
     def test_limited(self) -> None:
-        """Jobs of which only so many may run are not given ahead."""
+        """Jobs of which only so many may run are not prefetched."""
         self.occupy()
         self.submit(self.ann)
-        self.not_ahead(*self.submit_many(self.bob, 4, "Few"))
+        self.not_prefetched(*self.submit_many(self.bob, 4, "Few"))
 
     def test_limited_among_others(self) -> None:
         """Never do more of a limited type run than may, and what is behind a job is not lost."""
@@ -275,53 +275,53 @@ class KeptBackTests(AheadTestCase):
                 limited = [job for job in running if job.command == b"Few"]
                 self.assertLessEqual(len(limited), 1)
                 few += limited
-                self.assertNotIn(b"Few", {job.command for job in worker.ahead})
+                self.assertNotIn(b"Few", {job.command for job in worker.prefetched})
                 if worker.job is not None:
                     self.answer(worker)
         self.assertEqual(len(set(few)), 3)
         self.assertEqual(self.ended(), {"done": 6})
 
     def test_large(self) -> None:
-        """A request that fills a page is not given ahead, nor is what has its turn after it."""
+        """A request that fills a page is not prefetched, nor is what has its turn after it."""
         self.occupy()
         self.submit(self.ann)
         large = self.submit(self.bob, box=bytes(MOST_BYTES + 1))
-        self.not_ahead(large, *self.submit_many(self.bob, 3))
+        self.not_prefetched(large, *self.submit_many(self.bob, 3))
 
     def test_just_small_enough(self) -> None:
-        """A request that has just room in a page is given ahead."""
-        self.give_ahead(self.bob, 2, box=bytes(MOST_BYTES))
+        """A request that has just room in a page is prefetched."""
+        self.prefetch(self.bob, 2, box=bytes(MOST_BYTES))
 
     def test_printed(self) -> None:
-        """Jobs of a type that has printed of late are not given ahead; later they are."""
+        """Jobs of a type that has printed recently are not prefetched; later they are."""
         self.submit(self.ann, "Print")
         self.answer(self.worker, printed=True)
         self.submit_many(self.ann, 2)
-        self.not_ahead(*self.submit_many(self.bob, 3, "Print"))
+        self.not_prefetched(*self.submit_many(self.bob, 3, "Print"))
         self.clock.advance(QUIET_TIME)
-        self.give_ahead(self.bob, 3, "Print")
+        self.prefetch(self.bob, 3, "Print")
 
     def test_behind_one_that_prints(self) -> None:
-        """Nothing is given ahead to a worker that runs a job of a type that has printed of late."""
+        """Nothing is prefetched by a worker that runs a job of a type that has printed recently."""
         self.submit_many(self.ann, 2, "Print")
         jobs = self.submit_many(self.ann, 3)
         self.answer(self.worker, printed=True)
-        self.assertEqual((self.worker.ahead, self.counts()), ([], (3, 1)))
+        self.assertEqual((self.worker.prefetched, self.counts()), ([], (3, 1)))
         self.answer(self.worker)
-        self.assertEqual(self.worker.ahead, jobs[1:])
+        self.assertEqual(self.worker.prefetched, jobs[1:])
 
     def test_worker_that_takes_none(self) -> None:
-        """A worker that can be given none ahead gets its jobs one by one."""
+        """A worker that can prefetch none gets its jobs one by one."""
         self.worker.can_prefetch = False
         self.submit_many(self.ann, 2)
-        self.not_ahead(*self.submit_many(self.bob, 3))
+        self.not_prefetched(*self.submit_many(self.bob, 3))
 
     def test_worker_that_has_no_room(self) -> None:
         """A job that a worker cannot take now waits on, and is the next."""
         mine, theirs = self.submit_many(self.ann, 3), self.submit_many(self.bob, 3)
         self.patch(self.worker, "_give_more", lambda job: False)
         self.answer(self.worker)
-        self.assertEqual((self.worker.ahead, self.counts()), ([], (4, 1)))
+        self.assertEqual((self.worker.prefetched, self.counts()), ([], (4, 1)))
         self.die(self.worker)
         other = self.ready()
         self.answer_all(other)
@@ -329,30 +329,32 @@ class KeptBackTests(AheadTestCase):
         self.assertEqual(self.ended(), {"done": 5, "lost": 1})
 
     def test_on_hold(self) -> None:
-        """Jobs of a client on hold are not given ahead; those of others are."""
+        """Jobs of a client on hold are not prefetched; those of others are."""
         self.submit_many(self.ann, 2)
         held = self.submit_many(self.bob, 2)
         others = self.submit_many(self.ann, 2)
         self.dispatcher.hold(self.bob)
         self.answer(self.worker)
-        self.assertEqual(self.worker.ahead, others)
+        self.assertEqual(self.worker.prefetched, others)
         self.dispatcher.release(self.bob)
         self.answer_all(self.worker)
         self.assertEqual({job.state for job in held}, {JobState.DONE})
 
     def test_workers_that_differ(self) -> None:
-        """While not all workers perform the same, nothing is given ahead."""
+        """While not all workers perform the same, nothing is prefetched."""
         other = self.ready(WITHOUT_AGAIN)
         jobs = self.submit_many(self.ann, 8)
         self.answer(self.worker)
         self.answer(other)
-        self.assertEqual((self.worker.ahead, other.ahead, self.counts()), ([], [], (4, 2)))
+        self.assertEqual(
+            (self.worker.prefetched, other.prefetched, self.counts()), ([], [], (4, 2))
+        )
         self.die(self.worker)
         self.answer(other)
-        self.assertEqual((other.job, other.ahead), (jobs[4], jobs[5:]))
+        self.assertEqual((other.job, other.prefetched), (jobs[4], jobs[5:]))
 
     def test_aged(self) -> None:
-        """An aged job is not given ahead while a higher one waits, whose turn is the one after."""
+        """An aged job is not prefetched while a higher one waits, whose turn is the one after."""
         self.ann.outranks = self.bob.outranks = True
         self.dispatcher.hold(self.bob)
         low = self.submit_many(self.bob, 2, priority=LOW)
@@ -360,12 +362,12 @@ class KeptBackTests(AheadTestCase):
         normal = self.submit_many(self.ann, 4)
         self.dispatcher.release(self.bob)
         self.answer(self.worker)
-        self.assertEqual((self.worker.job, self.worker.ahead), (low[0], normal[1:2]))
+        self.assertEqual((self.worker.job, self.worker.prefetched), (low[0], normal[1:2]))
         self.answer_all(self.worker)
         self.assertEqual(self.worker.given, [normal[0], low[0], normal[1], low[1], *normal[2:]])
 
     def test_deadline_reached(self) -> None:
-        """A job whose deadline is reached is not given ahead, though the reactor is late."""
+        """A job whose deadline is reached is not prefetched, though the reactor is late."""
         self.dispatcher.hold(self.bob)
         late = self.submit(self.bob, deadline=1.0)
         self.clock.rightNow += 1.0
@@ -373,13 +375,13 @@ class KeptBackTests(AheadTestCase):
         self.submit(self.ann)
         self.dispatcher.release(self.bob)
         self.answer(self.worker)
-        self.assertEqual((self.worker.ahead, self.counts()), ([], (1, 1)))
+        self.assertEqual((self.worker.prefetched, self.counts()), ([], (1, 1)))
         self.clock.advance(0)
         self.assertEqual(late.state, JobState.TIMED_OUT)
 
     def test_limit_comes_behind_a_begun_job(self) -> None:
         """A job that was begun before its type came to have a limit counts among those that run."""
-        _, jobs = self.give_ahead(self.bob, 3)
+        _, jobs = self.prefetch(self.bob, 3)
         self.worker.go_on()
         other = self.ready(catalogue(Echo={"max_running": 1}))
         self.answer(self.worker)
@@ -388,28 +390,28 @@ class KeptBackTests(AheadTestCase):
         self.assertEqual((self.worker.job, other.job).count(None), 1)
 
 
-class TakingBackTests(AheadTestCase):
+class ReclaimTests(PrefetchTestCase):
     def test_idle_worker(self) -> None:
-        """A worker that becomes idle begins what another has ahead, and leaves it the rest."""
+        """A worker that becomes idle begins what another has prefetched, and leaves it the rest."""
         other = self.ready()
         jobs = self.submit_many(self.ann, 6)
         self.answer(self.worker)
-        self.assertEqual(self.worker.ahead, jobs[3:4])
+        self.assertEqual(self.worker.prefetched, jobs[3:4])
         self.answer(other)
         self.answer(other)
-        self.assertEqual((other.job, self.worker.ahead), (jobs[5], jobs[3:4]))
+        self.assertEqual((other.job, self.worker.prefetched), (jobs[5], jobs[3:4]))
         self.answer(other)
-        self.assertEqual((other.job, self.worker.ahead), (jobs[3], []))
+        self.assertEqual((other.job, self.worker.prefetched), (jobs[3], []))
         self.assertIs(jobs[3].worker, other)
         self.assertEqual(self.counts(), (0, 2))
         self.answer_all(self.worker, other)
         self.assertEqual(self.ended(), {"done": 6})
 
     def test_new_worker(self) -> None:
-        """A worker that boots begins what another has ahead; the rest waits in its order."""
-        _, jobs = self.give_ahead(self.bob, 4)
+        """A worker that boots begins what another has prefetched; the rest waits in its order."""
+        _, jobs = self.prefetch(self.bob, 4)
         other = self.ready()
-        self.assertEqual((other.job, self.worker.ahead), (jobs[0], []))
+        self.assertEqual((other.job, self.worker.prefetched), (jobs[0], []))
         self.assertEqual({job.worker for job in jobs[1:]}, {None})
         self.assertEqual(self.counts(), (3, 2))
         self.answer_all(other)
@@ -417,7 +419,7 @@ class TakingBackTests(AheadTestCase):
 
     def test_begun_jobs_stay(self) -> None:
         """A new worker gets what the other has not begun, and what it has stays where it is."""
-        _, jobs = self.give_ahead(self.bob, 4)
+        _, jobs = self.prefetch(self.bob, 4)
         self.worker.go_on()
         self.worker.go_on()
         other = self.ready()
@@ -429,7 +431,7 @@ class TakingBackTests(AheadTestCase):
 
     def test_answers_are_told_in_order(self) -> None:
         """The answers of jobs that were begun unnoticed reach their clients in order, each once."""
-        running, jobs = self.give_ahead(self.ann, 3)
+        running, jobs = self.prefetch(self.ann, 3)
         for _ in jobs:
             self.worker.go_on()
         self.dispatcher.cancel(jobs[2])
@@ -439,18 +441,18 @@ class TakingBackTests(AheadTestCase):
 
     def test_higher_priority(self) -> None:
         """A more urgent job that arrives starts before the others of its round."""
-        _, jobs = self.give_ahead(self.bob, 3)
+        _, jobs = self.prefetch(self.bob, 3)
         high = self.submit(self.ann, priority=HIGH)
-        self.assertEqual((self.worker.ahead, self.counts()), ([], (4, 1)))
+        self.assertEqual((self.worker.prefetched, self.counts()), ([], (4, 1)))
         self.answer_all(self.worker)
         self.assertEqual(self.worker.given[2:], [jobs[0], high, *jobs[1:]])
 
     def test_higher_priority_after_one_was_begun(self) -> None:
         """What a worker has begun comes before a more urgent job that arrives, the rest after."""
-        _, jobs = self.give_ahead(self.bob, 3)
+        _, jobs = self.prefetch(self.bob, 3)
         self.worker.go_on()
         high = self.submit(FakeClient("other"), priority=HIGH)
-        self.assertEqual(self.worker.ahead, jobs[:1])
+        self.assertEqual(self.worker.prefetched, jobs[:1])
         self.answer_all(self.worker)
         self.assertEqual(self.worker.given[2:], [jobs[0], high, *jobs[1:]])
 
@@ -462,40 +464,40 @@ class TakingBackTests(AheadTestCase):
         low = self.submit_many(self.bob, 4, priority=LOW)
         self.answer(self.worker)
         self.answer(other)
-        self.assertEqual((self.worker.ahead, other.ahead), (high[3:7], low))
+        self.assertEqual((self.worker.prefetched, other.prefetched), (high[3:7], low))
         normal = self.submit(self.ann)
-        self.assertEqual((self.worker.ahead, other.ahead), (high[3:7], []))
+        self.assertEqual((self.worker.prefetched, other.prefetched), (high[3:7], []))
         self.answer(other)
         self.assertIs(other.job, normal)
         self.answer_all(self.worker, other)
         self.assertEqual(self.ended(), {"done": 13})
 
     def test_same_priority(self) -> None:
-        """A job that is no more urgent takes nothing back."""
-        _, jobs = self.give_ahead(self.bob, 3)
+        """A job that is no more urgent reclaims nothing."""
+        _, jobs = self.prefetch(self.bob, 3)
         last = self.submit(self.ann)
         lower = self.submit(self.ann, priority=LOW)
-        self.assertEqual((self.worker.ahead, self.worker.taken_back), (jobs, 0))
+        self.assertEqual((self.worker.prefetched, self.worker.reclaimed), (jobs, 0))
         self.answer_all(self.worker)
         self.assertEqual(self.worker.given[2:], [*jobs, last, lower])
 
     def test_higher_priority_that_may_not_start(self) -> None:
-        """A more urgent job of a client on hold takes nothing back until its release."""
+        """A more urgent job of a client on hold reclaims nothing until its release."""
         self.dispatcher.hold(self.ann)
-        self.give_ahead_of_bob()
-        jobs = list(self.worker.ahead)
+        self.prefetch_of_bob()
+        jobs = list(self.worker.prefetched)
         high = self.submit(self.ann, priority=HIGH)
-        self.assertEqual(self.worker.ahead, jobs)
+        self.assertEqual(self.worker.prefetched, jobs)
         self.dispatcher.release(self.ann)
-        self.assertEqual(self.worker.ahead, [])
+        self.assertEqual(self.worker.prefetched, [])
         self.answer(self.worker)
         self.assertIs(self.worker.job, high)
 
-    def give_ahead_of_bob(self) -> None:
-        """Have the worker run a job of Bob's, with three of his ahead."""
+    def prefetch_of_bob(self) -> None:
+        """Have the worker run a job of Bob's, with three of his prefetched."""
         self.submit_many(self.bob, 5)
         self.answer(self.worker)
-        self.assertEqual(len(self.worker.ahead), 3)
+        self.assertEqual(len(self.worker.prefetched), 3)
 
     def test_higher_priority_that_may_start_at_last(self) -> None:
         """A more urgent job that the end of another lets start does so in its turn."""
@@ -504,14 +506,14 @@ class TakingBackTests(AheadTestCase):
         jobs = self.submit_many(self.bob, 2)
         self.answer(self.worker)
         high = self.submit(self.ann, "Few", HIGH)
-        self.assertEqual(self.worker.ahead, jobs)
+        self.assertEqual(self.worker.prefetched, jobs)
         self.answer_all(self.worker)
         self.assertEqual(self.worker.given[2:], [jobs[0], high, jobs[1]])
 
     def test_behind_a_long_job(self) -> None:
-        """What is ahead of a worker whose job is long is taken back when another ends a job."""
+        """What a worker has prefetched behind a long job is reclaimed when another ends a job."""
         other, stuck = self.late(1.5 * SLOW)
-        self.assertEqual(self.worker.ahead, [])
+        self.assertEqual(self.worker.prefetched, [])
         self.assertNotIn(self.worker, {job.worker for job in stuck})
         long = self.worker.job
         self.answer_all(other)
@@ -519,27 +521,27 @@ class TakingBackTests(AheadTestCase):
         self.assertEqual((self.worker.job, self.counts()), (long, (0, 1)))
 
     def test_behind_a_job_that_is_not_long_yet(self) -> None:
-        """What is ahead of a worker stays when another ends a job, as long as its own is short."""
+        """What a worker has prefetched behind a short job stays when another ends a job."""
         _, stuck = self.late(0.5 * SLOW)
-        self.assertEqual(self.worker.ahead, stuck)
+        self.assertEqual(self.worker.prefetched, stuck)
 
     def late(self, seconds: float) -> tuple[FakeWorker, list[Job]]:
-        """Another worker, which has ended a job so much later; what the first had ahead."""
+        """Another worker, which has ended a job so much later; what the first had prefetched."""
         other = self.ready()
         self.submit_many(self.ann, 12)
         self.answer(self.worker)
         self.answer(other)
-        stuck = list(self.worker.ahead)
+        stuck = list(self.worker.prefetched)
         self.assertEqual(len(stuck), 4)
         self.clock.advance(seconds)
         self.answer(other)
         return other, stuck
 
 
-class CancelAheadTests(AheadTestCase):
+class PrefetchedCancelTests(PrefetchTestCase):
     def test_not_begun(self) -> None:
-        """A job ahead that is cancelled never runs, and its worker goes on undisturbed."""
-        running, jobs = self.give_ahead(self.bob, 3)
+        """A prefetched job that is cancelled never runs, and its worker goes on undisturbed."""
+        running, jobs = self.prefetch(self.bob, 3)
         self.dispatcher.cancel(jobs[1])
         text = "CANCELLED: Echo was cancelled while it waited; it never ran"
         self.assertEqual(self.bob.failure_of(jobs[1]), text)
@@ -553,7 +555,7 @@ class CancelAheadTests(AheadTestCase):
 
     def test_begun(self) -> None:
         """A job that was begun unnoticed is interrupted, and the one before it is answered."""
-        running, jobs = self.give_ahead(self.bob, 3)
+        running, jobs = self.prefetch(self.bob, 3)
         self.worker.go_on()
         self.dispatcher.cancel(jobs[0])
         self.assertEqual((self.worker.interrupts, self.counts()), ([b"cancelled"], (3, 1)))
@@ -571,7 +573,7 @@ class CancelAheadTests(AheadTestCase):
 
     def test_begun_and_answers(self) -> None:
         """The answer of a job that was begun unnoticed and cancelled is dropped."""
-        _, jobs = self.give_ahead(self.bob, 1)
+        _, jobs = self.prefetch(self.bob, 1)
         self.worker.go_on()
         self.dispatcher.cancel(jobs[0])
         self.answer(self.worker)
@@ -582,7 +584,7 @@ class CancelAheadTests(AheadTestCase):
 
     def test_before_one_that_was_begun(self) -> None:
         """A job that has been answered, though nobody has noticed, is not cancelled any more."""
-        running, jobs = self.give_ahead(self.bob, 2)
+        running, jobs = self.prefetch(self.bob, 2)
         self.worker.go_on()
         self.dispatcher.cancel(running)
         self.read(self.worker)
@@ -593,7 +595,7 @@ class CancelAheadTests(AheadTestCase):
 
     def test_behind_one_that_was_begun(self) -> None:
         """To cancel a job that was not begun leaves alone the one before it, which was."""
-        _, jobs = self.give_ahead(self.bob, 2)
+        _, jobs = self.prefetch(self.bob, 2)
         self.worker.go_on()
         self.dispatcher.cancel(jobs[1])
         self.assertIn("while it waited", self.bob.failure_of(jobs[1]))
@@ -602,10 +604,10 @@ class CancelAheadTests(AheadTestCase):
         self.assertEqual(self.ended(), {"done": 3, "cancelled": 1})
 
     def test_running(self) -> None:
-        """A running job that is cancelled has nothing ahead any more, and others do that."""
-        running, jobs = self.give_ahead(self.bob, 2)
+        """A running job that is cancelled has nothing prefetched any more, and others do that."""
+        running, jobs = self.prefetch(self.bob, 2)
         self.dispatcher.cancel(running)
-        self.assertEqual((self.worker.interrupts, self.worker.ahead), ([b"cancelled"], []))
+        self.assertEqual((self.worker.interrupts, self.worker.prefetched), ([b"cancelled"], []))
         self.die(self.worker)
         other = self.ready()
         self.answer_all(other)
@@ -613,15 +615,15 @@ class CancelAheadTests(AheadTestCase):
         self.assertEqual(self.ended(), {"done": 3, "cancelled": 1})
 
     def test_twice(self) -> None:
-        """To cancel a job ahead once more, or when it has ended, changes nothing."""
-        _, jobs = self.give_ahead(self.bob, 2)
+        """To cancel a prefetched job once more, or when it has ended, changes nothing."""
+        _, jobs = self.prefetch(self.bob, 2)
         for _ in range(2):
             self.dispatcher.cancel(jobs[0])
         self.assertEqual((len(self.bob.failures), self.counts()), (1, (1, 1)))
 
     def test_all_from_an_answer(self) -> None:
-        """A client may cancel all that is ahead while it is told of the answer before."""
-        _, jobs = self.give_ahead(self.ann, 3)
+        """A client may cancel all that is prefetched while it is told of the answer before."""
+        _, jobs = self.prefetch(self.ann, 3)
         self.ann.when_told = lambda _: self.cancel_all(jobs)
         self.answer(self.worker)
         self.assertEqual(self.worker.interrupts, [b"cancelled"])
@@ -631,7 +633,7 @@ class CancelAheadTests(AheadTestCase):
 
     def test_all_while_its_answers_are_read(self) -> None:
         """A client may cancel what was begun as well while it is told of the answer before."""
-        _, jobs = self.give_ahead(self.ann, 3)
+        _, jobs = self.prefetch(self.ann, 3)
         self.worker.go_on()
         self.worker.go_on()
         self.ann.when_told = lambda _: self.cancel_all(jobs[1:])
@@ -641,13 +643,13 @@ class CancelAheadTests(AheadTestCase):
         self.assertEqual(self.ended(), {"done": 3, "cancelled": 2})
 
     def test_behind_one_that_was_begun_and_cancelled(self) -> None:
-        """A worker that is to end a job that it has begun unnoticed gets nothing ahead of it."""
-        running, jobs = self.give_ahead(self.bob, 1)
+        """A worker that is to end a job which it began unnoticed prefetches nothing behind it."""
+        running, jobs = self.prefetch(self.bob, 1)
         later = self.submit_many(self.ann, 2)
         self.worker.go_on()
         self.dispatcher.cancel(jobs[0])
         self.assertIs(self.answer(self.worker), running)
-        self.assertEqual((self.worker.job, self.worker.ahead), (jobs[0], []))
+        self.assertEqual((self.worker.job, self.worker.prefetched), (jobs[0], []))
         self.die(self.worker)
         other = self.ready()
         self.answer_all(other)
@@ -655,7 +657,7 @@ class CancelAheadTests(AheadTestCase):
 
     def test_cancelled_and_its_worker_killed(self) -> None:
         """An answer that a worker wrote before it was killed counts, and the next job is lost."""
-        running, jobs = self.give_ahead(self.bob, 1)
+        running, jobs = self.prefetch(self.bob, 1)
         self.worker.go_on()
         self.worker.kill("grew too large, and was killed")
         self.read(self.worker)
@@ -665,10 +667,10 @@ class CancelAheadTests(AheadTestCase):
         self.assertEqual(self.ended(), {"done": 2, "lost": 1})
 
 
-class TimeTests(AheadTestCase):
+class TimeTests(PrefetchTestCase):
     def test_deadline_not_begun(self) -> None:
-        """A job whose deadline passes while it is ahead never runs; its worker is undisturbed."""
-        running, jobs = self.give_ahead(self.bob, 2, deadline=3.0)
+        """A prefetched job whose deadline passes never runs; its worker is undisturbed."""
+        running, jobs = self.prefetch(self.bob, 2, deadline=3.0)
         self.clock.advance(3)
         text = "DEADLINE_PASSED: Echo waited for its deadline, 3 s"
         self.assertEqual([self.bob.failure_of(job) for job in jobs], [text, text])
@@ -679,10 +681,10 @@ class TimeTests(AheadTestCase):
 
     def test_deadline_begun(self) -> None:
         """A job whose deadline passes after it was begun unnoticed is stopped like any other."""
-        running, jobs = self.give_ahead(self.bob, 2)
+        running, jobs = self.prefetch(self.bob, 2)
         timely = self.submit(self.bob, deadline=3.0)
         self.answer(self.worker)
-        self.assertEqual(self.worker.ahead, [jobs[1], timely])
+        self.assertEqual(self.worker.prefetched, [jobs[1], timely])
         self.worker.go_on()
         self.worker.go_on()
         self.clock.advance(3)
@@ -695,9 +697,9 @@ class TimeTests(AheadTestCase):
         self.assertIn("reached its deadline, 3 s", self.bob.failure_of(timely))
         self.assertEqual(self.ended(), {"done": 4, "timed out": 1})
 
-    def test_deadline_taken_back(self) -> None:
-        """A job that was taken back still has its deadline, and is told what is left of it."""
-        _, (job,) = self.give_ahead(self.bob, 1, deadline=3.0)
+    def test_deadline_reclaimed(self) -> None:
+        """A job that was reclaimed still has its deadline, and is told what is left of it."""
+        _, (job,) = self.prefetch(self.bob, 1, deadline=3.0)
         self.assertEqual(job.seconds, 3.0)
         self.clock.advance(1)
         other = self.ready()
@@ -709,15 +711,15 @@ class TimeTests(AheadTestCase):
         self.assertEqual(self.ended(), {"done": 2, "timed out": 1})
 
     def test_time_limit(self) -> None:
-        """A job's time limit counts from when it begins, not from when it was given ahead."""
-        _, jobs = self.give_ahead(self.bob, 2, "Timed")
+        """A job's time limit counts from when it begins, not from when it was prefetched."""
+        _, jobs = self.prefetch(self.bob, 2, "Timed")
         self.clock.advance(4)
         self.answer(self.worker)
         self.assertIs(self.worker.job, jobs[0])
         self.clock.advance(4.9)
         self.assertEqual(self.worker.interrupts, [])
         self.clock.advance(0.1)
-        self.assertEqual((self.worker.interrupts, self.worker.ahead), ([b"time"], []))
+        self.assertEqual((self.worker.interrupts, self.worker.prefetched), ([b"time"], []))
         self.clock.advance(GRACE)
         self.die(self.worker)
         text = "TIMED_OUT: Timed ran for its time limit, 5.0 s, after it had waited 4.0 s"
@@ -726,7 +728,7 @@ class TimeTests(AheadTestCase):
 
     def test_time_limit_of_what_was_answered(self) -> None:
         """A job that was answered within its time, though nobody has noticed, keeps its answer."""
-        _, jobs = self.give_ahead(self.bob, 2, "Timed")
+        _, jobs = self.prefetch(self.bob, 2, "Timed")
         self.answer(self.worker)
         self.clock.advance(4)
         self.worker.go_on()
@@ -738,9 +740,9 @@ class TimeTests(AheadTestCase):
         self.assertEqual(self.ended(), {"done": 4})
 
 
-class ClientAheadTests(AheadTestCase):
+class PrefetchedClientTests(PrefetchTestCase):
     def test_gone_not_begun(self) -> None:
-        """What a client that leaves has ahead never runs; its worker goes on undisturbed."""
+        """What a client that leaves has prefetched never runs; its worker goes on undisturbed."""
         self.occupy()
         self.submit(self.ann)
         theirs = self.submit_many(self.bob, 2)
@@ -757,7 +759,7 @@ class ClientAheadTests(AheadTestCase):
 
     def test_gone_begun(self) -> None:
         """What a client that leaves had begun unnoticed is interrupted, and nobody is told."""
-        running, jobs = self.give_ahead(self.bob, 3)
+        running, jobs = self.prefetch(self.bob, 3)
         self.worker.go_on()
         self.leave(self.bob)
         self.read(self.worker)
@@ -769,7 +771,7 @@ class ClientAheadTests(AheadTestCase):
 
     def test_gone_begun_but_finishes(self) -> None:
         """A begun job of a type that finishes goes on without its client; the others never run."""
-        _, jobs = self.give_ahead(self.bob, 3, "Finish")
+        _, jobs = self.prefetch(self.bob, 3, "Finish")
         self.worker.go_on()
         self.leave(self.bob)
         self.read(self.worker)
@@ -779,11 +781,11 @@ class ClientAheadTests(AheadTestCase):
         self.assertEqual(self.ended(), {"done": 3, "cancelled": 2})
 
     def test_gone_in_front_of_another(self) -> None:
-        """When the client of a running job leaves, what another has ahead behind it runs."""
-        running, jobs = self.give_ahead(self.bob, 2)
+        """When the client of a running job leaves, what another has prefetched behind it runs."""
+        running, jobs = self.prefetch(self.bob, 2)
         self.leave(self.ann)
         self.assertEqual((self.worker.job, self.worker.interrupts), (running, [b"cancelled"]))
-        self.assertEqual(self.worker.ahead, [])
+        self.assertEqual(self.worker.prefetched, [])
         other = self.ready()
         self.answer_all(other)
         self.assertEqual(other.given, jobs)
@@ -792,7 +794,7 @@ class ClientAheadTests(AheadTestCase):
 
     def test_gone_in_front_of_one_that_was_begun(self) -> None:
         """When the client of a job leaves that is answered already, the one behind it runs on."""
-        _, jobs = self.give_ahead(self.bob, 2)
+        _, jobs = self.prefetch(self.bob, 2)
         self.worker.go_on()
         self.leave(self.ann)
         self.read(self.worker)
@@ -801,11 +803,11 @@ class ClientAheadTests(AheadTestCase):
         self.assertEqual(self.ended(), {"done": 4})
 
     def test_hold(self) -> None:
-        """What a client that is put on hold has ahead waits on, while others' jobs start."""
-        _, jobs = self.give_ahead(self.bob, 3)
+        """What a client that is put on hold has prefetched waits on, while others' jobs start."""
+        _, jobs = self.prefetch(self.bob, 3)
         mine = self.submit_many(self.ann, 2)
         self.dispatcher.hold(self.bob)
-        self.assertEqual((self.worker.ahead, self.counts()), ([], (5, 1)))
+        self.assertEqual((self.worker.prefetched, self.counts()), ([], (5, 1)))
         self.answer_all(self.worker)
         self.assertEqual(self.worker.given[2:], mine)
         self.dispatcher.release(self.bob)
@@ -814,7 +816,7 @@ class ClientAheadTests(AheadTestCase):
 
     def test_hold_after_one_was_begun(self) -> None:
         """What a client on hold had begun unnoticed runs on; the rest waits for its release."""
-        _, jobs = self.give_ahead(self.bob, 3)
+        _, jobs = self.prefetch(self.bob, 3)
         self.worker.go_on()
         self.dispatcher.hold(self.bob)
         self.read(self.worker)
@@ -825,24 +827,24 @@ class ClientAheadTests(AheadTestCase):
         self.answer_all(self.worker)
         self.assertEqual(self.worker.given[2:], jobs)
 
-    def test_parts_do_not_go_ahead(self) -> None:
-        """A job with parts is not given ahead, nor anything behind it: it may have to be paused."""
+    def test_parts_are_not_prefetched(self) -> None:
+        """A job with parts is not prefetched, nor is one behind it: it may have to be paused."""
         self.occupy()
         parts = self.submit(self.ann, wants_chunks=True)
         jobs = self.submit_many(self.bob, 2)
         self.answer(self.worker)
-        self.assertEqual((self.worker.job, self.worker.ahead), (parts, []))
+        self.assertEqual((self.worker.job, self.worker.prefetched), (parts, []))
         self.answer(self.worker)
-        self.assertEqual((self.worker.job, self.worker.ahead), (jobs[0], jobs[1:]))
+        self.assertEqual((self.worker.job, self.worker.prefetched), (jobs[0], jobs[1:]))
         self.answer_all(self.worker)
         self.assertEqual(self.ended(), {"done": 4})
 
     def test_hold_from_an_answer(self) -> None:
-        """A client may be put on hold while it is told of the answer before what it has ahead."""
-        _, jobs = self.give_ahead(self.ann, 3)
+        """A client may be put on hold while it is told of the answer before its prefetched jobs."""
+        _, jobs = self.prefetch(self.ann, 3)
         self.ann.when_told = lambda _: self.dispatcher.hold(self.ann)
         self.answer(self.worker)
-        self.assertEqual((self.worker.job, self.worker.ahead), (jobs[0], []))
+        self.assertEqual((self.worker.job, self.worker.prefetched), (jobs[0], []))
         self.answer(self.worker)
         self.assertEqual((self.worker.job, self.counts()), (None, (2, 0)))
         self.ann.when_told = None
@@ -851,70 +853,72 @@ class ClientAheadTests(AheadTestCase):
         self.assertEqual(self.worker.given[2:], jobs)
 
 
-class LeavingTests(AheadTestCase):
+class LeavingTests(PrefetchTestCase):
     def test_called_back(self) -> None:
-        """A worker that is called back ends its job and is released; others do what was ahead."""
-        _, jobs = self.give_ahead(self.bob, 3)
+        """A worker that is called back ends its job and is released; others do the prefetched."""
+        _, jobs = self.prefetch(self.bob, 3)
         self.assertIsNone(self.dispatcher.call_back([self.worker]))
-        self.assertEqual((self.worker.ahead, self.counts()), ([], (3, 1)))
+        self.assertEqual((self.worker.prefetched, self.counts()), ([], (3, 1)))
         self.answer(self.worker)
         self.assertEqual(self.supervisor.released, [self.worker])
-        self.assertEqual((self.worker.ahead, self.dispatcher.idle, self.counts()), ([], 0, (3, 0)))
+        self.assertEqual(
+            (self.worker.prefetched, self.dispatcher.idle, self.counts()), ([], 0, (3, 0))
+        )
         other = self.ready()
         self.answer_all(other)
         self.assertEqual(other.given, jobs)
 
     def test_called_back_after_one_was_begun(self) -> None:
         """A worker that is called back ends what it has begun unnoticed, too, and is released."""
-        _, jobs = self.give_ahead(self.bob, 3)
+        _, jobs = self.prefetch(self.bob, 3)
         self.worker.go_on()
         self.dispatcher.call_back([self.worker])
         self.answer(self.worker)
         self.assertEqual((self.worker.job, self.supervisor.released), (jobs[0], []))
-        self.assertEqual((self.worker.ahead, self.counts()), ([], (2, 1)))
+        self.assertEqual((self.worker.prefetched, self.counts()), ([], (2, 1)))
         self.answer(self.worker)
         self.assertEqual((self.worker.job, self.supervisor.released), (None, [self.worker]))
         self.assertEqual(self.counts(), (2, 0))
 
     def test_called_back_in_vain(self) -> None:
-        """When no worker is wanted back any more, jobs go ahead again."""
-        _, jobs = self.give_ahead(self.bob, 3)
+        """When no worker is wanted back any more, jobs are prefetched again."""
+        _, jobs = self.prefetch(self.bob, 3)
         self.dispatcher.call_back([self.worker])
         self.dispatcher.call_back([])
         self.answer(self.worker)
-        self.assertEqual((self.worker.job, self.worker.ahead), (jobs[0], jobs[1:]))
+        self.assertEqual((self.worker.job, self.worker.prefetched), (jobs[0], jobs[1:]))
         self.assertEqual(self.supervisor.released, [])
 
     def test_unfit(self) -> None:
-        """A worker that is not reusable is released, and others do what it had ahead."""
-        _, jobs = self.give_ahead(self.bob, 3)
+        """A worker that is not reusable is released, and others do what it had prefetched."""
+        _, jobs = self.prefetch(self.bob, 3)
         other = self.ready()
         self.answer_all(other)
         self.submit_many(self.bob, 4)
         self.answer(self.worker)
         self.answer(self.worker, reusable=False)
-        self.assertEqual((self.supervisor.released, self.worker.ahead), ([self.worker], []))
+        self.assertEqual((self.supervisor.released, self.worker.prefetched), ([self.worker], []))
         self.assertEqual(self.dispatcher.idle, 0)
         self.answer_all(other)
         self.assertEqual(other.given[:3], jobs)
         self.assertEqual(self.ended(), {"done": 9})
 
     def test_unfit_alone(self) -> None:
-        """What a worker that is not reusable had ahead waits in its order for another one."""
-        _, jobs = self.give_ahead(self.bob, 3)
+        """What a worker that is not reusable had prefetched waits in its order for another one."""
+        _, jobs = self.prefetch(self.bob, 3)
         self.answer(self.worker, reusable=False)
-        self.assertEqual((self.supervisor.released, self.worker.ahead), ([self.worker], []))
+        self.assertEqual((self.supervisor.released, self.worker.prefetched), ([self.worker], []))
         self.assertEqual(self.counts(), (3, 0))
         other = self.ready()
         self.answer_all(other)
         self.assertEqual((other.given, {job.attempt for job in jobs}), (jobs, {1}))
 
     def test_dismissed(self) -> None:
-        """What a worker has ahead that is about to be killed waits for others."""
-        running, jobs = self.give_ahead(self.bob, 3)
+        """What a worker has prefetched that is about to be killed waits for others."""
+        running, jobs = self.prefetch(self.bob, 3)
         self.dispatcher.dismiss(self.worker)
         self.worker.kill("grew too large")
-        self.assertEqual((self.worker.job, self.worker.ahead), (running, []))
+        self.assertEqual((self.worker.job, self.worker.prefetched), (running, []))
         self.die(self.worker)
         other = self.ready()
         self.answer_all(other)
@@ -922,10 +926,10 @@ class LeavingTests(AheadTestCase):
         self.assertEqual(self.ended(), {"done": 4, "lost": 1})
 
 
-class DeathAheadTests(AheadTestCase):
+class PrefetchedDeathTests(PrefetchTestCase):
     def test_death(self) -> None:
-        """The job that a dead worker ran is lost; what it had ahead runs elsewhere as if new."""
-        running, jobs = self.give_ahead(self.bob, 3)
+        """The job that a dead worker ran is lost; its prefetched jobs run elsewhere as if new."""
+        running, jobs = self.prefetch(self.bob, 3)
         self.die(self.worker)
         self.assertIn("WORKER_LOST", self.ann.failure_of(running))
         self.assertEqual((self.bob.failures, self.counts()), ([], (3, 0)))
@@ -935,26 +939,26 @@ class DeathAheadTests(AheadTestCase):
         self.assertEqual((other.given, {job.attempt for job in jobs}), (jobs, {1}))
         self.assertEqual(self.ended(), {"done": 4, "lost": 1})
 
-    def test_ahead_costs_no_attempt(self) -> None:
-        """A job may be ahead of any number of workers that die, and has all its attempts left."""
-        self.give_ahead(self.bob, 1, "Again")
+    def test_prefetching_costs_no_attempt(self) -> None:
+        """Workers may die that have prefetched a job: it has all its attempts left."""
+        self.prefetch(self.bob, 1, "Again")
         for _ in range(5):
-            (job,) = self.worker.ahead
+            (job,) = self.worker.prefetched
             self.die(self.worker)
             self.worker = self.ready()
             self.assertEqual((self.worker.job, job.attempt), (job, 1))
             self.answer(self.worker)
-            self.give_ahead(self.bob, 1, "Again")
+            self.prefetch(self.bob, 1, "Again")
         self.die(self.worker)
         self.assertEqual(self.bob.failures, [])
         self.assertEqual(self.ended(), {"done": 5 + 6, "lost": 6})
 
     def test_onto_an_idle_worker(self) -> None:
-        """When a worker dies, what it had ahead starts at once where another has become idle."""
+        """When a worker dies, its prefetched jobs start at once where another has become idle."""
         other = self.ready()
         self.submit_many(self.ann, 5)
         self.answer(self.worker)
-        (job,) = self.worker.ahead
+        (job,) = self.worker.prefetched
         self.answer(other)
         self.die(self.worker)
         self.answer(other)
@@ -963,7 +967,7 @@ class DeathAheadTests(AheadTestCase):
         self.assertEqual(self.ended(), {"done": 4, "lost": 1})
 
     def test_quarantine(self) -> None:
-        """When a command comes into quarantine, what other workers have ahead of it never runs."""
+        """When a command comes into quarantine, its prefetched jobs never run."""
         self.serve(quarantine_after=1)
         self.practise()
         other = self.ready()
@@ -971,9 +975,9 @@ class DeathAheadTests(AheadTestCase):
         jobs = self.submit_many(self.ann, 6)
         self.answer(other)
         self.answer(self.worker)
-        self.assertEqual((self.worker.job, other.ahead), (jobs[3], jobs[:3]))
+        self.assertEqual((self.worker.job, other.prefetched), (jobs[3], jobs[:3]))
         self.die(self.worker)
-        self.assertEqual(other.ahead, [])
+        self.assertEqual(other.prefetched, [])
         self.answer(other)
         self.assertIsNone(other.job)
         for job in (*jobs[:3], *jobs[4:]):
@@ -1063,12 +1067,12 @@ class DeathAheadTests(AheadTestCase):
         self.assertEqual(self.ended(), {"lost": 1})
 
     def test_tried_again(self) -> None:
-        """A lost job is tried again behind what its worker had ahead, and counts its attempts."""
+        """A lost job is tried again behind prefetched jobs, and counts its attempts."""
         self.occupy()
         again = self.submit(self.ann, "Again")
         jobs = self.submit_many(self.bob, 2)
         self.answer(self.worker)
-        self.assertEqual((self.worker.job, self.worker.ahead), (again, jobs))
+        self.assertEqual((self.worker.job, self.worker.prefetched), (again, jobs))
         self.die(self.worker)
         other = self.ready()
         self.clock.advance(2 * FIRST_RETRY)
@@ -1077,12 +1081,12 @@ class DeathAheadTests(AheadTestCase):
         self.assertEqual(self.ended(), {"done": 4})
 
 
-class KilledTestCase(AheadTestCase):
-    """Workers that are killed after they have begun some of what they had ahead, unnoticed."""
+class KilledTestCase(PrefetchTestCase):
+    """Workers that are killed after they have begun some of what they had prefetched, unnoticed."""
 
     def kill(self, begun: int = 1, command: str = "Echo", **options: Any) -> tuple[Job, list[Job]]:
         """Have the worker be killed when it has begun so many of three jobs; all of them."""
-        running, jobs = self.give_ahead(self.bob, 3, command, **options)
+        running, jobs = self.prefetch(self.bob, 3, command, **options)
         for _ in range(begun):
             self.worker.go_on()
         self.worker.kill("wrote garbage and was killed")
@@ -1208,7 +1212,7 @@ class KilledTests(KilledTestCase):
         self.assertEqual(self.ended(), {"done": 3, "lost": 2})
 
 
-class DrainAheadTests(AheadTestCase):
+class PrefetchedDrainTests(PrefetchTestCase):
     def drained(self, seconds: float = 10.0) -> list[None]:
         """Drain; what comes of it."""
         ends: list[None] = []
@@ -1216,9 +1220,9 @@ class DrainAheadTests(AheadTestCase):
         drained.addCallback(ends.append)
         return ends
 
-    def test_finishes_what_is_ahead(self) -> None:
-        """A drain is over when all that was ahead has ended, and no sooner."""
-        _, jobs = self.give_ahead(self.bob, 3)
+    def test_finishes_the_prefetched(self) -> None:
+        """A drain is over when all that was prefetched has ended, and no sooner."""
+        _, jobs = self.prefetch(self.bob, 3)
         ends = self.drained()
         for _ in jobs:
             self.answer(self.worker)
@@ -1227,8 +1231,8 @@ class DrainAheadTests(AheadTestCase):
         self.assertEqual((ends, self.ended()), ([None], {"done": 5}))
 
     def test_gives_up(self) -> None:
-        """When the drain's time is over, what is ahead ends, and what was begun with its worker."""
-        running, jobs = self.give_ahead(self.bob, 3)
+        """When the drain's time is over, prefetched jobs end, and begun ones with their worker."""
+        running, jobs = self.prefetch(self.bob, 3)
         self.worker.go_on()
         ends = self.drained()
         self.clock.advance(10)
@@ -1240,8 +1244,8 @@ class DrainAheadTests(AheadTestCase):
         self.assertEqual((ends, self.counts(), len(self.bob.failures)), ([None], (0, 0), 3))
 
     def test_death_while_draining(self) -> None:
-        """A drain waits for what a worker that dies had ahead."""
-        _, jobs = self.give_ahead(self.bob, 2)
+        """A drain waits for what a worker that dies had prefetched."""
+        _, jobs = self.prefetch(self.bob, 2)
         ends = self.drained()
         self.die(self.worker)
         other = self.ready()
@@ -1249,16 +1253,16 @@ class DrainAheadTests(AheadTestCase):
         self.assertEqual((other.given, ends), (jobs, [None]))
 
     def test_cancelled_while_draining(self) -> None:
-        """A drain does not wait for what was ahead and is cancelled."""
-        _, jobs = self.give_ahead(self.bob, 2)
+        """A drain does not wait for what was prefetched and is cancelled."""
+        _, jobs = self.prefetch(self.bob, 2)
         ends = self.drained()
         self.cancel_all(jobs)
         self.answer(self.worker)
         self.assertEqual((ends, self.ended()), ([None], {"done": 2, "cancelled": 2}))
 
     def test_no_workers(self) -> None:
-        """When no worker can be had, what is ahead ends with what waits; what runs goes on."""
-        running, jobs = self.give_ahead(self.bob, 2)
+        """When no worker can be had, what is prefetched ends with what waits; what runs goes on."""
+        running, jobs = self.prefetch(self.bob, 2)
         self.dispatcher.no_workers("bad luck")
         self.assertEqual([job for job, _ in self.bob.failures], jobs)
         self.assertIn("NO_WORKERS", self.bob.failure_of(jobs[0]))
@@ -1267,7 +1271,7 @@ class DrainAheadTests(AheadTestCase):
         self.assertEqual(self.ended(), {"done": 2, "failed": 2})
 
 
-class KilledAheadTests(KilledTestCase):
+class KilledPrefetchedTests(KilledTestCase):
     def test_cancel_while_told_of_the_first(self) -> None:
         """A client that is told that one job is lost may cancel the next, which is not retried."""
         self.submit_many(self.ann, 2)

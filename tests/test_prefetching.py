@@ -1,4 +1,4 @@
-"""Jobs that busy workers have ahead, with real workers: whatever happens, each job ends once."""
+"""Prefetched jobs, with real workers: whatever happens, each job ends once."""
 
 from __future__ import annotations
 
@@ -80,20 +80,20 @@ class Burst:
         return [end for number, end in self.ends.items() if end != {"value": number}]
 
 
-class AheadCase(RealServerCase):
-    """A server of two workers, of which it is noted what they begin that they had ahead."""
+class PrefetchCase(RealServerCase):
+    """A server of two workers, of which it is noted what they begin of the prefetched."""
 
     jobs = ("tests.crashpoints", "tests.oddjobs")
     limits = Limits(min_workers=2, max_workers=2, drain=60.0, quarantine_after=0)
 
     def setUp(self) -> None:
         """Count what is begun."""
-        self.begun_ahead: list[Job] = []
+        self.begun_prefetched: list[Job] = []
         live = Job.live
 
         def noted(job: Job, event: Event) -> JobState:
             if (job.state, event) == (JobState.PREFETCHED, Event.START):
-                self.begun_ahead.append(job)
+                self.begun_prefetched.append(job)
             return live(job, event)
 
         self.patch(Job, "live", noted)
@@ -104,15 +104,15 @@ class AheadCase(RealServerCase):
         return os.path.join(self.folder, f"path{next(_numbers)}")
 
     def assert_sound(self, *bursts: Burst) -> None:
-        """All jobs of the bursts were answered, some of them had been ahead, and none is left."""
+        """All jobs of the bursts were answered, some had been prefetched, and none is left."""
         for burst in bursts:
             self.assertEqual(burst.failures, [])
         self.assert_settled()
 
     def assert_settled(self) -> None:
-        """Each job that was accepted has ended once, and some had been ahead."""
+        """Each job that was accepted has ended once, and some had been prefetched."""
         dispatcher = self.service.dispatcher
-        self.assertGreater(len(self.begun_ahead), 20)
+        self.assertGreater(len(self.begun_prefetched), 20)
         self.assertEqual((dispatcher.waiting, dispatcher.running), (0, 0))
         self.assertEqual(sum(dispatcher.counters.ended.values()), dispatcher.counters.accepted)
 
@@ -125,7 +125,7 @@ def _touch(path: str) -> None:
         pass
 
 
-class BurstTests(AheadCase):
+class BurstTests(PrefetchCase):
     """Bursts in which nothing goes wrong."""
 
     @async_test
@@ -236,7 +236,7 @@ class BurstTests(AheadCase):
         self.assert_sound(warm, burst)
 
 
-class DeathTests(AheadCase):
+class DeathTests(PrefetchCase):
     """Bursts in which workers die."""
 
     @async_test
@@ -273,7 +273,7 @@ class DeathTests(AheadCase):
 
     @async_test
     async def test_frozen(self) -> None:
-        """What a worker had ahead that has stopped is done by the other, all but its own job."""
+        """The prefetched jobs of a stopped worker are done by the other, but not its own job."""
         burst = Burst(await self.connect())
         await burst.goes_on()
         pid = self.pids()[0]
@@ -286,7 +286,7 @@ class DeathTests(AheadCase):
         self.assert_sound(burst)
 
 
-class ClientTests(AheadCase):
+class ClientTests(PrefetchCase):
     """Bursts in which clients change their mind."""
 
     @async_test
@@ -379,14 +379,14 @@ class ClientTests(AheadCase):
         client.callRemote(Cancel, tag=tag)
 
 
-class RecycleTests(AheadCase):
+class RecycleTests(PrefetchCase):
     """Bursts in which workers are replaced after a few jobs."""
 
     limits = Limits(min_workers=2, max_workers=2, drain=60.0, recycle_jobs=10)
 
     @async_test
     async def test_recycle(self) -> None:
-        """No job is lost when workers leave that have jobs ahead."""
+        """No job is lost when workers leave that have prefetched jobs."""
         burst = Burst(await self.connect())
         await until(lambda: sum("exited" in text for text in self.logged("dangad.pool.link")) > 2)
         await burst.stop()
