@@ -1,8 +1,8 @@
 """What the machine has for this process and its workers: cores, memory, open files.
 
 Asked by :mod:`dangad.tap` and :mod:`dangad.operators.view` when a person wants a number of workers,
-and by :mod:`dangad.service`, which has no more of them start at a time than there are cores. What
-a control group allows counts, where it is less than the machine has: see cgroups(7).
+and by :mod:`dangad.service`, which starts no more workers at a time than there are cores. Where a
+control group allows less than the machine has, its limit counts: see cgroups(7).
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 WORKERS_PER_CORE = 32
-"""Workers for each core: jobs that wait for a disk or a network take hardly any of it."""
+"""Workers for each core: jobs that wait for a disk or a network hardly use it."""
 WORKER_MEMORY = 32 * 2**20
 """Bytes that a worker takes at least: Python, Twisted, dangad, and a small job module."""
 WORKER_FILES = 6
-"""Open files of the server for each: its ends of the pipes for boxes, two for those to the worker,
-of that for the wish that a job stop, and for what is printed."""
+"""Open files of the server for each worker: its ends of the pipes for jobs (two), for answers, for
+orders to stop, and for output."""
 OWN_FILES = 100
-"""Open files that the server takes without any worker, and those that it keeps for a moment."""
+"""Open files of the server itself, including those that it opens for a moment."""
 
 _MEMBERSHIP = "/proc/self/cgroup"
 _GROUPS = "/sys/fs/cgroup"
@@ -58,11 +58,10 @@ def memory() -> int:
 
 
 def check_workers(count: int, memory_each: int = WORKER_MEMORY, force: bool = False) -> None:
-    """Accept a number of workers that somebody wants; one for each core is always accepted.
+    """Accept a number of workers; one for each core is always accepted.
 
-    :param memory_each: the bytes that one is known to take.
-    :param force: whether somebody insists: then what counts are the open files alone, which no
-        insistence makes more.
+    :param memory_each: the bytes that one worker is known to take.
+    :param force: whether to ignore cores and memory; open files always count.
     :raises TooManyWorkers: there is no room for so many.
     """
     if count <= (os.cpu_count() or 1):

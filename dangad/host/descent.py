@@ -1,8 +1,7 @@
 """Who descends from whom, and what some processes are for, as Linux's /proc tells.
 
-Used by those that end what jobs have started: :mod:`dangad.worker.offspring` in a worker,
-:mod:`dangad.pool.orphans` in the parent. Where the kernel does not tell, nobody
-has children.
+Used to end what jobs have started: by :mod:`dangad.worker.offspring` in a worker, and by
+:mod:`dangad.pool.orphans` in the parent. Where there is no /proc, nobody has children.
 """
 
 from __future__ import annotations
@@ -16,25 +15,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PROC = "/proc"
-"""Where the kernel tells."""
+"""Where the kernel shows processes."""
 _GONE = (FileNotFoundError, ProcessLookupError)
 _TRACKER = b"resource_tracker"
 _MOST_LOOKS = 1000
-"""Threads of a process, or ancestors, that are looked at, which takes some 20 ms."""
+"""Threads or ancestors of a process that are looked at; this takes some 20 ms."""
 
 MARK_VARIABLE = "DANGAD_WORKER_OF"
-"""The environment variable by which a worker, and what descends from it, tells its server."""
+"""The environment variable that marks a worker and its descendants with their server."""
 WORKER_OOM_SCORE = 500
-"""How readily the kernel kills a worker for want of memory, from -1000 to 1000; usual is 0.
+"""How readily the kernel kills a worker when memory runs out, from -1000 to 1000; 0 is usual.
 
-What descends from a worker inherits it.
+Descendants of a worker inherit it.
 """
 
 
 def threads(process: int | str = "self") -> set[int]:
     """The ids of a process's threads; none if it is gone, or the kernel does not tell.
 
-    :raises OSError: it could not be looked, for want of a free descriptor perhaps.
+    :raises OSError: /proc could not be read, perhaps because no descriptor is free.
     """
     with contextlib.suppress(*_GONE):
         return set(map(int, os.listdir(f"{PROC}/{process}/task")))
@@ -44,15 +43,15 @@ def threads(process: int | str = "self") -> set[int]:
 def children(process: int | str = "self") -> set[int]:
     """The children of a process, zombies included.
 
-    :raises OSError: as above.
+    :raises OSError: /proc could not be read.
     """
     return {child for _, child in children_by_thread(process)}
 
 
 def children_by_thread(process: int | str = "self") -> Iterator[tuple[int, int]]:
-    """Each child of a process, behind the id of the thread that has started it, or adopted it.
+    """Each child of a process, after the id of the thread that started or adopted it.
 
-    :raises OSError: as above.
+    :raises OSError: /proc could not be read.
     """
     for thread in threads(process):
         with (
@@ -66,17 +65,17 @@ def children_by_thread(process: int | str = "self") -> Iterator[tuple[int, int]]
 def tracers(process: int) -> set[int]:
     """The processes that trace a thread of `process`, see ptrace(2).
 
-    Of a process with very many threads, some are looked at.
+    If the process has very many threads, only some are looked at.
     """
     found = set()
-    with contextlib.suppress(OSError):  # no descriptor is free for a look, perhaps
+    with contextlib.suppress(OSError):  # perhaps no descriptor is free
         for thread in islice(threads(process), _MOST_LOOKS):
             found.add(_status(thread, "TracerPid"))
     return found - {0}
 
 
 def is_descendant(process: int) -> bool:
-    """Whether a process was started by this one, or by one that was, or was adopted so."""
+    """Whether a process descends from this one, by birth or by adoption."""
     for _ in range(_MOST_LOOKS):
         if process == os.getpid():
             return True
@@ -87,7 +86,7 @@ def is_descendant(process: int) -> bool:
 
 
 def _status(process: int, field: str) -> int:
-    """A number that the kernel tells of a process or a thread; 0 if it is gone."""
+    """A number from the status of a process or a thread; 0 if it is gone."""
     with contextlib.suppress(OSError), open(f"{PROC}/{process}/status") as file:
         for line in file:
             if line.startswith(f"{field}:"):
@@ -96,10 +95,10 @@ def _status(process: int, field: str) -> int:
 
 
 def is_tracker(process: int) -> bool:
-    """Whether a process is a resource tracker of :mod:`multiprocessing`, or of those that copy it.
+    """Whether a process is a resource tracker of :mod:`multiprocessing`, or of a library like it.
 
-    It removes the shared memory and the semaphores that others have left, once all who could use
-    them are gone, and ends then. It ignores what it can, but not SIGKILL.
+    A tracker removes the shared memory and the semaphores that others have left, once nobody can
+    use them any more, and then ends. It ignores all signals that can be ignored.
     """
     return _TRACKER in _command_line(process)
 
@@ -116,10 +115,10 @@ def _command_line(process: int) -> bytes:
 
 
 def descends_from_worker(process: int, mark: str) -> bool:
-    """Whether a process has been a worker of the server that has that mark, or was started by one.
+    """Whether a process is a worker of the server with this mark, or descends from one.
 
-    Its first environment has the mark. A program that was given another still has what the kernel
-    hands down to all: the worker's score, if it is not the server's own, too.
+    Its first environment has the mark. A program that was given another environment still inherits
+    the worker's score from the kernel. The score tells nothing if the server has the same.
     """
     with contextlib.suppress(OSError), open(f"{PROC}/{process}/environ", "rb") as file:
         if f"{MARK_VARIABLE}={mark}".encode() in file.read().split(b"\0"):

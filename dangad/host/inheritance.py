@@ -1,4 +1,4 @@
-"""What the server's process has from whoever started it: its open files.
+"""What the server's process inherits: open files.
 
 Used by :mod:`dangad.tap`, before anything else is opened.
 """
@@ -11,7 +11,7 @@ import sys
 
 
 def open_standard_streams() -> None:
-    """Have descriptors 0 to 2, and Python's streams of them, on /dev/null where there are none.
+    """Open descriptors 0 to 2, and Python's streams of them, on /dev/null where they are closed.
 
     Whoever started this program may have closed them. Twisted would then have its own files
     there, and, as a daemon, put /dev/null in their place.
@@ -27,13 +27,13 @@ def open_standard_streams() -> None:
 
 
 def keep_from_children() -> None:
-    """Have no other file that was open before be open in the processes that this one starts.
+    """Keep inherited files, other than standard streams, from the processes that this one starts.
 
-    Twisted would close them there one by one, which fails for those beyond the limit of open
-    files, if that was lowered after they were opened.
+    Twisted would close them there one by one. This fails for descriptors beyond the limit of open
+    files, if the limit was lowered after they were opened.
     """
     with contextlib.suppress(OSError):
         for name in os.listdir("/proc/self/fd"):
-            with contextlib.suppress(OSError):  # it was that of the list
+            with contextlib.suppress(OSError):  # the descriptor of the listing itself
                 if int(name) > 2:
                     os.set_inheritable(int(name), False)

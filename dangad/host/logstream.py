@@ -1,9 +1,9 @@
-"""The stream for the server's log where that is a pipe or a terminal, whose reader may stop.
+"""The stream for the server's log if it is a pipe or a terminal, whose reader may stop.
 
 Made by :mod:`dangad.tap`, in place of ``sys.stdout``, before twistd begins to log to it. Twisted
 writes its log in the reactor's thread: a pager that waits for a key, a full pipe or a terminal
-stopped by Ctrl-S would stop the whole server. Here what cannot be written at once is left to a
-thread. What is beyond a bound is dropped, and counted.
+stopped by Ctrl-S would stop the whole server. Here a thread writes what cannot be written at once.
+What exceeds a bound is dropped and counted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections import deque
 MAX_WAITING = 2**20
 """Bytes of the log that may wait for a reader."""
 LAST_PATIENCE = 1.0
-"""Seconds for which the end of the process waits for a reader of the last lines."""
+"""Seconds for which the process, at its end, waits for a reader of the last lines."""
 
 
 class LogStream(io.TextIOBase):
@@ -68,10 +68,10 @@ class LogStream(io.TextIOBase):
         return len(text)
 
     def end(self) -> None:
-        """Have each line written before the next thing is done: the process ends soon.
+        """Have each line written before the program goes on: the process ends soon.
 
-        It may do so by a signal, for which Python calls nothing at the exit. A reader that takes
-        nothing is waited for once.
+        It may end by a signal, for which Python calls nothing at the exit. A reader that takes
+        nothing is waited for only once.
         """
         self._ends = True
         self._wait()
@@ -97,7 +97,7 @@ class LogStream(io.TextIOBase):
             self._thread.start()
 
     def _note_dropped(self) -> None:
-        """Say in the log itself that some of it is missing here."""
+        """Say in the log itself that lines are missing here."""
         if self._dropped:
             note = f"({self._dropped} log events were dropped: nobody read the log)\n".encode()
             self._dropped = 0

@@ -1,7 +1,7 @@
-"""What the system says about memory: of one process, of those that died, and of the machine.
+"""What the system says about memory: of a process, of dead children, and of the machine.
 
-Asked by :mod:`dangad.pool.link`, for its worker. All of it comes from ``/proc`` and the process
-table, where reading does not wait for any disk; where there is no ``/proc``, nothing is known.
+Asked by :mod:`dangad.pool.link`, for its worker. Everything comes from ``/proc`` and the process
+table, so that reading waits for no disk. Where there is no ``/proc``, nothing is known.
 """
 
 from __future__ import annotations

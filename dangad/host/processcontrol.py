@@ -1,6 +1,6 @@
-"""What Linux does with this process at its parent's death, and with its descendants at theirs.
+"""What Linux does with this process when its parent dies, and with orphans among its descendants.
 
-Two wishes of prctl(2); other systems know neither, and nothing happens there.
+Two calls of prctl(2). Other systems know neither; nothing happens there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def signal_at_parents_death(number: int) -> None:
 
 
 def adopt_orphans() -> bool:
-    """Be the parent of all orphans among this process's descendants; whether the system can."""
+    """Become the parent of all orphans among this process's descendants; whether it worked."""
     return _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 

@@ -1,14 +1,14 @@
 """How many events the reactor deals with in one turn.
 
 Used by :mod:`dangad.tap`, like :mod:`dangad.host.clock`. Twisted's epoll reactor, and asyncio's
-loop, ask for as many events as they have descriptors, and deal with all of them before they look
-at anything else. Ten thousand clients that go at once, as when a router fails, or that all send
-something, are one turn of half a second, however little each of them costs.
+loop, ask for as many events as they have descriptors, and handle all of them before they look at
+anything else. If ten thousand clients go at once, because a router fails, or send something at
+once, this makes one turn of half a second, however little each client costs.
 
-Here they ask for few. The kernel keeps the others, and hands them out next time before those that
-come again: epoll(7) goes round. So nobody waits longer than before, and whatever is due at a time,
-or shared out by :mod:`dangad.host.turns`, comes in between. The reactors that use poll(2) and
-select(2) are left as they are: there one cannot ask for fewer.
+Here they ask for few events. The kernel keeps the others, and hands them out next time, before any
+descriptor that is ready again: epoll(7) goes round. So nobody waits longer than before, and timed
+calls, and work divided by :mod:`dangad.host.turns`, come in between. Reactors that use poll(2) and
+select(2) stay as they are: these calls cannot be asked for fewer events.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import Any
 
 EVENTS = 100
-"""Events in one turn, each of them a descriptor that can be read or written: 5 to 10 ms if all
+"""Events in one turn, each a descriptor that can be read or written. They take 5 to 10 ms if all
 are clients that have gone."""
 
 
@@ -25,7 +25,7 @@ def take_few_events(reactor: Any) -> None:
 
     For a process that is dangad's own.
     """
-    # Neither Twisted nor asyncio has a public word for it, nor for the epoll object.
+    # Neither Twisted nor asyncio has a public name for the epoll object.
     selector = getattr(getattr(reactor, "_asyncioEventloop", None), "_selector", None)
     for owner, name in ((reactor, "_poller"), (selector, "_selector")):
         poller = getattr(owner, name, None)
@@ -45,7 +45,7 @@ class ShortPoll:
         self.unregister = poller.unregister
 
     def __getattr__(self, name: str) -> Any:
-        """What is asked for seldom."""
+        """Whatever is rarely asked for."""
         return getattr(self._poller, name)
 
     def poll(self, timeout: float | None = None, maxevents: int = -1) -> Any:
