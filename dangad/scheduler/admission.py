@@ -1,4 +1,4 @@
-"""May a job come in, may it wait, may it start: what speaks against it, if anything does.
+"""Whether a job may come in, may wait, and may start; and if not, why.
 
 Asked by :mod:`dangad.scheduler.dispatcher` of each job that is submitted, and by
 :mod:`dangad.scheduler.matching` of each whose turn it is.
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Admission:
-    """The bounds of what waits, and the conditions of a start."""
+    """The bounds of the queue, and the conditions for a start."""
 
     def __init__(self, state: State, max_queued: int, max_queued_bytes: int) -> None:
         """Let jobs in.
@@ -57,7 +57,7 @@ class Admission:
         return None
 
     def refusal_to_describe(self) -> DangadError | None:
-        """Why nobody may wait to be told what the workers perform; None if one may."""
+        """Why nobody may wait for the catalogue; None if one may."""
         state = self._state
         if state.draining:
             return reasons.stopping()
@@ -68,7 +68,7 @@ class Admission:
         return None
 
     def obstacle(self, job: Job, now: float) -> DangadError | None:
-        """Why `job`, whose turn it is, must not start; the reactor may be late with an alarm."""
+        """Why `job`, whose turn it is, must not start; checked here because alarms may be late."""
         state = self._state
         if job.deadline is not None and job.accepted_at + job.deadline <= now:
             return reasons.waited_too_long(job)

@@ -1,7 +1,7 @@
-"""What a worker's answer, its news and its death mean for the jobs that it has.
+"""What a worker's answer, its news and its death mean for its jobs.
 
-Kept by :mod:`dangad.scheduler.dispatcher`. The worker gets its next job before the client of the
-last is told: so it is not idle for longer than it has to be.
+Kept by :mod:`dangad.scheduler.dispatcher`. After an answer the worker gets its next job first, and
+then the client is told, so that the worker is not idle for longer than necessary.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @implementer(IJobEvents)
 class Answers:
-    """What workers say, and what they leave when they die."""
+    """Takes what workers say, and what they leave behind when they die."""
 
     def __init__(
         self, state: State, endings: Endings, matching: Matching, retries: Retries, pauses: Pauses
@@ -101,9 +101,9 @@ class Answers:
             state.outbox.send()
 
     def _go_on(self, worker: IWorker, begun: Job | None, reusable: bool, now: float) -> bool:
-        """Have `worker`, which has ended a job, go on with what it has begun, or else be idle.
+        """Let `worker`, which has ended a job, run what it has begun, or be idle, or be released.
 
-        Others start what may start now. True if it is to do neither, but to be given back.
+        Other workers start what may start now. True if it is to be released.
         """
         assignments, released = self._state.assignments, False
         if begun is not None:
@@ -139,7 +139,7 @@ class Answers:
             self._state.outbox.last = self._endings.check_drain
 
     def _release(self, worker: IWorker, job: Job) -> None:
-        """Give back a worker that has done its last job, which was `job`."""
+        """Release a worker that has done its last job, which was `job`."""
         if worker in self._state.assignments.called_back:
             self._state.assignments.called_back = ()
         if self._matching.supervisor is not None:
@@ -170,9 +170,9 @@ class Answers:
         self._matching.give_work(now)
 
     def _lose(self, job: Job, worker: IWorker, death: Death, now: float, running: bool) -> None:
-        """Have `job` end that `worker` had when it died, or be tried again.
+        """End `job`, which `worker` had begun when it died, or have it tried again.
 
-        :param running: whether it is the one that it ran, as far as its answers were read.
+        :param running: whether the worker ran it, as far as its answers were read.
         """
         self._matching.ended(job)
         cancel_alarms(job, ("limit_alarm", "grace_alarm"))

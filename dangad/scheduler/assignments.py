@@ -1,4 +1,4 @@
-"""Who has which jobs: the workers that run one, those that have more prefetched, and the idle ones.
+"""Which worker has which jobs, and which workers are idle.
 
 Kept by :mod:`dangad.scheduler.dispatcher` and its parts. A busy worker has a row of jobs: it runs
 the first, and the others are prefetched (:mod:`dangad.scheduler.prefetch`).
@@ -34,26 +34,26 @@ class Assignments:
 
         :param registry: what each of them performs.
         """
-        #: The idle workers with the time since when; the most recently used is the last.
+        #: The idle workers, each with the time since when; the most recently used is the last.
         self.idle: dict[IWorker, float] = {}
         #: The jobs of each busy worker; the worker that has begun none for longest is the first.
         self.jobs: dict[IWorker, list[Job]] = {}
         #: How many jobs are prefetched.
         self.prefetched = 0
-        #: The bytes of their requests.
+        #: The bytes of the requests of prefetched jobs.
         self.size = 0
-        #: Workers that are to be gone, and why.
+        #: Workers that are being killed, and why.
         self.doomed: dict[IWorker, str] = {}
-        #: Workers of which the next to end its job gets no other.
+        #: Workers of which the supervisor wants one: the next to end its job gets no other job.
         self.called_back: Collection[IWorker] = ()
         self._registry = registry
 
     # Who is idle.
 
     def take_idle(self, command: bytes) -> IWorker:
-        """The idle worker that was used last, of those that perform `command`, taken out.
+        """Take out the idle worker that performs `command` and was used last.
 
-        :raises LookupError: none does.
+        :raises LookupError: no idle worker performs it.
         """
         if command not in self._registry.partial:
             return self.idle.popitem()[0]
@@ -64,11 +64,11 @@ class Assignments:
         raise LookupError(command)
 
     def remove_idle(self, worker: IWorker) -> bool:
-        """Take `worker` out; whether it was idle."""
+        """Take `worker` out of the idle ones; whether it was idle."""
         return self.idle.pop(worker, None) is not None
 
     def idle_since(self, before: float) -> IWorker | None:
-        """The one that has been idle for longest, if since before that time; not taken out."""
+        """The worker that has been idle for longest, if since before that time; not taken out."""
         for worker, since in self.idle.items():
             return worker if since <= before else None
         return None
@@ -80,7 +80,7 @@ class Assignments:
     # Who runs what.
 
     def running(self) -> Iterator[Job]:
-        """The jobs that run, as far as their workers' answers have been read."""
+        """The jobs that run, as far as is known from the answers that were read."""
         return (row[0] for row in self.jobs.values())
 
     def jobs_of(self, client: IClient) -> list[Job]:
@@ -88,11 +88,11 @@ class Assignments:
         return [job for row in self.jobs.values() for job in row if job.client is client]
 
     def worker_of(self, job: Job) -> IWorker | None:
-        """Who has `job`, whatever that itself says."""
+        """The worker that has `job`, whatever `job.worker` says."""
         return next((worker for worker, row in self.jobs.items() if job in row), None)
 
     def last(self, worker: IWorker) -> Job | None:
-        """The job that `worker` has begun last, to be asked after `reclaim`; None if it is idle."""
+        """After a `reclaim`: the last job that `worker` has begun; None if it is idle."""
         row = self.jobs.get(worker)
         return row[-1] if row else None
 
@@ -106,9 +106,9 @@ class Assignments:
         return None
 
     def next_of(self, worker: IWorker) -> Job | None:
-        """End the job that `worker` runs; the next in its row, which it has begun, if there is one.
+        """Drop the job that `worker` ran; the next in its row, which it has begun by now, if any.
 
-        A worker without one has no jobs any more, and is not idle yet.
+        A worker without a next job has no row any more, and is not idle yet.
         """
         row = self.jobs.pop(worker)
         del row[0]

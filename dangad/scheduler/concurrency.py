@@ -1,8 +1,8 @@
-"""Which waiting jobs are kept back, though a worker is idle: by lanes of the queue.
+"""Which waiting jobs are kept back although a worker is idle: by lanes of the queue.
 
-Kept by :mod:`dangad.scheduler.dispatcher`. Most jobs wait in the queue's common lane. Those of a
-type of which only so many may run, and those that not all workers perform, have a lane for their
-type, which is closed while none of them may start.
+Kept by :mod:`dangad.scheduler.dispatcher`. Most jobs wait in the queue's common lane. A type with
+`max_running`, and a type that not all workers perform, has a lane of its own. It is closed while
+none of its jobs may start.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ class Lanes:
         self._set(lane)
 
     def idle_changed(self) -> None:
-        """Who is idle has changed."""
+        """Other workers are idle than before."""
         for lane in self._registry.partial:
             self._set(lane)
 
     def review(self, running: Iterable[Job]) -> None:
-        """What can be performed, or how, has changed: look again at the jobs that run."""
+        """The catalogue has changed: look again at the jobs that run."""
         self._running = dict.fromkeys(self._running, 0)
         for job in running:
             job.lane = self.lane_of(job)
@@ -61,7 +61,7 @@ class Lanes:
             self._set(lane)
 
     def _set(self, lane: bytes) -> None:
-        """Keep back the jobs of `lane` if none of them may start, and let them go on if not."""
+        """Close `lane` if none of its jobs may start, and open it if one may."""
         limit = self._registry.policy(lane).max_running
         full = limit is not None and self._running.get(lane, 0) >= limit
         if full or (lane in self._registry.partial and not self._assignments.can_start(lane)):

@@ -23,16 +23,16 @@ RECENT = 1000
 MOST_TEXT = 300
 """Characters of the text of an error that are remembered, and logged."""
 MOST_CODE = 100
-"""Bytes of its code."""
+"""Bytes of the code of an error that are remembered, and logged."""
 
 
 class Counters:
-    """The jobs since the server started.
+    """Counts of the jobs since the server started, and the last ones that ended.
 
     :ivar accepted: how many were queued or started.
     :ivar refused: how many requests were turned away at once.
     :ivar ended: how many accepted ones have ended, by state.
-    :ivar recent: the last that have.
+    :ivar recent: the last jobs that have ended.
     :ivar log_jobs: whether the end of every job is logged.
     """
 
@@ -67,7 +67,7 @@ class Counters:
         job.ended_for = printable(code[:MOST_CODE].decode("latin-1")), printable(text)
 
     def log_end(self, job: Job) -> None:
-        """Write what `job` took to the log, and why it failed if so."""
+        """Write to the log what `job` used, and why it failed if it did."""
         took = job.took
         text = (
             "job {job} {command} {state} worker={pid} wait={wait:.6f} runtime={runtime:.6f} "

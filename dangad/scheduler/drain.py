@@ -1,6 +1,6 @@
-"""The end of all jobs: who waits for it, and for how long.
+"""The drain: the accepted jobs are finished, and no more are accepted.
 
-Kept by :mod:`dangad.scheduler.dispatcher`, which accepts no more jobs once it has begun.
+Kept by :mod:`dangad.scheduler.dispatcher`. Here is who waits for its end, and for how long.
 """
 
 from __future__ import annotations

@@ -1,11 +1,14 @@
-"""What ends a job that its worker does not answer, and who is told of it.
+"""What ends a job without an answer, and who is told of it.
 
-Kept by :mod:`dangad.scheduler.dispatcher`. A running job is stopped in two steps: it is
-interrupted, which it may use to clean up, and after a time of grace its worker is killed. Either
-way the worker's process and its group are gone before the job's client is told, and another worker
-takes its place.
+Kept by :mod:`dangad.scheduler.dispatcher`. A running job is stopped in two steps. First it is
+interrupted, so that it can clean up; after a time of grace its worker is killed. In either case the
+worker's process and its group are gone before the job's client is told, and before another worker
+takes the place.
 
-A client that cannot be told is cut off, and a worker that cannot be spoken to is killed; nobody
+Law: reclaim before you interrupt. What a worker has prefetched is reclaimed first; then only the
+last job that it has begun can be running (:mod:`dangad.scheduler.prefetch`).
+
+A client that cannot be told is cut off, and a worker that cannot be spoken to is killed. Nobody
 else notices.
 """
 
@@ -51,7 +54,7 @@ class Endings:
     ) -> None:
         """End nothing yet.
 
-        :param check_drain: called last of all once a job has ended while the server drains.
+        :param check_drain: called after everything else when a job has ended during a drain.
         :param gone: called with a client that could not be told.
         """
         self._state = state
@@ -63,7 +66,7 @@ class Endings:
     def end(self, job: Job, error: DangadError, quietly: bool = False) -> None:
         """Bring `job`, which neither waits nor runs any more, to an end without an answer.
 
-        One that has lost a worker has run, and must not be told what means that it has not.
+        If it has lost a worker it has run, and its client must not get an error that denies it.
         """
         state = self._state
         error = reasons.as_one_that_ran(job, error)
@@ -90,7 +93,7 @@ class Endings:
             state.outbox.last = self.check_drain
 
     def end_broken(self, job: Job) -> None:
-        """Bring `job` to an end wherever it is: the server has failed in the middle of an event."""
+        """Bring `job` to an end wherever it is: the server failed in the middle of an event."""
         log_failure(
             "the server failed while it dealt with job {job} {command}",
             job=job.id,
@@ -114,12 +117,12 @@ class Endings:
                 self.end_broken(job)
 
     def end_waiting(self, error: DangadError, still: Callable[[], bool]) -> None:
-        """End all that waits, as long as it is `still` to end, a part in each turn."""
+        """End all waiting jobs, a part in each turn, as long as `still` says so."""
         self.prefetch.reclaim_all()
         self._state.outbox.put(self._state.chores.begin, partial(self._end_some, error, still))
 
     def _end_some(self, error: DangadError, still: Callable[[], bool]) -> bool:
-        """End some of what waits; whether there is more."""
+        """End some waiting jobs; whether there are more."""
         if not still():
             return False
         queue = self._state.queue
@@ -134,11 +137,11 @@ class Endings:
         return bool(queue)
 
     def end_those_of(self, client: IClient) -> None:
-        """End all that waits of `client`, which is gone, a part in each turn."""
+        """End the waiting jobs of `client`, which is gone, a part in each turn."""
         self._state.chores.begin(partial(self._end_some_of, client))
 
     def _end_some_of(self, client: IClient) -> bool:
-        """End some jobs of `client`; whether there are more."""
+        """End some waiting jobs of `client`; whether there are more."""
         jobs = self._state.queue.drop(client, PART)
         self.end_all(jobs, reasons.client_left())
         if jobs:
@@ -150,7 +153,7 @@ class Endings:
                 client=client.name,
             )
         more = len(jobs) >= PART
-        if not more:  # it is forgotten after what was to be told before
+        if not more:  # forgotten only after everything before was told
             self._state.outbox.put(self._state.gone.discard, client)
         self._state.tell()
         return more
@@ -158,21 +161,21 @@ class Endings:
     # Jobs that run.
 
     def take_out(self, job: Job) -> bool:
-        """Take `job` out of the queue, or back from its worker; False if that has begun it."""
+        """Take `job` out of the queue, reclaimed if necessary; False if its worker has begun it."""
         self.prefetch.reclaim(job.worker)
         return job.worker is None and self._state.queue.remove(job)
 
     def stop(self, job: Job, error: DangadError, why: bytes) -> None:
         """Have `job`, which runs, end with `error`: by itself, or when the grace is over.
 
-        What its worker had prefetched has been reclaimed.
+        What its worker had prefetched must have been reclaimed before.
         """
         worker = job.worker
         if worker is None or job.stopped_for is not None:
             return
         assignments = self._state.assignments
         if assignments.last(worker) is not job:
-            return  # it has answered: its worker has begun another since
+            return  # it has answered: its worker has begun another one since
         job.stopped_for = error
         cancel_alarms(job, ("limit_alarm",))
         if worker in assignments.doomed:
@@ -189,12 +192,12 @@ class Endings:
             self.worker_failed(worker, job)
 
     def stop_without_limit(self, job: Job) -> None:
-        """Stop `job`, of whose time limit nobody would be told."""
+        """Stop `job`, for whose time limit no alarm could be set."""
         self.prefetch.reclaim(job.worker)
         self.stop(job, reasons.broken(job), b"cancelled")
 
     def stop_unread(self, job: Job, seconds: float) -> None:
-        """Stop `job`, whose client does not read, since it keeps its worker from others."""
+        """Stop `job`, whose client does not read, because it keeps its worker from others."""
         self.prefetch.reclaim(job.worker)
         self.stop(job, reasons.not_read(job, seconds), b"cancelled")
         self._state.tell()
@@ -208,7 +211,7 @@ class Endings:
             self.kill(worker, f"was killed: {error}", row[0])
 
     def deadline_passed(self, job: Job) -> None:
-        """The alarm of its deadline has gone off."""
+        """The deadline of `job` has passed."""
         job.deadline_alarm = None
         if self.take_out(job):
             self.end(job, reasons.waited_too_long(job))
@@ -217,7 +220,7 @@ class Endings:
         self._state.tell()
 
     def time_is_up(self, job: Job) -> None:
-        """The alarm of its time limit has gone off."""
+        """The time limit of `job` is over."""
         job.limit_alarm = None
         self.prefetch.reclaim(job.worker)
         self.stop(job, reasons.ran_too_long(job, self.ran(job)), b"time")
@@ -235,7 +238,7 @@ class Endings:
         return self._state.clock.seconds() - job.started_at
 
     def set_deadline(self, job: Job, seconds: float) -> DangadError | None:
-        """Have `job` end so many seconds from now; why that cannot be done, if so."""
+        """Have `job` end so many seconds from now; why this cannot be done, if it cannot."""
         job.deadline_alarm = self.set_alarm(job, seconds, self.deadline_passed)
         return reasons.broken(job) if job.deadline_alarm is None else None
 
@@ -247,10 +250,10 @@ class Endings:
             log_failure("job {job} {command}: no alarm can be set", job=job.id, command=job.name)
             return None
 
-    # Who is told, and who cannot be, or does not do as told.
+    # Clients that cannot be told, and workers that cannot be spoken to.
 
     def log(self, kind: str, asker: str, text: str, **fields: object) -> None:
-        """Write it to the log when the event's state is whole, unless there is much of the kind."""
+        """Log it once the event's state is whole, unless there is much of this kind."""
         self._state.outbox.put(partial(self._state.quiet.info, kind, asker, text, **fields))
 
     def refuse(self, client: IClient, job: Job, refusal: DangadError) -> None:
@@ -261,7 +264,7 @@ class Endings:
     def tell_end(self, client: IClient, job: Job, error: DangadError) -> None:
         """Tell `client` that `job` ended with `error`."""
         if client in self._state.gone:
-            return  # it went when it was told of another
+            return  # it went while it was told of another job
         try:
             client.fail(job, error)
         except Exception:  # noqa: BLE001 - whatever it was, it concerns one client
@@ -279,7 +282,7 @@ class Endings:
         self._state.tell()
 
     def worker_failed(self, worker: IWorker, job: Job) -> None:
-        """Kill `worker`, which raised when it was asked for something about `job`."""
+        """Kill `worker`, which raised when it was asked to do something about `job`."""
         log_failure(
             "job {job} {command}: its worker could not be spoken to, and is killed",
             job=job.id,
@@ -296,12 +299,12 @@ class Endings:
         self.pauses.resume(job)
 
     def kill(self, worker: IWorker, reason: str, job: Job) -> None:
-        """Kill `worker`, on account of `job`, and again if that fails."""
+        """Kill `worker` because of `job`, and again if this fails."""
         self._state.assignments.remove_idle(worker)
         self._state.assignments.doomed[worker] = reason
         try:
             worker.kill(reason)
-        except Exception:  # noqa: BLE001 - else it might hold its job for ever
+        except Exception:  # noqa: BLE001 - otherwise it might hold its job for ever
             log_failure(
                 "job {job} {command}: its worker could not be killed",
                 job=job.id,
@@ -316,7 +319,7 @@ class Endings:
 
 
 def cancel_alarms(job: Job, names: tuple[str, ...] = ALARMS) -> None:
-    """Have these alarms of `job` not go off any more."""
+    """Cancel these alarms of `job`."""
     for name in names:
         alarm = getattr(job, name)
         if alarm is not None:

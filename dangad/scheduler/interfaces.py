@@ -1,9 +1,9 @@
-"""What the parts promise each other; each interface is what one room may ask of the next.
+"""What the parts promise each other; each interface is what one part may ask of another.
 
-The way of a job crosses them in this order: a client's connection submits to the dispatcher,
-which calls :class:`IWorker`; the answer comes back and goes out through :class:`IClient`.
-How many workers there are is a conversation of its own: the dispatcher tells
-:class:`ISupervisor` that jobs wait, and the supervisor asks :class:`ISpawner` for processes.
+A job crosses them in this order. A client's connection submits it to the dispatcher, which gives it
+to an :class:`IWorker`. The answer comes back through :class:`IJobEvents`, and goes out through
+:class:`IClient`. How many workers there are is another conversation: the dispatcher tells the
+:class:`ISupervisor` that jobs wait, and the supervisor asks the :class:`ISpawner` for processes.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 class IClient(Interface):
     """Somebody who submitted jobs and is told the outcome of each, exactly once."""
 
-    name: str = Attribute("Who that is, in a few words for people.")
+    name: str = Attribute("Who it is, in a few words for people.")
     outranks: bool = Attribute(
-        "Whether its high jobs go before all of others, and its low ones after; never changes."
+        "Whether its high jobs go before all jobs of others, and its low ones after; never changes."
     )
 
     def deliver(job: Job, failed: bool, body: bytes | memoryview) -> None:
@@ -39,18 +39,18 @@ class IClient(Interface):
     def report(job: Job, body: bytes | memoryview, parts: bool) -> None:
         """Take a worker's news of `job`, which runs: a part of its result, or how far it is.
 
-        `body` is what the worker wrote, the arguments of the AMP command that carries it to the
-        client, but for the tag. Only for jobs that asked. May put the client on hold before it
-        returns.
+        Called only if the request asked for such news. `body` is what the worker wrote: the
+        arguments of the AMP command that carries the news to the client, without the tag. May put
+        the client on hold before it returns.
         """
 
     def fail(job: Job, error: DangadError) -> None:
-        """Take the news that `job` ended, or was refused, without an answer of a worker's."""
+        """Take the news that `job` ended, or was refused, without an answer from a worker."""
 
     def abort() -> None:
-        """Close the connection: it could not be told of a job, and must not wait for that.
+        """Close the connection: telling it of a job failed, and it must not wait for the news.
 
-        The dispatcher takes the client for gone, and tells it nothing more.
+        The dispatcher treats the client as gone, and tells it nothing more.
         """
 
 
@@ -66,9 +66,9 @@ class IWorker(Interface):
     def give(job: Job) -> bool:
         """Give the worker `job`: to begin at once, or when it has answered those that it has.
 
-        Of one that is given to an idle worker the dispatcher hears either ``job_finished`` or
-        ``worker_gone``, once. So it does of a later one, once that before it is finished. False
-        if a busy worker cannot be given this job now; then nothing has happened.
+        For each job that it has begun, the dispatcher hears either ``job_finished`` or
+        ``worker_gone``, once, in the order of the jobs. False if a busy worker cannot be given this
+        job now; then nothing has happened.
         """
 
     def reclaim() -> list[int]:
@@ -78,30 +78,29 @@ class IWorker(Interface):
         """
 
     def interrupt(job: Job, why: bytes) -> None:
-        """Raise an exception in `job`, the last that the worker has begun: it is to end by itself.
+        """Raise an exception in `job`, so that it ends by itself.
 
-        What it had not begun was reclaimed before.
-
-        `why` is "cancelled" or "time"; with the latter its stack is logged, too. It does nothing
-        if the job has ended in the worker already. Whether and how the job ends is then told as
-        always; kill what does not.
+        `job` is the last job that the worker has begun; what it had not begun must have been
+        reclaimed before. `why` is "cancelled" or "time"; with "time" the job's stack is logged,
+        too. Does nothing if the job has ended in the worker already. Its end is told as always.
+        Kill a worker whose job does not end.
         """
 
     def pause() -> None:
-        """Take nothing more of what the job writes, so that it waits; until `resume`.
+        """Read nothing more of what the job writes, so that the job waits, until `resume`.
 
-        What was read already may still be told, the end of the job included, which resumes.
+        What was read already may still be told. This may include the job's end, which resumes.
         """
 
     def resume() -> None:
-        """Take again what the job writes."""
+        """Read again what the job writes."""
 
     def kill(reason: str) -> None:
         """End the process and its process group now; ``worker_gone`` follows, and nothing else."""
 
 
 class IJobEvents(Interface):
-    """Whoever is told what becomes of the jobs that workers were given."""
+    """Whoever is told what becomes of the jobs that workers have."""
 
     def job_reported(worker: IWorker, body: bytes | memoryview, parts: bool) -> None:
         """The job that `worker` runs has news for its client: see :meth:`IClient.report`."""
@@ -117,7 +116,7 @@ class IJobEvents(Interface):
     ) -> None:
         """`worker` has answered the job that it ran, with an error if `failed`.
 
-        It is idle then, or has begun the next that it was given.
+        It is idle now, or has begun its next job.
 
         :param body: the answer.
         :param usage: what the job used, in the form of ``Job.usage``.
@@ -129,7 +128,7 @@ class IJobEvents(Interface):
 class IWorkerEvents(Interface):
     """Whoever is told of the lives of worker processes, from their starts to their deaths."""
 
-    recycle_limits: RecycleLimits = Attribute("After what a worker is to be replaced.")
+    recycle_limits: RecycleLimits = Attribute("When a worker is to be recycled.")
 
     def worker_started(process: IProcess) -> None:
         """A process was started, which has not said Hello."""
@@ -141,10 +140,10 @@ class IWorkerEvents(Interface):
         """`worker` has given a sign of life."""
 
     def recycle_worker(worker: IWorker, why: str) -> None:
-        """`worker` has done enough, and is to be replaced; it may go on until it is."""
+        """`worker` has done enough, and is to be replaced; until then it may go on."""
 
     def worker_exited(worker: IWorker, death: Death, performed: int) -> None:
-        """`worker` is gone, and its process group with it; told again, it is passed over.
+        """`worker` is gone, and its process group with it. Telling it twice does no harm.
 
         :param death: what ended it.
         :param performed: how many jobs it has begun while it lived.
@@ -160,7 +159,7 @@ class IProcess(IWorker):
     def show_stack() -> Deferred[str]:
         """Have the stack of the worker's main thread written to the log, under its job's id.
 
-        Fires soon with what it wrote, as text; with nothing if it could not. Never fails.
+        Fires soon with the text; with an empty one if the worker could not write it. Never fails.
         """
 
     def stop() -> None:
@@ -169,21 +168,21 @@ class IProcess(IWorker):
     def ping() -> None:
         """Ask for a sign of life, which the supervisor is told as ``worker_answered``.
 
-        A worker gives it when it comes to it: before a job that it is given afterwards, and
-        after one that it was given before.
+        A worker answers in turn: after a job that it was given before, and before a job that it is
+        given afterwards.
         """
 
     def has_read() -> bool:
-        """Whether the process has read all that it was sent; True if that cannot be told."""
+        """Whether the process has read all that it was sent; True if this is not known."""
 
     def verify() -> None:
-        """See, now and then, whether the worker, which is busy, has the job that it was given.
+        """Check now and then whether the worker, which is busy, has the job that it was given.
 
-        If it has not, because something else has read that, it is killed.
+        If something else has read the job, the worker is killed.
         """
 
     def memory() -> int:
-        """The bytes that the process has in RAM now; 0 if that cannot be told."""
+        """The bytes that the process has in RAM now; 0 if this is not known."""
 
 
 class ISupervisor(Interface):
@@ -193,9 +192,9 @@ class ISupervisor(Interface):
         """Hear that `waiting` jobs wait and no worker is idle, or that few are."""
 
     def worker_released(worker: IWorker) -> None:
-        """Have back a `worker` that has done its last job, and answered it.
+        """Receive a `worker` that has answered its last job.
 
-        Either it was asked for (``Dispatcher.call_back``), or it is not reusable.
+        Either the supervisor asked for it (``Dispatcher.call_back``), or it is not reusable.
         """
 
 
@@ -205,9 +204,9 @@ class ISpawner(Interface):
     def spawn() -> None:
         """Start one worker process.
 
-        Its life is then told to the supervisor: ``worker_started`` before this returns, later
-        ``worker_booted`` if it says Hello, and ``worker_exited`` when it is gone. Raises
-        OSError if the system has no room for another process; nothing else is told then.
+        The supervisor is told of its life: ``worker_started`` before this returns, later
+        ``worker_booted`` if it says Hello, and ``worker_exited`` when it is gone. Raises OSError if
+        the system has no room for another process; then nothing else is told.
         """
 
 
@@ -215,12 +214,12 @@ class IOperations(Interface):
     """What operators may see and do, as :mod:`dangad.operators.control` asks for it.
 
     All documents can be written as JSON; ``docs/reference/control.md`` gives their shapes. Any
-    method may be called at any time while the server runs, in the middle of another's wait too.
-    Whoever is given a Deferred does not cancel it, and may have lost interest when it fires.
+    method may be called at any time while the server runs, even while the Deferred of another is
+    waited for. Callers do not cancel a Deferred, and may have lost interest when it fires.
     """
 
     def status() -> dict[str, Any]:
-        """How the server is: its state, its settings, and its counts of workers and jobs."""
+        """How the server is: its state, its settings, and the numbers of workers and jobs."""
 
     def workers() -> list[dict[str, Any]]:
         """The worker processes that live, each with the job that it runs."""
@@ -255,6 +254,6 @@ class IOperations(Interface):
     def drain() -> Deferred[dict[str, int]]:
         """Take no new jobs, finish the accepted ones, and then stop the server.
 
-        Fires when all accepted jobs have ended, with how many ended how, and early enough that
-        this can still be told to whoever asked. Asked for twice, it fires for both.
+        Fires when all accepted jobs have ended, with how many ended how, and early enough for the
+        operator to be told. If it is asked for twice, both Deferreds fire.
         """

@@ -2,7 +2,7 @@
 
 Kept by :mod:`dangad.scheduler.dispatcher`, which says when something has changed. Whose turn it is
 is :mod:`dangad.scheduler.fairqueue`'s to say, who is idle :mod:`dangad.scheduler.assignments`', and
-how many jobs are prefetched :mod:`dangad.scheduler.prefetch`'s.
+how many jobs may be prefetched :mod:`dangad.scheduler.prefetch`'s.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class Matching:
     """Starts jobs while there are workers for them, and asks for workers while there are not."""
 
     def __init__(self, state: State, admission: Admission, endings: Endings) -> None:
-        """Begin with nothing to start, and give `endings` what it reclaims with."""
+        """Begin with nothing to start, and give `endings` its `prefetch`."""
         #: Who is told when jobs wait and no worker is idle.
         self.supervisor: ISupervisor | None = None
-        #: How many idle workers are too few.
+        #: Below how many idle workers the supervisor is told.
         self.low_water = 0
         self._state = state
         self._admission = admission
@@ -44,11 +44,11 @@ class Matching:
         self._prefetch = endings.prefetch = Prefetch(
             state.assignments, state.queue, self._put_back, endings.worker_failed
         )
-        #: Whether starts go on in the next turn.
+        #: Whether `give_work` is to go on in the next turn.
         self._resumes = False
-        #: The time for which jobs that send parts leave the last worker to others.
+        #: Until when jobs that send parts leave the last worker to others.
         self._wary_until = 0.0
-        #: What gives the job that starts next.
+        #: Gives the job that starts next.
         self._pop: Callable[[float], Job | None] = state.queue.pop
 
     # What has changed.
@@ -78,11 +78,11 @@ class Matching:
             self.demand(0)
 
     def demand(self, waiting: int) -> None:
-        """Tell the supervisor what waits, last of all."""
+        """Tell the supervisor how many jobs wait."""
         if self.supervisor is not None:
             try:
                 self.supervisor.demand(waiting)
-            except Exception:  # noqa: BLE001 - it looks at what waits by itself, every second
+            except Exception:  # noqa: BLE001 - it looks by itself every second, too
                 log_failure("the server failed while it asked for workers")
 
     def give_work(self, now: float) -> None:
@@ -152,10 +152,12 @@ class Matching:
             job.forget_request()
 
     def take_from(self, worker: IWorker, now: float) -> list[Job]:
-        """Take from `worker`, which is dead, all that it has begun."""
+        """Take from `worker`, which is dead, all jobs that it has begun."""
         assignments = self._state.assignments
         lost = list(assignments.jobs.get(worker, ()))
-        if lost and lost[0].state is JobState.PREFETCHED:  # the event failed that should have told
+        if (
+            lost and lost[0].state is JobState.PREFETCHED
+        ):  # the event that should have said so has failed
             self.note_start(lost[0], worker, now)
         for _ in lost:
             begun = assignments.next_of(worker)
@@ -195,7 +197,7 @@ class Matching:
             self._state.lanes.ended(job.lane)
 
     def _put_back(self, job: Job) -> None:
-        """Let `job` wait again, which was prefetched and not begun."""
+        """Let `job`, which was prefetched and not begun, wait again."""
         if job.stopped_for is not None or job.client is None:
             self._endings.end(job, job.stopped_for or reasons.client_left())
             self._endings.set_alarm(job, 0, lambda _: self._state.tell())
@@ -216,7 +218,7 @@ class Matching:
     # What is prefetched.
 
     def prefetch(self, worker: IWorker, now: float) -> None:
-        """Give `worker`, which has just ended a job, some more if it is busy again."""
+        """Let `worker`, which has just ended a job, prefetch some more if it is busy again."""
         state, prefetch = self._state, self._prefetch
         late = state.assignments.first_with_prefetched()
         if late is not None and state.assignments.jobs[late][0].started_at <= now - SLOW:
@@ -225,11 +227,11 @@ class Matching:
         if (
             row is None
             or row[-1].stopped_for is not None
-            or row[0].wants_chunks  # when its client does not read, others would wait with it
+            or row[0].wants_chunks  # if its client does not read, others would wait with it
             or worker in state.assignments.called_back
             or worker in state.assignments.doomed
             or state.to_review is not None
-            or state.registry.partial  # only a worker that is idle opens their lanes
+            or state.registry.partial  # only an idle worker opens their lanes
             or (prefetch.printed and not prefetch.is_quiet(row[0], now))
         ):
             return
@@ -247,7 +249,7 @@ class Matching:
                 return
 
     def _may_prefetch(self, worker: IWorker, now: float, job: Job) -> bool:
-        """Whether `job`, whose turn it is, may be given to `worker`, which is busy."""
+        """Whether `worker`, which is busy, may prefetch `job`, whose turn it is."""
         return (
             job.lane is None
             and not job.wants_chunks
@@ -260,15 +262,15 @@ class Matching:
     # While clients do not read.
 
     def be_wary(self) -> None:
-        """Have jobs that send parts leave the last worker to others, for a time."""
+        """Have jobs that send parts leave the last worker to others for a time."""
         self._wary_until = self._state.clock.seconds() + WARY
         self._pop = self._pop_warily
 
     def _pop_warily(self, now: float) -> Job | None:
-        """The job that starts next, while there are clients that do not read.
+        """The job that starts next while some clients do not read.
 
-        One that sends parts is set aside, if it would have the last worker that moves, for as long
-        as others may start.
+        A job that sends parts is set aside if it would take the last worker that makes progress, as
+        long as other jobs may start.
         """
         queue = self._state.queue
         over = now >= self._wary_until
@@ -291,7 +293,7 @@ class Matching:
         return None
 
     def _others_move(self, now: float) -> bool:
-        """Whether a worker is idle besides one, or has only just begun a job without parts."""
+        """Whether a second worker is idle, or one has only just begun a job without parts."""
         assignments = self._state.assignments
         return len(assignments.idle) > 1 or any(
             not job.wants_chunks and now - job.started_at < HURRY for job in assignments.running()
@@ -310,13 +312,13 @@ class Matching:
         )
 
     def any_runs_but(self, paused: int) -> bool:
-        """Whether any worker has another job than so many that are paused."""
+        """Whether more workers have jobs than so many whose jobs are paused."""
         return len(self._state.assignments.jobs) > paused
 
     # What the workers perform.
 
     def review(self) -> None:
-        """Look at all jobs again: what the workers perform has become known, or changed."""
+        """Look at all jobs again: the catalogue has become known, or has changed."""
         state = self._state
         for row in state.assignments.jobs.values():
             for job in row:
@@ -330,7 +332,7 @@ class Matching:
     def _review_some(self) -> bool:
         """Look at some of the jobs that waited when the catalogue changed; whether more are left.
 
-        Meanwhile a job whose turn it is is looked at before it starts.
+        Until all were looked at, `give_work` looks at each job before it starts.
         """
         state = self._state
         jobs = list(islice(state.to_review or (), PART))
@@ -353,7 +355,7 @@ class Matching:
         return False
 
     def _changes_lane(self, job: Job) -> bool:
-        """Let `job`, which was taken out, wait in the lane that it belongs in, if that is new."""
+        """If `job`, which was taken out, belongs in another lane now, let it wait there."""
         job.policy = self._state.registry.policy(job.command)
         lane = self._state.lanes.lane_of(job)
         if job.lane == lane or job.client is None:

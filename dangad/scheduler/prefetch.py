@@ -1,17 +1,17 @@
 """How many jobs are prefetched, and which: what a busy worker may have in its pipe.
 
 Kept by :mod:`dangad.scheduler.matching`; the jobs themselves are in
-:mod:`dangad.scheduler.assignments`. A worker that has to wait for its next job sleeps for as long
-as its answer takes to the parent and the job reclaims, and to put it to sleep and to wake it
-costs more than a small job does. So while jobs wait and are short, a busy worker has the next few
-in its pipe already, as message brokers prefetch. Unlike theirs, these jobs still wait as all others
-do: the parent reclaims them out of the pipe whenever another worker could begin them sooner,
-somebody has come whose turn is before theirs, or their client has changed its mind.
+:mod:`dangad.scheduler.assignments`. A worker that waits for its next job sleeps while its answer
+goes to the parent and the next job comes. Putting it to sleep and waking it costs more than a small
+job. So while jobs wait and are short, a busy worker has the next few in its pipe already, as
+message brokers prefetch. Unlike theirs, these jobs still wait as all others do. The parent reclaims
+them from the pipe when another worker could begin them sooner, when somebody comes whose turn is
+before theirs, and when their client has changed its mind.
 
-Whether the worker or the parent gets such a job is decided by the pipe, once. What is not reclaimed
-was begun, and the answers to the jobs before it are written. So after that, of all the jobs that a
-worker has, only the last can be running: each one before it has answered, and ends when its answer
-is read. Hence the law: reclaim before interrupt.
+The pipe decides, once, whether the worker or the parent gets such a job. A job that could not be
+reclaimed has been begun, and the answers to the jobs before it are written. So after a reclaim only
+the last job that a worker has can be running. Each one before it has answered, and ends when its
+answer is read. Hence the law: reclaim before you interrupt.
 """
 
 from __future__ import annotations
@@ -32,39 +32,39 @@ if TYPE_CHECKING:
 MOST = 8
 """Jobs that a worker has prefetched at most; a pipe of Linux holds 16."""
 MOST_BYTES = 4000
-"""Bytes of the largest request that is prefetched: with what is added, one page of a pipe."""
+"""Bytes of the largest request that is prefetched: with its head, one page of a pipe."""
 SOON = 0.004
-"""Seconds in which a worker should begin all that it has prefetched, at the present pace."""
+"""Seconds within which a worker should begin all that it has prefetched, at the present pace."""
 SLOW = 0.02
-"""Seconds a job above which nothing is gained, and after which a job that waits behind one that
-has not ended is reclaimed for the next worker that could begin it."""
+"""Seconds of a job's run above which prefetching gains nothing. If a job has run for so long, what
+is prefetched behind it is reclaimed for the next worker that could begin it."""
 SMOOTHING = 0.25
-"""How much the last job counts for the pace; the rest is what went before."""
+"""The weight of the last job in the pace, from 0 to 1."""
 CROWDED = 100
-"""Jobs that end, after somebody came whose turn was before the prefetched ones, until a worker may
-have more than one of these again: else those of a client that floods would be reclaimed for each
-job of one that waits for its answers."""
+"""Jobs that must end, after somebody came whose turn was before prefetched ones, until a worker may
+prefetch more than one again. Otherwise the jobs of a client that floods would be reclaimed for each
+single job of a client that waits for its answers."""
 QUIET_TIME = 10.0
-"""Seconds after a job has printed in which none of its type, nor any behind one, is prefetched.
+"""Seconds after a job has printed in which no job of its type, and none behind one, is prefetched.
 
-What a worker prints is known for that of the job that runs as far as the parent knows."""
+The parent takes output for that of the job which runs as far as it knows."""
 LONG = 0.2
-"""Seconds of one run, ended or not, for which its command is not known to be short for a time. Ten
-times :data:`SLOW`: neither a collection of garbage nor a busy machine often takes as long."""
+"""Seconds of one run, ended or not, after which its command does not count as short for a time. Ten
+times :data:`SLOW`: a collection of garbage or a busy machine rarely takes so long."""
 CAUTION = 20
-"""So many times as long as that run was. So what turns out to be long takes a worker from others,
-against the rule, for a twentieth of their time at most."""
+"""How many times as long as a :data:`LONG` run its command does not count as short. So a job that
+turns out to be long keeps a worker from others for a twentieth of the time at most."""
 MOST_CAUTION = 600.0
-"""Seconds of caution at most: a whole machine may have been halted for hours."""
+"""Seconds for which a command does not count as short, at most: a machine may halt for hours."""
 LOOK_INTERVAL = 0.1
-"""Seconds, at least, between two looks at what runs for what has become long."""
+"""Seconds, at least, between two looks at which running jobs have become long."""
 
 
 class Prefetch:
-    """The pace of the jobs, what is prefetched by it, and what is reclaimed.
+    """The pace of the jobs, and what is prefetched and reclaimed because of it.
 
-    A worker that raises when it is given a job, or is to give some back, is taken to have begun all
-    that it has. It has to be killed; what it had not begun is reclaimed when it is gone.
+    A worker that raises when it is given a job, or when jobs are reclaimed from it, counts as
+    having begun all that it has. It is killed; what it had not begun is reclaimed when it is gone.
     """
 
     __slots__ = (
@@ -90,9 +90,9 @@ class Prefetch:
     ) -> None:
         """Begin with jobs that are taken to be long.
 
-        :param put_back: called with each job that is reclaimed; the last of them first.
+        :param put_back: called with each job that is reclaimed, the last one first.
         :param failed: called with a worker that raised, and the job that it was about, while the
-            exception is being handled.
+            exception is handled.
         """
         #: When `look` is to be called again.
         self.next_look = 0.0
@@ -100,15 +100,15 @@ class Prefetch:
         self._queue = queue
         self._put_back = put_back
         self._failed = failed
-        #: For how many jobs yet a worker has one prefetched at most.
+        #: For how many more jobs a worker may prefetch one at most.
         self._crowded = 0
-        #: How many seconds a job took recently.
+        #: Seconds that a job took recently, on average.
         self._pace = 5 * SLOW
         #: The types whose jobs are known to be short.
         self._short: set[bytes] = set()
         #: How many seconds a job of each type took, but for those as quick as is known.
         self._paces: dict[bytes, float] = {}
-        #: Until when a type of which one job was long is not known to be short.
+        #: Until when a type does not count as short, because one of its jobs was long.
         self._long: dict[bytes, float] = {}
         #: When a job of each type printed last.
         self.printed: dict[bytes, float] = {}
@@ -127,7 +127,7 @@ class Prefetch:
             self.printed[job.command] = job.ended_at
 
     def look(self, running: Iterable[Job], now: float) -> None:
-        """See which of the jobs that run have become long; to be called when `next_look` is."""
+        """See which running jobs have become long; to be called once it is `next_look`."""
         self.next_look = now + LOOK_INTERVAL
         for job in running:
             if now - job.started_at > LONG:
@@ -149,10 +149,10 @@ class Prefetch:
     # What follows from it.
 
     def room(self, worker: IWorker, waiting: int, busy: int) -> int:
-        """How many more jobs `worker` may have prefetched.
+        """How many more jobs `worker` may prefetch.
 
         :param waiting: how many jobs wait, the prefetched ones included.
-        :param busy: how many workers run one, between whom they are shared.
+        :param busy: how many workers are busy, among whom the waiting jobs are divided.
         """
         if self._pace > SLOW:
             return 0
@@ -162,9 +162,10 @@ class Prefetch:
         return min(most, waiting // busy) - len(self._assignments.jobs[worker]) + 1
 
     def may_follow(self, worker: IWorker, job: Job) -> bool:
-        """Whether `job` may go behind what `worker` has, and take it without a look at others.
+        """Whether `worker` may prefetch `job` without regard to who has the other workers.
 
-        It may if it is known to be short, or else if its client has the worker as it is.
+        It may if the job's type is known to be short, or if all that the worker has is of the same
+        client: this client has the worker anyway.
         """
         if job.command in self._short:
             return True
@@ -180,12 +181,12 @@ class Prefetch:
         del self.printed[job.command]
         return True
 
-    # What is given, and reclaimed.
+    # Giving and reclaiming.
 
     def give(self, worker: IWorker, job: Job) -> bool:
-        """Give `worker`, which is busy, `job`, which was taken out of the queue; or put it back.
+        """Give `worker`, which is busy, `job` from the queue, or put the job back.
 
-        Whether the worker could be given it, and may be given another.
+        Whether the worker took it, and may be given another.
         """
         more = True
         try:
@@ -205,14 +206,14 @@ class Prefetch:
     def reclaim(self, worker: IWorker | None) -> bool:
         """Let what `worker` has prefetched, and not begun, wait again; whether there was any.
 
-        To be called before any job of the worker is interrupted.
+        Must be called before a job of the worker is interrupted.
         """
         row = None if worker is None else self._assignments.jobs.get(worker)
         if worker is None or row is None or len(row) < 2:
             return False
         try:
             ids = worker.reclaim()
-        except Exception:  # noqa: BLE001 - whatever it was, it may have begun them
+        except Exception:  # noqa: BLE001 - whatever it was, the worker may have begun them
             self._failed(worker, row[1])
             return False
         back = [job for job in islice(row, 1, None) if job.id in ids]
@@ -237,7 +238,7 @@ class Prefetch:
                 self.reclaim(worker)
 
     def reclaim_of(self, client: IClient) -> list[Job]:
-        """Reclaim what is prefetched for `client`; its jobs that are left have been begun."""
+        """Reclaim the prefetched jobs of `client`; the jobs of it that workers have begun."""
         for job in self._assignments.jobs_of(client):
             self.reclaim(job.worker)
         return self._assignments.jobs_of(client)
@@ -249,7 +250,7 @@ class Prefetch:
         )
 
     def reclaim_outranked(self) -> None:
-        """Reclaim what is prefetched and ought to go after what has come to a turn recently."""
+        """Reclaim prefetched jobs if a job has come whose turn is before theirs."""
         assignments, news = self._assignments, self._queue.news
         if not assignments.prefetched or news is None:
             return

@@ -1,4 +1,4 @@
-"""Which job types keep killing their workers, and are kept away from them for a while.
+"""A circuit breaker: job types that keep killing their workers are kept away from them for a while.
 
 Asked by :mod:`dangad.scheduler.dispatcher` for each job, told by it of each death and each success.
 """

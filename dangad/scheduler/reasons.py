@@ -1,7 +1,7 @@
 """Why a job was refused, or ended without an answer, in sentences for its client.
 
-Made by :mod:`dangad.scheduler.dispatcher`, which decides; here is what it says, and which event of
-a job's life each kind of error is.
+Used by :mod:`dangad.scheduler.dispatcher` and its parts, which decide. Here is what they say, and
+which event of a job's life each kind of error stands for.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _EVENTS: dict[type[DangadError], Event] = {
 
 
 def event_of(error: DangadError) -> Event:
-    """What a job that ends with `error` has met."""
+    """The event that ends a job with `error`."""
     return _EVENTS.get(type(error), Event.GIVE_UP)
 
 
@@ -46,7 +46,7 @@ def stopping() -> DangadError:
 
 
 def stopped(seconds: float) -> DangadError:
-    """The time in which accepted jobs were to end is over."""
+    """The time of the drain is over."""
     return ShuttingDown(f"the server stopped; the job had not ended after {seconds:g} s")
 
 
@@ -56,12 +56,12 @@ def unhandled(job: Job) -> DangadError:
 
 
 def no_workers(reason: str) -> DangadError:
-    """No worker can be had."""
+    """No worker can be started."""
     return NoWorkers(f"no worker can be started: {reason}")
 
 
 def quarantined(job: Job, seconds: float) -> DangadError:
-    """The command must not run, for so long."""
+    """The command is kept away from workers for so long."""
     return NoWorkers(
         f"{job.name} has killed too many workers in a row, and is refused for another "
         f"{math.ceil(seconds)} s"
@@ -69,12 +69,12 @@ def quarantined(job: Job, seconds: float) -> DangadError:
 
 
 def too_many_wait(limit: int) -> DangadError:
-    """As many jobs wait as may."""
+    """As many jobs wait as are allowed."""
     return QueueFull(f"{limit} jobs wait already, which is --max-queued")
 
 
 def too_much_waits(size: int, limit: int) -> DangadError:
-    """The waiting jobs have so many bytes that this one has no room."""
+    """The requests of waiting jobs have so many bytes that there is no room for another."""
     return QueueFull(
         f"the jobs that wait have {size} bytes, and with this one would have more than "
         f"--max-queued-bytes {limit}"
@@ -144,7 +144,7 @@ def lost(job: Job, pid: int, death: Death, ran: float) -> WorkerLost:
 
 
 def as_one_that_ran(job: Job, error: DangadError) -> DangadError:
-    """The error for a job that may have lost a worker: then it must not seem never to have run."""
+    """The error for a job that may have lost a worker, and so must not seem never to have run."""
     if job.lost_for is None or not isinstance(error, NoWorkers):
         return error
     return WorkerLost(f"{job.lost_for}; it is not tried again: {error}")

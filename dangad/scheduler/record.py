@@ -1,6 +1,6 @@
 """One job as the parent sees it: its record, and the states of its life.
 
-Made by :mod:`dangad.server.factory` for each request, driven through its states by
+Made by :mod:`dangad.server.connection` for each request, led through its states by
 :mod:`dangad.scheduler.dispatcher`, read by whoever reports on jobs. The box inside is opaque here.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class JobState(enum.Enum):
     """Where a job is in its life; the last five are ends, and a job has exactly one end."""
 
-    __hash__ = object.__hash__  # of a member there is but one; enum's own is slow, and called often
+    __hash__ = object.__hash__  # each member is unique, and enum's own hash is slow
 
     QUEUED = "queued"
     PREFETCHED = "prefetched"
@@ -47,7 +47,7 @@ END_STATES = (
 class Event(enum.Enum):
     """What can happen to an accepted job."""
 
-    __hash__ = object.__hash__  # as above
+    __hash__ = object.__hash__  # as in JobState
 
     PREFETCH = "given to a busy worker"
     RECLAIM = "reclaimed unread"
@@ -80,7 +80,7 @@ TRANSITIONS: dict[tuple[JobState, Event], JobState] = {
     (JobState.RUNNING, Event.RETURN): JobState.QUEUED,
     (JobState.RUNNING, Event.GIVE_UP): JobState.FAILED,
 }
-"""A job's life: what each event makes of each state. What is not here cannot happen."""
+"""A job's life: the state to which each event leads from each state. Nothing else can happen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,29 +88,29 @@ class Death:
     """What ended a worker, in words for the client of the job that it ran."""
 
     how: str
-    """What follows "worker 4711", as in "was killed by SIGSEGV"."""
+    """The words after "worker 4711", as in "was killed by SIGSEGV"."""
     details: str = ""
-    """What else is known of it, beginning with "; ", or nothing."""
+    """What else is known of the death, beginning with "; ", or nothing."""
     usage: bytes = b""
-    """What the job took, in the form of ``Job.usage``."""
+    """What the job used, in the form of ``Job.usage``."""
     unread: bytes | memoryview = b""
-    """The request of the job that it was given last, if it had not even read that."""
+    """The request of the job that the worker was to run, if the worker had read nothing of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResourceUsage:
-    """What the last attempt at a job took of its worker."""
+    """What the last attempt at a job used of its worker."""
 
     cpu: float
     """Seconds of CPU time, of the worker and of the processes for which the job waited."""
     peak_memory: int
-    """The most bytes that the worker has had in RAM since it began; 0 if that is not known."""
+    """The most bytes that the worker has had in RAM since it started; 0 if this is not known."""
 
 
 class Job:
     """A request that was received, from then until its one end.
 
-    From `state` on, all belongs to the dispatcher. Times are seconds of the dispatcher's clock.
+    The attributes from `state` on belong to the dispatcher. Times are seconds of its clock.
 
     :ivar id: a number, unique while the server lives.
     :ivar client: who gets the outcome; None when nobody is left to be told.
@@ -127,21 +127,21 @@ class Job:
     :ivar policy: what its type asks for.
     :ivar may_retry: whether its request is kept for another attempt.
     :ivar lane: the lane of the queue that it waits in.
-    :ivar turn: the turn in which it was taken out of the queue, for that to know; -1 if none.
-    :ivar runner: who had it started, gone or not; None while it does not run.
+    :ivar turn: the turn in which the queue gave it out; for the queue alone, -1 if none.
+    :ivar runner: the client whose turn started it, gone or not; None while it does not run.
     :ivar attempt: 0 while it waits for its first start, then 1, 2, ...
     :ivar worker: who runs it, or has it prefetched; None while nobody does.
-    :ivar pid: the process id of who ran it last, 0 if nobody did.
+    :ivar pid: the process id of the worker that ran it last, 0 if none did.
     :ivar seconds: how long this attempt may run, None for ever.
     :ivar limit_alarm: the end of its time limit.
     :ivar grace_alarm: the end of the time in which it may clean up, once it is being stopped.
     :ivar rest_alarm: the end of its rest between two attempts.
     :ivar deadline_alarm: its deadline.
-    :ivar lost_for: how its last attempt ended, if that lost its worker.
+    :ivar lost_for: why its last attempt failed, if its worker died.
     :ivar stopped_for: why a running job is being stopped, None while it is not.
     :ivar ended_for: why it ended without a result, as an error's code and text; None if it did not.
     :ivar asker: who submitted it, in words, once it has ended.
-    :ivar usage: what its last attempt took, as the worker wrote it; see `took`.
+    :ivar usage: what its last attempt used, as the worker wrote it; see `took`.
     """
 
     __slots__ = (
@@ -224,7 +224,7 @@ class Job:
         self.ended_at = 0.0
 
     def live(self, event: Event) -> JobState:
-        """Go on to the state that `event` leads to, which is returned.
+        """Go on to the state to which `event` leads; that state.
 
         :raises KeyError: the event cannot happen in the job's state.
         """
@@ -238,7 +238,7 @@ class Job:
 
     @property
     def took(self) -> ResourceUsage | None:
-        """What its last attempt took; None if no worker has told."""
+        """What its last attempt used; None if no worker has said so."""
         if not self.usage:
             return None
         microseconds, kibibytes = self.usage.split()[:2]
@@ -256,7 +256,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        """The command's name as text fit for a log line or an error, whatever its bytes."""
+        """The command's name as printable text for the log and for errors, whatever its bytes."""
         return self.command[:100].decode("latin-1").encode("unicode_escape").decode("ascii")
 
     @property

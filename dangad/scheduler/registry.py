@@ -1,9 +1,9 @@
 """What the workers perform, as the parent knows it: job types by name, and their policies.
 
-Told by the workers' Hello, kept by :mod:`dangad.scheduler.dispatcher`, asked by clients
-(``Describe``). Usually all workers perform the same. While the pool goes over to new job code they
-do not: then what can be had is what any of them performs, by the latest word on it, and a job has
-to go to one that performs its command.
+Filled by the workers' Hello, kept by :mod:`dangad.scheduler.dispatcher`, asked by clients
+(``Describe``). Usually all workers perform the same commands. During a reload they may differ. Then
+a command can be called if any worker performs it, the latest description of it counts, and a job
+goes only to a worker that performs its command.
 """
 
 from __future__ import annotations

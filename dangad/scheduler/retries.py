@@ -1,7 +1,7 @@
 """What becomes of a job whose worker has died: another attempt after a rest, or its end.
 
-Kept by :mod:`dangad.scheduler.dispatcher`. Only what a job type's policy allows is tried again, and
-nothing of which its client has had a part already.
+Kept by :mod:`dangad.scheduler.dispatcher`. A job is tried again only if the policy of its type
+allows it, and its client has not had a part of the result already.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from dangad.scheduler.state import State
 
 FIRST_RETRY = 0.1
-"""Seconds before the second attempt; each further delay is twice the last."""
+"""Seconds of rest before the second attempt; each further rest is twice the last."""
 LONGEST_RETRY = 10.0
-"""Seconds before an attempt at most; each delay is then multiplied by between 0.5 and 1.5."""
+"""Seconds of rest at most, before the jitter: a factor between 0.5 and 1.5."""
 
 
 class Retries:
@@ -49,9 +49,9 @@ class Retries:
         self._chance = chance
 
     def lost(self, job: Job, error: WorkerLost, now: float, blamed: bool) -> None:
-        """Have `job`, whose worker died, run again if it may, and end it if not.
+        """Try `job`, whose worker died, again if it may be, and end it if not.
 
-        :param blamed: whether the worker counts as one that the job's command has cost.
+        :param blamed: whether the death counts against the job's command.
         """
         state = self._state
         job.lost_for = error

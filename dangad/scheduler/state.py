@@ -1,11 +1,11 @@
-"""All that the rules know: what waits, who has what, and what is still to be told or done.
+"""Everything that the rules know: what waits, who has what, and what is still to be told or done.
 
 Made by :mod:`dangad.scheduler.dispatcher` for itself and its parts: :mod:`.admission`,
-:mod:`.matching`, :mod:`.endings` and :mod:`.retries`. It decides nothing.
+:mod:`.matching`, :mod:`.answers`, :mod:`.endings` and :mod:`.retries`. It decides nothing.
 
-What always holds between two events: a job that was accepted is either in the queue, or rests
-before its next attempt, or is in the row of exactly one worker, or has ended, and its client was
-told of its end once; and no worker is idle while a job waits that may start.
+Always true between two events: an accepted job is in exactly one place. It is in the queue, or
+rests before its next attempt, or is in the row of one worker, or has ended. If it has ended, its
+client was told so once. And no worker is idle while a job waits that may start on it.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ if TYPE_CHECKING:
 log = Logger(namespace="dangad.scheduler.dispatcher")
 
 AGEING = 30.0
-"""Seconds after which a priority's next job, still waiting, takes turns with higher ones."""
+"""Seconds of waiting after which the next job of a priority takes turns with more urgent ones."""
 LOGGED_ENDS = 10
-"""Jobs of one client that end with one kind of error of which each has its line in the log, before
-the rest is counted."""
+"""Jobs of one client, ended by one kind of error, that each get a line in the log; the rest is
+counted."""
 
 
 class State:
-    """The rules' state, of which each part keeps its own promises."""
+    """The state of the rules, shared by all parts."""
 
     def __init__(self, clock: IReactorTime, quarantine: Quarantine, log_jobs: bool) -> None:
         """Begin with no jobs and no workers.
@@ -65,30 +65,31 @@ class State:
         self.quarantine = quarantine
         #: What became of the jobs that ended.
         self.counters = Counters(log_jobs)
-        #: What is still to be told of the present event.
+        #: What is still to be told about the present event.
         self.outbox = Outbox()
-        #: What is to be done at a time to come, and what in parts.
+        #: What is to be done at some later time.
         self.alarms = Alarms(clock)
+        #: What is to be done a part at a time.
         self.chores = Chores(clock)
         self.quiet = QuietLog(clock, log, LOGGED_ENDS)
-        #: Clients that are gone and have jobs that wait.
+        #: Clients that are gone and still have waiting jobs.
         self.gone: set[IClient] = set()
         #: Whether no more jobs are accepted.
         self.draining = False
-        #: Why the drain does not wait any more, if so.
+        #: Why the drain waits no longer; None if it still does.
         self.given_up: DangadError | None = None
-        #: Why no worker can be had, if so.
+        #: Why no worker can be started; None if one can.
         self.no_workers: str | None = None
-        #: The jobs that may have another lane, or must not wait, since what the workers perform
-        #: has changed; None if all were looked at.
+        #: The jobs that are to be looked at again, since the catalogue has changed: they may belong
+        #: in another lane, or must not wait. None if all were looked at.
         self.to_review: Iterator[Job] | None = None
 
     @property
     def waiting(self) -> int:
-        """How many jobs wait; those that are prefetched, or rest between attempts, included."""
+        """How many jobs wait, including prefetched ones and those that rest between attempts."""
         return self.queue.count + self.assignments.prefetched
 
     def tell(self) -> None:
-        """Tell what the present event has put off, now that all is whole."""
+        """Tell what the present event has put off, now that the state is whole."""
         if self.outbox.calls or self.outbox.last is not None:
             self.outbox.send()
