@@ -2,8 +2,8 @@
 
 The server sends the code and the text; :mod:`dangad.client` turns the code back into the
 class. A client of stock Twisted gets these classes if its command declares them, as in
-``errors = {**dangad.ERRORS, MyError: b"MY_ERROR"}``, and else an ``UnknownRemoteError`` with
-the text alone.
+``errors = {**dangad.ERRORS, MyError: b"MY_ERROR"}``. Otherwise it gets an ``UnknownRemoteError``
+with the text alone.
 
 Each docstring says what happened, to which job, and what to do next.
 """
@@ -14,7 +14,7 @@ from typing import ClassVar
 
 
 class DangadError(Exception):
-    """The common ancestor of the errors that dangad itself reports; never raised as such."""
+    """The base class of all errors that dangad itself reports; never raised itself."""
 
     code: ClassVar[bytes] = b""
 
@@ -40,7 +40,7 @@ class BadArguments(DangadError):
 
 
 class BadResponse(DangadError):
-    """The job function ran to its end but returned what its command does not declare.
+    """The job function ran to its end, but its response is not what its command declares.
 
     What the job did is done. Correct the job function or the command's ``response``.
     """
@@ -80,7 +80,7 @@ class WorkerLost(DangadError):
 
 
 class QueueFull(DangadError):
-    """The server has as much work as it may hold, and refused this request at once.
+    """The server holds as much work as it may, and refused this request at once.
 
     Nothing ran. Wait and try again, or have the limit named in the text raised.
     """
@@ -91,7 +91,7 @@ class QueueFull(DangadError):
 class NoWorkers(DangadError):
     """No worker may or can take the job, for the reason in the text.
 
-    Either none can be started: the server goes on trying, and recovers by itself. Or the
+    Either no worker can be started: the server goes on trying, and recovers by itself. Or the
     command has killed too many workers in a row, and is kept away from them for a while.
     """
 
@@ -111,9 +111,9 @@ class TooLarge(DangadError):
 
 
 class Forbidden(DangadError):
-    """The server does not take connections of this user, or does not know whose this one is.
+    """The server takes no connections of this user, or does not know whose connection this is.
 
-    Nothing ran. Connect as the user as whom the server runs, or have its operator let others in:
+    Nothing ran. Connect as the user that the server runs as, or have its operator let others in:
     ``--allow-users``, ``--allow-groups``, or a ``mode=`` for its UNIX socket.
     """
 
@@ -130,9 +130,9 @@ class UnhandledCommand(DangadError):
 
 
 class NotRunning(DangadError):
-    """No job of the id that an operator named runs now: it waits, has ended, or never was.
+    """No job with the id that an operator named is running: it waits, has ended, or never existed.
 
-    Told to operators only. ``dangad workers`` shows the jobs that run, with their ids.
+    Only operators meet it. ``dangad workers`` shows the running jobs with their ids.
     """
 
     code = b"NOT_RUNNING"
@@ -141,7 +141,7 @@ class NotRunning(DangadError):
 class ReloadFailed(DangadError):
     """The new code cannot be served, for the reason in the text; the old workers go on.
 
-    Told to operators only. Correct it, and reload again. A worker that dies meanwhile is
+    Only operators meet it. Correct the code, and reload again. A worker that dies meanwhile is
     replaced by one that meets the same fault.
     """
 
@@ -165,4 +165,4 @@ ERRORS: dict[type[Exception], bytes] = {
         Forbidden,
     )
 }
-"""What clients can meet, exception class to AMP error code, as in ``amp.Command.errors``."""
+"""The errors that clients can meet, with their AMP codes, in the form of ``amp.Command.errors``."""

@@ -1,13 +1,13 @@
-"""Numbers and strange characters as people read them, in logs, errors and tables."""
+"""Numbers and strange characters made readable for people, in logs, errors and tables."""
 
 from __future__ import annotations
 
 MOST_QUOTED = 40
-"""Bytes of a peer's that are quoted in the text of an error."""
+"""Bytes of a peer that are quoted in the text of an error, at most."""
 
 _SIZES = ("bytes", "KiB", "MiB", "GiB", "TiB")
 _TIMES = ((0.9995, 0.001, "ms"), (59.95, 1.0, "s"), (3597.0, 60.0, "min"), (172_800.0, 3600.0, "h"))
-"""Below how many seconds, before they are rounded, a time is shown in which unit."""
+"""The units of time: below how many seconds each is used, its seconds, and its name."""
 
 
 def show_bytes(number: float) -> str:
@@ -29,15 +29,15 @@ def show_seconds(seconds: float) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """How many there are of something: ``1 job``, ``2 jobs``."""
+    """A number of things: ``1 job``, ``2 jobs``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def printable(text: str, keep: str = "") -> str:
     r"""The text with a backslash escape for every character that is not simply printed.
 
-    Those are control characters, line breaks, and the invisible ones that turn the direction of
-    writing; bytes that were no UTF-8 (lone surrogates) become ``\xff`` and the like.
+    These are control characters, line breaks, and invisible characters that change the direction of
+    writing. Bytes that were not UTF-8 (lone surrogates) become ``\xff`` and the like.
 
     :param keep: characters that stay as they are.
     """
@@ -53,5 +53,5 @@ def _escape(character: str) -> str:
 
 
 def quote(value: bytes) -> str:
-    """A peer's bytes as they may stand in the text of an error: in quotes, and not too many."""
+    """Bytes of a peer for the text of an error: in quotes, and not too many."""
     return repr(value[:MOST_QUOTED])[1:]

@@ -2,8 +2,8 @@
 
 Used by :mod:`dangad.client` for arguments and by :mod:`dangad.worker` for responses. AMP itself
 sends 2.7 as the Integer 2, any object as the Boolean True, and the characters of a text as a list.
-Here a value of another type is refused, in words that name it. The types are those of AMP and
-:class:`~dangad.wire.values.Large`; what a class of somebody's own takes is its own affair.
+Here a value of another type is refused, with a text that names it. The types are those of AMP and
+:class:`~dangad.wire.values.Large`. A user's own argument class decides by itself what it takes.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 
 class WrongValue(Exception):
-    """A value that its argument cannot carry; the text goes on after the value's name.
+    """A value that its argument cannot carry; the text continues a sentence after the value's name.
 
-    :ivar path: where in the value it lies, as in "[3]" or "[3]['size']".
+    :ivar path: the wrong part of the value, as in "[3]" or "[3]['size']".
     """
 
     def __init__(self, text: str, path: str = "") -> None:
@@ -38,11 +38,11 @@ class WrongValue(Exception):
 
 
 def check_of(argument: amp.Argument) -> Check | None:
-    """What gives the value to be sent for one that is right, and else raises `WrongValue`.
+    """A function that returns the value to send, or raises `WrongValue` if the value is wrong.
 
-    None for arguments that take what they take.
+    None for argument classes that decide by themselves.
     """
-    whole: Any = argument  # whose parts AMP declares without types
+    whole: Any = argument  # AMP declares its parts without types
     kind = type(argument)
     if kind in (Large, Blob):
         return check_of(whole.argument)
@@ -71,7 +71,7 @@ def _wrong(value: object, taker: str) -> WrongValue:
 
 
 def _integer(value: Any) -> int:
-    """Whatever Python takes for an index is a whole number, numpy's among them."""
+    """Whatever Python accepts as an index is a whole number, numpy's integers included."""
     try:
         return int.__index__(index(value))
     except TypeError:
@@ -95,7 +95,7 @@ def _boolean(value: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """The value; as Python's, if it is a single one of numpy's."""
+    """The value; a scalar of numpy's becomes one of Python's."""
     if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
         return value.item()
     return value
@@ -156,7 +156,7 @@ def _box(keys: list[tuple[str, bool, Check | None]], value: Any) -> dict[Any, An
 
 
 def _elements(value: Any, taker: str) -> list[Any]:
-    """The elements of what may be taken for a list: no text, and no mapping."""
+    """The elements of whatever may stand for a list; texts and mappings may not."""
     texts = (str, bytes, bytearray, memoryview, Mapping)
     if isinstance(value, texts) or not isinstance(value, Iterable):
         raise _wrong(value, taker)
@@ -164,7 +164,7 @@ def _elements(value: Any, taker: str) -> list[Any]:
 
 
 def _each(check: Check, elements: list[Any]) -> list[Any]:
-    """What the check makes of each element, or which is wrong."""
+    """What the check returns for each element; a wrong element is named by its place."""
     right: list[Any] = []
     try:
         for element in elements:

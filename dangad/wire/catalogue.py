@@ -1,7 +1,7 @@
-"""Job types in words that travel: the catalogue, a JSON document.
+"""Job types as a document in JSON, the catalogue.
 
-Made by workers (their Hello), passed on by the server (``dangad.Describe``), and turned back
-into AMP arguments by :mod:`dangad.cli`, which so can call commands that it cannot import.
+Made by workers (their Hello), passed on by the server (``dangad.Describe``), and turned back into
+AMP arguments by :mod:`dangad.cli`, which can thus call commands that it cannot import.
 
 The document::
 
@@ -16,10 +16,9 @@ The document::
                     "on_disconnect": "cancel"}}]}
 
 A type is named like its AMP argument class. ``Large`` and ``ListOf`` have their element's type
-under ``of``, ``AmpList`` its keys (in the form of ``arguments``) under ``keys``. A class of
-somebody's own is described by the class that it derives from, and by ``Custom`` if that is
-only ``Argument``; its values are bytes to all who do not have the class.
-Commands are in the order of their names.
+under ``of``, ``AmpList`` its keys (in the form of ``arguments``) under ``keys``. A user's own class
+is described by the class that it derives from, or by ``Custom`` if this is ``Argument`` itself. Its
+values are bytes to everybody who does not have the class. Commands are in the order of their names.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ class Policy:
 
 
 NO_POLICY = Policy()
-"""That of a job type of which nothing is known: it asks for nothing."""
+"""The policy of an unknown job type: it asks for nothing."""
 
 _SCALARS: dict[str, type[amp.Argument]] = {
     "Integer": amp.Integer,
@@ -109,13 +108,13 @@ def describe_command(command: type[amp.Command], policy: Policy, doc: str) -> di
 
 
 def all_errors(command: type[amp.Command]) -> dict[type[Exception], bytes]:
-    """The errors that the command declares, with their codes; those that are fatal included."""
+    """The errors that the command declares, fatal ones included, with their codes."""
     declared: dict[type[Exception], bytes] = command.allErrors  # type: ignore[attr-defined]
     return declared
 
 
 def command_doc(command: type[amp.Command], function: object) -> str:
-    """What a command says of itself: its own docstring, or else its function's."""
+    """The description of a command: its own docstring, or else that of its function."""
     doc = command.__doc__ if command.__doc__ != amp.Command.__doc__ else None
     return inspect.cleandoc(doc or getattr(function, "__doc__", None) or "")
 

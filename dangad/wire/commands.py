@@ -1,8 +1,8 @@
 """dangad's own AMP commands, by direction; the names of all begin with ``dangad.``.
 
 :mod:`dangad.server.factory` performs what clients send, :mod:`dangad.operators.control` what
-operators send, :mod:`dangad.worker` sends what the pool's end of its pipe reads. Job types are
-commands too, but those are the users'.
+operators send. :mod:`dangad.worker` sends what the pool reads from its pipe. Job types are commands
+as well, but they belong to the users.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PREFIX = b"dangad."
 
 
 class Ping(amp.Command):
-    """Ask whether the server's loop turns; answered at once, before any job."""
+    """Ask for a sign of life from the server's loop; answered at once, before any job."""
 
     commandName = b"dangad.Ping"
 
@@ -72,7 +72,7 @@ class Chunk(amp.Command):
 
 
 # From operator to server, over the control endpoint. A document is JSON, in the shape that
-# docs/reference/control.md gives and IOperations promises.
+# docs/reference/control.md describes and IOperations promises.
 
 
 class Status(amp.Command):
@@ -135,7 +135,7 @@ class Stack(amp.Command):
 
 
 class Reload(amp.Command):
-    """Replace the workers by ones that import the job modules anew; answered when that is done."""
+    """Replace the workers by ones that import the job modules anew; answered when this is done."""
 
     commandName = b"dangad.control.Reload"
     errors = {ReloadFailed: ReloadFailed.code}
@@ -151,14 +151,14 @@ class Drain(amp.Command):
     response = [(b"document", Large(amp.Unicode()))]
 
 
-# From worker to parent, over the pipe; none is answered, and the command's name comes first in the
-# box. Those of the pipe's boxes that are no AMP commands are in dangad.wire.workerboxes.
+# From worker to parent, over the pipe. None is answered, and the command's name comes first in the
+# box. The pipe's boxes that are not AMP commands are in dangad.wire.workerboxes.
 
 
 class Hello(amp.Command):
     """The worker has imported its job modules, and is ready for its first job.
 
-    `cpu` are the microseconds of CPU time that this took.
+    `cpu` is the CPU time of the import, in microseconds.
     """
 
     commandName = b"dangad.Hello"
@@ -167,7 +167,7 @@ class Hello(amp.Command):
 
 
 class LastWords(amp.Command):
-    """The worker is about to exit, for a reason in one line that follows "worker 4711"."""
+    """The worker is about to exit. The reason is one line that continues "worker 4711 ..."."""
 
     commandName = b"dangad.LastWords"
     arguments = [(b"reason", amp.Unicode())]
@@ -175,10 +175,10 @@ class LastWords(amp.Command):
 
 
 STOP_SIGNAL = signal.SIGURG
-"""What makes a worker look for a :data:`~dangad.wire.workerboxes.STOP` while a job runs.
+"""The signal that makes a worker look for a :data:`~dangad.wire.workerboxes.STOP` while a job runs.
 
-One whose default is to be ignored, so that it does no harm to a worker that has not set its
-handler yet, nor to a program that a job has started.
+By default it is ignored. So it does no harm to a worker that has not set its handler yet, nor to a
+program that a job has started.
 """
 STACK_SIGNAL = signal.SIGWINCH
-"""What makes a worker print its stack, even in the middle of a busy loop; chosen likewise."""
+"""The signal that makes a worker print its stack, even in a busy loop. By default it is ignored."""

@@ -1,7 +1,7 @@
 """Values in AMP boxes: arguments larger than AMP allows, priorities, and numbers.
 
-Used by whoever declares AMP commands, at both ends of every connection. How values lie in a
-box's bytes is in :mod:`dangad.wire.boxes`.
+Used by whoever declares AMP commands, at both ends of every connection. :mod:`dangad.wire.boxes`
+knows how values lie in a box's bytes.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from twisted.protocols import amp
 from dangad.wire.boxes import MAX_KEY, MAX_VALUE
 
 MAX_LARGE_KEY = MAX_KEY - len(".99999")
-"""Bytes of the longest key of a :class:`Large` value, which is also the beginning of others."""
+"""Bytes of the longest name of a :class:`Large` argument: its further keys are longer."""
 _SECONDS = re.compile(rb"[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?")
 
 
 def read_seconds(text: bytes) -> float:
-    """The seconds that a decimal number says, as in ``5``, ``0.25`` or ``1e-3``.
+    """Seconds, written as a decimal number: ``5``, ``0.25`` or ``1e-3``.
 
-    :raises ValueError: it is no such number, negative, or too large.
+    :raises ValueError: it is not such a number, or negative, or too large.
     """
     if _SECONDS.fullmatch(text) is None or not math.isfinite(seconds := float(text)):
         raise ValueError(text)
@@ -35,8 +35,8 @@ def read_seconds(text: bytes) -> float:
 def python_name(wire_name: bytes) -> str:
     """The keyword under which AMP passes the argument `wire_name` to Python code.
 
-    AMP's rule: dashes become underscores, and what AMP takes for a Python keyword is written
-    with a capital. Its list is that of Python 2, so ``print`` is on it and ``async`` is not.
+    AMP's rule: dashes become underscores, and a Python keyword gets a capital. AMP's list of
+    keywords is that of Python 2, so ``print`` is on it and ``async`` is not.
     """
     name = wire_name.replace(b"-", b"_").decode("ascii")
     return name.title() if name in amp.PYTHON_KEYWORDS else name
@@ -51,17 +51,17 @@ class Priority(enum.IntEnum):
 
 
 class Large(amp.Argument):
-    """Any AMP argument, freed from AMP's limit of 65,535 bytes for one value.
+    """Any AMP argument, without AMP's limit of 65,535 bytes for one value.
 
-    A value that fits goes under the argument's own key and looks like any other. A longer one
-    is laid over the keys ``name``, ``name.1``, ``name.2``, ... in that order, each full but
+    A short value goes under the argument's own key and looks like any other. A longer one is laid
+    over the keys ``name``, ``name.1``, ``name.2``, ... in that order, each full but
     the last. A peer that knows nothing of this sees a few more keys.
     """
 
     def __init__(self, argument: amp.Argument, optional: bool = False) -> None:
-        """Lay out what `argument` carries.
+        """Carry what `argument` carries.
 
-        :param argument: how the value is turned into bytes and back.
+        :param argument: turns the value into bytes and back.
         :param optional: whether the value may be left out (it is then None).
         """
         super().__init__(optional)
@@ -83,7 +83,7 @@ class Large(amp.Argument):
     def fromBox(
         self, name: bytes, strings: dict[bytes, bytes], objects: dict[str, Any], proto: object
     ) -> None:
-        """Take the value out of `strings`, from all the keys that it lies in."""
+        """Take the value out of `strings`, from all keys over which it is laid."""
         first = self.retrieve(strings, name, proto)
         if self.optional and first is None:
             objects[python_name(name)] = None

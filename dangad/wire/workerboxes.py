@@ -1,9 +1,9 @@
-"""The boxes between the parent and a worker that are no AMP commands: what they begin with.
+"""The boxes between the parent and a worker that are not AMP commands: their heads.
 
-Each begins with one pair of dangad's own, the head; what follows is a client's request or a
-job's answer, byte for byte as it came. So the head is known by its place, and by nothing else: a
-pair further on is a client's or a job's, whatever it is called. Both ends of the pipes,
-:mod:`dangad.pool.link` and :mod:`dangad.worker`, write and read heads with what is here.
+Each begins with one pair of dangad's own, the head. What follows is a client's request or a job's
+answer, byte for byte as it came. The head is known by its place and nothing else: a pair further on
+belongs to a client or a job, whatever its name. Both ends of the pipes, :mod:`dangad.pool.link` and
+:mod:`dangad.worker`, write and read heads with the functions here.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ if TYPE_CHECKING:
 RUN = b"_run"
 """Parent to worker, before a client's request: "<job id> <attempt> [<seconds left>]"."""
 STOP = b"_stop"
-"""Parent to worker, on its stdin, the whole of a box: "<job id> <why>"; then a signal."""
+"""Parent to worker, on its stdin, a whole box: "<job id> <why>"; a signal follows."""
 PING = b"_ping"
-"""Parent to worker, the whole of a box, with no value: give a sign of life."""
+"""Parent to worker, a whole box without a value: give a sign of life."""
 PONG = b"_pong"
-"""Worker to parent, the whole of a box, with no value: a sign of life."""
+"""Worker to parent, a whole box without a value: a sign of life."""
 DONE = b"_done"
 """Worker to parent, before a result: "<job id> <usage>".
 
-The usage is "<microseconds of CPU> <KiB of peak memory> <microseconds of CPU in all> <marks>",
-the marks are one digit, the sum of `PRINTED` and `NOT_REUSABLE`.
+The usage is "<microseconds of CPU> <KiB of peak memory> <microseconds of CPU in all> <marks>". The
+marks are one digit, the sum of `PRINTED` and `NOT_REUSABLE`.
 """
 FAILED = b"_failed"
-"""Worker to parent, before an error: the same."""
+"""Worker to parent, before an error: "<job id> <usage>", as for `DONE`."""
 REPORT = b"_report"
 """Worker to parent, before a :class:`.commands.Progress` without its tag: the job id."""
 PART = b"_part"
@@ -56,14 +56,14 @@ NOT_REUSABLE = 2
 """The worker must not be given another job."""
 
 AMP_KEYS = frozenset({ASK, COMMAND, ANSWER, ERROR, ERROR_CODE, ERROR_DESCRIPTION})
-"""What an AMP peer takes for the frame of a box, wherever in the box it finds it."""
+"""Keys that an AMP peer takes for the frame of a box, wherever in the box they are."""
 MAX_HEAD = 1024
-"""More bytes than any head has, with what is before and after it."""
+"""Bytes: more than any head has, together with what is before and after it."""
 MAX_ERROR = 3 * MAX_VALUE
-"""Bytes of an error: a head, and two values of AMP's."""
+"""Bytes of an error at most: a head, and two values of AMP."""
 
 ERROR_KEYS = frozenset({ERROR_CODE, ERROR_DESCRIPTION})
-"""Those that stand in the body of an error; in that of a result there are none."""
+"""The frame's keys in the body of an error; the body of a result has none."""
 
 PING_BOX = pair(PING, b"") + END
 PONG_BOX = pair(PONG, b"") + END
@@ -87,18 +87,17 @@ def split(box: bytes) -> tuple[bytes, bytes, int]:
 
 
 def job_head(job_id: int, attempt: int, seconds: float | None) -> bytes:
-    """What is put before a client's request."""
+    """The head before a client's request."""
     limit = b"" if seconds is None else b" %.6f" % seconds
     return pair(RUN, b"%d %d%b" % (job_id, attempt, limit))
 
 
 def read_job(box: bytes) -> tuple[int, int, float | None, int]:
-    """What a worker is told of a job, and where in the box the client's request begins.
+    """The head of a job, and where in the box the client's request begins.
 
-    The former is the job's id, which attempt it is, and in how many seconds it is to end; None
-    for whenever it does.
+    The head is the job's id, the attempt, and the seconds in which it is to end, None for no limit.
 
-    :raises Garbage: the box is no job.
+    :raises Garbage: the box is not a job.
     """
     key, value, start = split(box)
     try:
@@ -111,14 +110,14 @@ def read_job(box: bytes) -> tuple[int, int, float | None, int]:
 
 
 def stop(job_id: int, why: bytes) -> bytes:
-    """The whole of a box that has a job stopped."""
+    """A whole box that orders a job to stop."""
     return pair(STOP, b"%d %b" % (job_id, why)) + END
 
 
 def read_stop(box: bytes) -> tuple[int, bytes]:
-    """Which job a box is to stop, and why.
+    """Which job a box orders to stop, and why.
 
-    :raises Garbage: it is none to stop a job.
+    :raises Garbage: the box is not such an order.
     """
     key, value, start = split(box)
     match = _STOP.fullmatch(value)
@@ -131,14 +130,14 @@ def read_stop(box: bytes) -> tuple[int, bytes]:
 
 
 def answer_head(job_id: int, failed: bool, usage: bytes, marks: int) -> bytes:
-    """What is put before a job's result, or before its error if `failed`."""
+    """The head before a job's result, or before its error if `failed`."""
     return pair(FAILED if failed else DONE, b"%d %b %d" % (job_id, usage, marks))
 
 
 def read_answer(value: bytes) -> tuple[bytes, bytes]:
     """The id and the usage in the head of a `DONE` or a `FAILED`.
 
-    :raises Garbage: it holds no such.
+    :raises Garbage: the head has none.
     """
     match = _ANSWER.fullmatch(value)
     if match is None:
@@ -147,19 +146,19 @@ def read_answer(value: bytes) -> tuple[bytes, bytes]:
 
 
 def report_head(job_id: int) -> bytes:
-    """What is put before a job's progress."""
+    """The head before a job's progress."""
     return pair(REPORT, b"%d" % job_id)
 
 
 def part_head(job_id: int) -> bytes:
-    """What is put before a part of a job's result."""
+    """The head before a part of a job's result."""
     return pair(PART, b"%d" % job_id)
 
 
 def check_report(box: Raw, start: int) -> None:
-    """See that what follows the head of a `REPORT` is a progress and nothing else.
+    """Check that the head of a `REPORT` is followed by a progress, and by nothing else.
 
-    :raises Garbage: it is not: the client would choke on it, or take it for something else.
+    :raises Garbage: it is not. The client would choke on it, or mistake it for something else.
     """
     if len(box) > LARGE:
         raise Garbage(f"a report of {len(box)} bytes")
@@ -173,7 +172,7 @@ def check_report(box: Raw, start: int) -> None:
 
 
 def check_part(box: Raw, start: int) -> None:
-    """See that what follows the head of a `PART` is one value, over as many keys as it needs.
+    """Check that the head of a `PART` is followed by one value, over as many keys as it needs.
 
     :raises Garbage: it is not.
     """
@@ -187,7 +186,7 @@ def check_part(box: Raw, start: int) -> None:
 
 
 def _pairs(box: Raw, start: int) -> Iterator[tuple[bytes, int, int]]:
-    """The keys of a box from `start` on, each with where its value begins and ends."""
+    """The keys of a box from `start` on, each with the places where its value begins and ends."""
     while length := box[start + 1]:
         key_end = start + 2 + length
         end = key_end + 2 + (box[key_end] << 8 | box[key_end + 1])

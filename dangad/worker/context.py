@@ -1,8 +1,8 @@
 """What a job function may ask and tell while it runs: :func:`current_job`.
 
 Set by :mod:`dangad.worker.perform` around each call of a job function, and taken along by
-:mod:`dangad.worker.following` to the threads that it starts. Whoever keeps a job beyond its end,
-as a thread that is left behind does, reaches nobody with it.
+:mod:`dangad.worker.following` to the threads that it starts. A job that is kept beyond its end, by
+a thread that was left behind for example, reaches nobody.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 REPORT_INTERVAL = 0.1
-"""Seconds between two progress reports that are sent; those in between are not."""
+"""Seconds between two progress reports that are sent; reports in between are dropped."""
 MAX_MESSAGE = 1000
 """Characters of a progress report's message."""
 MAX_NUMBER = 2**63 - 1
@@ -26,11 +26,11 @@ MAX_NUMBER = 2**63 - 1
 
 
 class JobStopped(BaseException):
-    """The job that runs is to end now: its answer would no longer be taken.
+    """The running job is to end now: nobody waits for its answer any more.
 
-    Raised in the middle of the job function, in the worker's main thread, once. The function
-    may clean up for a moment, which it has until its process is killed. Not an Exception, so
-    that ``except Exception`` does not keep it.
+    Raised once, in the middle of the job function, in the worker's main thread. The function has a
+    moment to clean up until its process is killed. Not an Exception, so that ``except Exception``
+    does not catch it.
     """
 
 
@@ -45,17 +45,12 @@ class JobCancelled(JobStopped):
 class RunningJob:
     """The job that runs in this process now.
 
-    It may be used from any thread. What it is told once it has ended is not told to anybody, nor
-    what it is told in a fork of its process.
+    It may be used from any thread. After the job's end, and in a fork of its process, it tells
+    nobody anything.
 
     :ivar id: the server's number for it; 0 outside a server.
     :ivar command: the name of its command.
     :ivar attempt: 1 at the first run, 2 at the first retry, and so on.
-
-    All mutable state: `_next_report`, before when progress is not sent; `_unsent`, the last
-    progress that was therefore not; `_telling`, held while the client is told something, and
-    by `end`, so that nothing is told afterwards, if the client wants to be told anything;
-    `_is_telling`, which shows to its holder that it has interrupted itself; and `_ended`.
     """
 
     def __init__(
@@ -70,8 +65,8 @@ class RunningJob:
         """Describe a job.
 
         :param ends_at: when its time is over, in seconds of :func:`time.monotonic`.
-        :param report: what takes its progress; None if nobody wants to know.
-        :param part: what takes the parts of its result; None if nobody wants them.
+        :param report: takes its progress; None if nobody wants it.
+        :param part: takes the parts of its result; None if nobody wants them.
         """
         self.id = id
         self.command = command
@@ -79,12 +74,17 @@ class RunningJob:
         self._ends_at = ends_at
         self._report = report
         self._part = part
+        #: The time before which no progress is sent.
         self._next_report = 0.0
+        #: The last progress, if it was therefore not sent.
         self._unsent: tuple[tuple[int, int, str], ...] = ()
         self._process = os.getpid()
+        #: Whether the client is being told something, which a signal's handler may interrupt.
         self._is_telling = False
+        #: Whether the job has ended.
         self._ended = False
         if report is not None or part is not None:
+            #: Held while the client is told something, and by `end`, so that nothing follows it.
             self._telling = threading.RLock()
 
     @property
@@ -94,7 +94,7 @@ class RunningJob:
 
     @property
     def has_ended(self) -> bool:
-        """Whether its function has returned or raised, so that its client is told nothing more."""
+        """Whether its function has returned or raised; then its client is told nothing more."""
         return self._ended
 
     @property
@@ -109,7 +109,7 @@ class RunningJob:
         most, and always of the last call. A message is cut to `MAX_MESSAGE` characters. After
         the job's end, and in a forked process, it does nothing.
 
-        :raises TypeError: `done` or `total` is no whole number, or `message` no text.
+        :raises TypeError: `done` or `total` is not a whole number, or `message` is not a text.
         :raises ValueError: `done` or `total` is beyond `MAX_NUMBER`.
         """
         report = _whole(done), _whole(total), _text(message)
@@ -126,7 +126,7 @@ class RunningJob:
 
         :raises TypeError: the chunk is not bytes.
         :raises TooLarge: it is larger than the server's ``--max-payload``.
-        :raises RuntimeError: the job has ended, or this is a fork of its process, or a signal's
+        :raises RuntimeError: the job has ended, or this is a fork of its process, or a signal
             handler that has interrupted another call.
         """
         if not isinstance(chunk, (bytes, bytearray, memoryview)):
@@ -135,13 +135,13 @@ class RunningJob:
             raise RuntimeError(f"nothing can be sent for job {self.id} {self.command}: {self._why}")
 
     def flush(self) -> None:
-        """Tell the client of the last progress, if it was not told yet and can be told now."""
+        """Tell the client the last progress, if it was not told yet and can be told now."""
         self._tell(self._send_unsent)
 
     def end(self) -> None:
-        """Tell the client of the last progress, and from now on of nothing more.
+        """Tell the client the last progress, and nothing more from now on.
 
-        Waits for another thread that tells it something just now.
+        Waits for another thread that is telling it something.
         """
         if self._report is None and self._part is None:
             self._ended = True
@@ -153,9 +153,9 @@ class RunningJob:
     def _tell(self, tell: Callable[..., None], *news: Any) -> bool:
         """Whether the client could be told, by calling `tell`."""
         if os.getpid() != self._process:
-            return False  # nor wait for the lock, which nobody may be there to release
+            return False  # nor may it wait for the lock: perhaps nobody is there to release it
         if self._report is None and self._part is None:
-            return not self._ended  # nobody wants to know, and so there is no lock
+            return not self._ended  # nobody wants to know, so there is no lock
         with self._telling:
             if self._ended or self._is_telling:
                 return False
@@ -185,7 +185,7 @@ class RunningJob:
 
 
 NO_JOB = RunningJob(0, "", 1)
-"""What :func:`current_job` gives where no job runs, as when a test calls a job function."""
+"""What :func:`current_job` returns where no job runs, for example in a test."""
 
 MARK = "_dangad_job"
 """The attribute of a thread that holds the job in which it was started."""
@@ -194,27 +194,27 @@ _context: ContextVar[RunningJob | None] = ContextVar("dangad.current_job", defau
 
 
 def current_job() -> RunningJob:
-    """The job that runs here now; a stand-in with id 0 if none does.
+    """The job that runs here now; a stand-in with id 0 if there is none.
 
-    A thread has the job in which it was started, until that ends.
+    A thread has the job that started it, until this job ends.
     """
     job = inherited_job()
     return NO_JOB if job is None or job.has_ended else job
 
 
 def inherited_job() -> RunningJob | None:
-    """The job to which what runs here belongs, even if it has ended; None if to none.
+    """The job to which the running code belongs, even if it has ended; None if there is none.
 
-    The context tells, which coroutines and tasks take along; if it does not, the thread.
+    The context knows it, which coroutines and tasks take along; otherwise the thread does.
     """
     job = _context.get()
     return vars(threading.current_thread()).get(MARK) if job is None else job
 
 
 def is_left_over() -> bool:
-    """Whether what runs here is no part of the job that runs in this process, if one does.
+    """Whether the running code is not a part of the job that runs in this process, if any.
 
-    But of one that has ended; or it is a thread that no job has started.
+    Then it belongs to a job that has ended, or is in a thread that no job has started.
     """
     job = inherited_job()
     if job is None:
@@ -223,14 +223,14 @@ def is_left_over() -> bool:
 
 
 def set_current_job(job: RunningJob) -> None:
-    """Make `job` the one that :func:`current_job` gives in this context; `NO_JOB` for none."""
+    """Make `job` the one that :func:`current_job` returns in this context; `NO_JOB` for none."""
     _context.set(None if job is NO_JOB else job)
 
 
 def run_for(
     job: RunningJob, function: Callable[..., Any], /, *arguments: Any, **keywords: Any
 ) -> Any:
-    """Call `function` as a part of `job`, and give what it returns."""
+    """Call `function` as a part of `job`; what it returns."""
     token = _context.set(job)
     try:
         return function(*arguments, **keywords)
@@ -239,7 +239,7 @@ def run_for(
 
 
 def _whole(number: int) -> int:
-    """The number as an int and nothing else."""
+    """The number as a plain int."""
     number = int.__index__(index(number))
     if not -MAX_NUMBER <= number <= MAX_NUMBER:
         raise ValueError(f"progress is told in numbers of up to {MAX_NUMBER}")
@@ -247,7 +247,7 @@ def _whole(number: int) -> int:
 
 
 def _text(message: str) -> str:
-    """The message as a str and nothing else, cut, and without what UTF-8 has no word for."""
+    """The message as a plain str, cut, and without what UTF-8 cannot encode."""
     if not isinstance(message, str):
         raise TypeError(f"a message is a text, not {type(message).__name__}")
     return str.__getitem__(message, slice(MAX_MESSAGE)).encode("utf-8", "replace").decode("utf-8")

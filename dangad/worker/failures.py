@@ -1,9 +1,9 @@
-"""What is said of an exception or another object of a job's, whatever its class does.
+"""Describes exceptions and other objects of jobs, whatever their classes do.
 
-Used by :mod:`dangad.worker.perform`. A job may raise or return anything: an exception whose
-message raises, whose class has no name that can be read, that claims to be of another class, or
-whose message is no plain text. To look at it must neither end the worker nor cost the job its
-answer. So nothing here asks an object what Python itself knows of it.
+Used by :mod:`dangad.worker.perform`. A job may raise or return anything: an exception whose message
+raises, whose class has no readable name, that claims to be of another class, or whose message is
+not plain text. Looking at it must not end the worker, and must not cost the job its answer. So
+nothing here asks an object for what Python itself knows about it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 MAX_MESSAGE = 2000
-"""Characters of an undeclared exception's message that a client is sent."""
+"""Characters of an undeclared exception's message that a client gets, at most."""
 MAX_LINE = 500
-"""Characters of what is printed of a job that ended with an error, if that is one line."""
+"""Characters of the line that is printed when a job ends with a known error, at most."""
 MAX_TRACEBACK = 100_000
-"""Characters of a traceback that are printed, half of them of its end."""
+"""Characters of a traceback that are printed, at most; half of them are from its end."""
 
 _traceback_of = vars(BaseException)["__traceback__"].__get__
 _name_of = vars(type)["__name__"].__get__
@@ -44,7 +44,7 @@ def message_of(error: BaseException) -> str:
     """The exception's message."""
     try:
         return str.__str__(str(error))
-    except BaseException:  # noqa: BLE001 - the exception's class is anybody's code
+    except BaseException:  # noqa: BLE001 - the exception's class is foreign code
         return "(its message cannot be shown)"
 
 
@@ -70,13 +70,13 @@ def traceback_of(error: BaseException) -> str:
 
 
 def say(text: str) -> None:
-    """Print one line on stderr, if that can be had; cut, and as one line."""
+    """Print a text on stderr, if possible; cut, and as one line."""
     line = text[:MAX_LINE] + "..." if len(text) > MAX_LINE else text
     write(f"{printable(line)}\n")
 
 
 def write(text: str) -> None:
-    """Print a text on stderr, if that can be had."""
+    """Print a text on stderr, if possible."""
     with contextlib.suppress(BaseException):  # a job may have put anything there
         sys.stderr.write(text)
 
@@ -84,9 +84,9 @@ def write(text: str) -> None:
 def leave_fork(error: BaseException | None) -> NoReturn:
     """End a fork that has come back from the job function, as a program ends.
 
-    With what ``sys.exit`` was given, with 0 if the function has returned, or with 1 and a
-    traceback. What the process from which it was forked had not yet printed is in this one's
-    buffers, too; so they are not flushed.
+    Its exit status is what ``sys.exit`` was given, 0 if the function has returned, or 1 after a
+    traceback. The buffers are not flushed: they also hold what the original process has not printed
+    yet.
     """
     status = 0
     try:

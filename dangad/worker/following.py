@@ -1,10 +1,10 @@
-"""What a job starts goes on belonging to it: threads, tasks of thread pools, delayed calls.
+"""What a job starts still belongs to it: threads, tasks of thread pools, delayed calls.
 
-Used by :mod:`dangad.worker.perform` before each job. Coroutines and asyncio's tasks take along
-the context, and with it the job; threads do not, nor does what waits for a thread of a pool or
-for Twisted's clock. A pool lives across jobs, and so does the reactor: what an earlier job has
-left there is not the present one's. What is not followed, as a thread that was started in C,
-belongs to no job.
+Used by :mod:`dangad.worker.perform` before each job. Coroutines and asyncio's tasks take along the
+context, and with it the job. Threads do not, nor do tasks for a thread pool or calls that wait for
+Twisted's clock. A pool lives across jobs, and so does the reactor: what an earlier job has left
+there does not belong to the present one. What cannot be followed, such as a thread that was started
+in C, belongs to no job.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _INTERPRETERS = "InterpreterPoolExecutor"
 
 
 _seen = 0
-"""How many modules had been imported when this was last looked at."""
+"""How many modules had been imported at the last look."""
 
 
 def follow() -> None:
-    """See to it that what is started from now on knows its job.
+    """Make sure that what is started from now on knows its job.
 
-    Takes nearly no time when it has been done. What is not imported yet is seen to by a later
-    call.
+    Takes nearly no time if it was done before. Modules that are not imported yet are left to a
+    later call.
     """
     global _seen
     if _seen == (_seen := len(sys.modules)):
@@ -93,4 +93,4 @@ _unfollowed: list[tuple[str, str, str, Callable[[Callable[..., Any]], Callable[.
     ("twisted.python.threadpool", "ThreadPool", "callInThreadWithCallback", _call_in_thread),
     ("twisted.internet.base", "DelayedCall", "__init__", _delay),
 ]
-"""Where to follow: module, class, method, and what makes the method that follows of it."""
+"""Where to follow: module, class, method, and what makes a following method of it."""

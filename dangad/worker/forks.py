@@ -1,8 +1,8 @@
-"""What a job forks is freed of all that makes its worker a worker.
+"""Makes a process that a job forks an ordinary one, without what makes its worker a worker.
 
-Used by :mod:`dangad.worker.child` at its start. A worker leaves some signals to the parent,
-listens to others, and holds the pipe; a fork of it is the job's own, as one of a program that the
-job has started is, and must end when :meth:`multiprocessing.Process.terminate` says so.
+Used by :mod:`dangad.worker.child` at its start. A worker leaves some signals to the parent, handles
+others, and holds the pipe. A fork of it is the job's own, and must end when
+:meth:`multiprocessing.Process.terminate` says so.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
     from dangad.worker.pipe import WorkerPipe
 
 LEFT_TO_PARENT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""What a terminal or a service manager sends to all processes, and a worker does nothing on."""
+"""Signals that a terminal or a service manager sends to all processes; a worker ignores them."""
 
 
 def ordinary_handlers() -> Mapping[signal.Signals, object]:
-    """What Python itself does on the signals that a worker takes over; to be asked before."""
+    """Python's own handlers of the signals that a worker takes over; call this before it does."""
     return {number: signal.getsignal(number) for number in (*LEFT_TO_PARENT, STOP_SIGNAL)}
 
 
 def free_forks(pipe: WorkerPipe, ordinary: Mapping[signal.Signals, object], stacks: int) -> None:
     """From now on make each fork of this process an ordinary one, however it is made.
 
-    A handler that a job or its module has set by then stays, as it would in any fork. A signal
-    that comes before the fork is free waits for that.
+    A handler that a job or its module has set stays, as it would in any fork. A signal that comes
+    before the fork is an ordinary process waits until it is.
 
-    :param ordinary: what `ordinary_handlers` gave.
+    :param ordinary: what `ordinary_handlers` returned.
     :param stacks: the descriptor on which stacks are shown.
     """
     own = {number: signal.getsignal(number) for number in ordinary}

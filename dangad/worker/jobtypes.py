@@ -1,6 +1,6 @@
 """Job types: the ``@job`` decorator, and finding the decorated functions in modules.
 
-Job authors decorate; :mod:`dangad.worker.child` and :mod:`dangad.testing` find.
+Authors of jobs decorate; :mod:`dangad.worker.child` and :mod:`dangad.testing` find.
 """
 
 from __future__ import annotations
@@ -56,18 +56,18 @@ def job(
 ) -> Callable[[_F], _F]:
     """Declare that the decorated function performs `command`.
 
-    The function is called with the command's arguments as keywords, in a worker process, in
-    its main thread, and may take its time. An optional argument that the request leaves out is
-    left to the function's default, or is None if it has none. It returns a dict with the
-    command's response, or a Deferred of one, or is ``async def``. It is itself left as it is,
-    for tests to call.
+    The function is called with the command's arguments as keywords, in the main thread of a worker
+    process, and may take its time. If the request leaves out an optional argument, the function's
+    default counts, or None if it has none. It returns a dict with the command's response, or a
+    Deferred of one, or is ``async def``. The decorator leaves the function as it is, so that tests
+    can call it.
 
     :param time_limit: seconds that one attempt may run; None for no limit.
     :param retries: how often the job may be run again after its worker died. Only for
         functions that may safely be run twice.
     :param max_running: how many jobs of this type may run at once; None for no limit.
     :param on_disconnect: "cancel" or "finish" a running job whose client disconnects.
-    :raises BadJobType: the command or the policy cannot be served, and why.
+    :raises BadJobType: the command or the policy cannot be served; the text says why.
     """
     policy = Policy(time_limit, retries, max_running, on_disconnect)
     _check_command(command)
@@ -88,8 +88,8 @@ def job(
 
 
 def job_types_of(function: Callable[..., Any]) -> tuple[JobType, ...]:
-    """The job types that the function was declared to perform, in no telling order."""
-    # Statically, because a module may hold mocks and proxies, which answer to any name.
+    """The job types that the function was declared to perform, in no particular order."""
+    # Statically, because a module may hold mocks and proxies, which have every attribute.
     types: tuple[JobType, ...] = inspect.getattr_static(function, _MARK, ())
     return types
 
@@ -178,7 +178,7 @@ def _check_key(label: str, key: bytes, argument: object) -> None:
 
 
 def _check_large(label: str, key: bytes, argument: amp.Argument) -> None:
-    """See that a Large value has room for its further keys, in the boxes of a list, too."""
+    """Check that a Large value has room for its further keys, in the boxes of a list, too."""
     if isinstance(argument, Large):
         if len(key) > MAX_LARGE_KEY:
             raise BadJobType(
@@ -194,7 +194,7 @@ def _check_large(label: str, key: bytes, argument: amp.Argument) -> None:
 
 def _check_policy(command: type[amp.Command], policy: Policy) -> None:
     label = command.__name__
-    # Of any type, whatever the annotations promise: job authors need not check theirs.
+    # Values of any type, whatever the annotations promise: authors need not run a type checker.
     limit: object = policy.time_limit
     retries: object = policy.retries
     most: object = policy.max_running
@@ -209,7 +209,7 @@ def _check_policy(command: type[amp.Command], policy: Policy) -> None:
 
 
 def _check_signature(command: type[amp.Command], function: Callable[..., Any]) -> None:
-    """See that the function can be called with the command's arguments."""
+    """Check that the function can be called with the command's arguments."""
     names = [python_name(key) for key, _ in command.arguments]
     try:
         inspect.signature(function).bind(**dict.fromkeys(names))

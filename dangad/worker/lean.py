@@ -1,9 +1,9 @@
 """AMP without TLS, which no worker needs: its imports are half of a worker's start.
 
 The first thing that a worker imports, see :data:`dangad.pool.launch.BOOTSTRAP`. Twisted's AMP
-imports all that it takes to switch a connection to TLS by the command ``StartTLS``, if that can be
-had; here it cannot. Nothing else is kept away: a job that imports :mod:`twisted.internet.ssl`, or
-connects with TLS from the start, gets it then.
+imports all of TLS, if it is installed, so that the command ``StartTLS`` can switch a connection to
+it. Here it does not find TLS. Nothing else is kept away: a job that imports
+:mod:`twisted.internet.ssl`, or connects with TLS from the start, gets TLS then.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ _TLS = "OpenSSL"
 
 
 def import_amp() -> None:
-    """Import :mod:`twisted.protocols.amp`, for all that import it later."""
+    """Import :mod:`twisted.protocols.amp` without TLS, for everybody who imports it later."""
     if _TLS in sys.modules:
         return
-    sys.modules[_TLS] = None  # type: ignore[assignment]  # the way to say that there is none
+    sys.modules[_TLS] = None  # type: ignore[assignment]  # says that there is none
     try:
         importlib.import_module("twisted.protocols.amp")
     finally:

@@ -1,8 +1,8 @@
 """The event loops that jobs share in a worker: Twisted's reactor, and asyncio's current loop.
 
-Used by :mod:`dangad.worker.processstate`, after each job. Both are the process's, there is one of
-each, and a job may use either as it would in a program of its own. Neither is imported here: what
-no job has imported costs nothing.
+Used by :mod:`dangad.worker.processstate`, after each job. A process has one of each, and a job may
+use either as it would in a program of its own. Neither is imported here: what no job has imported
+costs nothing.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _NO_LOOP = (None, None)
 def reactor_state() -> str:
     """What keeps the reactor from running for the next asynchronous job; "" if nothing does.
 
-    A reactor that was stopped never runs again, and one that runs in a thread does not run in
-    another. Between jobs it is neither: what runs it for them only interrupts it. Twisted's public
-    names do not tell a stopped one from one that has never run.
+    A reactor that was stopped never runs again, and a reactor that runs in a thread cannot run in
+    another one. Between jobs neither is the case, because the worker only interrupts its reactor.
+    Twisted's public names do not tell a stopped reactor from one that has never run.
     """
     reactor: Any = sys.modules.get(_REACTOR)
     if reactor is None:
@@ -35,7 +35,7 @@ def reactor_state() -> str:
 def current_loop() -> tuple[Any, Any]:
     """The policy of asyncio and the loop that it holds for this thread, or None.
 
-    To ask with asyncio's public functions would make what there is not.
+    asyncio's public functions are not asked, because they make what is missing.
     """
     policy = getattr(sys.modules.get(_LOOPS), "_event_loop_policy", None)
     if policy is None:
@@ -44,7 +44,7 @@ def current_loop() -> tuple[Any, Any]:
 
 
 def put_loop_back(noted: tuple[Any, Any]) -> None:
-    """Make the noted loop the current one again, or the reactor's, if that is one of asyncio's.
+    """Make the noted loop the current one again, or the reactor's if the reactor runs on asyncio.
 
     Where there was none, :func:`asyncio.get_event_loop` behaves as in a new process.
     """

@@ -1,12 +1,12 @@
-"""The processes that jobs start in a worker, which are gone when the job is.
+"""The processes that jobs start in a worker; they are gone when their job is.
 
-Used by :mod:`dangad.worker.child` after each job, and at the worker's end. What a job leaves
-running is killed, also if it has detached itself: a worker adopts the orphans among its
-descendants. What is dead is reaped, so that no later job waits for a stranger.
+Used by :mod:`dangad.worker.child` after each job, and at the worker's end. A process that a job
+leaves running is killed, even if it has detached itself, because a worker adopts the orphans among
+its descendants. Dead processes are reaped, so that no later job waits for them by mistake.
 
-What the job modules have started when they were imported, and what their threads start, is the
-modules', and lives as long as the worker. :mod:`multiprocessing` has two helpers of its own, its
-resource tracker and its fork server, to which it clings: they are ended as it would do it, so that
+Processes that the job modules started on import, or that the modules' threads start, belong to the
+modules and live as long as the worker. :mod:`multiprocessing` has two helpers of its own, a
+resource tracker and a fork server. They are ended in the way in which it would end them itself. So
 it starts others for the next job, and the tracker removes what the job has left in shared memory.
 """
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 LINGER = 0.1
-"""Seconds in which what a job has left running may end by itself, as the rest of a pipeline."""
+"""Seconds in which a process that a job left may end by itself, as the end of a pipeline does."""
 PATIENCE = 1.0
-"""Seconds for which the end of what was killed is waited for, or of what tidies up."""
+"""Seconds for which the worker waits for killed processes to end, or for a helper to tidy up."""
 _PAUSE = 0.001
 _SIZE = 2**12
 _TRACKER = "multiprocessing.resource_tracker"
@@ -38,29 +38,28 @@ _REACTOR = "twisted.internet.process"
 
 
 class Offspring:
-    """The children of this process, by adoption too, that are a job's.
-
-    All mutable state: `_kept`, the children that are the modules'; `_usual`, those of the main
-    thread after the last look, as the file `_list` gives them, None if it does not.
-    """
+    """The children of this process, adopted ones included, that belong to a job."""
 
     def __init__(self, put_out_of_reach: Callable[[int], int]) -> None:
-        """Take all there is for the modules'.
+        """Take all present children for those of the modules.
 
-        :param put_out_of_reach: gives a descriptor a number that jobs do not close by accident.
+        :param put_out_of_reach: moves a descriptor to a number that jobs do not close by accident.
         """
+        #: The children that belong to the modules.
         self._kept = children()
         self._threads = threads() - {os.getpid()}
         self._count = thread_count()
         self._list = -1
         with contextlib.suppress(OSError), open(f"{PROC}/self/task/{os.getpid()}/children") as file:
             self._list = put_out_of_reach(file.fileno())
+        #: The main thread's children at the last look, as the file `_list` has them; None if
+        #: there is no such file.
         self._usual = self._look()
 
     def end(self) -> list[int]:
-        """Kill and reap what is a job's, and give the ids of what it has not taken care of.
+        """Kill and reap the processes of a job; the ids of those that it should have ended itself.
 
-        Takes next to no time if there are no such processes.
+        Takes next to no time if there are none.
         """
         look = self._look()
         if look is not None and look == self._usual and thread_count() <= self._count:
@@ -99,12 +98,14 @@ class Offspring:
             return None
 
     def _of_jobs(self) -> set[int]:
-        """The processes that are a job's, dead or alive, as far as they can be seen now.
+        """The processes that belong to a job, dead or alive, as far as they can be seen now.
 
-        Their own children come into sight when they are dead.
+        Their own children can be seen only when they are dead.
         """
         found = set(children_by_thread())
-        self._kept &= {child for _, child in found}  # the id of one that is gone may be given again
+        self._kept &= {
+            child for _, child in found
+        }  # the id of a process that is gone may be given again
         helpers = {pid for pid in (_tracker(), _fork_server()) if pid is not None}
         grandchildren = set().union(*(children(helper) for helper in helpers)) - self._kept
         return grandchildren | {
@@ -115,9 +116,9 @@ class Offspring:
 
 
 def end_all() -> None:
-    """At the worker's end, kill its children, and have removed what they and it have held.
+    """At the worker's end, kill its children, and have their shared memory removed.
 
-    Takes `PATIENCE` at most for each of both.
+    Each of the two takes `PATIENCE` at most.
     """
     tracker = _tracker()
     end = time.monotonic() + PATIENCE
@@ -133,7 +134,7 @@ def end_all() -> None:
 
 
 def _end_tracker(pid: int) -> None:
-    """Have the resource tracker, whom nobody else can use any more, do its last work, and end."""
+    """Let the resource tracker, which nobody else can use any more, finish its work and end."""
     tracker = sys.modules[_TRACKER]._resource_tracker  # noqa: SLF001 - its _stop() may never return
     with contextlib.suppress(OSError):
         os.close(tracker._fd)  # noqa: SLF001
@@ -146,26 +147,26 @@ def _end_tracker(pid: int) -> None:
 
 
 def _end_fork_server(pid: int) -> None:
-    """Kill the fork server, which has no children any more, and have that known."""
+    """Kill the fork server, which has no children any more, and let multiprocessing know."""
     _kill(pid)
     sys.modules[_FORK_SERVER]._forkserver._stop()  # noqa: SLF001 - it waits for the dead
 
 
 def _tracker() -> int | None:
-    """The id of :mod:`multiprocessing`'s resource tracker, for which there is no public name."""
+    """The id of :mod:`multiprocessing`'s resource tracker; there is no public name for it."""
     return getattr(getattr(sys.modules.get(_TRACKER), "_resource_tracker", None), "_pid", None)
 
 
 def _fork_server() -> int | None:
-    """The id of :mod:`multiprocessing`'s fork server, likewise."""
+    """The id of :mod:`multiprocessing`'s fork server; there is no public name for it."""
     module = sys.modules.get(_FORK_SERVER)
     return getattr(getattr(module, "_forkserver", None), "_forkserver_pid", None)
 
 
 def _let_owners_reap() -> None:
-    """Have the objects in this process that stand for others learn of their end.
+    """Let the objects in this process that stand for ended processes learn of their end.
 
-    One that does not would take a later process of the same id for its own, and end that.
+    Otherwise such an object could take a later process of the same id for its own, and end it.
     """
     module: Any = sys.modules.get("multiprocessing.process")
     if module is not None:

@@ -1,7 +1,7 @@
 """From a request's pairs to an answer's: one call of a job function, whatever it does.
 
-Called by :mod:`dangad.worker.child` for each job, and by :mod:`dangad.testing`, so that a
-test of a job type meets the very checks that production does.
+Called by :mod:`dangad.worker.child` for each job, and by :mod:`dangad.testing`, so that a test of a
+job type goes through the same checks as in production.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class OutOfMemory(Exception):
 class Answer:
     """What goes back for a job: the rest of an AMP answer box after its tag, or of an error box.
 
-    To freeze it would take longer than to make it.
+    Not frozen: freezing would take longer than making it.
     """
 
     failed: bool
@@ -64,7 +64,7 @@ class Answer:
 
 
 class Performer:
-    """Runs job functions and turns whatever comes of them into an :class:`Answer`."""
+    """Runs job functions and turns their outcome into an :class:`Answer`."""
 
     def __init__(
         self,
@@ -79,10 +79,10 @@ class Performer:
 
         :param job_types: what can be performed, by command name.
         :param max_payload: bytes of the largest answer.
-        :param wait: gives a Deferred's result, or raises its exception, once it has fired.
+        :param wait: returns a Deferred's result, or raises its exception, once it has fired.
         :param max_memory: bytes of memory that this process may have; 0 for any number.
-        :param is_stopped: whether the job that runs was told to stop.
-        :param tell: hears in one line of each job that ends with an error of a known code.
+        :param is_stopped: whether the running job was told to stop.
+        :param tell: called with one line for each job that ends with an error of a known code.
         """
         self._calls = {name: _Call(job_type) for name, job_type in job_types.items()}
         self._max_payload = max_payload
@@ -92,22 +92,22 @@ class Performer:
         self._tell = tell
 
     def perform(self, strings: dict[bytes, bytes], running: RunningJob) -> Answer:
-        """Run the job that the pairs of the request box ask for; `running` is the caller's to end.
+        """Run the job that the pairs of the request box ask for; the caller ends `running`.
 
-        It has a context of its own, in which it is the current job to the end.
+        The job has a context of its own, in which it is the current job to the end.
 
-        Raises nothing that the job function raises: exceptions of any kind become an error
-        answer, those that the command does not declare with a traceback on stderr. But a
-        :class:`JobStopped` of a job that was told to stop comes through here, if the function
-        lets it. A fork that comes back from the function does not come back from here.
+        Raises nothing that the job function raises. Exceptions of any kind become an error answer;
+        those that the command does not declare leave a traceback on stderr. There is one exception:
+        the :class:`JobStopped` of a job that was told to stop, unless the function catches it. A
+        fork that returns from the function does not return from here.
 
-        :raises OutOfMemory: in a process whose memory is limited, the job got no more of it.
+        :raises OutOfMemory: the memory of this process is limited, and the job got no more of it.
         """
         return copy_context().run(self._perform, strings, running)
 
     def _perform(self, strings: dict[bytes, bytes], running: RunningJob) -> Answer:
         call = self._calls.get(strings[COMMAND])
-        if call is None:  # known to other workers only, whose job modules are older or newer
+        if call is None:  # only other workers know it, with older or newer job modules
             return _refuse(UnhandledCommand("the worker does not perform this command"))
         try:
             arguments = call.parse(strings)
@@ -135,12 +135,12 @@ class Performer:
         except (BadResponse, TooLarge) as error:
             kind = BadResponse if is_a(error, BadResponse) else TooLarge
             return self._told(running, kind.code, message_of(error))
-        except BaseException as error:  # noqa: BLE001 - a dict may be of the job's own class, too
+        except BaseException as error:  # noqa: BLE001 - the dict may be of the job's own class
             return self._explain(call, running, error)
         return Answer(False, body)
 
     def _explain(self, call: _Call, running: RunningJob, error: BaseException) -> Answer:
-        """The answer for what the function raised, unless it leaves the worker not_reusable."""
+        """The answer for what the function raised, unless the worker has to end because of it."""
         code = call.code_of(error)
         if code is not None:
             return self._told(running, code, message_of(error))
@@ -150,7 +150,7 @@ class Performer:
         return _refuse(JobFailed(summary_of(error)))
 
     def _told(self, running: RunningJob, code: bytes, text: str) -> Answer:
-        """The answer to a job that ends with an error of that code, which the log is told of."""
+        """The answer to a job that ends with an error of this code; the log is told, too."""
         self._tell(f"{running.command} ended with {code.decode('ascii', 'replace')}: {text}")
         return Answer(True, pack(error_pairs(code, text)))
 
@@ -168,7 +168,7 @@ class Performer:
 
 
 class _Call:
-    """A job type made ready to be called often."""
+    """A job type, prepared to be called often."""
 
     def __init__(self, job_type: JobType) -> None:
         command = job_type.command
@@ -188,7 +188,7 @@ class _Call:
     def parse(self, strings: dict[bytes, bytes]) -> dict[str, Any]:
         """The function's keyword arguments from the pairs of a request.
 
-        Those that were left out are None; or left out, if the function has a default for them.
+        Arguments that were left out are None, unless the function has a default for them.
         """
         arguments: dict[str, Any] = {}
         for key, name, argument, has_default in self._arguments:
@@ -214,7 +214,7 @@ class _Call:
                 raise BadResponse(f"the job returned {name!r}, which its command does not declare")
         strings = self._strings_of(result)
         for key, value in strings.items():
-            if key[:1] == b"_":  # a client would take it for the frame of the answer
+            if key[:1] == b"_":  # a client would take the key for the frame of the answer
                 raise BadResponse(f"{key!r} begins with an underscore, which is reserved")
             if not isinstance(value, bytes):
                 raise BadResponse(f"{key.decode()!r} is {_kind(value)} where bytes are declared")
@@ -225,9 +225,9 @@ class _Call:
             raise BadResponse(f"{what} {too_long(error)}") from None
 
     def _strings_of(self, result: dict[str, Any]) -> dict[bytes, bytes]:
-        """What the arguments make of the values."""
+        """The values, as the arguments encode them."""
         strings: dict[bytes, bytes] = {}
-        objects = result.copy()  # AMP takes out what it has packed
+        objects = result.copy()  # AMP removes from the dict what it has packed
         for key, name, argument, check in self._response:
             if not argument.optional and name not in result:
                 raise BadResponse(f"the job returned no {name!r}")
@@ -247,7 +247,7 @@ class _Call:
         return strings
 
     def code_of(self, error: BaseException) -> bytes | None:
-        """The code under which the command declares what the function raised, if it does."""
+        """The code under which the command declares the exception; None if it does not."""
         for declared, code in self._errors.items():
             if is_a(error, declared):
                 return code
@@ -264,10 +264,10 @@ def _defaults_of(function: Callable[..., Any]) -> set[str]:
 
 
 def _send_parts(parts: Generator[Any, Any, Any], running: RunningJob) -> Any:
-    """What the generator returns, after all that it yields was sent to the client.
+    """What the generator returns, after everything that it yields was sent to the client.
 
-    What goes wrong with the sending, a stop of the job included, is raised in the generator,
-    at its ``yield``, so that it may clean up.
+    If sending fails, or the job is stopped, the exception is raised in the generator at its
+    ``yield``, so that it may clean up.
     """
     while True:
         try:

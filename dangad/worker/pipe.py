@@ -1,12 +1,12 @@
-"""The worker's ends of its pipes: one blocks, and one is looked at by a signal while a job runs.
+"""The worker's ends of its pipes. One blocks; at the other the worker looks when a signal comes.
 
-Used by :mod:`dangad.worker.child`; the other ends are :class:`dangad.pool.link.WorkerLink`'s. A
-job blocks the worker, so the parent's wish that it stop comes as a box that says which job is
-meant, and a signal, which makes the worker look. A wish that comes too late, for a job that has
-just ended, so can never hit the next; and a signal that anybody else has sent does nothing.
+Used by :mod:`dangad.worker.child`; the other ends are :class:`dangad.pool.link.WorkerLink`'s. A job
+blocks the worker. So the parent's order to stop comes as a box that names the job, and a signal
+that makes the worker look. An order that comes too late, for a job that has just ended, can never
+hit the next one, and a foreign signal does nothing.
 
-The wish has a pipe of its own. While a job runs nothing is read from the one that the jobs come
-through, so that those behind it can be reclaimed: see :mod:`dangad.pool.jobpipe`.
+Orders have a pipe of their own. While a job runs, nothing is read from the pipe of the jobs, so
+that prefetched jobs can be reclaimed: see :mod:`dangad.pool.jobpipe`.
 """
 
 from __future__ import annotations
@@ -33,52 +33,53 @@ if TYPE_CHECKING:
     from dangad.worker.perform import Answer
 
 OUT_OF_REACH = 200
-"""Where the pipe is moved to, so that a job that writes to a small number does not hit it."""
+"""The number to which the pipe is moved, so that jobs that write to small numbers do not hit it."""
 _ROOM = 8
-"""Descriptors that there must be from there on."""
+"""Descriptors that must be free from this number on."""
 
 _READ_SIZE = 2**16
-"""Bytes that are read at once: what a pipe holds. More would cost a call of mmap each time.
+"""Bytes that are read at once: what a pipe holds. For more, each read would call mmap.
 
 Small jobs come in packets, of which one is read at a time: see :mod:`dangad.pool.jobpipe`.
 """
 _BOX_OVERHEAD = 2**16
 _MAX_WISH = 2**10
-"""Bytes of the largest box that says that a job is to stop."""
+"""Bytes of the largest box that orders a job to stop."""
 
 _STOPS: dict[bytes, type[JobStopped]] = {b"cancelled": JobCancelled, b"time": TimeLimitExceeded}
 
 
 class WorkerPipe:
-    """The pipes, and the job that runs, as far as it can be stopped.
-
-    All mutable state: the descriptors; `_reader`, with what was read but not asked for, and
-    `_wishes`, likewise, of the other pipe; `_owner`, the process that may use the pipe: a fork of
-    it may not; `_job`, the id of the job that runs, None between jobs; `_called`, whether the
-    signal came between jobs; `_on_stop`, what to do instead of raising when the job is to stop;
-    `stopped`, whether a running job was told to.
-    """
+    """The pipes, and the running job, as far as it can be stopped."""
 
     def __init__(self, read_fd: int, write_fd: int, wish_fd: int, max_payload: int) -> None:
         """Take the pipes over from the descriptors on which they were handed down.
 
         :param read_fd: where jobs come from.
         :param write_fd: where answers go.
-        :param wish_fd: where it is said that a job is to stop.
+        :param wish_fd: where orders to stop come from.
         :param max_payload: bytes of the largest request, and of the largest part of a result.
         """
         self._read_fd = _move(read_fd)
         self._write_fd = _move(write_fd)
+        #: Where orders to stop come from.
         self._wish_fd = _move(wish_fd)
         os.set_blocking(self._wish_fd, False)
         self._max_payload = max_payload
+        #: What was read of jobs and not asked for yet.
         self._reader = BoxReader(max_payload + _BOX_OVERHEAD, ())
+        #: What was read of orders and not looked at yet.
         self._wishes = BoxReader(_MAX_WISH, ())
+        #: The process that may use the pipe; a fork of it may not.
         self._owner = os.getpid()
         self._writing = threading.Lock()
+        #: The id of the running job; None between jobs.
         self._job: int | None = None
+        #: Whether the signal came between jobs.
         self._called = False
+        #: What to do instead of raising when the job is to stop.
         self._on_stop: Callable[[JobStopped], None] | None = None
+        #: Whether a running job was told to stop.
         self.stopped = False
         signal.signal(STOP_SIGNAL, self._signalled)
 
@@ -96,18 +97,18 @@ class WorkerPipe:
             self._reader.feed(data)
 
     def wait_for_end(self) -> None:
-        """Take no job any more, and wait until the parent has closed the pipe.
+        """Take no more jobs, and wait until the parent has closed the pipe.
 
-        What it has put into the pipe meanwhile, it can reclaim: it is not read.
+        What the parent puts into the pipe meanwhile is not read, and can be reclaimed.
         """
         poll = select.poll()
         poll.register(self._read_fd, 0)
         poll.poll()
 
     def begin_job(self, job_id: int) -> None:
-        """From now on the job may be stopped: the exception is raised anywhere in the main thread.
+        """From now on the job may be stopped: an exception is raised anywhere in the main thread.
 
-        :raises JobStopped: it is to stop already.
+        :raises JobStopped: the order came already.
         """
         self._job = job_id
         if self._called:
@@ -132,14 +133,14 @@ class WorkerPipe:
     ) -> None:
         """Send the answer to the job `job_id`.
 
-        :param usage: what the job took, and `marks`, both as `workerboxes.DONE` describes them.
+        :param usage: what the job used, and `marks`, both as `workerboxes.DONE` describes them.
         """
         self._write(workerboxes.answer_head(job_id, answer.failed, usage, marks) + answer.body)
 
     def send_report(self, job_id: int, done: int, total: int, message: str) -> None:
         """Send the client of the job `job_id` its progress."""
         if self.stopped:
-            return  # perhaps in the middle of a box, and nobody is told any more
+            return  # perhaps in the middle of a box; from now on nobody is told anything
         strings = Progress.makeArguments(
             {"tag": b"", "done": done, "total": total, "message": message}, None
         )
@@ -163,7 +164,7 @@ class WorkerPipe:
             self._write(workerboxes.part_head(job_id) + body)
 
     def close_in_fork(self) -> None:
-        """Give up the pipe, in a fork of the worker, which has no say here."""
+        """Give up the pipe, in a fork of the worker, which must not use it."""
         for fd in (self._read_fd, self._write_fd, self._wish_fd):
             with contextlib.suppress(OSError):
                 os.close(fd)
@@ -171,7 +172,7 @@ class WorkerPipe:
 
     def _write(self, data: bytes) -> None:
         if os.getpid() != self._owner:
-            os._exit(1)  # a fork that came back from the job function has no say here
+            os._exit(1)  # a fork that returned from the job function must not use it
         with self._writing:
             written = os.write(self._write_fd, data)
             while written < len(data):
@@ -186,8 +187,10 @@ class WorkerPipe:
             self._look()
 
     def _look(self) -> None:
-        """Stop the job that runs if that is asked for."""
-        with contextlib.suppress(OSError, Garbage):  # nothing more is there, or it is not ours
+        """Stop the running job if there is an order to."""
+        with contextlib.suppress(
+            OSError, Garbage
+        ):  # there is nothing more, or the pipe is not ours
             while data := os.read(self._wish_fd, _MAX_WISH):
                 self._wishes.feed(data)
         with contextlib.suppress(Garbage):
@@ -198,7 +201,7 @@ class WorkerPipe:
 
     def _stop(self, why: bytes) -> None:
         self.stopped = True
-        # The parent repeats its signal until the job has ended: that is not to disturb the end.
+        # The parent repeats its signal until the job has ended; this must not disturb the end.
         signal.signal(STOP_SIGNAL, signal.SIG_IGN)
         exception = _STOPS.get(why, JobCancelled)()
         if self._on_stop is None:
@@ -209,7 +212,7 @@ class WorkerPipe:
 def put_out_of_reach(fd: int) -> int:
     """The same open file as `fd` at a number that no job hits by accident, closed on exec.
 
-    That is a smaller one if there can be so few open files.
+    The number is smaller if the limit of open files is.
     """
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     bounded = limit != resource.RLIM_INFINITY
@@ -218,7 +221,7 @@ def put_out_of_reach(fd: int) -> int:
 
 
 def _move(fd: int) -> int:
-    """The same open pipe out of reach, and no more at `fd`."""
+    """The same open pipe out of reach, and no longer at `fd`."""
     moved = put_out_of_reach(fd)
     os.close(fd)
     return moved

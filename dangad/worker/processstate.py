@@ -1,14 +1,14 @@
 """The state of the worker's process that a job may change and the next one relies on.
 
-Used by :mod:`dangad.worker.child`, which notes the state once the job modules are imported and
-puts it back after each job. So a job may change the working directory, or handle a signal, as
-it would in a program of its own, and the next finds everything as the modules left it.
+Used by :mod:`dangad.worker.child`, which notes the state once the job modules are imported and puts
+it back after each job. So a job may change the working directory, or handle a signal, as it would
+in a program of its own, and the next job finds everything as the modules left it.
 
-After nearly every job nothing has changed, so to look must cost next to nothing. What cannot be
-looked at for a microsecond or less is not looked at: the handlers of signals that jobs hardly
-ever handle, those that were set in C, variables set with `os.putenv`, limits that jobs hardly
-ever set, and what a job did to modules, threads and descriptors. The table for those who write
-jobs is docs/reference/process-state.md.
+After nearly every job nothing has changed, so looking must cost next to nothing. What would take
+more than about a microsecond is not looked at: handlers of signals that jobs hardly ever handle,
+handlers that were set in C, variables set with `os.putenv`, limits that jobs hardly ever set, and
+what a job did to modules, threads and descriptors. docs/reference/process-state.md has the table
+for authors of jobs.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ _ENVIRONMENT = os.environ
 
 _OFF = (0.0, 0.0)
 _TIMERS = {signal.SIGVTALRM: signal.ITIMER_VIRTUAL, signal.SIGPROF: signal.ITIMER_PROF}
-"""The timers that are only of use to those who handle their signals."""
+"""Timers that are useful only to those who handle their signals."""
 
 
 class NotReusable(Exception):
-    """Part of the process's state cannot be put back, so no job should run in it; says which."""
+    """A part of the process's state cannot be put back; no job may run in it. Says which part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +66,11 @@ class _Part:
     read: Callable[[], Any]
     put_back: Callable[[Any], object]
     is_told: bool = True
-    """Whether a job that changes it is to hear of it."""
+    """Whether the log says so when a job has changed it."""
 
 
 class ProcessState:
-    """The state as it was when this was made.
-
-    All mutable state is the process's.
-    """
+    """The state as it was when this was made."""
 
     def __init__(self) -> None:
         self._umask = os.umask(0o077)
@@ -85,7 +82,7 @@ class ProcessState:
         self._noted = [_copy(read()) for read in self._reads]
 
     def restore(self) -> list[str]:
-        """Put back what has changed, and name it, as in "the working directory".
+        """Put back what has changed; the names of it, as in "the working directory".
 
         :raises NotReusable: something cannot be put back, or the reactor cannot run any more.
         """
@@ -105,7 +102,7 @@ class ProcessState:
         return changed
 
     def _is_as_noted(self) -> bool:
-        """Whether all parts are as they were: so it is after nearly every job."""
+        """Whether all parts are as they were, which they are after nearly every job."""
         try:
             return list(map(call, self._reads)) == self._noted
         except BaseException:  # noqa: BLE001 - something may be gone, or anything in its place
@@ -115,7 +112,7 @@ class ProcessState:
 def _put_back(part: _Part, noted: Any) -> bool:
     """Put one part back, if it has changed; whether it had.
 
-    :raises NotReusable: that cannot be done.
+    :raises NotReusable: this cannot be done.
     """
     try:
         if part.read() == noted:
@@ -142,12 +139,12 @@ def _put_streams_back(noted: tuple[Any, ...]) -> None:
 
 
 def _environment() -> Any:
-    """The variables as bytes, which is how they are kept; None if a job replaced the object."""
+    """The variables as bytes, as Python keeps them; None if a job replaced the object."""
     return _ENVIRONMENT._data if os.environ is _ENVIRONMENT else None  # type: ignore[attr-defined] # noqa: SLF001
 
 
 def _put_environment_back(noted: dict[bytes, bytes]) -> None:
-    """Put the variables back, and what C has made of ``TZ`` in the meantime."""
+    """Put the variables back, and what C has made of ``TZ``."""
     os.environ = _ENVIRONMENT  # noqa: B003 - it is the object, not the variables, that is put back
     zone = os.environb.get(b"TZ")
     for name in os.environb.keys() - noted.keys():
@@ -172,7 +169,7 @@ _limits: list[tuple[int, int]] = []
 
 
 def _watch_limits() -> None:
-    """Note the limits, and from now on whether any is set: to ask for all takes too long."""
+    """Note the limits, and from now on whether any is set: asking for all takes too long."""
     _limits[:] = map(resource.getrlimit, _LIMITS)
     _sets.clear()
     for name in ("setrlimit", "prlimit"):
@@ -226,7 +223,7 @@ _mask = partial(_signal.pthread_sigmask, int(signal.SIG_BLOCK), ())
 
 
 def _put_mask_back(noted: set[int]) -> None:
-    """Put back the mask, after throwing away what would end the process once let through."""
+    """Put back the mask, after discarding pending signals that would end the process."""
     waiting = {number for number in signal.sigpending() if signal.getsignal(number) == 0}
     while waiting and signal.sigtimedwait(waiting, 0):
         pass
@@ -257,4 +254,4 @@ _PARTS = (
     _Part("signal handlers", _handlers, _put_handlers_back),
     _Part("the signal mask", _mask, _put_mask_back),
 )
-"""In the order in which they are put back: handlers before the mask lets signals through."""
+"""All parts, in the order in which they are put back: handlers before the mask lets signals in."""

@@ -1,4 +1,4 @@
-"""What each job takes of its worker: CPU time and memory.
+"""What each job uses of its worker: CPU time and memory.
 
 Used by :mod:`dangad.worker.child`, which sends it with the job's answer.
 """
@@ -8,34 +8,34 @@ from __future__ import annotations
 import resource
 
 LOOK_AGAIN = 0.005
-"""Seconds of CPU time in which a process that is smaller than its parent was is not looked at.
+"""Seconds of CPU time until a process smaller than its parent has its peak looked up again.
 
-To fill memory takes time, too: in so much a process can have grown by some 20 MiB.
+Filling memory takes time: in these seconds a process can grow by some 20 MiB.
 """
 
 
 class Meter:
     """Reads the worker's meters after each job.
 
-    A process begins as a copy of its parent, and the kernel's figure for its peak memory with
-    the parent's size. Until it is larger than that, its own peak has to be looked up, which
+    A process begins as a copy of its parent, and the kernel's figure for its peak memory begins
+    with the parent's size. Until the process is larger, its own peak has to be looked up, which
     takes longer than a small job.
-
-    All mutable state: `_cpu`, the seconds of CPU time at the end of the last job; `_own_peak`,
-    the peak that was looked up last, and `_looked_at`, the CPU time then.
     """
 
     def __init__(self) -> None:
+        #: The seconds of CPU time at the end of the last job.
         self._cpu, inherited = _read()
+        #: The CPU time when the peak was looked up last.
         self._looked_at = self._cpu
+        #: That peak.
         self._own_peak = _peak_of_own()
         self._inherited = inherited if inherited > self._own_peak * 1.1 else 0
 
     def usage(self) -> bytes:
-        """What was taken since the last usage, in the form of ``workerboxes.DONE``.
+        """What was used since the last call, in the form of ``workerboxes.DONE``.
 
-        The time is of this process and of the children for which it has waited, the memory the
-        most that this process has had since it began.
+        The time is that of this process and of the children for which it has waited. The memory is
+        the most that this process has had since it started.
         """
         before = self._cpu
         self._cpu, peak = _read()
@@ -48,7 +48,7 @@ class Meter:
 
     @property
     def cpu(self) -> int:
-        """Microseconds of CPU time until the last usage, or until the beginning."""
+        """Microseconds of CPU time until the last `usage`, or until the start."""
         return int(self._cpu * 1e6)
 
 
@@ -61,7 +61,7 @@ def _read() -> tuple[float, int]:
 
 
 def _peak_of_own() -> int:
-    """The process's own peak memory in KiB, without what it began with; 0 if that is not told."""
+    """The process's own peak memory in KiB, without its parent's; 0 if this is not known."""
     try:
         with open("/proc/self/status", "rb") as file:
             for line in file:
