@@ -1,10 +1,10 @@
 """Opens files and directories below one directory, the root, and nothing else.
 
 :mod:`dangad.examples` asks here for every path that a client names. A path is walked by hand, one
-name at a time, each opened relative to the descriptor of the directory before it and never
-through a symlink: what a symlink says is read as text and walked like the rest of the path. So
-there is no moment at which the kernel could follow a name out of the root, whoever swaps what
-while the walk is under way. Hard links and mounts below the root belong to it.
+name at a time. Each is opened relative to the descriptor of the directory before it, and never
+through a symlink: the target of a symlink is read as text and walked like the rest of the path. So
+the kernel can never follow a name out of the root, even if somebody swaps files during the walk.
+Hard links and mounts below the root belong to it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PATH_AT_MOST = 4096
 """Bytes in a path, as in the kernel (PATH_MAX)."""
 
 SYMLINKS_AT_MOST = 40
-"""Symlinks in one walk, as in the kernel (MAXSYMLINKS): more is taken for a loop."""
+"""Symlinks in one walk, as in the kernel (MAXSYMLINKS): more count as a loop."""
 
 DEPTH_AT_MOST = 256
 """Directories below the root. A walk holds one descriptor each; a process usually has 1,024."""
@@ -38,9 +38,9 @@ KINDS = {
     stat.S_IFBLK: "block device",
     stat.S_IFCHR: "character device",
 }
-"""The word for each kind of thing that a directory may hold, by :func:`stat.S_IFMT`."""
+"""The name of each kind of thing that a directory may hold, by :func:`stat.S_IFMT`."""
 
-# O_PATH asks for the right to pass through a directory, not to list it.
+# O_PATH needs the right to pass through a directory, and not the right to list it.
 _STEP = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW
 _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 # O_NONBLOCK: a fifo swapped in at the last moment must not make the worker wait for a writer.
@@ -99,10 +99,10 @@ def kind_of(mode: int) -> str:
 class Confined:
     """The files and directories below ``root``, opened by the paths that clients name.
 
-    A path is relative to the root, or absolute and begins with the root's own path; the empty
-    path is the root. It is text as :func:`os.fsdecode` makes it where names are UTF-8, with lone
-    surrogates for bytes that are not. Whatever is wrong with a path is a :class:`PathError`; so
-    is an ``OSError`` raised inside the ``with``, while what was opened is being read.
+    A path is relative to the root, or absolute and begins with the root's own path; the empty path
+    is the root. It is text as :func:`os.fsdecode` makes it, with lone surrogates for bytes that are
+    not UTF-8. Whatever is wrong with a path becomes a :class:`PathError`; so does an ``OSError``
+    inside the ``with``, while the opened file is being read.
     """
 
     def __init__(self, root: bytes) -> None:
@@ -154,7 +154,7 @@ class Confined:
             ) from error
 
     def _walk(self, path: str, name: bytes, passed: list[int]) -> bytes:
-        """Walk all but the last part of ``name``, and give that.
+        """Walk all but the last part of ``name``; the last part.
 
         ``passed`` has the descriptors from the root down to where the walk stands, and is left at
         the directory that the last part is in. The last part is no symlink, nor "..": "." if the

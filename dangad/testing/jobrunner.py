@@ -1,8 +1,8 @@
-"""A job run in the test's own process: client, serialisation and worker's rules, and no server.
+"""Runs a job in the test's own process: with client, serialisation and worker, but no server.
 
-The request is made by a real :class:`dangad.Client`, on a transport of memory; its bytes
-are performed by the worker's own :class:`dangad.worker.perform.Performer`; and the answer's
-bytes go back to the client. So there is one code for tests and for production.
+A real :class:`dangad.client.Client` makes the request, on a transport in memory. The worker's own
+:class:`dangad.worker.perform.Performer` performs its bytes, and the answer's bytes go back to the
+client. So tests and production run the same code.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class Report(NamedTuple):
-    """What a job told of its progress, once."""
+    """One report of a job's progress."""
 
     done: int
     total: int
@@ -42,7 +42,7 @@ class Report(NamedTuple):
 
 
 class _Unhurried(RunningJob):
-    """A job whose reports are all sent, and not ten a second: a test wants to foresee them."""
+    """A job whose reports are all sent, and not ten a second, so that a test can foresee them."""
 
     def progress(self, done: int, total: int, message: str = "") -> None:
         """Report, and have it sent at once."""
@@ -51,17 +51,17 @@ class _Unhurried(RunningJob):
 
 
 class JobRunner:
-    """Jobs that run in the test's own process, under other than the usual circumstances.
+    """Runs jobs in the test's own process, with an id, an attempt or limits of the test's choice.
 
-    What the jobs report through ``dangad.current_job().progress(...)`` gathers in `progress`::
+    What the jobs report through ``dangad.current_job().progress(...)`` is collected in `progress`::
 
         runner = JobRunner(attempt=2)
         runner.perform(count_words, text=b"to be")
         assert runner.progress == [(1, 2, "to"), (2, 2, "be")]
 
-    These are all reports, where a client of a server would get ten a second at most. What the
-    jobs yield or send gathers in `chunks`, if it is asked for; if not, the jobs run as for a
-    client that did not ask, which has no use for it::
+    These are all reports; a client of a server gets ten a second at most. What the jobs yield or
+    send is collected in `chunks` if you ask for it. If you do not, the jobs run as for a client
+    that did not ask for parts::
 
         runner = JobRunner(chunks=True)
         runner.perform(read_lines, path="poem")
@@ -79,10 +79,10 @@ class JobRunner:
         max_payload: int = MAX_PAYLOAD,
         chunks: bool = False,
     ) -> None:
-        """Set the circumstances.
+        """Run nothing yet.
 
         :param id: the job's id, as its function sees it.
-        :param attempt: the attempt likewise.
+        :param attempt: the attempt, as its function sees it.
         :param max_payload: bytes of the largest request and the largest answer, like the
             server's ``--max-payload``.
         :param chunks: whether the jobs are asked for partial results.
@@ -152,20 +152,21 @@ def perform(
 
     Raises what :meth:`dangad.Client.run` would fail with: an error that the command declares, or
     `dangad.JobFailed`, `dangad.BadArguments`, `dangad.BadResponse` or `dangad.TooLarge`. The
-    exception that the function itself raised is that one's ``__cause__``. What the worker would
-    print into the server's log, as the traceback of an undeclared exception, goes to stderr.
+    exception that the function itself raised is its ``__cause__``. What the worker would print into
+    the server's log, such as the traceback of an undeclared exception, goes to stderr.
 
-    There is no other process here: a job that crashes its process, or hangs, does it to the test.
-    A command that wants no answer gets one all the same.
+    There is no other process here: a job that crashes or hangs takes the test with it. A command
+    that wants no answer gets one all the same.
 
-    For jobs that need an id, an attempt or a limit of their own, or whose progress is of
-    interest, use a :class:`JobRunner`, which has this function as a method.
+    If a job needs an id, an attempt or a limit of its own, or if you want to see its progress, use
+    a
+    :class:`JobRunner`, which has this function as a method.
 
     :param function: a function decorated with ``@dangad.job``.
-    :param command: which of its commands it shall perform, if it has several.
+    :param command: which of its commands to perform, if it has several.
     :param arguments: the command's arguments. All names are free for them.
     :raises RuntimeError: the function is asynchronous, and its Deferred has not fired.
-    :raises TypeError: the function is no job function, or has no or several such commands.
+    :raises TypeError: the function is not a job function, or which command is meant is not clear.
     """
     __tracebackhide__ = True
     return JobRunner().perform(function, command, **arguments)
@@ -174,11 +175,11 @@ def perform(
 def perform_async(
     function: Callable[..., Any], command: type[amp.Command] | None = None, /, **arguments: Any
 ) -> Deferred[dict[str, Any]]:
-    """The same for job functions that are ``async def`` or return a Deferred that fires later.
+    """Like :func:`perform`, for functions that are ``async def`` or return a Deferred.
 
     Fires with the answer, fails with what :func:`perform` raises. Cancelling it cancels the
-    function's Deferred. Wait for one before you begin the next, as a worker does: there is one
-    ``current_job()``.
+    function's Deferred. Wait for one job before you begin the next, as a worker does: there is only
+    one ``current_job()``.
 
     :raises TypeError: as :func:`perform` does.
     """
@@ -186,7 +187,7 @@ def perform_async(
 
 
 def _job_type(function: Callable[..., Any], command: type[amp.Command] | None) -> JobType:
-    """The job type that the function and, if it has several, the command name."""
+    """The job type of the function; if it has several, the one of the command."""
     job_types = job_types_of(function)
     if not job_types:
         raise TypeError(f"{function!r} has no job type: decorate it with @dangad.job")
@@ -208,8 +209,8 @@ class _Run:
     """One job's way from a client to the job function and back.
 
     An asynchronous function is performed in two steps, because the Performer cannot be left and
-    entered again: the first gives its Deferred, and is then stopped like a job; the second has
-    the Deferred's result for a function's.
+    entered again. The first step gives the Deferred, and is then stopped like a job. The second
+    step takes the Deferred's result for what the function returned.
 
     :ivar answer: fires or fails with what the client gets.
     :ivar raised: what the function raised.
@@ -234,7 +235,7 @@ class _Run:
         self._max_payload = max_payload
         self._unfinished: Deferred[Any] | None = None
         self.raised: BaseException | None = None
-        catalogue_of([job_type])  # what a worker has to say of it when it starts
+        catalogue_of([job_type])  # what a worker says about it when it starts
         transport = StringTransport(peerAddress=UNIXAddress(None))
         self._client = ClientFactory(max_payload).buildProtocol(None)
         self._client.makeConnection(transport)
@@ -258,7 +259,7 @@ class _Run:
             self._perform(self._job_type.function)
 
     def explain(self, failure: Failure) -> Failure:
-        """The failure, whose exception tells what the function raised."""
+        """The failure; the cause of its exception is what the function raised."""
         if failure.value is not None:
             failure.value.__cause__ = self.raised
         return failure
@@ -298,7 +299,7 @@ class _Run:
         self._give(answer)
 
     def _note_from(self, generator: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
-        """The same generator; what it raises is remembered."""
+        """The same generator; remembers what it raises."""
         try:
             return (yield from generator)
         except BaseException as error:
@@ -308,7 +309,7 @@ class _Run:
     def _settle(self, deferred: Deferred[Any]) -> Any:
         """The result of `deferred`.
 
-        :raises _Unfinished: it has not fired; when it does, all is done again.
+        :raises _Unfinished: it has not fired; when it does, everything is done again.
         """
         outcome: list[Any] = []
         deferred.addBoth(outcome.append)
@@ -366,12 +367,12 @@ class _Run:
 async def _gather(stream: Stream, chunks: list[bytes]) -> dict[str, Any]:
     """The response of a stream whose chunks have gone to `chunks`."""
     async for chunk in stream:
-        chunks.append(chunk)  # noqa: PERF401 - each when it comes, for an error to follow them
+        chunks.append(chunk)  # noqa: PERF401 - one by one, since an error may follow them
     return await stream.result()
 
 
 def _with_answer(command: type[amp.Command]) -> type[amp.Command]:
-    """The command as one that wants an answer: a test wants to know."""
+    """The command as one that wants an answer, because the test does."""
     if command.requiresAnswer:
         return command
     names = {"commandName": command.commandName, "requiresAnswer": True}
