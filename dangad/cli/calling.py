@@ -104,7 +104,7 @@ def call(
     form = _Form(as_json, raw, stream)
     form.check()
     if command is None and not asks_for_help:
-        raise WrongUsage("which Command? `dangad commands` lists them")
+        raise WrongUsage("which Command? `dangad commands` lists them; see dangad call --help")
     if command is None:
         write(encode(f"{context.get_help()}\n"))
     elif asks_for_help:
