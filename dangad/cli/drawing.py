@@ -30,7 +30,7 @@ NARROW = 18
 HEAD = "bold"
 HINT = "dim"
 """The styles of what is not data."""
-_BLANK_END = re.compile(r"(?<! ) ++(?=(?: |\x1b\[[0-9;]*m)*+$)")
+_BLANK_END = re.compile(r"(?<! ) +(?! )(?=(?:\x1b\[[0-9;]*m *)*$)")
 """The blanks at the end of a line, between and before the sequences that end a style."""
 
 
