@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.testing import StringTransport
 from zope.interface import implementer
 
-from dangad.host.memory import Deaths
+from dangad.host.memory import KernelKills
 from dangad.pool.guardian import Guardian
 from dangad.pool.link import WorkerLink
 from dangad.scheduler.dispatcher import Dispatcher
@@ -101,7 +101,7 @@ class EchoPath:
         )
         self.pipe = Pipe(4711)
         self.link = WorkerLink(
-            clock, supervisor, dispatcher.answers, Guardian(None), Deaths(), max_payload=2**20
+            clock, supervisor, dispatcher.answers, Guardian(None), KernelKills(), max_payload=2**20
         )
         self.link.makeConnection(cast("Any", self.pipe))
         hello = commands.Hello.makeArguments({"catalogue": PERFORMS, "cpu": 0}, None)

@@ -25,7 +25,7 @@ from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dangad.host.memory import Deaths
+from dangad.host.memory import KernelKills
 from dangad.pool.guardian import Guardian
 from dangad.pool.jobpipe import Scratch
 from dangad.pool.link import WorkerLink
@@ -162,7 +162,7 @@ class HopWorker:
             hops.supervisor,
             hops.dispatcher.answers,
             hops.guardian,
-            hops.deaths,
+            hops.kernel_kills,
             MAX_PAYLOAD,
         )
         self.connector: Any = WorkerConnector(self.link, hops.scratch, b"")
@@ -253,7 +253,7 @@ class Hops:
         self.dispatcher = Dispatcher(self.clock, quarantine_after=0)
         self.supervisor = Supervisor(self.clock, self.dispatcher, 1, 1)
         self.guardian = Guardian(None)
-        self.deaths = Deaths()
+        self.kernel_kills = KernelKills()
         self.scratch = Scratch()
         self.scratch.open()
         self.clients: Any = ClientFactory(

@@ -66,7 +66,7 @@ FAULTS = (
     ),
     Fault("scheduler/fairqueue", "self._on_hold.add(client)", "pass"),
     Fault("scheduler/supervisor", "record.silent = True", "record.silent = False"),
-    Fault("pool/link", "self._pings -= 1", "self._pings -= 0"),
+    Fault("pool/jobprobe", "self.pings -= 1", "self.pings -= 0"),
     Fault(
         "pool/link",
         "if self._paused:\n            self.resume()",

@@ -7,7 +7,7 @@ import sys
 from twisted.trial.unittest import SynchronousTestCase
 
 from dangad.host import memory
-from dangad.host.memory import Deaths, Memory, memory_of
+from dangad.host.memory import KernelKills, Memory, memory_of
 
 MIB = 2**20
 
@@ -31,29 +31,11 @@ class MemoryTests(SynchronousTestCase):
         self.assertEqual(memory_of(run("")), Memory())
 
 
-class DeathsTests(SynchronousTestCase):
-    def test_what_the_last_took(self) -> None:
-        """The CPU time and the peak memory of a dead child are its own."""
-        own = memory_of(os.getpid()).peak
-        deaths = Deaths()
-        run(f"x = bytearray({own + 300 * MIB}); x[::4096] = x[::4096]")
-        cpu, peak = deaths.take_last()
-        self.assertGreater(cpu, 0)
-        self.assertGreater(peak, own + 300 * MIB)
-        run("")
-        small_cpu, nothing = deaths.take_last()
-        self.assertLess(small_cpu, cpu + 10)
-        self.assertEqual(nothing, 0)
-
-    def test_nobody_died(self) -> None:
-        """Where nobody died, nothing was taken."""
-        deaths = Deaths()
-        self.assertEqual(deaths.take_last(), (0.0, 0))
-
-    def test_kernel(self) -> None:
+class KernelKillsTests(SynchronousTestCase):
+    def test_noticed(self) -> None:
         """A process that the kernel killed for want of memory is noticed once."""
         counts = iter([3, 3, 4, 4])
         self.patch(memory, "_killed_for_memory", lambda: next(counts))
-        deaths = Deaths()
-        found = [deaths.kernel_killed_some() for _ in range(3)]
+        kills = KernelKills()
+        found = [kills.are_more() for _ in range(3)]
         self.assertEqual(found, [False, True, False])

@@ -4,6 +4,7 @@
 - :mod:`.turns`, :mod:`.shortturns`, :mod:`.garbage`: how much is done in one turn of the reactor.
 - :mod:`.capacity`: cores, memory and open files that may be used.
 - :mod:`.memory`: what processes have of the machine's memory.
+- :mod:`.reaping`: what a child process took, when it is dead.
 - :mod:`.descent`: which process descends from which.
 - :mod:`.processcontrol`: what Linux does with a process when its parent dies.
 - :mod:`.inheritance`: the open files that the process inherits.

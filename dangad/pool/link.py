@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
     from twisted.python.failure import Failure
 
-    from dangad.host.memory import Deaths
+    from dangad.host.memory import KernelKills
+    from dangad.host.reaping import Taken
     from dangad.pool.connector import Connector
     from dangad.pool.guardian import Guardian
     from dangad.pool.outputlog import OutputLog
@@ -80,7 +81,7 @@ class WorkerLink:
         supervisor: IWorkerEvents,
         events: IJobEvents,
         guardian: Guardian,
-        deaths: Deaths,
+        kernel_kills: KernelKills,
         max_payload: int,
         output_log: OutputLog | None = None,
     ) -> None:
@@ -102,7 +103,7 @@ class WorkerLink:
         self._reader = boxes.BoxReader(max_payload + BOX_OVERHEAD, workerboxes.AMP_KEYS, True)
         self._news = speech.News()
         self._probe = JobProbe()
-        self._obituary = Obituary(deaths, supervisor.recycle_limits.max_memory)
+        self._obituary = Obituary(kernel_kills, supervisor.recycle_limits.max_memory)
         #: Whether what it writes does not count any more: it is garbage, or nobody could take it.
         self._silenced = False
         #: Whether what it writes is not read.
@@ -293,7 +294,7 @@ class WorkerLink:
         if self.state not in (WorkerState.STOPPING, WorkerState.DEAD):
             self._killing.kill_after(CLOSED_GRACE, "closed its pipe and was killed")
 
-    def exited(self, status: Failure) -> None:
+    def exited(self, status: Failure, taken: Taken | None) -> None:
         """The process is gone; all that it wrote has been read."""
         booted = self.state is not WorkerState.STARTING
         self.state = TRANSITIONS[self.state, WorkerEvent.EXIT]
@@ -305,6 +306,7 @@ class WorkerLink:
         steps.take("logging what it printed", self.output.flush)
         death = self._obituary.write(
             status,
+            taken,
             steps,
             booted=booted,
             killed_for=self._killing.reason,

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from twisted.python.failure import Failure
 
-    from dangad.host.memory import Deaths
+    from dangad.host.memory import KernelKills
+    from dangad.host.reaping import Taken
     from dangad.pool.containment import LastSteps
     from dangad.scheduler.record import Job
     from dangad.wire.boxes import Raw
@@ -32,12 +33,12 @@ NEARLY = 0.9
 class Obituary:
     """What is known of one worker for the day on which it is gone."""
 
-    def __init__(self, deaths: Deaths, max_memory: int) -> None:
+    def __init__(self, kernel_kills: KernelKills, max_memory: int) -> None:
         """Begin with a worker that has done nothing.
 
         :param max_memory: the bytes that it may have; 0 for any number.
         """
-        self._deaths = deaths
+        self._kernel_kills = kernel_kills
         self._max_memory = max_memory
         #: What its last job took, with which the CPU time of all of them is told; empty before.
         self.usage = b""
@@ -57,6 +58,7 @@ class Obituary:
     def write(
         self,
         status: Failure,
+        taken: Taken | None,
         steps: LastSteps,
         *,
         booted: bool,
@@ -68,6 +70,7 @@ class Obituary:
         """What ended it; each part of that is told whatever becomes of the others.
 
         :param status: how its process ended.
+        :param taken: what the process took; None if that is not known.
         :param steps: by which its parts are found out.
         :param booted: whether it has said Hello.
         :param killed_for: why the parent killed it; None if it did not.
@@ -77,19 +80,20 @@ class Obituary:
         """
         ended = steps.take("reading its status", _how_it_ended, status, booted, printed)
         how = killed_for or self.last_words or ended or "is gone"
-        usage = steps.take("reading what it took", self._last_usage) or b""
+        usage = steps.take("reading what it took", self._last_usage, taken) or b""
         about = steps.take("describing its end", self._details, status, killed_for) or ""
         if job is not None and job.stopped_for is None:
             words = steps.take("reading what it printed", last_lines, printed)
             about += f"; it printed last: {words}" if words else ""
         return Death(how, about, usage, unread)
 
-    def _last_usage(self) -> bytes:
+    def _last_usage(self, taken: Taken | None) -> bytes:
         """What the job took that it ran when it died, in the form of ``Job.usage``."""
-        cpu, peak = self._deaths.take_last()
-        self._peak = max(self._peak, peak)
+        if taken is None:
+            return b""
+        self._peak = max(self._peak, taken.peak_memory)
         before = int(self.usage.split()[2]) if self.usage else self.cpu_of_boot
-        return b"%d %d" % (max(0, int(cpu * 1e6) - before), self._peak // 1024)
+        return b"%d %d" % (max(0, taken.cpu - before), self._peak // 1024)
 
     def _details(self, status: Failure, killed_for: str | None) -> str:
         """What is known of memory as the cause of its death, beginning with "; ", or nothing."""
@@ -97,7 +101,7 @@ class Obituary:
         if self._max_memory and self._peak >= NEARLY * self._max_memory:
             words += f", and --max-memory is {show_bytes(self._max_memory)}"
         by_sigkill = getattr(status.value, "signal", None) == signal.SIGKILL
-        if killed_for is None and by_sigkill and self._deaths.kernel_killed_some():
+        if killed_for is None and by_sigkill and self._kernel_kills.are_more():
             words += ", and the system has killed a process for want of memory"
         return words
 

@@ -9,6 +9,7 @@ it bends, and why, is told in the docstring of each override:
   there can happen here.
 - A worker's death is its exit, not the closing of its last descriptor, which may be in the
   hands of a process that the job left behind.
+- A worker is reaped here, and not by Twisted, to learn what it took.
 - ampoule's child program, which serves AMP from a reactor, is replaced by one that blocks.
 """
 
@@ -24,11 +25,13 @@ from ampoule import iampoule
 from ampoule.main import AMPConnector, ProcessStarter
 from ampoule.pool import ProcessPool
 from twisted.internet import defer, error
+from twisted.internet.process import unregisterReapProcessHandler
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from dangad.host.descent import MARK_VARIABLE
-from dangad.host.memory import Deaths
+from dangad.host.memory import KernelKills
+from dangad.host.reaping import Taken, reap
 from dangad.pool.jobpipe import JobPipe, Scratch, waiting
 from dangad.pool.launch import BOOTSTRAP, working_directory
 from dangad.pool.link import WorkerLink
@@ -80,6 +83,8 @@ class WorkerConnector(AMPConnector):
         self._told_of: set[int] = set()
         self._settings = settings
         self._scratch = scratch
+        #: What the process took, once it is reaped; None before, or if that is not known.
+        self._taken: Taken | None = None
 
     @property
     def pid(self) -> int:
@@ -89,10 +94,28 @@ class WorkerConnector(AMPConnector):
 
     def connectionMade(self) -> None:
         """Begin, with the worker's settings on its stdin; more follows by `say`."""
+        self.transport.reapProcess = self._reap
         self.transport.pipes[STDIN].write(self._settings)
         self.jobs = JobPipe(self.transport.pipes[TO_WORKER], self._scratch)
         self._see_to(self.jobs.open)
         self.amp.makeConnection(self)
+
+    def _reap(self) -> None:
+        """Reap the process if it is dead; in place of Twisted's, which does not ask what it took.
+
+        Twisted calls this at each SIGCHLD, and when the process's pipes are closed.
+        """
+        process = self.transport
+        if process.pid is None:
+            return
+        try:
+            reaped = reap(process.pid)
+        except ChildProcessError:
+            return
+        if reaped is not None:
+            status, self._taken = reaped
+            unregisterReapProcessHandler(process.pid, process)
+            process.processEnded(status)
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         """Pass on the worker's boxes, and its output."""
@@ -112,7 +135,7 @@ class WorkerConnector(AMPConnector):
             self._see_to(self._drain, fd)
         if self.amp.pid:
             self._see_to(kill_group, self.amp.pid)
-        self.amp.exited(reason)
+        self.amp.exited(reason, self._taken)
         self._see_to(self.jobs.close)
         for fd in list(self.transport.pipes):
             self._see_to(self.transport.closeChildFD, fd)
@@ -270,12 +293,12 @@ class WorkerPool(ProcessPool):
         guardian: Guardian,
         settings: WorkerSettings,
     ) -> None:
-        deaths = Deaths()
+        kernel_kills = KernelKills()
         output_log = self._output_log = OutputLog(clock)
         self._scratch = Scratch()
         super().__init__(
             ampParent=lambda: WorkerLink(
-                clock, supervisor, events, guardian, deaths, settings.max_payload, output_log
+                clock, supervisor, events, guardian, kernel_kills, settings.max_payload, output_log
             ),
             min=0,
             max=supervisor.max_workers,
