@@ -642,7 +642,7 @@ class WorkerPromises(AsyncPromises):
         self.assertEqual(self.recorder.reclaimed, rest)
 
     @async_test
-    async def test_not_reusable_with_jobs_ahead(self) -> None:
+    async def test_not_reusable_with_jobs_prefetched(self) -> None:
         """A worker that is not reusable begins none of those that it has prefetched."""
         worker = await self.setting()
         worker.give(self.spoiling())

@@ -1,8 +1,8 @@
 """The job types that dangad serves when it is given none: files, prime numbers, sleep, echo.
 
 Workers import them by ``--jobs dangad.examples``; clients may import the commands, or declare
-their own. They show how job types look, and are what the demonstration and the benchmarks call.
-The ones about files see what is below ``$DANGAD_EXAMPLES_ROOT``, by default the worker's working
+their own. They show how job types look, and the demonstration and the benchmarks call them.
+Those about files see what is below ``$DANGAD_EXAMPLES_ROOT``, by default the worker's working
 directory; :mod:`dangad.examples.confined` keeps them there.
 
 :mod:`dangad.examples.demo` is the demonstration, :mod:`dangad.examples.demoprocesses` its server
@@ -59,10 +59,10 @@ __all__ = [
 ]
 
 READ_AT_MOST = 63 * 2**20
-"""Bytes in one answer of ReadFile: what fits a box of the default ``--max-payload``, 64 MiB."""
+"""Bytes in one answer of ReadFile: they fit into a box of the default ``--max-payload``, 64 MiB."""
 
 READ_CHUNK = 2**18
-"""Bytes in each partial result of ReadFile: a pipe's or a socket's buffer holds about as many."""
+"""Bytes in each partial result of ReadFile: about as many as the buffer of a pipe or a socket."""
 
 CHECKSUM_BLOCK = 2**20
 """Bytes that Checksum reads at a time."""
@@ -71,7 +71,7 @@ PRIMES_BELOW_AT_MOST = 10**10
 """The largest argument of CountPrimes: about a minute of work."""
 
 PRIMES_SEGMENT = 2**18
-"""Odd numbers that CountPrimes sieves at a time, a byte each: what a CPU's cache holds."""
+"""Odd numbers that CountPrimes sieves at a time, a byte each: they fit into a CPU's cache."""
 
 SLEEP_AT_MOST = 24 * 60 * 60.0
 """Seconds: the longest Sleep."""
@@ -92,9 +92,9 @@ class OutOfBounds(Exception):
 class PathText(amp.Unicode):
     """A path as text, UTF-8 on the wire, that can also say names that are not UTF-8.
 
-    Python writes such a name's odd bytes as lone surrogates (:func:`os.fsdecode`), which plain
-    ``amp.Unicode`` cannot send; here they travel as the bytes that they stand for. Every other
-    path is like ``amp.Unicode`` on the wire, and a client may declare it so.
+    Python writes such bytes of a name as lone surrogates (:func:`os.fsdecode`), which plain
+    ``amp.Unicode`` cannot send. Here they travel as the bytes that they stand for. Every other path
+    looks like ``amp.Unicode`` on the wire, and a client may declare it so.
     """
 
     def toString(self, inObject: str) -> bytes:
@@ -202,9 +202,9 @@ def list_directory(path: str) -> dict[str, object]:
 
 @job(ReadFile)
 def read_file(path: str, offset: int | None = None, length: int | None = None) -> dict[str, object]:
-    """Bytes of the file at ``path``, which is taken to be as long as it was when opened.
+    """Bytes of the file at ``path``; what is appended after it was opened does not count.
 
-    Has no time limit, since who reads the chunks may take their time.
+    Has no time limit, since clients may take their time to read the chunks.
     """
     running = current_job()
     start = 0 if offset is None else offset
@@ -278,7 +278,7 @@ def count_primes(below: int) -> dict[str, object]:
 
 @job(Sleep)
 def sleep(seconds: float) -> dict[str, object]:
-    """The seconds slept, by a clock that nobody sets."""
+    """The seconds slept, by a steady clock."""
     if not 0 <= seconds <= SLEEP_AT_MOST:
         raise OutOfBounds(f"one can sleep for 0 to {SLEEP_AT_MOST:,.0f} seconds, not {seconds}")
     start = time.monotonic()

@@ -1,14 +1,14 @@
 """How long Python's garbage collector keeps the server from everything else.
 
 Made by :mod:`dangad.service`, for a process that is dangad's own. Python's full collections look at
-all objects that there are, in one go: with a hundred thousand jobs for a tenth of a second, again
-each time that their number has grown by a quarter. Nearly all of dangad's objects die without it,
-since they know each other in no circles; the collector is there for what is left, as exceptions
-with their frames.
+all objects in one go. With a hundred thousand jobs this takes a tenth of a second, and it happens
+again whenever their number has grown by a quarter. Nearly all of dangad's objects die without the
+collector, since they are in no reference cycles. It is there for the rest, such as exceptions with
+their frames.
 
-So what has survived a collection that was long is put where the collector does not look
-(:func:`gc.freeze`); the next one has only what is new. Frozen objects die as others do. When few
-are left, and once an hour in any case, all are looked at again.
+So the survivors of a long collection are frozen (:func:`gc.freeze`): the collector does not look at
+them any more, and its next run has only what is new. Frozen objects die as others do. When few are
+left, and once an hour in any case, all are looked at again.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 LONG = 0.01
 """Seconds of CPU time that make a collection a long one."""
 YOUNGER = 2
-"""Collections of younger objects, each after 7,000 new ones, before one of all. Python's own number
-is 10, with which a full collection has 70,000 of them to look at."""
+"""Collections of younger objects, each after 7,000 new ones, before a full one. Python's default is
+10, so that a full collection has 70,000 objects to look at."""
 LOOK_INTERVAL = 600.0
 """Seconds between two looks at what is frozen."""
 FEW = 20_000
-"""Frozen objects, beyond those of the start, that are so few that all are looked at again: that
-takes 25 ms for those of the start, and 10 ms more."""
+"""Frozen objects, beyond those of the start, up to which all are looked at again. This takes 25 ms
+for the objects of the start, and 10 ms more."""
 LONGEST = 3600.0
-"""Seconds after which they are looked at however many they are."""
+"""Seconds after which frozen objects are looked at, however many they are."""
 OLDEST = 2
-"""The generation of objects whose collection is that of all objects."""
+"""The generation whose collection looks at all objects."""
 
 
 class ShortCollections:
@@ -70,7 +70,7 @@ class ShortCollections:
         self._frozen_at: float | None = None
 
     def start(self) -> None:
-        """Freeze what there is: code and modules, which are there to stay."""
+        """Freeze what there is: code and modules, which stay for ever."""
         self._collector.freeze()
         self._first = self._collector.get_freeze_count()
         self._usual = self._collector.get_threshold()
@@ -79,7 +79,7 @@ class ShortCollections:
         self._looking.start(LOOK_INTERVAL, now=False)
 
     def stop(self) -> None:
-        """Leave it to Python again."""
+        """Leave the collector as it was."""
         if self._looking.running:
             self._looking.stop()
             self._collector.callbacks.remove(self._collects)
@@ -99,7 +99,7 @@ class ShortCollections:
                 self._frozen_at = self._clock.seconds()
 
     def _look(self) -> None:
-        """Collect what has become garbage since it was frozen, if it is time for that."""
+        """Collect what has become garbage since it was frozen, if it is time to."""
         if self._frozen_at is None:
             return
         is_old = self._clock.seconds() >= self._frozen_at + LONGEST

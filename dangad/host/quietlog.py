@@ -1,7 +1,7 @@
 """Log lines that a peer can cause at will: the first few are written, the rest counted.
 
-Used by whoever logs what clients, jobs or operators do wrong: the connections in
-:mod:`dangad.server.factory` and :mod:`dangad.operators.control`, and any of the rules. Knows only a
+Used wherever mistakes of clients, jobs or operators are logged: by the connections in
+:mod:`dangad.server.factory` and :mod:`dangad.operators.control`, and by the scheduler. Knows only a
 clock and a :class:`~twisted.logger.Logger`.
 
 Usage::
@@ -11,7 +11,7 @@ Usage::
     quiet.warn("garbage", peer_of(address), "{peer} sent {what}; closing", peer=peer, what=what)
 
 The line is written if it is among the first of its kind and peer for :data:`INTERVAL` seconds.
-When that time is over, the last one that was not written is, with the count of all of them::
+When this time is over, the last line that was held back is written, with the count of all::
 
     client 192.0.2.7 sent a key of 300 bytes; closing (and 7499 more of this kind in 10 s)
 """
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 INTERVAL = 10.0
 """Seconds in which few lines of one kind and peer are written, and the rest counted."""
 MOST_PEERS = 100
-"""Kinds and peers that are told apart at a time; of any more, all of one kind count as one."""
+"""Kinds and peers that are told apart at a time; all further peers of a kind count as one."""
 
 
 class _Window:
@@ -45,7 +45,7 @@ class _Window:
         self.written = 0
         #: How many lines were held back.
         self.held = 0
-        #: The level, the format and the fields of the last of these.
+        #: Level, format and fields of the last one that was held back.
         self.last: tuple[Any, str, dict[str, Any]] | None = None
 
 
@@ -77,17 +77,17 @@ class QuietLog:
         """Log a warning, as ``Logger.warn`` does, or count it.
 
         :param kind: which lines are counted together.
-        :param peer: who has caused it; what it holds is kept for :data:`INTERVAL` seconds.
+        :param peer: who has caused it; it is kept for :data:`INTERVAL` seconds.
         :param format: the text, with the names of `fields` in braces.
         """
         self._say(LogLevel.warn, kind, peer, format, fields)
 
     def info(self, kind: str, peer: Hashable, format: str, /, **fields: object) -> None:
-        """Log as ``Logger.info`` does, or count it; for the rest see :meth:`warn`."""
+        """Log as ``Logger.info`` does, or count it; the parameters are those of :meth:`warn`."""
         self._say(LogLevel.info, kind, peer, format, fields)
 
     def flush(self) -> None:
-        """Write the counts of what is held back, and forget all: the server stops."""
+        """Write the counts of held lines, and forget everything: the server stops."""
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
@@ -131,9 +131,9 @@ class QuietLog:
                 return
 
     def _close_windows(self, now: float) -> None:
-        """Tell the counts of the windows that are over.
+        """Write the counts of the windows that are over.
 
-        What is told is a line, too: it is the first of the next window.
+        A count is a line, too: it is the first line of the next window.
         """
         while self._windows:
             key = next(iter(self._windows))
@@ -158,7 +158,7 @@ class QuietLog:
 
 
 def peer_of(address: IAddress | None) -> str:
-    """Whose lines are counted together, of connections with this peer: all of one host.
+    """Whose lines are counted together for connections of this peer: all of one host.
 
     A client that connects anew for each line has a new port each time.
     """

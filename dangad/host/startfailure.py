@@ -1,9 +1,9 @@
-"""Why the server does not start, told where its operator looks: on the terminal and in the log.
+"""Why the server does not start, shown where its operator looks: on the terminal and in the log.
 
 Used by :mod:`dangad.tap`. An exception that ends the start is raised in the middle of twistd's own
-work, where only twistd can clean up behind itself; so it goes on to the end of the program, and is
-told there. A daemon has no terminal by then. twistd's launcher, which has, would show the first
-hundred bytes of it.
+work, and only twistd can clean up behind itself. So the exception goes on to the end of the
+program, and is shown there. By then a daemon has no terminal. twistd's launcher still has one, but
+would show only the first hundred bytes.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ log = Logger()
 PATIENCE = 5.0
 """Seconds for which the launcher waits for what a daemon has to say before it ends."""
 MAX_SAID = 2**16
-"""Bytes of it, which a pipe takes at once."""
+"""Bytes of the daemon's message; a pipe takes as many at once."""
 
 
 class StartFailure:
-    """Tells of an exception that ends the program before the reactor runs."""
+    """Shows an exception that ends the program before the reactor runs."""
 
     def __init__(self, expected: type[Exception], daemon: bool, logs: bool, trace: bool) -> None:
-        """Remember how to tell.
+        """Remember how to show it.
 
         :param expected: the kind of exceptions whose text says all that an operator needs.
         :param daemon: whether twistd is about to make this process a daemon.
@@ -42,7 +42,7 @@ class StartFailure:
         self._daemon = daemon
         self._logs = logs
         self._trace = trace
-        #: The number of the process that has the terminal.
+        #: The id of the process that has the terminal.
         self._launcher = os.getpid()
         #: The ends of the pipe on which a daemon tells its launcher; None once it has started.
         self._pipe: tuple[int, int] | None = None
@@ -50,7 +50,7 @@ class StartFailure:
         self._usual: Any = (sys.excepthook, sys.__stderr__)
 
     def watch(self) -> None:
-        """Tell of what is raised from now on."""
+        """Show what is raised from now on."""
         sys.excepthook = self._tell
         if self._daemon:
             self._pipe = os.pipe()

@@ -2,7 +2,7 @@
 
 Used by :mod:`dangad.server.connection` and :mod:`dangad.operators.control`, whose peers may send
 thousands of requests in one piece, and by :mod:`dangad.server.factory`, which closes thousands of
-connections. Whoever has more to do than is left for this turn waits in line; others get theirs in
+connections. Whoever has more to do than is left of this turn waits in line, and others go on in
 between.
 """
 
@@ -23,18 +23,18 @@ log = Logger()
 QUOTA = 100
 """Units of work in one turn: a small request is one. That is 5 to 10 ms on a usual machine."""
 UNIT = 2**10
-"""Bytes of a request, or of a part of one, for each of which it counts one unit more: all of its
-keys are looked at, and it may consist of nothing else."""
+"""Bytes of a request, or of a part of one, that count as one more unit. All keys of a request are
+looked at, and a request may consist of nothing but keys."""
 
 _Each = TypeVar("_Each")
 
 
 class Turns:
-    """Shares out the work of each turn among all who wait for it, in the order of their coming.
+    """Divides the work of each turn among all who wait for it, in the order of their coming.
 
-    There is an alarm only while somebody waits, and the quota is renewed only then: who stays
-    below it pays for no more than a subtraction. So a turn may begin with less than the quota,
-    and has never more.
+    There is an alarm only while somebody waits, and the quota is renewed only then. So whoever
+    stays below the quota pays for a subtraction and no more. A turn may begin with less than the
+    quota, never with more.
     """
 
     __slots__ = ("_alarm", "_clock", "_waiting", "left")
@@ -76,10 +76,10 @@ class Turns:
 def do_in_turns(
     clock: IReactorTime, subjects: Iterable[_Each], act: Callable[[_Each], object], at_once: int
 ) -> None:
-    """Have `act` called with each of the subjects: with the first few now, and so on each turn.
+    """Call `act` with each of the subjects: with the first few now, with the next in each turn.
 
     :param subjects: read as it goes on; must not change meanwhile.
-    :param at_once: how many of them in one turn.
+    :param at_once: how many in one turn.
     """
     rest = iter(subjects)
     for _ in range(at_once):

@@ -1,9 +1,9 @@
 """Alarms of jobs, a bounded number in one turn of the reactor.
 
 Kept by :mod:`dangad.scheduler.dispatcher` for deadlines, time limits, graces and rests. The reactor
-makes all calls that are due in one turn, so ten thousand deadlines that fall together would keep it
-from everything else for most of a second. Here they have one call of the reactor's together, which
-makes the first hundred, and the next hundred in its next turn.
+makes all calls whose time has come in one turn. So ten thousand deadlines that fall together would
+keep it from everything else for most of a second. Here all alarms share one call of the reactor,
+which handles the first hundred, and the next hundred in the next turn.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 AT_ONCE = 100
 """Alarms that go off in one turn of the reactor."""
 TIDY = 1000
-"""Cancelled alarms that are kept until their time, unless they are fewer than the others."""
+"""Alarms up to which cancelled ones are kept until their time."""
 
 
 class Alarm:
-    """A call at a time to come."""
+    """A call at some later time."""
 
     __slots__ = ("_alarms", "arguments", "call")
 
@@ -38,7 +38,7 @@ class Alarm:
         self._alarms = alarms
 
     def cancel(self) -> None:
-        """Do not make the call; nothing, if it was made, or cancelled before."""
+        """Do not make the call. Does nothing if it was made or cancelled before."""
         if self.call is not None:
             self.call = None
             self.arguments = ()
@@ -62,7 +62,7 @@ class Alarms:
         self._wake_at = 0.0
 
     def set(self, delay: float, call: Callable[..., object], *arguments: Any) -> Alarm:
-        """Call it with these arguments after so many seconds, or soon after.
+        """Make a call with these arguments after so many seconds, or a little later.
 
         Raises what the clock raises, and sets no alarm then.
         """
@@ -75,7 +75,7 @@ class Alarms:
         return alarm
 
     def note_cancelled(self) -> None:
-        """An alarm was cancelled: forget those that were, if they are many, or all there are."""
+        """An alarm was cancelled: forget such alarms if they are many, or if no others are left."""
         self._pending -= 1
         if not self._pending:
             self._heap.clear()
@@ -85,7 +85,7 @@ class Alarms:
             heapify(self._heap)
 
     def _ring(self) -> None:
-        """Make the first calls that are due, and come back for the others."""
+        """Make the first calls whose time has come, and come back for the others."""
         due = max(self._wake_at, self._clock.seconds())
         self._wake = None
         new = next(self._numbers)  # what is set meanwhile is for the next turn
@@ -110,16 +110,16 @@ class Alarms:
                 log_failure("the server failed to set an alarm")
 
     def _wake_up(self, at: float) -> None:
-        """Have the clock call for the alarms at that time."""
+        """Have the clock call `_ring` at that time."""
         wake = self._clock.callLater(max(0.0, at - self._clock.seconds()), self._ring)
         self._sleep()
         self._wake, self._wake_at = wake, at
 
     def _sleep(self) -> None:
-        """Have the clock call for no alarm."""
+        """Cancel the clock's call."""
         wake, self._wake = self._wake, None
         if wake is not None:
             try:
                 wake.cancel()
-            except Exception:  # noqa: BLE001 - if it comes, it finds nothing due
+            except Exception:  # noqa: BLE001 - if it comes, there is nothing to do
                 log_failure("the server failed to cancel an alarm")

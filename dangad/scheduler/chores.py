@@ -1,7 +1,7 @@
-"""Work for each of many, a part in one turn of the reactor.
+"""Work for each of many jobs, a part in each turn of the reactor.
 
-Kept by :mod:`dangad.scheduler.dispatcher`: a client that goes may leave a hundred thousand jobs,
-and whatever looks at all of them in one go keeps the server from everything else meanwhile.
+Kept by :mod:`dangad.scheduler.dispatcher`. A client that goes may leave a hundred thousand jobs;
+looking at all of them in one go would keep the server from everything else.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 PART = 100
-"""How many of the many are looked at in one turn."""
+"""Jobs that are looked at in one turn."""
 REST = 1.0
 """Seconds after which a part that failed is tried again."""
 
@@ -25,7 +25,8 @@ REST = 1.0
 class Chores:
     """The work that is under way.
 
-    A chore is called for each of its parts, does that, and returns whether there are more.
+    A chore is called once for each of its parts. It does the part, and returns whether there are
+    more.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
@@ -50,7 +51,7 @@ class Chores:
         """Do a part of `chore`; in how many seconds the next is to be done."""
         try:
             more, delay = chore(), 0.0
-        except Exception:  # noqa: BLE001 - what is left of it is still to be done
+        except Exception:  # noqa: BLE001 - the rest of it is still to be done
             log_failure("the server failed in the middle of a chore, and tries again")
             more, delay = True, REST
         if more:
@@ -62,10 +63,10 @@ class Chores:
         while self._chores and self._call is None:
             try:
                 self._call = self._clock.callLater(delay, self._come_back)
-            except Exception:  # noqa: BLE001 - see above
+            except Exception:  # noqa: BLE001 - the chores are to be done all the same
                 log_failure("the server failed to put off a chore")
                 if self._do_part(self._chores.popleft()):
-                    return  # nothing goes well: the next that is begun takes it along
+                    return  # the next chore that is begun goes on with it
 
     def _come_back(self) -> None:
         self._call = None

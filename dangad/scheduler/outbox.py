@@ -1,8 +1,8 @@
-"""Calls out of the rules, which wait until the rules' own state is whole.
+"""Calls to clients and to the log, which wait until the scheduler's own state is whole.
 
-Kept by :mod:`dangad.scheduler.dispatcher`. An event is decided first, and told last: whoever hears
+Kept by :mod:`dangad.scheduler.dispatcher`. An event is decided first and told last: whoever hears
 of it may submit, cancel or fail, and finds nothing half changed. A call that raises is logged, and
-keeps no other from being made.
+does not keep the others from being made.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class Outbox:
         self.calls.append((call, arguments))
 
     def send(self) -> None:
-        """Make all calls, those that are put meanwhile included.
+        """Make all calls, including those that are put meanwhile.
 
-        In the middle of one it does nothing: whoever makes that call makes the rest.
+        Does nothing while a call is being made: whoever makes that call makes the rest.
         """
         if self._sending:
             return

@@ -1,8 +1,8 @@
 """How fast workers are started: a few at a time, and one in a turn of the reactor.
 
-Kept by :mod:`dangad.scheduler.supervisor`, which decides how many there shall be. A start costs the
-parent some milliseconds, and the machine a quarter of a second of one core. A hundred at once would
-take all cores from the parent, and from the workers that have jobs, for many seconds.
+Kept by :mod:`dangad.scheduler.supervisor`, which decides how many there are to be. A start costs
+the parent some milliseconds, and the machine a quarter of a second of one core. A hundred starts at
+once would take all cores from the parent, and from busy workers, for many seconds.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Pace:
     """Whether a worker may be started now."""
 
     def __init__(self, clock: IReactorTime, at_once: int, go_on: Callable[[], object]) -> None:
-        """Begin with none that starts.
+        """Begin with no worker starting.
 
         :param at_once: how many may be starting at a time.
         :param go_on: called in the turn after a start, or after `pause`, to do what is left.
@@ -42,12 +42,12 @@ class Pace:
         return self._turn is None and len(self._starting) < self._at_once
 
     def started(self, worker: IWorker) -> None:
-        """`worker` was started, and no other is in this turn."""
+        """`worker` was started; no other is started in this turn."""
         self._starting.add(worker)
         self.pause()
 
     def settled(self, worker: IWorker) -> None:
-        """`worker` starts no more: it has said Hello, or will not."""
+        """`worker` is no longer starting: it has said Hello, or never will."""
         self._starting.discard(worker)
 
     def pause(self) -> None:
@@ -63,7 +63,7 @@ class Pace:
         if self._turn is not None:
             try:
                 self._turn.cancel()
-            except Exception:  # noqa: BLE001 - then it comes, and there is nothing left to do
+            except Exception:  # noqa: BLE001 - if it comes, there is nothing to do
                 log_failure("the server failed to cancel a call")
             self._turn = None
 

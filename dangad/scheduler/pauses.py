@@ -1,15 +1,16 @@
-"""Jobs that are held back because their clients do not read, and how long they may hold workers.
+"""Jobs that are paused because their clients do not read, and how long they may keep workers.
 
 Kept by :mod:`dangad.scheduler.dispatcher`. A job whose client does not read the parts of its result
-waits in the middle of its run, and its worker with it. That harms nobody while no other job waits.
-While others do, a job may keep its worker from them for a time only: :data:`PATIENCE` seconds of
-pauses all together, and a second more for each :data:`RATE` bytes of parts that its client takes.
-So a client that reads steadily is served for as long as it takes, and one that reads a little now
-and then is not. When all workers are held like that, the longest ends after :data:`HURRY` seconds.
+waits in the middle of its run, and its worker with it. This harms nobody while no other job waits.
+While others wait, a job may keep its worker from them only for a time: for :data:`PATIENCE` seconds
+of pauses in all, and a second more for each :data:`RATE` bytes of parts that its client reads. So a
+client that reads steadily is served to the end, and one that reads a little now and then is not. If
+all workers are kept in this way, the job that was paused for longest ends after :data:`HURRY`
+seconds.
 
-That bounds what one job does, not what a thousand do one after the other. So while any is paused
-and others wait, and for :data:`WARY` seconds from then on, the dispatcher starts a job that sends
-parts on the last worker that moves only if none is left that sends none.
+This bounds what one job does, but not what a thousand jobs do one after the other. So while any job
+is paused and others wait, and for :data:`WARY` seconds afterwards, a job that sends parts starts on
+the last worker that makes progress only if no other job waits.
 """
 
 from __future__ import annotations
@@ -23,20 +24,21 @@ if TYPE_CHECKING:
     from dangad.scheduler.record import Job
 
 PATIENCE = 10.0
-"""Seconds of pauses, all together, for which a job may keep its worker from jobs that wait."""
+"""Seconds of pauses, in all, for which a job may keep its worker from jobs that wait."""
 HURRY = 2.0
-"""The same, in seconds, for one job at a time while the jobs of all workers are paused."""
+"""Seconds of pauses after which the longest paused job ends while the jobs of all workers are
+paused."""
 RATE = 2**20
-"""Bytes of parts for which a job may be paused a second longer."""
+"""Bytes of parts for which a job may be paused for a second more."""
 WARY = 10.0
-"""Seconds after a job was paused while others waited in which those that send parts leave the last
-worker to others."""
+"""Seconds for which jobs that send parts leave the last worker to others, after one of them was
+paused while others waited."""
 LOOK_INTERVAL = 0.5
 """Seconds between two looks at the jobs that are paused."""
 
 
 class _Account:
-    """How one job has been paused.
+    """For how long one job was paused.
 
     :ivar paused: whether it is now.
     :ivar seconds: for how long it was while others waited.
@@ -65,9 +67,9 @@ class Pauses:
         """Begin with none.
 
         :param alarms: where the looks are set.
-        :param others_wait: whether a job waits for a worker, and could start if there was one.
-        :param others_run: whether any worker has another job than so many that are paused.
-        :param keeps_from_others: called while any is paused and others wait, now and then.
+        :param others_wait: whether a job waits for nothing but a worker.
+        :param others_run: whether more workers have jobs than so many whose jobs are paused.
+        :param keeps_from_others: called now and then while any job is paused and others wait.
         :param end: called with a job that was paused for too long, and for how long.
         """
         self._alarms = alarms
@@ -132,5 +134,5 @@ class Pauses:
 
 
 def _excess(account: _Account) -> float:
-    """For how many seconds a job was paused that are not made up for by what its client read."""
+    """Seconds for which a job was paused, less those that its client made up for by reading."""
     return account.seconds - account.bytes / RATE

@@ -1,8 +1,8 @@
-"""One worker beyond the maximum, for those who wait while one client's jobs have all workers.
+"""One worker beyond the maximum, for clients that wait while another one's jobs have all workers.
 
-Kept by :mod:`dangad.scheduler.supervisor`, which looks now and then. Turns are of use only when a
-job ends: a client that was alone may have all workers busy with jobs that take hours, or never end.
-To stop any of them would harm a client that has done nothing but to use what was idle.
+Kept by :mod:`dangad.scheduler.supervisor`, which looks now and then. Turns help only when a job
+ends. A client that was alone may have filled all workers with jobs that take hours, or never end.
+Stopping one of them would harm a client that has only used what was idle.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Relief:
         self._starts = 0
 
     def look(self, max_workers: int, size: int, now: float) -> None:
-        """See whether it is needed, or not any more.
+        """See whether the worker is needed now, or is needed no longer.
 
         :param max_workers: how many workers there may be usually.
         :param size: how many there are.
@@ -59,6 +59,6 @@ class Relief:
             self._dispatcher.limit_each(max_workers)
             log.info(
                 "one client's jobs have had all workers for {seconds:g} s while others wait: "
-                "one worker more is started for these",
+                "one worker more is started for the others",
                 seconds=self._after,
             )

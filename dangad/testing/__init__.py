@@ -1,7 +1,7 @@
 """For tests of your own job types: run them in the test's process, or by a real server.
 
-:func:`perform` runs one job right there, synchronously, with no process and no reactor; what
-goes in and what comes out is serialised, so what fails in production fails in the test::
+:func:`perform` runs one job at once, without another process and without a reactor. Arguments and
+response are serialised, so what fails in production fails in the test::
 
     answer = dangad.testing.perform(count_words, text=b"to be or not to be")
 
@@ -11,8 +11,8 @@ goes in and what comes out is serialised, so what fails in production fails in t
         client = await server.connect()
         answer = await client.run(CountWords, text=b"to be or not to be")
 
-The first is for what a job does, the second for how your program uses the server. Both work
-with trial and with pytest. Progress and partial results are gathered by a :class:`JobRunner`.
+Use the first to test what a job does, the second to test how your program uses the server. Both
+work with trial and with pytest. A :class:`JobRunner` collects progress and partial results.
 
 - :mod:`.jobrunner`: one job in the test's process.
 - :mod:`.realserver`: the whole server.

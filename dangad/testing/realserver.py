@@ -1,7 +1,7 @@
 """A real server for a test: its own socket, real worker processes, the test's own reactor.
 
-:func:`serve` makes one. What is imported here at module level installs no reactor; the parts
-that do are imported when a server is made.
+:func:`serve` makes one. Importing this module installs no reactor; the parts that install one are
+imported when a server is made.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def serve(
 ) -> RunningServer:
     """A server of these job modules, to be started: by ``async with``, or by its `start`.
 
-    What the test process can import, the workers can. But they are processes of their own: what
-    a test patches or sets in its own process means nothing to them.
+    The workers can import what the test process can import. But they are processes of their own:
+    what a test patches or sets in its own process does not reach them.
 
     :param jobs: names of modules with job types.
     :param tcp: whether to listen on a free port of 127.0.0.1 as well.
@@ -79,8 +79,8 @@ def server_fixture(
             client = await server.connect()
             ...
 
-    In one run of pytest, use pytest-twisted for all asynchronous tests or for none: after its
-    first, trial's ``TestCase`` cannot run asynchronous ones any more, whatever they test.
+    In one run of pytest, use pytest-twisted for all asynchronous tests or for none: after its first
+    test, trial's ``TestCase`` cannot run asynchronous tests any more, whatever they test.
 
     :param jobs: names of modules with job types.
     :param scope: whether each test function gets a server of its own, or each module.
@@ -142,9 +142,9 @@ class RunningServer:
     def start(self) -> Deferred[Self]:
         """Start the server, and its first worker.
 
-        Fires with the server itself when that worker is ready for jobs. Fails with
-        :class:`dangad.pool.launch.BrokenJobs` if it does not start, which says why and has the
-        traceback, or with :class:`dangad.server.listening.CannotListen`; then nothing is left to
+        Fires with the server itself when the worker is ready for jobs. Fails with
+        :class:`dangad.pool.launch.BrokenJobs` if the worker does not start (it says why, with the
+        traceback), or with :class:`dangad.server.listening.CannotListen`. Then nothing is left to
         stop. Cancelling it stops the server.
         """
         return Deferred.fromCoroutine(self._start())
@@ -152,10 +152,10 @@ class RunningServer:
     def stop(self) -> Deferred[None]:
         """Close the clients, and stop the server and its workers.
 
-        Fires with None when no process, socket or file is left; at once if it is not running, or
-        is being stopped already. Jobs that still run are cancelled with their clients, but those
-        of a type that finishes on disconnect have `drain` seconds. Cancelling it does not change
-        that the server stops.
+        Fires with None when no process, socket or file is left; at once if the server is not
+        running, or is being stopped already. Running jobs are cancelled with their clients, except
+        those of a type that finishes on disconnect, which have `drain` seconds. If it is cancelled,
+        the server stops all the same.
         """
         stopped: Deferred[None] = Deferred()
         Deferred.fromCoroutine(self._stop()).chainDeferred(stopped)
@@ -254,7 +254,7 @@ class RunningServer:
         clients, self._clients = self._clients, []
         await DeferredList([client.close() for client in clients])
         await service.stopService()
-        # What tells of the last worker's end is in the middle of it, and pytest-twisted would
+        # The caller is in the middle of handling the last worker's end; pytest-twisted would
         # begin the next test right there.
         await deferLater(reactor, 0)
         self._leftovers.close()
@@ -272,17 +272,17 @@ class RunningServer:
             starting.errback(failure)
 
     def _worker_died(self, how: str) -> None:
-        """A worker is dead: if no other was ready before, it will be no better for the next."""
+        """A worker is dead. If no worker was ready before, the next one would not be, either."""
         from twisted.internet import reactor
 
         failure = Failure(BrokenJobs(f"no worker starts: {how}", "\n".join(self.output)))
-        if self._starting is not None:  # the pool is in the middle of it, so wait for its end
+        if self._starting is not None:  # the pool is in the middle of handling it, so wait
             reactor.callLater(0, self._has_no_worker, failure)
 
 
 @implementer(ILogObserver)
 class _WorkerLog:
-    """Picks from the log what it says of one server's workers, whose pids tell them from others."""
+    """Picks from the log the lines about one server's workers, by their pids."""
 
     def __init__(self, pool: WorkerPool, output: deque[str], died: Callable[[str], None]) -> None:
         self._pool = pool

@@ -2,7 +2,7 @@
 
 Used at both ends of every socket and pipe: by :mod:`dangad.server.factory` and :mod:`dangad.client`
 towards each other, by :mod:`dangad.pool.processes` and :mod:`dangad.worker` towards each other.
-Boxes that are only passed on are never taken apart: the reader finds where each ends, notes the few
+Boxes that are only passed on are never decoded: the reader finds where each ends, notes the few
 reserved keys that it was asked for, and hands over the bytes.
 
 The format is that of AMP (Twisted's :mod:`twisted.protocols.amp`): a box is a row of pairs,
@@ -41,7 +41,7 @@ _RESERVED_MARK = ord("_")
 
 
 class Garbage(Exception):
-    """The bytes are no AMP, and where the next box would begin cannot be told.
+    """The bytes are not AMP, and nobody can tell where the next box begins.
 
     The connection can only be closed; the text says what was found.
     """
@@ -51,16 +51,16 @@ Raw = bytes | memoryview
 """The bytes of a box, or a read-only view of them."""
 
 LARGE = 2**16
-"""Bytes beyond which a box can be had as a view: to copy 60 MiB takes 40 ms."""
+"""Bytes beyond which a box can be handed over as a view: copying 60 MiB takes 40 ms."""
 
 
 class Box:
     """One box as it came: its bytes, and the reserved keys that the reader was asked for.
 
-    :ivar raw: the whole box, its end mark included, a view if it is large and its reader gives
-        views; None if it was larger than the reader's
-        limit, in which case its bytes were thrown away as they came.
-    :ivar keys: the wanted reserved keys, in the order of the box (the last of twins counts).
+    :ivar raw: the whole box, including its end mark; a view if it is large and its reader gives
+        views; None if it was larger than the reader's limit and was thrown away as it came.
+    :ivar keys: the wanted reserved keys, in the order of the box; of a repeated key the last
+    counts.
     :ivar size: the box's length in bytes.
     """
 
@@ -73,11 +73,11 @@ class Box:
 
 
 class BoxReader:
-    """Cuts a stream of bytes into boxes, in memory and time that the limit bounds.
+    """Cuts a stream of bytes into boxes; its limit bounds memory and time.
 
-    Feed it bytes as they come and take boxes until there is none; the split of the bytes
-    makes no difference. The work is linear in the bytes fed, whatever the pieces: a pair that
-    has not come whole is looked at again only by its two lengths.
+    Feed it bytes as they come, and take boxes until there is none. How the bytes are split makes no
+    difference. The work is linear in the bytes fed: of a pair that has not come whole, only the two
+    lengths are looked at again.
 
     Always true: the buffer never holds more than the limit, one pair, and what was fed last.
     """
@@ -102,8 +102,8 @@ class BoxReader:
 
         :param max_size: the size in bytes above which a box is thrown away.
         :param wanted: the reserved keys to note; all begin with an underscore.
-        :param views: whether a box of more than :data:`LARGE` bytes is handed over as a view of
-            what has come, which is not copied.
+        :param views: whether a box of more than :data:`LARGE` bytes is handed over as a view, and
+            not as a copy.
         """
         #: How many boxes were handed over.
         self.taken = 0
@@ -140,13 +140,13 @@ class BoxReader:
 
     @property
     def noted(self) -> dict[bytes, bytes]:
-        """The wanted keys that have come of the current box."""
+        """The wanted keys of the current box that have come."""
         return self._keys
 
     def discard(self) -> None:
-        """Throw away what has come of the current box, and will come, but for its wanted keys.
+        """Throw away the current box, what has come and what will come, except its wanted keys.
 
-        It is handed over like one that is larger than the limit.
+        It is handed over like a box that is larger than the limit.
         """
         self._limit = 0
         self._dropped += self._position - self._start
@@ -202,7 +202,7 @@ class BoxReader:
                         keys[key] = bytes(buffer[key_end + 2 : value_end])
                 position = value_end
         except IndexError:
-            pass  # the next lengths have not come whole
+            pass  # the next two lengths have not come whole
         if position - self._start > self._limit - self._dropped:
             self._dropped += position - self._start
             self._start = position
@@ -218,7 +218,9 @@ class BoxReader:
         if size > LARGE and self._views and size <= self._limit:
             view = memoryview(buffer)
             raw = view[start:end].toreadonly()
-            self._buffer = buffer = bytes(view[end:])  # the other must not change any more
+            self._buffer = buffer = bytes(
+                view[end:]
+            )  # the handed-over buffer must not change any more
             end = 0
         elif size <= self._limit:
             raw = bytes(
@@ -276,7 +278,7 @@ def unpack(raw: bytes, start: int = 0) -> dict[bytes, bytes]:
 
 
 def error_pairs(code: bytes, text: str) -> list[tuple[bytes, bytes]]:
-    """The pairs of an AMP error, the text cut to what one value can hold."""
+    """The pairs of an AMP error; the text is cut to what one value can hold."""
     description = text.encode("utf-8", "backslashreplace")
     if len(description) > MAX_VALUE:
         description = description[: MAX_VALUE - 3].decode("utf-8", "ignore").encode() + b"..."
