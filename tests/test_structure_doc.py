@@ -65,6 +65,13 @@ class PlacesTest(SynchronousTestCase):
                 there = [*ROOT.glob(f"tests/**/{name}"), *ROOT.glob(f"dangad/*/{name}")]
                 self.assertTrue(there, f"{page.name}: {name}")
 
+    def test_all_files(self) -> None:
+        """The page of places has each file of the product, but for those that map a room."""
+        text = (EXPLANATION / "where-things-are.md").read_text()
+        named = set(re.findall(r"`(dangad/[\w/]+\.py)`", text))
+        there = {str(path.relative_to(ROOT)) for path in (ROOT / "dangad").rglob("[!_]*.py")}
+        self.assertEqual(there - named, set())
+
     def test_links(self) -> None:
         """Each page that CONTRIBUTING.md leads to is there."""
         text = (ROOT / "CONTRIBUTING.md").read_text()

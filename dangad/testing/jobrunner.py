@@ -1,6 +1,7 @@
 """Runs a job in the test's own process: with client, serialisation and worker, but no server.
 
-A real :class:`dangad.client.Client` makes the request, on a transport in memory. The worker's own
+A real :class:`dangad.client.connection.Client` makes the request, on a transport in memory. The
+worker's own
 :class:`dangad.worker.perform.Performer` performs its bytes, and the answer's bytes go back to the
 client. So tests and production run the same code.
 """

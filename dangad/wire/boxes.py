@@ -59,7 +59,7 @@ class Box:
 
     :ivar raw: the whole box, including its end mark; a view if it is large and its reader gives
         views; None if it was larger than the reader's limit and was thrown away as it came.
-    :ivar keys: the wanted reserved keys, in the order of the box; the last of a repeated key counts.
+    :ivar keys: the wanted reserved keys, in the order of the box; of a repeated one, the last.
     :ivar size: the box's length in bytes.
     """
 
