@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help test soak demo run docs coverage bench clean
+.PHONY: help test unit soak demo run docs coverage bench clean
 
 help:      ## list the targets
 	@sed -n 's/^\([a-z]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -18,9 +18,12 @@ help:      ## list the targets
 test: $(VENV)/.dev      ## every check: format, lint, imports, types, tests, docs, wheel
 	@tools/check
 
+unit: $(VENV)/.dev      ## the tests of memory alone: the inner loop
+	@$(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal tests/unit
+
 soak: $(VENV)/.dev      ## random histories of the rules, and of a server under load, SECONDS=120
 	@DANGAD_SOAK_SECONDS=$$(($(SECONDS) / 4)) $(BIN)/python -m pytest -q -s \
-	    -o faulthandler_timeout=0 tests/test_rules_properties.py
+	    -o faulthandler_timeout=0 tests/unit/scheduler/test_rules_properties.py
 	@$(BIN)/python -m tests.soak_history --seconds $$(($(SECONDS) / 2)) $(if $(SEED),--seed $(SEED))
 	@$(BIN)/python -m tests.soak_latency --seconds $$(($(SECONDS) / 4)) $(if $(SEED),--seed $(SEED))
 

@@ -3,7 +3,7 @@
 Each row is a job that does something odd, and how it ends; and after it an innocent job, which
 runs in the same worker, or in the one that has taken its place, and must notice nothing. Whoever
 finds a situation that is not here adds a row, with the public report where there is one.
-:mod:`tests.test_situations` goes through them, on real workers.
+:mod:`tests.real.test_situations` goes through them, on real workers.
 """
 
 import os

@@ -1,0 +1,406 @@
+"""Whether connections are accepted: with ports and numbers that are made up, and with real ones."""
+
+import errno
+import os
+import resource
+import signal
+import socket
+from typing import cast
+
+from twisted.internet.interfaces import IListeningPort, IPushProducer
+from twisted.internet.protocol import Factory
+from twisted.internet.task import Clock
+from twisted.internet.tcp import Port
+from twisted.internet.testing import MemoryReactor
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+from dangad.server.acceptgate import (
+    BACKLOG,
+    BURST,
+    LOOK_INTERVAL,
+    MARGIN,
+    OVERSHOOT,
+    SAY_INTERVAL,
+    AcceptGate,
+    Descriptors,
+)
+from dangad.wire import boxes
+from tests.real.test_twistd import PATIENCE, PING, PONG, TwistdCase, wait_for
+
+SHUT = "new connections wait"
+OPEN = "connections are accepted again"
+SOFT, HARD = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+
+@implementer(IPushProducer)
+class FakePort:
+    """Notes whether it accepts."""
+
+    def __init__(self) -> None:
+        self.accepts = True
+
+    def pauseProducing(self) -> None:
+        """Accept no more."""
+        self.accepts = False
+
+    def resumeProducing(self) -> None:
+        """Accept."""
+        self.accepts = True
+
+    def stopProducing(self) -> None:
+        """Nothing."""
+
+
+class FakeDescriptors(Descriptors):
+    """Numbers that are made up: `base` are open, a gate's connections aside, of `most`."""
+
+    def __init__(self, base: int, most: int) -> None:
+        self.base, self.most = base, most
+        self.used = base
+        self.problem: OSError | None = None
+
+    def limit(self) -> int:
+        """See `Descriptors.limit`."""
+        return self.most
+
+    def open_now(self) -> int:
+        """See `Descriptors.open_now`."""
+        return self.base
+
+    def lowest_free(self) -> int:
+        """See `Descriptors.lowest_free`."""
+        if self.problem is not None:
+            raise self.problem
+        return self.used
+
+
+class GateTest(SynchronousTestCase):
+    """A gate with room for three connections, and two ports."""
+
+    def setUp(self) -> None:
+        """Start the gate, and begin to note log events."""
+        super().setUp()
+        self.events: list[LogEvent] = []
+        observer = cast("ILogObserver", self.events.append)
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        self.clock = Clock()
+        self.ports = [FakePort(), FakePort()]
+        self.reserve = 40
+        self.descriptors = FakeDescriptors(10, 10 + 40 + OVERSHOOT + MARGIN + 3)
+        ports = cast("list[IListeningPort]", self.ports)
+        self.gate = AcceptGate(self.clock, ports, lambda: self.reserve, self.descriptors)
+        self.gate.start(3)
+
+    def logged(self) -> list[str]:
+        """What the gate logged."""
+        return [
+            event["log_format"].format(**event)
+            for event in self.events
+            if event.get("log_namespace") == "dangad.server.acceptgate"
+        ]
+
+    def enter(self, count: int) -> None:
+        """So many connections come."""
+        for _ in range(count):
+            self.descriptors.used += 1
+            self.gate.entered()
+
+    def leave(self, count: int) -> None:
+        """So many go."""
+        for _ in range(count):
+            self.descriptors.used -= 1
+            self.gate.left()
+
+    def assert_accepting(self, accepting: bool) -> None:
+        """All ports accept, or none does."""
+        self.assertEqual({port.accepts for port in self.ports}, {accepting})
+
+    def assert_logged(self, *beginnings: str) -> None:
+        """The log has so many lines, which begin so."""
+        lines = self.logged()
+        self.assertEqual(len(lines), len(beginnings), lines)
+        for line, beginning in zip(lines, beginnings, strict=True):
+            self.assertTrue(line.startswith(beginning), line)
+
+    def test_full(self) -> None:
+        """With the last place taken all ports stop, and one line says so, with the numbers."""
+        self.enter(2)
+        self.assert_accepting(True)
+        self.assert_logged()
+        self.enter(1)
+        self.assert_accepting(False)
+        self.assert_logged(SHUT)
+        for text in ("3 are open", f"of {self.descriptors.most} open files 3", "LimitNOFILE="):
+            self.assertIn(text, self.logged()[0])
+
+    def test_a_place_is_free_again(self) -> None:
+        """When one connection closes, the ports accept again, and the log says so."""
+        self.enter(3)
+        self.leave(1)
+        self.assert_accepting(True)
+        self.assert_logged(SHUT, OPEN)
+
+    def test_more_came_in_one_go(self) -> None:
+        """Those that a port accepts after it was stopped have to leave first."""
+        self.enter(3 + OVERSHOOT)
+        self.leave(OVERSHOOT)
+        self.assert_accepting(False)
+        self.leave(1)
+        self.assert_accepting(True)
+        self.assert_logged(SHUT, OPEN)
+
+    def test_come_and_go(self) -> None:
+        """At the limit the log is not flooded, and in the end it tells how things are."""
+        for _ in range(100):
+            self.enter(3)
+            self.leave(3)
+        self.enter(3)
+        self.assert_logged(SHUT, OPEN)
+        self.clock.pump([LOOK_INTERVAL] * int(SAY_INTERVAL / LOOK_INTERVAL))
+        self.assert_logged(SHUT, OPEN, SHUT)
+        self.leave(1)
+        self.assert_logged(SHUT, OPEN, SHUT, OPEN)
+
+    def test_a_port_that_comes_late(self) -> None:
+        """A port that begins to listen while there is no room is stopped soon."""
+        self.enter(3)
+        self.ports.append(FakePort())
+        self.clock.advance(LOOK_INTERVAL)
+        self.assert_accepting(False)
+
+    def test_more_workers(self) -> None:
+        """When there may be more workers, there is room for less connections."""
+        self.enter(2)
+        self.reserve += 1
+        self.clock.advance(LOOK_INTERVAL)
+        self.assert_accepting(False)
+        self.reserve -= 1
+        self.clock.advance(LOOK_INTERVAL)
+        self.assert_accepting(True)
+
+    def test_the_limit_is_raised(self) -> None:
+        """Who raises the limit of the running server has the waiting clients let in."""
+        self.enter(3)
+        self.descriptors.most += 1
+        self.clock.advance(LOOK_INTERVAL)
+        self.assert_accepting(True)
+
+    def test_descriptors_leak(self) -> None:
+        """Whoever has taken the descriptors, clients wait until there are some again."""
+        self.enter(1)
+        self.descriptors.used = self.descriptors.most - OVERSHOOT
+        self.clock.advance(LOOK_INTERVAL)
+        self.assert_accepting(False)
+        self.assertIn("something else has used up the descriptors", self.logged()[0])
+        self.leave(1)
+        self.assert_accepting(True)
+        self.assert_logged(SHUT, OPEN)
+
+    def test_no_descriptors(self) -> None:
+        """If there are none in this process, or on the machine, it looks each second for some."""
+        for problem in (errno.EMFILE, errno.ENFILE):
+            self.descriptors.problem = OSError(problem, "too many open files")
+            self.gate.entered()
+            self.assert_accepting(False)
+            self.clock.advance(LOOK_INTERVAL)
+            self.assert_accepting(False)
+            self.descriptors.problem = None
+            self.clock.advance(LOOK_INTERVAL)
+            self.assert_accepting(True)
+
+    def test_a_low_limit(self) -> None:
+        """If the limit is too low for the wanted connections the start says so; one is let in."""
+        self.descriptors.most = 100
+        gate = AcceptGate(self.clock, [], lambda: self.reserve, self.descriptors)
+        gate.start(10_000)
+        self.assertEqual(gate.room, 1)
+        self.assert_logged("the limit of 100 open files leaves room for 1 connections, and --max-")
+
+    def test_stop(self) -> None:
+        """Once it is stopped it does nothing more, and no alarm is left."""
+        self.enter(3)
+        self.gate.stop()
+        self.leave(3)
+        self.assert_accepting(False)
+        self.assert_logged(SHUT)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_bursts(self) -> None:
+        """A port of Twisted's is told to accept few connections in one go."""
+        port = self.listen()
+        port.numberAccepts = 100
+        AcceptGate(self.clock, [port], lambda: 0, self.descriptors).start(1)
+        self.assertEqual(port.numberAccepts, BURST)
+
+    def test_backlog(self) -> None:
+        """Many may wait for a port of Twisted's, unless its endpoint says how many."""
+        by_default, chosen = self.listen(), self.listen(backlog=10)
+        AcceptGate(self.clock, [by_default, chosen], lambda: 0, self.descriptors).start(1)
+        self.assertEqual((by_default.backlog, chosen.backlog), (BACKLOG, 10))
+
+    def listen(self, **options: int) -> Port:
+        """A port of Twisted's on a real socket."""
+        port = Port(0, Factory(), interface="127.0.0.1", reactor=MemoryReactor(), **options)
+        port.startListening()
+        self.addCleanup(port.socket.close)
+        return port
+
+
+class PortTest(TwistdCase):
+    """A server on a UNIX socket, with a limit that is lowered."""
+
+    def setUp(self) -> None:
+        """Start the server, with one worker at most."""
+        super().setUp()
+        self.clients: list[socket.socket] = []
+        self.addCleanup(close_all, self.clients)
+        self.server = self.start_twistd("--listen", "unix:dangad.sock", "--max-workers", "1")
+
+    def limit(self, most: int) -> None:
+        """Set the server's soft limit of open files."""
+        resource.prlimit(self.server.pid, resource.RLIMIT_NOFILE, (most, HARD))
+
+    def connect(self) -> socket.socket:
+        """A new client, which has sent a request."""
+        client = socket.socket(socket.AF_UNIX)
+        self.clients.append(client)
+        client.connect(str(self.folder / "dangad.sock"))  # waits while the backlog is full
+        client.settimeout(PATIENCE)
+        client.sendall(PING)
+        return client
+
+    def assert_answered(self, client: socket.socket) -> None:
+        """The client gets its answer."""
+        self.assertEqual(client.recv(100), PONG)
+
+    def assert_waits(self, client: socket.socket) -> None:
+        """The client is not closed, and has no answer."""
+        client.setblocking(False)
+        with self.assertRaises(BlockingIOError):
+            client.recv(100)
+        client.settimeout(PATIENCE)
+
+    def test_more_clients_than_room(self) -> None:
+        """Those for whom there is no room wait, while workers can start, until others have gone."""
+        self.limit(200)
+        while SHUT not in self.log():
+            self.assert_answered(self.connect())
+        late = [self.connect() for _ in range(20)]
+        for client in self.clients[: -len(late)]:
+            client.sendall(PING)
+            self.assert_answered(client)
+        for client in late:
+            self.assert_waits(client)
+        [worker] = self.ready_workers()
+        os.kill(worker, signal.SIGKILL)
+        wait_for(lambda: len(self.ready_workers()) == 2)
+        close_all(self.clients[: len(late)])
+        for client in late:
+            self.assert_answered(client)
+        for beginning in (SHUT, OPEN):
+            self.assertEqual(self.log().count(beginning), 1, self.log())
+        self.assertNotIn("EMFILE", self.log())
+
+    def test_a_crowd(self) -> None:
+        """Clients that come all at once, and do not block, are let in one after the other."""
+        self.server.send_signal(signal.SIGSTOP)
+        crowd = [socket.socket(socket.AF_UNIX) for _ in range(500)]
+        self.clients += crowd
+        for client in crowd:
+            client.setblocking(False)
+            client.connect(str(self.folder / "dangad.sock"))
+            client.send(PING)
+        self.server.send_signal(signal.SIGCONT)
+        for client in crowd:
+            client.settimeout(PATIENCE)
+            self.assert_answered(client)
+
+    def test_no_descriptors_at_all(self) -> None:
+        """With no descriptor left it accepts nobody, says so, and goes on when there are some."""
+        before = self.connect()
+        self.assert_answered(before)
+        self.limit(3)
+        wait_for(lambda: SHUT in self.log())
+        late = self.connect()
+        before.sendall(PING)
+        self.assert_answered(before)
+        self.assert_waits(late)
+        self.limit(HARD)
+        self.assert_answered(late)
+        self.assertIn(OPEN, self.log())
+        self.assertNotIn("EMFILE", self.log())
+
+
+class ManyTest(TwistdCase):
+    """As many connections as a server has room for by default, or the machine allows."""
+
+    def setUp(self) -> None:
+        """Raise this process's own limit, for its ends of the connections."""
+        super().setUp()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (HARD, HARD))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (SOFT, HARD))
+        self.clients: list[socket.socket] = []
+        self.addCleanup(close_all, self.clients)
+
+    def connect(self) -> socket.socket:
+        """A new client."""
+        client = socket.socket(socket.AF_UNIX)
+        self.clients.append(client)
+        client.connect(str(self.folder / "dangad.sock"))  # waits while the backlog is full
+        client.settimeout(PATIENCE)
+        return client
+
+    def test_ten_thousand(self) -> None:
+        """10,000 idle connections, a job on each, one too many; then all that they took is free."""
+        count = min(10_000, HARD - 500)
+        server = self.start_twistd(
+            *("--listen", "unix:dangad.sock", "--max-connections", str(count)),
+            *("--min-workers", "2", "--max-workers", "2"),
+        )
+        wait_for(lambda: len(self.ready_workers()) == 2)
+        before = descriptors_of(server.pid)
+        for _ in range(count):
+            self.connect()
+        wait_for(lambda: descriptors_of(server.pid) == before + count)
+        for number, client in enumerate(self.clients):
+            client.sendall(echo(number))
+        for number, client in enumerate(self.clients):
+            self.assertIn(boxes.pair(b"data", b"%d" % number), client.recv(1000))
+        late = self.connect()
+        late.sendall(PING)
+        self.assertIn(b"QUEUE_FULL", late.recv(1000))
+        self.assertEqual(late.recv(1000), b"")
+        close_all(self.clients)
+        wait_for(lambda: descriptors_of(server.pid) == before)
+        self.assertEqual(self.ask(PING), PONG)
+        self.assertNotIn(SHUT, self.log())
+
+
+class LimitTest(TwistdCase):
+    def test_limits(self) -> None:
+        """The server raises its soft limit to the hard one; its workers have it as it was."""
+        resource.setrlimit(resource.RLIMIT_NOFILE, (SOFT - 1, HARD))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (SOFT, HARD))
+        server = self.start_twistd("--listen", "unix:dangad.sock")
+        [worker] = self.ready_workers()
+        self.assertEqual(resource.prlimit(server.pid, resource.RLIMIT_NOFILE), (HARD, HARD))
+        self.assertEqual(resource.prlimit(worker, resource.RLIMIT_NOFILE), (SOFT - 1, HARD))
+
+
+def close_all(clients: list[socket.socket]) -> None:
+    """Close the clients' ends of their connections."""
+    for client in clients:
+        client.close()
+
+
+def descriptors_of(pid: int) -> int:
+    """How many descriptors a process has open."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def echo(number: int) -> bytes:
+    """A request to have a number echoed."""
+    return boxes.pack([(b"_ask", b"1"), (b"_command", b"Echo"), (b"data", b"%d" % number)])

@@ -1,0 +1,467 @@
+"""``twistd dangad`` as a user runs it: in the foreground, as a daemon, and with mistakes."""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.realserver import alive
+
+ROOT = Path(__file__).parent.parent.parent
+TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
+PATIENCE = 60
+
+
+def wait_for(condition: Callable[[], Any]) -> Any:
+    """The condition's value, once it is true; looks often, and gives up in the end."""
+    end = time.monotonic() + PATIENCE
+    while not (value := condition()):
+        if time.monotonic() > end:
+            raise AssertionError(f"{condition} did not come true")
+        time.sleep(0.01)
+    return value
+
+
+class TwistdCase(unittest.TestCase):
+    """Runs twistd in a directory of its own, with nothing in the environment but paths."""
+
+    twistd = TWISTD
+
+    def setUp(self) -> None:
+        """Make the directory."""
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+
+    def run_twistd(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run it to its end."""
+        return subprocess.run(
+            [*self.twistd, *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+
+    def start_twistd(self, *arguments: str, logfile: str = "-") -> subprocess.Popen[str]:
+        """Start it in the foreground, and wait until a worker is ready."""
+        log = open(self.folder / "log", "w+")  # noqa: SIM115 - closed by the cleanup
+        self.addCleanup(log.close)
+        process = subprocess.Popen(
+            [*self.twistd, "-n", "--logfile", logfile, "dangad", *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=log,
+            stderr=log,
+            text=True,
+        )
+
+        def end() -> None:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+        self.addCleanup(end)
+        name = "log" if logfile == "-" else logfile
+        wait_for(lambda: self.ready_workers(name) or process.poll() is not None)
+        self.assertIsNone(process.poll(), self.log())
+        return process
+
+    def log(self, name: str = "log") -> str:
+        """What the server has logged."""
+        path = self.folder / name
+        return path.read_text() if path.exists() else ""
+
+    def ready_workers(self, name: str = "log") -> list[int]:
+        """The pids of the workers that have said Hello."""
+        return [int(pid) for pid in re.findall(r"worker (\d+) is ready", self.log(name))]
+
+    def ask(self, request: bytes, path: str = "dangad.sock") -> bytes:
+        """Send a box to the UNIX socket, and give the beginning of the answer."""
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(PATIENCE)
+            client.connect(str(self.folder / path))
+            client.sendall(request)
+            return client.recv(1000)
+
+    def write_jobs(self, name: str, text: str) -> None:
+        """Put a module of jobs into the directory."""
+        (self.folder / f"{name}.py").write_text(text)
+
+
+PING = b"\0\4_ask\0\0017\0\x08_command\0\x0bdangad.Ping\0\0"
+PONG = b"\0\7_answer\0\0017\0\0"
+
+GOOD_JOBS = """
+from twisted.protocols import amp
+from dangad import job
+import time
+
+class Nap(amp.Command):
+    arguments = [(b"seconds", amp.Float())]
+
+@job(Nap)
+def nap(seconds):
+    time.sleep(seconds)
+    return {}
+"""
+
+
+CHILD = """
+    import os, signal, subprocess
+    signal.pthread_sigmask(signal.SIG_SETMASK, range(1, signal.NSIG))
+    child = subprocess.Popen(["sleep", "600"])
+    with open("child.new", "w") as file:
+        file.write(str(child.pid))
+    os.rename("child.new", "child")
+    time.sleep(seconds)
+"""
+"""What a job does that blocks all signals and has a process of its own."""
+
+DAEMON = """
+    import os, subprocess
+    command = "echo $$ > child.new; mv child.new child; sleep 600 & wait"
+    if os.fork() == 0:
+        os.setsid()
+        subprocess.Popen(["sh", "-c", command])
+        os._exit(0)
+    os.wait()
+    while not os.path.exists("child"):
+        time.sleep(0.005)
+    time.sleep(seconds)
+"""
+"""What a job does that leaves a daemon, which has a child of its own."""
+
+
+def children(pid: int) -> set[int]:
+    """The living children of a process."""
+    found = set()
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError), open(f"/proc/{name}/stat") as file:
+                state, parent = file.read().rpartition(")")[2].split()[:2]
+                if int(parent) == pid and state != "Z":
+                    found.add(int(name))
+    return found
+
+
+def nap(seconds: float, tag: bytes = b"1") -> bytes:
+    """A request for the job type of `GOOD_JOBS`."""
+    text = str(seconds).encode()
+    return b"\0\4_ask\0\1%b\0\x08_command\0\3Nap\0\7seconds\0%c%b\0\0" % (tag, len(text), text)
+
+
+class RunTests(TwistdCase):
+    """It starts, serves and stops."""
+
+    def test_is_listed(self) -> None:
+        """``twistd --help`` lists dangad, and ``twistd dangad --help`` its options."""
+        self.assertIn("dangad", self.run_twistd("--help").stdout)
+        text = self.run_twistd("dangad", "--help").stdout
+        options = "listen jobs min-workers max-workers max-queued max-in-flight max-payload drain"
+        for option in [*options.split(), "max-connections"]:
+            self.assertIn(f"--{option}=", text)
+        self.assertNotRegex(text, r"\.\.|\. \[default|\S  +\[default|likewise")
+
+    def test_foreground(self) -> None:
+        """With several endpoints and modules in the foreground; SIGTERM ends it, workers too."""
+        self.write_jobs("naps", GOOD_JOBS)
+        process = self.start_twistd(
+            *("--listen", "unix:one.sock", "--listen", "unix:two.sock"),
+            *("--jobs", "naps", "--jobs", "dangad.examples"),
+        )
+        self.assertEqual(self.ask(PING, "one.sock"), PONG)
+        self.assertEqual(self.ask(PING, "two.sock"), PONG)
+        self.assertEqual(self.ask(nap(0), "one.sock"), b"\0\7_answer\0\0011\0\0")
+        process.terminate()
+        process.wait(PATIENCE)
+        self.assertEqual(process.returncode, -signal.SIGTERM)
+        self.assertFalse([pid for pid in self.ready_workers() if alive(pid)])
+        self.assertEqual(sorted(os.listdir(self.folder)), ["__pycache__", "log", "naps.py"])
+
+    def test_workers_settings(self) -> None:
+        """Options give the workers a directory, a path and variables of their own."""
+        elsewhere, library = self.folder / "elsewhere", self.folder / "library"
+        elsewhere.mkdir()
+        library.mkdir()
+        (library / "looks.py").write_text(
+            "import os\n"
+            "from twisted.protocols import amp\n"
+            "from dangad import job\n"
+            "class Look(amp.Command):\n"
+            "    response = [(b'seen', amp.Unicode())]\n"
+            "@job(Look)\n"
+            "def look():\n"
+            "    return {'seen': f'{os.getcwd()} {os.environ[\"COLOUR\"]}'}\n"
+        )
+        self.start_twistd(
+            *("--listen", "unix:dangad.sock", "--jobs", "looks", "--worker-path", "library"),
+            *("--worker-directory", "elsewhere", "--worker-env", "COLOUR=light=blue"),
+        )
+        answer = self.ask(b"\0\4_ask\0\0011\0\x08_command\0\4Look\0\0")
+        self.assertIn(f"{elsewhere.resolve()} light=blue".encode(), answer)
+
+    def test_daemon(self) -> None:
+        """As a daemon with the defaults it serves its UNIX socket, and cleans up behind itself."""
+        result = self.run_twistd("dangad")
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        pid = int((self.folder / "twistd.pid").read_text())
+        try:
+            wait_for(lambda: self.ready_workers("twistd.log"))
+            self.assertEqual(os.stat(self.folder / "dangad.sock").st_mode & 0o777, 0o600)
+            self.assertEqual(self.ask(PING), PONG)
+            with socket.create_connection(("127.0.0.1", 7003), PATIENCE) as client:
+                client.sendall(PING)
+                self.assertEqual(client.recv(100), PONG)
+        finally:
+            os.kill(pid, signal.SIGTERM)
+        wait_for(lambda: not alive(pid))
+        self.assertEqual(os.listdir(self.folder), ["twistd.log"])
+
+    def test_orphans(self) -> None:
+        """When the server is killed with SIGKILL, its workers are gone, in the middle of a job."""
+        self.write_jobs("naps", GOOD_JOBS)
+        process = self.start_twistd("--listen", "unix:dangad.sock", "--jobs", "naps")
+        [worker] = self.ready_workers()
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(self.folder / "dangad.sock"))
+            client.sendall(nap(600) + PING)
+            self.assertEqual(client.recv(100), PONG)
+            process.kill()
+            process.wait()
+            wait_for(lambda: not alive(worker))
+
+    def test_second_signal(self) -> None:
+        """A second SIGTERM ends the drain: the job is told so, and nothing is left."""
+        self.write_jobs("naps", GOOD_JOBS)
+        process = self.start_twistd("--listen", "unix:dangad.sock", "--jobs", "naps")
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(PATIENCE)
+            client.connect(str(self.folder / "dangad.sock"))
+            client.sendall(nap(600) + PING)
+            self.assertEqual(client.recv(len(PONG)), PONG)
+            process.terminate()
+            wait_for(lambda: "stopping: 1 job running" in self.log())
+            process.terminate()
+            self.assertIn(b"SHUTTING_DOWN", client.recv(1000))
+        process.wait(PATIENCE)
+        self.assertIn(
+            "1 job accepted: 0 done, 0 failed, 0 lost, 1 cancelled, 0 timed out; 0 refused",
+            self.log(),
+        )
+        self.assertFalse([pid for pid in self.ready_workers() if alive(pid)])
+
+    def test_orphans_of_a_job(self) -> None:
+        """What a job has started is gone too, and the guardian that saw to it."""
+        self.write_jobs("naps", GOOD_JOBS.replace("time.sleep(seconds)", CHILD))
+        process = self.start_twistd("--listen", "unix:dangad.sock", "--jobs", "naps")
+        guardians = children(process.pid) - set(self.ready_workers())
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(self.folder / "dangad.sock"))
+            client.sendall(nap(600))
+            wait_for((self.folder / "child").exists)
+            child = int((self.folder / "child").read_text())
+            self.assertTrue(alive(child))
+            process.kill()
+            process.wait()
+            wait_for(lambda: not alive(child))
+            wait_for(lambda: not any(map(alive, guardians)))
+        self.assertEqual(len(guardians), 1)
+
+    def start_daemon(self) -> tuple[subprocess.Popen[str], list[int]]:
+        """A server whose running job has made a daemon, and the ids of that and of its child."""
+        self.write_jobs("naps", GOOD_JOBS.replace("time.sleep(seconds)", DAEMON))
+        process = self.start_twistd(
+            "--listen", "unix:dangad.sock", "--jobs", "naps", "--drain", "0.2"
+        )
+        client = socket.socket(socket.AF_UNIX)
+        self.addCleanup(client.close)
+        client.connect(str(self.folder / "dangad.sock"))
+        client.sendall(nap(600))
+        wait_for((self.folder / "child").exists)
+        daemon = int((self.folder / "child").read_text())
+        [child] = wait_for(lambda: children(daemon))
+        return process, [daemon, child]
+
+    def test_daemon_of_a_dead_worker(self) -> None:
+        """A daemon that a job has made is killed when its worker is dead, and the log says so."""
+        _, orphans = self.start_daemon()
+        self.assertTrue(all(map(alive, orphans)))
+        os.kill(self.ready_workers()[0], signal.SIGKILL)
+        wait_for(lambda: not any(map(alive, orphans)))
+        wait_for(lambda: f"killed processes that jobs had left behind: [{orphans[0]}" in self.log())
+
+    def test_daemon_of_a_stopped_server(self) -> None:
+        """No daemon of a job is left when the server has stopped, nor what it has started."""
+        process, orphans = self.start_daemon()
+        process.terminate()
+        process.wait(PATIENCE)
+        wait_for(lambda: not any(map(alive, orphans)))
+
+    def test_daemon_of_a_killed_server(self) -> None:
+        """Nor when the server was killed."""
+        process, orphans = self.start_daemon()
+        process.kill()
+        process.wait(PATIENCE)
+        wait_for(lambda: not any(map(alive, orphans)))
+
+    def test_guardian_is_replaced(self) -> None:
+        """A guardian that is killed is replaced."""
+        process = self.start_twistd("--listen", "unix:dangad.sock")
+        workers = set(self.ready_workers())
+        [guardian] = children(process.pid) - workers
+        os.kill(guardian, signal.SIGKILL)
+        wait_for(lambda: children(process.pid) - workers - {guardian})
+        self.assertEqual(self.ask(PING), PONG)
+
+    def test_rotation_without_a_log_file(self) -> None:
+        """SIGUSR1, by which twistd rotates a log file, does nothing where there is none."""
+        process = self.start_twistd("--listen", "unix:dangad.sock")
+        process.send_signal(signal.SIGUSR1)
+        wait_for(lambda: "SIGUSR1 rotates the log, and there is no log file" in self.log())
+        process.send_signal(signal.SIGUSR2)
+        wait_for(lambda: "SIGUSR2 means nothing" in self.log())
+        self.assertEqual(self.ask(PING), PONG)
+
+    def test_rotation(self) -> None:
+        """With a log file, SIGUSR1 goes on rotating it."""
+        process = self.start_twistd("--listen", "unix:dangad.sock", logfile="server.log")
+        process.send_signal(signal.SIGUSR1)
+        wait_for((self.folder / "server.log.1").exists)
+        self.assertEqual(self.ask(PING), PONG)
+
+    def test_interrupt(self) -> None:
+        """Ctrl-C in a terminal lets the running job end, and answers it."""
+        self.write_jobs("naps", GOOD_JOBS)
+        process = self.start_twistd("--listen", "unix:dangad.sock", "--jobs", "naps")
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(PATIENCE)
+            client.connect(str(self.folder / "dangad.sock"))
+            client.sendall(nap(0.5) + PING)
+            self.assertEqual(client.recv(len(PONG)), PONG)
+            process.send_signal(signal.SIGINT)
+            self.assertEqual(client.recv(100), b"\0\7_answer\0\0011\0\0")
+            self.assertEqual(client.recv(100), b"")
+        process.wait(PATIENCE)
+        self.assertIn("serves 1 command with", self.log())
+        self.assertIn("stopped: 1 job accepted: 1 done", self.log())
+        self.assertNotIn("ampoule", self.log())
+
+
+class MistakeTests(TwistdCase):
+    """What cannot work is said in one line on stderr, with an exit status that is not 0."""
+
+    def check(self, *arguments: str, says: str, traceback: bool = False) -> None:
+        """Run it in the foreground, and look at what it says."""
+        result = self.run_twistd("-n", "dangad", *arguments)
+        self.assertEqual(result.returncode, 1)
+        *before, line = result.stderr.splitlines()
+        self.assertRegex(line, says)
+        self.assertEqual(bool(before), traceback, result.stderr)
+        self.assertEqual("Traceback" in result.stderr, traceback)
+        self.assertNotIn("Traceback", result.stdout)
+        self.assertNotIn("twistd.pid", os.listdir(self.folder))
+
+    def test_options(self) -> None:
+        """Options that do not exist, or have no sensible value."""
+        for arguments, says in (
+            ("--nope", "option --nope not recognized"),
+            ("--min-workers x", "--min-workers x: not a whole number from 0"),
+            ("--max-workers 0", "--max-workers 0: not a whole number from 1"),
+            ("--min-workers 3 --max-workers 2", "--min-workers 3 is more than --max-workers 2"),
+            ("--max-workers 1000000", "--max-workers: 1000000 workers are too many for this mach"),
+            ("--max-payload 1T", "--max-payload 1T: not a number of bytes"),
+            ("--drain soon", "--drain soon: not a number of seconds"),
+            ("--drain nan", "--drain nan: not a number of seconds"),
+            ("--worker-env X", "--worker-env X: write NAME=VALUE"),
+            ("--worker-directory nowhere", "--worker-directory nowhere: no such directory"),
+            ("--worker-umask 9", "--worker-umask 9: not an octal number from 0 to 777"),
+            ("--worker-nice -1", "--worker-nice -1: not a whole number from 0"),
+            ("--worker-uid nobody-at-all", "--worker-uid"),
+            ("--max-memory much", "--max-memory much: not a number of bytes"),
+            ("--control nothing:1", "--control nothing:1: Unknown endpoint type"),
+            ("--listen nothing:1", "--listen nothing:1: Unknown endpoint type"),
+            ("--listen tcp:http", "--listen tcp:http: "),
+            ("--jobs mine.py", "write --jobs mine;"),
+            ("--jobs ./thumbs/jobs.py", "write --jobs thumbs.jobs;"),
+            ("--jobs ../thumbs/jobs.py", r"write --worker-path \.\./thumbs --jobs jobs;"),
+            ("--jobs /srv/jobs.py", "write --worker-path /srv --jobs jobs;"),
+            ("extra", "takes no arguments|Wrong number of arguments"),
+        ):
+            with self.subTest(arguments):
+                self.check(*arguments.split(), says=says)
+
+    def test_job_modules(self) -> None:
+        """Modules that are not there, do not import, or have nothing to serve."""
+        self.write_jobs("broken", "import os\nimport nowhere_to_be_found\n")
+        self.write_jobs("leaves", "raise SystemExit(0)\n")
+        self.write_jobs("empty", "")
+        self.write_jobs("bad", GOOD_JOBS.replace("nap(seconds)", "nap(minutes)"))
+        for module, says, traceback in (
+            ("nowhere", "No module named 'nowhere'; start the server in .* --worker-path", False),
+            ("broken", r"No module named 'nowhere_to_be_found' \(.*broken\.py, line 2\)", True),
+            ("leaves", "SystemExit", True),
+            ("empty", "empty has no job types", False),
+            ("bad", "bad.nap cannot take the arguments of Nap", False),
+        ):
+            with self.subTest(module):
+                options = ("--jobs", module, "--listen", "unix:s")
+                self.check(*options, says=says, traceback=traceback)
+
+    def test_syntax(self) -> None:
+        """Of a module that is no Python, the line itself is shown, with its place."""
+        self.write_jobs("wrong", "import os\ndef f(:\n")
+        text = self.run_twistd("-n", "dangad", "--jobs", "wrong").stderr
+        self.assertRegex(text, r'\A  File "/.*/wrong\.py", line 2\n +def f\(:\n')
+        self.assertRegex(text, r"SyntaxError: invalid syntax \(/.*/wrong\.py, line 2\)\n\Z")
+
+    def test_traceback(self) -> None:
+        """The traceback of a module begins in the module, not in what imports it."""
+        self.write_jobs("broken", "import os\nimport nowhere_to_be_found\n")
+        result = self.run_twistd("-n", "dangad", "--jobs", "broken")
+        self.assertEqual(result.stderr.count("File "), 1)
+        self.assertRegex(result.stderr, r'File ".*broken\.py", line 2, in <module>')
+
+    def test_port_in_use(self) -> None:
+        """A port that somebody has."""
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            endpoint = f"tcp:{taken.getsockname()[1]}:interface=127.0.0.1"
+            self.check("--listen", endpoint, says=f"cannot listen on {endpoint}: Address already")
+
+    def test_socket_path(self) -> None:
+        """A UNIX socket where there can be none."""
+        self.check("--listen", "unix:/nowhere/s", says="unix:/nowhere/s: No such file or dir")
+
+    def test_daemon(self) -> None:
+        """A daemon says it in one line on the terminal, and in its log; nothing is left running."""
+        result = self.run_twistd("dangad", "--listen", "unix:/nowhere/s")
+        reason = "cannot listen on unix:/nowhere/s: No such file or directory"
+        self.assertEqual(result.returncode, 1)
+        self.assertRegex(result.stderr, rf"\Atwistd dangad: {reason}.*\n\Z")
+        wait_for(lambda: f"the server does not start: {reason}" in self.log("twistd.log"))
+        result = self.run_twistd("dangad", "--jobs", "nowhere")
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("No module named 'nowhere'", result.stderr)
+        result = self.run_twistd("--rundir=nowhere", "dangad")  # where there is no daemon yet
+        self.assertRegex(result.stderr, r"\Atwistd dangad: cannot start: .*'nowhere'.*\n\Z")
+        self.assertNotIn("twistd.pid", os.listdir(self.folder))
+
+    def test_log_file(self) -> None:
+        """A log that is a file has it, too, in the foreground."""
+        result = self.run_twistd("-n", "--logfile", "log", "dangad", "--listen", "unix:/nowhere/s")
+        self.assertEqual(len(result.stderr.splitlines()), 1)
+        self.assertIn("the server does not start: cannot listen on unix:/nowhere/s", self.log())

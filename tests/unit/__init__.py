@@ -1,0 +1,1 @@
+"""Tests in memory alone: no process, no socket, fake clocks; folders as in ``dangad``."""

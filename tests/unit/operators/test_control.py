@@ -1,0 +1,461 @@
+"""The operators' endpoint, on memory transports and a stand-in for the server."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+from typing import TYPE_CHECKING, Any, cast
+
+from twisted.internet.interfaces import IFileDescriptorReceiver, IPushProducer
+from twisted.internet.task import Clock
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from dangad.errors import ReloadFailed, ShuttingDown
+from dangad.host.quietlog import INTERVAL
+from dangad.operators.control import MAX_CONNECTIONS, MAX_REQUEST, MAX_WAITING, ControlFactory
+from dangad.scheduler.dispatcher import Dispatcher
+from dangad.scheduler.interfaces import IOperations
+from dangad.server.acceptgate import AcceptGate
+from dangad.server.factory import ClientFactory
+from dangad.wire import boxes, commands
+from tests.fakeoperations import COUNTERS, JOB, RECENT, STACK, STATUS, WORKERS, FakeOperations
+from tests.unit.server.test_server import Answer, FakeClient, Line, ok, request
+
+if TYPE_CHECKING:
+    from twisted.protocols import amp
+
+    from dangad.operators.control import ControlConnection
+
+NAMES = [
+    command.commandName
+    for command in (
+        commands.Status,
+        commands.Workers,
+        commands.Recent,
+        commands.Scale,
+        commands.Stack,
+        commands.Reload,
+        commands.Drain,
+    )
+]
+
+
+class Operator(FakeClient):
+    """An operator, who asks and reads in turns of the reactor."""
+
+    def __init__(self, line: Line, clock: Clock) -> None:
+        super().__init__(line)
+        self._clock = clock
+
+    def call(self, command: bytes, tag: bytes | None = None, /, **pairs: bytes) -> None:
+        """Send a request, and let some turns pass."""
+        super().call(command, tag, **pairs)
+        self._turn()
+
+    def answers(self) -> list[Answer]:
+        """The boxes that come now and in the next turns."""
+        came = super().answers()
+        self._turn()
+        return came + super().answers()
+
+    def _turn(self) -> None:
+        for _ in range(3):
+            self._clock.advance(0)
+            self.line.pump()
+
+
+class ControlCase(SynchronousTestCase):
+    """A control endpoint for operators in memory."""
+
+    def setUp(self) -> None:
+        """Make the endpoint, and begin to note log events."""
+        super().setUp()
+        self.operations = FakeOperations()
+        self.clock = Clock()
+        self.factory = ControlFactory(self.clock, self.operations)
+        self.events: list[LogEvent] = []
+        observer = cast("ILogObserver", self.events.append)
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+
+    def logged(self) -> list[str]:
+        """What the control module logged."""
+        return [
+            event["log_format"].format(**event)
+            for event in self.events
+            if event.get("log_namespace") == "dangad.operators.control"
+        ]
+
+    def operator(self) -> Operator:
+        """An operator who has connected."""
+        line = Line()
+        line.protocol = self.factory.buildProtocol(None)
+        assert line.protocol is not None
+        line.protocol.makeConnection(line)
+        return Operator(line, self.clock)
+
+    def assert_document(self, command: type[amp.Command], document: Any) -> None:
+        """The command is answered at once, by this document, to all who ask."""
+        for operator in (self.operator(), self.operator()):
+            operator.call(command.commandName, b"1")
+            answer = operator.answer()
+            self.assertEqual(answer.pop(boxes.ANSWER), b"1")
+            response = command.parseResponse(answer, None)
+            self.assertEqual(json.loads(response["document"]), document)
+
+    def assert_error(self, answer: Answer, tag: bytes, code: bytes, text: str) -> None:
+        """The answer is the error of this code to the request of this tag, and says that."""
+        self.assertEqual(set(answer), {boxes.ERROR, boxes.ERROR_CODE, boxes.ERROR_DESCRIPTION})
+        self.assertEqual((answer[boxes.ERROR], answer[boxes.ERROR_CODE]), (tag, code))
+        self.assertIn(text, answer[boxes.ERROR_DESCRIPTION].decode())
+
+    def assert_lives(self, operator: FakeClient) -> None:
+        """The connection still answers, and had nothing else to say."""
+        operator.call(commands.Scale.commandName, b"alive", min=b"1", max=b"1")
+        self.assertEqual(operator.answers(), [ok(b"alive")])
+
+
+class PromiseTest(ControlCase):
+    def test_interfaces(self) -> None:
+        """The stand-in and the connection have what the interfaces promise."""
+        verifyObject(IOperations, self.operations)
+        connection: ControlConnection | None = self.factory.buildProtocol(None)
+        for interface in (IPushProducer, IFileDescriptorReceiver):
+            verifyObject(interface, connection)
+
+    def test_not_for_clients(self) -> None:
+        """Where clients connect, the operators' commands are not known."""
+        clock = Clock()
+        clients = ClientFactory(
+            clock,
+            Dispatcher(clock, 10),
+            AcceptGate(clock, [], lambda: 0),
+            max_payload=1000,
+            max_in_flight=10,
+            max_connections=10,
+        )
+        line = Line()
+        line.protocol = clients.buildProtocol(None)
+        line.protocol.makeConnection(line)
+        client = FakeClient(line)
+        for name in NAMES:
+            client.call(name, b"1", min=b"1", max=b"1", job=b"120")
+            self.assert_error(client.answer(), b"1", b"UNHANDLED", name.decode())
+
+
+class CommandTest(ControlCase):
+    def test_looking(self) -> None:
+        """Status, workers and recent jobs are told as they are, and nothing is logged."""
+        self.assert_document(commands.Status, STATUS)
+        self.assert_document(commands.Workers, WORKERS)
+        self.assert_document(commands.Recent, RECENT)
+        self.assertEqual(self.logged(), [])
+
+    def test_large_documents(self) -> None:
+        """A document may be larger than one value of AMP's, and has any characters."""
+        self.operations.recent_document = [{**RECENT[0], "command": "Zoë\udcff"}] * 1000
+        self.assert_document(commands.Recent, self.operations.recent_document)
+
+    def test_pardon(self) -> None:
+        """A command that is in quarantine is pardoned; one that is not is an error."""
+        operator = self.operator()
+        operator.call(commands.Pardon.commandName, b"1", command=b"Thumbnail")
+        self.assertEqual(operator.answer(), ok(b"1"))
+        operator.call(commands.Pardon.commandName, b"2", command=b"Other")
+        text = "'Other' is not in quarantine"
+        self.assert_error(operator.answer(), b"2", b"BAD_ARGUMENTS", text)
+        self.assertEqual(self.logged()[0], "operator: Pardon command=Thumbnail")
+
+    def test_scale(self) -> None:
+        """How many workers there may be is passed on, and logged."""
+        operator = self.operator()
+        operator.call(commands.Scale.commandName, b"1", min=b"2", max=b"5")
+        self.assertEqual(operator.answer(), ok(b"1"))
+        self.assertEqual(self.operations.wanted, [(2, 5)])
+        self.assertEqual(self.operations.forced, [])
+        operator.call(commands.Scale.commandName, b"2", min=b"2", max=b"900", force=b"True")
+        self.assertEqual(operator.answer(), ok(b"2"))
+        self.assertEqual(self.operations.forced, [(2, 900)])
+        self.assertEqual(
+            self.logged(),
+            ["operator: Scale min=2 max=5", "operator: Scale min=2 max=900 force=True"],
+        )
+
+    def test_old_name(self) -> None:
+        """A program that sends the name that Scale had before is answered alike."""
+        operator = self.operator()
+        operator.call(b"dangad.control.Want", b"1", min=b"2", max=b"5")
+        self.assertEqual(operator.answer(), ok(b"1"))
+        self.assertEqual(self.operations.wanted, [(2, 5)])
+
+    def test_scale_to_what_makes_no_sense(self) -> None:
+        """Numbers that make no sense are refused with the reason, which is logged."""
+        operator = self.operator()
+        operator.call(commands.Scale.commandName, b"1", min=b"5", max=b"-2")
+        text = "5 to -2 workers make no sense"
+        self.assert_error(operator.answer(), b"1", b"BAD_ARGUMENTS", text)
+        self.assertEqual(
+            self.logged()[1:], [f"operator: Scale min=5 max=-2: BAD_ARGUMENTS: {text}"]
+        )
+
+    def test_stack(self) -> None:
+        """The stack of a running job is told as text; of another job there is none."""
+        operator = self.operator()
+        operator.call(commands.Stack.commandName, b"1", job=b"%d" % JOB)
+        self.assertEqual(operator.answer(), ok(b"1", stack=STACK.encode()))
+        operator.call(commands.Stack.commandName, b"2", job=b"7")
+        self.assert_error(operator.answer(), b"2", b"NOT_RUNNING", "no job 7 runs")
+        self.assertEqual(
+            self.logged(),
+            [
+                "operator: Stack job=120",
+                "operator: Stack job=7",
+                "operator: Stack job=7: NOT_RUNNING: no job 7 runs",
+            ],
+        )
+
+    def test_reload(self) -> None:
+        """A reload is answered when it has ended; meanwhile the connection is of use."""
+        operator = self.operator()
+        operator.call(commands.Reload.commandName, b"1")
+        self.assert_lives(operator)
+        self.operations.reloads.pop().callback(None)
+        self.assertEqual(operator.answer(), ok(b"1"))
+        self.assertIn("operator: Reload", self.logged())
+
+    def test_reload_that_fails(self) -> None:
+        """A reload that fails tells why, and the log does, too."""
+        operator = self.operator()
+        operator.call(commands.Reload.commandName, b"1")
+        self.operations.reloads.pop().errback(ReloadFailed("jobs.py is broken"))
+        self.assert_error(operator.answer(), b"1", b"RELOAD_FAILED", "jobs.py is broken")
+        self.assertEqual(self.logged()[-1], "operator: Reload: RELOAD_FAILED: jobs.py is broken")
+
+    def test_drain(self) -> None:
+        """A drain is answered with the counters, to everybody who asked for it."""
+        operators = [self.operator(), self.operator()]
+        for operator in operators:
+            operator.call(commands.Drain.commandName, b"1")
+            self.assertEqual(operator.answers(), [])
+        for drain in self.operations.drains:
+            drain.callback(COUNTERS)
+        for operator in operators:
+            self.assertEqual(operator.answer(), ok(b"1", document=json.dumps(COUNTERS).encode()))
+
+    def test_other_errors(self) -> None:
+        """Any of dangad's errors that an operation meets is told by its code."""
+        operator = self.operator()
+        operator.call(commands.Reload.commandName, b"1")
+        self.operations.reloads.pop().errback(ShuttingDown("the server drains"))
+        self.assert_error(operator.answer(), b"1", b"SHUTTING_DOWN", "the server drains")
+
+    def test_defects(self) -> None:
+        """A defect of the server's is logged with its traceback, and the operator is told so."""
+        operator = self.operator()
+        self.operations.status_document = {"this": object()}
+        operator.call(commands.Status.commandName, b"1")
+        operator.call(commands.Reload.commandName, b"2")
+        self.operations.reloads.pop().errback(ZeroDivisionError())
+        for tag, answer in zip((b"1", b"2"), operator.answers(), strict=True):
+            self.assert_error(answer, tag, b"UNKNOWN", "see its log")
+        self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assert_lives(operator)
+
+    def test_no_answer_wanted(self) -> None:
+        """A request without a tag is performed, and not answered, whatever comes of it."""
+        operator = self.operator()
+        operator.call(commands.Scale.commandName, min=b"3", max=b"3")
+        operator.call(commands.Scale.commandName, min=b"3", max=b"2")
+        operator.call(b"Nothing")
+        self.assertEqual(self.operations.wanted, [(3, 3)])
+        self.assert_lives(operator)
+
+    def test_bytes_in_pieces(self) -> None:
+        """How the bytes are split makes no difference."""
+        operator = self.operator()
+        replies = request(commands.Scale.commandName, b"1", min=b"1", max=b"2") * 2
+        operator.line.send(*(replies[place : place + 1] for place in range(len(replies))))
+        self.assertEqual(operator.answers(), [ok(b"1")] * 2)
+
+
+class LeavingTest(ControlCase):
+    def test_operators_who_leave(self) -> None:
+        """Whoever leaves while a reload or a drain goes on disturbs neither it nor others."""
+        gone, operator = self.operator(), self.operator()
+        for who in (gone, operator):
+            for name in (commands.Reload.commandName, commands.Drain.commandName):
+                who.call(name, name)
+            who.call(commands.Reload.commandName, b"fails")
+        gone.line.drop()
+        gone.line.failing = True  # whatever were written now would raise
+        self.assert_lives(operator)
+        for number, reload in enumerate(self.operations.reloads):
+            if number % 2:
+                reload.errback(ReloadFailed("broken"))
+            else:
+                reload.callback(None)
+        for drain in self.operations.drains:
+            drain.callback(COUNTERS)
+        self.assertEqual(len(operator.answers()), 3)
+        gc.collect()  # would log what was raised and nobody heard
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_close(self) -> None:
+        """When the server ends, all connections are closed, whoever waits for what."""
+        operators = [self.operator() for _ in range(3)]
+        operators[0].call(commands.Reload.commandName, b"1")
+        closed = self.factory.close()
+        self.assertNoResult(closed)
+        for operator in operators:
+            self.assertTrue(operator.line.cut_off)
+            operator.line.protocol.dataReceived(
+                request(commands.Scale.commandName, min=b"9", max=b"9")
+            )
+            operator.line.settle()
+        self.successResultOf(closed)
+        self.assertEqual(self.operations.wanted, [])
+        operators[0].line.failing = True  # whatever were written now would raise
+        self.operations.reloads.pop().callback(None)
+        gc.collect()  # would log what was raised and nobody heard
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_close_with_nobody_there(self) -> None:
+        """With nobody connected, the end is at once."""
+        self.operator().line.drop()
+        self.successResultOf(self.factory.close())
+
+
+class BadInputTest(ControlCase):
+    def test_refused(self) -> None:
+        """What cannot be read is refused with the reason, and the connection lives on."""
+        scale, stack = commands.Scale.commandName, commands.Stack.commandName
+        operator = self.operator()
+        for box, code, text in (
+            (request(None, b"1", min=b"1"), b"BAD_ARGUMENTS", "has no _command"),
+            (request(b"Echo", b"1"), b"UNHANDLED", "operators have no command 'Echo'"),
+            (request(b"", b"1"), b"UNHANDLED", "no command ''"),
+            (request(b"StartTLS", b"1"), b"UNHANDLED", "StartTLS"),
+            (request(b"dangad.Ping", b"1"), b"UNHANDLED", "dangad.Ping"),
+            (request(b"\xff" * 200, b"1"), b"UNHANDLED", r"\xff"),
+            (request(scale, b"1", min=b"1"), b"BAD_ARGUMENTS", "argument 'max' is missing"),
+            (
+                request(scale, b"1", min=b"x", max=b"1"),
+                b"BAD_ARGUMENTS",
+                "'min' is 'x', which is no",
+            ),
+            (request(scale, b"1", min=b"", max=b"1"), b"BAD_ARGUMENTS", "'min' is ''"),
+            (request(scale, b"1", min=b"1", max=b"1.5"), b"BAD_ARGUMENTS", "no Integer"),
+            (request(stack, b"1", job=b"\xff"), b"BAD_ARGUMENTS", r"'job' is '\xff'"),
+            (request(stack, b"1"), b"BAD_ARGUMENTS", "argument 'job' is missing"),
+            (request(stack, b"1", job=b"9" * MAX_REQUEST), b"TOO_LARGE", f"at most {MAX_REQUEST}"),
+            (request(b"Echo", b"1", data=b"x" * 60_000), b"TOO_LARGE", "bytes"),
+        ):
+            operator.line.send(box)
+            self.assert_error(operator.answer(), b"1", code, text)
+            self.assert_lives(operator)
+        self.assertEqual(set(self.operations.wanted), {(1, 1)})
+
+    def test_garbage(self) -> None:
+        """What is no request at all closes the connection, and is logged in one line."""
+        for garbage in (
+            b"GET / HTTP/1.1\r\n\r\n",
+            boxes.END,
+            request(None, None, min=b"1"),
+            boxes.pack([(boxes.ANSWER, b"1")]),
+        ):
+            operator, other = self.operator(), self.operator()
+            operator.line.send(garbage)
+            self.assertTrue(operator.line.cut_off)
+            self.assertIn("an operator sent", self.logged().pop())
+            self.assert_lives(other)
+            self.clock.advance(INTERVAL)
+        self.assertEqual(len([line for line in self.logged() if "sent" in line]), 4)
+
+    def test_endless_box(self) -> None:
+        """Of a box without an end nothing is kept but its reserved keys."""
+        operator = self.operator()
+        pairs = boxes.pair(b"x", b"y" * 60_000)
+        for _ in range(50):
+            operator.line.send(pairs)
+        self.assertLess(operator.line.protocol._reader.held, 200_000)
+        operator.line.send(boxes.pair(boxes.ASK, b"1") + boxes.END)
+        self.assert_error(operator.answer(), b"1", b"BAD_ARGUMENTS", "has no _command")
+
+    def test_descriptors(self) -> None:
+        """Whoever passes a descriptor is cut off, at any time, and the log tells of it once."""
+        operator = self.operator()
+        for _ in range(2):
+            operator.line.protocol.fileDescriptorReceived(os.open(os.devnull, os.O_RDONLY))
+            operator.line.settle()
+        self.assertFalse(operator.line.connected)
+        self.assertEqual(self.logged(), ["an operator passed a file descriptor; closing"])
+
+
+class LimitTest(ControlCase):
+    def test_idle_operators_make_room(self) -> None:
+        """For one connection too many, the one is closed that has asked for nothing for longest."""
+        operators = [self.operator() for _ in range(MAX_CONNECTIONS)]
+        operators[0].call(commands.Scale.commandName, b"1", min=b"1", max=b"1")
+        drainer = self.operator()
+        drainer.call(commands.Drain.commandName, b"1")
+        self.assertTrue(operators[1].line.cut_off)
+        self.assertFalse(any(each.closed for each in [operators[0], *operators[2:]]))
+        self.operations.drains[0].callback(COUNTERS)
+        self.assertEqual(drainer.answer()[boxes.ANSWER], b"1")
+
+    def test_operators_who_wait(self) -> None:
+        """Whoever waits for an answer keeps the connection; if all do, a new one is closed."""
+        operators = [self.operator() for _ in range(MAX_CONNECTIONS)]
+        for operator in operators:
+            operator.call(commands.Reload.commandName, b"1")
+        self.assertIsNone(self.factory.buildProtocol(None))
+        self.assertIn("20 operators wait", self.logged()[-1])
+        self.operations.reloads[3].callback(None)
+        self.assertEqual(operators[3].answer(), ok(b"1"))
+        self.assert_lives(self.operator())
+        self.assertTrue(operators[3].line.cut_off)
+
+    def test_many_requests_at_once(self) -> None:
+        """Of requests that come in one piece, few are answered in one turn, and all in the end."""
+        operator = self.operator()
+        operator.line.send(request(commands.Status.commandName, b"1") * 50)
+        first = len(FakeClient.answers(operator))
+        self.assertLess(first, 10)
+        for _ in range(50):
+            self.clock.advance(0)
+            first += len(operator.answers())
+        self.assertEqual(first, 50)
+
+    def test_requests_that_wait(self) -> None:
+        """So many requests may wait, those of operators who left included; looking goes on."""
+        gone, operator = self.operator(), self.operator()
+        for _ in range(MAX_WAITING):
+            gone.call(commands.Reload.commandName, b"1")
+        gone.line.drop()
+        operator.call(commands.Reload.commandName, b"1")
+        self.assert_error(operator.answer(), b"1", b"QUEUE_FULL", f"{MAX_WAITING} requests")
+        self.assertEqual(len(self.operations.reloads), MAX_WAITING)
+        operator.call(commands.Status.commandName, b"2")
+        self.assertEqual(operator.answer()[boxes.ANSWER], b"2")
+        self.operations.reloads[0].callback(None)
+        operator.call(commands.Reload.commandName, b"3")
+        self.operations.reloads[-1].callback(None)
+        self.assertEqual(operator.answers(), [ok(b"3")])
+
+    def test_operator_who_does_not_read(self) -> None:
+        """Whoever does not read the answers is not read, and gets them all in the end."""
+        operator, other = self.operator(), self.operator()
+        size = len(request(commands.Status.commandName, b"1"))
+        operator.line.send(*[request(commands.Status.commandName, b"1") * 100] * 20)
+        self.assertFalse(operator.line.reading)
+        self.assertLess(operator.line.peak, operator.line.capacity + 2000)
+        self.assertLess(operator.line.protocol._reader.held, 100 * size)
+        self.assert_lives(other)
+        answers = 0
+        while came := operator.answers():
+            answers += len(came)
+        self.assertEqual(answers, 2000)

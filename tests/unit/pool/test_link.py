@@ -1,0 +1,347 @@
+"""The parent's end of a worker: what it makes of what lies in the pipes between the two."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dangad.pool.jobprobe import PATIENCE
+from dangad.pool.link import STOP_GRACE
+from dangad.pool.processes import FROM_WORKER
+from dangad.pool.speech import REPORTS_A_SECOND, REPORTS_AT_ONCE
+from dangad.pool.workeroutput import FLOOD_REST
+from dangad.scheduler.supervisor import WATCH_INTERVAL
+from dangad.wire import boxes, commands, workerboxes
+from tests.hops import Hops
+from tests.unit.wire.test_reserved_words import TYPES
+
+if TYPE_CHECKING:
+    from tests.hops import HopClient, HopWorker
+
+LARGE = 500_000
+"""Bytes of a request that is larger than a pipe."""
+
+
+class LinkCase(SynchronousTestCase):
+    """A server in this process, with one worker and one client."""
+
+    def setUp(self) -> None:
+        """Have them."""
+        self.hops = Hops(self, TYPES)
+        self.hops.settle()
+        self.client = self.hops.connect()
+
+    @property
+    def worker(self) -> HopWorker:
+        """The worker that was started last."""
+        return self.hops.workers[-1]
+
+    def ask(self, tag: bytes, *pairs: tuple[bytes, bytes], size: int = 0) -> None:
+        """Ask for a job, with so many bytes of data."""
+        box = [(boxes.ASK, tag), (boxes.COMMAND, b"Relay"), (b"data", b"of " + tag), *pairs]
+        box += [(b"more.%d" % n, bytes(50_000)) for n in range(size // 50_000)]
+        self.client.send(box)
+
+    def told(self, client: HopClient | None = None) -> dict[bytes, dict[bytes, bytes]]:
+        """What the client was told since it was last asked, by tag, news aside."""
+        answers = {}
+        for box in (client or self.client).boxes():
+            pairs = dict(box)
+            if boxes.COMMAND not in pairs:
+                answers[box[0][1]] = pairs
+        return answers
+
+    def error(self, tag: bytes) -> tuple[bytes, str]:
+        """The error that the client was told, the only one, for the request of that tag."""
+        ((told, pairs),) = self.told().items()
+        self.assertEqual(told, tag)
+        return pairs[boxes.ERROR_CODE], pairs[boxes.ERROR_DESCRIPTION].decode()
+
+    def watch(self, seconds: float) -> None:
+        """Let the supervisor look at its workers for so long, and do nothing else."""
+        for _ in range(int(seconds / WATCH_INTERVAL) + 1):
+            self.hops.clock.advance(WATCH_INTERVAL)
+            self.worker.tell()
+
+
+class RobbedTests(LinkCase):
+    """Something else than the worker reads its pipe, as a fork of an earlier job may."""
+
+    def rob(self) -> bytes:
+        """Read what a read of the worker's would give."""
+        return os.read(self.worker.pipe._read_fd, 2**16)
+
+    def test_job(self) -> None:
+        """A job that the worker never had ends as lost in seconds, and the next is answered."""
+        self.ask(b"1")
+        robbed = self.worker
+        self.rob()
+        self.watch(2)
+        robbed.work()
+        self.watch(1)
+        self.assertTrue(robbed.killed)
+        self.hops.settle()
+        code, text = self.error(b"1")
+        self.assertEqual(code, b"WORKER_LOST")
+        self.assertIn("did not have its job, which something else had read from its pipe", text)
+        self.ask(b"2")
+        self.hops.settle()
+        self.assertEqual(self.told()[b"2"][b"data"], b"of 2")
+
+    def test_all(self) -> None:
+        """So it is if the question whether the worker has it is read, too."""
+        self.ask(b"1")
+        robbed = self.worker
+        self.rob()
+        self.watch(2)
+        self.assertEqual(self.rob(), workerboxes.PING_BOX)
+        self.watch(PATIENCE)
+        self.assertTrue(robbed.killed)
+        self.hops.settle()
+        self.assertEqual(self.error(b"1")[0], b"WORKER_LOST")
+
+    def test_large(self) -> None:
+        """So it is with a request that is larger than the pipe."""
+        self.ask(b"1", size=LARGE)
+        robbed = self.worker
+        writer = robbed.process.pipes[3]
+        while self.robbed_some():
+            writer.doWrite()
+        self.watch(2)
+        robbed.work()
+        self.watch(1)
+        self.assertTrue(robbed.killed)
+
+    def robbed_some(self) -> bool:
+        """Whether there was something to be read."""
+        try:
+            return bool(self.rob())
+        except BlockingIOError:
+            return False
+
+    def test_some_prefetched(self) -> None:
+        """So it is with prefetched jobs, of which each is answered or lost, once."""
+        for number in range(40):
+            self.ask(b"%d" % number)
+        for _ in range(20):
+            self.hops.step()
+        self.assertGreater(self.hops.dispatcher.state.assignments.prefetched, 1)
+        robbed = self.worker
+        for _ in range(2):
+            self.rob()
+        self.hops.settle()
+        self.assertTrue(robbed.dead)
+        told = self.told()
+        self.assertEqual(set(told), {b"%d" % number for number in range(40)})
+        lost = [tag for tag, pairs in told.items() if boxes.ERROR_CODE in pairs]
+        self.assertLessEqual(len(lost), 3)
+
+    def test_honest(self) -> None:
+        """A worker that is busy for long, with something prefetched or not, is left alone."""
+        self.ask(b"1")
+        box = self.worker.pipe.next_job()
+        self.watch(1000)
+        self.assertFalse(self.worker.killed)
+        assert box is not None
+        job_id, *_ = workerboxes.read_job(box)
+        head = workerboxes.answer_head(job_id, False, b"0 0 0", 0)
+        self.worker.write(head + boxes.END)
+        self.hops.settle()
+        self.assertEqual(self.told(), {b"1": {boxes.ANSWER: b"1"}})
+        self.ask(b"2")
+        self.hops.settle()
+        self.assertEqual(set(self.told()), {b"2"})
+        self.assertEqual(len(self.hops.workers), 1)
+
+
+class LongJobTests(LinkCase):
+    """A worker whose job takes longer than it is left unasked."""
+
+    def test_goes_on(self) -> None:
+        """It answers the job and then the question, at one stroke, and is given the next job."""
+        self.ask(b"1")
+        worker = self.worker
+        box = worker.take()
+        assert box is not None
+        self.watch(3)
+        worker.perform(box)
+        worker.take()  # the question
+        worker.tell()
+        self.ask(b"2")
+        worker.work()
+        worker.tell()
+        answers = self.told()
+        self.assertEqual([answers[tag][b"data"] for tag in (b"1", b"2")], [b"of 1", b"of 2"])
+        self.assertEqual(self.hops.workers, [worker])
+
+
+class UnreadTests(LinkCase):
+    """A worker dies that has not read its job."""
+
+    def test_returned(self) -> None:
+        """Another gets the job, of whatever size, and its client notices nothing."""
+        for number, size in enumerate((0, 50_000, LARGE)):
+            self.ask(b"%d" % number, size=size)
+            self.worker.die()
+            self.hops.settle()
+            writer = self.worker.process.pipes[3]
+            while self.hops.dispatcher.running:
+                writer.doWrite()
+                self.hops.step()
+            self.assertEqual(self.told()[b"%d" % number][b"data"], b"of %d" % number)
+        self.assertEqual(len(self.hops.workers), 4)
+
+    def test_given_to_the_dead(self) -> None:
+        """One that is given a job when its last answer is read, and is gone, has not run it.
+
+        Nor has it where nothing can be taken out of its pipe.
+        """
+        for can_reclaim in (True, False):
+            if not can_reclaim:
+                self.hops.scratch.close()
+                self.worker.die()
+                self.hops.settle()
+            self.ask(b"1")
+            self.ask(b"2")
+            box = self.worker.take()
+            assert box is not None
+            self.worker.perform(box)
+            self.worker.die()
+            self.hops.settle()
+            answers = self.told()
+            self.assertEqual([answers[tag][b"data"] for tag in (b"1", b"2")], [b"of 1", b"of 2"])
+
+    def test_read_in_part(self) -> None:
+        """One that has read a part of it has begun it, as far as anybody can know."""
+        self.ask(b"1", size=LARGE)
+        os.read(self.worker.pipe._read_fd, 100)
+        self.worker.die()
+        self.hops.settle()
+        self.assertEqual(self.error(b"1")[0], b"WORKER_LOST")
+
+
+class NewsTests(LinkCase):
+    """What a worker tells of its job."""
+
+    def report(self) -> None:
+        """Have the worker tell the progress of its job."""
+        (job,) = self.hops.dispatcher.state.assignments.running()
+        pairs = [(b"done", b"1"), (b"total", b"2"), (b"message", b"")]
+        self.worker.write(workerboxes.report_head(job.id) + boxes.pack(pairs))
+        self.worker.tell()
+
+    def test_not_asked_for(self) -> None:
+        """News that nobody has asked for is garbage: no worker of dangad's sends any."""
+        self.ask(b"1")
+        self.worker.pipe.next_job()
+        self.report()
+        self.hops.settle()
+        code, text = self.error(b"1")
+        self.assertEqual(code, b"WORKER_LOST")
+        self.assertIn("wrote garbage to its pipe (news that nobody has asked for)", text)
+
+    def test_flood(self) -> None:
+        """More progress than ``progress()`` sends ends the worker, and reaches no client."""
+        self.ask(b"1", (boxes.PROGRESS, b"1"))
+        self.worker.pipe.next_job()
+        for _ in range(2 * REPORTS_AT_ONCE):
+            if not self.worker.killed:
+                self.report()
+        self.assertTrue(self.worker.killed)
+        self.assertEqual(len(self.client.boxes()), REPORTS_AT_ONCE)
+
+    def test_long(self) -> None:
+        """As much as it sends never does, however long the job runs."""
+        self.ask(b"1", (boxes.PROGRESS, b"1"))
+        self.worker.pipe.next_job()
+        for _ in range(3 * REPORTS_AT_ONCE):
+            self.hops.clock.advance(2 / REPORTS_A_SECOND)
+            self.report()
+        self.assertFalse(self.worker.killed)
+
+
+class CrumbsTests(LinkCase):
+    """A job that writes large boxes of tiny pairs, to which the parent would listen for seconds."""
+
+    crumbs = ((b"x", b""),) * boxes.MAX_VALUE
+
+    def test_killed(self) -> None:
+        """Its worker has written garbage, whatever it says that it is."""
+        for head, pairs in (
+            (workerboxes.report_head, self.crumbs),
+            (workerboxes.part_head, [(b"data", b""), *self.crumbs]),
+            (self.error_head, [*boxes.error_pairs(b"MINE", "text"), *self.crumbs]),
+            (self.last_words, self.crumbs),
+        ):
+            self.setUp()
+            self.ask(b"1", (boxes.PROGRESS, b"1"), (boxes.CHUNKS, b"1"))
+            (job,) = self.hops.dispatcher.state.assignments.running()
+            box = head(job.id) + boxes.pack(pairs)
+            self.worker.connector.childDataReceived(FROM_WORKER, box)
+            self.assertTrue(self.worker.killed, head)
+            self.hops.close()
+
+    @staticmethod
+    def error_head(job_id: int) -> bytes:
+        """What begins an error."""
+        return workerboxes.answer_head(job_id, True, b"0 0 0", 0)
+
+    @staticmethod
+    def last_words(_job_id: int) -> bytes:
+        """What begins the last words of a worker."""
+        return boxes.pair(boxes.COMMAND, commands.LastWords.commandName)
+
+
+class FloodTests(LinkCase):
+    """A worker that prints more than is logged."""
+
+    def test_rests(self) -> None:
+        """Its output is read with rests from then on, so that it waits, and not the server."""
+        self.ask(b"1")
+        output = self.worker.process.pipes[2]
+        self.worker.connector.childDataReceived(2, b"a line\n")
+        self.assertTrue(output.reads)
+        for _ in range(2):
+            self.worker.connector.childDataReceived(2, b"\n" * 10_000)
+            self.assertFalse(output.reads)
+            self.hops.clock.advance(FLOOD_REST)
+            self.assertTrue(output.reads)
+
+    def test_end(self) -> None:
+        """If it dies meanwhile, nothing is left on the clock."""
+        self.ask(b"1")
+        self.worker.connector.childDataReceived(2, b"\n" * 10_000)
+        rests = self.hops.clock.seconds() + FLOOD_REST
+        (rest,) = (each for each in self.hops.clock.getDelayedCalls() if each.getTime() == rests)
+        self.worker.die()
+        self.assertFalse(rest.active())
+
+
+class LeavingTests(LinkCase):
+    """A worker that is told to exit."""
+
+    def test_has_time(self) -> None:
+        """It has all the time that it is promised, and then is killed, which the log says."""
+        self.worker.link.stop()
+        self.assertNotIn(3, self.worker.process.pipes)
+        self.hops.clock.advance(STOP_GRACE - 0.1)
+        self.assertFalse(self.worker.killed)
+        self.hops.clock.advance(0.1)
+        self.assertTrue(self.worker.killed)
+        self.worker.die()
+        (text,) = [
+            event["log_format"].format(**event)
+            for event in self.hops.events
+            if event.get("how", "").startswith("had not")
+        ]
+        self.assertIn("had not exited after 5 s and was killed", text)
+
+    def test_exits(self) -> None:
+        """If it exits by itself nothing is said of any kill."""
+        self.worker.link.stop()
+        self.hops.clock.advance(STOP_GRACE - 0.1)
+        self.worker.die(None)
+        self.hops.clock.advance(10)
+        self.assertFalse(self.worker.killed)

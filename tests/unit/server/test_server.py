@@ -1,0 +1,1548 @@
+"""The rules between a client's bytes and the dispatcher, on memory transports and a clock."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import json
+import os
+import weakref
+from typing import TYPE_CHECKING, Any, cast
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet import error
+from twisted.internet.interfaces import IFileDescriptorReceiver, IPushProducer, ITCPTransport
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
+from twisted.protocols import amp
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import directlyProvides, implementer
+from zope.interface.verify import verifyObject
+
+from dangad import errors
+from dangad.host.quietlog import INTERVAL
+from dangad.host.turns import QUOTA, UNIT
+from dangad.scheduler.dispatcher import Dispatcher
+from dangad.scheduler.interfaces import IClient, IWorker
+from dangad.scheduler.record import Death, Job, JobState
+from dangad.server.acceptgate import AcceptGate
+from dangad.server.boxwatch import BOX_TIME, IBoxSender
+from dangad.server.boxwatch import LOOK_INTERVAL as BOX_LOOK
+from dangad.server.connection import ClientConnection
+from dangad.server.eagerwriter import IUnreadWatcher
+from dangad.server.factory import CLOSED_AT_ONCE, IDLE_TIME, MAX_REFUSALS, ClientFactory
+from dangad.server.flowcontrol import INSTANT_REST, MAX_INSTANT
+from dangad.server.memorybudget import LOOK_INTERVAL as MEMORY_LOOK
+from dangad.server.memorybudget import IHolder
+from dangad.server.owncommands import MAX_OWN_COMMAND
+from dangad.server.refusal import REFUSAL_TIME, RefusedConnection
+from dangad.server.stallwatch import LOOK_INTERVAL as STALL_LOOK
+from dangad.server.stallwatch import STALL_TIME
+from dangad.wire import boxes, commands
+from dangad.wire.catalogue import Policy
+from dangad.wire.values import Priority
+from tests.fakes import OneJobAtATime
+from tests.unit.host.test_turns import TurnClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+Answer = dict[bytes, bytes]
+
+CATALOGUE = json.dumps(
+    {
+        "commands": [
+            {
+                "name": name,
+                "doc": "",
+                "arguments": [],
+                "response": [],
+                "errors": [],
+                "policy": dataclasses.asdict(policy),
+            }
+            for name, policy in (("Echo", Policy()), ("Finish", Policy(on_disconnect="finish")))
+        ]
+    }
+)
+
+
+@implementer(IWorker)
+class FakeWorker(OneJobAtATime):
+    """A worker that answers when the test says so, or at once, in the middle of `give`."""
+
+    def __init__(self, dispatcher: Dispatcher, pid: int, at_once: bool) -> None:
+        self.pid = pid
+        self.jobs: list[Job] = []
+        self.boxes: list[bytes] = []
+        self.interrupts: list[bytes] = []
+        self.killed: list[str] = []
+        self.paused = False
+        self._dispatcher = dispatcher
+        self._at_once = at_once
+
+    def give(self, job: Job) -> bool:
+        """Note the job, or answer it."""
+        self.jobs.append(job)
+        self.boxes.append(bytes(job.box))
+        if self._at_once:
+            self.answer()
+        return True
+
+    def interrupt(self, job: Job, why: bytes) -> None:
+        """Note why, and go on."""
+        assert job is self.jobs[-1]
+        self.interrupts.append(why)
+
+    def pause(self) -> None:
+        """Write no more, until `resume`."""
+        self.paused = True
+
+    def resume(self) -> None:
+        """Write on."""
+        self.paused = False
+
+    def kill(self, reason: str) -> None:
+        """Note why, and live on until `die`."""
+        self.killed.append(reason)
+
+    def answer(self, failed: bool = False, **pairs: bytes) -> None:
+        """Answer the last job, by default with its own tag as the data."""
+        if not (failed or pairs):
+            pairs = {"data": self.jobs[-1].tag or b""}
+        body = boxes.pack((key.encode(), value) for key, value in pairs.items())
+        self._dispatcher.answers.job_finished(self, failed, body)
+
+    def die(self, how: str = "was killed by SIGKILL") -> None:
+        """Be dead."""
+        self._dispatcher.worker_gone(self, Death(how))
+
+
+class Line(StringTransport):
+    """A connection to a client in memory, with TCP's manners.
+
+    What is written waits until the client reads it; when too much waits, the producer is
+    paused, again at each further write. What the client sends waits while reading is paused.
+    Closing waits until all is read, and for the producer to go.
+    """
+
+    capacity = 2**16
+    failing = False
+    cut_off = False
+
+    def __init__(self) -> None:
+        super().__init__(lenient=True)
+        self.protocol: Any = None
+        self.inbox: list[bytes] = []
+        self.outbox = b""
+        self.peak = 0
+        self.producer_paused = False
+
+    def write(self, data: bytes) -> None:
+        """As of a socket."""
+        if self.failing:
+            raise OSError("this transport is broken")
+        if not self.connected:
+            return
+        self.outbox += data
+        self.peak = max(self.peak, len(self.outbox))
+        if len(self.outbox) > self.capacity and self.producer is not None:
+            self.producer_paused = True
+            self.producer.pauseProducing()
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        """As of a socket."""
+        self.write(b"".join(data))
+
+    def send(self, *pieces: bytes) -> None:
+        """The client sends these pieces."""
+        self.inbox += pieces
+        self.pump()
+
+    def pump(self) -> None:
+        """Let arrive what the client has sent, while it is read."""
+        while self.inbox and self.reading:
+            self.protocol.dataReceived(self.inbox.pop(0))
+
+    @property
+    def reading(self) -> bool:
+        """Whether the server reads from the client."""
+        return self.connected and not self.disconnecting and self.producerState == "producing"
+
+    def take(self) -> bytes:
+        """The client reads all that there is."""
+        data, self.outbox = self.outbox, b""
+        if self.producer is not None and self.producer_paused:
+            self.producer_paused = False
+            self.producer.resumeProducing()
+            self.pump()
+        self.settle()
+        return data
+
+    def settle(self) -> None:
+        """Close the connection if the server wanted that and nothing is in its way."""
+        if self.cut_off or (self.disconnecting and not self.outbox and self.producer is None):
+            self.drop(error.ConnectionDone())
+
+    def abortConnection(self) -> None:
+        """As of a socket: closed soon, but not before this returns."""
+        self.cut_off = self.disconnecting = True
+        self.outbox = b""
+
+    def drop(self, why: Exception | None = None) -> None:
+        """The connection is gone, by the client's wish unless said otherwise."""
+        if not self.connected:
+            return
+        self.connected = False
+        if self.producer is not None:
+            self.producer.stopProducing()
+            self.producer = None
+        self.protocol.connectionLost(Failure(why or error.ConnectionLost()))
+
+
+class FakeClient:
+    """A client at the other end of a :class:`Line`."""
+
+    def __init__(self, line: Line) -> None:
+        self.line = line
+
+    def call(self, command: bytes, tag: bytes | None = None, /, **pairs: bytes) -> None:
+        """Send a request; keywords are further pairs."""
+        self.line.send(request(command, tag, **pairs))
+
+    def answers(self) -> list[Answer]:
+        """The boxes that the client can read now, the last of them to its end."""
+        reader = boxes.BoxReader(2**30, ())
+        answers = []
+        while data := self.line.take():
+            reader.feed(data)
+            while (box := reader.next()) is not None:
+                assert box.raw is not None
+                answers.append(boxes.unpack(bytes(box.raw)))
+            if not reader.held:
+                break
+        return answers
+
+    def answer(self) -> Answer:
+        """The only box that the client can read now."""
+        [answer] = self.answers()
+        return answer
+
+    @property
+    def closed(self) -> bool:
+        """Whether the server has closed the connection, or is about to."""
+        return self.line.disconnecting or not self.line.connected
+
+
+def request(command: bytes | None, tag: bytes | None = None, /, **pairs: bytes) -> bytes:
+    """A request box."""
+    reserved = [(boxes.ASK, tag), (boxes.COMMAND, command)]
+    return boxes.pack(
+        [
+            *((key, value) for key, value in reserved if value is not None),
+            *((key.encode(), value) for key, value in pairs.items()),
+        ]
+    )
+
+
+def ok(tag: bytes, **pairs: bytes) -> Answer:
+    """A good answer as its client reads it."""
+    return {b"_answer": tag, **{key.encode(): value for key, value in pairs.items()}}
+
+
+def echo(tag: bytes) -> Answer:
+    """What a fake worker answers."""
+    return ok(tag, data=tag)
+
+
+class ServerCase(SynchronousTestCase):
+    """A server for fake workers and fake clients, with small limits."""
+
+    max_payload = 10_000
+    max_in_flight = 1000
+    max_connections = 100
+    max_buffered = 2**30
+    max_queued = 500
+
+    def setUp(self) -> None:
+        """Make the server, and begin to note log events."""
+        super().setUp()
+        self.clock = Clock()
+        self.dispatcher = Dispatcher(self.clock, self.max_queued)
+        self.factory = ClientFactory(
+            self.clock,
+            self.dispatcher,
+            AcceptGate(self.clock, [], lambda: 0),
+            max_payload=self.max_payload,
+            max_in_flight=self.max_in_flight,
+            max_connections=self.max_connections,
+            max_buffered=self.max_buffered,
+        )
+        self.events: list[LogEvent] = []
+        observer = cast("ILogObserver", self.events.append)
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+
+    def logged(self) -> list[str]:
+        """What the server module logged."""
+        return [
+            formatEvent(event)
+            for event in self.events
+            if event.get("log_namespace") in ("dangad.server.factory", "dangad.server.connection")
+        ]
+
+    def worker(self, at_once: bool = False) -> FakeWorker:
+        """A new worker, idle."""
+        worker = FakeWorker(self.dispatcher, 4711, at_once)
+        self.dispatcher.worker_ready(worker, CATALOGUE)
+        return worker
+
+    def client(self) -> FakeClient:
+        """A new client, connected or refused."""
+        line = Line()
+        line.protocol = self.factory.buildProtocol(None)
+        assert line.protocol is not None
+        line.protocol.makeConnection(line)
+        return FakeClient(line)
+
+    def read_all(self, client: FakeClient) -> list[Answer]:
+        """The boxes that the client is sent, which it reads as time passes, until none comes."""
+        answers: list[Answer] = []
+        silent = 0
+        while silent < 2:
+            more = client.answers()
+            answers += more
+            silent = 0 if more else silent + 1
+            self.clock.advance(INSTANT_REST)
+            client.line.pump()
+        return answers
+
+    def assert_error(self, answer: Answer, tag: bytes, code: bytes, *texts: str) -> None:
+        """The answer is the error of this code to the request of this tag, and says all that."""
+        self.assertEqual(set(answer), {b"_error", b"_error_code", b"_error_description"})
+        self.assertEqual((answer[b"_error"], answer[b"_error_code"]), (tag, code))
+        for text in texts:
+            self.assertIn(text, answer[b"_error_description"].decode())
+
+
+class PromiseTest(ServerCase):
+    def test_interfaces(self) -> None:
+        """A connection is the dispatcher's client, and its writer the transport's producer."""
+        line = self.client().line
+        for interface in (IClient, IFileDescriptorReceiver, IUnreadWatcher):
+            verifyObject(interface, line.protocol)
+        for watched in (IHolder, IBoxSender):
+            verifyObject(watched, line.protocol.holdings)
+        verifyObject(IPushProducer, line.producer)
+        verifyObject(IWorker, self.worker())
+        verifyObject(
+            IFileDescriptorReceiver,
+            RefusedConnection(self.clock, errors.QueueFull(""), lambda _: None),
+        )
+
+
+class AnswerTest(ServerCase):
+    def test_a_job_and_its_answer(self) -> None:
+        """The worker gets the box byte for byte, and its answer goes back under the tag."""
+        worker, client = self.worker(), self.client()
+        box = request(b"Echo", b"7", data=b"hello", _unknown=b"kept")
+        client.line.send(box)
+        [job] = worker.jobs
+        self.assertEqual((worker.boxes, job.command, job.tag), ([box], b"Echo", b"7"))
+        worker.answer(data=b"hello")
+        self.assertEqual(client.line.take(), boxes.pack([(b"_answer", b"7"), (b"data", b"hello")]))
+
+    def test_an_error_of_the_worker(self) -> None:
+        """A worker's error goes back as an AMP error, as the worker wrote it."""
+        worker, client = self.worker(), self.client()
+        client.call(b"Echo", b"7")
+        worker.answer(True, _error_code=b"MINE", _error_description=b"no")
+        self.assert_error(client.answer(), b"7", b"MINE", "no")
+
+    def test_out_of_order(self) -> None:
+        """Whichever job ends first is answered first, each under its own tag."""
+        workers, client = [self.worker() for _ in range(3)], self.client()
+        for tag in (b"first", b"", b"\x00\xff"):
+            client.call(b"Echo", tag)
+        workers.sort(key=lambda worker: worker.jobs[0].tag or b"")
+        for worker in workers:
+            worker.answer()
+        self.assertEqual(client.answers(), [echo(b""), echo(b"\x00\xff"), echo(b"first")])
+
+    def test_two_clients_with_the_same_tag(self) -> None:
+        """Tags are each connection's own."""
+        workers = [self.worker(), self.worker()]
+        clients = [self.client(), self.client()]
+        for number, client in enumerate(clients):
+            client.call(b"Echo", b"1", number=b"%d" % number)
+        for worker in workers:
+            worker.answer(number=boxes.unpack(worker.boxes[0])[b"number"])
+        for number, client in enumerate(clients):
+            self.assertEqual(client.answers(), [ok(b"1", number=b"%d" % number)])
+
+    def test_without_a_tag(self) -> None:
+        """A request without _ask runs, and nothing about it is told."""
+        worker, client = self.worker(), self.client()
+        client.call(b"Echo")
+        worker.answer()
+        client.call(b"Nope")
+        client.call(b"Echo", _priority=b"odd")
+        self.assertEqual([job.state for job in worker.jobs], [JobState.DONE])
+        self.assertEqual(client.answers(), [])
+        self.assertEqual(client.closed, False)
+
+    def test_a_dead_worker(self) -> None:
+        """The death of the worker is the answer."""
+        worker, client = self.worker(), self.client()
+        client.call(b"Echo", b"7")
+        worker.die()
+        self.assert_error(client.answer(), b"7", b"WORKER_LOST", "4711", "SIGKILL", "Echo")
+
+    def test_large_answers(self) -> None:
+        """An answer of any size goes out whole."""
+        worker, client = self.worker(), self.client()
+        for size in (0, 65535):
+            client.call(b"Echo", b"%d" % size)
+            worker.answer(a=bytes(size), b=bytes(size))
+            self.assertEqual(client.answer(), ok(b"%d" % size, a=bytes(size), b=bytes(size)))
+
+    def test_a_tag_may_be_used_again(self) -> None:
+        """Once a request is answered, its tag is free."""
+        worker, client = self.worker(), self.client()
+        for _ in range(2):
+            client.call(b"Echo", b"7")
+            worker.answer()
+            self.assertEqual(client.answers(), [echo(b"7")])
+
+    @settings(deadline=None)
+    @given(st.lists(st.integers(1, 200), max_size=60))
+    def test_any_pieces(self, lengths: list[int]) -> None:
+        """Requests are the same however their bytes come."""
+        self.setUp()
+        self.worker(at_once=True)
+        client = self.client()
+        stream = b"".join(request(b"Echo", b"%d" % tag, data=bytes(tag)) for tag in range(20))
+        for length in lengths:
+            client.line.send(stream[:length])
+            stream = stream[length:]
+        client.line.send(stream)
+        self.assertEqual(client.answers(), [echo(b"%d" % tag) for tag in range(20)])
+
+
+class BadRequestTest(ServerCase):
+    def test_unreadable_options(self) -> None:
+        """A reserved key that cannot be read refuses the request by name, and nothing runs."""
+        worker, client = self.worker(), self.client()
+        for key, expected, found in (
+            ("_priority", "high, normal or low", ["", "High", "urgent", "1"]),
+            ("_deadline", "seconds", ["", "abc", "-1", "nan", "inf", "1e999", "5 s", "٣"]),
+            ("_progress", "0 or 1", ["", "2", "yes", "true", "01"]),
+            ("_chunks", "0 or 1", ["", "2", "yes", "true", "01"]),
+        ):
+            for value in found:
+                client.call(b"Echo", b"7", **{key: value.encode()})
+                self.assert_error(client.answer(), b"7", b"BAD_ARGUMENTS", key, expected)
+        client.call(b"Echo", b"7", _priority=b"x" * 60_000)
+        self.assertLess(len(client.answer()[b"_error_description"]), 200)
+        self.assertEqual(worker.jobs, [])
+        self.assertEqual(client.closed, False)
+
+    def test_readable_options(self) -> None:
+        """Priority and deadline reach the job; flags may be set or not."""
+        worker, client = self.worker(), self.client()
+        for options, priority, deadline in (
+            ({}, Priority.NORMAL, None),
+            ({"_priority": b"high"}, Priority.HIGH, None),
+            ({"_priority": b"normal", "_deadline": b"1"}, Priority.NORMAL, 1.0),
+            ({"_priority": b"low", "_deadline": b"2.5"}, Priority.LOW, 2.5),
+            ({"_progress": b"1", "_chunks": b"1"}, Priority.NORMAL, None),
+            ({"_progress": b"0", "_chunks": b"0"}, Priority.NORMAL, None),
+        ):
+            client.call(b"Echo", b"7", **options)
+            job = worker.jobs[-1]
+            self.assertEqual((job.priority, job.deadline), (priority, deadline))
+            worker.answer()
+            self.assertEqual(client.answers(), [echo(b"7")])
+
+    def test_unknown_commands(self) -> None:
+        """A command that nobody performs is AMP's own error, and the connection lives."""
+        worker, client = self.worker(), self.client()
+        for command in (
+            b"Nope",
+            b"StartTLS",
+            b"",
+            b"\xff\xfe",
+            b"dangad.Nope",
+            b"dangad.",
+            b"echo",
+        ):
+            client.call(command, b"7")
+            self.assert_error(client.answer(), b"7", b"UNHANDLED")
+        client.call(b"Echo", b"8")
+        worker.answer()
+        self.assertEqual(client.answers(), [echo(b"8")])
+
+    def test_unknown_commands_before_the_first_worker(self) -> None:
+        """Until a worker has told what is performed, requests wait; then they are refused."""
+        client = self.client()
+        client.call(b"Nope", b"1")
+        client.call(b"Echo", b"2")
+        self.assertEqual(client.answers(), [])
+        worker = self.worker()
+        self.assert_error(client.answer(), b"1", b"UNHANDLED", "Nope")
+        worker.answer()
+        self.assertEqual(client.answers(), [echo(b"2")])
+
+    def test_the_longest_command_name(self) -> None:
+        """A name of any length is no trouble, and is not repeated in full."""
+        self.worker()
+        client = self.client()
+        client.call(b"x" * 9000, b"7")
+        answer = client.answer()
+        self.assert_error(answer, b"7", b"UNHANDLED")
+        self.assertLess(len(answer[b"_error_description"]), 200)
+
+    def test_no_command(self) -> None:
+        """A box that asks for nothing is told so; the connection lives."""
+        client = self.client()
+        client.line.send(request(None, b"7", data=b"x"))
+        self.assert_error(client.answer(), b"7", b"BAD_ARGUMENTS", "_command")
+        self.assertEqual(client.closed, False)
+
+    def test_answers_to_nothing(self) -> None:
+        """Answer and error boxes, which a server may be sent, are passed over."""
+        client = self.client()
+        client.line.send(boxes.pack([(b"_answer", b"1")]))
+        client.line.send(boxes.pack([(b"_error", b"1"), (b"_error_code", b"X")]))
+        self.assertEqual(client.answers(), [])
+        self.assertEqual(client.closed, False)
+
+    def test_a_tag_in_use(self) -> None:
+        """A second request under the tag of an unanswered one is refused; the first goes on."""
+        worker, client = self.worker(), self.client()
+        client.call(b"Echo", b"7")
+        client.call(b"Echo", b"7")
+        self.assert_error(client.answer(), b"7", b"BAD_ARGUMENTS", "'7'", "in use")
+        self.assertEqual(len(worker.jobs), 1)
+        worker.answer()
+        self.assertEqual(client.answers(), [echo(b"7")])
+
+    def test_long_tags(self) -> None:
+        """A tag of 255 bytes serves; a longer one gets an error under its name."""
+        worker, client = self.worker(), self.client()
+        client.call(b"Echo", b"t" * 255)
+        worker.answer()
+        self.assertEqual(client.answers(), [echo(b"t" * 255)])
+        client.call(b"Echo", b"t" * 256)
+        self.assert_error(client.answer(), b"t" * 256, b"BAD_ARGUMENTS", "256", "255")
+        self.assertEqual(len(worker.jobs), 1)
+
+    def test_too_large(self) -> None:
+        """A request over the limit is refused with both numbers, and the connection lives."""
+        worker, client = self.worker(), self.client()
+        empty = len(request(b"Echo", b"7", data=b""))
+        client.call(b"Echo", b"7", data=bytes(self.max_payload - empty))
+        worker.answer()
+        self.assertEqual(client.answers(), [echo(b"7")])
+        client.call(b"Echo", b"8", data=bytes(self.max_payload - empty + 1))
+        self.assert_error(client.answer(), b"8", b"TOO_LARGE", "10001 bytes", "--max-payload")
+        client.call(b"Echo", None, data=bytes(20_000))
+        client.call(b"Echo", b"9")
+        worker.answer()
+        self.assertEqual(client.answers(), [echo(b"9")])
+        self.assertEqual(len(worker.jobs), 2)
+
+    def test_too_large_and_the_keys_come_last(self) -> None:
+        """The tag is found wherever it stands in a box that is too large."""
+        client = self.client()
+        filler = [(b"data", bytes(60_000))] * 5
+        client.line.send(boxes.pack([*filler, (b"_command", b"Echo"), (b"_ask", b"7")]))
+        self.assert_error(client.answer(), b"7", b"TOO_LARGE")
+
+    def test_too_large_for_the_server_itself(self) -> None:
+        """A command of the server's own is bounded at 64 KiB, whatever --max-payload says."""
+        self.factory.max_payload = 10 * MAX_OWN_COMMAND
+        client = self.client()
+        filler = boxes.pack([(b"a", b""), (b"tag", b"1")])[:-2] * (MAX_OWN_COMMAND // 13)
+        client.line.send(request(b"dangad.Cancel", b"7")[:-2] + filler + boxes.END)
+        self.assert_error(client.answer(), b"7", b"TOO_LARGE", "65536")
+        self.assertEqual(client.closed, False)
+
+
+class GarbageTest(ServerCase):
+    def test_garbage(self) -> None:
+        """Bytes that are no AMP close the connection at once, with a reason in the log."""
+        for garbage, reason in (
+            (b"GET / HTTP/1.1\r\n", "a key of 18245 bytes"),
+            (bytes(2), "an empty box"),
+            (boxes.pack([(b"data", b"x")]), "neither a request nor an answer"),
+        ):
+            client = self.client()
+            client.line.send(garbage)
+            self.assertTrue(client.line.cut_off)
+            self.assertIn(reason, self.logged()[-1])
+            client.line.settle()
+            self.clock.advance(INTERVAL)
+        self.assertEqual(len(self.logged()), 3)
+        self.assertEqual(self.factory.connections, 0)
+
+    def test_a_flood_of_garbage(self) -> None:
+        """Of one peer that comes again and again with garbage, few lines are in the log."""
+        for _ in range(1000):
+            client = self.client()
+            client.line.send(b"GET / HTTP/1.1\r\n")
+            client.line.settle()
+        self.assertEqual(len(self.logged()), 1)
+        self.clock.advance(INTERVAL)
+        self.assertEqual(len(self.logged()), 2)
+        self.assertIn("and 998 more", self.logged()[-1])
+
+    def test_jobs_end_with_their_connection(self) -> None:
+        """Garbage cancels the client's jobs, and touches nobody else's."""
+        worker, client, other = self.worker(), self.client(), self.client()
+        client.line.send(request(b"Echo", b"1") + request(b"Echo", b"2") + b"\xff\xff")
+        other.call(b"Echo", b"3")
+        client.line.settle()
+        self.assertEqual(worker.interrupts, [b"cancelled"])
+        worker.die()
+        self.worker(at_once=True)
+        self.assertEqual(other.answers(), [echo(b"3")])
+        self.assertEqual(self.dispatcher.counters.ended[JobState.CANCELLED], 2)
+
+    def test_nothing_is_read_behind_garbage(self) -> None:
+        """What follows garbage is no request, even if it comes before the connection is gone."""
+        worker, client = self.worker(), self.client()
+        client.line.send(b"\xff\xff")
+        client.line.protocol.dataReceived(request(b"Echo", b"7"))
+        self.assertEqual(worker.jobs, [])
+        client.line.settle()
+
+
+class OwnCommandTest(ServerCase):
+    def test_ping(self) -> None:
+        """Ping is answered at once, with no worker and with none idle."""
+        client = self.client()
+        client.call(b"dangad.Ping", b"1")
+        self.assertEqual(client.answers(), [ok(b"1")])
+        client.call(b"dangad.Ping")
+        self.assertEqual(client.answers(), [])
+
+    def test_describe(self) -> None:
+        """Describe is answered when the first worker has told, and at once from then on."""
+        client = self.client()
+        client.call(b"dangad.Describe", b"1")
+        client.call(b"dangad.Ping", b"2")
+        self.assertEqual(client.answers(), [ok(b"2")])
+        self.worker()
+        client.call(b"dangad.Describe", b"3")
+        catalogue = CATALOGUE.encode()
+        self.assertEqual(
+            client.answers(), [ok(b"1", catalogue=catalogue), ok(b"3", catalogue=catalogue)]
+        )
+
+    def test_describe_a_large_catalogue(self) -> None:
+        """A catalogue of more than one value's length is laid over several keys."""
+        catalogue = json.loads(CATALOGUE)
+        catalogue["commands"][0]["doc"] = "x" * 200_000
+        self.dispatcher.worker_ready(FakeWorker(self.dispatcher, 1, False), json.dumps(catalogue))
+        client = self.client()
+        client.call(b"dangad.Describe", b"1")
+        answer = client.answer()
+        self.assertEqual(answer.pop(b"_answer"), b"1")
+        told = commands.Describe.parseResponse(amp.AmpBox(answer), None)
+        self.assertEqual(told, {"catalogue": json.dumps(catalogue)})
+
+    def test_describe_while_stopping(self) -> None:
+        """A server that stops before it knows says so."""
+        client = self.client()
+        client.call(b"dangad.Describe", b"1")
+        self.dispatcher.drain(1.0)
+        self.assert_error(client.answer(), b"1", b"SHUTTING_DOWN")
+        client.call(b"dangad.Describe", b"2")
+        self.assert_error(client.answer(), b"2", b"SHUTTING_DOWN")
+
+    def test_describe_and_disconnect(self) -> None:
+        """A client that does not wait for the catalogue is forgotten."""
+        client = self.client()
+        client.call(b"dangad.Describe", b"1")
+        client.line.drop()
+        self.assertEqual(self.dispatcher.state.registry.waiting, 0)
+        self.worker()
+        self.assertEqual(client.line.outbox, b"")
+
+    def test_cancel_a_waiting_job(self) -> None:
+        """A job that waits is over at once, and its own request is answered."""
+        worker, client = self.worker(), self.client()
+        client.call(b"Echo", b"1")
+        client.call(b"Echo", b"2")
+        client.call(b"dangad.Cancel", b"3", tag=b"2")
+        answers = {
+            answer.get(b"_error") or answer[b"_answer"]: answer for answer in client.answers()
+        }
+        self.assertEqual(set(answers), {b"2", b"3"})
+        self.assert_error(answers[b"2"], b"2", b"CANCELLED", "never ran")
+        self.assertEqual(answers[b"3"], ok(b"3"))
+        worker.answer()
+        self.assertEqual(client.answers(), [echo(b"1")])
+        self.assertEqual(len(worker.jobs), 1)
+
+    def test_cancel_a_running_job(self) -> None:
+        """A job that runs is over when its worker is dead; cancelling it again changes nothing."""
+        worker, client = self.worker(), self.client()
+        client.call(b"Echo", b"1")
+        for tag in (b"2", b"3"):
+            client.call(b"dangad.Cancel", tag, tag=b"1")
+            self.assertEqual(client.answers(), [ok(tag)])
+        self.assertEqual(worker.interrupts, [b"cancelled"])
+        worker.die()
+        self.assert_error(client.answer(), b"1", b"CANCELLED", "into its run")
+        client.call(b"dangad.Cancel", b"4", tag=b"1")
+        self.assertEqual(client.answers(), [ok(b"4")])
+
+    def test_cancel_too_late(self) -> None:
+        """Cancelling what has ended, never was, or is somebody else's changes nothing."""
+        worker, client, other = self.worker(), self.client(), self.client()
+        client.call(b"Echo", b"1")
+        worker.answer()
+        self.assertEqual(client.answers(), [echo(b"1")])
+        other.call(b"Echo", b"5")
+        for target in (b"1", b"5", b"6", b""):
+            client.call(b"dangad.Cancel", b"2", tag=target)
+            self.assertEqual(client.answers(), [ok(b"2")])
+        self.assertEqual(worker.interrupts + worker.killed, [])
+
+    def test_cancel_without_an_answer(self) -> None:
+        """Cancel does its work also if nobody wants to hear of it."""
+        worker, client = self.worker(), self.client()
+        client.call(b"Echo", b"1")
+        client.call(b"dangad.Cancel", tag=b"1")
+        self.assertEqual(worker.interrupts, [b"cancelled"])
+        self.assertEqual(client.answers(), [])
+
+    def test_cancel_nothing(self) -> None:
+        """Cancel without its argument is a bad request."""
+        client = self.client()
+        client.call(b"dangad.Cancel", b"1")
+        self.assert_error(client.answer(), b"1", b"BAD_ARGUMENTS", "'tag'")
+
+
+class DisconnectTest(ServerCase):
+    def test_disconnect(self) -> None:
+        """The jobs of a client that is gone never start, or are killed; others' go on."""
+        worker, client, other = self.worker(), self.client(), self.client()
+        for tag in (b"1", b"2", b"3"):
+            client.call(b"Echo", tag)
+        other.call(b"Echo", b"4")
+        client.line.drop()
+        self.assertEqual(worker.interrupts, [b"cancelled"])
+        worker.die()
+        self.worker(at_once=True)
+        self.assertEqual(other.answers(), [echo(b"4")])
+        self.assertEqual(self.dispatcher.counters.ended[JobState.CANCELLED], 3)
+        self.assertEqual((self.dispatcher.waiting, self.factory.connections), (0, 1))
+
+    def test_jobs_that_finish(self) -> None:
+        """A running job whose type says so ends by itself, and its answer goes nowhere."""
+        worker, client = self.worker(), self.client()
+        client.call(b"Finish", b"1")
+        client.call(b"Finish", b"2")
+        client.line.drop()
+        self.assertEqual(worker.interrupts + worker.killed, [])
+        worker.answer()
+        self.assertEqual([job.state for job in worker.jobs], [JobState.DONE])
+        self.assertEqual(client.line.outbox, b"")
+        self.assertEqual(self.dispatcher.counters.ended[JobState.CANCELLED], 1)
+
+    def test_jobs_without_a_tag(self) -> None:
+        """Jobs that nobody wanted an answer to end with their client like any others."""
+        worker, client = self.worker(), self.client()
+        client.call(b"Echo")
+        client.call(b"Echo")
+        client.line.drop()
+        self.assertEqual(worker.interrupts, [b"cancelled"])
+        self.assertEqual(self.dispatcher.waiting, 0)
+
+    def test_disconnect_after_all_answers(self) -> None:
+        """Of a client that has gone when all its jobs had ended, nothing is kept."""
+        worker = self.worker()
+        client = self.client()
+        for tag in (b"1", b"2"):
+            client.call(b"Echo", tag)
+        worker.answer()
+        worker.answer()
+        self.assertEqual(client.answers(), [echo(b"1"), echo(b"2")])
+        connection = weakref.ref(client.line.protocol)
+        client.line.drop()
+        del client
+        worker.jobs.clear()
+        gc.collect()
+        self.assertIsNone(connection())
+
+    def test_disconnect_while_paused(self) -> None:
+        """A client that goes without having read its answers leaves nothing behind."""
+        worker, client = self.worker(), self.client()
+        client.call(b"Echo", b"1")
+        worker.answer(a=bytes(60_000), b=bytes(60_000))
+        connection = client.line.protocol
+        client.line.drop()
+        self.assertFalse(self.dispatcher.state.queue.is_on_hold(connection))
+        self.assertEqual(self.factory.connections, 0)
+
+    def test_disconnect_in_the_middle_of_a_box(self) -> None:
+        """Half a request is no request."""
+        worker, client = self.worker(), self.client()
+        client.line.send(request(b"Echo", b"1")[:-1])
+        client.line.drop()
+        self.assertEqual(worker.jobs, [])
+
+
+class PaceTest(ServerCase):
+    max_in_flight = 10
+
+    def test_in_flight_cap(self) -> None:
+        """With as many requests unanswered as may be, the client is not read; nothing is lost."""
+        worker, client = self.worker(), self.client()
+        client.line.send(b"".join(request(b"Echo", b"%d" % tag) for tag in range(35)))
+        client.call(b"Echo", b"35")
+        self.assertFalse(client.line.reading)
+        self.assertEqual(self.dispatcher.waiting + self.dispatcher.running, 10)
+        answers = []
+        for _ in range(36):
+            worker.answer()
+            client.line.pump()
+            answers += client.answers()
+            self.assertLessEqual(self.dispatcher.waiting + self.dispatcher.running, 10)
+        self.assertEqual(answers, [echo(b"%d" % tag) for tag in range(36)])
+        self.assertTrue(client.line.reading)
+
+    def test_in_flight_bytes(self) -> None:
+        """With a payload's worth of requests unanswered, the client is not read either."""
+        worker, client = self.worker(), self.client()
+        requests = [request(b"Echo", b"%d" % tag, data=bytes(4000)) for tag in range(9)]
+        client.line.send(b"".join(requests))
+        self.assertEqual(self.dispatcher.waiting + self.dispatcher.running, 3)
+        self.assertFalse(client.line.reading)
+        answers = []
+        for _ in range(9):
+            worker.answer()
+            answers += client.answers()
+        self.assertEqual(answers, [echo(b"%d" % tag) for tag in range(9)])
+        self.assertEqual(worker.boxes, requests)
+        self.assertTrue(client.line.reading)
+
+    def test_other_clients_are_read(self) -> None:
+        """The cap is each connection's own."""
+        self.worker()
+        client, other = self.client(), self.client()
+        for tag in range(10):
+            client.call(b"Echo", b"%d" % tag)
+        self.assertEqual((client.line.reading, other.line.reading), (False, True))
+
+    def test_describe_counts(self) -> None:
+        """Requests for a catalogue that nobody has told yet are in flight, too."""
+        client = self.client()
+        client.line.send(b"".join(request(b"dangad.Describe", b"%d" % n) for n in range(25)))
+        self.assertFalse(client.line.reading)
+        self.assertEqual(len(client.line.protocol._own_commands.lookups), 10)
+        self.worker()
+        tags = {int(answer[b"_answer"]) for answer in client.answers()}
+        self.assertEqual(tags, set(range(25)))
+        self.assertTrue(client.line.reading)
+
+    def test_many_refusals_at_the_cap(self) -> None:
+        """Any number of requests that are refused at once, in one piece, are answered in turn."""
+        self.worker()
+        client = self.client()
+        for tag in range(9):
+            client.call(b"Echo", b"%d" % tag)
+        client.line.send(b"".join(request(b"Nope", b"n%d" % tag) for tag in range(3000)))
+        answers = self.read_all(client)
+        self.assertEqual(
+            [answer[b"_error"] for answer in answers], [b"n%d" % n for n in range(3000)]
+        )
+        self.assertTrue(client.line.reading)
+
+    def test_many_instant_answers_at_the_cap(self) -> None:
+        """Answers that come from within submit neither recurse nor change the order."""
+        self.factory.max_in_flight = 1
+        self.worker(at_once=True)
+        client = self.client()
+        client.line.send(b"".join(request(b"Echo", b"%d" % tag) for tag in range(3000)))
+        answers = self.read_all(client)
+        self.assertEqual(answers, [echo(b"%d" % tag) for tag in range(3000)])
+
+    def test_garbage_behind_a_pause(self) -> None:
+        """Garbage that is found when reading goes on, in the middle of an answer, closes too."""
+        self.factory.max_in_flight = 1
+        worker, client = self.worker(), self.client()
+        client.line.send(request(b"Echo", b"1") + b"\xff\xff")
+        self.assertFalse(client.line.cut_off)
+        worker.answer()
+        self.assertTrue(client.line.cut_off)
+        client.line.settle()
+        self.assertEqual(self.dispatcher.idle, 1)
+
+
+class CongestionTest(ServerCase):
+    def congest(self, client: FakeClient, worker: FakeWorker) -> None:
+        """Have the client asked for more than it reads."""
+        client.call(b"Echo", b"big")
+        worker.answer(a=bytes(60_000), b=bytes(60_000))
+
+    def test_a_client_that_does_not_read(self) -> None:
+        """It is not read, its jobs do not start, and both go on when it has read."""
+        worker, client, other = self.worker(), self.client(), self.client()
+        self.congest(client, worker)
+        self.assertFalse(client.line.reading)
+        client.call(b"Echo", b"1")
+        other.call(b"Echo", b"2")
+        worker.answer()
+        self.assertEqual(other.answers(), [echo(b"2")])
+        self.assertEqual(len(worker.jobs), 2)
+        self.assertEqual([answer[b"_answer"] for answer in client.answers()], [b"big"])
+        self.assertTrue(client.line.reading)
+        worker.answer()
+        self.assertEqual(client.answers(), [echo(b"1")])
+
+    def test_jobs_that_wait_already(self) -> None:
+        """Jobs submitted before the congestion wait it out; other clients' overtake them."""
+        worker, client, other = self.worker(), self.client(), self.client()
+        client.call(b"Echo", b"big")
+        for tag in range(5):
+            client.call(b"Echo", b"%d" % tag)
+        second = self.worker()
+        worker.answer(a=bytes(60_000), b=bytes(60_000))
+        second.answer()
+        self.assertEqual([job.tag for job in second.jobs], [b"0"])
+        self.assertGreaterEqual(self.dispatcher.waiting, 3)
+        other.call(b"Echo", b"other")
+        second.answer()
+        self.assertEqual(other.answers(), [echo(b"other")])
+        self.assertEqual(self.dispatcher.idle, 1)
+        client.answers()
+        self.assertEqual(self.dispatcher.idle, 0)
+
+    def test_a_flood_that_is_never_read(self) -> None:
+        """Whatever is asked, no more is written than a buffer and the answers under way."""
+        self.worker(at_once=True)
+        client = self.client()
+        for command in (b"Echo", b"Nope", b"dangad.Ping", b"dangad.Describe", b"dangad.Cancel"):
+            client.line.send(b"".join(request(command, b"%d" % tag) for tag in range(3000)))
+        self.assertFalse(client.line.reading)
+        self.assertLess(client.line.peak, Line.capacity + 2000)
+        answers = self.read_all(client)
+        self.assertEqual(
+            [answer.get(b"_answer") or answer[b"_error"] for answer in answers],
+            [b"%d" % tag for _ in range(5) for tag in range(3000)],
+        )
+        self.assertTrue(client.line.reading)
+
+    def test_progress_while_unread(self) -> None:
+        """Of the progress that a client does not read only the last is kept, for each job."""
+        worker, other, client = self.worker(), self.worker(), self.client()
+        client.call(b"Echo", b"1")
+        client.call(b"Echo", b"2")
+        [running] = [each for each in (worker, other) if each.jobs[-1].tag == b"1"]
+        done = other if running is worker else worker
+        done.answer(a=bytes(60_000), b=bytes(60_000))
+        for number in range(1000):
+            self.dispatcher.answers.job_reported(
+                running, boxes.pack([(b"done", b"%d" % number)]), parts=False
+            )
+        told: list[Answer] = []
+        while more := client.answers():
+            told += more
+        self.assertEqual([box[b"_answer"] for box in told if b"_answer" in box], [b"2"])
+        self.assertEqual(
+            [box for box in told if b"_command" in box],
+            [{b"_command": b"dangad.Progress", b"tag": b"1", b"done": b"999"}],
+        )
+
+    def test_released_but_full(self) -> None:
+        """A client that has read but still has too much in flight is not read yet."""
+        self.factory.max_in_flight = 2
+        workers, client = [self.worker(), self.worker()], self.client()
+        client.call(b"Echo", b"1")
+        client.call(b"Echo", b"2")
+        client.call(b"Echo", b"3")
+        workers[0].answer(a=bytes(60_000), b=bytes(60_000))
+        self.assertFalse(client.line.reading)
+        client.answers()
+        self.assertFalse(client.line.reading, "2 and 3 are in flight")
+        self.assertEqual(self.dispatcher.running, 2)
+
+    def test_flood_of_refused_requests(self) -> None:
+        """Who sends nothing but what is refused is read at a bounded pace, and answered in full."""
+        self.worker()
+        client = self.client()
+        client.line.send(b"".join(request(b"Nope", b"%d" % n) for n in range(3 * MAX_INSTANT)))
+        for _ in range(3):
+            self.assertEqual(len(client.answers()), MAX_INSTANT)
+            self.assertFalse(client.line.reading)
+            self.clock.advance(INSTANT_REST)
+        self.assertTrue(client.line.reading)
+
+    def test_rest_of_a_client_that_leaves(self) -> None:
+        """A client that leaves in the middle of such a rest leaves nothing behind."""
+        self.worker()
+        client = self.client()
+        client.line.send(request(b"Nope", b"7") * MAX_INSTANT)
+        client.line.drop()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_congested_again_while_released(self) -> None:
+        """Answers that come during the release may fill the buffer again at once."""
+        client = self.client()
+        client.line.capacity = 10
+        self.worker(at_once=True)
+        client.line.send(b"".join(request(b"Echo", b"%02d" % tag) for tag in range(50)))
+        answers: list[Answer] = []
+        while more := client.answers():
+            self.assertEqual(len(more), 1)
+            answers += more
+        self.assertEqual(answers, [echo(b"%02d" % tag) for tag in range(50)])
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass, in the steps in which it is looked at who reads."""
+        self.clock.pump([STALL_LOOK] * int(seconds / STALL_LOOK))
+
+    def test_stalled(self) -> None:
+        """A client that leaves its answers unread for minutes is cut off, and its jobs end."""
+        worker, client = self.worker(), self.client()
+        client.call(b"Echo", b"1")
+        client.call(b"Echo", b"2")
+        worker.answer(a=bytes(60_000), b=bytes(60_000))
+        self.pass_time(STALL_TIME - STALL_LOOK)
+        self.assertFalse(client.line.cut_off)
+        self.pass_time(STALL_LOOK)
+        self.assertTrue(client.line.cut_off)
+        self.assertIn("has read 0 bytes in 300 s, of answers of which 120", self.logged()[-1])
+        client.line.settle()
+        self.assertEqual(worker.interrupts, [b"cancelled"])
+
+    def test_slow_but_reading(self) -> None:
+        """One that reads little by little is not, however long it takes."""
+        worker, client = self.worker(), self.client()
+        client.call(b"Echo", b"1")
+        worker.answer(False, **{f"a{number}": bytes(60_000) for number in range(100)})
+        came = 0
+        while came < 6_000_000:
+            self.pass_time(STALL_TIME - STALL_LOOK)
+            came += len(client.line.take())
+            self.assertFalse(client.line.cut_off)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class MemoryTest(ServerCase):
+    """Little may be held for all clients together."""
+
+    max_payload = 2**20
+    max_buffered = 2 * max_payload
+
+    def half(self, client: FakeClient, tag: bytes, size: int) -> None:
+        """Send a part of a request, of about so many bytes."""
+        pairs = [(boxes.ASK, tag), (boxes.COMMAND, b"Echo")]
+        pairs += [(b"data%d" % number, bytes(50_000)) for number in range(size // 50_000)]
+        client.line.send(boxes.pack(pairs)[: -len(boxes.END)])
+
+    def test_half_requests(self) -> None:
+        """The largest half request is thrown away, and its client told when it ends, and served."""
+        self.worker(at_once=True)
+        clients = [self.client() for _ in range(3)]
+        for client, size in zip(clients, (600_000, 900_000, 700_000), strict=True):
+            self.half(client, b"1", size)
+        self.clock.advance(0)
+        for client in clients:
+            client.line.send(boxes.END)
+        self.clock.advance(1)
+        for client in clients:
+            client.line.pump()
+        self.clock.advance(0)
+        answers = [client.answer() for client in clients]
+        self.assertEqual([answers[0], answers[2]], [echo(b"1"), echo(b"1")])
+        self.assert_error(answers[1], b"1", b"QUEUE_FULL", "--max-buffered is 2097152", "later")
+        clients[1].call(b"Echo", b"2")
+        self.clock.advance(0)
+        self.assertEqual(clients[1].answers(), [echo(b"2")])
+        self.assertEqual(self.factory.budget.total, 0)
+
+    def test_answers_that_are_not_read(self) -> None:
+        """The client that leaves most unread is cut off, with a line in the log."""
+        clients = [self.client() for _ in range(3)]
+        worker = self.worker()
+        for client, size in zip(clients, (12, 17, 14), strict=True):
+            client.call(b"Echo", b"1")
+            worker.answer(False, **{f"a{number}": bytes(50_000) for number in range(size)})
+        self.clock.advance(0)
+        self.assertEqual([client.line.cut_off for client in clients], [False, True, False])
+        self.assertIn("of answers unread; the server holds", self.logged()[-1])
+        clients[1].line.settle()
+        for client in clients:
+            client.answers()
+        self.assertEqual(self.factory.budget.total, 0)
+
+    def test_requests_that_wait(self) -> None:
+        """Requests that wait count: whose are most is not read until there is room."""
+        worker = self.worker()
+        few, many = self.client(), self.client()
+        for client, count in ((few, 10), (many, 20)):
+            for number in range(count):
+                client.call(b"Echo", b"%d" % number, data=bytes(45_000))
+                self.clock.advance(0)  # the next turn, for requests of this size
+                client.line.pump()
+        self.clock.advance(MEMORY_LOOK)
+        self.assertEqual((few.line.reading, many.line.reading), (True, False))
+        while self.dispatcher.running:
+            worker.answer()
+        self.clock.advance(1)
+        self.assertTrue(many.line.reading)
+        while many.line.inbox or self.dispatcher.running:
+            many.line.pump()
+            self.clock.advance(0)
+            if self.dispatcher.running:
+                worker.answer()
+        self.assertEqual([len(self.read_all(each)) for each in (few, many)], [10, 20])
+        self.assertEqual(self.factory.budget.total, 0)
+
+    def test_who_leaves(self) -> None:
+        """Nothing is counted of a client that is gone, whatever was held for it."""
+        worker, client = self.worker(), self.client()
+        client.call(b"Echo", b"1")
+        worker.answer(False, a=bytes(60_000), b=bytes(60_000), c=bytes(60_000))
+        other = self.client()
+        other.call(b"Echo", b"2", data=bytes(40_000))
+        other.call(b"Echo", b"3", data=bytes(40_000))
+        self.half(other, b"4", 100_000)
+        self.assertGreater(self.factory.budget.total, 300_000)
+        for gone in (client, other):
+            gone.line.drop()
+        self.assertEqual(self.factory.budget.total, 0)
+
+
+class SlowRequestTest(ServerCase):
+    def wait(self) -> None:
+        """Let more time pass than a request may take."""
+        self.clock.pump([BOX_LOOK] * int(BOX_TIME / BOX_LOOK + 1))
+
+    def test_a_request_that_does_not_get_on(self) -> None:
+        """Its client is told if it can be, and disconnected; the log says why."""
+        client = self.client()
+        client.line.send(boxes.pair(boxes.ASK, b"1") + boxes.pair(b"data", b"x"))
+        self.wait()
+        self.assert_error(client.answer(), b"1", b"BAD_ARGUMENTS", "did not get on for 60 s")
+        self.assertFalse(client.line.connected)
+        self.assertIn("does not get on with a request", self.logged()[-1])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_a_request_that_is_not_read(self) -> None:
+        """A client that has to wait, because its other requests do, is in no hurry."""
+        self.factory.max_in_flight = 1
+        worker, client = self.worker(), self.client()
+        client.line.send(request(b"Echo", b"1") + request(b"Echo", b"2"))
+        self.wait()
+        worker.answer()
+        worker.answer()
+        self.assertEqual(client.answers(), [echo(b"1"), echo(b"2")])
+
+
+class OwnCommandFloodTest(ServerCase):
+    def test_a_flood_for_the_catalogue(self) -> None:
+        """Who asks for a large catalogue again and again gets no more of it than is read."""
+        worker, client = self.worker(), self.client()
+        entries = json.loads(CATALOGUE)["commands"]
+        entries[0]["doc"] = "x" * 60_000
+        self.dispatcher.worker_ready(
+            FakeWorker(self.dispatcher, 4712, False), json.dumps({"commands": entries})
+        )
+        flood = b"".join(request(b"dangad.Describe", b"%d" % tag) for tag in range(300))
+        client.line.send(flood)
+        self.assertLess(client.line.protocol._writer.held, 200_000)
+        self.assertLess(client.line.peak, 200_000)
+        self.assertEqual(len(self.read_all(client)), 300)
+        self.assertEqual(worker.jobs, [])
+
+    def test_a_flood_of_pings(self) -> None:
+        """It is answered in full, at a bounded pace."""
+        client = self.client()
+        pings = [request(b"dangad.Ping", b"%d" % tag) for tag in range(3 * MAX_INSTANT)]
+        client.line.send(b"".join(pings))
+        self.assertEqual(len(client.answers()), MAX_INSTANT)
+        self.assertEqual(client.answers(), [])
+        self.assertEqual(len(self.read_all(client)), 2 * MAX_INSTANT)
+
+
+class IdleTest(ServerCase):
+    max_connections = 2
+
+    def test_idle_connections_make_room(self) -> None:
+        """Of those that had nothing to do for long, the longest idle is closed for a new one."""
+        worker, first, second = self.worker(at_once=True), self.client(), self.client()
+        self.clock.advance(1)
+        first.call(b"Echo", b"1")
+        first.answers()
+        self.clock.advance(IDLE_TIME)
+        third = self.client()
+        self.assertEqual([each.closed for each in (first, second, third)], [False, True, False])
+        third.call(b"Echo", b"1")
+        self.assertEqual(third.answers(), [echo(b"1")])
+        self.assertEqual(len(worker.jobs), 2)
+        self.assertEqual(self.factory.connections, 2)
+        self.assertIn("nothing to do for 31 s", self.logged()[-1])
+
+    def test_who_is_not_idle(self) -> None:
+        """Not one that waits for a job, or has just been answered, or sends a request."""
+        worker, busy, half = self.worker(), self.client(), self.client()
+        busy.call(b"Echo", b"1")
+        half.line.send(request(b"Echo", b"2")[:-1])
+        self.clock.advance(IDLE_TIME + 1)
+        self.client().call(b"Echo", b"3")
+        self.assertEqual((busy.closed, half.closed), (False, False))
+        worker.answer()
+        self.clock.advance(IDLE_TIME - 1)
+        self.client()
+        self.assertFalse(busy.closed)
+        self.assertEqual(busy.answers(), [echo(b"1")])
+
+    def test_below_the_limit(self) -> None:
+        """While there is room, a connection may be idle for ever."""
+        client = self.client()
+        self.clock.advance(1000 * IDLE_TIME)
+        self.client()
+        self.assertFalse(client.closed)
+
+
+class ManyTest(ServerCase):
+    max_connections = 1000
+
+    def setUp(self) -> None:
+        """Have a clock with turns."""
+        super().setUp()
+        self.turns_clock = TurnClock()
+        self.clock = self.turns_clock
+        self.factory = ClientFactory(
+            self.clock,
+            self.dispatcher,
+            AcceptGate(self.clock, [], lambda: 0),
+            max_payload=self.max_payload,
+            max_in_flight=self.max_in_flight,
+            max_connections=self.max_connections,
+        )
+
+    def test_one_turn(self) -> None:
+        """However many requests come at once, few are taken in a turn; nobody is passed over."""
+        worker = self.worker(at_once=True)
+        clients = [self.client() for _ in range(50)]
+        for client in clients:
+            client.line.send(b"".join(request(b"Echo", b"%d" % tag) for tag in range(100)))
+        self.assertLessEqual(len(worker.jobs), QUOTA)
+        late = self.client()
+        late.call(b"Echo", b"late")
+        before = len(worker.jobs)
+        turns = 0
+        while not any(job.tag == b"late" for job in worker.jobs):
+            turns += 1
+            self.turns_clock.turn()
+            self.assertLessEqual(len(worker.jobs) - before, QUOTA)
+            before = len(worker.jobs)
+        self.assertLess(turns, 5)
+        for _ in range(100):
+            self.turns_clock.turn()
+        self.assertEqual(len(worker.jobs), 50 * 100 + 1)
+        for client in clients:
+            self.assertEqual(len(client.answers()), 100)
+
+    def test_crumbs(self) -> None:
+        """Of requests of many clients that are full of tiny keys few are looked at in a turn.
+
+        So it is if they are whole, and if they are parts of larger ones.
+        """
+        crumbs = (b"\0\1x\0\0") * 1000
+        whole = (
+            boxes.pair(boxes.ASK, b"1") + boxes.pair(boxes.COMMAND, b"Echo") + crumbs + boxes.END
+        )
+        for data in (whole, crumbs):
+            clients = [self.client() for _ in range(2 * QUOTA)]
+            for client in clients:
+                client.line.send(data)
+            turns = 1
+            while any(not client.line.reading for client in clients):
+                self.turns_clock.turn()
+                turns += 1
+            self.assertGreaterEqual(turns, len(clients) * len(crumbs) // (QUOTA * UNIT))
+
+    def test_closing(self) -> None:
+        """Many connections are closed a few in a turn, and cut off likewise."""
+        clients = [self.client() for _ in range(CLOSED_AT_ONCE + 10)]
+        for act in (lambda: self.factory.close(5), self.factory.abort):
+            act()
+            self.assertEqual(sum(each.closed for each in clients), CLOSED_AT_ONCE)
+            self.turns_clock.turn()
+            self.assertEqual(sum(each.closed for each in clients), len(clients))
+            for client in clients:
+                client.line.settle()
+            clients = [self.client() for _ in range(CLOSED_AT_ONCE + 10)]
+
+
+class BrokenTransportTest(ServerCase):
+    def test_a_write_that_fails(self) -> None:
+        """It closes that connection; the worker, the dispatcher and other clients go on."""
+        worker, client, other = self.worker(), self.client(), self.client()
+        client.call(b"Echo", b"1")
+        client.call(b"Echo", b"2")
+        other.call(b"Echo", b"3")
+        client.line.failing = True
+        worker.answer()
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+        self.assertTrue(client.line.cut_off)
+        while self.dispatcher.running:
+            worker.answer()
+        self.assertEqual(other.answers(), [echo(b"3")])
+        client.line.settle()
+        self.assertEqual((self.dispatcher.idle, self.factory.connections), (1, 1))
+
+    def test_many_that_fail_at_once(self) -> None:
+        """When no worker can be had, a broken client does not keep others from being told."""
+        clients = [self.client() for _ in range(5)]
+        for client in clients:
+            client.call(b"Echo", b"1")
+        clients[1].line.failing = clients[3].line.failing = True
+        self.dispatcher.no_workers("there is no memory")
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 2)
+        for client in clients[::2]:
+            self.assert_error(client.answer(), b"1", b"NO_WORKERS", "there is no memory")
+
+
+class LimitTest(ServerCase):
+    max_connections = 3
+    max_queued = 2
+
+    def test_queue_full(self) -> None:
+        """A job that finds no room is refused with the limit's name; the others are done."""
+        client = self.client()
+        for tag in (b"1", b"2", b"3"):
+            client.call(b"Echo", tag)
+        self.assert_error(client.answer(), b"3", b"QUEUE_FULL", "--max-queued")
+        self.worker(at_once=True)
+        self.assertEqual({answer[b"_answer"] for answer in client.answers()}, {b"1", b"2"})
+
+    def test_draining(self) -> None:
+        """A server that stops refuses new jobs, and finishes those that it has."""
+        worker, client = self.worker(), self.client()
+        client.call(b"Echo", b"1")
+        drained = self.dispatcher.drain(30.0)
+        client.call(b"Echo", b"2")
+        self.assert_error(client.answer(), b"2", b"SHUTTING_DOWN")
+        self.assertNoResult(drained)
+        worker.answer()
+        self.assertEqual(client.answers(), [echo(b"1")])
+        self.successResultOf(drained)
+
+    def test_one_connection_too_many(self) -> None:
+        """Its first request is refused with the limit's name, and it is closed."""
+        clients = [self.client() for _ in range(3)]
+        late = self.client()
+        self.assertEqual(self.factory.connections, 3)
+        late.line.send(request(b"Echo")[:5])
+        self.assertFalse(late.closed)
+        late.line.send(request(b"Echo")[5:], request(b"Echo", b"7") + request(b"Echo", b"8"))
+        self.assert_error(late.answer(), b"7", b"QUEUE_FULL", "3 connections", "--max-connections")
+        self.assertFalse(late.line.connected)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        clients[0].line.drop()
+        welcome = self.client()
+        welcome.call(b"dangad.Ping", b"1")
+        self.assertEqual(welcome.answers(), [ok(b"1")])
+
+    def test_a_refused_client_is_told_whatever_it_sends(self) -> None:
+        """A large request, or one without a command, is refused like any other."""
+        for _ in range(3):
+            self.client()
+        for box in (request(b"Echo", b"7", data=bytes(60_000)), request(None, b"7")):
+            late = self.client()
+            late.line.send(*(box[start : start + 1000] for start in range(0, len(box), 1000)))
+            self.assert_error(late.answer(), b"7", b"QUEUE_FULL")
+
+    def test_a_refused_client_that_says_nothing(self) -> None:
+        """It is cut off after some seconds; and at once if it sends garbage."""
+        for _ in range(3):
+            self.client()
+        silent, garbled = self.client(), self.client()
+        garbled.line.send(b"GET / HTTP/1.1\r\n")
+        self.assertEqual((silent.line.cut_off, garbled.line.cut_off), (False, True))
+        self.clock.advance(REFUSAL_TIME)
+        self.assertTrue(silent.line.cut_off)
+
+    def test_refusals_are_bounded(self) -> None:
+        """So many at once are told why; one more is closed without a word."""
+        for _ in range(3):
+            self.client()
+        refused = [self.client() for _ in range(MAX_REFUSALS)]
+        self.assertIsNone(self.factory.buildProtocol(None))
+        refused[0].line.drop()
+        self.client()
+        self.assertIsNone(self.factory.buildProtocol(None))
+
+    def test_refused_clients_cost_no_memory(self) -> None:
+        """A refused client may send what it likes; no more is kept than a pair."""
+        for _ in range(3):
+            self.client()
+        late = self.client()
+        for _ in range(100):
+            late.line.send(boxes.pair(b"data", bytes(65535)))
+            self.assertEqual(late.line.protocol._reader.held, 0)
+
+
+class CloseTest(ServerCase):
+    max_connections = 3
+
+    def close(self) -> tuple[Any, Callable[[], None]]:
+        """Begin to close, and give the Deferred and what to call when it must have fired."""
+        closed = self.factory.close(5.0)
+        return closed, lambda: self.assertIsNone(self.successResultOf(closed))
+
+    def test_no_connections(self) -> None:
+        """With nobody connected, nothing is waited for."""
+        _, done = self.close()
+        done()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_answers_go_out_first(self) -> None:
+        """A connection is closed when its client has read what was written, paused or not."""
+        worker, client, other = self.worker(), self.client(), self.client()
+        client.call(b"Echo", b"1")
+        worker.answer(a=bytes(60_000), b=bytes(60_000))
+        closed, done = self.close()
+        other.line.settle()
+        self.assertNoResult(closed)
+        self.assertEqual([answer[b"_answer"] for answer in client.answers()], [b"1"])
+        done()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.factory.connections, 0)
+
+    def test_who_does_not_read_is_cut_off(self) -> None:
+        """Nobody can keep the server from stopping."""
+        worker, client = self.worker(), self.client()
+        client.call(b"Echo", b"1")
+        worker.answer()
+        closed, done = self.close()
+        self.clock.advance(4.9)
+        client.line.settle()
+        self.assertNoResult(closed)
+        self.clock.advance(0.2)
+        client.line.settle()
+        done()
+
+    def test_nothing_is_read_any_more(self) -> None:
+        """What a client sends after that is not performed."""
+        self.factory.max_in_flight = 1
+        worker, client = self.worker(), self.client()
+        client.line.send(request(b"Finish", b"1") + request(b"Echo", b"2"))
+        self.close()
+        client.line.protocol.dataReceived(request(b"Echo", b"3"))
+        worker.answer()
+        self.assertEqual(len(worker.jobs), 1)
+        client.line.settle()
+        self.assertEqual(self.factory.connections, 0)
+
+    def test_refused_connections_are_closed_too(self) -> None:
+        """No connection and no alarm is left of those that were being refused."""
+        clients = [self.client() for _ in range(3)]
+        late = self.client()
+        _, done = self.close()
+        for client in (*clients, late):
+            client.line.settle()
+        done()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class TCPLine(Line):
+    """A line that can be told how to behave on a network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.settings: dict[str, bool] = {}
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """Note it."""
+        self.settings["no delay"] = enabled
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        """Note it."""
+        self.settings["keep alive"] = enabled
+
+
+class NetworkTest(ServerCase):
+    def test_tcp(self) -> None:
+        """Answers over TCP are not held back, and a peer that vanished is found out."""
+        line = TCPLine()
+        directlyProvides(line, ITCPTransport)
+        line.protocol = self.factory.buildProtocol(None)
+        line.protocol.makeConnection(line)
+        self.assertEqual(line.settings, {"no delay": True, "keep alive": True})
+
+
+class DescriptorTest(ServerCase):
+    def test_who_passes_a_descriptor_is_cut_off(self) -> None:
+        """Whoever passes a descriptor is cut off, refused or not, and the log tells of it."""
+        self.factory.max_connections = 1
+        for _ in range(2):
+            client = self.client()
+            client.line.protocol.fileDescriptorReceived(os.open(os.devnull, os.O_RDONLY))
+            self.assertTrue(client.line.cut_off)
+            client.line.settle()
+            client.line.protocol.fileDescriptorReceived(os.open(os.devnull, os.O_RDONLY))
+        self.assertEqual(len(self.logged()), 1)
+        self.assertIn("passed a file descriptor", self.logged()[0])
+
+    def test_requests_with_a_descriptor(self) -> None:
+        """What comes along with it is not performed."""
+        worker, client = self.worker(at_once=True), self.client()
+        client.line.protocol.fileDescriptorReceived(os.open(os.devnull, os.O_RDONLY))
+        client.line.protocol.dataReceived(request(b"Echo", b"1"))
+        self.assertEqual(worker.jobs, [])
+
+
+class StockTest(ServerCase):
+    def test_stock_amp(self) -> None:
+        """Twisted's own AMP is a client: its calls are answered, and errors have their class."""
+
+        class Echo(amp.Command):
+            """What the fake worker performs."""
+
+            arguments = [(b"data", amp.String())]
+            response = [(b"data", amp.String())]
+            errors = {LookupError: b"LOOKUP"}
+
+        worker, line = self.worker(), self.client().line
+        client = amp.AMP()
+        client.makeConnection(StringTransport())
+        transport = cast("StringTransport", client.transport)
+
+        def outcome(called: Any, failed: bool = False, **pairs: bytes) -> Any:
+            outcomes: list[Any] = []
+            called.addBoth(outcomes.append)
+            line.send(transport.value())
+            transport.clear()
+            if self.dispatcher.running:
+                worker.answer(failed, **pairs)
+            client.dataReceived(line.take())
+            return outcomes[0]
+
+        called = client.callRemote(Echo, data=b"hello")
+        self.assertEqual(outcome(called, data=b"hello"), {"data": b"hello"})
+        called = client.callRemote(Echo, data=b"hello")
+        failure = outcome(called, True, _error_code=b"LOOKUP", _error_description=b"no")
+        failure.trap(LookupError)
+        outcome(client.callRemoteString(b"Nope")).trap(amp.UnhandledCommand)
+        outcome(client.callRemote(commands.Ping))
+        self.assertIsNone(client.callRemoteString(b"Echo", requiresAnswer=False, data=b"x"))
+
+
+class ConnectionTest(ServerCase):
+    def test_types(self) -> None:
+        """A connection within the limit is served, one above it refused."""
+        self.factory.max_connections = 1
+        self.assertIsInstance(self.factory.buildProtocol(None), ClientConnection)
+        self.assertIsInstance(self.factory.buildProtocol(None), RefusedConnection)

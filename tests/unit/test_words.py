@@ -1,0 +1,79 @@
+"""Each thing has one name, that of the glossary: names that were given up do not come back."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from tests.reader import ROOT
+
+RETIRED = {
+    r"ahead": "prefetched",
+    r"\b(take|taken|takes|took|taking) (it |them |something |anything |nothing )?back\b": "reclaim",
+    r"take_back|taken_back|\brecall|give_way|catch_up\b|drain_answers": "reclaim",
+    r"\bdeck\b": "prefetched",
+    r"\bstaff": "idle workers",
+    r"workforce": "supervisor",
+    r"hatch(?!ling)": "spawner, start",
+    r"repertoire|programme|\bschema": "catalogue, registry",
+    r"verdict": "reasons",
+    r"\btall(y|ies)\b": "counters",
+    r"receipt": "resource usage",
+    r"\b(wear|wears|worn|wearing)\b": "recycling",
+    r"\bworkers?( that)? (is|are) due\b|is \*due\*": "to be recycled",
+    r"\bunfit\b|\bfit=": "reusable",
+    r"\bstrays?(?![a-z])": "orphans",
+    r"prompt_?writer": "eager writer",
+    r"\bvitals\b": "procfs",
+    r"surroundings": "process state",
+    r"rehears": "job runner",
+    r"\ba_story\b|\bOffice\b": "async_test, RecordingDispatcher",
+}
+"""Patterns, in any case, and the words instead. *Quarantine* and *lane* are words of today."""
+
+ALLOWED = {
+    ("dangad/testing/__init__.py", "rehears"): "users have imported `Rehearsal`",
+    ("tests/real/test_testing.py", "rehears"): "the test of it",
+    ("pyproject.toml", "hatch(?!ling)"): "the tool that builds the wheel",
+    ("docs/reference/command-line.md", "ahead"): "spare workers, ahead of demand",
+}
+"""Files in which a retired word is right, and why."""
+
+SKIPPED = (
+    "docs/changes/",
+    "CHANGELOG.md",
+    "docs/explanation/performance/",
+    "tests/unit/test_words.py",
+)
+"""What was said at its time, what is measured, and the list itself."""
+
+
+class WordsTest(SynchronousTestCase):
+    def test_retired(self) -> None:
+        """No file of the repository has a word that was given up."""
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if listed.returncode:
+            raise SkipTest("this is no checkout")
+        any_word = re.compile("|".join(RETIRED), re.IGNORECASE)
+        found = []
+        for name in listed.stdout.rstrip("\0").split("\0"):
+            path = ROOT / name
+            if name.startswith(SKIPPED) or not path.is_file():
+                continue
+            for number, line in enumerate([name, *path.read_text().splitlines()]):
+                if any_word.search(line):
+                    found += [
+                        f"{name}:{number}: {word[0]!r} is called: {new}"
+                        for old, new in RETIRED.items()
+                        for word in re.finditer(old, line, re.IGNORECASE)
+                        if (name, old) not in ALLOWED
+                    ]
+        self.assertEqual(found, [], "\n" + "\n".join(found))
