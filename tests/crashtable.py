@@ -1,6 +1,6 @@
 """The table of the crash-point matrix: what is to be seen of each deed at each moment.
 
-The deeds are in :mod:`tests.crashdeeds`, the moments below; :mod:`tests.real.test_crash_matrix` goes
+The deeds are in :mod:`tests.crashdeeds`, the moments below; the crash matrix of ``tests/real`` goes
 through the cells.
 """
 
