@@ -105,6 +105,10 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(_LAZY[name]), name)
         globals()[name] = value
         return value
+    if name == "commands":  # where it was before it had a room
+        from dangad.wire import commands
+
+        return commands
     if name == "__version__":
         from importlib.metadata import version
 
