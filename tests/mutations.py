@@ -65,7 +65,7 @@ FAULTS = (
         "state.assignments.prefetched > self.max_queued:",
     ),
     Fault("scheduler/fairqueue", "self._on_hold.add(client)", "pass"),
-    Fault("scheduler/supervisor", "record.silent = True", "record.silent = False"),
+    Fault("scheduler/watch", "record.silent = True", "record.silent = False"),
     Fault("pool/jobprobe", "self.pings -= 1", "self.pings -= 0"),
     Fault(
         "pool/link",

@@ -39,11 +39,10 @@ class Scratch:
 
     Packet by packet it could take the first, the worker the second, and the parent the rest; but
     all of it is moved from one pipe to another in one step.
-
-    All mutable state: `_ends`, to read and to write, if it is open.
     """
 
     def __init__(self) -> None:
+        #: Its ends, to read and to write; None if it is not open.
         self._ends: tuple[int, int] | None = None
 
     def open(self) -> None:
@@ -100,11 +99,6 @@ class JobPipe:
     """A worker's pipe, as long as the worker lives.
 
     It is its writer's producer while there is something left of a large request.
-
-    All mutable state: `_reading`, a descriptor of the end that the worker reads, None if there
-    is none; `_packets`, whether the next write makes a packet; `_large`, a large request, and
-    `_left`, what the writer has not been handed of it; `_refused`, a request of which nothing was
-    written, since the worker has closed its end.
     """
 
     def __init__(self, writer: ProcessWriter, scratch: Scratch) -> None:
@@ -114,10 +108,15 @@ class JobPipe:
         """
         self._writer = writer
         self._scratch = scratch
+        #: Whether the next write makes a packet.
         self._packets = False
+        #: A descriptor of the end that the worker reads; None if there is none.
         self._reading: int | None = None
+        #: A large request that is being written.
         self._large: bytes | memoryview = b""
+        #: What the writer has not been handed of it.
         self._left = _NOTHING
+        #: A request of which nothing was written, since the worker has closed its end.
         self._refused: bytes | memoryview = b""
 
     def open(self) -> None:

@@ -8,8 +8,10 @@
 - :mod:`.matching`, :mod:`.assignments`, :mod:`.prefetch`: which worker gets it.
 - :mod:`.registry`, :mod:`.quarantine`: what can be performed, and what is kept away.
 - :mod:`.pauses`, :mod:`.drain`: jobs whose clients do not read, and the end of all jobs.
-- :mod:`.supervisor`, :mod:`.workerrecord`, :mod:`.pacing`, :mod:`.relief`, :mod:`.reload`: how
-  many workers there are.
+- :mod:`.supervisor`, :mod:`.workerrecord`: how many workers there are, and the states of a
+  worker's life. Its rules are also in :mod:`.pacing`, :mod:`.failingstarts`, :mod:`.watch`,
+  :mod:`.relief` and :mod:`.reload`.
 - :mod:`.counters`, :mod:`.reasons`: what is remembered of jobs, and what clients are told.
 - :mod:`.alarms`, :mod:`.chores`, :mod:`.outbox`: work in bounded parts, and told last.
+- :mod:`.clockcalls`: calls of the clock that may fail.
 """

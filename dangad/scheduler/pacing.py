@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dangad.scheduler.outbox import log_failure
+from dangad.scheduler.clockcalls import call_later, cancel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,19 +53,12 @@ class Pace:
     def pause(self) -> None:
         """Do what is left in the next turn."""
         if self._turn is None:
-            try:
-                self._turn = self._clock.callLater(0, self._begin_turn)
-            except Exception:  # noqa: BLE001 - what is left is done when something else happens
-                log_failure("the server failed to put off the start of workers")
+            self._turn = call_later(self._clock, 0, self._begin_turn)
 
     def stop(self) -> None:
         """Leave it undone."""
-        if self._turn is not None:
-            try:
-                self._turn.cancel()
-            except Exception:  # noqa: BLE001 - if it comes, there is nothing to do
-                log_failure("the server failed to cancel a call")
-            self._turn = None
+        cancel(self._turn)
+        self._turn = None
 
     def _begin_turn(self) -> None:
         self._turn = None

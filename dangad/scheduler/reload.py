@@ -8,13 +8,22 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING
 
+from twisted.logger import Logger
+
 from dangad.errors import ReloadFailed
 from dangad.waiters import Waiters
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from twisted.internet.defer import Deferred
+
+    from dangad.scheduler.workerrecord import WorkerRecord
+
+log = Logger()
+
+OLD_CODE = "its code is old"
+"""Why a worker is replaced in a reload."""
 
 
 class ReloadState(enum.Enum):
@@ -75,10 +84,17 @@ class Reload:
             self.generation -= 1
         self._waiters.fail(ReloadFailed(reason))
 
-    def check(self, living: Collection[int]) -> bool:
+    def give_up(self, reason: str, records: Iterable[WorkerRecord]) -> None:
+        """The new code cannot be served: leave the old workers where they are."""
+        log.error("the reload failed, and the old workers stay: {reason}", reason=reason)
+        for record in records:
+            if record.recycling == OLD_CODE:
+                record.recycling = None
+        self.fail(reason)
+
+    def check(self, living: Collection[int]) -> None:
         """End the reload if `living`, the generations of all workers, has none that is older."""
-        if not self._proven or any(generation < self.generation for generation in living):
-            return False
-        self.state = ReloadState.DONE
-        self._waiters.tell(None)
-        return True
+        if self._proven and all(generation >= self.generation for generation in living):
+            self.state = ReloadState.DONE
+            self._waiters.tell(None)
+            log.info("reloaded: all workers are of generation {n}", n=self.generation)

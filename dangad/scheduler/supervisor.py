@@ -18,35 +18,31 @@ The rules:
   when that is ready the first of these that is idle leaves. Until then they all go on.
 - While one client's jobs have all workers, and no job has started for `relief_after` seconds
   though another client has one, there may be one worker more, which is for the others.
-- A dead worker is replaced at once, at that pace. If starts fail one after another (a worker
-  that died before it said Hello, or idle before it did anything) the next is tried after a delay
-  that doubles from a tenth of a second to half a minute, so a server whose workers cannot start
-  rests, and recovers by itself.
-- When no worker could be had for `PATIENCE` seconds and the last start failed, the
-  dispatcher is told why, and refuses jobs until a worker starts.
-- An idle worker is asked for a sign of life now and then. One that gives none is killed, and
-  so is one that does not read the job that it was given, or holds more memory than any may.
+- A dead worker is replaced at once, at that pace. If starts fail one after another the server rests
+  between them, and the dispatcher may be told that no worker can be had: see
+  :mod:`dangad.scheduler.failingstarts`.
+- A worker that does not react, or holds more memory than any may, is killed: see
+  :mod:`dangad.scheduler.watch`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twisted.logger import Logger
 from zope.interface import implementer
 
 from dangad.limits import DEFAULTS
+from dangad.scheduler.clockcalls import call_later, cancel
+from dangad.scheduler.failingstarts import FailingStarts, cannot_start
 from dangad.scheduler.interfaces import ISupervisor, IWorkerEvents
 from dangad.scheduler.outbox import log_failure
 from dangad.scheduler.pacing import Pace
 from dangad.scheduler.relief import Relief
-from dangad.scheduler.reload import Reload
+from dangad.scheduler.reload import OLD_CODE, Reload
+from dangad.scheduler.watch import Watch
 from dangad.scheduler.workerrecord import RecycleLimits, WorkerRecord
-from dangad.text import show_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
@@ -54,16 +50,6 @@ if TYPE_CHECKING:
     from dangad.scheduler.interfaces import IProcess, ISpawner, IWorker
     from dangad.scheduler.record import Death
 
-log = Logger()
-
-FIRST_DELAY = 0.1
-"""Seconds before the second start in a row that follows a failure."""
-LONGEST_DELAY = 30.0
-"""Seconds between starts, however often they fail."""
-PATIENCE = 10.0
-"""Seconds for which jobs wait for a first worker while starts fail."""
-PROBATION = 5.0
-"""Seconds after which an idle worker that did nothing yet counts as well started."""
 START_TIMEOUT = DEFAULTS.start_timeout
 """Seconds in which a worker must say Hello, unless told otherwise."""
 IDLE_TIME = 20.0
@@ -72,30 +58,13 @@ WATCH_INTERVAL = 1.0
 """Seconds between two looks at every worker."""
 KILL_AGAIN = 1.0
 """Seconds after which a worker that could not be killed is killed again."""
-HEARTBEAT = 10.0
-"""Seconds between two questions to an idle worker whether it records."""
-HEARTBEAT_PATIENCE = 5.0
-"""Seconds in which it must answer."""
-
 LEAVE_AT_ONCE = 10
 """Workers that are let go in one turn of the reactor, if many are too many."""
-
-_OLD_CODE = "its code is old"
 
 
 @implementer(ISupervisor, IWorkerEvents)
 class Supervisor:
-    """The rules of the module's docstring.
-
-    All mutable state: `min_workers` and `max_workers`, which may be changed; `records`, every
-    process that is not known to be dead; `reloading`, how far the last reload is; `_relief`,
-    whether there may be one more; `_pace`, which
-    of them are starting, and what is left for the next turn of the reactor; `_failures`
-    counts failures of starts since the last good one (those that come while the next try
-    waits already count as one), `_failed_at` and `_reason` say when and why the last failed;
-    `_retry`, `_alarm`, `_pruning` and `_watching` are the pending calls of the clock: the next
-    start, the end of patience, the next look for idle surplus, the next look at all workers.
-    """
+    """The rules of the module's docstring."""
 
     def __init__(
         self,
@@ -117,44 +86,50 @@ class Supervisor:
         :param relief_after: seconds for which one client may have all workers while others wait
             and nothing starts, before there is one for these; 0 for ever.
         """
+        #: How many workers there are at least and at most; operators may change both.
         self.min_workers = min_workers
         self.max_workers = max_workers
         self.spare_workers = spare_workers
         self.recycle_limits = recycle_limits or RecycleLimits()
+        #: Every process that is not known to be dead.
         self.records: dict[IWorker, WorkerRecord] = {}
+        #: How far the last reload is.
         self.reloading = Reload()
         self._clock = clock
         self._dispatcher = dispatcher
+        #: Who starts the processes; None before the start and after the end.
         self._spawner: ISpawner | None = None
-        self._pace = Pace(clock, starts_at_once, self._adjust)
         self._start_timeout = start_timeout
+        #: Which workers are starting, and what is left for the next turn of the reactor.
+        self._pace = Pace(clock, starts_at_once, self._adjust)
+        #: Whether there may be one worker more.
         self._relief = Relief(dispatcher, relief_after)
-        self._failures = 0
-        self._failed_at = 0.0
-        self._reason = ""
-        self._retry: IDelayedCall | None = None
-        self._alarm: IDelayedCall | None = None
+        #: The starts that failed, and the next try.
+        self._failing = FailingStarts(clock, self.records, self._try_again, dispatcher.no_workers)
+        self._watch = Watch(self.recycle_limits, self._kill)
+        #: The next look for idle workers that are too many.
         self._pruning: IDelayedCall | None = None
+        #: The next look at all workers.
         self._watching: IDelayedCall | None = None
 
     def start(self, spawner: ISpawner) -> None:
         """Begin to keep the minimum alive, with processes from `spawner`."""
         self._spawner = spawner
         self._dispatcher.supervised_by(self, low_water=self.spare_workers)
-        self._watching = self._later(WATCH_INTERVAL, self._watch)
+        self._watching = call_later(self._clock, WATCH_INTERVAL, self._look)
         self._fill()
 
     def stop(self) -> None:
         """Start no more workers; the living are the pool's to stop."""
         self._spawner = None
-        for call in (self._retry, self._alarm, self._pruning, self._watching):
-            self._cancel(call)
-        self._retry = self._alarm = self._pruning = self._watching = None
+        cancel(self._pruning)
+        cancel(self._watching)
+        self._pruning = self._watching = None
+        self._failing.stop()
         self._pace.stop()
         for record in self.records.values():
             record.released = True
-            if record.booted_at is None:
-                self._cancel(record.boot_alarm)
+            cancel(record.boot_alarm)
         if self.reloading.rolling:
             self.reloading.fail("the server is stopping")
 
@@ -194,11 +169,10 @@ class Supervisor:
             return done
         for record in list(self.records.values()):
             if record.serves:
-                record.recycling = record.recycling or _OLD_CODE
+                record.recycling = record.recycling or OLD_CODE
             elif record.starting:
                 self._stop_start(record, "was started before the code was reloaded, and was killed")
-        self._cancel(self._retry)
-        self._retry = None
+        self._failing.retry_at_once()
         self._adjust()
         return done
 
@@ -222,7 +196,7 @@ class Supervisor:
         reason = f"did not start within {limit:g} s (--start-timeout), and was killed"
         now = self._clock.seconds()
         record = self.records[process] = WorkerRecord(process, self.reloading.generation, now)
-        record.boot_alarm = self._later(limit, self._end_start, record, reason)
+        record.boot_alarm = call_later(self._clock, limit, self._end_start, record, reason)
         self._pace.started(process)
         if record.boot_alarm is None:
             self._end(record, "was killed: it could not be given a limit to its start")
@@ -232,19 +206,18 @@ class Supervisor:
         record = self.records[worker]
         if record.released:
             return
-        self._cancel(record.boot_alarm)
+        cancel(record.boot_alarm)
         record.boot_alarm = None
         self._pace.settled(worker)
         record.booted_at = record.asked_at = self._clock.seconds()
         self.reloading.booted(record.generation)
-        self._cancel(self._alarm)
-        self._alarm = None
+        self._failing.booted()
         self._dispatcher.worker_ready(worker, catalogue)
         for other in self._dispatcher.outdated():
-            self._recycle(self.records[other], "it performs other commands than the latest")
+            self.records[other].recycle("it performs other commands than the latest")
         self._adjust()
         if self._pruning is None and self.size > self.min_workers:
-            self._pruning = self._later(IDLE_TIME, self._prune)
+            self._pruning = call_later(self._clock, IDLE_TIME, self._prune)
 
     def worker_answered(self, worker: IWorker) -> None:
         """See :meth:`IWorkerEvents.worker_answered`."""
@@ -252,7 +225,7 @@ class Supervisor:
 
     def recycle_worker(self, worker: IWorker, why: str) -> None:
         """See :meth:`IWorkerEvents.recycle_worker`."""
-        self._recycle(self.records[worker], why)
+        self.records[worker].recycle(why)
         self._adjust()
 
     def worker_exited(self, worker: IWorker, death: Death, performed: int) -> None:
@@ -261,22 +234,15 @@ class Supervisor:
         if record is None:
             return
         self._pace.settled(worker)
-        if record.booted_at is None:
-            self._cancel(record.boot_alarm)
-        else:
+        cancel(record.boot_alarm)
+        if record.booted_at is not None:
             self._dispatcher.worker_gone(worker, death)
-        if record.released:
-            pass
-        elif record.booted_at is None:
-            self._start_failed(f"worker {worker.pid} {death.how}", record.generation)
-        elif not performed and self._clock.seconds() - record.booted_at < PROBATION:
-            self._start_failed(
-                f"worker {worker.pid} {death.how} as soon as it was ready", record.generation
-            )
-        else:
-            self._failures = 0
-            self._cancel(self._retry)
-            self._retry = None
+        if not record.released:
+            reason = self._failing.reason(record, death, performed)
+            if reason is None:
+                self._failing.forget()
+            else:
+                self._start_failed(reason, record.generation)
         self._adjust()
 
     # The rules: how many.
@@ -286,13 +252,11 @@ class Supervisor:
         if self._spawner is None:
             return
         if self._watching is None:
-            self._watching = self._later(WATCH_INTERVAL, self._watch)
+            self._watching = call_later(self._clock, WATCH_INTERVAL, self._look)
         self._fill()
         self._turn_over()
-        if self.reloading.rolling and self.reloading.check(
-            [record.generation for record in self.records.values()]
-        ):
-            log.info("reloaded: all workers are of generation {n}", n=self.reloading.generation)
+        if self.reloading.rolling:
+            self.reloading.check([record.generation for record in self.records.values()])
 
     def _needed(self, waiting: int = 0) -> int:
         """How many workers the jobs want, within the bounds."""
@@ -358,79 +322,28 @@ class Supervisor:
         except Exception:  # noqa: BLE001 - whatever it was, it concerns one worker
             self._spoken_to_in_vain(record)
 
-    def _recycle(self, record: WorkerRecord, why: str) -> None:
-        if record.recycling is None:
-            record.recycling = why
-            log.info("worker {pid} is to be replaced: {why}", pid=record.process.pid, why=why)
-
     def _spawn(self) -> None:
         """Start a worker, unless one has just failed to start, or it is not the time for it."""
-        if self._spawner is None or self._retry is not None or not self._pace.may_start:
+        if self._spawner is None or self._failing.resting or not self._pace.may_start:
             return
         try:
             self._spawner.spawn()
-        except OSError as error:
-            which = f": {error.filename}" if error.filename else ""
-            reason = f"no process can be started: {error.strerror or error}{which}"
-            self._start_failed(reason, self.reloading.generation)
         except Exception as error:  # noqa: BLE001 - a start that fails, whatever it was
-            log_failure("the server failed while it started a worker")
-            self._start_failed(
-                f"the server failed while it started one: {error!r}", self.reloading.generation
-            )
+            self._start_failed(cannot_start(error), self.reloading.generation)
 
     # The rules: starts that fail.
 
     def _start_failed(self, reason: str, generation: int) -> None:
-        self._reason = reason
         if self._spawner is None:
             return
         if self.reloading.rolling and generation == self.reloading.generation:
-            self._give_up_reload(reason)
-        if self._alarm is None and not self._has_booted():
-            self._alarm = self._later(PATIENCE, self._give_up_waiting)
-        if self._retry is not None:
-            return
-        now = self._clock.seconds()
-        if any(
-            record.booted_at is not None and self._failed_at <= record.booted_at <= now - PROBATION
-            for record in self.records.values()
-        ):
-            self._failures = 0
-        self._failures += 1
-        self._failed_at = now
-        delay = 0.0
-        if self._failures > 1:
-            delay = min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(self._failures - 2, 30))
-        log.warn(
-            "start {failures} in a row failed: {reason}; next try in {delay:.1f} s",
-            failures=self._failures,
-            reason=reason,
-            delay=delay,
-        )
-        self._retry = self._later(delay, self._try_again)
-
-    def _give_up_reload(self, reason: str) -> None:
-        """The new code cannot be served: leave the old workers where they are."""
-        log.error("the reload failed, and the old workers stay: {reason}", reason=reason)
-        for record in self.records.values():
-            if record.recycling == _OLD_CODE:
-                record.recycling = None
-        self.reloading.fail(reason)
-
-    def _has_booted(self) -> bool:
-        return any(record.serves for record in self.records.values())
+            self.reloading.give_up(reason, self.records.values())
+        self._failing.failed(reason)
 
     def _try_again(self) -> None:
-        self._retry = None
         # With no minimum, and jobs refused for want of workers, nobody else asks for a worker.
-        self._fill(0 if self._has_booted() else 1)
+        self._fill(0 if self._failing.any_serves else 1)
         self._adjust()
-
-    def _give_up_waiting(self) -> None:
-        self._alarm = None
-        if self._failures and not self._has_booted():
-            self._dispatcher.no_workers(self._reason)
 
     # The rules: those that live.
 
@@ -444,60 +357,21 @@ class Supervisor:
             surplus -= 1
         self._relief.look(self.max_workers, self.size, self._clock.seconds())
         if self.size > self.min_workers:
-            self._pruning = self._later(IDLE_TIME / 2, self._prune)
+            self._pruning = call_later(self._clock, IDLE_TIME / 2, self._prune)
 
-    def _watch(self) -> None:
-        """Look at every worker: its memory, its age, and whether it records."""
-        self._watching = self._later(WATCH_INTERVAL, self._watch)
+    def _look(self) -> None:
+        """Look at every worker: its memory, its age, and whether it reacts."""
+        self._watching = call_later(self._clock, WATCH_INTERVAL, self._look)
         now = self._clock.seconds()
         for worker, record in list(self.records.items()):
             if record.serves:
                 try:
-                    self._weigh(record, now)
-                    self._listen(record, self._dispatcher.is_idle(worker), now)
+                    self._watch.weigh(record, now)
+                    self._watch.listen(record, self._dispatcher.is_idle(worker), now)
                 except Exception:  # noqa: BLE001 - whatever it was, it concerns one worker
                     self._spoken_to_in_vain(record)
         self._relief.look(self.max_workers, self.size, now)
         self._adjust()
-
-    def _weigh(self, record: WorkerRecord, now: float) -> None:
-        """See whether the worker is too large, or old enough to be replaced."""
-        recycle_limits = self.recycle_limits
-        memory = record.process.memory()
-        if recycle_limits.max_memory and memory > recycle_limits.max_memory:
-            self._kill(
-                record,
-                f"had {show_bytes(memory)} of memory, where --max-memory is "
-                f"{show_bytes(recycle_limits.max_memory)}, and was killed",
-            )
-        elif recycle_limits.memory and memory > recycle_limits.memory:
-            self._recycle(record, f"it has {show_bytes(memory)} of memory")
-        elif (
-            recycle_limits.age
-            and record.booted_at is not None
-            and now - record.booted_at >= recycle_limits.age
-        ):
-            self._recycle(record, f"it is {now - record.booted_at:.0f} s old")
-
-    def _listen(self, record: WorkerRecord, idle: bool, now: float) -> None:
-        """See whether the worker gives signs of life; ask it for one if it is idle."""
-        if record.process.has_read():
-            record.unread_since = None
-        elif record.unread_since is None:
-            record.unread_since = now
-        elif now - record.unread_since >= HEARTBEAT_PATIENCE:
-            self._kill(
-                record, f"did not read what it was sent for {HEARTBEAT_PATIENCE:g} s and was killed"
-            )
-            return
-        if not idle:
-            record.process.verify()
-        if record.silent and now - record.asked_at >= HEARTBEAT_PATIENCE:
-            self._kill(record, f"gave no sign of life for {HEARTBEAT_PATIENCE:g} s and was killed")
-        elif idle and not record.silent and now - record.asked_at >= HEARTBEAT:
-            record.asked_at = now
-            record.silent = True
-            record.process.ping()
 
     def _kill(self, record: WorkerRecord, reason: str) -> None:
         self._dispatcher.dismiss(record.process)
@@ -513,7 +387,7 @@ class Supervisor:
             record.process.kill(reason)
         except Exception:  # noqa: BLE001 - else it might stay for ever
             log_failure("worker {pid} could not be killed", pid=record.process.pid)
-            self._later(KILL_AGAIN, self._end, record, reason)
+            call_later(self._clock, KILL_AGAIN, self._end, record, reason)
 
     def _end_start(self, record: WorkerRecord, reason: str) -> None:
         """Kill a worker that has not said Hello by now."""
@@ -524,21 +398,3 @@ class Supervisor:
         """Kill a worker that raised; to be called where the exception is caught."""
         log_failure("worker {pid} could not be spoken to, and is killed", pid=record.process.pid)
         self._kill(record, "was killed: the server failed while it spoke to it")
-
-    def _later(
-        self, delay: float, call: Callable[..., object], *arguments: object
-    ) -> IDelayedCall | None:
-        """Have the clock make this call; None if it cannot."""
-        try:
-            return self._clock.callLater(delay, call, *arguments)
-        except Exception:  # noqa: BLE001 - the rules go on without, till the next look at all
-            log_failure("the server failed to put off a call")
-            return None
-
-    def _cancel(self, call: IDelayedCall | None) -> None:
-        """Have the clock not make this call, if it is still to come."""
-        try:
-            if call is not None and call.active():
-                call.cancel()
-        except Exception:  # noqa: BLE001 - then it comes, and finds nothing to do
-            log_failure("the server failed to cancel a call")

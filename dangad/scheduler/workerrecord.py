@@ -10,11 +10,15 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from twisted.logger import Logger
+
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IDelayedCall
 
     from dangad.scheduler.interfaces import IProcess
+
+log = Logger()
 
 
 class WorkerState(enum.Enum):
@@ -120,6 +124,12 @@ class WorkerRecord:
         self.silent = False
         #: When it was first seen not to have read what it was sent; None if it has.
         self.unread_since: float | None = None
+
+    def recycle(self, why: str) -> None:
+        """Have the worker replaced, for the first reason that is given."""
+        if self.recycling is None:
+            self.recycling = why
+            log.info("worker {pid} is to be replaced: {why}", pid=self.process.pid, why=why)
 
     def show_stack(self) -> Deferred[str]:
         """See :meth:`IProcess.show_stack`."""

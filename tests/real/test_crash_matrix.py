@@ -24,7 +24,7 @@ from dangad.host.descent import children
 from dangad.limits import Limits
 from dangad.pool import link
 from dangad.pool.launch import WorkerSettings
-from dangad.scheduler import endings, state, supervisor
+from dangad.scheduler import endings, failingstarts, state, supervisor, watch
 from dangad.scheduler.workerrecord import WorkerRecord
 from tests.crashdeeds import PLANS, SITECUSTOMIZE
 from tests.crashpoints import Crash, Echo, State
@@ -57,8 +57,8 @@ class MatrixTests(RealServerCase):
         self.patch(endings, "GRACE", 0.1)
         self.patch(state, "LOGGED_ENDS", 1000)
         self.patch(link, "CLOSED_GRACE", 60.0)
-        self.patch(supervisor, "PROBATION", 0.0)
-        self.patch(supervisor, "FIRST_DELAY", 0.01)
+        self.patch(failingstarts, "PROBATION", 0.0)
+        self.patch(failingstarts, "FIRST_DELAY", 0.01)
         self.patch(supervisor, "WATCH_INTERVAL", 0.05)
         self.numbers = iter(range(1, 1_000_000))
         self.problems: list[str] = []
@@ -238,9 +238,9 @@ class MatrixTests(RealServerCase):
             if cell.frozen:
                 await until(lambda how=how: is_frozen(pids[how]))
                 life = self.life(pids[how])
-                life.asked_at -= supervisor.HEARTBEAT
+                life.asked_at -= watch.HEARTBEAT
                 await until(lambda life=life: life.silent)
-                life.asked_at -= supervisor.HEARTBEAT_PATIENCE
+                life.asked_at -= watch.HEARTBEAT_PATIENCE
 
     def life(self, pid: int) -> WorkerRecord:
         """What the supervisor knows of the worker."""

@@ -135,6 +135,10 @@ class RecordingDispatcher:
         """Note it."""
         self.told.append(("worker_exited", worker, death.how, performed))
 
+    def no_workers(self, reason: str) -> None:
+        """Note it."""
+        self.told.append(("no_workers", reason))
+
     def outdated(self) -> set[Any]:
         """No worker is: all perform the same."""
         return set()

@@ -13,7 +13,7 @@ import dangad
 from dangad.errors import NotRunning, ReloadFailed
 from dangad.limits import Limits
 from dangad.pool.launch import WorkerSettings, default_path
-from dangad.scheduler import supervisor
+from dangad.scheduler import failingstarts, supervisor, watch
 from tests import fakeoperations
 from tests.heavyjobs import MIB, Heavy
 from tests.oddjobs import Limited, Wait
@@ -192,7 +192,7 @@ class RecycleMemoryTests(SupervisionCase):
         await until(lambda: self.workers("idle") and pids[0] not in self.pids())
         self.assertNotEqual(await self.take("nothing"), pids[0])
         self.assertRegex(
-            "\n".join(self.logged("dangad.scheduler.supervisor")),
+            "\n".join(self.logged("dangad.scheduler.workerrecord")),
             r"is to be replaced: it has \d+ MiB of",
         )
 
@@ -219,7 +219,7 @@ class RecycleAgeTests(SupervisionCase):
         [first] = await until(lambda: self.workers("idle"))
         await until(lambda: self.workers("idle") and first not in self.pids())
         events = "\n".join(
-            self.logged("dangad.scheduler.supervisor") + self.logged("dangad.pool.link")
+            self.logged("dangad.scheduler.workerrecord") + self.logged("dangad.pool.link")
         )
         self.assertRegex(events, rf"worker {first} is to be replaced: it is \d+ s old")
 
@@ -326,9 +326,9 @@ class HeartbeatTests(SupervisionCase):
 
     def setUp(self) -> None:
         """Have little patience."""
-        for name, value in (("WATCH_INTERVAL", 0.05), ("HEARTBEAT", 0.1)):
-            self.patch(supervisor, name, value)
-        self.patch(supervisor, "HEARTBEAT_PATIENCE", 1.0)
+        self.patch(supervisor, "WATCH_INTERVAL", 0.05)
+        self.patch(watch, "HEARTBEAT", 0.1)
+        self.patch(watch, "HEARTBEAT_PATIENCE", 1.0)
         super().setUp()
 
     @async_test
@@ -501,7 +501,7 @@ class ReloadTests(ChangingCase):
         self.assertEqual(reload, {"state": "failed", "reason": str(error)})
         self.assertIn(
             f"the reload failed, and the old workers stay: {error}",
-            self.logged("dangad.scheduler.supervisor"),
+            self.logged("dangad.scheduler.reload"),
         )
         self.write(MODULE.format(version=TWO))
         await self.service.operations.reload()
@@ -515,7 +515,7 @@ class BrokenLaterTests(ChangingCase):
 
     def setUp(self) -> None:
         """Have little patience with workers that do not start."""
-        self.patch(supervisor, "PATIENCE", 0.5)
+        self.patch(failingstarts, "PATIENCE", 0.5)
         super().setUp()
 
     @async_test
@@ -540,7 +540,7 @@ class BrokenLaterTests(ChangingCase):
 
     def tries(self) -> list[str]:
         """After how many seconds each next try was said to come."""
-        text = "\n".join(self.logged("dangad.scheduler.supervisor"))
+        text = "\n".join(self.logged("dangad.scheduler.failingstarts"))
         return re.findall(r"next try in ([\d.]+) s", text)
 
 

@@ -14,7 +14,7 @@ import dangad
 from dangad.host import capacity
 from dangad.limits import Limits
 from dangad.pool.launch import WorkerSettings
-from dangad.scheduler import supervisor
+from dangad.scheduler import watch
 from tests.oddjobs import Facts, Long, Odd, Oops, Short, Wait, WaitAnyway
 from tests.realserver import RealServerCase, alive, is_frozen, until
 
@@ -256,7 +256,7 @@ class DeathTests(RealServerCase):
     @async_test
     async def test_frozen_before_its_job(self) -> None:
         """A worker that was frozen when it was given a job is killed, and another runs the job."""
-        self.patch(supervisor, "HEARTBEAT_PATIENCE", 0.3)
+        self.patch(watch, "HEARTBEAT_PATIENCE", 0.3)
         client = await self.connect()
         pid = (await client.callRemote(Odd, what="nothing"))["pid"]
         os.kill(pid, signal.SIGSTOP)

@@ -33,9 +33,10 @@ from twisted.logger import globalLogPublisher
 from dangad.errors import Cancelled
 from dangad.scheduler.dispatcher import Dispatcher
 from dangad.scheduler.endings import ALARMS, GRACE
+from dangad.scheduler.failingstarts import LONGEST_DELAY
 from dangad.scheduler.record import END_STATES, Job, JobState
 from dangad.scheduler.state import AGEING
-from dangad.scheduler.supervisor import LONGEST_DELAY, Supervisor
+from dangad.scheduler.supervisor import Supervisor
 from dangad.scheduler.workerrecord import RecycleLimits
 from dangad.wire.commands import Chunk
 from dangad.wire.values import Priority
@@ -876,7 +877,7 @@ class RulesMachine(RuleBasedStateMachine):
         working = [worker for worker in self.spawner.workers if not lives[worker].released]
         self.ceiling = max(self.supervisor.max_workers, min(self.ceiling, len(working) - 1))
         assert len(working) <= self.ceiling + 1  # a replacement comes before the old one goes
-        if self.supervisor._retry is None and self.supervisor._pace.may_start:
+        if not self.supervisor._failing.resting and self.supervisor._pace.may_start:
             assert self.supervisor.size >= self.supervisor.min_workers
 
     @invariant()
@@ -898,8 +899,8 @@ class RulesMachine(RuleBasedStateMachine):
         """No alarm is left for what has ended."""
         supervisor, dispatcher = self.supervisor, self.dispatcher
         calls = [
-            supervisor._retry,
-            supervisor._alarm,
+            supervisor._failing._retry,
+            supervisor._failing._alarm,
             supervisor._pruning,
             supervisor._watching,
             supervisor._pace._turn,

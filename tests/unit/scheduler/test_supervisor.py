@@ -8,6 +8,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from dangad.errors import NoWorkers, ReloadFailed
+from dangad.scheduler import failingstarts, watch
 from dangad.scheduler import supervisor as rules
 from dangad.scheduler.dispatcher import Dispatcher
 from dangad.scheduler.supervisor import Supervisor
@@ -222,7 +223,7 @@ class SizeTests(SupervisorTestCase):
         self.start_and_boot()
         self.dispatcher.hold(self.ann)
         self.submit(10)
-        self.clock.advance(rules.PROBATION)
+        self.clock.advance(failingstarts.PROBATION)
         self.spawner.die(self.spawner.idle[0])
         self.assertEqual(self.supervisor.size, 2)
 
@@ -323,7 +324,7 @@ class DeathTests(SupervisorTestCase):
     def test_idle_for_long(self) -> None:
         """A worker that dies idle after a while is replaced at once."""
         self.start_and_boot()
-        self.clock.advance(rules.PROBATION)
+        self.clock.advance(failingstarts.PROBATION)
         self.spawner.die(self.spawner.idle[0])
         self.assertEqual(self.spawner.spawned, 2)
 
@@ -351,7 +352,7 @@ class DeathTests(SupervisorTestCase):
         self.boot()
         self.pass_time(1)
         self.kill_all()
-        self.pass_time(rules.FIRST_DELAY + 0.05)
+        self.pass_time(failingstarts.FIRST_DELAY + 0.05)
         self.assertEqual(self.supervisor.size, 8)
 
     def test_client_submits_when_told(self) -> None:
@@ -470,7 +471,7 @@ class BackoffTests(SupervisorTestCase):
         self.start()
         self.pass_time(HOUR, step=0.5)
         self.repair_starts()
-        self.pass_time(rules.LONGEST_DELAY + 1)
+        self.pass_time(failingstarts.LONGEST_DELAY + 1)
         self.assertEqual(self.dispatcher.idle, 2)
 
     def test_failures_long_ago(self) -> None:
@@ -517,7 +518,7 @@ class BackoffTests(SupervisorTestCase):
         self.spawner.refusal = OSError(errno.EAGAIN, "Resource temporarily unavailable")
         self.start()
         (job,) = self.submit()
-        self.pass_time(rules.PATIENCE + 1)
+        self.pass_time(failingstarts.PATIENCE + 1)
         self.assertEqual(
             self.ann.failure_of(job),
             "NO_WORKERS: no worker can be started: "
@@ -535,7 +536,7 @@ class PatienceTests(SupervisorTestCase):
         (job,) = self.submit()
         self.pass_time(1)
         self.fail_starts("exited (status 1)")
-        self.pass_time(rules.PATIENCE - 0.5)
+        self.pass_time(failingstarts.PATIENCE - 0.5)
         self.assertEqual(self.ann.failures, [])
         self.pass_time(1)
         self.assertRegex(
@@ -555,7 +556,7 @@ class PatienceTests(SupervisorTestCase):
         self.fail_starts()
         self.spawner.die(self.spawner.idle[0])
         self.submit()
-        self.pass_time(rules.PATIENCE - 0.5)
+        self.pass_time(failingstarts.PATIENCE - 0.5)
         self.assertEqual(self.ann.failures, [])
         self.pass_time(1)
         self.assertEqual(len(self.ann.failures), 1)
@@ -599,7 +600,7 @@ class PatienceTests(SupervisorTestCase):
         self.start()
         self.pass_time(20)
         self.repair_starts()
-        self.pass_time(rules.LONGEST_DELAY)
+        self.pass_time(failingstarts.LONGEST_DELAY)
         self.submit()
         self.assertEqual((self.dispatcher.running, self.ann.failures), (1, []))
 
@@ -612,7 +613,7 @@ class PatienceTests(SupervisorTestCase):
         self.pass_time(20)
         self.assertEqual(len(self.ann.failures), 1)
         self.repair_starts()
-        self.pass_time(rules.LONGEST_DELAY + 1)
+        self.pass_time(failingstarts.LONGEST_DELAY + 1)
         self.submit()
         self.assertEqual(len(self.ann.failures), 1)
 
@@ -621,7 +622,7 @@ class PatienceTests(SupervisorTestCase):
         self.start()
         asked = self.dispatcher.describe()
         self.fail_starts()
-        self.pass_time(rules.PATIENCE + 1)
+        self.pass_time(failingstarts.PATIENCE + 1)
         self.failureResultOf(asked, NoWorkers)
 
 
@@ -636,7 +637,7 @@ class BootLimitTests(SupervisorTestCase):
             worker.killed, "did not start within 60 s (--start-timeout), and was killed"
         )
         self.spawner.die(worker)
-        self.pass_time(rules.PATIENCE + 0.1)
+        self.pass_time(failingstarts.PATIENCE + 0.1)
         self.assertIn(f"worker {worker.pid} did not start within 60 s", self.ann.failure_of(job))
         self.assertEqual(self.spawner.spawned, 2)
 
@@ -986,7 +987,7 @@ class RecyclingTests(SupervisorTestCase):
         (job,) = self.submit()
         self.assertIs(job.worker, old)
         self.repair_starts()
-        self.pass_time(rules.LONGEST_DELAY)
+        self.pass_time(failingstarts.LONGEST_DELAY)
         self.spawner.answer(old)
         self.assertTrue(old.stopping)
         self.assertEqual(self.supervisor.size, 1)
@@ -1029,6 +1030,17 @@ class RecyclingTests(SupervisorTestCase):
         self.boot()
         self.assertEqual(self.dispatcher.idle, 1)
 
+    def test_killed_and_not_asked(self) -> None:
+        """One that is killed so while it is idle is asked for no sign of life any more."""
+        self.supervise(1, 1, recycle_limits=RecycleLimits(max_memory=2**20))
+        self.start_and_boot()
+        (worker,) = self.spawner.workers
+        worker.resident = 2**21
+        self.clock.advance(watch.HEARTBEAT + 1)  # the first look finds both at once
+        assert worker.killed is not None
+        self.assertIn("had 2.0 MiB of memory", worker.killed)
+        self.assertEqual(worker.pings, 0)
+
     def test_not_fit(self) -> None:
         """A worker that is not reusable leaves after its answer, and is replaced."""
         self.start_and_boot()
@@ -1046,7 +1058,7 @@ class HeartbeatTests(SupervisorTestCase):
     def test_lives(self) -> None:
         """An idle worker is asked for a sign of life now and then, and gives it."""
         self.start_and_boot()
-        self.pass_time(4 * rules.HEARTBEAT)
+        self.pass_time(4 * watch.HEARTBEAT)
         (worker,) = self.spawner.workers
         self.assertGreaterEqual(worker.pings, 3)
         self.assertIsNone(worker.killed)
@@ -1056,7 +1068,7 @@ class HeartbeatTests(SupervisorTestCase):
         self.start_and_boot()
         (worker,) = self.spawner.workers
         worker.when_pinged = None
-        self.pass_time(rules.HEARTBEAT + rules.HEARTBEAT_PATIENCE + 2)
+        self.pass_time(watch.HEARTBEAT + watch.HEARTBEAT_PATIENCE + 2)
         self.assertEqual(worker.killed, "gave no sign of life for 5 s and was killed")
         self.submit()
         self.bury()
@@ -1068,9 +1080,9 @@ class HeartbeatTests(SupervisorTestCase):
         self.start_and_boot()
         (worker,) = self.spawner.workers
         worker.when_pinged = None
-        self.pass_time(rules.HEARTBEAT + 1)
+        self.pass_time(watch.HEARTBEAT + 1)
         (job,) = self.submit()
-        self.pass_time(rules.HEARTBEAT_PATIENCE + 1)
+        self.pass_time(watch.HEARTBEAT_PATIENCE + 1)
         self.bury()
         self.assertIn("WORKER_LOST", self.ann.failure_of(job))
 
@@ -1080,7 +1092,7 @@ class HeartbeatTests(SupervisorTestCase):
         (job,) = self.submit()
         (worker,) = self.spawner.workers
         worker.reads = False
-        self.pass_time(rules.HEARTBEAT_PATIENCE - 1)
+        self.pass_time(watch.HEARTBEAT_PATIENCE - 1)
         self.assertIsNone(worker.killed)
         self.pass_time(3)
         self.bury()
@@ -1093,7 +1105,7 @@ class HeartbeatTests(SupervisorTestCase):
         (worker,) = self.spawner.workers
         for reads in (False, True, False, True):
             worker.reads = reads
-            self.pass_time(rules.HEARTBEAT_PATIENCE - 1)
+            self.pass_time(watch.HEARTBEAT_PATIENCE - 1)
         self.assertIsNone(worker.killed)
 
     def test_busy(self) -> None:
@@ -1290,7 +1302,7 @@ class ReloadTests(SupervisorTestCase):
         self.supervise(2, 2)
         self.start()
         self.spawner.boot_all(OLD)
-        self.pass_time(rules.PROBATION + 1)
+        self.pass_time(failingstarts.PROBATION + 1)
         self.spawner.die(self.spawner.idle[0])
         self.roll(NEW)
         self.assertEqual((self.spawner.spawned, self.supervisor.size), (4, 2))

@@ -1,0 +1,163 @@
+"""Starts of workers that fail: when the next is tried, and when jobs wait in vain.
+
+Kept by :mod:`dangad.scheduler.supervisor`. A start fails if the worker dies before it says Hello,
+or idle before it did anything. If starts fail one after another, the next is tried after a delay
+that doubles from a tenth of a second to half a minute. So a server whose workers cannot start costs
+little, and recovers by itself. When no worker could be had for `PATIENCE` seconds, jobs wait in
+vain, and the dispatcher is told why.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.application.internet import backoffPolicy
+from twisted.logger import Logger
+
+from dangad.scheduler.clockcalls import call_later, cancel
+from dangad.scheduler.outbox import log_failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+    from dangad.scheduler.interfaces import IWorker
+    from dangad.scheduler.record import Death
+    from dangad.scheduler.workerrecord import WorkerRecord
+
+log = Logger()
+
+FIRST_DELAY = 0.1
+"""Seconds before the second start in a row that follows a failure; then twice as many each time."""
+LONGEST_DELAY = 30.0
+"""Seconds between starts, however often they fail."""
+PATIENCE = 10.0
+"""Seconds for which jobs wait for a first worker while starts fail."""
+PROBATION = 5.0
+"""Seconds after which an idle worker that did nothing yet counts as well started."""
+
+
+class FailingStarts:
+    """The starts that have failed since the last good one.
+
+    Failures that come while the next start is put off already count as one.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        records: Mapping[IWorker, WorkerRecord],
+        try_again: Callable[[], object],
+        give_up: Callable[[str], object],
+    ) -> None:
+        """Begin with none.
+
+        :param records: the workers that live.
+        :param try_again: called when the next start may be tried.
+        :param give_up: called with the reason when no worker could be had for `PATIENCE` seconds.
+        """
+        self._clock = clock
+        self._records = records
+        self._try_again = try_again
+        self._give_up = give_up
+        self._delay = backoffPolicy(FIRST_DELAY, LONGEST_DELAY, factor=2, jitter=lambda: 0.0)
+        #: How many they are.
+        self._count = 0
+        #: When the last of them failed.
+        self._failed_at = 0.0
+        #: Why it did.
+        self._reason = ""
+        #: The next try; None if a worker may be started now.
+        self._retry: IDelayedCall | None = None
+        #: The end of the patience of jobs that wait for a first worker.
+        self._alarm: IDelayedCall | None = None
+
+    @property
+    def resting(self) -> bool:
+        """Whether the next start is put off."""
+        return self._retry is not None
+
+    @property
+    def any_serves(self) -> bool:
+        """Whether there is a worker that has booted and was not released."""
+        return any(record.serves for record in self._records.values())
+
+    def reason(self, record: WorkerRecord, death: Death, performed: int) -> str | None:
+        """Why a worker that is dead has failed to start; None if its start was good.
+
+        :param performed: how many jobs it has begun.
+        """
+        told = f"worker {record.process.pid} {death.how}"
+        if record.booted_at is None:
+            return told
+        if not performed and self._clock.seconds() - record.booted_at < PROBATION:
+            return f"{told} as soon as it was ready"
+        return None
+
+    def failed(self, reason: str) -> None:
+        """A start has failed: put the next one off."""
+        self._reason = reason
+        if self._alarm is None and not self.any_serves:
+            self._alarm = call_later(self._clock, PATIENCE, self._lose_patience)
+        if self._retry is not None:
+            return
+        now = self._clock.seconds()
+        if self._one_was_good(now):
+            self._count = 0
+        self._count += 1
+        self._failed_at = now
+        delay = self._delay(self._count - 2) if self._count > 1 else 0.0
+        log.warn(
+            "start {failures} in a row failed: {reason}; next try in {delay:.1f} s",
+            failures=self._count,
+            reason=reason,
+            delay=delay,
+        )
+        self._retry = call_later(self._clock, delay, self._retry_now)
+
+    def _one_was_good(self, now: float) -> bool:
+        """Whether a worker that was started since the last failure is past its probation."""
+        last = now - PROBATION
+        return any(
+            record.booted_at is not None and self._failed_at <= record.booted_at <= last
+            for record in self._records.values()
+        )
+
+    def booted(self) -> None:
+        """A worker has said Hello: jobs wait in vain no longer."""
+        cancel(self._alarm)
+        self._alarm = None
+
+    def forget(self) -> None:
+        """A worker has done something before it died: starts are good."""
+        self._count = 0
+        self.retry_at_once()
+
+    def retry_at_once(self) -> None:
+        """Put off nothing any more."""
+        cancel(self._retry)
+        self._retry = None
+
+    def stop(self) -> None:
+        """Have nothing left on the clock."""
+        self.booted()
+        self.retry_at_once()
+
+    def _retry_now(self) -> None:
+        self._retry = None
+        self._try_again()
+
+    def _lose_patience(self) -> None:
+        self._alarm = None
+        if self._count and not self.any_serves:
+            self._give_up(self._reason)
+
+
+def cannot_start(error: Exception) -> str:
+    """Why no process could be started, by the exception that is being handled."""
+    if isinstance(error, OSError):
+        which = f": {error.filename}" if error.filename else ""
+        return f"no process can be started: {error.strerror or error}{which}"
+    log_failure("the server failed while it started a worker")
+    return f"the server failed while it started one: {error!r}"
