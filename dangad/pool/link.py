@@ -132,7 +132,11 @@ class WorkerLink:
         try:
             self._reader.feed(data)
             while (box := self._reader.next()) is not None:
-                self._box_received(box)
+                key, value, body = speech.read(box)
+                if key in speech.ANSWERS:
+                    self._answered(value, body, failed=key == workerboxes.FAILED)
+                else:
+                    self._news_received(key, value, body)
         except boxes.Garbage as garbage:
             self._silenced = True
             self.kill(f"wrote garbage to its pipe ({garbage}) and was killed")
@@ -337,24 +341,6 @@ class WorkerLink:
 
     # The boxes of a worker.
 
-    def _box_received(self, box: boxes.Box) -> None:
-        key, value, body = speech.read(box)
-        if key == workerboxes.DONE:
-            self._answered(value, body, failed=False)
-        elif key == workerboxes.FAILED:
-            self._answered(value, body, failed=True)
-        elif key == boxes.COMMAND:
-            self._command_received(value, bytes(body))
-        elif key in speech.NEWS:
-            self._news.check(self._given.running, self._clock.seconds(), key, value, body)
-            self._events.job_reported(self, body, parts=key == workerboxes.PART)
-        elif self._probe.pings:
-            if self._probe.pong(self._given.running):
-                self.kill(_ROBBED)
-            self._supervisor.worker_answered(self)
-        else:
-            raise boxes.Garbage("a sign of life that nobody has asked for")
-
     def _answered(self, head: bytes, body: boxes.Raw, failed: bool) -> None:
         job_id, usage = workerboxes.read_answer(head)
         given = self._given
@@ -384,6 +370,19 @@ class WorkerLink:
             self.performed += 1
             self.output.begin_job(jobs[0].id)
         self._events.job_finished(self, failed, body, usage, reusable=reusable, printed=printed)
+
+    def _news_received(self, key: bytes, value: bytes, body: boxes.Raw) -> None:
+        if key == boxes.COMMAND:
+            self._command_received(value, bytes(body))
+        elif key in speech.NEWS:
+            self._news.check(self._given.running, self._clock.seconds(), key, value, body)
+            self._events.job_reported(self, body, parts=key == workerboxes.PART)
+        elif self._probe.pings:
+            if self._probe.pong(self._given.running):
+                self.kill(_ROBBED)
+            self._supervisor.worker_answered(self)
+        else:
+            raise boxes.Garbage("a sign of life that nobody has asked for")
 
     def _command_received(self, name: bytes, raw: bytes) -> None:
         starting = self.state is WorkerState.STARTING

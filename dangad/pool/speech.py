@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from dangad.scheduler.record import Job
     from dangad.wire.boxes import Raw
 
+ANSWERS = frozenset({workerboxes.DONE, workerboxes.FAILED})
+"""What a worker says at the end of a job."""
 NEWS = frozenset({workerboxes.REPORT, workerboxes.PART})
 """What a worker may say of its job before the answer."""
 MAX_LAST_WORDS = 2000
