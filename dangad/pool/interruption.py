@@ -55,14 +55,17 @@ class Interruption:
         self._next: IDelayedCall | None = None
 
     def begin(self, job: Job, why: bytes) -> None:
-        """Tell the worker to stop `job`, the one that it runs."""
+        """Tell the worker to stop `job`, the last that it has begun.
+
+        The answers to the jobs before it are written, and may not be read yet.
+        """
         self._connector.say(workerboxes.stop(job.id, why))
         self._signal(job, FIRST_PAUSE)
 
     @contained(None)
     def _signal(self, job: Job, pause: float) -> None:
         self._next = None
-        if self._given.running is job and self._killing.reason is None:
+        if job in self._given.row and self._killing.reason is None:
             self._connector.signal(commands.STOP_SIGNAL)
             longer = min(2 * pause, LONGEST_PAUSE)
             self._next = self._clock.callLater(pause, self._signal, job, longer)

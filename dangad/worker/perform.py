@@ -135,7 +135,9 @@ class Performer:
         except (BadResponse, TooLarge) as error:
             kind = BadResponse if is_a(error, BadResponse) else TooLarge
             return self._told(running, kind.code, message_of(error))
-        except BaseException as error:  # noqa: BLE001 - the dict may be of the job's own class
+        except BaseException as error:  # the dict may be of the job's own class
+            if is_a(error, JobStopped) and self._is_stopped():
+                raise
             return self._explain(call, running, error)
         return Answer(False, body)
 

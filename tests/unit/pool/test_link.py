@@ -66,6 +66,25 @@ class LinkCase(SynchronousTestCase):
             self.worker.tell()
 
 
+class InterruptTests(LinkCase):
+    def test_prefetched_and_begun(self) -> None:
+        """A job is interrupted while it runs, though the answers before it are not read yet."""
+        for number in range(40):
+            self.ask(b"%d" % number)
+        for _ in range(20):
+            self.hops.step()
+        running, following = (
+            job for job in self.hops.dispatcher.state.assignments.jobs[self.worker.link][:2]
+        )
+        self.worker.work()  # the answer to the first is in the pipe
+        box = self.worker.take()  # it has begun the second
+        assert box is not None
+        self.assertEqual(workerboxes.read_job(box)[0], following.id)
+        self.hops.dispatcher.cancel(following)
+        self.assertIn(commands.STOP_SIGNAL, self.worker.process.signals)
+        self.assertIsNone(running.stopped_for)
+
+
 class RobbedTests(LinkCase):
     """Something else than the worker reads its pipe, as a fork of an earlier job may."""
 
