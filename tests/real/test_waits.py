@@ -69,8 +69,8 @@ WAYS = {"limit": "TIMED_OUT", "deadline": "DEADLINE_PASSED", "cancel": "CANCELLE
 """How it is stopped, and what its client is told then."""
 
 STORY = """\
-open({path!r} + ".begun", "w").close()
 try:
+    open({path!r} + ".begun", "w").close()
 {wait}
 finally:
     open({path!r} + ".ended", "w").close()
