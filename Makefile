@@ -19,7 +19,8 @@ test: $(VENV)/.dev      ## every check: format, lint, imports, types, tests, doc
 	@tools/check
 
 unit: $(VENV)/.dev      ## the tests of memory alone: the inner loop
-	@$(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal tests/unit
+	@$(BIN)/pytest --numprocesses=auto --maxprocesses=4 \
+	    --dist=loadscope --no-loadscope-reorder tests/unit
 
 soak: $(VENV)/.dev      ## random histories of the rules, and of a server under load, SECONDS=120
 	@DANGAD_SOAK_SECONDS=$$(($(SECONDS) / 4)) $(BIN)/python -m pytest -q -s \

@@ -13,7 +13,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     From the first plain function on, pytest-twisted keeps the reactor running in a greenlet of
     its own, and trial's asynchronous test cases, which run the reactor themselves, would end
-    before they began.
+    before they began. Several processes keep to it only where each takes its tests in this order:
+    ``--dist=loadscope --no-loadscope-reorder``, and not ``worksteal``.
     """
     items.sort(key=lambda item: not isinstance(item, TestCaseFunction))
 
