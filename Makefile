@@ -44,10 +44,10 @@ coverage: $(VENV)/.dev      ## the tests, and the lines that they do not reach
 	@$(BIN)/coverage report
 
 bench: $(VENV)/.bench      ## how fast it is, and its peers; ONLY=echo for one question, QUICK=1
-	@$(BIN)/python -m benchmarks $(ONLY) $(if $(QUICK),--quick)
+	@$(BIN)/python -m tests.benchmarks $(ONLY) $(if $(QUICK),--quick)
 
 clean:      ## remove .venv and all that was built
-	@rm -rf $(VENV) build dist docs/_build benchmarks/results *.egg-info htmlcov .coverage .coverage.* _trial_temp*
+	@rm -rf $(VENV) build dist docs/_build tests/benchmarks/results *.egg-info htmlcov .coverage .coverage.* _trial_temp*
 	@rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@rm -f twisted/plugins/dropin.cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,6 +1,6 @@
 """An echo on its way through the parent's own code, from one transport to the other, in memory.
 
-For :mod:`tests.real.test_cost` and :mod:`benchmarks.calls`, which count what it costs.
+For :mod:`tests.real.test_cost` and :mod:`tests.benchmarks.calls`, which count what it costs.
 """
 
 from __future__ import annotations

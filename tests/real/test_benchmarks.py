@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from benchmarks import (
+from tests.benchmarks import (
     backlog,
     connections,
     contenders,
@@ -29,9 +29,18 @@ from benchmarks import (
     table,
     targets,
 )
-from benchmarks.harness import DANGAD, Bench, Contender, Findings, Measure, Running, Series, Spread
-from benchmarks.harness import percentile as percentile_of
-from benchmarks.processes import ROOT, Broken, Stage
+from tests.benchmarks.harness import (
+    DANGAD,
+    Bench,
+    Contender,
+    Findings,
+    Measure,
+    Running,
+    Series,
+    Spread,
+)
+from tests.benchmarks.harness import percentile as percentile_of
+from tests.benchmarks.processes import ROOT, Broken, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -177,7 +186,7 @@ class PagesTest(SynchronousTestCase):
     """The pages of the documentation that show results."""
 
     def test_pages(self) -> None:
-        """The tables are those that ``python -m benchmarks.publish`` makes of the results."""
+        """The tables are those that ``python -m tests.benchmarks.publish`` makes of the results."""
         store = publish.EXPLANATION / publish.PUBLISHED / "results.json"
         questions = json.loads(store.read_text())["questions"]
         for page in publish.PAGES:
@@ -311,8 +320,8 @@ class EndTest(SynchronousTestCase):
 
 INTERRUPTED = """
 import time
-from benchmarks.harness import Bench
-from benchmarks import contenders
+from tests.benchmarks.harness import Bench
+from tests.benchmarks import contenders
 
 def measure(running):
     print(running.parent, flush=True)
