@@ -42,6 +42,7 @@ from dangad.server.listening import Access, CannotListen, open_door, stop_listen
 from dangad.server.memorybudget import default_limit
 from dangad.server.peers import Allowed
 from dangad.text import counted
+from dangad.waiters import fired_within
 
 if TYPE_CHECKING:
     from typing import Any
@@ -314,9 +315,7 @@ class DangadService(service.Service):
         )
         await self.dispatcher.drain(self._limits.drain)
         self.supervisor.stop()
-        if not await _in_time(self._reactor, WORKERS_TIME, self.pool.stop()):
-            pids = [link.pid for link in self.pool.processes]
-            log.warn("workers {pids} are not gone, though they were killed; left alone", pids=pids)
+        await self._stop_workers()
         await self.guardian.stop()
         if self._sweeping.running:
             self._sweeping.stop()
@@ -341,6 +340,17 @@ class DangadService(service.Service):
             refused=counters.refused,
         )
 
+    async def _stop_workers(self) -> None:
+        """Whatever becomes of it, the rest of the server is stopped, too."""
+        try:
+            gone = await fired_within(self._reactor, WORKERS_TIME, self.pool.stop())
+        except Exception:
+            log.failure("the workers were not stopped in good order")
+            return
+        if not gone:
+            pids = [link.pid for link in self.pool.processes]
+            log.warn("workers {pids} are not gone, though they were killed; left alone", pids=pids)
+
     @property
     def addresses(self) -> list[Any]:
         """Where it listens, in the order of the endpoints."""
@@ -364,20 +374,6 @@ class DangadService(service.Service):
             for opened in (self._doors, self._ports, self._control_ports):
                 opened.clear()
             raise
-
-
-async def _in_time(clock: Any, seconds: float, waited: defer.Deferred[Any]) -> bool:
-    """Wait for `waited` for at most so many seconds; whether it has fired by then."""
-    ended: defer.Deferred[bool] = defer.Deferred()
-    alarm = clock.callLater(seconds, ended.callback, False)
-
-    def fired(_: object) -> None:
-        if alarm.active():
-            alarm.cancel()
-            ended.callback(True)
-
-    waited.addBoth(fired)
-    return await ended
 
 
 async def _stop_listening(ports: list[IListeningPort]) -> None:

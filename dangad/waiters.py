@@ -1,7 +1,7 @@
 """Deferreds of all who wait for one event, for as long as each of them wants to wait.
 
-Used wherever an event may be waited for by any number of people: the end of a connection, a drain,
-a reload, the first catalogue.
+:class:`Waiters` is used wherever an event may be waited for by any number of people: the end of a connection, a drain,
+a reload, the first catalogue. :func:`fired_within` bounds one wait by a time.
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ import itertools
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from twisted.internet.interfaces import IReactorTime
 
 Outcome = TypeVar("Outcome")
 
@@ -52,3 +55,26 @@ class Waiters(Generic[Outcome]):
             if waiter in self._waiting:
                 del self._waiting[waiter]
                 yield waiter
+
+
+def fired_within(clock: IReactorTime, seconds: float, waited: Deferred[object]) -> Deferred[bool]:
+    """Fires with True once `waited` has fired, or with False after so many seconds.
+
+    It fails as `waited` does within the time. Afterwards `waited` goes on, uncancelled: a failure
+    is then nobody's, and Twisted logs it.
+    """
+    ended: Deferred[bool] = Deferred()
+    alarm = clock.callLater(seconds, ended.callback, False)
+
+    def fired(result: object) -> object:
+        if not alarm.active():
+            return result
+        alarm.cancel()
+        if isinstance(result, Failure):
+            ended.errback(result)
+        else:
+            ended.callback(True)
+        return None
+
+    waited.addBoth(fired)
+    return ended

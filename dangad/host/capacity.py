@@ -69,17 +69,15 @@ def check_workers(count: int, memory_each: int = WORKER_MEMORY, force: bool = Fa
     each = max(memory_each, WORKER_MEMORY)
     own_cores, own_memory = cores(), memory()
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    bounds = (
-        []
-        if force
-        else [
+    bounds = []
+    if not force:
+        bounds += [
             (own_cores * WORKERS_PER_CORE, f"{own_cores} cores"),
             (
                 own_memory // each,
                 f"{show_bytes(own_memory)} of memory and {show_bytes(each)} for each",
             ),
         ]
-    )
     if files != resource.RLIM_INFINITY:
         most = (files - OWN_FILES) // WORKER_FILES
         bounds.append((most, f"a hard limit of {files} open files (ulimit -Hn, LimitNOFILE=)"))

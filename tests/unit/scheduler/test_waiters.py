@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad.waiters import Waiters
+from dangad.waiters import Waiters, fired_within
 
 
 class WaitersTest(SynchronousTestCase):
@@ -61,3 +62,33 @@ class WaitersTest(SynchronousTestCase):
         self.assertNoResult(again[0])
         self.waiters.tell("second")
         self.assertEqual(self.successResultOf(again[0]), "second")
+
+
+class FiredWithinTest(SynchronousTestCase):
+    """One wait is bounded by a time."""
+
+    def setUp(self) -> None:
+        """A wait of three seconds begins."""
+        self.clock = Clock()
+        self.waited: Deferred[object] = Deferred()
+        self.ended = fired_within(self.clock, 3, self.waited)
+
+    def test_in_time(self) -> None:
+        """It has fired, and no alarm is left."""
+        self.waited.callback("whatever")
+        self.assertIs(self.successResultOf(self.ended), True)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_failure(self) -> None:
+        """A failure is passed on, once."""
+        self.waited.errback(OSError("no"))
+        self.failureResultOf(self.ended, OSError)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertIsNone(self.successResultOf(self.waited))
+
+    def test_too_late(self) -> None:
+        """What fires later, or fails, is left to whoever else waits for it."""
+        self.clock.advance(3)
+        self.assertIs(self.successResultOf(self.ended), False)
+        self.waited.errback(OSError("no"))
+        self.failureResultOf(self.waited, OSError)
