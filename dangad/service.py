@@ -344,7 +344,7 @@ class DangadService(service.Service):
         """Whatever becomes of it, the rest of the server is stopped, too."""
         try:
             gone = await fired_within(self._reactor, WORKERS_TIME, self.pool.stop())
-        except Exception:
+        except Exception:  # noqa: BLE001 - logged
             log.failure("the workers were not stopped in good order")
             return
         if not gone:

@@ -1,7 +1,7 @@
 """Deferreds of all who wait for one event, for as long as each of them wants to wait.
 
-:class:`Waiters` is used wherever an event may be waited for by any number of people: the end of a connection, a drain,
-a reload, the first catalogue. :func:`fired_within` bounds one wait by a time.
+:class:`Waiters` is used wherever an event may be waited for by any number of people: the end of a
+connection, a drain, a reload, the first catalogue. :func:`fired_within` bounds one wait by a time.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from dangad.scheduler import reasons
 from dangad.scheduler.chores import PART
 from dangad.scheduler.endings import cancel_alarms
 from dangad.scheduler.outbox import log_failure
-from dangad.scheduler.pauses import HURRY, WARY
+from dangad.scheduler.pauses import HURRY, KEEP, WARY
 from dangad.scheduler.prefetch import MOST_BYTES, SLOW, Prefetch
 from dangad.scheduler.record import Event, JobState
 
@@ -44,10 +44,12 @@ class Matching:
         self._prefetch = endings.prefetch = Prefetch(
             state.assignments, state.queue, self._put_back, endings.worker_failed
         )
-        #: Whether `give_work` is to go on in the next turn.
-        self._resumes = False
+        #: When `give_work` is to go on by itself.
+        self._comes_back: float | None = None
         #: Until when jobs that send parts leave the last worker to others.
         self._wary_until = 0.0
+        #: Until when the last worker is kept for others, though none of theirs waits now.
+        self._kept_until: float | None = None
         #: Gives the job that starts next.
         self._pop: Callable[[float], Job | None] = state.queue.pop
 
@@ -68,6 +70,10 @@ class Matching:
 
     def start_at_once(self, job: Job, now: float) -> None:
         """Start `job`, which need not wait, and ask for workers if few are idle then."""
+        if job.wants_chunks and job.client is not None and now < self._wary_until:
+            self._state.queue.push(job.client, job, job.lane)
+            self.match(now)
+            return
         self.start(job, self._state.assignments.take_idle(job.command), now)
         if self.low_water:
             self.ask_for_spares()
@@ -108,20 +114,21 @@ class Matching:
                 self._endings.end_broken(job)
             others += 1
             if others == PART:
-                self._resume_starts()
+                self._come_back()
                 return
 
-    def _resume_starts(self) -> None:
-        """Go on with `give_work` in the next turn."""
-        if not self._resumes:
+    def _come_back(self, delay: float = 0) -> None:
+        """Go on with `give_work` in the next turn, or so many seconds later."""
+        due = self._state.clock.seconds() + delay
+        if self._comes_back is None or due < self._comes_back:
             try:
-                self._state.alarms.set(0, self._starts_resume)
-                self._resumes = True
+                self._state.alarms.set(delay, self._go_on)
+                self._comes_back = due
             except Exception:  # noqa: BLE001 - the next event goes on
                 log_failure("the server failed to put off the start of jobs")
 
-    def _starts_resume(self) -> None:
-        self._resumes = False
+    def _go_on(self) -> None:
+        self._comes_back = None
         self.match(self._state.clock.seconds())
         self._state.tell()
 
@@ -269,8 +276,8 @@ class Matching:
     def _pop_warily(self, now: float) -> Job | None:
         """The job that starts next while some clients do not read.
 
-        A job that sends parts is set aside if it would take the last worker that makes progress, as
-        long as other jobs may start.
+        A job that sends parts is set aside if it would take the last worker that makes progress. It
+        may have that worker once no other job has come for a moment.
         """
         queue = self._state.queue
         over = now >= self._wary_until
@@ -282,15 +289,28 @@ class Matching:
         for _ in range(PART):
             job = queue.pop(now)
             if job is None:
-                all_may = True
-                if not queue.call_one():
+                if not queue.aside or self._is_kept(now):
                     return None
+                all_may = queue.call_one()
             elif all_may or not job.wants_chunks:
+                self._kept_until = None
                 return job
             else:
                 queue.set_aside(job)
-        self._resume_starts()
+        self._come_back()
         return None
+
+    def _is_kept(self, now: float) -> bool:
+        """Whether the last worker is kept for jobs without parts, of which none waits now.
+
+        A client that has one short job done after the other would else find it taken each time.
+        """
+        if self._kept_until is None:
+            self._kept_until = now + KEEP
+        if now >= self._kept_until:
+            return False
+        self._come_back(self._kept_until - now)
+        return True
 
     def _others_move(self, now: float) -> bool:
         """Whether a second worker is idle, or one has only just begun a job without parts."""

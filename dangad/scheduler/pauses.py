@@ -10,7 +10,8 @@ seconds.
 
 This bounds what one job does, but not what a thousand jobs do one after the other. So while any job
 is paused and others wait, and for :data:`WARY` seconds afterwards, a job that sends parts starts on
-the last worker that makes progress only if no other job waits.
+the last worker that makes progress only if no other job waits, or has come in the last :data:`KEEP`
+seconds.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ RATE = 2**20
 WARY = 10.0
 """Seconds for which jobs that send parts leave the last worker to others, after one of them was
 paused while others waited."""
+KEEP = 0.25
+"""Seconds for which the last worker is kept for jobs without parts, once it is idle: so long may a
+client take to ask for its next job."""
 LOOK_INTERVAL = 0.5
 """Seconds between two looks at the jobs that are paused."""
 

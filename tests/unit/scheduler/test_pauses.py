@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dangad.scheduler.pauses import HURRY, LOOK_INTERVAL, PATIENCE, RATE
+from dangad.scheduler.pauses import HURRY, KEEP, LOOK_INTERVAL, PATIENCE, RATE
 from dangad.scheduler.record import END_STATES, Job, JobState
 from tests.fakes import FakeClient, FakeWorker, catalogue
 from tests.unit.scheduler.test_dispatcher import DispatcherTestCase
@@ -173,6 +173,36 @@ class ManyUnreadTests(DispatcherTestCase):
             self.assertLessEqual(max(waits), HURRY + LOOK_INTERVAL, (workers, unread, waits))
             self.end()
 
+    def test_one_job_after_the_other(self) -> None:
+        """Somebody who asks for the next job a moment after the last one finds a worker."""
+        for workers, unread in ((1, 20), (2, 20)):
+            self.begin(workers, unread)
+            self.wait_for(self.submit(self.ann), 60.0)
+            for _ in range(50):
+                self.clock.advance(KEEP / 2)
+                self.work()
+                job = self.submit(self.ann)
+                self.work()
+                self.assertIs(job.state, JobState.DONE)
+            self.end()
+
+    def test_new_ones_meanwhile(self) -> None:
+        """Nor does it help to ask for parts only then, when none of one's jobs waits."""
+        self.begin(1, 2)
+        self.wait_for(self.submit(self.ann), 60.0)
+        self.leave(self.unread.pop())
+        for _ in range(20):
+            self.unread.append(FakeClient("again"))
+            late = self.submit(self.unread[-1], wants_chunks=True)
+            self.assertIs(late.state, JobState.QUEUED)
+            self.assertIs(self.submit(self.ann).state, JobState.RUNNING)
+            self.work()
+            self.clock.advance(KEEP / 2)
+        self.go_on(2 * LOOK_INTERVAL)
+        assert self.workers[0].job is not None
+        self.assertIs(self.workers[0].job.client, self.unread[1])
+        self.end()
+
     def test_beside_a_long_job(self) -> None:
         """So it is beside a job that takes long: that one leaves its worker to nobody."""
         self.begin(2, 0)
@@ -226,6 +256,7 @@ class ManyUnreadTests(DispatcherTestCase):
         for job in long:
             assert isinstance(job.worker, FakeWorker)
             self.answer(job.worker)
+        self.clock.advance(KEEP)
         self.assertIs(jobs[3].state, JobState.RUNNING)
         self.end()
 
@@ -239,5 +270,6 @@ class ManyUnreadTests(DispatcherTestCase):
             self.work()
         for worker in self.workers:
             self.dispatcher.dismiss(worker)
+        self.clock.advance(KEEP)
         self.ann = FakeClient("ann")
         self.assertEqual((self.dispatcher.waiting, self.dispatcher.running), (0, 0))
