@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dangad.commandline import Options, give_up
 from dangad.host.capacity import OWN_FILES, WORKER_FILES
+from dangad.host.lean import WITHOUT_TLS, import_network
 from dangad.limits import Limits
 
 if TYPE_CHECKING:
@@ -37,6 +38,10 @@ def makeService(options: Options) -> IService:
     uid, gid = twistd.get("uid"), twistd.get("gid")
     try:
         with JobsCheck(settings, options["start-timeout"], uid, gid) as check:
+            endpoints = [("listen", description) for description in options["listen"]]
+            endpoints.append(("control", options["control"]))
+            if all(description.startswith(WITHOUT_TLS) for _, description in endpoints):
+                import_network()
             from twisted.internet import reactor
 
             from dangad.host.clock import use_steady_clock
@@ -50,8 +55,7 @@ def makeService(options: Options) -> IService:
 
             use_steady_clock(reactor)
             take_few_events(reactor)
-            endpoints = [("listen", description) for description in options["listen"]]
-            for option, description in (*endpoints, ("control", options["control"])):
+            for option, description in endpoints:
                 try:
                     read_endpoint(description).make(reactor)
                 except Exception as error:  # noqa: BLE001 - each kind of endpoint has its own

@@ -24,6 +24,7 @@ from dangad.cli.outcome import (
     WrongUsage,
 )
 from dangad.cli.streams import is_writing
+from dangad.host.lean import WITHOUT_TLS, import_network
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -48,11 +49,9 @@ def endpoint_named(text: str) -> str:
 
     What does not begin like one (``word:``), or is a file that exists, is a UNIX socket's path.
     """
-    from twisted.internet.endpoints import quoteStringArgument
-
     if re.match("[A-Za-z0-9]+:", text) and not os.path.exists(text):
         return text
-    return f"unix:{quoteStringArgument(text)}"
+    return "unix:" + re.sub(r"([\\:])", r"\\\1", text)
 
 
 def with_client(name: str, given: str | None, use: Callable[[Client], Awaitable[bytes]]) -> bytes:
@@ -63,6 +62,9 @@ def with_client(name: str, given: str | None, use: Callable[[Client], Awaitable[
     :raises WrongUsage: that is no endpoint.
     :raises Failed: there is no connection, or `use` met an error of the server's.
     """
+    where = endpoint_named(given or DOORS[name])
+    if where.startswith(WITHOUT_TLS):
+        import_network()
     from twisted.internet.endpoints import clientFromString
     from twisted.protocols import amp
 
@@ -70,7 +72,6 @@ def with_client(name: str, given: str | None, use: Callable[[Client], Awaitable[
     from dangad.errors import DangadError, UnhandledCommand
 
     variable = f"DANGAD_{name.upper()}"
-    where = endpoint_named(given or DOORS[name])
 
     async def work(reactor: Any) -> bytes:
         try:

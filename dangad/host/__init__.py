@@ -1,5 +1,6 @@
 """The machine and the server's own process, as the operating system and Python give them.
 
+- :mod:`.lean`: Twisted without TLS, for a shorter start.
 - :mod:`.clock`: a clock that does not follow the wall clock.
 - :mod:`.turns`, :mod:`.shortturns`, :mod:`.garbage`: how much is done in one turn of the reactor.
 - :mod:`.capacity`: cores, memory and open files that may be used.

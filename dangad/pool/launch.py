@@ -20,7 +20,7 @@ import json, sys
 with open(0, "rb", closefd=False) as stdin:
     settings = json.loads(stdin.readline())
 sys.path[:] = settings["path"]
-from dangad.worker.lean import import_amp
+from dangad.host.lean import import_amp
 import_amp()
 from dangad.worker.child import main
 main(settings)

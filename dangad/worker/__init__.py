@@ -1,6 +1,5 @@
 """All that runs in a worker process; nothing in it is imported by the parent.
 
-- :mod:`.lean`: comes before all others, and spares the import of TLS.
 - :mod:`.child`: the process: it boots, says Hello, and takes one job after the other.
 - :mod:`.settings`, :mod:`.stdio`: how the process is made as its settings want it, and what it
   prints.

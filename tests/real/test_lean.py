@@ -1,4 +1,4 @@
-"""A worker imports no TLS, until a job does."""
+"""Nobody imports TLS without a need, and who imports it later has it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from tests.realserver import RealServerCase
 
 LATER = """
 import sys
-from dangad.worker.lean import import_amp
-import_amp()
-import dangad.worker.child
+from dangad.host.lean import {function}
+{function}()
+import {module}
 assert "OpenSSL" not in sys.modules
 from twisted.internet import reactor, ssl
 print(ssl.CertificateOptions().getContext())
 """
 ALREADY = """
 import sys, OpenSSL
-from dangad.worker.lean import import_amp
+from dangad.host.lean import import_amp
 import_amp()
 from twisted.protocols import amp
 assert sys.modules["OpenSSL"] is OpenSSL and amp.ssl
@@ -33,7 +33,13 @@ assert sys.modules["OpenSSL"] is OpenSSL and amp.ssl
 class LeanTests(SynchronousTestCase):
     def test_later(self) -> None:
         """TLS can be imported afterwards, and works."""
-        self.assertIn("Context", self.output(LATER))
+        for function, module in (
+            ("import_amp", "dangad.worker.child"),
+            ("import_network", "dangad.client"),
+            ("import_network", "dangad.service"),
+        ):
+            program = LATER.format(function=function, module=module)
+            self.assertIn("Context", self.output(program), module)
 
     def test_already(self) -> None:
         """Where it is imported already, all stays as it is."""
