@@ -56,6 +56,7 @@ from dangad.text import printable
 from dangad.wire.catalogue import Policy, describe_command
 from dangad.wire.catalogue import describe_keys as keys_of
 from tests.realserver import alive
+from tests.warmcommand import WarmCommand
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -533,6 +534,7 @@ def test_endpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("./a:b/x.sock", r"unix:./a\:b/x.sock"),
         ("x.sock", "unix:x.sock"),
         ("odd:name", r"unix:odd\:name"),
+        (r"a\b", r"unix:a\\b"),
     ):
         assert endpoint_named(text) == endpoint
 
@@ -624,8 +626,9 @@ def short(data):
 class Server:
     """A server of the examples and of JOBS, and the command to call them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, warm: WarmCommand) -> None:
         self.folder = folder
+        self.warm = warm
         self.socket = folder / "dangad.sock"
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("DANGAD_")},
@@ -674,17 +677,12 @@ class Server:
         self, *words: str, stdin: bytes = b"", **environment: str
     ) -> subprocess.CompletedProcess[bytes]:
         """What the command did, run in the server's directory."""
-        return subprocess.run(
-            self.command(*words),
-            cwd=self.folder,
-            env=self.environment | environment,
-            input=stdin,
-            capture_output=True,
-            timeout=PATIENCE,
+        return self.warm.run(
+            *words, folder=self.folder, environment=self.environment | environment, stdin=stdin
         )
 
     def start(self, *words: str, **options: Any) -> subprocess.Popen[bytes]:
-        """The command, running."""
+        """The command itself, running."""
         return subprocess.Popen(
             self.command(*words), cwd=self.folder, env=self.environment, **options
         )
@@ -718,7 +716,8 @@ def wait_for(condition: Any, what: str) -> Any:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A running server, the same for all tests of this module."""
-    server = Server(tmp_path_factory.mktemp("cli"))
+    warm = WarmCommand()
+    server = Server(tmp_path_factory.mktemp("cli"), warm)
     (server.folder / "cli_jobs.py").write_text(JOBS)
     listed = server.folder / "listed"
     listed.mkdir()
@@ -729,7 +728,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with open(os.fsencode(listed) + b"/\xff\x1b", "wb"):
         pass
     os.utime(os.fsencode(listed) + b"/\xff\x1b", (0, 0))
-    with server.running():
+    with contextlib.closing(warm), server.running():
         yield server
 
 
@@ -759,15 +758,8 @@ def test_list_directory_json(server: Server) -> None:
 
 def test_path_that_is_not_utf_8(server: Server) -> None:
     """A path may be typed in any bytes."""
-    words = server.command("call", "ReadFile", "--raw", "size")
-    done = subprocess.run(
-        [*map(os.fsencode, words), b"path=listed/\xff\x1b"],
-        cwd=server.folder,
-        env=server.environment,
-        capture_output=True,
-        timeout=PATIENCE,
-    )
-    assert (done.stdout, done.stderr) == (b"0", b"")
+    typed = os.fsdecode(b"path=listed/\xff\x1b")
+    assert server.output("call", "ReadFile", "--raw", "size", typed) == b"0"
 
 
 def test_bytes_from_a_file_to_a_file(server: Server) -> None:
@@ -1015,7 +1007,7 @@ sys.exit(status)
 
 def test_large_file(server: Server) -> None:
     """A file of any size is written as it comes, in memory that does not grow with it."""
-    size = 256 * 2**20
+    size = 128 * 2**20
     with (server.folder / "big").open("wb") as file:
         file.truncate(size)
     with (
@@ -1363,7 +1355,7 @@ def test_version(server: Server) -> None:
     assert done.stdout == f"dangad {version('dangad')}\n"
 
 
-def test_reference() -> None:
+def test_reference(server: Server) -> None:
     """The page on the command line has every option, of the server and of the command."""
     page = (ROOT / "docs" / "reference" / "command-line.md").read_text()
     server_page, own_page = page.split("## dangad\n")
@@ -1371,14 +1363,7 @@ def test_reference() -> None:
     for option in options.longOpt:
         assert f"`--{option.rstrip('=')}" in server_page, option
     help_text = "".join(
-        subprocess.run(
-            [sys.executable, "-m", "dangad.cli", command, "--help"],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for command in ("call", "commands")
+        server.output(command, "--help").decode() for command in ("call", "commands")
     )
     for option in set(re.findall("--[a-z]+", help_text)) - {"--help"}:
         assert f"`{option}" in own_page, option

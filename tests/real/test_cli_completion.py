@@ -10,13 +10,17 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from dangad import cli
+
 ROOT = Path(__file__).parent.parent.parent
 PATIENCE = 60.0
 """Seconds after which something that should have happened is taken for hung."""
+Asked = Callable[..., str]
 SHELLS = ("bash", "zsh", "fish")
 LEAN = """
 import sys
@@ -28,24 +32,26 @@ sys.exit(f"imported: {heavy}" if heavy else status)
 """The command, which fails if it has imported what takes longer than all else."""
 
 
-def dangad(words: tuple[str, ...] = (), **environment: str) -> str:
-    """What the command writes, with success, without complaint and without Twisted and rich."""
-    done = subprocess.run(
-        [sys.executable, "-c", LEAN, *words],
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
-    assert (done.returncode, done.stderr) == (0, ""), done
-    return done.stdout
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Asked:
+    """What the command answers to a shell that asks by these variables."""
+
+    def ask(**variables: str) -> str:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        assert cli.main([]) == 0
+        captured = capsys.readouterr()
+        assert captured.err == ""
+        return captured.out
+
+    return ask
 
 
-def complete(shell: str, line: str) -> set[str]:
+def complete(asked: Asked, shell: str, line: str) -> set[str]:
     """What a shell offers for the last word of a command line."""
     *before, last = line.split(" ")
     number = last if shell == "fish" else str(len(before))
-    output = dangad((), COMP_WORDS=line, COMP_CWORD=number, _DANGAD_COMPLETE=f"{shell}_complete")
+    output = asked(COMP_WORDS=line, COMP_CWORD=number, _DANGAD_COMPLETE=f"{shell}_complete")
     lines = output.strip().splitlines()
     if shell == "zsh":  # a line each for the type, the word, and what is said of it
         return {f"{kind},{word}" for kind, word in zip(lines[::3], lines[1::3], strict=True)}
@@ -64,27 +70,42 @@ def complete(shell: str, line: str) -> set[str]:
         ("dangad call Sleep sec", set()),
     ],
 )
-def test_words(shell: str, line: str, offered: set[str]) -> None:
+def test_words(asked: Asked, shell: str, line: str, offered: set[str]) -> None:
     """Subcommands, options and their values are offered."""
-    assert complete(shell, line) == {f"plain,{word}" for word in offered}
+    assert complete(asked, shell, line) == {f"plain,{word}" for word in offered}
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_paths(shell: str) -> None:
+def test_paths(asked: Asked, shell: str) -> None:
     """Where to connect is completed as the name of a file, which is the shell's own affair."""
-    assert complete(shell, "dangad status --control /ru") == {"file,/ru"}
+    assert complete(asked, shell, "dangad status --control /ru") == {"file,/ru"}
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_source(shell: str) -> None:
+def test_source(asked: Asked, shell: str) -> None:
     """Each shell is told what to run."""
-    assert f"{shell}_complete" in dangad(_DANGAD_COMPLETE=f"{shell}_source")
+    assert f"{shell}_complete" in asked(_DANGAD_COMPLETE=f"{shell}_source")
 
 
-@pytest.mark.parametrize("words", ["--help", "--version", "call --help", "help drain"])
-def test_nobody_waits_for_what_is_not_used(words: str) -> None:
-    """Help comes without Twisted and rich."""
-    assert dangad(tuple(words.split()))
+@pytest.mark.parametrize(
+    ("words", "variables"),
+    [
+        ("--version", {}),
+        ("help drain", {}),
+        ("", {"COMP_WORDS": "dangad st", "COMP_CWORD": "1", "_DANGAD_COMPLETE": "bash_complete"}),
+    ],
+)
+def test_nobody_waits_for_what_is_not_used(words: str, variables: dict[str, str]) -> None:
+    """Help and completion come without Twisted and rich."""
+    done = subprocess.run(
+        [sys.executable, "-c", LEAN, *words.split()],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
 
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="there is no bash")

@@ -10,16 +10,16 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.internet import reactor as _reactor
-from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import UNIXClientEndpoint, UNIXServerEndpoint, connectProtocol
-from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.threads import deferToThread
 from twisted.protocols import amp
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
@@ -39,9 +39,10 @@ from dangad.wire import commands
 from tests.fakeoperations import COUNTERS, JOB, RECENT, STACK, STATUS, WORKERS, FakeOperations
 from tests.realserver import until
 from tests.unit.server.test_server import request
+from tests.warmcommand import WarmCommand
 
 if TYPE_CHECKING:
-    from twisted.python.failure import Failure
+    from twisted.internet.defer import Deferred
 
 reactor: Any = _reactor
 
@@ -82,31 +83,18 @@ class ShowingTest(SynchronousTestCase):
             self.assertTrue(all(line.isprintable() for line in lines), lines)
 
 
-class Running(ProcessProtocol):
-    """A command that runs as a process.
-
-    :ivar ended: fires with the exit status, the output and the complaint.
-    """
-
-    def __init__(self) -> None:
-        self.ended: Deferred[tuple[int, str, str]] = Deferred()
-        self._written = {1: b"", 2: b""}
-
-    def childDataReceived(self, descriptor: int, data: bytes) -> None:
-        """Keep what it writes."""
-        self._written[descriptor] += data
-
-    def processEnded(self, reason: Failure) -> None:
-        """Tell what became of it."""
-        status: Any = reason.value
-        output, complaint = self._written.values()
-        self.ended.callback((status.exitCode, output.decode(), complaint.decode()))
-
-
 class OperatorCase(TestCase):
-    """A stand-in for a server on a real socket, and the command run as a process."""
+    """A stand-in for a server on a real socket, and the command run in a process of its own."""
 
     timeout = 90
+    warm: ClassVar[WarmCommand]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        """Have a process for all runs of the command."""
+        super().setUpClass()
+        cls.warm = WarmCommand()
+        cls.addClassCleanup(cls.warm.close)
 
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
         """Listen."""
@@ -114,34 +102,34 @@ class OperatorCase(TestCase):
         self.addCleanup(folder.cleanup)
         self.folder = folder.name
         self.socket = os.path.join(folder.name, "dangad.control")
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith("DANGAD_")
+        }
+        self.environment = {**inherited, "PYTHONPATH": str(ROOT)}
         self.operations = FakeOperations()
         self.factory = ControlFactory(reactor, self.operations)
         port = await UNIXServerEndpoint(reactor, self.socket).listen(self.factory)
         self.addCleanup(port.stopListening)
         self.addCleanup(self.factory.close)
 
-    def start(self, *words: str, **environment: str) -> Running:
-        """Start the command, in the directory where the socket is."""
-        running = Running()
-        inherited = {
-            name: value for name, value in os.environ.items() if not name.startswith("DANGAD_")
-        }
-        reactor.spawnProcess(
-            running,
-            sys.executable,
-            [sys.executable, "-m", "dangad.cli", *words],
-            env={**inherited, "PYTHONPATH": str(ROOT), **environment},
-            path=self.folder,
-        )
-        return running
+    def start(self, *words: str, **environment: str) -> Deferred[tuple[int, str, str]]:
+        """Run the command where the socket is; fires with status, output and complaint."""
+
+        def run() -> tuple[int, str, str]:
+            done = self.warm.run(
+                *words, folder=self.folder, environment=self.environment | environment
+            )
+            return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+        return deferToThread(run)
 
     async def output(self, *words: str, **environment: str) -> str:
         """What the command wrote, successfully and without complaint."""
-        return self.good(await self.start(*words, **environment).ended)
+        return self.good(await self.start(*words, **environment))
 
     async def complaint(self, status: int, *words: str, **environment: str) -> str:
         """The one line that the command complained in, ending with this status."""
-        return self.bad(status, await self.start(*words, **environment).ended)
+        return self.bad(status, await self.start(*words, **environment))
 
     def good(self, ended: tuple[int, str, str]) -> str:
         """What a command that succeeded wrote."""
@@ -180,7 +168,7 @@ class CommandTest(OperatorCase):
     async def test_want(self) -> None:
         """`want` is the old name of `scale`: it does the same, and says so once."""
         said = "dangad: `dangad want` is called `dangad scale` now\n"
-        ended = await self.start("want", "2", "5", "--json", "--force").ended
+        ended = await self.start("want", "2", "5", "--json", "--force")
         self.assertEqual(ended, (0, '{"min": 2, "max": 5}\n', said))
         self.assertEqual(self.operations.forced, [(2, 5)])
         self.assertNotIn("want", (await self.output("--help")).split())
@@ -199,16 +187,16 @@ class CommandTest(OperatorCase):
         ):
             running = self.start(*words)
             await until(lambda: self.operations.reloads)
-            self.assertFalse(running.ended.called)
+            self.assertFalse(running.called)
             self.operations.reloads.pop().callback(None)
-            self.assertEqual(self.good(await running.ended), f"{shown}\n")
+            self.assertEqual(self.good(await running), f"{shown}\n")
 
     async def test_reload_that_fails(self) -> None:
         """`reload` says in one line why the new code does not start, with status 1."""
         running = self.start("reload")
         await until(lambda: self.operations.reloads)
         self.operations.reloads.pop().errback(ReloadFailed("jobs.py:\nSyntaxError"))
-        text = self.bad(1, await running.ended)
+        text = self.bad(1, await running)
         self.assertEqual(text, r"RELOAD_FAILED: jobs.py:\nSyntaxError")
 
     async def test_drain(self) -> None:
@@ -219,9 +207,9 @@ class CommandTest(OperatorCase):
         ):
             running = self.start(*words)
             await until(lambda: self.operations.drains)
-            self.assertFalse(running.ended.called)
+            self.assertFalse(running.called)
             self.operations.drains.pop().callback(COUNTERS)
-            self.assertEqual(self.good(await running.ended), f"{shown}\n")
+            self.assertEqual(self.good(await running), f"{shown}\n")
 
     async def test_refusals(self) -> None:
         """What the server refuses is one line with its code, and a status that tells the kind."""
@@ -235,15 +223,21 @@ class CommandTest(OperatorCase):
         running = self.start("reload")
         await until(lambda: self.operations.reloads)
         await self.factory.close()
-        self.assertIn("the connection was closed", self.bad(3, await running.ended))
+        self.assertIn("the connection was closed", self.bad(3, await running))
 
     async def test_interrupted(self) -> None:
         """Ctrl-C ends the wait for a reload, and not the reload."""
-        running = self.start("reload")
-        await until(lambda: self.operations.reloads)
-        assert running.transport is not None
-        running.transport.signalProcess("INT")
-        self.assertEqual(await running.ended, (128 + signal.SIGINT, "", ""))
+        with subprocess.Popen(
+            [sys.executable, "-m", "dangad.cli", "reload"],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        ) as running:
+            await until(lambda: self.operations.reloads)
+            running.send_signal(signal.SIGINT)
+            self.assertEqual(running.communicate(), (b"", None))
+        self.assertEqual(running.returncode, 128 + signal.SIGINT)
         await until(lambda: not self.factory._connections)
         self.operations.reloads.pop().callback(None)
 
