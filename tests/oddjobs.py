@@ -6,7 +6,6 @@ import logging
 import os
 import re
 import signal
-import stat
 import subprocess
 import sys
 import threading
@@ -116,26 +115,9 @@ def _raise(error: BaseException) -> None:
     raise error
 
 
-def _close_all() -> None:
-    os.closerange(3, 4096)
-
-
 def _close_all_and_hang() -> None:
     os.closerange(3, 4096)
     time.sleep(600)
-
-
-def _write_to_pipe(data: bytes) -> None:
-    for fd in map(int, os.listdir("/proc/self/fd")):
-        with contextlib.suppress(OSError):
-            if fd > 2 and stat.S_ISFIFO(os.fstat(fd).st_mode):
-                os.write(fd, data)
-    time.sleep(600)
-
-
-def _leave_child_and_exit() -> None:
-    subprocess.Popen(["sleep", "600"])
-    os._exit(0)
 
 
 def _leave_child() -> None:
@@ -183,15 +165,10 @@ _DEEDS: dict[str, Any] = {
     "print much": _print_much,
     "descriptors": _write_to_descriptors,
     "log": _log,
-    "exit 0": lambda: os._exit(0),
     "exit 3": lambda: os._exit(3),
     "segfault": lambda: ctypes.string_at(0),
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
-    "close all": _close_all,
     "close all and hang": _close_all_and_hang,
-    "garbage": lambda: _write_to_pipe(b"garbage" * 10),
-    "foreign answer": lambda: _write_to_pipe(b"\0\5_done\0\01299 1 1 1 0\0\0"),
-    "leave child and exit": _leave_child_and_exit,
     "leave child": _leave_child,
     "fork and return": _fork_and_return,
     "leave speaker": _leave_speaker,

@@ -27,7 +27,7 @@ class Python(amp.Command):
 
 
 class Limited(Python):
-    """The same, for a second at most."""
+    """The same, for half a second at most."""
 
     commandName = b"Limited"
 
@@ -63,7 +63,7 @@ def python(code: str) -> dict[str, str]:
     return {"out": repr(run(code).get("out"))}
 
 
-@job(Limited, time_limit=1)
+@job(Limited, time_limit=0.5)
 def limited(code: str) -> dict[str, str]:
     """See the command."""
     return python(code)

@@ -41,16 +41,23 @@ class HistoryTests(TestCase):
 
     @async_test
     async def test_reconciles(self) -> None:
-        """No job is lost, doubled, or run after it was let go, and nothing is left behind."""
+        """No job is lost, doubled, or run after it was let go, and nothing is left behind.
+
+        And round after round, the server holds no more than after the first, in whatever it has.
+        """
         load = self.load
-        await load.run(6.0)
+        await load.run(2.5, 1.5, 1.5)
+        self.assertEqual(len(load.footprints), 3)
+        self.assertLess(load.footprints[0].memory, 100 * 2**20)
         history = load.history()
         stories = self.reconcile(load, history)
         self.assertGreater(len(stories), 100)
-        self.assertGreater(load.counts["kills"], 2)
+        for what in ("kills", "reloads", "garbled connections"):
+            self.assertGreater(load.counts[what], 1, what)
         self.assertTrue(any(len(story.attempts) > 1 for story in stories))
         self.assertTrue(any(story.code == "CANCELLED" for story in stories))
         self.assertTrue(any(isinstance(event, Noticed) for event in history.events))
+        self.assertIn(f"it has done {RECYCLE_JOBS} jobs", load.server.log.read_text())
 
     @async_test
     async def test_reconciles_beside_hostile_clients(self) -> None:
@@ -59,17 +66,7 @@ class HistoryTests(TestCase):
         And the server is left with nothing of all that.
         """
         load = Load(reactor, self.folder, SEED, MIN_WORKERS, hostile=True)
-        await load.run(1.0, 5.0, clients=3)
+        await load.run(1.0, 2.5, clients=3)
         self.assertGreater(len(self.reconcile(load, load.history())), 50)
         harm = {name for name in load.counts if name.startswith("hostile ")}
         self.assertGreater(len(harm), 5, harm)
-
-    @async_test
-    async def test_leaks(self) -> None:
-        """Round after round, the server holds no more than after the first, in whatever it has."""
-        await self.load.run(3.0, 2.0, 2.0)
-        self.assertEqual(len(self.load.footprints), 3)
-        self.assertLess(self.load.footprints[0].memory, 100 * 2**20)
-        for what in ("kills", "reloads", "garbled connections"):
-            self.assertGreater(self.load.counts[what], 2, what)
-        self.assertIn(f"it has done {RECYCLE_JOBS} jobs", self.load.server.log.read_text())

@@ -319,9 +319,9 @@ class HostileTest(SynchronousTestCase):
         )
         tags = itertools.repeat(b"".join(boxes.pair(b"_ask", b"%d" % n) for n in range(1000)))
         with self.connections(2) as (one, other):
-            pour(one, blocks, at_most=20 * MIB)
+            pour(one, blocks, at_most=10 * MIB)
             self.look()
-            pour(other, tags, at_most=20 * MIB)
+            pour(other, tags, at_most=10 * MIB)
             self.look()
 
     def test_many_half_boxes(self) -> None:

@@ -46,7 +46,7 @@ class LoadTests(RealServerCase):
 
     @async_test
     async def test_answers_belong_to_requests(self) -> None:
-        """10,000 jobs of 20 connections, 100 in flight on each: each gets its own answer."""
+        """2,000 jobs of 20 connections, 100 in flight on each: each gets its own answer."""
         clients = [await self.connect() for _ in range(10)]
         clients += [await self.connect_tcp() for _ in range(10)]
 
@@ -58,14 +58,14 @@ class LoadTests(RealServerCase):
             window = DeferredSemaphore(100)
             asked += [
                 window.run(lambda *request: Deferred.fromCoroutine(ask(*request)), client, data)
-                for data in (b"%d/%d" % (number, job) for job in range(500))
+                for data in (b"%d/%d" % (number, job) for job in range(100))
             ]
         await gatherResults(asked)
-        self.assertEqual(len(asked), 10_000)
+        self.assertEqual(len(asked), 2000)
 
     @async_test
     async def test_kills(self) -> None:
-        """1,000 jobs while workers are killed: each is answered once, and the pool is whole."""
+        """400 jobs while workers are killed: each is answered once, and the pool is whole."""
         chance = random.Random(1)
         killed: set[int] = set()
 
@@ -88,23 +88,23 @@ class LoadTests(RealServerCase):
                 outcomes["done"] += 1
 
         killing = LoopingCall(kill)
-        killing.start(0.2, now=False)
+        killing.start(0.15, now=False)
         try:
             await gatherResults(
-                [Deferred.fromCoroutine(ask(client)) for client in clients for _ in range(250)]
+                [Deferred.fromCoroutine(ask(client)) for client in clients for _ in range(100)]
             )
         finally:
             killing.stop()
-        self.assertEqual(outcomes.total(), 1000)
+        self.assertEqual(outcomes.total(), 400)
         self.assertGreaterEqual(len(killed), 3)
         self.assertLessEqual(outcomes["lost"], len(killed))
         await until(lambda: self.service.dispatcher.idle >= self.limits.min_workers)
 
     @async_test
     async def test_large_values(self) -> None:
-        """1, 10 and 60 MB there and back through stock AMP, byte for byte."""
+        """1 and 60 MB there and back through stock AMP, byte for byte."""
         client = await self.connect_tcp()
-        for size in (10**6, 10**7, 6 * 10**7):
+        for size in (10**6, 6 * 10**7):
             data = random.Random(size).randbytes(size)
             answer = (await client.callRemote(Echo, data=data))["data"]
             self.assertEqual(hashlib.sha256(answer).digest(), hashlib.sha256(data).digest())

@@ -4,18 +4,18 @@ import grp
 import json
 import os
 import pwd
-import re
 import signal
 import socket
 import subprocess
 import sys
+from typing import ClassVar
 
-from dangad import tap
-from tests.real.test_twistd import PATIENCE, PING, PONG, ROOT, TwistdCase, children, nap, wait_for
+from tests.real.test_twistd import PATIENCE, PING, PONG, ROOT, TwistdCase, nap, wait_for
 from tests.realserver import alive
+from tests.warmcommand import WarmCommand
 
 NAPS = """
-import os, re, signal, subprocess, sys, time
+import os, time
 from twisted.protocols import amp
 from dangad import job
 
@@ -39,67 +39,34 @@ def look():
     return {"seen": f"nice {os.nice(0)} umask {umask:o} ids {ids} names {names}"}
 """
 
-IN_C = """
-    child = subprocess.Popen(["sleep", "600"])
-    with open("child.new", "w") as file:
-        file.write(str(child.pid))
-    os.rename("child.new", "child")
-    re.match(r"(a+)+$", "a" * 60 + "b")
-"""
-"""A deed that starts a process and then calls a function in C that never returns."""
-
-DAEMON = """
-    if os.fork() == 0:
-        os.setsid()
-        if os.fork() == 0:
-            with open("child.new", "w") as file:
-                file.write(str(os.getpid()))
-            os.rename("child.new", "child")
-            os.closerange(0, 64)
-            time.sleep(600)
-        os._exit(0)
-    os.wait()
-"""
-"""A deed that starts a daemon as daemons are started."""
-
 
 class OperatingCase(TwistdCase):
     """A server with its two sockets in the directory, and the ``dangad`` command."""
+
+    warm: ClassVar[WarmCommand]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        """Have a process for all runs of the command."""
+        super().setUpClass()
+        cls.warm = WarmCommand()
+        cls.addClassCleanup(cls.warm.close)
 
     def setUp(self) -> None:
         """Make the directory; without .pyc, to tell fast changes of a module apart."""
         super().setUp()
         self.environment["PYTHONDONTWRITEBYTECODE"] = "1"
 
-    def serve(self, *options: str, deed: str = "") -> subprocess.Popen[str]:
+    def serve(self, *options: str) -> subprocess.Popen[str]:
         """Start it with one module of jobs."""
-        self.write_jobs("naps", NAPS.replace("(seconds):", f"(seconds):{deed}"))
+        self.write_jobs("naps", NAPS)
         return self.start_twistd("--listen", "unix:dangad.sock", "--jobs", "naps", *options)
-
-    def begin(self, *words: str) -> subprocess.Popen[str]:
-        """Start the ``dangad`` command."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", "dangad.cli", *words],
-            cwd=self.folder,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-        def end() -> None:
-            if process.poll() is None:
-                process.kill()
-            process.communicate()
-
-        self.addCleanup(end)
-        return process
 
     def dangad(self, *words: str, status: int = 0) -> str:
         """What the ``dangad`` command prints, which has to end with that status."""
-        process = self.begin(*words)
-        output, _ = process.communicate(timeout=PATIENCE)
-        self.assertEqual(process.returncode, status, output)
+        done = self.warm.run(*words, folder=self.folder, environment=self.environment)
+        output = (done.stdout + done.stderr).decode()
+        self.assertEqual(done.returncode, status, output)
         return output
 
     def connect(self) -> socket.socket:
@@ -110,17 +77,15 @@ class OperatingCase(TwistdCase):
         client.connect(str(self.folder / "dangad.sock"))
         return client
 
-    def child(self) -> int:
-        """The pid of the process that a job has started."""
-        wait_for((self.folder / "child").exists)
-        return int((self.folder / "child").read_text())
-
 
 class DayTests(OperatingCase):
     """What operators do."""
 
     def test_look(self) -> None:
-        """They see workers, running jobs and where these are, and jobs that have ended."""
+        """They see workers, jobs that run, where these are, and jobs that have ended.
+
+        They have more workers at once, and are told what makes no sense.
+        """
         self.serve("--log-jobs")
         self.assertEqual(os.stat(self.folder / "dangad.control").st_mode & 0o777, 0o600)
         client = self.connect()
@@ -144,10 +109,6 @@ class DayTests(OperatingCase):
             f"peak_memory={usage['peak_memory']}\n",
             self.log(),
         )
-
-    def test_scale(self) -> None:
-        """They have more workers at once, and are told what makes no sense."""
-        self.serve()
         self.assertEqual(self.dangad("scale", "3", "4"), "from now on 3 to 4 workers\n")
         wait_for(lambda: len(self.ready_workers()) == 3)
         self.assertIn("BAD_ARGUMENTS: 3 to 2 workers", self.dangad("scale", "3", "2", status=2))
@@ -183,7 +144,14 @@ class DayTests(OperatingCase):
         client = self.connect()
         client.sendall(nap(600) + nap(600, b"2") + PING)
         self.assertEqual(client.recv(len(PONG)), PONG)
-        drain = self.begin("drain")
+        drain = subprocess.Popen(
+            [sys.executable, "-m", "dangad.cli", "drain"],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.addCleanup(drain.kill)
         wait_for(lambda: "stopping: " in self.log())
         self.assertRegex(self.dangad("status"), "state +draining")
         client.sendall(nap(0, b"3"))
@@ -197,56 +165,6 @@ class DayTests(OperatingCase):
             "1 refused",
             self.log(),
         )
-
-
-class BrokenLaterTests(OperatingCase):
-    """The job module breaks on disk while the server runs."""
-
-    def test_rests(self) -> None:
-        """Meanwhile the server hardly works, starts few workers, and recovers by itself."""
-        process = self.serve()
-        [pid] = self.ready_workers()
-        self.write_jobs("naps", "import nowhere_to_be_found\n")
-        os.kill(pid, signal.SIGKILL)
-        wait_for(lambda: "start 3 in a row failed" in self.log())
-        before = self.cpu(process.pid)
-        wait_for(lambda: "start 5 in a row failed" in self.log())
-        self.assertLess(self.cpu(process.pid) - before, 0.4)
-        delays = re.findall(r"next try in ([\d.]+) s", self.log())
-        self.assertEqual(delays[:5], ["0.0", "0.1", "0.2", "0.4", "0.8"])
-        self.write_jobs("naps", NAPS)
-        wait_for(lambda: len(self.ready_workers()) == 2)
-        self.assertEqual(self.ask(nap(0)), b"\0\7_answer\0\0011\0\0")
-
-    def cpu(self, pid: int) -> float:
-        """Seconds of CPU time that the process has taken, without its children."""
-        with open(f"/proc/{pid}/stat") as file:
-            user, system = file.read().rpartition(")")[2].split()[11:13]
-        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
-
-
-class LeftoverTests(OperatingCase):
-    """Nothing stays that a job has started."""
-
-    def test_call_in_c(self) -> None:
-        """A job in a call that never returns, and its child, die with the server."""
-        process = self.serve(deed=IN_C)
-        client = self.connect()
-        client.sendall(nap(0))
-        child, [worker] = self.child(), self.ready_workers()
-        process.kill()
-        process.wait()
-        wait_for(lambda: not alive(worker) and not alive(child))
-
-    def test_daemon(self) -> None:
-        """A daemon that a job has started is gone after the job, and another worker takes over."""
-        process = self.serve(deed=DAEMON)
-        self.assertEqual(self.ask(nap(0)), b"\0\7_answer\0\0011\0\0")
-        daemon = self.child()
-        wait_for(lambda: not alive(daemon))
-        wait_for(lambda: str(daemon) in self.log())
-        wait_for(lambda: len(self.ready_workers()) == 2)
-        wait_for(lambda: len(children(process.pid)) == 2)
 
 
 class WorkerOptionTests(OperatingCase):
@@ -298,18 +216,3 @@ class WorkerOptionTests(OperatingCase):
             ).returncode
         except PermissionError:
             return False
-
-    def test_nonsense(self) -> None:
-        """What makes no sense is refused in one line."""
-        for arguments, says in (
-            ("--worker-umask 999", "--worker-umask 999: not an octal number from 0 to 777"),
-            ("--worker-nice -1", "--worker-nice -1: not a whole number from 0"),
-            ("--max-memory much", "--max-memory much: not a number of bytes"),
-            ("--recycle-age old", "--recycle-age old: not a number of seconds"),
-            ("--recycle-jobs x", "--recycle-jobs x: not a whole number from 0"),
-            ("--worker-uid no-such-user", "--worker-uid"),
-        ):
-            with self.subTest(arguments):
-                with self.assertRaises(SystemExit) as refused:
-                    tap.Options().parseOptions(arguments.split())
-                self.assertRegex(str(refused.exception), f"^twistd dangad: {says}.*$")

@@ -12,18 +12,33 @@ from pathlib import Path
 
 import pytest
 
+from dangad.scheduler import endings
 from tests.blockingpeer import PATIENCE, BlockingPeer, code_of, text_of
 from tests.situations import SITUATIONS, Situation
 
 ROOT = Path(__file__).parent.parent.parent
-TWISTD = str(Path(sys.executable).with_name("twistd"))
+TWISTD = """
+from dangad.scheduler import endings
+endings.GRACE = {grace}
+from twisted.scripts.twistd import run
+run()
+"""
 
 
 class Server:
     """``twistd dangad`` with so many workers, in a folder of its own."""
 
-    def __init__(self, folder: str, jobs: str = "tests.textjobs", workers: int = 1) -> None:
-        """Start it, and wait until it serves."""
+    def __init__(
+        self,
+        folder: str,
+        jobs: str = "tests.textjobs",
+        workers: int = 1,
+        grace: float = endings.GRACE,
+    ) -> None:
+        """Start it, and wait until it serves.
+
+        :param grace: seconds that jobs which are stopped have to clean up.
+        """
         self.socket = f"{folder}/socket"
         self._log = Path(folder, "log")
         options = (
@@ -40,7 +55,15 @@ class Server:
             notices.bind(f"{folder}/notices")
             notices.settimeout(PATIENCE)
             self.process = subprocess.Popen(
-                [TWISTD, "-n", "--pidfile=", "dangad", *options],
+                [
+                    sys.executable,
+                    "-c",
+                    TWISTD.format(grace=grace),
+                    "-n",
+                    "--pidfile=",
+                    "dangad",
+                    *options,
+                ],
                 cwd=folder,
                 env={**os.environ, "NOTIFY_SOCKET": f"{folder}/notices"},
                 stdout=log,

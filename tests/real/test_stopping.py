@@ -8,6 +8,7 @@ from twisted.protocols import amp
 
 import dangad
 from dangad.limits import Limits
+from dangad.scheduler import endings
 from dangad.wire import boxes, commands
 from tests.oddjobs import (
     Careful,
@@ -44,59 +45,38 @@ class StoppingTests(RealServerCase):
 
     limits = Limits(min_workers=1, max_workers=1, drain=1.0)
 
-    async def check_limit(self, how: str) -> str:
-        """The job gets TIMED_OUT, its process is gone, and the next one runs."""
+    def setUp(self) -> None:
+        """Have a short grace."""
+        self.patch(endings, "GRACE", 0.3)
+        super().setUp()
+
+    @async_test
+    async def test_limits(self) -> None:
+        """At its limit a job gets TIMED_OUT, its process is gone, and the next one runs."""
         client = await self.connect()
-        mark = os.path.join(self.folder, "mark")
-        error = await self.assertFailure(
-            client.callRemote(Limited, how=how, mark=mark), dangad.TimedOut
-        )
-        self.assertRegex(
-            str(error), r"Limited ran for its time limit, \d\.\d s, after it had waited \d\.\d s"
-        )
-        with open(mark) as file:
+        for how, leaves in (
+            ("busy", "time"),  # a loop in Python gets TimeLimitExceeded, and may clean up
+            ("sleep", None),
+            ("in C", None),  # and is killed after the grace, as are the next two
+            ("swallow", None),
+            ("block signals", None),
+            ("child", "child"),
+            ("asynchronous", "cancelled"),  # its Deferred is
+        ):
+            mark = os.path.join(self.folder, how)
+            error = await self.assertFailure(
+                client.callRemote(Limited, how=how, mark=mark), dangad.TimedOut
+            )
+            self.assertRegex(
+                str(error),
+                r"Limited ran for its time limit, \d\.\d s, after it had waited \d\.\d s",
+            )
+            with open(mark) as file:
+                self.assertFalse(alive(int(file.read())), how)
+            self.assertTrue((await client.callRemote(Odd, what="nothing"))["pid"])
+            self.assertTrue(leaves is None or os.path.exists(f"{mark}.{leaves}"), how)
+        with open(os.path.join(self.folder, "child.child")) as file:
             self.assertFalse(alive(int(file.read())))
-        self.assertTrue((await client.callRemote(Odd, what="nothing"))["pid"])
-        return mark
-
-    @async_test
-    async def test_limit_in_busy_loop(self) -> None:
-        """A busy loop in Python gets TimeLimitExceeded, and may clean up."""
-        mark = await self.check_limit("busy")
-        self.assertTrue(os.path.exists(f"{mark}.time"))
-
-    @async_test
-    async def test_limit_in_sleep(self) -> None:
-        """A sleeping job is woken by it."""
-        await self.check_limit("sleep")
-
-    @async_test
-    async def test_limit_in_c(self) -> None:
-        """A long call of C code is killed after the grace."""
-        await self.check_limit("in C")
-
-    @async_test
-    async def test_limit_swallowed(self) -> None:
-        """A function that swallows every exception is killed."""
-        await self.check_limit("swallow")
-
-    @async_test
-    async def test_limit_with_signals_blocked(self) -> None:
-        """One that blocks all signals is killed."""
-        await self.check_limit("block signals")
-
-    @async_test
-    async def test_limit_with_children(self) -> None:
-        """The processes that a job has started are gone with it."""
-        mark = await self.check_limit("child")
-        with open(f"{mark}.child") as file:
-            self.assertFalse(alive(int(file.read())))
-
-    @async_test
-    async def test_limit_of_asynchronous_job(self) -> None:
-        """The Deferred of an asynchronous job is cancelled."""
-        mark = await self.check_limit("asynchronous")
-        self.assertTrue(os.path.exists(f"{mark}.cancelled"))
 
     @async_test
     async def test_deadline(self) -> None:
@@ -106,14 +86,14 @@ class StoppingTests(RealServerCase):
         marks = [os.path.join(self.folder, name) for name in ("first", "second")]
         asked = [
             ask(client, Endless, {boxes.DEADLINE: deadline}, how="busy", mark=mark)
-            for mark, deadline in zip(marks, (b"1.5", b"0.2"), strict=True)
+            for mark, deadline in zip(marks, (b"0.8", b"0.2"), strict=True)
         ]
         outcomes = await DeferredList(asked, consumeErrors=True)
         texts = []
         for _, failure in outcomes:
             failure.trap(dangad.DeadlinePassed)
             texts.append(str(failure.value))
-        self.assertIn("reached its deadline, 1.5 s", texts[0])
+        self.assertIn("reached its deadline, 0.8 s", texts[0])
         self.assertIn("waited for its deadline, 0.2 s", texts[1])
         self.assertTrue(os.path.exists(f"{marks[0]}.time"))
         self.assertFalse(os.path.exists(marks[1]))

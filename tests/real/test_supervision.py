@@ -13,7 +13,7 @@ import dangad
 from dangad.errors import NotRunning, ReloadFailed
 from dangad.limits import Limits
 from dangad.pool.launch import WorkerSettings, default_path
-from dangad.scheduler import failingstarts, supervisor, watch
+from dangad.scheduler import endings, failingstarts, supervisor, watch
 from tests import fakeoperations
 from tests.heavyjobs import MIB, Heavy
 from tests.oddjobs import Limited, Wait
@@ -66,20 +66,19 @@ class LossTests(SupervisionCase):
 
     @async_test
     async def test_last_words(self) -> None:
-        """The exit status, how long the job ran, and what it printed last are told."""
+        """The exit status, how long the job ran, and what it printed last are told.
+
+        Of a crash, the signal is, and where in the job's code it happened.
+        """
         self.assertRegex(
             await self.loses("print and exit", 3),
             r"^worker \d+ exited \(status 3\) \d+\.\d s into Heavy\b.*"
             r"; it printed last: looking for the config \| there is none$",
         )
-
-    @async_test
-    async def test_crash(self) -> None:
-        """Of a crash, the signal is told and where in the job's code it happened."""
         text = await self.loses("segfault")
         self.assertRegex(text, r"^worker \d+ was killed by SIGSEGV \d+\.\d s into Heavy")
         self.assertIn("printed last: Fatal Python error: Segmentation fault | ", text)
-        self.assertTrue(any("heavyjobs.py" in line for _, job, line in self.lines() if job == 1))
+        self.assertTrue(any("heavyjobs.py" in line for _, job, line in self.lines() if job == 2))
 
     @async_test
     async def test_memory(self) -> None:
@@ -113,23 +112,22 @@ class MemoryTests(SupervisionCase):
 
     async def check(self, what: str, says: str) -> None:
         """The job is lost for that reason, another is not, and the next finds a worker."""
-        other = Deferred.fromCoroutine(self.take("nothing", until=self.path("end")))
+        other = Deferred.fromCoroutine(self.take("nothing", until=self.path(what)))
         await until(lambda: self.workers("busy"))
         self.assertRegex(await self.loses(what, 10), says)
-        self.touch("end")
+        self.touch(what)
         await other
         self.assertTrue(await self.take("nothing"))
 
     @async_test
     async def test_allocation(self) -> None:
-        """A job that allocates without end is lost, with the limit as the reason."""
+        """A job that allocates without end is lost, with the limit as the reason.
+
+        A library that takes every allocation for granted crashes, and only its job is lost.
+        """
         await self.check(
             "allocate without end", r"ran out of memory \(--max-memory 200 MiB\)|" + SEEN
         )
-
-    @async_test
-    async def test_allocation_in_c(self) -> None:
-        """A library that takes every allocation for granted crashes, and only its job is lost."""
         await self.check("allocate in C", "was killed by SIGSEGV .* Segmentation fault|" + SEEN)
 
     @async_test
@@ -284,6 +282,11 @@ class ResourceUsageTests(SupervisionCase):
 class StackTests(SupervisionCase):
     """Where a job is stuck can be seen."""
 
+    def setUp(self) -> None:
+        """Have a short grace."""
+        self.patch(endings, "GRACE", 0.3)
+        super().setUp()
+
     @async_test
     async def test_time_limit(self) -> None:
         """At its time limit a job's stack is logged under its id, for a busy loop, too."""
@@ -300,7 +303,10 @@ class StackTests(SupervisionCase):
 
     @async_test
     async def test_on_demand(self) -> None:
-        """An operator gets the stack of a running job, which goes on, and the log has it."""
+        """An operator gets the stack of a running job, which goes on, and the log has it.
+
+        There is none of a job that has ended, or never was.
+        """
         client = await self.connect()
         job = client.callRemote(Wait, path=self.path("end"), mark=self.path("mark"))
         await until(lambda: os.path.exists(self.path("mark")))
@@ -310,11 +316,6 @@ class StackTests(SupervisionCase):
         self.assertEqual("".join(f"{line}\n" for line in lines), stack)
         self.touch("end")
         await job
-
-    @async_test
-    async def test_not_running(self) -> None:
-        """There is no stack of a job that has ended, or never was."""
-        await self.take("nothing")
         for job_id in (1, 2):
             await self.assertFailure(self.service.operations.stack(job_id), NotRunning)
 
@@ -333,8 +334,16 @@ class HeartbeatTests(SupervisionCase):
 
     @async_test
     async def test_frozen(self) -> None:
-        """An idle worker that is stopped is replaced, and the next job does not meet it."""
+        """An idle worker that lives stays, however often it is asked.
+
+        One that is stopped is replaced, and the next job does not meet it.
+        """
         frozen = await self.take("nothing")
+        life = self.service.supervisor.records[next(iter(self.service.pool.processes))]
+        for _ in range(3):
+            await until(lambda asked=life.asked_at: life.asked_at > asked)
+            await until(lambda: not life.silent)
+        self.assertEqual(await self.take("nothing"), frozen)
         os.kill(frozen, signal.SIGSTOP)
         await until(lambda: not alive(frozen) and self.workers("idle"))
         self.assertNotEqual(await self.take("nothing"), frozen)
@@ -342,16 +351,6 @@ class HeartbeatTests(SupervisionCase):
             "\n".join(self.logged("dangad.pool.link")),
             rf"worker {frozen} gave no sign of life for 1 s and was killed",
         )
-
-    @async_test
-    async def test_living(self) -> None:
-        """One that lives stays, however often it is asked."""
-        pid = await self.take("nothing")
-        life = self.service.supervisor.records[next(iter(self.service.pool.processes))]
-        for _ in range(3):
-            await until(lambda asked=life.asked_at: life.asked_at > asked)
-            await until(lambda: not life.silent)
-        self.assertEqual(await self.take("nothing"), pid)
 
 
 ONE, TWO = "One", "Two"
@@ -460,16 +459,6 @@ class ReloadTests(ChangingCase):
         self.assertEqual(status["reload"], {"state": "done", "reason": ""})
 
     @async_test
-    async def test_commands(self) -> None:
-        """A new command appears; a removed one is there until the last old worker is gone."""
-        self.assertTrue(await self.performs(ONE))
-        self.assertFalse(await self.performs(TWO))
-        self.write(MODULE.format(version=TWO))
-        await self.service.operations.reload()
-        self.assertTrue(await self.performs(TWO))
-        self.assertFalse(await self.performs(ONE))
-
-    @async_test
     async def test_old_worker_stays(self) -> None:
         """A new command is there while an old worker goes on; a removed one ends with that."""
         client = await self.connect()
@@ -506,6 +495,7 @@ class ReloadTests(ChangingCase):
         self.write(MODULE.format(version=TWO))
         await self.service.operations.reload()
         self.assertTrue(await self.performs(TWO))
+        self.assertFalse(await self.performs(ONE))
 
 
 class BrokenLaterTests(ChangingCase):
@@ -576,6 +566,11 @@ class DocumentsTests(SupervisionCase):
 
 class FrozenJobTests(SupervisionCase):
     """A busy worker is not asked for signs of life, but its time limit reaches it."""
+
+    def setUp(self) -> None:
+        """Have a short grace."""
+        self.patch(endings, "GRACE", 0.3)
+        super().setUp()
 
     @async_test
     async def test_frozen(self) -> None:

@@ -102,7 +102,7 @@ def is_allowed() -> bool:
 def server() -> Iterator[Server]:
     """A server with one worker."""
     with tempfile.TemporaryDirectory() as folder:
-        running = Server(folder)
+        running = Server(folder, grace=0.3)
         yield running
         running.stop()
 

@@ -81,7 +81,7 @@ finally:
 def server() -> Iterator[Server]:
     """A server for all of them."""
     with tempfile.TemporaryDirectory() as folder:
-        running = Server(folder, workers=3)
+        running = Server(folder, workers=3, grace=0.5)
         yield running
         running.stop()
 

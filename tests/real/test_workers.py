@@ -41,64 +41,32 @@ class AnswerTests(RealServerCase):
         except Exception as error:  # noqa: BLE001 - which one it is, is the question
             return error
 
-    async def check(self, what: str, kind: type[Exception], text: str) -> None:
-        """The deed ends with that error, and the next job runs in the same worker."""
-        self.client = await self.connect()
-        before = await self.outcome("nothing")
-        error = await self.outcome(what)
-        self.assertIsInstance(error, kind)
-        self.assertIn(text, str(error))
-        self.assertEqual(await self.outcome("nothing"), before)
-
     @async_test
-    async def test_undeclared_exception(self) -> None:
-        """An undeclared exception is JOB_FAILED with type and message, and its traceback logged."""
-        await self.check("raise", dangad.JobFailed, "ZeroDivisionError: by zero")
+    async def test_errors(self) -> None:
+        """Each deed ends with its error, and the next job runs in the same worker."""
+        self.client = await self.connect()
+        worker = await self.outcome("nothing")
+        for what, kind, text in (
+            ("raise", dangad.JobFailed, "ZeroDivisionError: by zero"),
+            ("oops", Oops, "declared"),
+            ("fails later", Oops, "later"),
+            ("system exit", dangad.JobFailed, "SystemExit"),
+            ("keyboard interrupt", dangad.JobFailed, "KeyboardInterrupt"),
+            ("none", dangad.BadResponse, "the job returned None"),
+            (
+                *("wrong type", dangad.BadResponse),
+                "'pid' is a str, where Integer takes a whole number",
+            ),
+            ("extra", dangad.BadResponse, "'more'"),
+            ("write to 4", dangad.JobFailed, "Bad file descriptor"),  # ampoule's pipe was there
+        ):
+            error = await self.outcome(what)
+            self.assertIsInstance(error, kind, what)
+            self.assertIn(text, str(error), what)
+            self.assertEqual(await self.outcome("nothing"), worker, what)
         lines = [line for _, job, line in self.lines() if job == 2]
         self.assertIn("Traceback (most recent call last):", lines)
         self.assertIn("ZeroDivisionError: by zero", lines)
-
-    @async_test
-    async def test_declared_exception(self) -> None:
-        """A declared exception passes through."""
-        await self.check("oops", Oops, "declared")
-
-    @async_test
-    async def test_declared_exception_later(self) -> None:
-        """A declared exception of an asynchronous job passes through."""
-        await self.check("fails later", Oops, "later")
-
-    @async_test
-    async def test_system_exit(self) -> None:
-        """SystemExit in a job is the job's failure, not the worker's end."""
-        await self.check("system exit", dangad.JobFailed, "SystemExit")
-
-    @async_test
-    async def test_keyboard_interrupt(self) -> None:
-        """KeyboardInterrupt in a job is the job's failure."""
-        await self.check("keyboard interrupt", dangad.JobFailed, "KeyboardInterrupt")
-
-    @async_test
-    async def test_returns_none(self) -> None:
-        """A job that returns None gets BAD_RESPONSE."""
-        await self.check("none", dangad.BadResponse, "the job returned None")
-
-    @async_test
-    async def test_returns_wrong_type(self) -> None:
-        """A job that returns a wrong type gets BAD_RESPONSE which names key and type."""
-        await self.check(
-            "wrong type", dangad.BadResponse, "'pid' is a str, where Integer takes a whole number"
-        )
-
-    @async_test
-    async def test_returns_more(self) -> None:
-        """A job that returns an undeclared key gets BAD_RESPONSE which names it."""
-        await self.check("extra", dangad.BadResponse, "'more'")
-
-    @async_test
-    async def test_writes_to_ampoules_descriptor(self) -> None:
-        """A job that writes to descriptor 4, where ampoule's pipe was, hits nothing."""
-        await self.check("write to 4", dangad.JobFailed, "Bad file descriptor")
 
     @async_test
     async def test_too_long_for_one_value(self) -> None:
@@ -200,49 +168,9 @@ class DeathTests(RealServerCase):
         await until(lambda: self.service.dispatcher.idle >= self.limits.min_workers)
 
     @async_test
-    async def test_exit_0(self) -> None:
-        """A worker that exits with status 0 in the middle of a job costs that job alone."""
-        await self.check("exit 0", "exited (status 0)")
-
-    @async_test
-    async def test_exit_3(self) -> None:
-        """A worker that exits with another status likewise."""
-        await self.check("exit 3", "exited (status 3)")
-
-    @async_test
-    async def test_segfault(self) -> None:
-        """A segmentation fault is told by its name."""
-        await self.check("segfault", "was killed by SIGSEGV")
-
-    @async_test
-    async def test_kill(self) -> None:
-        """So is any other signal."""
-        await self.check("kill", "was killed by SIGKILL")
-
-    @async_test
-    async def test_closes_descriptors(self) -> None:
-        """A job that closes all descriptors costs its worker."""
-        await self.check("close all", "exited (status 1)")
-
-    @async_test
     async def test_closes_descriptors_and_hangs(self) -> None:
         """A job that closes the pipe and goes on is killed."""
         await self.check("close all and hang", "closed its pipe and was killed")
-
-    @async_test
-    async def test_garbage(self) -> None:
-        """A job that writes garbage to the pipe is killed, and no client sees any of it."""
-        await self.check("garbage", "wrote garbage to its pipe")
-
-    @async_test
-    async def test_foreign_answer(self) -> None:
-        """A job that answers a job that its worker was not given is killed."""
-        await self.check("foreign answer", "which it was not given")
-
-    @async_test
-    async def test_child_keeps_pipes(self) -> None:
-        """A process that a dead worker left behind delays nothing, and is killed with it."""
-        await self.check("leave child and exit", "exited (status 0)")
 
     @async_test
     async def test_idle_death(self) -> None:
