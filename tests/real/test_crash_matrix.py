@@ -1,7 +1,7 @@
 """The crash-point matrix: whatever happens to a worker, whenever it does, only its job suffers.
 
 :mod:`tests.crashtable` has a row for each way to go wrong, and in it a cell for each moment of
-a worker's life; :mod:`tests.crashdeeds` does it. Each test takes one moment, goes through the
+a worker's life; :mod:`tests.crashdeeds` does it. Each test takes some moments, goes through the
 rows, a few at a time, on one server, and checks for each cell what the client of the job was
 told, what the log says and whom it blames, that other jobs got their right answers, and that
 the pool was whole again; in the end, that nothing is left behind.
@@ -38,17 +38,17 @@ BOOTING = ("start", "modules", "hello")
 """The moments before a worker is ready."""
 
 
-def a_group(when: str) -> Callable[[Any], Deferred[None]]:
-    """The test of all cells of a moment."""
+def a_group(*moments: str) -> Callable[[Any], Deferred[None]]:
+    """The test of all cells of these moments."""
 
     def method(self: Any) -> Deferred[None]:
-        return Deferred.fromCoroutine(self.go_through(when))
+        return Deferred.fromCoroutine(self.go_through(moments))
 
     return method
 
 
 class MatrixTests(RealServerCase):
-    """Each test is a column of the table."""
+    """Each test is some columns of the table."""
 
     jobs = ("tests.crashpoints",)
     limits = Limits(min_workers=AT_ONCE + 1, max_workers=AT_ONCE + 1, drain=5.0, quarantine_after=0)
@@ -92,29 +92,34 @@ class MatrixTests(RealServerCase):
         }
         super().start(WorkerSettings(self.jobs, environment=environment))
 
-    test_start = a_group("start")
-    test_start.__doc__ = "A worker that fails as its interpreter starts is replaced."
-    test_modules = a_group("modules")
-    test_modules.__doc__ = "So is one that fails in the job modules, and the log says why."
-    test_hello = a_group("hello")
-    test_hello.__doc__ = "So is one that fails when it has nearly started."
-    test_idle = a_group("idle")
-    test_idle.__doc__ = "What happens to an idle worker costs no job."
-    test_reading = a_group("reading")
-    test_reading.__doc__ = "What the reading of its arguments does costs the job alone."
-    test_job = a_group("job")
+    test_boot = a_group("start", "modules")
+    test_boot.__doc__ = "A worker that fails as it starts is replaced, and the log says why."
+    test_job = a_group("reading", "job")
     test_job.__doc__ = "What a job does costs the job alone."
-    test_answer = a_group("answer")
-    test_answer.__doc__ = "Half an answer is none."
-    test_answered = a_group("answered")
-    test_answered.__doc__ = "A whole answer counts, whatever comes after it."
-    test_stop = a_group("stop")
-    test_stop.__doc__ = "A worker that was asked to go goes, whatever it does meanwhile."
+    test_answer = a_group("answer", "answered")
+    test_answer.__doc__ = "Half an answer is none; a whole one counts, whatever comes after it."
+    test_between = a_group("hello", "idle", "stop")
+    test_between.__doc__ = "What happens to a worker that has no job costs none."
 
-    async def go_through(self, when: str) -> None:
-        """All cells of the column, and then see that nothing is left."""
+    async def go_through(self, moments: tuple[str, ...]) -> None:
+        """All cells of the columns, and then see that nothing is left."""
         self.client = await self.connect()
         await self.pool_is_whole()
+        for when in moments:
+            await self.column(when)
+        await self.service.stopService()
+        self.client.transport.abortConnection()
+        await until(lambda: self.client.transport is None)
+        with self.cell("the end"):
+            await until(lambda: children() == self.children)
+            self.assertEqual(self.survivors(), [])
+            self.assertEqual(os.listdir(self.scratch), [])
+            self.assertEqual(_descriptors(), self.descriptors)
+        if self.problems:
+            self.fail("\n".join(self.problems))
+
+    async def column(self, when: str) -> None:
+        """All cells of a column."""
         cells = [(how, cells[when]) for how, cells in TABLE.items()]
         cells = [(how, cell) for how, cell in cells if cell.senseless is None]
         if when in BOOTING:  # who has died of one plan makes room for who takes the next
@@ -123,16 +128,6 @@ class MatrixTests(RealServerCase):
             cells = [each for each in cells if each not in dying]
         for first in range(0, len(cells), AT_ONCE):
             await self.batch(when, dict(cells[first : first + AT_ONCE]))
-        await self.service.stopService()
-        self.client.transport.abortConnection()
-        await until(lambda: self.client.transport is None)
-        with self.cell("the end of " + when):
-            await until(lambda: children() == self.children)
-            self.assertEqual(self.survivors(), [])
-            self.assertEqual(os.listdir(self.scratch), [])
-            self.assertEqual(_descriptors(), self.descriptors)
-        if self.problems:
-            self.fail("\n".join(self.problems))
 
     async def batch(self, when: str, cells: dict[str, Cell]) -> None:
         """Several cells, on as many workers, while other jobs run, wait, and come afterwards."""

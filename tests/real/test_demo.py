@@ -106,7 +106,7 @@ class DemoTest(SynchronousTestCase):
 
         size = (REPOSITORY / "docs/conf.py").stat().st_size
         self.assertRegex(story, rf"(?m)^  conf\.py +file +{size:,}  \d{{4}}-\d\d-\d\d ")
-        self.assertIn("26,355,867 primes", story)
+        self.assertIn("11,078,937 primes", story)
         self.assertIn("No process, no socket and no pid file is left behind.", story)
         self.assertLessEqual(max(map(len, story.splitlines())), 100)
 

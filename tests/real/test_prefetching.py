@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from twisted.protocols import amp
 
-IN_FLIGHT = 200
+IN_FLIGHT = 100
 """Jobs of a burst that a client waits for at the same time."""
 
 

@@ -24,7 +24,7 @@ def server() -> Iterator[Server]:
 AT_EXIT = """\
 import atexit, time
 def flush():
-    time.sleep(1.5)
+    time.sleep(0.5)
     open({path!r}, "w").close()
 atexit.register(flush)
 """
