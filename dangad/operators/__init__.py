@@ -1,6 +1,6 @@
-"""What operators and service managers see of the server, and do to it.
+"""How operators and service managers watch the server and control it.
 
-- :mod:`.control`: the endpoint where operators connect.
-- :mod:`.view`: what they may see and do, a view over all parts.
-- :mod:`.systemd`: what a service manager is told.
+- :mod:`.control`: the control endpoint, where operators connect.
+- :mod:`.view`: the operations that it offers, over all parts of the server.
+- :mod:`.systemd`: notifications to a service manager.
 """

@@ -1,11 +1,11 @@
-"""Where operators connect: what they may see and do, as AMP commands on an endpoint of its own.
+"""The control endpoint, where operators connect: AMP commands that inspect and steer the server.
 
-Beside the jobs' way. ``dangad status`` and the other subcommands of :mod:`dangad.cli.operators`
-send the commands; whoever provides :class:`~dangad.scheduler.interfaces.IOperations` performs them.
-Everything that makes a difference to jobs is logged.
+No job passes here. ``dangad status`` and the other subcommands of :mod:`dangad.cli.operators`
+send the commands; a provider of :class:`~dangad.scheduler.interfaces.IOperations` performs them.
+Every command that may affect jobs is logged.
 
-Who can connect can stop the server: the endpoint's address is its only guard. The limits here
-keep a mistaken program from doing harm, not an ill-meaning one.
+Whoever can connect can stop the server: access to the endpoint's address is the only protection.
+The limits here guard against faulty programs, not against hostile ones.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ if TYPE_CHECKING:
     from dangad.scheduler.interfaces import IOperations
 
     class _StreamTransport(ITCPTransport, IConsumer, IPushProducer):
-        """What is asked of an operator's transport, TCP or not."""
+        """What a connection needs of its transport, TCP or not."""
 
 
 log = Logger()
 
 MAX_CONNECTIONS = 20
-"""Connections: people and their dashboards are few. For one more, one is closed that waits for
-nothing."""
+"""Connections open at a time: people and their dashboards are few. One more takes the place of a
+connection that waits for no answer."""
 MAX_REQUEST = 2**12
-"""Bytes of the largest request, whose arguments are two numbers at most."""
+"""Bytes of the largest request. The arguments of a command are a few numbers or one name."""
 REQUEST_COST = 20
-"""What a request counts in a turn of the reactor, in requests of clients: a document is dear."""
+"""The cost of a request in a turn of the reactor, in client requests: documents are expensive."""
 MAX_WAITING = 100
-"""Requests that may wait for something to happen, of all connections, those gone included."""
+"""Requests in progress over all connections, including connections that are closed by now."""
 
 
-# What each command does.
+# One function for each command.
 
 
 async def _status(operations: IOperations, _: dict[str, Any]) -> dict[str, Any]:
@@ -109,33 +109,32 @@ _PERFORM: dict[
 }
 _COMMANDS: dict[bytes, type[amp.Command]] = {command.commandName: command for command in _PERFORM}
 _ONLY_LOOK = frozenset({commands.Status, commands.Workers, commands.Recent})
-"""Commands that are answered at once, and not logged."""
+"""Commands that only read: they are answered at once and not logged."""
 
 
 @implementer(IPushProducer, IFileDescriptorReceiver)
 class ControlConnection(Protocol):
-    """One operator's connection.
-
-    All mutable state: `_reader`; `_congested`, whether its answers wait to be read, in which
-    case it is not read either; `_in_line`, whether it has more to say than is heard in one turn
-    of the reactor; `waiting`, how many of its requests are being performed; `_open`, whether it
-    can be written to.
-    """
+    """One operator's connection. While its answers are not read, it is not read either."""
 
     transport: _StreamTransport
 
     def __init__(self, site: ControlFactory) -> None:
         self._site = site
+        #: Assembles the boxes of requests.
         self._reader = boxes.BoxReader(MAX_REQUEST, boxes.REQUEST_KEYS)
+        #: Whether the operator is slow to read the answers.
         self._congested = False
+        #: Whether requests are left for a later turn of the reactor.
         self._in_line = False
+        #: Whether answers can be written.
         self._open = False
+        #: How many of its requests are in progress.
         self.waiting = 0
 
     # The transport's calls.
 
     def connectionMade(self) -> None:
-        """Begin to read, and to be told when the operator does not."""
+        """Begin to read; be told from now on when the operator is slow to read."""
         self._open = True
         self.transport.registerProducer(self, True)
 
@@ -145,12 +144,12 @@ class ControlConnection(Protocol):
         self._take_boxes()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Forget the operator; what was asked for goes on."""
+        """Forget the operator; requests in progress go on."""
         self._open = False
         self._site.connection_lost(self)
 
     def fileDescriptorReceived(self, descriptor: int) -> None:
-        """Close the connection of who passes a descriptor: no command takes one."""
+        """Close the connection of an operator who passes a descriptor: no command takes one."""
         dispose(descriptor)
         if self._open:
             self._site.quiet.warn(
@@ -158,34 +157,34 @@ class ControlConnection(Protocol):
             )
             self.abort()
 
-    # The transport's calls to it as the producer of answers.
+    # The transport's calls, as this is the producer of answers.
 
     def pauseProducing(self) -> None:
-        """The operator does not read the answers: take no more requests."""
+        """Take no more requests: the operator does not read the answers."""
         self._congested = True
         self.transport.pauseProducing()
 
     def resumeProducing(self) -> None:
-        """The operator has read the answers."""
+        """Take requests again: the operator has read the answers."""
         self._congested = False
         if not self._in_line:
             self.transport.resumeProducing()
             self._take_boxes()
 
     def stopProducing(self) -> None:
-        """Nothing: `connectionLost` comes."""
+        """Do nothing: `connectionLost` follows."""
 
     # The factory's call.
 
     def abort(self) -> None:
-        """Close the connection now; what follows is `connectionLost`."""
+        """Close the connection now; `connectionLost` follows."""
         self._open = False
         self.transport.abortConnection()
 
     # Requests and answers.
 
     def _take_boxes(self) -> None:
-        """Answer the requests that have come, as long as the answers are read."""
+        """Answer the requests received so far, as long as the answers are read."""
         turns = self._site.turns
         try:
             while self._open and not (self._congested or self._in_line):
@@ -206,14 +205,17 @@ class ControlConnection(Protocol):
             self.abort()
 
     def _take_turn(self) -> None:
-        """Go on, with this turn's share."""
+        """Go on, with this turn's share of requests."""
         self._in_line = False
         if self._open and not self._congested:
             self.transport.resumeProducing()
             self._take_boxes()
 
     def _box_received(self, box: boxes.Box) -> None:
-        """Have a request performed; the answer may come much later."""
+        """Start to perform a request; the answer may come much later.
+
+        :raises Garbage: the box is not a request.
+        """
         tag = box.keys.get(boxes.ASK)
         if tag is None and boxes.COMMAND not in box.keys:
             raise boxes.Garbage("a box that is no request")
@@ -226,7 +228,7 @@ class ControlConnection(Protocol):
     async def _perform(self, box: boxes.Box) -> bytes:
         """The body of the answer to a request.
 
-        :raises DangadError: it is refused, or failed.
+        :raises DangadError: the request is refused, or fails.
         """
         name = box.keys.get(boxes.COMMAND)
         if name is None:
@@ -258,7 +260,7 @@ class ControlConnection(Protocol):
 def _read_arguments(command: type[amp.Command], raw: bytes) -> dict[str, Any]:
     """The arguments of a request, by their Python names.
 
-    :raises BadArguments: one is missing, or not of its type.
+    :raises BadArguments: an argument is missing, or is not of its type.
     """
     strings = boxes.unpack(raw)
     arguments: dict[str, Any] = {}
@@ -278,30 +280,30 @@ def _read_arguments(command: type[amp.Command], raw: bytes) -> dict[str, Any]:
 
 
 class ControlFactory(Factory):
-    """Makes a :class:`ControlConnection` for each operator, up to a limit.
-
-    All mutable state: `_connections` that are open, those that were active last at the end;
-    `turns`, what may be done in this turn of the reactor; `_waiting`, how many requests wait for
-    something to happen; `_closed`, who waits for the last connection to close.
-    """
+    """Makes a :class:`ControlConnection` for each operator, up to `MAX_CONNECTIONS`."""
 
     noisy = False
 
     def __init__(self, clock: IReactorTime, operations: IOperations) -> None:
         """Begin with no connections.
 
-        :param clock: where the time comes from.
-        :param operations: who performs what operators ask for.
+        :param clock: the source of time.
+        :param operations: performs the operators' commands.
         """
+        #: The log, with repeated warnings left out.
         self.quiet = QuietLog(clock, log)
         self._operations = operations
+        #: The share of work that is left in this turn of the reactor.
         self.turns = Turns(clock)
+        #: The open connections, the most recently active last.
         self._connections: dict[ControlConnection, None] = {}
+        #: How many requests are in progress.
         self._waiting = 0
+        #: Fires when the last connection is closed; None while nobody waits for this.
         self._closed: Deferred[None] | None = None
 
     def buildProtocol(self, addr: IAddress | None) -> ControlConnection | None:
-        """A protocol for a new connection; None to close it at once."""
+        """The protocol of a new connection; None to close the connection at once."""
         if len(self._connections) >= MAX_CONNECTIONS and not self._make_room():
             self.quiet.warn(
                 "connections",
@@ -315,7 +317,7 @@ class ControlFactory(Factory):
         return connection
 
     def _make_room(self) -> bool:
-        """Close the connection that was active least lately, of those that wait for nothing."""
+        """Close the least recently active connection that waits for no answer; False if none."""
         for connection in self._connections:
             if not connection.waiting:
                 self.quiet.info(
@@ -327,15 +329,15 @@ class ControlFactory(Factory):
         return False
 
     def is_active(self, connection: ControlConnection) -> None:
-        """Hear that `connection` asks for something."""
+        """Note that `connection` has sent a request."""
         if connection in self._connections:
             del self._connections[connection]
             self._connections[connection] = None
 
     async def perform(self, command: type[amp.Command], arguments: dict[str, Any]) -> Any:
-        """The response to a command, which is logged if it does more than look.
+        """Perform a command, log it unless it only reads, and return its response.
 
-        :raises DangadError: it was refused, or failed.
+        :raises DangadError: the command is refused, or fails.
         """
         perform = _PERFORM[command]
         if command in _ONLY_LOOK:
@@ -355,15 +357,15 @@ class ControlFactory(Factory):
             self._waiting -= 1
 
     def connection_lost(self, connection: ControlConnection) -> None:
-        """Hear that `connection` is closed."""
+        """Note that `connection` is closed."""
         self._connections.pop(connection, None)
         self._check_closed()
 
     def close(self) -> Deferred[None]:
-        """Close all connections now, whoever waits for an answer.
+        """Close all connections now, even those that wait for an answer.
 
-        Fires when all are closed. Answers that the transports have not sent yet are lost: that
-        takes them a turn of the reactor or two.
+        Fires when all are closed. Answers that the transports have not sent yet are lost: a
+        transport needs a turn of the reactor or two to send them.
         """
         closed = self._closed = Deferred()
         for connection in list(self._connections):

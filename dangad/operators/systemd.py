@@ -1,7 +1,7 @@
-"""What a service manager is told of the server: systemd's sd_notify(3), in a few lines.
+"""Notifications to a service manager: the protocol of systemd's sd_notify(3), in a few lines.
 
 Used by :mod:`dangad.service`. Each message is one datagram to the socket that the environment
-names. Where it names none, nothing is sent.
+variable NOTIFY_SOCKET names. Without this variable nothing is sent.
 """
 
 from __future__ import annotations
@@ -18,20 +18,18 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 VARIABLES = frozenset({"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"})
-"""The variables of the environment that are meant for the server alone."""
+"""The environment variables that are meant for the server alone, not for its workers."""
 
 
 class Notifier:
-    """Tells the service manager how the server is.
-
-    All mutable state: `_socket`, None where nobody is to be told; `_barking`, the call that
-    sends the next sign of life.
-    """
+    """Tells the service manager the state of the server."""
 
     def __init__(self, clock: IReactorTime, environment: Mapping[str, str]) -> None:
-        """Read from `environment` whom to tell; nothing is sent yet."""
+        """Read the address of the service manager from `environment`; nothing is sent yet."""
         self._clock = clock
+        #: The call that sends the next sign of life; None if there is none.
         self._barking: IDelayedCall | None = None
+        #: The sending socket; None if there is nobody to tell.
         self._socket: socket.socket | None = None
         self._address = environment.get("NOTIFY_SOCKET", "")
         if self._address.startswith(("/", "@")):
@@ -45,12 +43,15 @@ class Notifier:
         return self._socket is not None
 
     def start(self) -> None:
-        """Give a sign of life from now on, twice as often as asked for, if asked for."""
+        """Begin to send signs of life if asked for, twice as often as WATCHDOG_USEC demands."""
         if self._interval:
             self._bark()
 
     def ready(self, status: str) -> None:
-        """Say that clients are served now: after the start, and after a reload."""
+        """Say that clients are served now, after a start or a reload.
+
+        :param status: one line about the state of the server, for people.
+        """
         self._send(f"READY=1\nSTATUS={status}")
 
     def reloading(self) -> None:
@@ -59,11 +60,11 @@ class Notifier:
         self._send(f"RELOADING=1\nMONOTONIC_USEC={now}\nSTATUS=reloading")
 
     def stopping(self) -> None:
-        """Say that the end has begun; signs of life go on until `stop`."""
+        """Say that the server has begun to stop; signs of life go on until `stop`."""
         self._send("STOPPING=1\nSTATUS=stopping")
 
     def stop(self) -> None:
-        """Say nothing any more."""
+        """Send nothing more."""
         if self._barking is not None:
             self._barking.cancel()
             self._barking = None
@@ -76,11 +77,11 @@ class Notifier:
         self._send("WATCHDOG=1")
 
     def _send(self, message: str) -> None:
-        """Send a message, or lose it: the server goes on without being heard."""
+        """Send a message, or lose it: the server does not depend on being heard."""
         if self._socket is None:
             return
         address = "\0" + self._address[1:] if self._address[0] == "@" else self._address
-        with contextlib.suppress(OSError):  # nobody listens, or does not keep up
+        with contextlib.suppress(OSError):  # nobody listens, or the listener does not keep up
             self._socket.sendto(message.encode(), address)
 
 

@@ -1,6 +1,6 @@
-"""What operators may see and do: a view over all parts of the server.
+"""What operators can see and do: one object that speaks for all parts of the server.
 
-Made by :mod:`dangad.service`, asked by :mod:`dangad.operators.control`.
+Made by :mod:`dangad.service` and called by :mod:`dangad.operators.control`.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
 @implementer(IOperations)
 class Operations:
-    """See :class:`IOperations`, which says what each document has.
+    """See :class:`IOperations`, which defines each document.
 
-    It has no state that changes: all of it is that of the parts.
+    It has no mutable state of its own: everything is read from the parts.
     """
 
     def __init__(
@@ -45,9 +45,9 @@ class Operations:
         clients: ClientFactory,
         stop: Callable[[], object],
     ) -> None:
-        """Look at these parts.
+        """Speak for these parts.
 
-        :param stop: begins the orderly end of the server.
+        :param stop: begins the orderly shutdown of the server.
         """
         self._clock = clock
         self._dispatcher = dispatcher
@@ -55,7 +55,7 @@ class Operations:
         self._clients = clients
         self._stop = stop
         self._began = clock.seconds()
-        self._version = version("dangad")  # from files, which is not for a running server to read
+        self._version = version("dangad")  # this reads files: only before the server runs
 
     def status(self) -> dict[str, Any]:
         """See :meth:`IOperations.status`."""
@@ -112,7 +112,7 @@ class Operations:
 
     def recent(self) -> list[dict[str, Any]]:
         """See :meth:`IOperations.recent`."""
-        now, clock = time.time(), self._clock.seconds()  # people read the end by their clock
+        now, clock = time.time(), self._clock.seconds()  # people read the wall clock
         return [_usage(job, now - clock) for job in self._dispatcher.counters.recent]
 
     def pardon(self, command: str) -> bool:
@@ -142,7 +142,7 @@ class Operations:
         return ended.addCallback(lambda _: self._ends())
 
     def _memory_of_one(self) -> int:
-        """The bytes that a worker takes, as far as the oldest shows; 0 if there is none."""
+        """The bytes of memory of the oldest ready worker, as an estimate; 0 if there is none."""
         oldest = next(
             (record for record in self._supervisor.records.values() if record.serves), None
         )
@@ -165,9 +165,9 @@ class Operations:
 
 
 def _usage(job: Job, epoch: float) -> dict[str, Any]:
-    """What is told of a job that has ended.
+    """The entry of `recent` for a job that has ended.
 
-    :param epoch: when the dispatcher's clock was at 0, by the clock on the wall.
+    :param epoch: the Unix time at which the dispatcher's clock was at 0.
     """
     took = job.took
     return {
