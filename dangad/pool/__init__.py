@@ -1,14 +1,14 @@
-"""Where jobs run: worker processes on this machine, each one an ``IWorker`` of the scheduler's.
+"""Where jobs run: worker processes on this machine, each an ``IWorker`` for the scheduler.
 
-- :mod:`.processes`: the one adapter around ampoule, which starts and stops the processes.
-- :mod:`.launch`, :mod:`.preflight`: how a worker begins, and whether it could.
+- :mod:`.processes`: the only adapter around ampoule, which starts and stops the processes.
+- :mod:`.launch`, :mod:`.preflight`: how a worker starts, and a trial import of the job modules.
 - :mod:`.link`: one worker as the scheduler knows it, with its life.
-- :mod:`.connector`, :mod:`.jobpipe`: what the link asks of the process and of the pipe to it.
-- :mod:`.givenjobs`, :mod:`.jobprobe`: the jobs that it was given, and whether it still has them.
-- :mod:`.speech`: what it may say.
-- :mod:`.workeroutput`, :mod:`.output`, :mod:`.outputlog`: what it prints.
-- :mod:`.interruption`, :mod:`.killing`, :mod:`.obituary`: how its job or itself is ended, and what
-  is told of its end.
-- :mod:`.containment`: what keeps a failure of the server's own with one worker.
-- :mod:`.guardian`, :mod:`.orphans`: the processes that outlive it.
+- :mod:`.connector`, :mod:`.jobpipe`: the link's view of the process and of the pipe to it.
+- :mod:`.givenjobs`, :mod:`.jobprobe`: the worker's jobs, and a check that it still has them.
+- :mod:`.speech`: the boxes that a worker may write.
+- :mod:`.workeroutput`, :mod:`.output`, :mod:`.outputlog`: what a worker prints.
+- :mod:`.interruption`, :mod:`.killing`, :mod:`.obituary`: how a job is stopped, how a worker is
+  killed, and the report of its death.
+- :mod:`.containment`: confines a failure of the server's own to one worker.
+- :mod:`.guardian`, :mod:`.orphans`: the processes that outlive a worker, or the parent.
 """

@@ -1,6 +1,6 @@
-"""What a worker's link asks of whoever holds the worker's process and its pipes.
+"""The interface through which a worker's link reaches the worker's process and its pipes.
 
-Between :mod:`dangad.pool.link`, which asks, and :mod:`dangad.pool.processes`, where it is done.
+Called by :mod:`dangad.pool.link`; provided in :mod:`dangad.pool.processes`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Connector(Protocol):
-    """As the module says; provided by :class:`dangad.pool.processes.WorkerConnector`."""
+    """A worker's process and pipes; :class:`dangad.pool.processes.WorkerConnector` is one."""
 
     #: The process's id.
     pid: int
@@ -29,31 +29,31 @@ class Connector(Protocol):
         """Send the process a signal, if it has not exited."""
 
     def say(self, box: bytes) -> None:
-        """Write a box that the worker reads when it is told to look by a signal."""
+        """Write a box that the worker reads when it gets `commands.STOP_SIGNAL`."""
 
     def pause(self) -> None:
-        """Do not read what the worker writes to its pipe."""
+        """Stop reading what the worker writes to its pipe."""
 
     def resume(self) -> None:
-        """Read it again."""
+        """Read the worker's pipe again."""
 
     def kill(self) -> None:
-        """Kill the process, if it is not gone yet; its group goes once it has exited."""
+        """Kill the process, if it has not exited; its group is killed when it has."""
 
     def kill_group(self) -> None:
-        """Kill its process group, whether it is gone or not."""
+        """Kill the process group, whether the process is gone or not."""
 
     def kill_tracers(self) -> None:
-        """Kill those of its jobs' processes that trace it, and keep it from being gone."""
+        """Kill processes of its jobs that trace it, and so keep it from going."""
 
     def close_input(self) -> None:
-        """Close the pipe towards the worker, which ends it once it is idle."""
+        """Close the pipe of jobs: the worker exits when it is idle."""
 
     def pause_output(self) -> None:
-        """Do not read what it prints, so that in the end it blocks."""
+        """Stop reading the worker's output; a worker that prints on will block."""
 
     def resume_output(self) -> None:
-        """Read it again."""
+        """Read the worker's output again."""
 
     def drain_output(self) -> None:
         """Read what the worker has printed so far."""

@@ -1,7 +1,7 @@
-"""What keeps a failure of the server's own with the one worker that it dealt with.
+"""Confines a failure of the server's own code to the one worker that the code dealt with.
 
-Used by :mod:`dangad.pool.link` and by its parts. Whoever calls them is in the middle of something
-that concerns other workers and clients, too, and must not be kept from it by an exception.
+Used by :mod:`dangad.pool.link` and its parts. Their callers' work concerns other workers and
+clients, too. No exception may interrupt it.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ log = Logger()
 
 
 class Faulty(Protocol):
-    """Whoever can tell that the server has failed in dealing with a worker."""
+    """An object that knows how to end its worker after a failure of the server."""
 
     def fault(self, doing: str, /) -> None:
-        """End the worker: while `doing` something with it, an exception was raised."""
+        """Kill the worker: an exception was raised while `doing` something with it."""
 
 
 _L = TypeVar("_L", bound=Faulty)
@@ -32,9 +32,9 @@ _T = TypeVar("_T")
 def contained(
     instead: _T,
 ) -> Callable[[Callable[Concatenate[_L, _P], _T]], Callable[Concatenate[_L, _P], _T]]:
-    """Make a method one that raises nothing, and costs the worker its life instead.
+    """A decorator: the method never raises; instead of an exception its worker is killed.
 
-    :param instead: what it returns if it would have raised.
+    :param instead: what the method returns in place of an exception.
     """
 
     def decorate(
@@ -44,7 +44,7 @@ def contained(
         def call(self: _L, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
             try:
                 return method(self, *args, **kwargs)
-            except Exception:  # noqa: BLE001 - whatever it is, it is this worker's alone
+            except Exception:  # noqa: BLE001 - any failure concerns this worker alone
                 self.fault(method.__name__.strip("_").replace("_", " "))
                 return instead
 
@@ -54,17 +54,20 @@ def contained(
 
 
 class LastSteps:
-    """What is done at a worker's death: each step is taken, whatever becomes of the others."""
+    """The steps at a worker's death: each is taken, even if others fail."""
 
     def __init__(self, pid: int, job_id: int | None) -> None:
-        """:param job_id: the job that it ran, if any."""
+        """:param job_id: the job that the worker ran; None if it ran none."""
         self._pid = pid
         self._job_id = job_id
 
     def take(
         self, doing: str, act: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs
     ) -> _T | None:
-        """What `act` returns; None if it fails, which is logged."""
+        """Call `act` and return its result; None if it raises, which is logged.
+
+        :param doing: what this step does, in words that "failed" can follow.
+        """
         try:
             return act(*args, **kwargs)
         except Exception:  # noqa: BLE001 - the worker is dead already

@@ -1,8 +1,8 @@
-"""The jobs that a worker was given: in order, and as far as they still lie in its pipe.
+"""The jobs that a worker was given, in order, and the packets that still lie in its pipe.
 
-Kept by :mod:`dangad.pool.link`. The worker runs the first of the row. The others are prefetched:
-each is one packet in the worker's pipe (:mod:`dangad.pool.jobpipe`), which the worker takes out
-when it has answered the job before, and which the parent can take out until then.
+Kept by :mod:`dangad.pool.link`. The worker runs the first job of the row. The others are
+prefetched: each is one packet in the worker's pipe (:mod:`dangad.pool.jobpipe`). The worker takes
+the next packet out when it has answered the job before; until then the parent can take it out.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dangad.wire.boxes import Raw
 
 ROOM = 8
-"""Jobs that are prefetched at most; a pipe of Linux holds 16."""
+"""The most jobs that are prefetched for a worker; a pipe of Linux holds 16 packets."""
 
 
 class GivenJobs:
@@ -32,18 +32,18 @@ class GivenJobs:
     def __init__(self, pipe: JobPipe) -> None:
         """Begin with no jobs, for the worker at the other end of `pipe`."""
         self._pipe = pipe
-        #: The jobs, of which the worker runs the first.
+        #: The jobs; the worker runs the first.
         self.row: deque[Job] = deque()
-        #: The others as they lie in the pipe, by their ids.
+        #: The packets of the other jobs, by job id.
         self.packets: dict[int, bytes] = {}
-        #: Whether a job may be given behind the last.
+        #: Whether another job may be written behind the last: the pipe holds packets, no stream.
         self.may_follow = False
-        #: Packets that were taken out of the pipe, and not looked at yet.
+        #: Packets that were taken out of the pipe and not looked at yet.
         self._taken: list[bytes] = []
 
     @property
     def running(self) -> Job | None:
-        """The job that the worker runs."""
+        """The job that the worker runs; None if it has none."""
         return self.row[0] if self.row else None
 
     def run(self, job: Job) -> None:
@@ -53,7 +53,7 @@ class GivenJobs:
         self.may_follow = self._pipe.write(head, job.box)
 
     def follow(self, job: Job) -> bool:
-        """Put `job` into the pipe behind what the worker has; False if there is no room.
+        """Write `job` to the pipe behind the worker's other jobs; False if there is no room.
 
         If this raises, the job counts as given: it may have been written.
         """
@@ -69,14 +69,17 @@ class GivenJobs:
         return False
 
     def take_out(self) -> None:
-        """Take out of the pipe what the worker has not read.
+        """Take all unread packets out of the pipe.
 
-        :raises OSError: it is not known what is left in the pipe.
+        :raises OSError: the system fails; what is left in the pipe is not known.
         """
         self._pipe.reclaim(self._taken)
 
     def reclaim(self) -> tuple[list[int], list[bytes]]:
-        """Remove the jobs that were taken out from the row; their ids, and what else was taken."""
+        """Remove the jobs that were taken out from the row.
+
+        :return: the ids of these jobs, and the packets that are none of them.
+        """
         taken, self._taken = self._taken, []
         ids = {packet: job_id for job_id, packet in self.packets.items()}
         back = [ids[packet] for packet in taken if packet in ids]
@@ -87,11 +90,11 @@ class GivenJobs:
         return back, [packet for packet in taken if packet not in ids]
 
     def put_back(self, packets: Iterable[bytes]) -> bool:
-        """Put into the pipe again what lay there before the jobs that were reclaimed.
+        """Write packets to the pipe again that lay there before the reclaimed jobs.
 
-        False if something is among it that the parent has not written.
+        False if there is one among them that the parent has not written.
 
-        :raises OSError: the pipe does not take what was in it.
+        :raises OSError: the pipe does not take a packet that it held before.
         """
         current = self._head(self.row[0]) if self.row else b""
         for packet in packets:
@@ -102,15 +105,17 @@ class GivenJobs:
         return True
 
     def unread_request(self) -> Raw:
-        """The request of the job that a dead worker was to run, if it had not read that.
+        """The request of the job that a dead worker was to run, if the worker had not read it.
 
-        What it had not begun can be reclaimed afterwards.
+        The jobs that it had not begun can be reclaimed afterwards.
+
+        :raises OSError: the system fails; what is left in the pipe is not known.
         """
         if not self.row:
             return b""
         self.take_out()
         job, head = self.row[0], self._head(self.row[0])
-        if not self.may_follow:  # then it is a stream, which it has read in part, or not at all
+        if not self.may_follow:  # the request is a stream, of which it may have read a part
             return self._pipe.unread_request(head, job.size, self._taken)
         for packet in self._taken:
             if packet.startswith(head):
@@ -119,5 +124,5 @@ class GivenJobs:
 
     @staticmethod
     def _head(job: Job) -> bytes:
-        """What was put before the request of `job`, which runs."""
+        """The head that was written before the request of the running `job`."""
         return workerboxes.job_head(job.id, job.attempt, job.seconds)

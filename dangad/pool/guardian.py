@@ -1,10 +1,11 @@
-"""A small process that outlives the parent by a moment, to see that nothing else does.
+"""The guardian: a small process that outlives the parent by a moment and kills what it left behind.
 
-A worker whose parent dies is killed by the kernel (see :mod:`dangad.worker.child`), but not
-what its job has started. So the pool tells the guardian of each worker's process group, over a
-pipe that only the parent holds; when the pipe ends, however the parent did, the guardian kills
-the groups that are left, and what has left them but still has the workers' mark in its
-environment (see :data:`dangad.host.descent.MARK_VARIABLE`), and exits.
+The kernel kills a worker whose parent dies (see :mod:`dangad.worker.child`). It does not kill the
+processes that the worker's job has started. So the pool tells the guardian the process group of
+each worker, over a pipe that only the parent holds. The pipe ends when the parent ends, for
+whatever reason. Then the guardian kills the remaining groups, and every process that has left its
+group but carries the workers' mark in its environment (see
+:data:`dangad.host.descent.MARK_VARIABLE`), and exits.
 """
 
 from __future__ import annotations
@@ -65,38 +66,39 @@ if sys.platform == "linux" and os.path.isdir("/proc/self"):
 for group in groups:
     kill(group, signal.SIGKILL, os.killpg)
 """
-"""What the guardian runs: no module but four of the standard library, and nothing of dangad.
+"""The guardian's program: it imports four modules of the standard library, and nothing of dangad.
 
-A resource tracker has half a second to remove the shared memory of those that are killed.
+A resource tracker (see :mod:`multiprocessing.shared_memory`) has half a second to remove the
+shared memory of the processes that are killed.
 """
 
 STOP_TIME = 2.0
-"""Seconds in which a guardian that is not wanted any more must end by itself."""
+"""Seconds in which the guardian must exit by itself when the server stops."""
 RESTART_DELAY = 1.0
 """Seconds before a guardian that was killed is replaced."""
 
 
 class Guardian(ProcessProtocol):
-    """The parent's end of the guardian.
-
-    All mutable state: `_groups` that are to be killed if the parent dies; `_running`, whether
-    there is a guardian that can be told; `_stopped`, who waits for its end, once it is not
-    wanted any more, and `_kill`, the end of the patience with that.
-    """
+    """The parent's end of the guardian. A guardian that dies before `stop` is replaced."""
 
     transport: Any
 
     def __init__(self, reactor: Any, mark: str = "") -> None:
-        """Be ready to start it.
+        """Start no process yet.
 
-        :param mark: that of this server's workers; without one, only groups are killed.
+        :param mark: the mark of this server's workers; without one, only groups are killed.
         """
         self._reactor = reactor
         self._mark = f"{MARK_VARIABLE}={mark}" if mark else "no mark"
+        #: The process groups to kill if the parent dies.
         self._groups: set[int] = set()
+        #: Whether there is a guardian process to tell.
         self._running = False
+        #: The call that replaces a dead guardian; None if none is due.
         self._restart: Any = None
+        #: The call that kills a guardian which does not stop in time; None if none is due.
         self._kill: Any = None
+        #: Fires when the stopped guardian is gone; None before `stop`.
         self._stopped: Deferred[None] | None = None
 
     def start(self) -> None:
@@ -111,7 +113,7 @@ class Guardian(ProcessProtocol):
         )
 
     def stop(self) -> Deferred[None]:
-        """End the guardian, which kills the groups that are left; fires when it is gone."""
+        """Stop the guardian, which kills the remaining groups; fires when it is gone."""
         self._stopped = Deferred()
         if self._restart is not None:
             self._restart.cancel()
@@ -124,12 +126,12 @@ class Guardian(ProcessProtocol):
         return self._stopped
 
     def watch(self, group: int) -> None:
-        """Have the process group killed when the parent dies."""
+        """Have the process group `group` killed if the parent dies."""
         self._groups.add(group)
         self._tell(b"+%d\n" % group)
 
     def forget(self, group: int) -> None:
-        """The process group is gone."""
+        """Note that the process group `group` is gone."""
         self._groups.discard(group)
         self._tell(b"-%d\n" % group)
 
@@ -141,13 +143,16 @@ class Guardian(ProcessProtocol):
     # The process's calls.
 
     def connectionMade(self) -> None:
-        """Tell the new guardian what there is."""
+        """Tell the new guardian the groups."""
         self._running = True
         for group in self._groups:
             self._tell(b"+%d\n" % group)
 
     def processExited(self, reason: Failure) -> None:
-        """Replace it if it was wanted; somebody else may still hold its end of a pipe."""
+        """Replace the process, unless it was stopped.
+
+        The pipes are closed here: another process may hold the other end and keep them open.
+        """
         self._running = False
         for fd in list(self.transport.pipes):
             self.transport.closeChildFD(fd)

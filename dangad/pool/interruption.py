@@ -1,7 +1,7 @@
-"""How a worker is told that its job is to stop.
+"""How a worker is told to stop its job.
 
-Kept by :mod:`dangad.pool.link`. Which job and why is written to the worker's stdin, and a signal
-has it look there (:mod:`dangad.worker.child`).
+Kept by :mod:`dangad.pool.link`. A box on the worker's stdin names the job and the reason, and a
+signal makes the worker read it (:mod:`dangad.worker.pipe`).
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from dangad.scheduler.record import Job
 
 FIRST_PAUSE = 0.01
-"""Seconds after which the signal that a job is to stop is repeated the first time."""
+"""Seconds until the stop signal is repeated for the first time."""
 LONGEST_PAUSE = 0.1
-"""Seconds between two such signals at most; until then each pause is twice the last."""
+"""The most seconds between two stop signals; each pause before is twice the last."""
 
 
 class Interruption:
     """Tells one worker to stop its job, again and again until the job has ended.
 
-    A signal may be lost on a worker: if another is just being handled, the system goes on with a
-    wait for a lock, or another thread takes the signal.
+    A single signal may have no effect: while another is handled, while the main thread waits for a
+    lock and the system resumes the wait, or when another thread takes the signal.
     """
 
     def __init__(
@@ -51,13 +51,13 @@ class Interruption:
         self._connector = connector
         self._given = given
         self._killing = killing
-        #: The next signal; None if there is none to come.
+        #: The call that sends the next signal; None if none is due.
         self._next: IDelayedCall | None = None
 
     def begin(self, job: Job, why: bytes) -> None:
-        """Tell the worker to stop `job`, the last that it has begun.
+        """Tell the worker to stop `job`, the last one that it has begun.
 
-        The answers to the jobs before it are written, and may not be read yet.
+        The worker has written the answers to the jobs before; the parent may not have read them.
         """
         self._connector.say(workerboxes.stop(job.id, why))
         self._signal(job, FIRST_PAUSE)
@@ -71,6 +71,6 @@ class Interruption:
             self._next = self._clock.callLater(pause, self._signal, job, longer)
 
     def end(self) -> None:
-        """Have nothing left on the clock: the worker is gone."""
+        """Leave no call on the clock: the worker is gone."""
         if self._next is not None:
             self._next.cancel()

@@ -1,10 +1,9 @@
 """The parent's end of the pipe through which a worker gets its jobs.
 
-Used by :mod:`dangad.pool.processes`. On Linux the pipe is in packet mode, in which each small write
-is taken out by one read, and whole: see O_DIRECT in pipe(2), which is Linux's since 4.5 for pipes
-that exist. So a worker reads one job at a time, and what it has not read, the parent can take out
-itself, all at once: see splice(2). Whatever is larger than a page goes through the same pipe as a
-stream.
+Used by :mod:`dangad.pool.processes`. On Linux the pipe is in packet mode: each read takes exactly
+one small write out of it, see O_DIRECT in pipe(2). (Since Linux 4.5 this can be set for an existing
+pipe.) So a worker reads one job at a time. The jobs that it has not read, the parent can take out
+itself, all at once, see splice(2). A job larger than a page goes through the same pipe as a stream.
 """
 
 from __future__ import annotations
@@ -25,28 +24,28 @@ if TYPE_CHECKING:
     from twisted.internet.process import ProcessWriter
 
 _CAPACITY = 2**20
-"""More bytes than lie in any pipe."""
+"""More bytes than any pipe holds."""
 _MOST_STEPS = 100
-"""Steps in which all of a pipe can be taken out, even page by page."""
+"""Steps that suffice to empty a pipe, even page by page."""
 PIECE = 2**18
-"""Bytes of a large request that Twisted's writer is handed at a time: it copies what it is handed,
-which for the largest takes 40 ms."""
+"""Bytes of a large request that Twisted's writer gets at a time. It copies them; a copy of the
+largest request at once would take 40 ms."""
 _NOTHING = memoryview(b"")
 
 
 class Scratch:
-    """A pipe of the parent's own, into which it takes what lies in others.
+    """A pipe of the parent's own, into which it moves the contents of workers' pipes.
 
-    Packet by packet it could take the first, the worker the second, and the parent the rest; but
-    all of it is moved from one pipe to another in one step.
+    If the parent read packet by packet, the worker could take one in between. A move from pipe to
+    pipe takes all packets in one step.
     """
 
     def __init__(self) -> None:
-        #: Its ends, to read and to write; None if it is not open.
+        #: Its reading and its writing end; None if it is not open.
         self._ends: tuple[int, int] | None = None
 
     def open(self) -> None:
-        """Make it, unless it is open or cannot be had.
+        """Create the pipe, unless it is open or the system cannot provide it.
 
         It may have room for a page or two only: see pipe-user-pages-soft in pipe(7).
         """
@@ -56,17 +55,18 @@ class Scratch:
 
     @property
     def is_open(self) -> bool:
-        """Whether it can be used."""
+        """Whether the pipe can be used."""
         return self._ends is not None
 
     def take_all(self, fd: int, packets: list[bytes]) -> None:
-        """Add to `packets` those that lie in another pipe, taken out; of a stream, pieces.
+        """Take all packets out of another pipe and add them to `packets`; of a stream, pieces.
 
-        It takes as many steps as it needs if this pipe is smaller than the other. Between two of
-        them the worker may read some, too.
+        This takes several steps if this pipe is smaller than the other. Between two steps the
+        worker may read packets, too.
 
-        :raises OSError: it is not known what is left in the other pipe. What was taken out is
-            in `packets` nevertheless.
+        :param fd: a descriptor of the other pipe's reading end.
+        :raises OSError: the system fails; what is left in the other pipe is not known. `packets`
+            has whatever was taken out.
         """
         self.open()
         if self._ends is None or sys.platform != "linux":
@@ -77,17 +77,17 @@ class Scratch:
                 try:
                     os.splice(fd, writing, _CAPACITY, flags=os.SPLICE_F_NONBLOCK)
                 except BlockingIOError:
-                    return  # nothing is left in the other
+                    return  # the other pipe is empty
                 with contextlib.suppress(BlockingIOError):
                     while True:
                         packets.append(os.read(reading, select.PIPE_BUF))
         except BaseException:
-            self.close()  # what is left in it must not be taken for another worker's
+            self.close()  # its packets must not be taken for another worker's
             raise
         raise OSError("there is no end to what lies in a worker's pipe")
 
     def close(self) -> None:
-        """Close it; nothing can be reclaimed any more."""
+        """Close the pipe; nothing can be reclaimed any more."""
         if self._ends is not None:
             for fd in self._ends:
                 os.close(fd)
@@ -96,31 +96,31 @@ class Scratch:
 
 @implementer(IPullProducer)
 class JobPipe:
-    """A worker's pipe, as long as the worker lives.
+    """The pipe of jobs to one worker, as long as the worker lives.
 
-    It is its writer's producer while there is something left of a large request.
+    It is its writer's producer while a part of a large request is still to be written.
     """
 
     def __init__(self, writer: ProcessWriter, scratch: Scratch) -> None:
-        """Write through `writer`, Twisted's end, which keeps what the pipe does not take at once.
+        """Write through `writer`, Twisted's end, which buffers what the pipe does not take at once.
 
-        :param scratch: what is needed to reclaim something.
+        :param scratch: the pipe into which jobs are reclaimed.
         """
         self._writer = writer
         self._scratch = scratch
-        #: Whether the next write makes a packet.
+        #: Whether the pipe is in packet mode now.
         self._packets = False
-        #: A descriptor of the end that the worker reads; None if there is none.
+        #: A descriptor of the end that the worker reads; None if jobs cannot be reclaimed.
         self._reading: int | None = None
-        #: A large request that is being written.
+        #: The large request that is being written; empty if there is none.
         self._large: bytes | memoryview = b""
-        #: What the writer has not been handed of it.
+        #: The part of this request that the writer has not been given yet.
         self._left = _NOTHING
-        #: A request of which nothing was written, since the worker has closed its end.
+        #: A request of which nothing was written, because the worker had closed its end.
         self._refused: bytes | memoryview = b""
 
     def open(self) -> None:
-        """Make it one from which can be reclaimed, if that can be done."""
+        """Make it possible to reclaim jobs, if the system provides the means."""
         if self._scratch.is_open:
             with contextlib.suppress(OSError):  # no descriptor is left, or the kernel is old
                 self._make_packets(True)
@@ -129,21 +129,21 @@ class JobPipe:
 
     @property
     def can_reclaim(self) -> bool:
-        """Whether what the worker has not read can be reclaimed."""
+        """Whether jobs that the worker has not read can be reclaimed."""
         return self._reading is not None
 
     @property
     def is_flushed(self) -> bool:
-        """Whether the pipe has taken all that was written to it."""
-        # Twisted has no public word for what it has not sent.
+        """Whether the pipe has taken everything that was written to it."""
+        # Twisted has no public name for its buffer.
         return not (len(self._left) or self._writer.dataBuffer or self._writer._tempDataLen)  # noqa: SLF001
 
     def unread_request(self, head: bytes, size: int, taken: list[bytes]) -> bytes | memoryview:
-        """The request in a stream that the worker has not read; nothing if it has read some.
+        """A request written as a stream, if the worker has read nothing of it; otherwise empty.
 
-        :param head: what was written before the request.
+        :param head: the head that was written before the request.
         :param size: the bytes of the request.
-        :param taken: what was taken out of the pipe.
+        :param taken: what was taken out of the pipe, in pieces.
         """
         if self._refused:
             return self._refused
@@ -155,15 +155,15 @@ class JobPipe:
 
     @property
     def unread(self) -> int:
-        """How many bytes the worker has not read; 0 if that cannot be told."""
+        """How many bytes the worker has not read; 0 if this is not known."""
         if self._reading is not None:
             return waiting(self._reading)
         return 0 if self._writer.disconnected else waiting(self._writer.fileno())
 
     def write(self, header: bytes, box: bytes | memoryview) -> bool:
-        """Write to a pipe that is flushed; whether it took all as one packet.
+        """Write a request to a flushed pipe; whether the pipe took all of it as one packet.
 
-        What it takes at once need not wait for the reactor.
+        As much as possible is written at once, without waiting for the reactor.
         """
         if self._writer.disconnected:
             self._refused = box
@@ -191,7 +191,7 @@ class JobPipe:
         return False
 
     def resumeProducing(self) -> None:
-        """Hand the writer, which has sent what it had, the next piece."""
+        """Give the writer the next piece; it has sent the last one."""
         piece, self._left = bytes(self._left[:PIECE]), self._left[PIECE:]
         if not len(self._left):
             self._left = _NOTHING  # an empty view keeps the whole
@@ -201,12 +201,12 @@ class JobPipe:
         self._writer.write(piece)
 
     def stopProducing(self) -> None:
-        """Nothing: what is left may be wanted back."""
+        """Do nothing: the rest of the request may be needed for a retry."""
 
     def write_packet(self, packet: bytes) -> bool:
-        """Write at most PIPE_BUF bytes to a pipe that is flushed; whether it has taken them.
+        """Write at most PIPE_BUF bytes to a flushed pipe; whether the pipe has taken them.
 
-        They are one packet if they can be reclaimed.
+        They are one packet if the pipe can reclaim jobs.
         """
         if self._writer.disconnected:
             return False
@@ -219,7 +219,7 @@ class JobPipe:
         return True
 
     def reclaim(self, packets: list[bytes]) -> None:
-        """Add to `packets` those that the worker has not read; of a stream, its rest in pieces.
+        """Add the packets that the worker has not read to `packets`; of a stream, pieces.
 
         :raises OSError: as :meth:`Scratch.take_all` does.
         """
@@ -227,7 +227,7 @@ class JobPipe:
             self._scratch.take_all(self._reading, packets)
 
     def close(self) -> None:
-        """Forget the worker's end: nothing can be reclaimed any more."""
+        """Close the descriptor of the worker's end: nothing can be reclaimed any more."""
         self._large = self._refused = b""
         self._left = _NOTHING
         if self._reading is not None:
@@ -244,6 +244,9 @@ class JobPipe:
 
 
 def waiting(fd: int) -> int:
-    """How many bytes lie in a pipe, at whichever of its ends."""
+    """How many bytes are in a pipe.
+
+    :param fd: a descriptor of either end.
+    """
     unread: int = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))[0]
     return unread

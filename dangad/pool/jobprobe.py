@@ -1,10 +1,10 @@
-"""Whether a worker has the job that it is believed to run, and whether it gives signs of life.
+"""Checks that a worker has the job that it is believed to run, and that it gives signs of life.
 
-Kept by :mod:`dangad.pool.link`, which looks about once a second. What lies in a worker's pipe
-anything in its process can read, a forked process of an earlier job for instance: then the parent
-waits for an answer, and the worker for a job. So a worker whose job takes long is asked for a sign
-of life, by a box behind the job. A worker that runs the job does not come to read that box before
-it has answered.
+Kept by :mod:`dangad.pool.link`, which checks about once a second. Any code in a worker's process
+can read the job from its pipe, for instance a process that an earlier job has forked. Then the
+parent waits for an answer and the worker for a job. So a worker whose job takes long is asked for a
+sign of life, by a box behind the job. A worker that runs the job cannot read this box before it has
+answered.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
     from dangad.scheduler.record import Job
 
 PATIENCE = 3.0
-"""Seconds in which a worker that has read the question must have answered something."""
+"""Seconds in which a worker must answer after it has read the question."""
 
 
 class JobProbe:
-    """What one worker was asked, and what is known of its job."""
+    """The questions to one worker, and what is known of its job."""
 
     __slots__ = ("_job", "_read_at", "asked", "pings")
 
     def __init__(self) -> None:
-        #: How many signs of life it was asked for, and has not given yet.
+        #: How many signs of life are still due.
         self.pings = 0
-        #: Whether it was asked behind the job that it is believed to run.
+        #: Whether a question stands behind the job that it is believed to run.
         self.asked = False
         #: The job that it had at the last look.
         self._job: Job | None = None
-        #: When the question behind that job was first seen to have been read; None if it was not.
+        #: When the question behind this job was first found to be read; None if it was not.
         self._read_at: float | None = None
 
     def ping(self, pipe: JobPipe) -> None:
@@ -42,7 +42,7 @@ class JobProbe:
         self.pings += 1
 
     def pong(self, job: Job | None) -> bool:
-        """Take a sign of life; whether it shows that `job`, believed to run, never did."""
+        """Take a sign of life; whether it proves that `job`, believed to run, never did."""
         self.pings -= 1
         if self.pings:
             return False
@@ -50,9 +50,10 @@ class JobProbe:
         return asked and job is not None and job is self._job
 
     def look(self, job: Job | None, pipe: JobPipe, now: float) -> bool:
-        """Whether `job`, believed to run, was read by something else; ask behind it if need be.
+        """Whether something else has read `job`, which is believed to run.
 
-        It was if the question was read, too, and there is no answer.
+        A question is put behind the job if needed. If the question has been read, too, and no
+        answer comes, then the worker did not read them.
         """
         unread = pipe.unread
         if job is not self._job:

@@ -1,7 +1,7 @@
-"""How a worker is ended that does not end by itself, or must not wait for it.
+"""How a worker is killed, at once or after a time in which it should have exited.
 
-Kept by :mod:`dangad.pool.link`. A kill that fails is tried again, and a worker that was killed and
-is not gone is held by something, which is killed in turn.
+Kept by :mod:`dangad.pool.link`. A kill that fails is tried again. If a killed worker does not go,
+another process holds it, and this process is killed, too.
 """
 
 from __future__ import annotations
@@ -20,46 +20,50 @@ if TYPE_CHECKING:
 log = Logger()
 
 GROUP_TIME = 1.0
-"""Seconds after which the group of a worker that was killed is killed, too, if that is not gone,
-and what traces it, see ptrace(2), and keeps it from being gone; and again after as many."""
+"""Seconds that a killed worker has to go. Then its process group is killed, and its tracers, see
+ptrace(2); this is repeated after as many seconds until the worker is gone."""
 TRY_AGAIN = 1.0
-"""Seconds after which a kill that failed is tried again."""
+"""Seconds until a kill that failed is tried again."""
 
 
 class Killing:
-    """Kills one worker. Always true: while it is killed and not gone, something is on the clock."""
+    """Kills one worker. From the kill until the worker is gone a call is always on the clock."""
 
     def __init__(
         self, clock: IReactorTime, connector: Connector, kill: Callable[[str], object]
     ) -> None:
         """Begin with a worker that is not killed.
 
-        :param kill: called with a reason to kill it, when its time to exit is over.
+        :param kill: called with the reason when the worker's time to exit is over.
         """
         self._clock = clock
         self._kill_late = kill
         self._connector = connector
-        #: Why it was killed first, in words that follow "worker 4711"; None if it was not.
+        #: The first reason for which it was killed, in words that follow "worker 4711"; None if it
+        #: was not.
         self.reason: str | None = None
-        #: The next look at what keeps it from being gone.
+        #: The call that kills what still holds the worker; None before the first kill.
         self._next_look: IDelayedCall | None = None
 
     def kill(self, reason: str) -> None:
-        """Kill the worker. It raises nothing that comes of the process."""
+        """Kill the worker; a failure is logged, and the kill is tried again.
+
+        :param reason: words that follow "worker 4711".
+        """
         if self.reason is None:
             self.reason = reason
             self._next_look = self._clock.callLater(GROUP_TIME, self._kill_what_holds)
             self._connector.finished.addBoth(self._is_gone)
         try:
             self._connector.kill()
-        except Exception:  # noqa: BLE001 - else it might stay for ever
+        except Exception:  # noqa: BLE001 - otherwise the worker might stay for ever
             log.failure(
                 "cannot kill worker {pid}; tried again in a moment", pid=self._connector.pid
             )
             self._clock.callLater(TRY_AGAIN, self._kill_again)
 
     def kill_after(self, seconds: float, reason: str) -> None:
-        """Have the worker killed if it is not gone by then."""
+        """Kill the worker after so many seconds, unless it is gone by then."""
         alarm = self._clock.callLater(seconds, self._kill_late, reason)
 
         def cancel(result: object) -> object:

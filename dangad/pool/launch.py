@@ -1,9 +1,8 @@
 """How a worker process begins: its settings, its environment and its first lines of Python.
 
 Used by :mod:`dangad.pool.processes`, which starts workers on a reactor, and by
-:mod:`dangad.pool.preflight`, which tries the job modules out before the server starts. The other
-side is
-:mod:`dangad.worker.child`, named here only as text: the parent never imports it.
+:mod:`dangad.pool.preflight`, which tries the job modules before the server starts. The other side
+is :mod:`dangad.worker.child`. Its name appears here only as text: the parent never imports it.
 """
 
 from __future__ import annotations
@@ -25,18 +24,18 @@ import_amp()
 from dangad.worker.child import main
 main(settings)
 """
-"""The program of a worker process, run with ``python -c``. It gets its settings on stdin, as the
-first line: a variable of the environment, or an argument, can have 128 KiB at most on Linux. What
-follows there comes when it has said Hello, and is :mod:`dangad.worker.pipe`'s to read."""
+"""The program of a worker process, run with ``python -c``. The settings come as the first line on
+stdin, because Linux limits an argument or environment variable to 128 KiB. After the worker's
+Hello, orders to stop follow on stdin; :mod:`dangad.worker.pipe` reads them."""
 
 NOT_FOR_WORKERS = frozenset({"PYTHONINSPECT"})
-"""Variables with which a worker would do otherwise than it must: not end when it has ended."""
+"""Environment variables that workers must not get: with this one Python would not exit."""
 
 
 class BrokenJobs(Exception):
     """The job modules cannot be served; the text says why in one line.
 
-    :ivar traceback: where in them it was raised, and what they printed; may be empty.
+    :ivar traceback: the traceback within the modules, and the modules' output; may be empty.
     """
 
     def __init__(self, reason: str, traceback: str) -> None:
@@ -45,13 +44,13 @@ class BrokenJobs(Exception):
 
 
 class NoDirectory(Exception):
-    """The working directory is gone, and with it the place where jobs would run; says so."""
+    """The working directory, in which jobs would run, does not exist any more."""
 
 
 def working_directory() -> str:
     """The path of the working directory.
 
-    :raises NoDirectory: it was removed.
+    :raises NoDirectory: the working directory was removed.
     """
     try:
         return os.getcwd()
@@ -62,9 +61,9 @@ def working_directory() -> str:
 
 
 def default_path() -> tuple[str, ...]:
-    """The parent's import path, then its working directory, so that jobs beside it are found.
+    """The parent's import path and, at its end, the working directory, where job modules may be.
 
-    All are absolute: a worker's working directory may be another.
+    All entries are absolute, because a worker may have another working directory.
 
     :raises NoDirectory: the working directory was removed.
     """
@@ -75,30 +74,30 @@ def default_path() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """What a worker process is given at its birth."""
+    """The settings with which a worker process starts."""
 
     jobs: tuple[str, ...]
     """Names of the modules whose job types it performs."""
     max_payload: int = DEFAULTS.max_payload
-    """Bytes of the largest box that it may answer."""
+    """Bytes of its largest answer."""
     path: tuple[str, ...] = field(default_factory=default_path)
     """Its ``sys.path``."""
     directory: str | None = None
-    """Its working directory, None for the parent's."""
+    """Its working directory; None for the parent's."""
     environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
     """Its environment variables, all of them."""
     max_memory: int = 0
-    """Bytes of private memory that it may have; 0 for any number."""
+    """Bytes of private memory that it may have; 0 for no limit."""
     nice: int = 0
-    """By how much its priority for the system is lower than the parent's."""
+    """The number that is added to its nice value, see nice(2)."""
     umask: int | None = None
-    """Its file mode creation mask, None for the parent's."""
+    """Its file mode creation mask; None for the parent's."""
     uid: int | None = None
-    """The user as whom it runs, None for the parent's; only root may choose."""
+    """The user id with which it runs; None for the parent's. Only root may choose one."""
     gid: int | None = None
-    """The group likewise."""
+    """The group id with which it runs; None for the parent's. Only root may choose one."""
     mark: str = field(default_factory=lambda: os.urandom(8).hex())
-    """What tells this server's workers, and what descends from them, from other processes."""
+    """A random text by which this server's workers and their descendants are recognised."""
     open_files: int = 0
     """Its soft limit of open files; 0 for the parent's."""
 
@@ -109,10 +108,10 @@ class WorkerSettings:
         }
 
     def process_input(self, check: int | None = None) -> bytes:
-        """What a process of this one's that is started now is to read from its stdin.
+        """The line of settings for the stdin of a process that this process starts now.
 
-        :param check: the descriptor on which the process should say whether the job modules can
-            be served, and then exit; None for a worker.
+        :param check: the descriptor on which the process reports whether the job modules can be
+            served, before it exits; None for a worker.
         """
         settings = {
             "check": check,

@@ -1,10 +1,10 @@
-"""One worker as the parent sees it: it gives the worker jobs, and takes what the worker writes.
+"""One worker as the parent sees it: the link gives it jobs and reads what it writes.
 
-On a job's way between :mod:`dangad.scheduler.dispatcher`, which gives it jobs through
-:class:`IWorker` and hears of answers through :class:`IJobEvents`, and the worker's pipe, which is
-in :mod:`dangad.pool.processes`. Of the worker's birth and death :mod:`dangad.scheduler.supervisor`
-hears, through :class:`IWorkerEvents`. The parts of a link are modules of their own: the jobs that
-the worker was given (:mod:`.givenjobs`), what it may say (:mod:`.speech`) and what it prints
+A link stands between :mod:`dangad.scheduler.dispatcher` and the worker's pipe, which is in
+:mod:`dangad.pool.processes`. The dispatcher gives it jobs through :class:`IWorker` and gets the
+answers through :class:`IJobEvents`. :mod:`dangad.scheduler.supervisor` is told of the worker's
+birth and death through :class:`IWorkerEvents`. The parts of a link are modules of their own: the
+worker's jobs (:mod:`.givenjobs`), what it may write (:mod:`.speech`) and print
 (:mod:`.workeroutput`), whether it has its job (:mod:`.jobprobe`), and what ends its job or itself
 (:mod:`.interruption`, :mod:`.killing`, :mod:`.obituary`).
 """
@@ -47,27 +47,27 @@ log = Logger()
 _ROBBED = "did not have its job, which something else had read from its pipe, and was killed"
 
 BOX_OVERHEAD = 2**16
-"""Bytes that a worker's box may be larger than the largest payload: its own pairs."""
+"""Bytes by which a worker's box may exceed the largest payload, for pairs of its own."""
 STOP_GRACE = 5.0
-"""Seconds in which a worker that was asked to stop must exit."""
+"""Seconds in which a worker must exit after it was asked to stop."""
 CLOSED_GRACE = 2.0
-"""Seconds in which a worker that closed its pipe must exit."""
+"""Seconds in which a worker must exit after it closed its pipe."""
 TELL_AGAIN = 1.0
-"""Seconds after which a death that could not be told is told again."""
+"""Seconds until the supervisor is told again of a death that it failed to deal with."""
 
 
 @implementer(IProcess)
 class WorkerLink:
-    """The parent's end of one worker's pipe, and all that it knows of the worker.
+    """The parent's end of one worker's pipe, and all that the parent knows of the worker.
 
     ampoule makes one for each process, as the AMP protocol of its pipe, and calls
     `makeConnection`, `dataReceived`, `connectionLost` and `callRemote`.
 
-    No method raises: whoever calls is in the middle of something that concerns other workers
-    and clients, too. What goes wrong here, or in what is called from here, is logged with the
-    job, and costs this worker its life, by which its jobs are accounted for: see `fault`.
+    No method raises, because the caller's work concerns other workers and clients, too. A failure
+    here, or in a part called from here, is logged with the job and the worker is killed. Its death
+    accounts for its jobs: see `fault`.
 
-    Its life is `state`, and nothing else: each change is one of :data:`TRANSITIONS`.
+    The worker's life is `state` alone: each change is one of :data:`TRANSITIONS`.
     """
 
     transport: Connector
@@ -85,15 +85,16 @@ class WorkerLink:
         max_payload: int,
         output_log: OutputLog | None = None,
     ) -> None:
-        """Wait for a process, of which `makeConnection` tells."""
+        """Begin without a process; `makeConnection` follows when it has started."""
         #: Where the worker is in its life.
         self.state = WorkerState.STARTING
-        #: The id of its process.
+        #: The id of its process; 0 before it has started.
         self.pid = 0
         #: How many jobs it has begun.
         self.performed = 0
-        #: All that it prints, and what the job prints that runs.
+        #: All that it prints.
         self.printed = WorkerOutput(clock, output_log, self.fault)
+        #: The part of this that the running job prints.
         self.output = self.printed.of_job
         self._clock = clock
         self._supervisor = supervisor
@@ -104,16 +105,16 @@ class WorkerLink:
         self._news = speech.News()
         self._probe = JobProbe()
         self._obituary = Obituary(kernel_kills, supervisor.recycle_limits.max_memory)
-        #: Whether what it writes does not count any more: it is garbage, or nobody could take it.
+        #: Whether everything that it writes is ignored: after garbage or a fault, and at its death.
         self._silenced = False
-        #: Whether what it writes is not read.
+        #: Whether its pipe is not read for now.
         self._paused = False
 
     # Called by ampoule.
 
     @contained(None)
     def makeConnection(self, connector: Connector) -> None:
-        """Begin: the process has been started, and its pipe is open."""
+        """Begin: the process has started, and its pipe is open."""
         self.transport = connector
         self._given = GivenJobs(connector.jobs)
         self._killing = Killing(self._clock, connector, self.kill)
@@ -126,7 +127,7 @@ class WorkerLink:
         self._guardian.watch(self.pid)
 
     def dataReceived(self, data: bytes) -> None:
-        """Take what the worker wrote: its Hello, or the answer to its job."""
+        """Take bytes that the worker wrote, cut anywhere: its Hello, answers, and news of jobs."""
         if self._silenced:
             return
         try:
@@ -144,10 +145,10 @@ class WorkerLink:
             self.fault("taking what it wrote")
 
     def connectionLost(self, reason: Failure) -> None:
-        """Nothing: death was seen before, at `exited`."""
+        """Do nothing: `exited` was called before and dealt with the death."""
 
     def callRemote(self, command: type, **arguments: object) -> defer.Deferred[dict[str, Any]]:
-        """Stop; ampoule's ``Shutdown`` is the only thing that it asks for by itself."""
+        """Stop the worker: ampoule itself sends no command but ``Shutdown``."""
         self.stop()
         return defer.succeed({})
 
@@ -181,13 +182,13 @@ class WorkerLink:
         """See :meth:`IWorker.reclaim`."""
         given = self._given
         if not given.packets:
-            return []  # then not all in the pipe need be packets
+            return []  # the pipe may hold a stream, not packets
         try:
             given.take_out()
         except Exception:  # noqa: BLE001 - see the class
             self.fault("reclaiming the jobs that it has not begun")
             back, _ = given.reclaim()
-            given.packets.clear()  # what was not taken out counts as begun from now on
+            given.packets.clear()  # a job that was not taken out counts as begun from now on
             return back
         back, others = given.reclaim()
         if self.state is not WorkerState.DEAD:
@@ -235,7 +236,7 @@ class WorkerLink:
         """See :meth:`IProcess.verify`."""
         jobs = self.transport.jobs
         if self._paused or not (jobs.can_reclaim and jobs.is_flushed):
-            return  # it cannot be asked, or not be heard
+            return  # it cannot be asked, or its answer is not read
         if self._probe.look(self._given.running, jobs, self._clock.seconds()):
             self.kill(_ROBBED)
 
@@ -275,9 +276,9 @@ class WorkerLink:
             self._killing.kill_after(STOP_GRACE, reason)
 
     def fault(self, doing: str) -> None:
-        """The server itself failed, while `doing` something with this worker: end the worker.
+        """Kill the worker: the server itself failed while `doing` something with it.
 
-        To be called where the exception is caught.
+        To be called in the ``except`` clause, so that the log gets the traceback.
         """
         self._silenced = True
         text = "worker {pid}, job {job}: {doing} failed; the worker is killed"
@@ -294,12 +295,12 @@ class WorkerLink:
 
     @contained(None)
     def pipe_closed(self) -> None:
-        """A pipe is closed: by the worker, which has exited or must; or here, for it to leave."""
+        """Note that a pipe is closed: by the worker, which must exit now, or to stop the worker."""
         if self.state not in (WorkerState.STOPPING, WorkerState.DEAD):
             self._killing.kill_after(CLOSED_GRACE, "closed its pipe and was killed")
 
     def exited(self, status: Failure, taken: Taken | None) -> None:
-        """The process is gone; all that it wrote has been read."""
+        """Report the death: the process is gone, and everything that it wrote has been read."""
         booted = self.state is not WorkerState.STARTING
         self.state = TRANSITIONS[self.state, WorkerEvent.EXIT]
         self._silenced = True
@@ -332,14 +333,14 @@ class WorkerLink:
         self._tell_of_death(death)
 
     def _tell_of_death(self, death: Death) -> None:
-        """Tell the supervisor, and again if need be: else its job never ends."""
+        """Tell the supervisor, again and again if it fails: otherwise the job never ends."""
         try:
             self._supervisor.worker_exited(self, death, self.performed)
         except Exception:  # noqa: BLE001 - see the class
             log.failure("the end of worker {pid} could not be dealt with", pid=self.pid)
             self._clock.callLater(TELL_AGAIN, self._tell_of_death, death)
 
-    # The boxes of a worker.
+    # Boxes from the worker.
 
     def _answered(self, head: bytes, body: boxes.Raw, failed: bool) -> None:
         job_id, usage = workerboxes.read_answer(head)
@@ -360,7 +361,7 @@ class WorkerLink:
         if not jobs:
             self.state = TRANSITIONS[self.state, WorkerEvent.ANSWER]
             due = self._probe.pings * len(workerboxes.PONG_BOX)
-            trailing = self._reader.held > due  # with no job to do it is silent
+            trailing = self._reader.held > due  # a worker without a job writes nothing
         stopping = self.state is WorkerState.STOPPING
         reusable = not (marks & workerboxes.NOT_REUSABLE or trailing or stopping)
         if self.performed == self._most_jobs:

@@ -1,6 +1,7 @@
-"""What ended a worker, in words for the log and for the client of the job that it ran.
+"""Why a worker died, in words for the log and for the client of the job that it ran.
 
-Kept by :mod:`dangad.pool.link` while the worker lives, and written when its process is gone.
+:mod:`dangad.pool.link` collects the facts while the worker lives. The report is written when the
+process is gone.
 """
 
 from __future__ import annotations
@@ -27,30 +28,30 @@ if TYPE_CHECKING:
     from dangad.wire.boxes import Raw
 
 NEARLY = 0.9
-"""How much of the memory that a worker may have makes that the likely cause of its death."""
+"""The fraction of its memory limit from which on memory is the likely cause of a worker's death."""
 
 
 class Obituary:
-    """What is known of one worker for the day on which it is gone."""
+    """Collects what is known of one worker, and reports its death."""
 
     def __init__(self, kernel_kills: KernelKills, max_memory: int) -> None:
         """Begin with a worker that has done nothing.
 
-        :param max_memory: the bytes that it may have; 0 for any number.
+        :param max_memory: the bytes of memory that it may have; 0 for no limit.
         """
         self._kernel_kills = kernel_kills
         self._max_memory = max_memory
-        #: What its last job took, with which the CPU time of all of them is told; empty before.
+        #: The resource usage of its last job, with the total CPU time; empty before the first.
         self.usage = b""
-        #: The microseconds of CPU time that it had taken before its first job.
+        #: The microseconds of CPU time that it had used before its first job.
         self.cpu_of_boot = 0
-        #: What it said before it exited.
+        #: The reason that it gave before it exited; None if it gave none.
         self.last_words: str | None = None
-        #: The most bytes of memory that it was seen to have.
+        #: The largest number of bytes of memory that it was seen to have.
         self._peak = 0
 
     def weigh(self, pid: int) -> int:
-        """The bytes of memory that it has now; 0 if that cannot be told."""
+        """The bytes of memory that it has now; 0 if this is not known."""
         memory = memory_of(pid)
         self._peak = max(self._peak, memory.peak)
         return memory.resident
@@ -67,16 +68,16 @@ class Obituary:
         printed: Collection[str],
         unread: Raw,
     ) -> Death:
-        """What ended it; each part of that is told whatever becomes of the others.
+        """The report of its death. If a part of it fails, the other parts are still there.
 
         :param status: how its process ended.
-        :param taken: what the process took; None if that is not known.
-        :param steps: by which its parts are found out.
+        :param taken: what the process used; None if this is not known.
+        :param steps: takes each step of the report, and logs the ones that fail.
         :param booted: whether it has said Hello.
-        :param killed_for: why the parent killed it; None if it did not.
-        :param job: the job that it ran.
+        :param killed_for: why the parent killed it; None if the parent did not.
+        :param job: the job that it ran; None if it ran none.
         :param printed: the last lines that it printed.
-        :param unread: the request of that job, if it had not read it.
+        :param unread: the request of `job`, if the worker had not read it; otherwise empty.
         """
         ended = steps.take("reading its status", _how_it_ended, status, booted, printed)
         how = killed_for or self.last_words or ended or "is gone"
@@ -88,7 +89,7 @@ class Obituary:
         return Death(how, about, usage, unread)
 
     def _last_usage(self, taken: Taken | None) -> bytes:
-        """What the job took that it ran when it died, in the form of ``Job.usage``."""
+        """The resource usage of the job that ran when it died, in the form of ``Job.usage``."""
         if taken is None:
             return b""
         self._peak = max(self._peak, taken.peak_memory)
@@ -96,7 +97,7 @@ class Obituary:
         return b"%d %d" % (max(0, taken.cpu - before), self._peak // 1024)
 
     def _details(self, status: Failure, killed_for: str | None) -> str:
-        """What is known of memory as the cause of its death, beginning with "; ", or nothing."""
+        """Words about memory as the cause of death, beginning with "; "; empty if none is known."""
         words = f"; it had used up to {show_bytes(self._peak)} of memory" if self._peak else ""
         if self._max_memory and self._peak >= NEARLY * self._max_memory:
             words += f", and --max-memory is {show_bytes(self._max_memory)}"
@@ -107,7 +108,7 @@ class Obituary:
 
 
 def _how_it_ended(status: Failure, booted: bool, printed: Collection[str]) -> str:
-    """The process's end in words, with what it printed if it has not come as far as its Hello."""
+    """The process's end in words, with its last output if it never said Hello."""
     how = _how_the_process_ended(status)
     if booted:
         return how

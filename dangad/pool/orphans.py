@@ -1,15 +1,16 @@
-"""Processes of jobs that outlive their worker, and how they are ended.
+"""Orphans: processes of jobs that outlive their worker, and how they are killed.
 
-Used by :mod:`dangad.service` where the process is dangad's own, and by :mod:`dangad.pool.processes`
-for the process group of a worker that is dead, which goes first, and for what traces one. A daemon
-has left that group; once its worker is dead it is nobody's child, and would be init's. The parent
-adopts it instead, so that it can be found and killed. But not all that the parent adopts is a
-job's: where it is the first process of a container, it gets what others have put in the background
-there. So a process is killed only if it descends from a worker (see
+:mod:`dangad.pool.processes` first kills the process group of a dead worker, and the processes that
+trace a worker. A daemon has left the process group. When its worker dies, it would become a child
+of init; the parent adopts it instead, finds it and kills it. :mod:`dangad.service` asks for this
+where the process is dangad's own.
+
+The parent may adopt other processes, too: as the first process of a container it gets every
+background process there. So it kills only descendants of a worker (see
 :func:`dangad.host.descent.descends_from_worker`).
 
-For that, a worker has to adopt the orphans of its own jobs as long as it lives: else a process
-that a running job has put in the background would already be the parent's, and look the same.
+Each worker adopts the orphans of its own jobs while it lives. Otherwise the background process of
+a running job would be the parent's child at once, and look like an orphan.
 """
 
 from __future__ import annotations
@@ -38,18 +39,20 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
 _LAST_SWEEPS = 100
+"""How many times the server looks for orphans when it stops."""
 _LAST_INTERVAL = 0.01
-"""How often orphans are looked for when the server stops, and after how many seconds again."""
+"""Seconds between two of the looks for orphans when the server stops."""
 TRACKER_TIME = 5.0
-"""Seconds in which a resource tracker must have removed what others have left."""
+"""Seconds in which a resource tracker must have removed what dead processes have left."""
 
 
 def kill_group(group: int) -> None:
-    """Kill a dead worker's process group; a resource tracker in it is left to do its work.
+    """Kill a dead worker's process group, but leave a resource tracker in it to do its work.
 
-    So is what may be about to become one. It ends when it has removed the shared memory of all
-    that are killed here; if it does not, `Orphans` kills it. It is only seen where this process
-    adopts; elsewhere it is killed with the others.
+    A process that may be about to become a resource tracker is left, too. A tracker exits when it
+    has removed the shared memory of all the killed processes; if it does not, `Orphans` kills it.
+    Trackers are recognised only where this process adopts orphans; elsewhere they are killed with
+    the others.
     """
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGSTOP)  # from now on none of them starts another
@@ -64,14 +67,15 @@ def kill_group(group: int) -> None:
 
 
 def kill_tracers(worker: int, mark: str) -> tuple[set[int], set[int]]:
-    """Kill what keeps a worker, which was killed, from being gone: what traces it, see ptrace(2).
+    """Kill the processes of jobs that trace a killed worker, see ptrace(2).
 
-    Its death is told to its tracer first, and is not over before that has taken note; and a
-    tracer may keep it from its last steps. Only what a job has started is killed, and what traces
-    that in turn: an operator may look at a worker with a debugger.
+    The kernel reports the death of a traced process to its tracer first; the process stays until
+    the tracer has reacted. Only processes that a job has started are killed, and their tracers in
+    turn: an operator may look at a worker with a debugger.
 
-    :param mark: that of the server's workers.
-    :return: the processes that were killed, and those that trace it and were not.
+    :param worker: the worker's process id.
+    :param mark: the mark of the server's workers.
+    :return: the ids of the tracers that were killed, and of the tracers that were not.
     """
     killed: set[int] = set()
     others: set[int] = set()
@@ -88,7 +92,7 @@ def kill_tracers(worker: int, mark: str) -> tuple[set[int], set[int]]:
 
 
 def _members(group: int) -> set[int]:
-    """Those of the process group that descend from this process, by way of one another."""
+    """The processes of the group that descend from this process through members of the group."""
     found: set[int] = set()
     unseen = _of_group(group, "self")
     while unseen:
@@ -108,41 +112,40 @@ def _of_group(group: int, parent: int | str) -> set[int]:
 
 
 class Orphans:
-    """The children of this process that it did not start.
-
-    All mutable state: `_adopting`, whether orphans become children of this process; `_dying`, who
-    was killed and is not reaped yet; `_trackers`, resource trackers that may end by themselves, and
-    since when.
-    """
+    """The children of this process that it did not start itself."""
 
     def __init__(self, mark: str) -> None:
-        """Know the workers' descendants by their server's mark."""
+        """:param mark: the server's mark, by which its workers' descendants are recognised."""
         self._mark = mark
+        #: Whether orphans become children of this process.
         self._adopting = False
+        #: The ids of processes that were killed and are not reaped yet.
         self._dying: set[int] = set()
+        #: The ids of resource trackers that may still exit by themselves, each with the time at
+        #: which it was first seen.
         self._trackers: dict[int, float] = {}
 
     @property
     def dying(self) -> int:
-        """How many were killed, or are ending by themselves, and were not dead when last seen."""
+        """How many orphans are dying: killed, or trackers that may exit by themselves."""
         return len(self._dying) + len(self._trackers)
 
     def adopt(self) -> None:
-        """From now on be the parent of all orphans among this process's descendants.
+        """Become the parent of all orphans among this process's descendants.
 
-        Where the system cannot do that, nothing happens, here and in `sweep`.
+        Where the system cannot do this, neither this method nor `sweep` has an effect.
         """
         self._adopting = adopt_orphans()
 
     def sweep(self, own: Collection[int]) -> list[int]:
-        """Kill all orphans, reap those that are dead, and give the ids of those killed now.
+        """Kill all orphans, reap the dead ones, and return the ids of those killed by this call.
 
-        Does not wait for any to die: a later call reaps it. What a orphan has started is this
-        process's child once the orphan is dead, so that falls to a later call, too. Others that
-        this process has adopted are reaped when they are dead, and not touched before.
+        It does not wait for an orphan to die: a later call reaps it. The children of an orphan
+        become children of this process when the orphan dies, so a later call kills them, too.
+        Other adopted processes are reaped when they are dead, and left alone before.
 
-        :param own: the children that this process has started and will reap itself; neither
-            they nor the members of process groups that they lead are touched.
+        :param own: the children that this process has started and reaps elsewhere; neither they
+            nor the members of the process groups that they lead are touched.
         """
         if not self._adopting:
             return []
@@ -169,16 +172,16 @@ class Orphans:
         return killed
 
     def _may_tidy_up(self, pid: int, now: float) -> bool:
-        """Whether it is a resource tracker that has not had its time yet."""
+        """Whether the process is a resource tracker whose time is not over."""
         if not is_tracker(pid) or now - self._trackers.setdefault(pid, now) > TRACKER_TIME:
             self._trackers.pop(pid, None)
             return False
         return True
 
     async def sweep_out(self, clock: IReactorTime) -> list[int]:
-        """Kill all orphans and what they have started, wait a moment for it, and name them.
+        """Kill all orphans and their descendants, wait a moment for their death; return the ids.
 
-        For when the process has no children of its own any more.
+        To be called when the process has no children of its own any more.
         """
         killed: list[int] = []
         for _ in range(_LAST_SWEEPS):
@@ -200,7 +203,7 @@ def _signal(pid: int, number: int) -> bool:
 
 
 def _reap(pid: int) -> bool:
-    """Whether the child is dead; then it is no zombie any more."""
+    """Reap the child if it is dead; whether it was."""
     try:
         return os.waitpid(pid, os.WNOHANG)[0] != 0
     except ChildProcessError:

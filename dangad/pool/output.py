@@ -1,10 +1,10 @@
-"""What a worker prints, line by line in the server's log, with its pid and the job's id.
+"""What a worker prints, as lines of the server's log, each with the worker's pid and the job's id.
 
-Fed by :mod:`dangad.pool.workeroutput`. All of it is bounded. A line longer than `MAX_LINE` is cut
-into several. Of a job that prints more than `MAX_LINES` lines the rest is only counted, since to
-write a line costs the parent far more than to count it; so is the rest of many jobs that print much
-one after the other, and of what would fill the log between two jobs. How many lines are written in
-one turn of the reactor is decided in :mod:`dangad.pool.outputlog`.
+Fed by :mod:`dangad.pool.workeroutput`. The output is bounded. A line longer than `MAX_LINE` is cut
+into several. After `MAX_LINES` lines of a job the rest is only counted, because writing a line
+costs the parent far more than counting it. The same holds if many jobs in a row print much, and for
+output between two jobs. :mod:`dangad.pool.outputlog` decides how many lines are written in one
+turn of the reactor.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ log = Logger()
 _CRASH = "Fatal Python error"
 
 MAX_LINE = 4096
-"""Bytes of output that make one log line at most."""
+"""The most bytes of output in one line of the log."""
 MAX_LINES = 1000
-"""Lines that one job may bring into the log."""
+"""The most lines that one job may write to the log."""
 SURE_LINES = 20
-"""Lines that each job may bring into it, whatever the others of its worker have brought."""
+"""Lines that each job may write to the log, however much other jobs of its worker have written."""
 LINES_A_SECOND = 200
-"""Lines that a worker's jobs may bring besides, in the long run; at once, `MAX_LINES`."""
+"""Lines a second that the jobs of a worker may write beyond `SURE_LINES`; `MAX_LINES` at once."""
 TAIL = 40
-"""Lines that are remembered."""
+"""Lines of a job's output that are remembered, the last ones."""
 LAST_LINES = 4
-"""Lines that the client of a lost job is told."""
+"""Lines of output of which the client of a lost job is told."""
 MAX_LAST_LINE = 200
-"""Characters of each of them."""
+"""Characters of each line of which the client of a lost job is told."""
 STACK_LINES = 200
-"""Lines that a stack may bring into the log beyond that."""
+"""Lines for which there is room in the log when a stack is asked for."""
 
 
 class JobOutput:
@@ -51,18 +51,18 @@ class JobOutput:
     def __init__(self, clock: IReactorTime, written: OutputLog | None = None) -> None:
         """Begin with nothing.
 
-        :param clock: where the time comes from.
-        :param written: where the lines go, with those of other workers; None for one of its own.
+        :param clock: the source of time.
+        :param written: where the lines go, shared with other workers; None for a log of its own.
         """
         self._clock = clock
         self._written = written or OutputLog(clock)
-        #: The worker's process id; 0 before it is started.
+        #: The worker's process id; 0 before it has started.
         self.pid = 0
-        #: The last lines of the job that runs, or that ran last.
+        #: The last lines of the running job, or of the last one.
         self.tail: deque[str] = deque(maxlen=TAIL)
-        #: Lists to which lines are added, too, while somebody waits for them.
+        #: Lists to which each line is also added while somebody waits for it.
         self._listeners: list[list[str]] = []
-        #: The id of the job that runs; 0 between jobs.
+        #: The id of the running job; 0 between jobs.
         self._job = 0
         #: The beginning of a line that has not ended.
         self._partial = b""
@@ -70,14 +70,14 @@ class JobOutput:
         self._lines = 0
         #: How many lines of the job were not logged.
         self._dropped = 0
-        #: How many lines of any job might be logged ...
+        #: How many lines beyond `SURE_LINES` might be logged at the time `_counted_at`.
         self._room = float(MAX_LINES)
-        #: ... at this time.
+        #: When `_room` was computed.
         self._counted_at = clock.seconds()
 
     @property
     def floods(self) -> bool:
-        """Whether lines of the job were dropped, so that there is no hurry to read more."""
+        """Whether lines of the job were dropped; then there is no hurry to read more."""
         return self._dropped > 0
 
     def received(self, data: bytes) -> None:
@@ -93,9 +93,9 @@ class JobOutput:
             self._log(lines)
 
     def _pass_over(self, data: bytes) -> bytes:
-        """The lines of `data` that may be logged, and the last ones, which may be told.
+        """The part of `data` to split into lines: the lines to log, and the last ones, for `tail`.
 
-        Those between are only counted: so much costs a flood of lines the parent, and no more.
+        The lines in between are only counted, so a flood of output costs the parent little.
         """
         start = 0
         for _ in range(self._may_log()):
@@ -119,7 +119,7 @@ class JobOutput:
         return max(sure, min(MAX_LINES - self._lines, int(self._room)), 0)
 
     def begin_job(self, job_id: int) -> None:
-        """What comes from now on is printed by this job."""
+        """Count the output as this job's from now on."""
         if self._partial or self._dropped:
             self.end_job()
         self._job = job_id
@@ -128,7 +128,7 @@ class JobOutput:
             self.tail.clear()
 
     def listen(self, lines: list[str]) -> None:
-        """Add what comes from now on to `lines`, too; a stack is coming, which is let through."""
+        """Add the output to `lines`, too, from now on; make room in the log for a stack."""
         self._lines = min(self._lines, MAX_LINES - STACK_LINES)
         self._room = max(self._room, STACK_LINES)
         self._listeners.append(lines)
@@ -138,7 +138,7 @@ class JobOutput:
         self._listeners = [each for each in self._listeners if each is not lines]
 
     def end_job(self) -> None:
-        """What comes from now on is printed by no job."""
+        """Count the output as no job's from now on; log how many lines were dropped."""
         self.flush()
         if self._dropped:
             self._written.write_each(partial(_warn, self.pid, self._job), [self._dropped])
@@ -148,13 +148,13 @@ class JobOutput:
     close = end_job
 
     def flush(self) -> None:
-        """Take a line that has not ended for a whole one: no more will come."""
+        """Log an unfinished line as a whole one: the rest of it will not come."""
         if self._partial:
             self._log([self._partial])
             self._partial = b""
 
     def _log(self, lines: list[bytes]) -> None:
-        """Have lines written, or dropped; what one costs is paid when it is written."""
+        """Have lines written or dropped. The cost of a line arises when it is written."""
         if max(map(len, lines)) > MAX_LINE:
             lines = [
                 line[start : start + MAX_LINE]
@@ -174,10 +174,10 @@ class JobOutput:
 
 
 def last_lines(tail: Iterable[str]) -> str:
-    """The end of what a dead worker printed, in one line for its job's client.
+    """The end of a dead worker's output, in one line for its job's client.
 
-    That is the last few lines; but of a report of Python's on a crash, which it prints with the
-    innermost frame first, it is the beginning.
+    These are the last few lines. If Python has printed a crash report (:mod:`faulthandler`), they
+    are its first lines instead: there the innermost frame comes first.
     """
     lines = [line for line in tail if line.strip()]
     crashes = [number for number, line in enumerate(lines) if line.startswith(_CRASH)]

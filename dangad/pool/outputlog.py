@@ -1,9 +1,9 @@
 """The lines of all workers' output on their way into the log, a bounded number in each turn.
 
-Fed by :mod:`dangad.pool.output`; one for all workers, made by :mod:`dangad.pool.processes`. To
-write a line costs the parent far more than to read it, and a worker's pipe holds thousands: they
-would keep everybody waiting for a tenth of a second. How many lines a worker may bring is that
-module's to say, so that few wait here.
+Fed by :mod:`dangad.pool.output`; one for all workers, made by :mod:`dangad.pool.processes`. Writing
+a line costs the parent far more than reading it. A worker's pipe holds thousands of lines: written
+at once, they would hold up the reactor for a tenth of a second. :mod:`dangad.pool.output` limits
+the lines of each worker, so few wait here.
 """
 
 from __future__ import annotations
@@ -21,20 +21,21 @@ if TYPE_CHECKING:
 
 
 class OutputLog:
-    """Writes to the log, at once while little comes, and always in the order of coming.
-
-    All mutable state: `_turns`, whose units are lines, and `_waiting`, the lines for later turns.
-    """
+    """Writes lines to the log in the order of arrival: at once, while there are few."""
 
     def __init__(self, clock: IReactorTime) -> None:
         """:param clock: calls back in the reactor's next turn."""
+        #: The share of this turn of the reactor, in lines.
         self._turns = Turns(clock)
+        #: The lines for later turns, each batch with the function that writes a line.
         self._waiting: deque[tuple[Callable[[Any], object], Iterator[object]]] = deque()
 
     def write_each(self, write: Callable[[Any], object], lines: Iterable[object]) -> None:
-        """Call `write`, which logs one event, with each of the lines, now or soon.
+        """Call `write` with each of the lines, now or soon.
 
-        So to hand over many lines costs no more than to hand over one.
+        To hand over many lines costs no more than to hand over one.
+
+        :param write: logs one line.
         """
         in_line = bool(self._waiting)
         self._waiting.append((write, iter(lines)))
@@ -42,14 +43,14 @@ class OutputLog:
             self._go_on()
 
     def flush(self) -> None:
-        """Write all that waits: no turn comes any more."""
+        """Write all waiting lines now: the reactor stops."""
         while self._waiting:
             write, lines = self._waiting.popleft()
             for line in lines:
                 write(line)
 
     def _go_on(self) -> None:
-        """Write what this turn allows."""
+        """Write as many lines as this turn allows."""
         turns, waiting = self._turns, self._waiting
         while waiting and turns.left > 0:
             write, lines = waiting[0]

@@ -1,9 +1,9 @@
-"""Whether the job modules can be served, tried out in a process of its own before the server is.
+"""Checks that the job modules can be served, in a process of its own before the server starts.
 
-Used by :mod:`dangad.tap`, which imports its own modules meanwhile. The process is
-:mod:`dangad.worker.child`, which imports the modules as a worker does, says on a pipe what came of
-that, and exits. A module may do anything while it is imported: never end, end the process, start
-threads and programs, print without end. None of that keeps the server's start from its end.
+Used by :mod:`dangad.tap`, which imports its own modules meanwhile. The process runs
+:mod:`dangad.worker.child`: it imports the modules as a worker does, reports the outcome on a pipe,
+and exits. A module may do anything while it is imported: never return, end the process, start
+threads and programs, print without end. None of this can block the start of the server.
 """
 
 from __future__ import annotations
@@ -26,21 +26,19 @@ if TYPE_CHECKING:
     from dangad.pool.launch import WorkerSettings
 
 STACK_TIME = 1.0
-"""Seconds for which the stack of a process that takes too long is waited for."""
+"""Seconds to wait for the stack of a process that takes too long."""
 MAX_OUTPUT = 2**16
-"""Bytes of what the modules print that are kept, the last."""
+"""Bytes of the modules' output that are kept: the last ones."""
 _GLANCE = 0.05
-"""Seconds between two looks whether the process lives: what it started may hold its pipes."""
+"""Seconds between two checks that the process lives: its children may hold its pipes open."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Those that end a program, and its check with it."""
+"""The signals that end this program: each ends the check, too."""
 
 
 class JobsCheck:
-    """A process that only imports the job modules; a context manager, at whose end it is gone.
+    """A process that only imports the job modules.
 
-    All mutable state: `_process`, with its group; `_outcome`, the pipe on which it says what came
-    of it; `_unsent`, what of the settings it has not been sent; `_said` and `_printed`, what came
-    from it; `_handlers`, what was done before on the signals that end this program.
+    A context manager: at its end the process and its group are gone.
     """
 
     def __init__(
@@ -52,27 +50,33 @@ class JobsCheck:
     ) -> None:
         """Remember what to check.
 
-        :param timeout: the seconds that it may take.
-        :param uid: the user as whom the server will run, if not this process's.
-        :param gid: the group likewise.
+        :param timeout: the seconds that the import may take.
+        :param uid: the user as whom the server will run; None for this process's.
+        :param gid: the group as which the server will run; None for this process's.
         """
         self._settings = settings
         self._timeout = timeout
         self._uid = settings.uid if settings.uid is not None else uid
         self._gid = settings.gid if settings.gid is not None else gid
+        #: The outcome as far as it has arrived: a line of JSON.
         self._said = b""
+        #: The last bytes that the modules printed.
         self._printed = b""
+        #: The signal handlers to restore afterwards.
         self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         """Start the process.
 
-        :raises BrokenJobs: there can be none.
+        :raises BrokenJobs: the process cannot be started.
         """
+        #: When the time for the import is over, by the monotonic clock.
         self._ends_at = time.monotonic() + self._timeout
         reading, writing = os.pipe()
+        #: The settings that the process has not been sent yet.
         self._unsent = self._settings.process_input(check=writing)
         try:
+            #: The process, which leads its own group.
             self._process = subprocess.Popen(
                 [sys.executable, "-c", BOOTSTRAP],
                 env=self._settings.process_environment(),
@@ -89,6 +93,7 @@ class JobsCheck:
             raise BrokenJobs(self._why_not(error), "") from None
         finally:
             os.close(writing)
+        #: The pipe on which the process reports the outcome.
         self._outcome = open(reading, "rb", buffering=0)
         for number in _SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
@@ -96,20 +101,20 @@ class JobsCheck:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Kill what is left of the process, and of what the modules have started."""
+        """Kill the process and whatever the modules have started."""
         self._kill()
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         for stream in (self._outcome, self._process.stdin, self._process.stdout):
             if stream is not None:
-                with contextlib.suppress(OSError):  # not all was sent
+                with contextlib.suppress(OSError):  # not all settings were sent
                     stream.close()
 
     def wait(self) -> None:
-        """Wait for the outcome; this blocks, so it is for before the reactor runs.
+        """Wait for the outcome. This blocks: call it before the reactor runs.
 
-        :raises BrokenJobs: the modules cannot be imported in time, or have no job types, or wrong
-            ones.
+        :raises BrokenJobs: the modules cannot be imported in time, define no job types, or define
+            job types that are not valid.
         """
         with selectors.DefaultSelector() as selector:
             self._register(selector)
@@ -125,7 +130,7 @@ class JobsCheck:
         if reason is not None:
             raise BrokenJobs(reason, self._output())
 
-    # What goes to and fro.
+    # Input and output.
 
     def _register(self, selector: selectors.BaseSelector) -> None:
         process = self._process
@@ -139,7 +144,7 @@ class JobsCheck:
                 selector.register(stream, event)
 
     def _exchange(self, selector: selectors.BaseSelector, seconds: float) -> None:
-        """Send and take what goes at once, after at most so many seconds."""
+        """Wait at most `seconds` for a pipe to be ready; send and receive without blocking."""
         for key, event in selector.select(seconds):
             if event == selectors.EVENT_WRITE:
                 self._send(selector, key)
@@ -158,7 +163,7 @@ class JobsCheck:
         try:
             self._unsent = self._unsent[os.write(key.fd, self._unsent) :]
         except OSError:
-            self._unsent = b""  # it is gone
+            self._unsent = b""  # the process is gone
         if not self._unsent and self._process.stdin is not None:
             selector.unregister(key.fileobj)
             self._process.stdin.close()
@@ -176,7 +181,7 @@ class JobsCheck:
         self._process.wait()
 
     def _ended(self, number: int, _frame: object) -> None:
-        """A signal came that is to end this program: leave nothing, and end by it."""
+        """Handle a signal that ends this program: kill the process, then end by the signal."""
         self._kill()
         name = signal.Signals(number).name
         text = f"twistd dangad: ended by {name} while {self._subject} were imported\n"
@@ -186,9 +191,9 @@ class JobsCheck:
         os.kill(os.getpid(), number)
 
     def _too_slow(self, selector: selectors.BaseSelector) -> str:
-        """Why it was given up; where it is by then is printed."""
+        """Say why the check was given up; the process prints its stack first."""
         from dangad.wire.commands import (
-            STACK_SIGNAL,  # and with it AMP, which is for later otherwise
+            STACK_SIGNAL,  # imported late, because AMP comes with it
         )
 
         with contextlib.suppress(ProcessLookupError):
@@ -202,7 +207,7 @@ class JobsCheck:
             "have them do less at import, or raise --start-timeout"
         )
 
-    # Words.
+    # The text of errors.
 
     @property
     def _subject(self) -> str:
@@ -210,14 +215,14 @@ class JobsCheck:
 
     @property
     def _end(self) -> str:
-        """How the process ended that has said nothing."""
+        """How the process ended before it reported an outcome."""
         status = self._process.returncode
         if status < 0:
             return f"their import ended in {signal.Signals(-status).name}"
         return f"their import ended the process with status {status}"
 
     def _why_not(self, error: OSError) -> str:
-        """Why there is no process, and what to change."""
+        """Say why the process cannot be started, and what to change."""
         problem = f"{sys.executable}: {error.strerror or error}"
         if self._uid is None and self._gid is None:
             return f"no worker can be started: {problem}"

@@ -1,16 +1,15 @@
 """The worker processes and their pipes, kept by ampoule.
 
-On a job's way between :mod:`dangad.pool.link`, which is a worker as the dispatcher knows it, and
-:mod:`dangad.worker.child`, which performs. :class:`WorkerPool` starts processes when
-:mod:`dangad.scheduler.supervisor` asks. This is the one file of the parent that knows ampoule; what
-it bends, and why, is told in the docstring of each override:
+On a job's way this comes between :mod:`dangad.pool.link`, which is the worker as the dispatcher
+knows it, and :mod:`dangad.worker.child`, which performs jobs. :class:`WorkerPool` starts processes
+when :mod:`dangad.scheduler.supervisor` asks. No other file of the parent knows ampoule. The
+docstring of each override says how it differs from ampoule, and why:
 
-- ampoule's own job queue and its ``doWork`` are never used, so nothing of what goes wrong
-  there can happen here.
-- A worker's death is its exit, not the closing of its last descriptor, which may be in the
-  hands of a process that the job left behind.
-- A worker is reaped here, and not by Twisted, to learn what it took.
-- ampoule's child program, which serves AMP from a reactor, is replaced by one that blocks.
+- ampoule's own job queue and its ``doWork`` are not used, so their faults cannot occur here.
+- A worker dies when its process exits, not when its last descriptor is closed: a process that a
+  job left behind may hold this descriptor.
+- Workers are reaped here, and not by Twisted, to learn what resources they used.
+- ampoule's child program serves AMP from a reactor; dangad's blocks.
 """
 
 from __future__ import annotations
@@ -54,16 +53,16 @@ log = Logger()
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 TO_WORKER, FROM_WORKER = 3, 4
-"""The worker's descriptors as ampoule numbers them."""
+"""The descriptors of a worker's pipes for jobs and for answers, as ampoule numbers them."""
 
 
 class WorkerConnector(AMPConnector):
     """ampoule's process protocol, for workers that lead a process group and may die at any time.
 
-    ampoule takes a worker for dead when the last descriptor that it held is closed, which a
-    process left behind by a job can put off for ever. Here death is the exit of the process:
-    then what is left in its pipes is read, its process group is killed, and the pipes are
-    closed, so that ampoule's moment comes at once.
+    For ampoule a worker is dead when the last descriptor that it held is closed. A process that a
+    job left behind can put this off for ever. Here a worker is dead when its process exits. Then
+    the rest in its pipes is read, its process group is killed, and the pipes are closed, so that
+    ampoule notices the death at once.
     """
 
     amp: WorkerLink
@@ -74,16 +73,16 @@ class WorkerConnector(AMPConnector):
     def __init__(self, link: WorkerLink, scratch: Scratch, settings: bytes, mark: str = "") -> None:
         """Begin without a process.
 
-        :param settings: what the process is to read from its stdin.
-        :param mark: the server's, which its workers and what they start have.
+        :param settings: the line of settings for the process's stdin.
+        :param mark: the server's mark, which its workers and their descendants carry.
         """
         super().__init__(link)
         self._mark = mark
-        #: The tracers that are not killed, as far as the log has been told of them.
+        #: The ids of spared tracers that were logged.
         self._told_of: set[int] = set()
         self._settings = settings
         self._scratch = scratch
-        #: What the process took, once it is reaped; None before, or if that is not known.
+        #: What the process used, once it is reaped; None before, or if this is not known.
         self._taken: Taken | None = None
 
     @property
@@ -93,7 +92,7 @@ class WorkerConnector(AMPConnector):
         return pid
 
     def connectionMade(self) -> None:
-        """Begin, with the worker's settings on its stdin; more follows by `say`."""
+        """Begin: send the worker its settings on stdin. Later `say` writes there, too."""
         self.transport.reapProcess = self._reap
         self.transport.pipes[STDIN].write(self._settings)
         self.jobs = JobPipe(self.transport.pipes[TO_WORKER], self._scratch)
@@ -101,9 +100,10 @@ class WorkerConnector(AMPConnector):
         self.amp.makeConnection(self)
 
     def _reap(self) -> None:
-        """Reap the process if it is dead; in place of Twisted's, which does not ask what it took.
+        """Reap the process if it is dead.
 
-        Twisted calls this at each SIGCHLD, and when the process's pipes are closed.
+        This replaces Twisted's method, which does not ask for resource usage. Twisted calls it at
+        each SIGCHLD, and when the process's pipes are closed.
         """
         process = self.transport
         if process.pid is None:
@@ -125,12 +125,12 @@ class WorkerConnector(AMPConnector):
             self.amp.printed.received(data, left_over=childFD == STDOUT)
 
     def childConnectionLost(self, childFD: int) -> None:
-        """Note that the worker closed its pipe; it may close anything else."""
+        """Tell the link that the worker closed its pipe; other descriptors may be closed freely."""
         if childFD in (TO_WORKER, FROM_WORKER):
             self.amp.pipe_closed()
 
     def processExited(self, reason: Failure) -> None:
-        """See the class; each step is taken, whatever becomes of those before."""
+        """Deal with the worker's death, see the class. Each step is taken, even if others fail."""
         for fd in (FROM_WORKER, STDERR, STDOUT):
             self._see_to(self._drain, fd)
         if self.amp.pid:
@@ -141,9 +141,9 @@ class WorkerConnector(AMPConnector):
             self._see_to(self.transport.closeChildFD, fd)
 
     def processEnded(self, status: Failure) -> None:
-        """Tell ampoule that it may forget the process, whatever its status.
+        """Tell ampoule to forget the process, whatever its status.
 
-        ampoule's own version fails `finished` for any status but 0, only to log it as fatal.
+        ampoule's own version fails `finished` for any status but 0, which is logged as fatal.
         """
         self.finished.callback(f"worker {self.amp.pid}")
 
@@ -153,20 +153,20 @@ class WorkerConnector(AMPConnector):
             self.transport.signalProcess(number)
 
     def pause(self) -> None:
-        """Do not read what the worker writes to its pipe, so that in the end it blocks."""
+        """Stop reading the worker's pipe; a worker that writes on will block."""
         self._stop_reading(FROM_WORKER)
 
     def resume(self) -> None:
-        """Read what the worker writes."""
+        """Read the worker's pipe again."""
         self._start_reading(FROM_WORKER)
 
     def pause_output(self) -> None:
-        """Do not read what the worker prints."""
+        """Stop reading the worker's output."""
         self._stop_reading(STDOUT)
         self._stop_reading(STDERR)
 
     def resume_output(self) -> None:
-        """Read what the worker prints."""
+        """Read the worker's output again."""
         self._start_reading(STDOUT)
         self._start_reading(STDERR)
 
@@ -179,16 +179,16 @@ class WorkerConnector(AMPConnector):
             self.transport.pipes[fd].startReading()
 
     def kill(self) -> None:
-        """Kill the process, if it is not gone yet; its group goes once it has exited."""
+        """Kill the process, if it has not exited; its group is killed when it has."""
         with contextlib.suppress(error.ProcessExitedAlready):
             self.transport.signalProcess("KILL")
 
     def kill_group(self) -> None:
-        """Kill the process group, which else goes once the process has exited."""
+        """Kill the process group now, without waiting for the process to exit."""
         self._see_to(kill_group, self.amp.pid)
 
     def kill_tracers(self) -> None:
-        """Kill what traces the process and is a job's; say once who else does."""
+        """Kill processes of jobs that trace the process; log other tracers once."""
         self._see_to(self._kill_tracers)
 
     def _kill_tracers(self) -> None:
@@ -206,7 +206,7 @@ class WorkerConnector(AMPConnector):
             )
 
     def say(self, box: bytes) -> None:
-        """Write a small box to the worker's stdin, for when it is told by a signal to look.
+        """Write a small box to the worker's stdin; the worker reads it when a signal says so.
 
         There is room for it, or the worker has closed its end.
         """
@@ -215,22 +215,22 @@ class WorkerConnector(AMPConnector):
                 os.write(self.transport.pipes[STDIN].fileno(), box)
 
     def close_input(self) -> None:
-        """Close the pipe towards the worker, which ends it once it is idle."""
+        """Close the pipe of jobs: the worker exits when it is idle."""
         self.transport.closeChildFD(TO_WORKER)
 
     def drain_output(self) -> None:
-        """Read what the worker has printed so far, so that it counts for the job it ran."""
+        """Read what the worker has printed so far, so that it counts as the last job's output."""
         self._drain(STDERR)
 
     def _see_to(self, act: Callable[..., object], *args: object) -> None:
-        """Do a part of what is to be done in any case; log it if it cannot be done."""
+        """Take a step that must not prevent the next one: log it if it fails."""
         try:
             act(*args)
-        except Exception:  # noqa: BLE001 - whatever it is, it is this worker's alone
+        except Exception:  # noqa: BLE001 - any failure concerns this worker alone
             log.failure("worker {pid}: {act} failed", pid=self.amp.pid, act=act.__name__)
 
     def _drain(self, fd: int) -> None:
-        """Read what lies in the worker's pipe `fd` now, and not what may come."""
+        """Read the bytes that are in the worker's pipe `fd` now, and none that come later."""
         pipe = self.transport.pipes.get(fd)
         if pipe is None:
             return
@@ -249,7 +249,7 @@ class WorkerConnector(AMPConnector):
 class WorkerStarter(ProcessStarter):
     """ampoule's starter, for dangad's own child program with a full environment.
 
-    ampoule's would look the child's protocol up by name in a program that runs a reactor.
+    ampoule's own child program runs a reactor, and looks up its protocol by name.
     """
 
     def __init__(self, settings: WorkerSettings, scratch: Scratch) -> None:
@@ -260,7 +260,7 @@ class WorkerStarter(ProcessStarter):
     def startAMPProcess(
         self, ampChild: object, ampParent: Any = None, ampChildArgs: tuple[str, ...] = ()
     ) -> tuple[WorkerLink, defer.Deferred[str]]:
-        """Start a worker; ampoule's way to say it."""
+        """Start a worker. ampoule calls this; `ampChild` and `ampChildArgs` are not used."""
         mark = {MARK_VARIABLE: self._settings.mark}
         self.env = {**self._settings.process_environment(), **mark}
         settings = self._settings.process_input()
@@ -278,11 +278,11 @@ class WorkerStarter(ProcessStarter):
 
 @implementer(ISpawner)
 class WorkerPool(ProcessPool):
-    """ampoule's pool: it starts the processes, counts them, and stops them.
+    """ampoule's pool: it starts the worker processes, counts them, and stops them.
 
-    How many there are is the supervisor's to say, and who gets which job the dispatcher's, so
-    ampoule's ``doWork`` is never called, its queue is always empty, and its idle pruning,
-    which would start with the constructor and on the global reactor, is stopped at once.
+    The supervisor decides how many workers there are, and the dispatcher gives them jobs. So
+    ampoule's ``doWork`` is never called and its queue is always empty. Its pruning of idle
+    workers, which the constructor starts on the global reactor, is stopped at once.
     """
 
     def __init__(
@@ -309,14 +309,14 @@ class WorkerPool(ProcessPool):
         self.started = True
 
     def _addProcess(self, child: WorkerLink, finished: defer.Deferred[Any]) -> None:  # noqa: N802
-        """Count a worker until its end, of which ampoule would log a line beside the link's own."""
+        """Count a worker until its end. ampoule would log the end, too; the link does already."""
         super()._addProcess(child, defer.Deferred())
         self._finishCallbacks[child] = finished.addCallback(lambda _: self._pruneProcess(child))
 
     def settle(self) -> None:
-        """Have all workers run in the working directory of now, unless the settings name one.
+        """Have all workers run in the present working directory, unless the settings name one.
 
-        By its path: it may be removed and made again, as deployments do, or be another's by then.
+        The path counts: a deployment may remove the directory and make it again.
         """
         self.starter.settle()
 
@@ -332,7 +332,7 @@ class WorkerPool(ProcessPool):
             raise OSError(str(problem)) from problem
 
     def stop(self) -> defer.Deferred[Any]:
-        """Stop all workers, each when it is idle; fires when they are gone."""
+        """Stop each worker when it is idle; fires when all are gone."""
 
         def close(result: object) -> object:
             self._scratch.close()

@@ -1,7 +1,7 @@
-"""What a worker may say, and in which form; whatever else it writes to its pipe is garbage.
+"""The boxes that a worker may write, and their forms; everything else in its pipe is garbage.
 
-Asked by :mod:`dangad.pool.link` for each box of its worker's, in which the code of a job may have
-written anything. Whether the worker may say it now is for the link to know.
+:mod:`dangad.pool.link` has each box of its worker checked here, because the code of a job can write
+anything to the pipe. The link itself knows which boxes are allowed at the moment.
 """
 
 from __future__ import annotations
@@ -16,24 +16,26 @@ if TYPE_CHECKING:
     from dangad.wire.boxes import Raw
 
 ANSWERS = frozenset({workerboxes.DONE, workerboxes.FAILED})
-"""What a worker says at the end of a job."""
+"""The keys of boxes at the end of a job."""
 NEWS = frozenset({workerboxes.REPORT, workerboxes.PART})
-"""What a worker may say of its job before the answer."""
+"""The keys of boxes about a job before its answer."""
 MAX_LAST_WORDS = 2000
-"""Bytes of its last words that are read."""
+"""Bytes of a worker's last words that are read."""
 REPORTS_A_SECOND = 20
-"""Reports of one job's progress, on an average, beyond which it has written them itself ..."""
+"""Progress reports a second that one job may send. ``progress()`` sends fewer: a job that exceeds
+the rate has written to the pipe itself."""
 REPORTS_AT_ONCE = 2000
-"""... and so many more, which is what its pipe holds when it is not read for a time."""
+"""Progress reports beyond `REPORTS_A_SECOND` that may come at once: as many as a pipe holds that is
+not read for a time."""
 
 
 def read(box: boxes.Box) -> tuple[bytes, bytes, Raw]:
-    """What kind of box that is, by the key of its head; the value of its head; and what follows.
+    """The kind of a box, which is the key of its head; the value of its head; and the rest.
 
-    The kinds are those of :mod:`~dangad.wire.workerboxes` that a worker writes, and
-    ``boxes.COMMAND``, of which the whole box is returned.
+    The kinds are those that a worker writes, see :mod:`~dangad.wire.workerboxes`, and
+    ``boxes.COMMAND``. For a command the rest is the whole box.
 
-    :raises Garbage: it has not the form of its kind, or is of none.
+    :raises Garbage: the box is of no kind, or does not have the form of its kind.
     """
     raw = box.raw
     if raw is None:
@@ -58,9 +60,9 @@ def read(box: boxes.Box) -> tuple[bytes, bytes, Raw]:
 
 
 def read_hello(raw: bytes) -> tuple[str, int]:
-    """The catalogue in a Hello, and the microseconds of CPU time that the worker has taken so far.
+    """The catalogue in a Hello, and the microseconds of CPU time that the worker has used so far.
 
-    :raises Garbage: it cannot be read.
+    :raises Garbage: the Hello cannot be read.
     """
     try:
         hello = commands.Hello.parseArguments(boxes.unpack(raw), None)
@@ -71,27 +73,27 @@ def read_hello(raw: bytes) -> tuple[str, int]:
 
 
 def read_last_words(raw: bytes) -> str:
-    """Why a worker is about to exit, in its own words."""
+    """The reason that a worker gives for its exit."""
     reason = boxes.unpack(raw).get(b"reason", b"")
     return reason[:MAX_LAST_WORDS].decode("utf-8", "replace")
 
 
 class News:
-    """What the jobs of one worker have told of themselves before they were answered."""
+    """Checks the progress reports and partial results of one worker's jobs."""
 
     __slots__ = ("_job", "_reports")
 
     def __init__(self) -> None:
-        #: The job that has told its progress last.
+        #: The job that sent the last progress report.
         self._job: Job | None = None
-        #: How often that job has told it.
+        #: How many reports this job has sent.
         self._reports = 0
 
     def check(self, job: Job | None, now: float, key: bytes, job_id: bytes, body: Raw) -> None:
-        """See that a `REPORT` or a `PART` may be told to the client of `job`, which runs.
+        """Check that a `REPORT` or a `PART` may go to the client of the running `job`.
 
-        :raises Garbage: it is of another job, or nobody has asked for it; it is not what it says
-            that it is; or there is more than ``progress()`` sends.
+        :raises Garbage: the box belongs to another job; the client has not asked for it; it cannot
+            be read; or there are more reports than ``progress()`` sends.
         """
         if job is None or job_id != b"%d" % job.id:
             raise boxes.Garbage(f"news of job {job_id[:20]!r}, which it was not given")

@@ -1,6 +1,6 @@
-"""All that one worker prints: while a job runs, between two jobs, and its stack when that is asked.
+"""All output of one worker: during a job, between two jobs, and its stack on request.
 
-Kept by :mod:`dangad.pool.link`. What is printed becomes lines in :mod:`dangad.pool.output`.
+Kept by :mod:`dangad.pool.link`. :mod:`dangad.pool.output` makes lines of it.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from dangad.pool.outputlog import OutputLog
 
 FLOOD_REST = 0.002
-"""Seconds for which output that is only counted any more is not read, after each piece of it."""
+"""Seconds for which reading rests after each piece of output whose lines are only counted."""
 STACK_TIME = 0.5
-"""Seconds for which a stack that was asked for is waited for."""
+"""Seconds to wait for a stack that was asked for."""
 
 
 class WorkerOutput:
-    """What a worker prints. While it is more than is logged, it is read with rests."""
+    """A worker's output. While it prints more than is logged, reading rests after each piece."""
 
     transport: Connector
 
@@ -44,25 +44,26 @@ class WorkerOutput:
         :param fault: see :meth:`~dangad.pool.containment.Faulty.fault`.
         """
         self.fault = fault
-        #: What the worker prints: it is the running job's.
+        #: The output of the running job.
         self.of_job = JobOutput(clock, output_log)
-        #: What is printed by what earlier jobs have left behind.
+        #: The output of threads and calls that earlier jobs have left behind.
         self.left_over = JobOutput(clock, output_log)
         self._clock = clock
-        #: The call that has the output read again; None if it is being read.
+        #: The call that resumes reading; None while the output is read.
         self._rest: IDelayedCall | None = None
 
     def connect(self, connector: Connector) -> None:
-        """Begin: the process has been started."""
+        """Begin: the process has started."""
         self.transport = connector
         self.of_job.pid = self.left_over.pid = connector.pid
 
     @contained(None)
     def received(self, data: bytes, left_over: bool) -> None:
-        """Take what was printed; `left_over` if it comes of what an earlier job has left behind.
+        """Take output of the worker.
 
-        Where that is too much, the worker is not read for a moment, so that it waits, and not the
-        parent.
+        After too much of it the pipe is not read for a moment: the worker waits, not the parent.
+
+        :param left_over: whether something that an earlier job left behind has printed it.
         """
         output = self.left_over if left_over else self.of_job
         output.received(data)
@@ -98,6 +99,6 @@ class WorkerOutput:
         return shown
 
     def stop_resting(self) -> None:
-        """Have nothing left on the clock: the worker is gone, and what it printed has been read."""
+        """Leave no call on the clock: the worker is gone, and its output has been read."""
         if self._rest is not None:
             self._rest.cancel()
