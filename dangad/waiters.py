@@ -1,7 +1,7 @@
-"""Deferreds of all who wait for one event, for as long as each of them wants to wait.
+"""A list of Deferreds that wait for one event, each of which can be cancelled.
 
-:class:`Waiters` is used wherever an event may be waited for by any number of people: the end of a
-connection, a drain, a reload, the first catalogue. :func:`fired_within` bounds one wait by a time.
+:class:`Waiters` is used wherever several callers may wait for the same event: the end of a
+connection, a drain, a reload, the first catalogue. :func:`fired_within` waits for at most some time.
 """
 
 from __future__ import annotations
@@ -21,36 +21,47 @@ Outcome = TypeVar("Outcome")
 
 
 class Waiters(Generic[Outcome]):
-    """Those who wait, in the order in which they came.
+    """The Deferreds of the waiting callers, in the order of :meth:`wait`.
 
-    Whoever is told may cancel another's wait, or wait again: that is for the next event.
+    A callback may cancel another Deferred of the list, or wait again, which is for the next event.
     """
 
     def __init__(self) -> None:
-        #: Their Deferreds, which have not fired.
+        #: The Deferreds, none of which has fired.
         self._waiting: dict[Deferred[Outcome], None] = {}
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def wait(self) -> Deferred[Outcome]:
-        """Fires, or fails, as is told; cancelling it ends the wait."""
+        """A Deferred for the event: it fires or fails by the next `tell` or `fail`.
+
+        Cancelling it ends the wait.
+        """
         waiter: Deferred[Outcome] = Deferred(self._waiting.pop)
         self._waiting[waiter] = None
         return waiter
 
     def tell(self, outcome: Outcome, most: int | None = None) -> None:
-        """End the wait of all who wait now, or of the first so many."""
+        """Fire the Deferreds that wait now.
+
+        :param outcome: the result with which they fire.
+        :param most: how many to fire, in the order of waiting; None for all.
+        """
         for waiter in self._take(most):
             waiter.callback(outcome)
 
     def fail(self, error: Exception, most: int | None = None) -> None:
-        """End the wait likewise, by a failure."""
+        """Fail the Deferreds that wait now.
+
+        :param error: the exception with which they fail.
+        :param most: how many to fail, in the order of waiting; None for all.
+        """
         for waiter in self._take(most):
             waiter.errback(error)
 
     def _take(self, most: int | None) -> Iterator[Deferred[Outcome]]:
-        """Take them out one by one, but for those whose wait has ended meanwhile."""
+        """Remove Deferreds one by one, and pass over those that were cancelled meanwhile."""
         for waiter in list(itertools.islice(self._waiting, most)):
             if waiter in self._waiting:
                 del self._waiting[waiter]
@@ -58,10 +69,10 @@ class Waiters(Generic[Outcome]):
 
 
 def fired_within(clock: IReactorTime, seconds: float, waited: Deferred[object]) -> Deferred[bool]:
-    """Fires with True once `waited` has fired, or with False after so many seconds.
+    """Fires with True when `waited` has fired, or with False after so many seconds.
 
-    It fails as `waited` does within the time. Afterwards `waited` goes on, uncancelled: a failure
-    is then nobody's, and Twisted logs it.
+    Fails if `waited` fails within this time. Afterwards `waited` goes on and is not cancelled;
+    Twisted logs a later failure of it.
     """
     ended: Deferred[bool] = Deferred()
     alarm = clock.callLater(seconds, ended.callback, False)
