@@ -1,4 +1,4 @@
-"""The command line of ``twistd dangad``: its options, and what their texts may be.
+"""The command line of ``twistd dangad``: its options, and the parsers of their values.
 
 Part of :mod:`dangad.tap`. Defaults come from :mod:`dangad.limits`.
 """
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 DEFAULT_ENDPOINTS = ("unix:dangad.sock", "tcp:7003:interface=127.0.0.1")
 DEFAULT_JOBS = ("dangad.examples",)
 NOT_FOR_WORKERS = frozenset({"LISTEN_FDNAMES", "LISTEN_FDS", "LISTEN_PID"}) | NOTIFY_VARIABLES
-"""Variables that are the server's alone: systemd's."""
+"""Environment variables of systemd's, which are for the server alone."""
 DEFAULT_CONTROL = "unix:dangad.control"
 
 
 def whole_number(option: str, least: int) -> Callable[[str], int]:
-    """A parser of whole numbers from `least`, for an option's text."""
+    """A parser for an option's text: a whole number, `least` or more."""
 
     def parse(text: str) -> int:
         number = int(text) if text.isascii() and text.isdigit() else -1
@@ -42,7 +42,7 @@ def whole_number(option: str, least: int) -> Callable[[str], int]:
 
 
 def seconds(option: str) -> Callable[[str], float]:
-    """A parser of seconds, 0 or more, for an option's text."""
+    """A parser for an option's text: seconds, 0 or more."""
 
     def parse(text: str) -> float:
         try:
@@ -58,7 +58,7 @@ def seconds(option: str) -> Callable[[str], float]:
 
 
 def size(option: str, least: int = 1) -> Callable[[str], int]:
-    """A parser of bytes, for an option's text, which may end in k, M or G (1024 and its powers)."""
+    """A parser for an option's text: bytes, with k, M or G at the end for 1024 and its powers."""
 
     def parse(text: str) -> int:
         units = {"k": 2**10, "m": 2**20, "g": 2**30}
@@ -73,7 +73,7 @@ def size(option: str, least: int = 1) -> Callable[[str], int]:
 
 
 def octal(option: str) -> Callable[[str], int]:
-    """A parser of file mode masks, for an option's text."""
+    """A parser for an option's text: a file mode mask, an octal number."""
 
     def parse(text: str) -> int:
         try:
@@ -89,32 +89,32 @@ def octal(option: str) -> Callable[[str], int]:
 
 
 def _default(option: str) -> Any:
-    """What holds where the option is not given."""
+    """The default of the option."""
     return getattr(DEFAULTS, option.replace("-", "_"))
 
 
 def _number(option: str, least: int, doc: str) -> list[Any]:
-    """A limit that is a whole number, in the form of `usage.Options.optParameters`."""
+    """A limit that is a whole number, as an entry of `usage.Options.optParameters`."""
     return [option, None, _default(option), doc, whole_number(option, least)]
 
 
 def _size(option: str, doc: str, least: int = 1) -> list[Any]:
-    """A limit in bytes."""
+    """A limit in bytes, as an entry of `usage.Options.optParameters`."""
     return [option, None, _default(option), doc, size(option, least)]
 
 
 def _seconds(option: str, doc: str) -> list[Any]:
-    """A limit in seconds."""
+    """A limit in seconds, as an entry of `usage.Options.optParameters`."""
     return [option, None, _default(option), doc, seconds(option)]
 
 
 def _octal(option: str, doc: str) -> list[Any]:
-    """A file mode mask, of which there is none by default."""
+    """A file mode mask without a default, as an entry of `usage.Options.optParameters`."""
     return [option, None, None, doc, octal(option)]
 
 
 class Options(usage.Options):
-    """What ``twistd dangad`` can be told."""
+    """The options of ``twistd dangad``."""
 
     synopsis = "[options]"
     longdesc = (
@@ -122,28 +122,30 @@ class Options(usage.Options):
         "and gives the results back."
     )
 
-    # The help has them in the order of the alphabet, so each text stands alone. Twisted puts the
-    # default behind it, and then what its value is.
+    # The help is in alphabetical order, so each text must be understandable alone. Twisted appends
+    # the default and `coerceDoc`.
     optParameters = [
-        _number("min-workers", 0, "Worker processes that live always"),
-        _number("max-workers", 1, "Worker processes that live at most"),
-        _number("spare-workers", 0, "Idle workers that are kept beyond the busy ones"),
+        _number("min-workers", 0, "Worker processes that are always kept"),
+        _number("max-workers", 1, "The most worker processes"),
+        _number("spare-workers", 0, "Idle workers that are kept in addition to the busy ones"),
         _number("recycle-jobs", 0, "Jobs after which a worker is replaced, 0 for any number"),
-        _size("recycle-memory", "Memory beyond which a worker is replaced, 0 for any", 0),
-        _seconds("recycle-age", "Age at which a worker is replaced, 0 for any"),
-        _size("max-memory", "The most memory that a worker may have, 0 for any", 0),
-        _number("max-queued", 0, "Jobs of all clients that wait at most"),
-        _size("max-queued-bytes", "Size of the requests of all jobs that wait, at most"),
-        _number("max-in-flight", 1, "Unanswered requests for which one connection is read"),
-        _number("max-connections", 1, "Connections of clients at most"),
+        _size("recycle-memory", "Memory beyond which a worker is replaced, 0 for any amount", 0),
+        _seconds("recycle-age", "Age at which a worker is replaced, 0 for any age"),
+        _size("max-memory", "The most memory of a worker, 0 for no limit", 0),
+        _number("max-queued", 0, "The most waiting jobs of all clients"),
+        _size("max-queued-bytes", "The most bytes of all waiting jobs' requests"),
+        _number("max-in-flight", 1, "Unanswered requests with which a connection is not read"),
+        _number("max-connections", 1, "The most connections of clients"),
         _size("max-payload", "Size of the largest request or answer"),
-        _size("max-buffered", "What is held for all clients at most, 0 for a default", 0),
-        _number("quarantine-after", 0, "Workers that a command may kill in a row, 0 for any"),
-        _seconds("quarantine-time", "Time for which a command that kills is refused"),
+        _size("max-buffered", "The most bytes held for all clients, 0 for a default", 0),
+        _number(
+            "quarantine-after", 0, "Workers in a row that a command may kill, 0 for any number"
+        ),
+        _seconds("quarantine-time", "Time for which a command that kills workers is refused"),
         _seconds(
             "relief-after",
             "Time for which one client's jobs may have all workers before others get one more, 0 "
-            "for any",
+            "for any time",
         ),
         _seconds("start-timeout", "Time for a worker to start and to import the job modules"),
         _seconds("drain", "Time for accepted jobs to end when the server stops"),
@@ -153,19 +155,19 @@ class Options(usage.Options):
             "worker-nice",
             None,
             0,
-            "By how much workers give way to other processes",
+            "How far workers yield to other processes, see nice(2)",
             whole_number("worker-nice", 0),
         ],
-        _octal("worker-umask", "The workers' file mode mask, if not that of the server"),
-        ["worker-uid", None, None, "The user as whom workers run; only if root starts the server"],
-        ["worker-gid", None, None, "The group as which workers run, if not that of --worker-uid"],
+        _octal("worker-umask", "The workers' file mode mask, if not the server's"),
+        ["worker-uid", None, None, "The user that workers run as; only if root starts the server"],
+        ["worker-gid", None, None, "The group that workers run as, if not that of --worker-uid"],
     ]
 
     optFlags = [
-        ["log-jobs", None, "Log the end of every job, and not only of those that fail"],
-        ["force", None, "Have --max-workers even if the machine seems too small for so many"],
-        ["insecure", None, "Listen beyond this machine, too, where anybody may run every job"],
-        ["traceback", None, "Show where in the server an error at its start was raised"],
+        ["log-jobs", None, "Log the end of every job, not only of jobs that fail"],
+        ["force", None, "Accept --max-workers even if the machine seems too small for so many"],
+        ["insecure", None, "Allow endpoints beyond this machine, where anybody may run every job"],
+        ["traceback", None, "If the start fails, show where in the server the error was raised"],
     ]
 
     def __init__(self) -> None:
@@ -187,16 +189,16 @@ class Options(usage.Options):
         self["listen"].append(endpoint)
 
     def opt_allow_users(self, users: str) -> None:
-        """Users who may connect, by name or number, with commas between them.
+        """Users who may connect, by name or number, separated by commas.
 
-        The server's own user and root may in any case. Repeatable.
+        The server's own user and root may always connect. Repeatable.
         """
         self["allow-users"] += users.split(",")
 
     def opt_allow_groups(self, groups: str) -> None:
-        """Groups whose members may connect, by name or number, with commas between them.
+        """Groups whose members may connect, by name or number, separated by commas.
 
-        The server's own user and root may in any case. Repeatable.
+        The server's own user and root may always connect. Repeatable.
         """
         self["allow-groups"] += groups.split(",")
 
@@ -210,11 +212,11 @@ class Options(usage.Options):
         self["jobs"].append(module)
 
     def opt_worker_path(self, directory: str) -> None:
-        """A directory in which workers look for modules before all else. Repeatable."""
+        """A directory where workers look for modules first. Repeatable."""
         self["worker-path"].append(os.path.abspath(directory))
 
     def opt_worker_env(self, setting: str) -> None:
-        """A variable for the workers' environment, as NAME=VALUE. Repeatable."""
+        """An additional environment variable for workers, as NAME=VALUE. Repeatable."""
         name, equals, value = setting.partition("=")
         if not (name and equals):
             raise usage.UsageError(f"--worker-env {setting}: write NAME=VALUE")
@@ -223,12 +225,12 @@ class Options(usage.Options):
     def opt_worker_keep_env(self, name: str) -> None:
         """A variable of the server's environment that workers keep.
 
-        If there is such an option, they keep no others. Repeatable [default: all].
+        If the option is given, they keep no others. Repeatable [default: all].
         """
         self["worker-keep-env"].append(name)
 
     def postOptions(self) -> None:
-        """Fill in the defaults of what may be repeated, and compare what belongs together."""
+        """Fill in the defaults of repeatable options, and check options that depend on others."""
         self["listen"] = self["listen"] or list(DEFAULT_ENDPOINTS)
         self["jobs"] = self["jobs"] or list(DEFAULT_JOBS)
         if self["min-workers"] > self["max-workers"]:
@@ -253,7 +255,7 @@ class Options(usage.Options):
         self["worker-uid"], self["worker-gid"] = self._worker_ids()
 
     def _worker_ids(self) -> tuple[int | None, int | None]:
-        """The numbers of the workers' user and group, if they are not the server's."""
+        """The ids of the workers' user and group; None for the server's."""
         user, group = self["worker-uid"], self["worker-gid"]
         twistd: Any = self.parent or {}
         if (user or group) and (os.getuid() != 0 or twistd.get("uid") or twistd.get("gid")):
@@ -267,7 +269,7 @@ class Options(usage.Options):
         return uid, gid
 
     def worker_environment(self) -> dict[str, str]:
-        """What the environment of the workers shall be."""
+        """The environment variables of the workers."""
         keep = self["worker-keep-env"]
         kept = {
             name: value
@@ -277,9 +279,9 @@ class Options(usage.Options):
         return {**kept, **self["worker-env"]}
 
     def parseOptions(self, options: Any = None) -> None:
-        """Read the command line; what is wrong with it is said in one line, and ends twistd.
+        """Read the command line. An error ends twistd, with one line on stderr.
 
-        Twisted's way would be to print all the help, on stdout.
+        Twisted itself would print the whole help on stdout.
         """
         open_standard_streams()
         keep_from_children()
@@ -291,7 +293,7 @@ class Options(usage.Options):
 
 
 def _name_module(file: str) -> str:
-    """How to write the module that is in a file: by its name, from where it is imported."""
+    """The advice to name the module in a file, and the directory that it is imported from."""
     path = os.path.normpath(file.removesuffix(".py"))
     directory, name = ("", path) if not os.path.isabs(path) else os.path.split(path)
     if path.startswith(".."):
@@ -311,7 +313,7 @@ def _group(group: str) -> int:
 def give_up(message: str) -> NoReturn:
     """End the program with status 1 and one line on stderr."""
     text = f"twistd dangad: {message}"
-    if sys.flags.inspect:  # PYTHONINSPECT: Python would show a traceback, and ask what to do
+    if sys.flags.inspect:  # PYTHONINSPECT: Python would show a traceback and a prompt
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
         os._exit(1)
