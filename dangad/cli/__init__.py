@@ -1,19 +1,19 @@
-"""The ``dangad`` command: call a job from a shell, see which there are, and look after a server.
+"""The ``dangad`` command: call jobs from a shell, list the commands, and look after a server.
 
-:func:`main` is the console script. A command line goes through the room like this:
+:func:`main` is the console script. The way of a command line through the room:
 
-- :mod:`~dangad.cli.root` reads it by :mod:`click`, with the options of :mod:`~dangad.cli.options`;
-  what is mistyped is answered in :mod:`~dangad.cli.hints`.
-- :mod:`~dangad.cli.calling` has the subcommands for users, :mod:`~dangad.cli.operators` those for
-  operators. Each learns what it has to do, and does it in :mod:`~dangad.cli.running`: connected to
-  the server, as any other client is.
+- :mod:`~dangad.cli.root` parses it with :mod:`click`, by the options of :mod:`~dangad.cli.options`;
+  :mod:`~dangad.cli.hints` answers mistyped words.
+- :mod:`~dangad.cli.calling` has the subcommands for users, :mod:`~dangad.cli.operators` the
+  subcommands for operators. Each runs in :mod:`~dangad.cli.running`, which connects to the server
+  like any other client.
 - :mod:`~dangad.cli.arguments` turns words into values, by the types that the server tells.
 - :mod:`~dangad.cli.output` and :mod:`~dangad.cli.documents` turn answers into text, with the tables
-  of :mod:`~dangad.cli.tables`; on a terminal :mod:`~dangad.cli.drawing` draws these with
+  of :mod:`~dangad.cli.tables`; on a terminal :mod:`~dangad.cli.drawing` draws these tables with
   :mod:`rich`, and :mod:`~dangad.cli.bar` the job's progress.
-- :mod:`~dangad.cli.streams` writes it; :mod:`~dangad.cli.outcome` has the exit statuses.
+- :mod:`~dangad.cli.streams` writes the text; :mod:`~dangad.cli.outcome` has the exit statuses.
 
-Nobody waits for what is not used: Twisted is imported to connect, rich to draw on a terminal.
+Modules are imported only when they are used: Twisted to connect, rich to draw on a terminal.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ COMPLETION = "_DANGAD_COMPLETE"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit status, after everything was done and said.
+    """Run the command, and return its exit status.
 
-    :param arguments: the words of the command line after the program's name, if not those that
-        the program was started with.
+    :param arguments: the words of the command line after the program's name; None for those with
+        which the program was started.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
-    """Do what the words say."""
+    """Run the subcommand in `words`, and return the exit status."""
     try:
         with dangad.make_context("dangad", list(words)) as context:
             dangad.invoke(context)
@@ -67,7 +67,7 @@ def _run(words: list[str]) -> int:
 
 
 def _complete(instruction: str) -> int:
-    """Tell a shell how to complete command lines, or what one may be completed to."""
+    """Answer a shell: print its completion script, or the completions of a command line."""
     from click.shell_completion import shell_complete
 
     return shell_complete(dangad, {}, "dangad", COMPLETION, instruction)

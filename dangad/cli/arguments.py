@@ -1,8 +1,8 @@
-"""What was typed after ``dangad call Command``, turned into arguments by the catalogue's types.
+"""Turns the words after ``dangad call Command`` into arguments, by the types of the catalogue.
 
-:mod:`dangad.cli.calling` calls it in two steps: :func:`read_words` before there is a connection,
-since files and the standard input may take their time, and :func:`build_arguments` once the server
-has described the command. Nothing here knows of terminals or sockets.
+:mod:`dangad.cli.calling` does this in two steps: :func:`read_words` before there is a connection,
+because files and the standard input may take their time, and :func:`build_arguments` when the
+server has described the command. Nothing here knows of terminals or sockets.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ TYPE_NAMES = {
     "String": "bytes",
     CUSTOM: "bytes",
 }
-"""What the types of the catalogue are called in front of people."""
+"""Names for people of the catalogue's types."""
 
 _HINTS = {
     "Boolean": "write true or false, yes or no, 1 or 0",
@@ -49,7 +49,7 @@ _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, 
 
 
 def type_name(kind: dict[str, Any]) -> str:
-    """A type of the catalogue in a few words."""
+    """A name for people of a type of the catalogue."""
     if kind["name"] == "Large":
         return type_name(kind["of"])
     if kind["name"] == "ListOf":
@@ -61,21 +61,21 @@ def type_name(kind: dict[str, Any]) -> str:
 
 
 def describe_keys(keys: Iterable[dict[str, Any]]) -> str:
-    """Keys with their types in one line, those that may be left out in brackets."""
+    """Keys with their types in one line; optional keys are in brackets."""
     words = [f"{key['key']}: {type_name(key['type'])}" for key in keys]
     marked = [f"[{w}]" if key["optional"] else w for w, key in zip(words, keys, strict=True)]
     return ", ".join(marked)
 
 
-# From the command line to words: text as it was typed, or bytes that were read from a file.
+# From the command line to words: text as typed, or bytes from a file.
 
 
 def read_words(
     pairs: Iterable[str], read_stdin: Callable[[], bytes]
 ) -> dict[str, list[str | bytes]]:
-    """The words for each key, in their order; those that begin with @ are read from files.
+    """The words for each key, in their order; a word that begins with @ is read from a file.
 
-    :raises WrongUsage: a pair is none, or a file cannot be read.
+    :raises WrongUsage: a word is not ``key=value``, or a file cannot be read.
     """
     words: dict[str, list[str | bytes]] = {}
     stdin_is_for = ""
@@ -139,7 +139,7 @@ def build_arguments(entry: dict[str, Any], words: dict[str, list[str | bytes]]) 
 
 
 def _from_words(kind: dict[str, Any], words: list[str | bytes], where: str) -> Any:
-    """The value of a type that the words for one key stand for."""
+    """The value, of the type `kind`, of all words for one key."""
     if kind["name"] == "Large":
         return _from_words(kind["of"], words, where)
     if kind["name"] in {"ListOf", "AmpList"}:
@@ -159,7 +159,7 @@ def _from_words(kind: dict[str, Any], words: list[str | bytes], where: str) -> A
     if kind["name"] in {"String", CUSTOM}:
         return word if isinstance(word, bytes) else os.fsencode(word)
     text = _text(kind, word, where)
-    # The newline at the end of a file belongs to a text, and not to a number.
+    # The newline at the end of a file belongs to a text, but not to a number.
     return _from_text(kind, text if kind["name"] == "Unicode" else text.strip(), where)
 
 
@@ -173,7 +173,7 @@ def _text(kind: dict[str, Any], word: str | bytes, where: str) -> str:
 
 
 def _from_text(kind: dict[str, Any], text: str, where: str) -> Any:
-    """The value of a type for one value that `text` stands for."""
+    """The value, of the type `kind`, of one text."""
     try:
         return _PARSERS[kind["name"]](text)
     except (ValueError, OverflowError, KeyError, InvalidOperation):
@@ -187,7 +187,7 @@ def _integer(text: str) -> int:
 
 
 def _date_time(text: str) -> datetime:
-    """A point in time; one without a zone is local time."""
+    """A point in time; a text without a zone is local time."""
     value = datetime.fromisoformat(text)
     return value if value.tzinfo is not None else value.astimezone()
 
@@ -216,7 +216,7 @@ def _json(kind: dict[str, Any], text: str, where: str) -> Any:
 
 
 def _from_json(kind: dict[str, Any], value: Any, where: str) -> Any:
-    """The value of a type that a JSON value stands for."""
+    """The value, of the type `kind`, of a JSON value."""
     name = kind["name"]
     if name == "Large":
         return _from_json(kind["of"], value, where)
@@ -281,10 +281,10 @@ def _quoted(value: Any) -> str:
 
 
 class TypedText(amp.Unicode):
-    """Text that was typed in a terminal: what is not UTF-8 in it stays as it was typed.
+    """Text that was typed in a terminal; bytes in it that are not UTF-8 are preserved.
 
-    Names of files need not be UTF-8, and Python has lone surrogates for the bytes that are not
-    (:func:`os.fsdecode`). They are sent as these bytes; whether the job takes them is its affair.
+    Names of files need not be UTF-8. Python represents other bytes as lone surrogates, see
+    :func:`os.fsdecode`. They are sent as the original bytes, which the job may accept or refuse.
     """
 
     def toString(self, inObject: str) -> bytes:

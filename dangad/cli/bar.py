@@ -1,7 +1,7 @@
-"""The progress bar: a line of a terminal, redrawn in place by :mod:`rich` and gone in the end.
+"""The progress bar: a line on a terminal that :mod:`rich` redraws in place and removes at the end.
 
-:mod:`dangad.cli.calling` has one for each call whose standard error is a terminal, and has it told
-of the job's progress by :mod:`dangad.client`. At most ten times a second: the server sees to that.
+:mod:`dangad.cli.calling` makes one for each call whose standard error is a terminal.
+:mod:`dangad.client` passes it the job's progress; the server sends at most ten reports a second.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ BAR = 24
 class ProgressBar:
     """A line on a terminal.
 
-    What goes wrong with the terminal is ignored: a call does not fail for want of a bar.
+    Errors of the terminal are ignored: a call does not fail because its bar cannot be drawn.
     """
 
     def __init__(self, terminal: TextIO) -> None:
         self._terminal = terminal
-        #: What rich draws; None while nothing is shown.
+        #: The bar as rich has it; None while nothing is shown.
         self._progress: Progress | None = None
 
     def show(self, done: int, total: int, message: str) -> None:
-        """Draw, over what stood there.
+        """Draw the bar in place of the last one.
 
-        Without a total the bar tells nothing, and what is done is only counted.
+        If `total` is not known (0 or less), only the number `done` is shown.
         """
         with contextlib.suppress(OSError, ValueError):
             counts = f"{done:,}/{total:,}" if total > 0 else f"{done:,}"
@@ -50,7 +50,7 @@ class ProgressBar:
             )
 
     def clear(self) -> None:
-        """Leave the line empty, as it was, if anything was drawn."""
+        """Remove the bar, if one was drawn."""
         progress, self._progress = self._progress, None
         if progress is not None:
             with contextlib.suppress(OSError, ValueError):
@@ -58,7 +58,7 @@ class ProgressBar:
 
 
 def _make_progress(terminal: TextIO) -> Progress:
-    """Rich's part: a bar, the share, and a text that is not read as markup."""
+    """The parts that rich draws: a bar, a percentage, and a text that is not read as markup."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
     from rich.table import Column

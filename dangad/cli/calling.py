@@ -1,8 +1,8 @@
 """The subcommands of ``dangad`` for users: ``call`` and ``commands``.
 
-Both ask the server for its catalogue first. It tells the types of a command's arguments, by which
-:mod:`dangad.cli.arguments` reads the words, and of its response, by which :mod:`dangad.cli.output`
-shows the answer.
+Both first ask the server for its catalogue. :mod:`dangad.cli.arguments` reads the words by the
+types of a command's arguments, and :mod:`dangad.cli.output` shows the answer by the types of its
+response.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ PRIORITIES = ("high", "normal", "low")
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """How the answer to a call is wanted.
+    """The requested form of an answer.
 
-    :ivar as_json: as JSON.
-    :ivar raw: the value of this key alone.
-    :ivar stream: the partial results, and the bytes of the answer.
+    :ivar as_json: whether as JSON.
+    :ivar raw: the key whose value alone is written; None if not requested.
+    :ivar stream: whether to write the partial results, and the bytes of the answer.
     """
 
     as_json: bool
@@ -44,7 +44,10 @@ class _Form:
     stream: bool
 
     def check(self) -> None:
-        """Raise WrongUsage if two forms are asked for."""
+        """Check that at most one form is requested.
+
+        :raises WrongUsage: there are two.
+        """
         wanted = {"--json": self.as_json, "--raw": self.raw is not None, "--stream": self.stream}
         given = [option for option, is_given in wanted.items() if is_given]
         if len(given) > 1:
@@ -57,30 +60,30 @@ class _Form:
         click.Argument(["command"], metavar="[Command]", required=False),
         click.Argument(["words"], metavar="[key=value]...", nargs=-1),
         json_option("print the answer as a line of JSON"),
-        click.Option(["--raw"], metavar="KEY", help="write the value of this key as it is"),
+        click.Option(["--raw"], metavar="KEY", help="write the value of this key unchanged"),
         click.Option(
             ["--stream"],
             is_flag=True,
-            help="write the partial results as they come, and then the bytes of the answer, "
-            "whatever the standard output and the response are",
+            help="write the partial results as they come, then the bytes of the answer, for any "
+            "standard output and any response",
         ),
-        click.Option(["--priority"], type=click.Choice(PRIORITIES), help="which jobs go first"),
+        click.Option(["--priority"], type=click.Choice(PRIORITIES), help="how urgent the job is"),
         click.Option(
             ["--deadline"],
             metavar="SECONDS",
             callback=read_seconds,
-            help="when the answer is of no use any more, waiting counted",
+            help="the time, including the wait, after which the answer is useless",
         ),
         endpoint_option("connect"),
         click.Option(
             ["-h", "--help", "asks_for_help"],
             is_flag=True,
-            help="show this, or, after a Command, what that takes and gives, and exit",
+            help="show this, or the arguments and response of a Command, and exit",
         ),
     ],
-    epilog="A list is written as one key=value for each element, or as JSON, as are records. "
-    "A value that begins with @ is read from that file, @- from the standard input, @@ stands for "
-    "a value that begins with @. A date without a zone is local time.",
+    epilog="Write a list as one key=value for each element, or as JSON; write records as JSON. "
+    "@FILE stands for the contents of a file, @- for the standard input; write @@ for a value that "
+    "begins with @. A date without a zone is local time.",
 )
 @click.pass_context
 def call(
@@ -95,11 +98,11 @@ def call(
     stream: bool,
     **policy: Any,
 ) -> None:
-    """Have a job done, and print its answer as a table.
+    """Run a job, and print its answer as a table.
 
-    Where no terminal is, the bytes of a response that has exactly one Blob, or is one key of
-    bytes, are written as they are, and nothing else: first the partial results that the job sends,
-    as they come, then what the answer holds. On a terminal, the job's progress is shown meanwhile.
+    If the standard output is not a terminal, and the response has exactly one Blob or is one key of
+    bytes, only these bytes are written, unchanged: first the job's partial results as they come,
+    then the bytes of the answer. On a terminal, the job's progress is shown meanwhile.
     """
     form = _Form(as_json, raw, stream)
     form.check()
@@ -122,10 +125,10 @@ def call(
     ],
 )
 def commands(connect: str | None, as_json: bool) -> None:
-    """List what the server performs.
+    """List the commands that the server performs.
 
-    Each command with its arguments and their types (in brackets: may be left out), its response,
-    and what it does.
+    Each command has its arguments and their types (those in brackets are optional), its response,
+    and its description.
     """
     from dangad.cli.output import catalogue_as_table
 
@@ -139,11 +142,14 @@ def commands(connect: str | None, as_json: bool) -> None:
 
 
 COMMANDS = (call, commands)
-"""In the order in which help lists them."""
+"""The subcommands, in the order of the help."""
 
 
 def _find(catalogue: dict[str, Any], name: str) -> dict[str, Any]:
-    """The catalogue's entry of this name."""
+    """The catalogue's entry of this name.
+
+    :raises WrongUsage: there is none.
+    """
     entries: dict[str, dict[str, Any]] = {each["name"]: each for each in catalogue["commands"]}
     if name not in entries:
         raise WrongUsage(unknown_command(name, entries))
@@ -151,7 +157,7 @@ def _find(catalogue: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _explain(connect: str | None, name: str) -> bytes:
-    """What the command takes and gives, by the server's catalogue."""
+    """The help of a command, from the server's catalogue."""
     from dangad.cli.output import entry_as_help
 
     async def describe(client: Client) -> bytes:
@@ -163,7 +169,7 @@ def _explain(connect: str | None, name: str) -> bytes:
 def _call(
     connect: str | None, name: str, pairs: tuple[str, ...], form: _Form, policy: dict[str, Any]
 ) -> bytes:
-    """The answer to the call; partial results are written as they come."""
+    """Call the command, write partial results as they come, and return the answer as output."""
     from dangad.cli.arguments import build_arguments, build_typed_command, read_words
 
     words = read_words(pairs, read_input)
@@ -192,7 +198,7 @@ def _call(
 
 
 def _choose_bytes(entry: dict[str, Any], form: _Form) -> tuple[dict[str, Any] | None, bool]:
-    """The key whose value alone is written, if any; and whether partial results are, before it."""
+    """The key whose value alone is written, if any; and whether to write partial results."""
     from dangad.cli.output import raw_key
 
     keys = {key["key"]: key for key in entry["response"]}
@@ -209,7 +215,7 @@ def _choose_bytes(entry: dict[str, Any], form: _Form) -> tuple[dict[str, Any] | 
 def _show_answer(
     keys: list[dict[str, Any]], response: dict[str, Any], raw: dict[str, Any] | None, form: _Form
 ) -> bytes:
-    """A response in the form that is wanted."""
+    """A response in the requested form."""
     from dangad.cli.output import answer_as_json, answer_as_table, value_as_bytes
 
     if raw is not None:
@@ -221,7 +227,7 @@ def _show_answer(
 
 @contextlib.contextmanager
 def _progress_bar() -> Iterator[ProgressBar | None]:
-    """A bar on the standard error, gone in the end; None if that is no terminal."""
+    """A bar on the standard error, removed at the end; None if it is not a terminal."""
     if sys.stderr is None or not sys.stderr.isatty():
         yield None
         return

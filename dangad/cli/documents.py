@@ -1,7 +1,7 @@
 """The documents of the control endpoint as lines for people.
 
-:mod:`dangad.cli.operators` gets them and writes what these functions return.
-``docs/reference/control.md`` gives their shapes.
+:mod:`dangad.cli.operators` gets the documents, and writes the lines that these functions return.
+``docs/reference/control.md`` specifies the documents.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _RECENT_WORTH = (
     "cpu",
     "attempt",
 )
-"""The columns of the tables, those first that stay longest where a terminal is narrow."""
+"""The columns of the tables, the most important first: a narrow terminal leaves out the last."""
 _STYLES = {
     "busy": "green",
     "starting": "cyan",
@@ -53,13 +53,13 @@ _STYLES = {
     "timed out": "red",
     "lost": "bold red",
 }
-"""How the states of workers and jobs are drawn that are not the usual."""
+"""Rich's styles for states of workers and jobs that deserve attention."""
 _ENDS = ("done", "failed", "cancelled", "timed_out", "lost")
-"""How jobs end, in the order in which people are told how many did."""
+"""The final states of jobs, in the order in which their numbers are shown."""
 
 
 def show_status(status: dict[str, Any]) -> list[str]:
-    """A server's status, a line for each matter."""
+    """A server's status, a line for each subject."""
     workers, jobs, reload = status["workers"], status["jobs"], status["reload"]
     generation = str(status["generation"])
     if reload["state"] != "none":
@@ -136,23 +136,23 @@ def show_scaled(wanted: dict[str, int]) -> list[str]:
 
 
 def show_pardoned(answer: dict[str, str]) -> list[str]:
-    """Whose jobs are accepted again."""
+    """The command whose jobs are accepted again."""
     return [f"{printable(answer['command'])} is not in quarantine any more"]
 
 
 def show_stack(answer: dict[str, Any]) -> list[str]:
-    """A stack, which has lines of its own."""
+    """The lines of a stack."""
     return [printable(line.expandtabs()) for line in answer["stack"].splitlines()]
 
 
 def show_reloaded(status: dict[str, Any]) -> list[str]:
-    """What a server's workers are after it has reloaded."""
+    """The numbers of a server's workers after a reload."""
     counts = _count(status["workers"], "idle", "busy", "starting")
     return [f"reloaded: generation {status['generation']}, workers: {counts}"]
 
 
 def show_counters(counters: dict[str, int]) -> list[str]:
-    """How many jobs ended how."""
+    """How many jobs have ended in each state."""
     return [f"drained: {_count(counters, *_ENDS)}"]
 
 
@@ -166,7 +166,7 @@ def _table(
     rows: Iterable[Mapping[str, Any]],
     worth: Iterable[str],
 ) -> list[str]:
-    """A table of these keys of the rows, each shown by its function; numbers stand to the right."""
+    """A table of rows; `columns` has the keys to show, each with the function that formats it."""
     heads = [
         Column(
             name.replace("_", " ").upper(),
@@ -184,16 +184,16 @@ def _table(
 
 
 def _show_quarantine(commands: list[dict[str, Any]]) -> str | None:
-    """Which commands are in quarantine, and for how long; None if none is."""
+    """The commands in quarantine, each with the remaining time; None if there are none."""
     shown = [f"{each['command']} for {show_seconds(each['seconds'])}" for each in commands]
     return ", ".join(shown) or None
 
 
 def _show_time(seconds: float) -> str:
-    """The time of day here, at so many seconds since 1970."""
+    """The local time of day at a Unix time."""
     return time.strftime("%H:%M:%S", time.localtime(seconds))
 
 
 def _show_memory(number: int) -> str:
-    """A process's memory; 0 stands for not known."""
+    """A process's memory in bytes, made readable; 0 stands for "not known"."""
     return show_bytes(number) if number else NOTHING

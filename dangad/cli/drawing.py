@@ -1,7 +1,7 @@
 """Tables and texts on a terminal: fitted to its width, and drawn by :mod:`rich`.
 
-Used by :mod:`dangad.cli.tables`, and imported only if there is a terminal: rich takes longer to
-import than many a job to run. Texts are never read as rich's markup: they come from anywhere.
+Used by :mod:`dangad.cli.tables`, and imported only for a terminal: importing rich takes longer than
+many jobs. Texts are never read as rich's markup, because their source is not trusted.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ if TYPE_CHECKING:
     from dangad.cli.tables import Column
 
 NARROW = 18
-"""Columns of a terminal that a text in a table takes at least before others are left out for it."""
+"""The least width of a column of texts; columns of less worth are left out to make room for it."""
 HEAD = "bold"
+"""The style of headers and names."""
 HINT = "dim"
-"""The styles of what is not data."""
+"""The style of remarks to the user."""
 _BLANK_END = re.compile(r"(?<! ) +(?! )(?=(?:\x1b\[[0-9;]*m *)*$)")
-"""The blanks at the end of a line, between and before the sequences that end a style."""
+"""The blanks at the end of a line, before and between escape sequences that end a style."""
 
 
 def draw_table(
@@ -52,7 +53,7 @@ def draw_table(
     def fits(row: Sequence[str]) -> bool:
         return all(cell_len(row[n]) <= size for n, size in sizes.items())
 
-    # For rich a cell of many lines is far cheaper than many cells.
+    # In rich a cell of many lines is far cheaper than many cells.
     for are_lines, group in groupby(rows, fits):
         together = list(group)
         for block in [together] if are_lines else [[row] for row in together]:
@@ -69,7 +70,7 @@ def _cell(lines: list[str], styles: Mapping[str, str]) -> Text:
 
 
 def _text(text: str, style: str) -> Text:
-    """A text of which only itself has the style, and not the blanks that it is padded with."""
+    """A text with a style that does not extend to the blanks around it."""
     return Text.assemble((text, style))
 
 
@@ -86,7 +87,7 @@ def draw_pairs(pairs: Iterable[tuple[str, str]], room: int) -> list[str]:
 def draw_lines(lines: Iterable[str], room: int) -> list[str]:
     """The lines, broken between words: see :func:`dangad.cli.tables.flow`.
 
-    What stands before the first word of a line is before each that it is broken into.
+    All parts of a broken line keep its indentation.
     """
     return _draw([_indented(line, room) for line in lines], room)
 
@@ -100,7 +101,7 @@ def _indented(line: str, room: int) -> RenderableType:
 def _fit(
     columns: Sequence[Column], rows: Sequence[Sequence[str]], room: int, worth: Iterable[int]
 ) -> dict[int, int]:
-    """The numbers of the columns for which there is room, as they stand, and their widths."""
+    """The columns for which there is room: the width of each by its number, in table order."""
     headers = [column.header for column in columns]
     full = [max(map(cell_len, texts)) for texts in zip(headers, *rows, strict=True)]
     least = [
@@ -117,7 +118,7 @@ def _fit(
             break
         sizes[n] = min(least[n], room)
         left -= least[n] + len(GAP)
-    for n in sizes:  # what is left is for those that matter most
+    for n in sizes:  # the columns that matter most get the remaining room
         more = min(max(left, 0), full[n] - sizes[n])
         sizes[n] += more
         left -= more
@@ -125,19 +126,19 @@ def _fit(
 
 
 def _grid(show_header: bool) -> Table:
-    """A table without lines, a gap to the right of each of its columns."""
+    """A table without rules, and with a gap to the right of each column."""
     return Table(
         box=None, show_header=show_header, padding=(0, len(GAP), 0, 0), header_style="none"
     )
 
 
 def _draw_grid(grid: Table, room: int) -> list[str]:
-    """The lines of a table, of which nobody sees the last gap."""
+    """The lines of a table; the gap after the last column is not visible."""
     return _draw([grid], room + len(GAP))
 
 
 def _draw(renderables: Iterable[RenderableType], room: int) -> list[str]:
-    """The lines that these take; in colours, if the terminal and the user like them."""
+    """The lines of these objects, in colours unless the terminal or the user forbids them."""
     console = Console(
         width=room,
         height=1,  # any; without one, rich takes a dumb terminal to be 80 columns wide

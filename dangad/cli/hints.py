@@ -1,7 +1,7 @@
-"""What a person may have meant who typed what there is not, and where to look.
+"""Answers to mistyped words: what the user may have meant, and where to look.
 
-Used by :mod:`dangad.cli.root` and :mod:`dangad.cli.calling`. Nothing here knows how the command
-line is read.
+Used by :mod:`dangad.cli.root` and :mod:`dangad.cli.calling`. Nothing here depends on how the
+command line is parsed.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 ALIKE = 0.7
-"""How much of two words is the same, at least, if one may have been meant for the other."""
+"""The least similarity, from 0 to 1, of two words of which one may be the other mistyped."""
 
 
 def find_alike(word: str, known: Iterable[str]) -> str | None:
-    """Which of the known words it is nearly, capital letters aside; None if none is."""
+    """The known word most similar to `word`, regardless of case; None if none is similar."""
     by_lower = {each.lower(): each for each in known}
     alike = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=ALIKE)
     return by_lower[alike[0]] if alike else None
 
 
 def unknown_command(name: str, known: Iterable[str]) -> str:
-    """What is said of a command that the server has not."""
+    """The answer to a command that the server does not have."""
     alike = find_alike(name, known)
     meant = f"did you mean {alike}? " if alike else ""
     return f"the server has no command {name!r}; {meant}`dangad commands` lists them"
 
 
 def unknown_subcommand(name: str, known: Iterable[str]) -> str:
-    """What is said of a subcommand that there is not."""
+    """The answer to a subcommand that does not exist."""
     said = f"there is no subcommand {name!r}"
     alike = find_alike(name, known)
     if alike:
@@ -41,10 +41,10 @@ def unknown_subcommand(name: str, known: Iterable[str]) -> str:
 
 
 def unknown_option(option: str, known: Iterable[str], typed: Sequence[str]) -> str:
-    """What is said of an option that a subcommand has not.
+    """The answer to an option that a subcommand does not have.
 
-    :param option: it, perhaps with its value.
-    :param known: the options that there are.
+    :param option: the option as typed, perhaps with its value.
+    :param known: the existing options.
     :param typed: the words of the command line, from the subcommand on.
     """
     name, equals, value = option.partition("=")
@@ -64,5 +64,5 @@ def unknown_option(option: str, known: Iterable[str], typed: Sequence[str]) -> s
 
 
 def _is_word(words: Sequence[str]) -> bool:
-    """Whether there is one, and it is neither an option nor an argument."""
+    """Whether there is a first word, and it is neither an option nor an argument."""
     return bool(words) and not words[0].startswith("-") and "=" not in words[0]

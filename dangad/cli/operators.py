@@ -1,9 +1,9 @@
-"""The subcommands of ``dangad`` for operators: see how a server is, and change how it runs.
+"""The subcommands of ``dangad`` for operators: inspect a server, and control it.
 
-They speak to :mod:`dangad.operators.control` by the commands of :mod:`dangad.wire.commands`, over
-the endpoint that ``--control`` names. Each is a function that asks, with a client that is
-connected; its docstring is the help. What comes back is a document, which is written as it is with
-``--json``, and else made into lines for people by :mod:`dangad.cli.documents`.
+They send the commands of :mod:`dangad.wire.commands` to :mod:`dangad.operators.control`, at the
+endpoint of ``--control``. Each subcommand is a function that uses a connected client; its docstring
+is the help. Its result is a document. With ``--json`` it is written unchanged; otherwise
+:mod:`dangad.cli.documents` makes lines of it for people.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ if TYPE_CHECKING:
 
 
 def _subcommand(show: Show, *parameters: click.Parameter) -> Callable[[Ask], click.Command]:
-    """Make a subcommand of a function that asks a client for a document, which `show` shows.
+    """A decorator that makes a subcommand of a function, which asks a client for a document.
 
-    :param parameters: the subcommand's own, which the function is called with.
+    :param show: turns the document into lines for people.
+    :param parameters: the subcommand's own parameters, with which the function is called.
     """
     shared = (json_option("print one line of JSON"), endpoint_option("control"), help_option())
 
@@ -54,7 +55,7 @@ def _subcommand(show: Show, *parameters: click.Parameter) -> Callable[[Ask], cli
 def _shown(document: Any, show: Show) -> str:
     """The document as text for people.
 
-    :raises Failed: it is of another version. The name of what it lacks may help.
+    :raises Failed: the document is of another version; the text names the missing key.
     """
     try:
         return "".join(f"{line}\n" for line in show(document))
@@ -64,7 +65,7 @@ def _shown(document: Any, show: Show) -> str:
 
 
 async def _document(client: Client, name: str) -> Any:
-    """The document that answers the command of this name, which takes no arguments."""
+    """The document that answers the command of this name, sent without arguments."""
     from dangad.wire import commands
 
     answer = await client.run(getattr(commands, name))
@@ -98,8 +99,8 @@ async def recent(client: Client) -> Any:
 async def scale(client: Client, least: int, most: int | None, force: bool) -> Any:
     """Change how many workers there may be.
 
-    From MIN to MAX, or exactly MIN. It holds until the server stops. The workers come and go after
-    the answer.
+    From MIN to MAX, or exactly MIN. It holds until the server stops. The command does not wait for
+    workers to start or stop.
     """
     from dangad.wire import commands
 
@@ -132,8 +133,8 @@ async def unquarantine(client: Client, command: str) -> Any:
 async def stack(client: Client, job: int) -> Any:
     """Show where a running job is.
 
-    The Python stack of its worker's main thread is printed, and written to the server's log. The
-    ID is one of those that `workers` shows.
+    Prints the Python stack of its worker's main thread; the server logs it, too. `workers` shows
+    the ID.
     """
     from dangad.wire import commands
 
@@ -143,10 +144,10 @@ async def stack(client: Client, job: int) -> Any:
 
 @_subcommand(documents.show_reloaded)
 async def reload(client: Client) -> Any:
-    """Replace the workers, to run the job modules as they are now.
+    """Replace the workers, so that they run the present job modules.
 
-    One after the other, without a pause. Waits until it is done; if the new code does not start,
-    the old workers stay, and the exit status is 1.
+    Workers are replaced one after the other, without a pause. The command waits for the last one.
+    If the new code does not start, the old workers stay, and the exit status is 1.
     """
     from dangad.wire import commands
 
@@ -158,10 +159,10 @@ async def reload(client: Client) -> Any:
 async def drain(client: Client) -> Any:
     """Finish the accepted jobs, take no new ones, and stop.
 
-    Waits until the last job has ended, and prints how they ended.
+    Waits until the last job has ended, and prints how many jobs ended in which way.
     """
     return await _document(client, "Drain")
 
 
 COMMANDS = (status, workers, recent, scale, want, unquarantine, stack, reload, drain)
-"""In the order in which help lists them."""
+"""The subcommands, in the order of the help."""

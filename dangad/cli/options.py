@@ -1,6 +1,6 @@
-"""The options that several subcommands of ``dangad`` have.
+"""Options that several subcommands of ``dangad`` share.
 
-Parameters for the commands that :mod:`click` makes in :mod:`dangad.cli.root`,
+They are parameters of the :mod:`click` commands in :mod:`dangad.cli.root`,
 :mod:`dangad.cli.calling` and :mod:`dangad.cli.operators`.
 """
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 DOORS = {"connect": "dangad.sock", "control": "dangad.control"}
-"""The options that say where to connect, and where a server with the defaults is found."""
+"""The options that say where to connect, and the default of each."""
 _MEANINGS = {
     "connect": "where the server listens",
-    "control": "where the server listens to its operators",
+    "control": "where the server listens for its operators",
 }
 
 
 def endpoint_option(name: str, environment: str | None = None) -> click.Option:
-    """The option that says where to connect, of the program and of a subcommand.
+    """An option that says where to connect, for the program or a subcommand.
 
-    What stands after the subcommand goes before what stands in front of it, and that before the
-    environment variable, which only the program's own option reads.
+    The subcommand's option comes first, then the program's own, then the environment variable,
+    which only the program's own option reads.
     """
 
     def choose(context: click.Context, _: click.Parameter, value: str | None) -> str | None:
@@ -47,19 +47,22 @@ def endpoint_option(name: str, environment: str | None = None) -> click.Option:
 
 
 def _complete_path(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Have the shell complete the name of a file."""
+    """Make the shell complete the name of a file."""
     from click.shell_completion import CompletionItem
 
     return [CompletionItem(incomplete, type="file")]
 
 
 def json_option(what: str) -> click.Option:
-    """The option to print for machines."""
+    """The option to print JSON.
+
+    :param what: its help.
+    """
     return click.Option(["--json", "as_json"], is_flag=True, help=what)
 
 
 def help_option() -> click.Option:
-    """The option that explains a command; written as answers are, so that no pipe breaks on it."""
+    """The option that explains a command. A broken pipe is handled as for answers."""
 
     def show(context: click.Context, _: click.Parameter, wanted: bool) -> None:
         if wanted and not context.resilient_parsing:
@@ -77,7 +80,7 @@ def help_option() -> click.Option:
 
 
 def read_seconds(_: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
-    """The time of 0 seconds or more that an option's text says."""
+    """The value of an option's text: seconds, 0 or more; None if the option is not given."""
     if text is None:
         return None
     try:

@@ -1,23 +1,25 @@
 """How a run of ``dangad`` ends: the exit statuses, and the exceptions that stand for them.
 
-Raised all over :mod:`dangad.cli`; its :func:`~dangad.cli.main` says the text and exits.
+All modules of :mod:`dangad.cli` raise them; :func:`dangad.cli.main` prints the text and exits.
 """
 
 from __future__ import annotations
 
 OK = 0
 FAILED = 1
-"""The job ended with an error, what an operator wanted was refused, or the output failed."""
+"""The job ended with an error, an operator's command was refused, or the output failed."""
 WRONG_USAGE = 2
+"""The command line is not valid, or the server does not have the command."""
 NOT_CONNECTED = 3
+"""There was no connection to the server, or it was lost."""
 SIGNALLED = 128
 """Added to the number of the signal that ended the command."""
 
 
 class Failed(Exception):
-    """The command cannot do what it was asked; the text says why, in one line.
+    """The command has failed; the text says why, in one line.
 
-    :ivar status: the exit status that tells it.
+    :ivar status: the exit status.
     """
 
     def __init__(self, status: int, text: str = "") -> None:

@@ -1,7 +1,8 @@
 """Answers and catalogues as text: tables for people, JSON for machines, raw bytes for files.
 
-:mod:`dangad.cli.calling` writes what these functions return. The types of the catalogue say how a
-value is shown. In tables, whatever could move a terminal's cursor or hide text is shown escaped.
+:mod:`dangad.cli.calling` writes the texts that these functions return. The catalogue's type of a
+value decides how the value is shown. In tables, characters that could move a terminal's cursor or
+hide text are escaped.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MAX_ESCAPED = 64
-"""Bytes that are no text and are shown all the same, escaped; of more, tables show the size."""
+"""The most bytes, other than text, that are shown escaped; for more, tables show the size."""
 
 _NUMBERS = {"Integer", "Float", "Decimal"}
 _BYTES = {"String", CUSTOM}
@@ -36,10 +37,10 @@ def answer_as_table(
 ) -> str:
     """A response as lines of key and value, and an aligned table for each list in it.
 
-    A text with line breaks follows its key, indented. Of blocks that follow one another, each
-    but the lines of single values is headed by its key, unless it is all there is.
+    A text with line breaks follows its key, indented. A table follows its key, too, unless it is
+    the whole response.
 
-    :param columns: the width of the terminal, which tables are fitted to; None for none.
+    :param columns: the width of the terminal, to which tables are fitted; None for a file or pipe.
     """
     singles: list[tuple[str, str]] = []
     blocks: list[list[str]] = []
@@ -63,7 +64,7 @@ def answer_as_table(
 
 
 def _block(name: str, kind: dict[str, Any], value: Any, room: int | None) -> list[str] | None:
-    """The lines of a value that takes several; None if it takes one."""
+    """The lines of a value that needs several; None for a value that needs one."""
     if value is None:
         return None
     if kind["name"] == "AmpList":
@@ -106,12 +107,12 @@ def _cell(kind: dict[str, Any], value: Any) -> str:
 def _local(time: datetime) -> datetime:
     try:
         return time.astimezone()
-    except (OverflowError, ValueError):  # at the ends of what a datetime can say
+    except (OverflowError, ValueError):  # at the ends of a datetime's range
         return time
 
 
 def _utf8(value: Any) -> str | None:
-    """The text that the value is, or that its bytes are; None if it is no text."""
+    """The value as text, decoded if it is bytes; None if it is not text."""
     try:
         if isinstance(value, str):
             value.encode("utf-8")
@@ -122,15 +123,15 @@ def _utf8(value: Any) -> str | None:
 
 
 def _is_binary(value: Any) -> bool:
-    """Whether it is more bytes than are shown escaped, and no text."""
+    """Whether the value is bytes other than text, and too long to be shown escaped."""
     return isinstance(value, bytes) and len(value) > MAX_ESCAPED and _utf8(value) is None
 
 
 def catalogue_as_table(catalogue: dict[str, Any], columns: int | None = None) -> str:
-    """The commands of a catalogue: arguments, response, and what each is for.
+    """The commands of a catalogue, each with its arguments, its response and its description.
 
-    :param columns: the width of the terminal; where a table is wider, each command has lines of
-        its own. None for any width.
+    :param columns: the width of the terminal. If the table is wider, each command has several
+        lines instead. None for any width.
     """
     entries = catalogue["commands"]
     rows = [
@@ -158,9 +159,9 @@ def _command_lines(columns: int, name: str, arguments: str, response: str, doc: 
 
 
 def entry_as_help(entry: dict[str, Any], columns: int | None = None) -> str:
-    """What there is to know about one command: how to call it, its keys, and its policy.
+    """The help of one command: how to call it, its keys, and its policy.
 
-    :param columns: the width of the terminal, at which its text is wrapped; None for any.
+    :param columns: the width of the terminal, to which the text is wrapped; None for any width.
     """
     name = printable(entry["name"])
     words = [
@@ -187,7 +188,7 @@ def entry_as_help(entry: dict[str, Any], columns: int | None = None) -> str:
 
 
 def _flow(doc: str, columns: int | None) -> list[str]:
-    """The printable lines of a docstring; its paragraphs, lists and examples aside, are filled."""
+    """The printable lines of a docstring. Paragraphs are filled; lists and examples are kept."""
     lines = [printable(line) for line in doc.expandtabs().splitlines()]
     if columns is None:
         return lines
@@ -234,10 +235,10 @@ def _as_json(kind: dict[str, Any], value: Any) -> Any:
 
 
 def raw_key(keys: Sequence[dict[str, Any]]) -> str | None:
-    """The key whose value alone is written where no terminal is; None if a table is.
+    """The key whose value alone is written to a file or a pipe; None if a table is written.
 
-    That is the one Blob of a response, whatever else is in it, or the one key of a response
-    that has only one, of bytes. It depends on what is declared, never on the answer.
+    This is the only Blob among the keys of the response, or the only key, if it is of bytes. It
+    depends on the declaration, never on the answer.
     """
     blobs = [key for key in keys if key["type"]["name"] == "Large" and _holds_bytes(key)]
     if len(blobs) == 1:
@@ -248,7 +249,7 @@ def raw_key(keys: Sequence[dict[str, Any]]) -> str | None:
 
 
 def value_as_bytes(key: dict[str, Any], response: dict[str, Any]) -> bytes:
-    """One value of a response and nothing else; bytes and text as they are."""
+    """One value of a response alone; bytes and text are unchanged."""
     value = response.get(_python_name(key))
     if value is None:
         return b""
@@ -264,7 +265,7 @@ def _holds_bytes(key: dict[str, Any]) -> bool:
 
 
 def _plain(kind: dict[str, Any]) -> dict[str, Any]:
-    """The type inside any number of Large."""
+    """The type without any Large around it."""
     while kind["name"] == "Large":
         kind = kind["of"]
     return kind

@@ -1,8 +1,8 @@
-"""The command line of ``dangad``: its own options, its subcommands, and what is wrong in it.
+"""The command line of ``dangad``: its own options, its subcommands, and the errors in it.
 
-:func:`dangad.cli.main` reads the command line by :data:`dangad`. The subcommands are in
-:mod:`dangad.cli.calling` and :mod:`dangad.cli.operators`, the answers to what was mistyped in
-:mod:`dangad.cli.hints`. Nothing here imports Twisted: help and completion do without.
+:func:`dangad.cli.main` parses the command line with :data:`dangad`. The subcommands are in
+:mod:`dangad.cli.calling` and :mod:`dangad.cli.operators`, the answers to mistyped words in
+:mod:`dangad.cli.hints`. Nothing here imports Twisted: help and completion do not need it.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 
 
 class _Root(click.Group):
-    """The program, which lists its subcommands as they were added, and knows what was meant."""
+    """The program: it lists subcommands in the order of addition, and corrects mistyped ones."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names of the subcommands, those for users first."""
+        """The names of the subcommands: first for users, then for operators."""
         return list(self.commands)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The subcommand that the words begin with.
+        """The subcommand at the beginning of the words.
 
-        :raises WrongUsage: there is none of this name.
+        :raises WrongUsage: there is no subcommand of this name.
         """
         if args[0] not in self.commands and not ctx.resilient_parsing:
             known = [name for name, each in self.commands.items() if not each.hidden]
@@ -63,12 +63,12 @@ def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> N
             is_eager=True,
             expose_value=False,
             callback=_show_version,
-            help="show it, and exit",
+            help="show the version, and exit",
         ),
         help_option(),
     ],
-    epilog="Exit status: 0 success, 1 the job ended with an error, or the server refused what an "
-    "operator wanted, 2 wrong usage, 3 no connection or connection lost, 130 interrupted.",
+    epilog="Exit status: 0 success, 1 the job ended with an error, or an operator's command was "
+    "refused, 2 wrong usage, 3 no connection or connection lost, 130 interrupted.",
 )
 @click.pass_context
 def dangad(context: click.Context, /, **_: str | None) -> None:
@@ -80,7 +80,7 @@ def dangad(context: click.Context, /, **_: str | None) -> None:
 @click.command("help", hidden=True, add_help_option=False)
 @click.argument("subcommand", required=False)
 def explain(subcommand: str | None) -> None:
-    """Show what the program or a subcommand does."""
+    """Show the help of the program or of a subcommand."""
     words = ["--help"] if subcommand is None else [subcommand, "--help"]
     with dangad.make_context("dangad", words) as context:
         dangad.invoke(context)
@@ -91,7 +91,11 @@ for _command in (*calling.COMMANDS, *operators.COMMANDS, explain):
 
 
 def what_is_wrong(error: click.UsageError, words: Sequence[str]) -> str:
-    """What click found wrong in the words of a command line, and where to look, in one line."""
+    """One line that says what click found wrong in a command line, and where to look.
+
+    :param error: click's exception.
+    :param words: the words of the command line.
+    """
     if isinstance(error, click.NoSuchOption) and error.ctx is not None:
         return _what_was_meant(error.option_name, error.ctx, words)
     said = error.format_message().rstrip(".")
@@ -100,7 +104,7 @@ def what_is_wrong(error: click.UsageError, words: Sequence[str]) -> str:
 
 
 def _what_was_meant(option: str, context: click.Context, words: Sequence[str]) -> str:
-    """What is said of an option that the program, or the subcommand of this context, has not."""
+    """The answer to an option that the program, or this context's subcommand, does not have."""
     known = [name for each in context.command.params for name in each.opts if name[:2] == "--"]
     if context.parent is None:
         return unknown_option(option, known, [])

@@ -1,8 +1,8 @@
-"""What every subcommand of ``dangad`` needs: a connection, and a reactor that runs meanwhile.
+"""Runs a subcommand of ``dangad`` with a connection to the server, and the reactor.
 
-:mod:`dangad.cli.calling` and :mod:`dangad.cli.operators` say here where to connect and what to do
-with the connection. What goes wrong is a :class:`~dangad.cli.outcome.Failed` with one of the exit
-statuses.
+Called by :mod:`dangad.cli.calling` and :mod:`dangad.cli.operators`, with the endpoint and a
+function that uses the connection. Every failure is a :class:`~dangad.cli.outcome.Failed` with an
+exit status.
 """
 
 from __future__ import annotations
@@ -36,18 +36,19 @@ if TYPE_CHECKING:
 
 _OTHER_DOOR = {"connect": "control", "control": "connect"}
 _PARTIES = {"connect": "clients", "control": "operators"}
-"""Who connects where these options say."""
+"""For each option, who connects to its endpoint."""
 MAX_PAYLOAD = 2**30
-"""Bytes of the largest answer that is taken: as large as the server's limit may sensibly be."""
+"""Bytes of the largest answer that is accepted: the largest sensible limit of a server."""
 
 
 # Connecting.
 
 
 def endpoint_named(text: str) -> str:
-    """The Twisted endpoint description that the value of ``--connect`` or ``--control`` stands for.
+    """The Twisted endpoint description for the value of ``--connect`` or ``--control``.
 
-    What does not begin like one (``word:``), or is a file that exists, is a UNIX socket's path.
+    A text that does not begin like a description (``word:``), or names an existing file, is the
+    path of a UNIX socket.
     """
     if re.match("[A-Za-z0-9]+:", text) and not os.path.exists(text):
         return text
@@ -55,12 +56,12 @@ def endpoint_named(text: str) -> str:
 
 
 def with_client(name: str, given: str | None, use: Callable[[Client], Awaitable[bytes]]) -> bytes:
-    """What `use` gives, with a client that is connected meanwhile.
+    """Connect a client, call `use` with it, and return the result.
 
-    :param name: which of the options in `DOORS` says where to connect.
-    :param given: what it says; None for the default.
-    :raises WrongUsage: that is no endpoint.
-    :raises Failed: there is no connection, or `use` met an error of the server's.
+    :param name: the option in `DOORS` that says where to connect.
+    :param given: the option's value; None for the default.
+    :raises WrongUsage: the value is not an endpoint.
+    :raises Failed: there is no connection, or `use` got an error from the server.
     """
     where = endpoint_named(given or DOORS[name])
     if where.startswith(WITHOUT_TLS):
@@ -105,16 +106,16 @@ async def _is_wrong_door(client: Client, name: str) -> bool:
 
     try:
         await client.run(commands.Ping if name == "control" else commands.Status)
-    except Exception:  # noqa: BLE001 - then there is something else to be said
+    except Exception:  # noqa: BLE001 - then the first error is the one to report
         return False
     return True
 
 
 def _run_reactor(work: Callable[[Any], Awaitable[bytes]]) -> bytes:
-    """What `work` gives or raises, with the reactor running meanwhile.
+    """Run the reactor until `work` has ended; return its result, or raise its exception.
 
-    :raises Failed: a signal came first; the connection is closed by the end of the process, and
-        the server cancels the job.
+    :raises Failed: a signal came first. The connection closes with the process, and the server
+        cancels the job.
     """
     from twisted.internet import defer, reactor
 
@@ -136,7 +137,7 @@ def _run_reactor(work: Callable[[Any], Awaitable[bytes]]) -> bytes:
             outcome.append(error)
         _stop(loop)
 
-    # Twisted's own handlers would only stop the reactor, and not tell which signal it was.
+    # Twisted's own handlers would stop the reactor without telling which signal it was.
     for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(ending) is not signal.SIG_IGN:
             signal.signal(ending, interrupt)
@@ -158,7 +159,7 @@ def _stop(reactor: Any) -> None:
 
 
 def _explain(error: amp.RemoteAmpError | DangadError | Disconnected) -> Failed:
-    """What an error of the client's means to the user."""
+    """The failure to report for an error of the client: text and exit status."""
     from dangad.client import Disconnected
     from dangad.errors import BadArguments, DangadError, Forbidden, UnhandledCommand
 
@@ -174,7 +175,7 @@ def _explain(error: amp.RemoteAmpError | DangadError | Disconnected) -> Failed:
 
 
 def _why(error: Exception, where: str) -> tuple[str, bool]:
-    """Why a connection was not made, and whether a server is, or was, at this endpoint."""
+    """Why there is no connection, and whether a server is or was at this endpoint."""
     number = getattr(error, "osError", None)
     is_socket = where.startswith("unix:")
     if number == errno.ENOENT and is_socket:

@@ -1,7 +1,7 @@
-"""The standard streams of ``dangad``: what is written where, and for whom.
+"""The standard streams of ``dangad``.
 
-On the standard output stands the answer and nothing else, on the standard error what is said to the
-user. Whatever comes from elsewhere is escaped by :func:`~dangad.text.printable` before it is said.
+Standard output gets the answer and nothing else; standard error gets messages to the user. Foreign
+text in messages is escaped by :func:`~dangad.text.printable`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from dangad.cli.outcome import FAILED, SIGNALLED, Failed
 from dangad.text import printable
 
 _writing: list[None] = []
-"""Not empty while the standard output is written to, which may take as long as its reader likes."""
+"""Not empty while a write to the standard output is under way, which its reader may hold up."""
 
 
 def is_writing() -> bool:
-    """Whether the standard output is being written to, and a signal has to end that."""
+    """Whether a write to the standard output is under way, which a signal has to end."""
     return bool(_writing)
 
 
@@ -30,21 +30,21 @@ def on_terminal() -> bool:
 
 
 def columns() -> int | None:
-    """The width of the terminal that the standard output is; None if it is none."""
+    """The width of the terminal on the standard output; None if it is not a terminal."""
     return shutil.get_terminal_size().columns if on_terminal() else None
 
 
 def encode(text: str) -> bytes:
-    """The text as the standard output takes it, escaped where it has no such character."""
+    """The text in the encoding of the standard output; characters outside of it are escaped."""
     return text.encode(getattr(sys.stdout, "encoding", None) or "utf-8", "backslashreplace")
 
 
 def write(output: bytes) -> None:
     """Write to the standard output.
 
-    Past Python's buffer, which would be written at the exit, even if nobody reads any more.
+    This bypasses Python's buffer, which Python would flush at the exit even without a reader.
 
-    :raises Failed: it cannot be written to, or nobody reads it any more.
+    :raises Failed: the write fails, or nobody reads the output any more.
     """
     if sys.stdout is None:
         raise Failed(FAILED, "cannot write the answer: the standard output is closed")
@@ -64,7 +64,7 @@ def write(output: bytes) -> None:
 def read_input() -> bytes:
     """All of the standard input.
 
-    :raises OSError: it cannot be read.
+    :raises OSError: the standard input cannot be read.
     """
     if sys.stdin is None:
         raise OSError(errno.EBADF, "it is closed")
@@ -72,6 +72,6 @@ def read_input() -> bytes:
 
 
 def say(text: str) -> None:
-    """Tell the user something on the standard error, in one line."""
+    """Write one line for the user to the standard error."""
     if sys.stderr is not None:
         sys.stderr.write(f"dangad: {printable(text)}\n")

@@ -1,8 +1,8 @@
-"""Texts side by side and below each other, for people.
+"""Layout of tables and lists for people.
 
-:mod:`dangad.cli.output` and :mod:`dangad.cli.documents` lay out with it what they show. All texts
-are printable ones. Into a file or a pipe they go whole, aligned with spaces, as scripts know them;
-how they fit a terminal is decided in :mod:`dangad.cli.drawing`, which is imported for that alone.
+Used by :mod:`dangad.cli.output` and :mod:`dangad.cli.documents`. All texts must be printable. In a
+file or a pipe they are complete and aligned with spaces, for scripts. :mod:`dangad.cli.drawing`,
+which is imported only for terminals, fits them to a terminal.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 NOTHING = "-"
-"""What a table has in place of an optional value that is not there."""
+"""The text of a cell for an optional value that is absent."""
 GAP = "  "
+"""The space between two columns."""
 
 
 class Column(NamedTuple):
     """A column of a table.
 
-    :ivar header: what stands above it.
-    :ivar is_number: whether its cells stand to the right, and are never broken.
-    :ivar styles: how rich draws cells of these texts on a terminal.
+    :ivar header: the text of its header.
+    :ivar is_number: whether its cells are aligned to the right, and never broken.
+    :ivar styles: rich's styles for cells with these texts, on a terminal.
     """
 
     header: str
@@ -40,12 +41,13 @@ def table(
 ) -> list[str]:
     """The lines of a table, the headers first.
 
-    Where it does not fit its room, texts go on below in their columns; the columns with nothing in
-    them, and then those that are worth least, are left out, and a last line names them.
+    If the table is too wide for its room, texts are wrapped within their columns. If this is not
+    enough, columns are left out, the empty and then the least important ones, and a last line names
+    them.
 
-    :param room: the columns of the terminal that there are for it; None if it is for none.
-    :param worth: the numbers of the table's columns, those first that matter most; if there are
-        none, as they stand.
+    :param room: the width of the terminal in columns; None for a file or a pipe.
+    :param worth: the numbers of the table's columns, the most important first; empty for the order
+        of the table.
     """
     if room is not None:
         from dangad.cli.drawing import draw_table
@@ -60,10 +62,10 @@ def table(
 
 
 def list_pairs(pairs: Sequence[tuple[str, str]], room: int | None = None) -> list[str]:
-    """A line for each name and text, the texts below each other.
+    """A line for each name and text, with the texts aligned.
 
-    :param room: the columns of the terminal that there are for it, at which a text goes on below;
-        None if it is for none.
+    :param room: the width of the terminal in columns, to which texts are wrapped; None for a file
+        or a pipe.
     """
     if room is not None and pairs:
         from dangad.cli.drawing import draw_pairs
@@ -74,7 +76,7 @@ def list_pairs(pairs: Sequence[tuple[str, str]], room: int | None = None) -> lis
 
 
 def flow(lines: Sequence[str], room: int | None) -> list[str]:
-    """The lines, broken between words where they are wider than the room on a terminal."""
+    """The lines, wrapped between words to `room` columns; unchanged if it is None."""
     if room is None:
         return list(lines)
     from dangad.cli.drawing import draw_lines
@@ -83,13 +85,13 @@ def flow(lines: Sequence[str], room: int | None) -> list[str]:
 
 
 def widths(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[int]:
-    """How wide each column of a table is, if there is room."""
+    """The width of each column of a table, if there is enough room."""
     headers = [column.header for column in columns]
     return [max(map(width, texts)) for texts in zip(headers, *rows, strict=True)]
 
 
 def width(text: str) -> int:
-    """How many columns of a terminal the printable text takes."""
+    """The width of a printable text on a terminal, in columns."""
     if text.isascii():
         return len(text)
     wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
