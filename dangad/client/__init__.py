@@ -1,16 +1,18 @@
-"""dangad's client for Twisted programs: :func:`connect`, and the :class:`Client` that it gives.
+"""dangad's client for Twisted programs: :func:`connect`, and the :class:`Client` that it returns.
 
-The two ends of a job's way: :meth:`Client.run` makes a box of a command and its arguments and sends
-it to :mod:`dangad.server.factory`; the answer becomes a dict again, or the exception that its code
-stands for. :meth:`Client.stream` gives a job's partial results as they come. :mod:`dangad.cli` is
-built on this. Nothing here is needed to call a job from stock Twisted
-(``amp.AMP().callRemote(Command, ...)``); what this adds is priorities, deadlines, cancelling,
-progress, the error classes of :mod:`dangad.errors`, and bounds on what a server can make it hold.
+A job's way begins and ends here. :meth:`Client.run` makes a box of a command and its arguments, and
+sends it to :mod:`dangad.server.factory`. The answer becomes a dict again, or the exception for its
+code. :meth:`Client.stream` returns a job's partial results as they come. :mod:`dangad.cli` is built
+on this.
+
+Stock Twisted can call a job without this module (``amp.AMP().callRemote(Command, ...)``). This
+client adds priorities, deadlines, cancelling, progress, the error classes of
+:mod:`dangad.errors`, and bounds on the memory that a server can make it use.
 
 - :mod:`.factory`: how a connection is made.
-- :mod:`.connection`: one connection, with what users call on it.
-- :mod:`.requests`: what is under way over it.
-- :mod:`.calls`: commands into boxes, and answers out of them.
+- :mod:`.connection`: one connection, with the methods for users.
+- :mod:`.requests`: the requests under way over a connection.
+- :mod:`.calls`: turns commands into boxes, and boxes into answers.
 - :mod:`.streams`: a job's partial results, until they are read.
 """
 

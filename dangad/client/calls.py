@@ -1,7 +1,7 @@
-"""Commands made ready to be sent: arguments into boxes, answers and errors out of them.
+"""Turns arguments into boxes, and boxes into answers and errors.
 
-:class:`dangad.Client` asks here for the bytes of each request, and gives the pairs of each
-answer. Whatever cannot be sent or read is said in words that name the command and the argument.
+:class:`dangad.Client` gets the bytes of each request here, and passes the pairs of each answer.
+Every error in a value names the command and the argument.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dangad.wire.argumentcheck import WrongValue, check_of, too_long
 from dangad.wire.values import Priority
 
 MAX_SUMMARY = 200
-"""Characters of somebody else's error that are repeated in one of ours."""
+"""Characters of a foreign exception's message that an error of dangad's quotes, at most."""
 
 _ERRORS: dict[bytes, type[Exception]] = {
     **{code: error for error, code in ERRORS.items()},
@@ -33,7 +33,7 @@ _OPTIONS = frozenset({"priority", "deadline", "progress"})
 
 
 class Call:
-    """A command made ready to be sent often.
+    """A command, prepared to be sent often.
 
     :ivar name: the command's name, for people.
     :ivar start: the pair of a request that names the command.
@@ -54,12 +54,13 @@ class Call:
                 raise BadArguments(f"{self.name}: key {key!r} begins with _, which is reserved")
 
     def request(self, arguments: dict[str, Any]) -> bytes:
-        """The part of the request box that holds the arguments, and its end.
+        """The rest of the request box: the arguments, and its end.
 
-        :raises BadArguments: which argument cannot be sent, and why.
+        :param arguments: the arguments by their Python names.
+        :raises BadArguments: an argument cannot be sent; the text says which one, and why.
         """
         strings: dict[bytes, bytes] = {}
-        objects = arguments.copy()  # AMP takes out what it has packed
+        objects = arguments.copy()  # AMP removes the values that it has packed
         for key, name, kind, check in self._arguments:
             value = objects.get(name)
             if value is None and not kind.optional:
@@ -95,10 +96,12 @@ class Call:
     def options(
         self, priority: object, deadline: float | None, progress: object, apart: bool
     ) -> bytes:
-        """The pairs of a request that say how it is to be treated.
+        """The pairs of a request for its options.
 
-        :param apart: whether arguments were given in a dict, so that these must be options.
-        :raises BadArguments: one of them makes no sense, or may be meant as an argument.
+        :param priority: see :meth:`dangad.Client.run`, as for the other options.
+        :param apart: whether arguments were given in a dict. Then a keyword that is also the name
+            of an argument is an option for certain.
+        :raises BadArguments: an option is not valid, or may be meant as an argument.
         """
         pairs = b""
         given = {"priority": priority, "deadline": deadline, "progress": progress}
@@ -120,9 +123,9 @@ class Call:
         return pairs
 
     def response(self, strings: dict[bytes, bytes]) -> dict[str, Any]:
-        """The response that the pairs of an answer hold.
+        """The response in the pairs of an answer, by Python names.
 
-        :raises BadResponse: they are not what the command declares.
+        :raises BadResponse: the answer does not match the command's declaration.
         """
         objects: dict[str, Any] = {}
         for key, kind in self._response:
@@ -138,12 +141,12 @@ class Call:
         return objects
 
     def error(self, strings: dict[bytes, bytes]) -> Exception:
-        """The exception that the pairs of an error stand for."""
+        """The exception for the pairs of an error."""
         code = strings.get(boxes.ERROR_CODE, b"")
         text = strings.get(boxes.ERROR_DESCRIPTION, b"").decode("utf-8", "replace")
         kind = self._errors.get(code)
         if kind is not None:
-            with contextlib.suppress(Exception):  # one that is not made of a text alone
+            with contextlib.suppress(Exception):  # a class that cannot be made from a text alone
                 return kind(text)
         return amp.RemoteAmpError(code, text)
 
@@ -170,18 +173,18 @@ class Call:
 
 
 prepare = lru_cache(maxsize=1024)(Call)
-"""The :class:`Call` of a command."""
+"""The :class:`Call` for a command; the most recently used ones are cached."""
 
 
 def _hint(name: str) -> str:
-    """What to say of an argument that is named like an option of `run` and `stream`."""
+    """A hint for an argument with the name of an option of `run` and `stream`."""
     if name not in _OPTIONS:
         return ""
     return f"; this is also the name of an option: pass arguments in a dict, {{{name!r}: ...}}"
 
 
 def _at(path: str) -> str:
-    """Where in the argument's value something is wrong."""
+    """The place of an error within an argument's value, in words."""
     return f", at {path}," if path else ""
 
 

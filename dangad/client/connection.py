@@ -1,7 +1,7 @@
-"""One connection to a server, as its user has it: every call becomes a request box.
+"""One connection to a server, with the methods for users: every call becomes a request box.
 
 Made by :mod:`dangad.client.factory`. :mod:`dangad.client.calls` makes the boxes' bytes, and
-:mod:`dangad.client.requests` knows what is under way.
+:mod:`dangad.client.requests` keeps the requests under way.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ if TYPE_CHECKING:
     from dangad.wire.values import Priority
 
     class _StreamTransport(ITCPTransport, IPushProducer):
-        """What is asked of the transport, TCP or not."""
+        """What a client needs of its transport, TCP or not."""
 
 
 MAX_PAYLOAD = DEFAULTS.max_payload
-"""Bytes of the largest answer that is taken; the default of the server's option, too."""
+"""Bytes of the largest answer that is accepted by default; the same as the server's default."""
 ENVELOPE = 1024
-"""Bytes that the server may put around an answer, which its own limit does not count."""
+"""Bytes that the server may add to an answer beyond its limit."""
 SMALL = 2**16
-"""Bytes up to which a request is joined with its tag, to be written in one piece."""
+"""Bytes up to which a request is joined with its tag and written in one piece."""
 
 _WANTED = frozenset({boxes.ASK, boxes.COMMAND, boxes.ANSWER, boxes.ERROR})
 _NO_OPTIONS = (None, None, None)
@@ -54,12 +54,12 @@ _CHUNKS = boxes.pair(boxes.CHUNKS, b"1")
 class Client(Protocol):
     """One connection to a server, over which any number of jobs may be under way.
 
-    Every method that returns a Deferred may be called at any time and raises nothing; once the
-    connection is closed, those Deferreds fail with :class:`NotSent`.
+    Methods that return a Deferred may be called at any time and never raise. When the connection is
+    closed, the Deferreds of new calls fail with :class:`NotSent`.
 
-    Requests are written at once. The server stops reading a connection with too many requests
-    in flight (``--max-in-flight``), and what is sent beyond that waits in this process's memory:
-    a program with very many jobs should have a bounded number of them under way.
+    Requests are written at once. The server stops reading a connection with too many requests in
+    flight (``--max-in-flight``); further requests then wait in this process's memory. A program
+    with very many jobs should bound the number that is under way.
     """
 
     transport: _StreamTransport
@@ -68,13 +68,13 @@ class Client(Protocol):
         self._max_payload = max_payload
         self._reader = boxes.BoxReader(max_payload + ENVELOPE, _WANTED)
         self._requests = Requests(max_payload, self._cancel)
-        #: The streams with so many unread chunks that the connection is not read.
+        #: The streams with too many unread chunks. While there are any, nothing is read.
         self._full: set[Parts] = set()
         #: Whether there is a connection.
         self._open = False
         #: Why the connection cannot be used; None while it can.
         self._closed: str | None = "there is no connection yet"
-        #: Who waits for its end.
+        #: The Deferreds that wait for the end of the connection.
         self._watchers: Waiters[Disconnected] = Waiters()
 
     # For users.
@@ -90,38 +90,42 @@ class Client(Protocol):
         progress: Callable[[int, int, str], object] | None = None,
         **more: Any,
     ) -> Deferred[dict[str, Any]]:
-        """The answer of one job, as a dict of its command's response.
+        """Run one job; the answer is a dict of its command's response.
 
-        The command's arguments are given by keyword: ``run(Sleep, seconds=2.5)``. The keywords
-        `priority`, `deadline` and `progress` are dangad's own; a command with arguments of these
-        names takes them, or all its arguments, in a dict:
-        ``run(Paint, {"priority": 3}, deadline=60, ...)``.
-        (Later versions may have more such options. A command of whose arguments one is named
-        like an option never loses it unnoticed: without the dict, that is `BadArguments`.)
+        Give the command's arguments by keyword: ``run(Sleep, seconds=2.5)``. The keywords
+        `priority`, `deadline` and `progress` are dangad's own. If a command has an argument of one
+        of these names, give it in a dict: ``run(Paint, {"priority": 3}, deadline=60, ...)``. (Later
+        versions may have more options. An argument with the name of an option never gets lost
+        unnoticed: outside of a dict it fails with `BadArguments`.)
 
-        Fires with the response; with None, at once, if the command is declared with
-        ``requiresAnswer = False``.
+        Fires with the response, by Python names. If the command is declared with
+        ``requiresAnswer = False``, fires with None at once.
 
-        Fails with an error that the command declares; with the class of :mod:`dangad.errors` that
-        tells what else befell the job, `UnhandledCommand` among them; with
-        :class:`twisted.protocols.amp.RemoteAmpError`, which keeps the code, if that is known to
-        neither; with :class:`Disconnected` if the connection is lost, or :class:`NotSent` if it
-        was lost before. Arguments that cannot be sent fail at once with `BadArguments`, an answer
-        that the command does not declare with `BadResponse`, and one that is larger than this
-        client takes with `TooLarge`.
+        Fails with
 
-        Cancelling it asks the server to cancel the job and fails with
-        :class:`twisted.internet.defer.CancelledError` at once; the server's answer, whatever it
-        is, is dropped when it comes.
+        - an error that the command declares;
+        - a class of :mod:`dangad.errors` for everything else that may happen to the job, including
+          `UnhandledCommand`;
+        - :class:`twisted.protocols.amp.RemoteAmpError`, which has the code, if neither the command
+          nor dangad knows the code;
+        - :class:`Disconnected` if the connection is lost, or :class:`NotSent` if it was lost before
+          the call;
+        - `BadArguments`, at once, if an argument cannot be sent;
+        - `BadResponse` if the answer does not match the command's declaration;
+        - `TooLarge` if the answer is larger than this client accepts.
+
+        Cancelling it asks the server to cancel the job, and fails with
+        :class:`twisted.internet.defer.CancelledError` at once. The server's answer is dropped when
+        it comes.
 
         :param command: the job type's command.
         :param arguments: arguments of the command, by their Python names.
-        :param priority: which jobs go first; the server takes none for "normal".
-        :param deadline: seconds from now after which the answer is of no use: a job that waits
-            by then never starts, one that runs is stopped. Less than 0 counts as 0.
-        :param progress: what to call with what is done, the total and a message, each time that
-            the job tells of its progress: ten times a second at most, and never after the answer.
-            An exception that it raises is logged.
+        :param priority: how urgent the job is among this client's jobs; None for "normal".
+        :param deadline: seconds from now after which the answer is useless. If the job waits then,
+            it never starts; if it runs, it is stopped. A negative number counts as 0.
+        :param progress: called with the units done, their total and a message for each progress
+            report: at most ten times a second, and never after the answer. Its exceptions are
+            logged.
         :param more: more arguments of the command.
         """
         if arguments:
@@ -140,23 +144,24 @@ class Client(Protocol):
         progress: Callable[[int, int, str], object] | None = None,
         **more: Any,
     ) -> Stream:
-        """The partial results of one job, as they come, and its response.
+        """Run one job; return a stream of its partial results, and its response.
 
-        The job is asked for at once. What comes is read by ``async for`` in a coroutine of
-        Twisted's, see :class:`dangad.client.streams.Stream`::
+        The request is sent at once. Read the stream with ``async for`` in a coroutine of Twisted's,
+        see :class:`dangad.client.streams.Stream`::
 
             async for chunk in client.stream(ReadFile, path="big.iso"):
                 copy.write(chunk)
 
-        Arguments and options are those of :meth:`run`. What :meth:`run` fails with, the iterator
-        raises. A job that sends no partial results gives a stream of none, and its response.
+        Arguments and options are those of :meth:`run`. The iterator raises the errors with which
+        :meth:`run` fails. For a job without partial results the stream is empty, and has the
+        response.
 
-        A slow reader slows the job: when more than a megabyte or so waits unread, the client
-        stops reading its connection, and in the end the job waits with its next chunk. What other
-        calls of this same client wait for comes over that connection, too, and waits with it. So
-        do not await another call of this client in the loop over a stream, nor read two of its
-        streams one after the other: that could wait for ever. Connect a second client for that.
-        A server cuts off a client that reads nothing for five minutes.
+        A slow reader slows the job down: with more than a megabyte of unread chunks, the client
+        stops reading its connection, and in the end the job waits to send its next chunk. Answers
+        to other calls of the same client come over the same connection, and wait, too. So do not
+        await another call of this client in the loop over a stream, and do not read two of its
+        streams one after the other: this could wait for ever. Connect a second client instead. A
+        server cuts off a client that reads nothing for five minutes.
         """
         if arguments:
             more = {**arguments, **more}
@@ -200,26 +205,29 @@ class Client(Protocol):
     def describe(self) -> Deferred[dict[str, Any]]:
         """The job types that the server performs: the catalogue of :mod:`dangad.wire.catalogue`.
 
-        Fires with the document as soon as the server's first worker has told it. Fails with
-        `ShuttingDown` if there will be none, and otherwise like :meth:`run`. Cancelling it drops
-        the answer.
+        Fires with the document as soon as the server's first worker has said Hello. Fails with
+        `NoWorkers` if no worker can be started, with `ShuttingDown` if the server stops, with
+        `QueueFull` if too many clients wait for the catalogue, and otherwise like :meth:`run`.
+        Cancelling it drops the answer.
         """
         return self.run(commands.Describe).addCallback(_parse_catalogue)
 
     def ping(self) -> Deferred[None]:
-        """Whether the server is there and its loop turns.
+        """Check that the server is there and its loop turns.
 
-        Fires with None when the server has answered, before any job. Fails like :meth:`run`.
-        Cancelling it drops the answer.
+        Fires with None when the server has answered, which does not take a worker. Fails like
+        :meth:`run`. Cancelling it drops the answer.
         """
         return self.run(commands.Ping).addCallback(_nothing)
 
     def close(self) -> Deferred[None]:
         """Close the connection, and give up the jobs under way.
 
-        Those fail with :class:`Disconnected`, and the server ends them as their types say. If
-        there are none, what was written is sent first. Fires with None when the connection is
-        closed, at once if it is already. Never fails. Cancelling it ends the wait and no more.
+        Calls under way fail with :class:`Disconnected`, and the server ends their jobs unless their
+        types say otherwise. If there are none, everything written is sent first.
+
+        Fires with None when the connection is closed, or at once if it is closed already. Never
+        fails. Cancelling it only ends the wait.
         """
         if self._closed is None:
             self._closed = "closed by the client"
@@ -230,10 +238,10 @@ class Client(Protocol):
         return self.when_disconnected().addBoth(_nothing)
 
     def when_disconnected(self) -> Deferred[Disconnected]:
-        """The end of the connection, whoever brings it about; may be asked for at any time.
+        """Wait for the end of the connection, for whatever reason; may be called at any time.
 
-        Fires with a :class:`Disconnected` that tells why, at once if there is no connection any
-        more. Fails only when cancelled, which ends the wait and no more.
+        Fires with a :class:`Disconnected` that says why, at once if there is no connection any
+        more. Fails only if it is cancelled, which only ends the wait.
         """
         if self._closed is not None and not self._open:
             return defer.succeed(Disconnected(f"the connection is closed ({self._closed})"))
@@ -242,14 +250,14 @@ class Client(Protocol):
     # The transport's calls.
 
     def connectionMade(self) -> None:
-        """Begin; small requests are not held back to be sent with later ones."""
+        """Begin; from now on the kernel sends small requests at once."""
         self._open = True
         self._closed = None
         transport: Any = self.transport
-        # Twisted's transports for UNIX sockets say that they are TCP's, too.
+        # Twisted's transports for UNIX sockets provide ITCPTransport, too.
         if ITCPTransport.providedBy(transport) and not IUNIXTransport.providedBy(transport):
             transport.setTcpNoDelay(True)
-            transport.setTcpKeepAlive(True)  # else a server that vanished is never missed
+            transport.setTcpKeepAlive(True)  # to notice that the server's machine is gone
 
     def dataReceived(self, data: bytes) -> None:
         """Take the server's bytes."""
@@ -263,7 +271,7 @@ class Client(Protocol):
             self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Fail what is under way, and tell who watches."""
+        """Fail the calls under way, and tell who waits for the end."""
         self._open = False
         if self._closed is None:
             self._closed = reason.getErrorMessage().rstrip(".")
@@ -277,7 +285,7 @@ class Client(Protocol):
     # Boxes.
 
     def _take_boxes(self) -> None:
-        """Read the boxes that have come, as long as what they bring about leaves us connected."""
+        """Read the boxes received so far; stop if the effect of one closes the connection."""
         while self._closed is None and (box := self._reader.next()) is not None:
             self._box_received(box)
 
@@ -293,9 +301,9 @@ class Client(Protocol):
         self._requests.answered(tag, failed, box)
 
     def _asked(self, box: boxes.Box) -> None:
-        """Take news of a request; decline all else that the server asks.
+        """Take news of a request; decline any other command of the server.
 
-        What wants no answer is a newer server's, and ignored.
+        An unknown command without a tag comes from a newer server, and is ignored.
         """
         command = box.keys.get(boxes.COMMAND)
         tag = box.keys.get(boxes.ASK)
@@ -310,7 +318,7 @@ class Client(Protocol):
             self.transport.write(boxes.pair(boxes.ERROR, tag) + boxes.pack(error))
 
     def _set_pace(self, parts: Parts) -> None:
-        """Read the connection, or do not, as the unread chunks of its streams allow it."""
+        """Read the connection or stop reading, as the unread chunks of its streams demand."""
         before = bool(self._full)
         (self._full.add if parts.full else self._full.discard)(parts)
         if not self._open or bool(self._full) == before:
@@ -327,7 +335,7 @@ class Client(Protocol):
             self.transport.writeSequence((start, rest))
 
     def _cancel(self, tag: bytes) -> None:
-        """Have the request cancelled by the server."""
+        """Ask the server to cancel the request."""
         if self._closed is None:
             pairs = [(boxes.COMMAND, commands.Cancel.commandName), (b"tag", tag)]
             self.transport.write(boxes.pack(pairs))

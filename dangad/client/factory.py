@@ -1,6 +1,6 @@
-"""How a connection to a server is made: :func:`connect` for one, a factory for those that return.
+"""How connections to a server are made: :func:`connect` makes one, a factory makes any number.
 
-Each of them is a :class:`~dangad.Client`.
+Each connection is a :class:`~dangad.Client`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
 
 DEFAULT_ENDPOINT = "unix:dangad.sock"
-"""Where a server started with the defaults, from the same directory, is found."""
+"""The endpoint of a server that was started with its defaults in the same directory."""
 
 
 def connect(
@@ -27,33 +27,33 @@ def connect(
     *,
     max_payload: int = MAX_PAYLOAD,
 ) -> Deferred[Client]:
-    """A client of the server at `endpoint`.
+    """Connect to the server at `endpoint`.
 
-    Fires with a :class:`Client` once the connection is made. Fails with what the endpoint fails
-    with (a :class:`twisted.internet.error.ConnectError`, mostly), or with a ValueError or
-    TypeError if the endpoint's description cannot be read. Cancelling it gives up connecting.
+    Fires with a :class:`Client` when the connection is made. Fails with the endpoint's failure,
+    usually a :class:`twisted.internet.error.ConnectError`, or with a ValueError or TypeError if the
+    endpoint's description is not valid. Cancelling it gives up connecting.
 
-    The connection is made once. When it is lost, the client is of no more use: see
-    :class:`ClientFactory` for one that comes back, and for why that is not done here.
+    The connection is made only once. When it is lost, the client cannot be used any more. See
+    :class:`ClientFactory` for connections that are made again, and why this function does not.
 
     :param endpoint: a Twisted client endpoint, or its description, like ``unix:dangad.sock`` or
         ``tcp:localhost:7003``.
-    :param max_payload: bytes of the largest answer to take; like the server's ``--max-payload``.
+    :param max_payload: bytes of the largest answer to accept; see the server's ``--max-payload``.
     """
     try:
         target = clientFromString(reactor, endpoint) if isinstance(endpoint, str) else endpoint
         return cast("Deferred[Client]", target.connect(ClientFactory(max_payload)))
-    except Exception:  # noqa: BLE001 - what is wrong with an endpoint is said by anybody's code
+    except Exception:  # noqa: BLE001 - endpoints of plugins may raise anything
         return defer.fail()
 
 
 class ClientFactory(Factory):
     """Makes a :class:`Client` for each connection; for endpoints and for Twisted's ClientService.
 
-    A client does not reconnect. Only its user knows what is to become of the jobs whose answers
-    were lost with the connection: one may be sent again, another must not run twice, a third is
-    of no use any more. So a lost connection is told to whoever waits for an answer, as
-    :class:`Disconnected`, and a new connection is a new client. Twisted's service makes them::
+    A client does not reconnect, because only its user can decide about the jobs whose answers were
+    lost with the connection: one may be sent again, another must not run twice, and a third is not
+    needed any more. So all unanswered calls fail with :class:`Disconnected`, and a new connection
+    is a new client. Twisted's service makes new connections::
 
         from twisted.application.internet import ClientService
         from twisted.internet.endpoints import clientFromString
@@ -70,7 +70,7 @@ class ClientFactory(Factory):
     noisy = False
 
     def __init__(self, max_payload: int = MAX_PAYLOAD) -> None:
-        """Remember the size in bytes of the largest answer that clients take."""
+        """:param max_payload: bytes of the largest answer that a client accepts."""
         self._max_payload = max_payload
 
     def buildProtocol(self, addr: IAddress | None) -> Client:

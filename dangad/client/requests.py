@@ -1,4 +1,4 @@
-"""The requests that are under way over one connection, and what the server's boxes do to them.
+"""The requests under way over one connection, and the effect of the server's boxes on them.
 
 Kept by :mod:`dangad.client.connection`, which writes the requests and reads the boxes.
 """
@@ -29,26 +29,26 @@ log = Logger()
 class Disconnected(ConnectionError):
     """The connection was closed before the answer came; whether the job ran is unknown.
 
-    The server ends the jobs of a client that disconnects, unless their type says that they
-    finish; but it may have ended this one before. Send the request again, over a new connection,
-    if the job may safely run twice.
+    The server ends the jobs of a client that disconnects, unless their type says that they finish.
+    But the job may have ended before. If it may safely run twice, send the request again over a
+    new connection.
     """
 
 
 class NotSent(Disconnected):
     """The connection was closed before the request could be sent; nothing ran.
 
-    It may be sent again over a new connection.
+    The request may be sent again over a new connection.
     """
 
 
 class _Request:
     """A request under way.
 
-    :ivar call: what was asked.
-    :ivar answer: who gets the answer.
-    :ivar progress: who wants to be told of progress.
-    :ivar parts: who wants chunks.
+    :ivar call: the command, as it was prepared for sending.
+    :ivar answer: fires with the response, or fails.
+    :ivar progress: called for each progress report; None if none are wanted.
+    :ivar parts: takes the chunks; None if none are wanted.
     """
 
     __slots__ = ("answer", "call", "parts", "progress")
@@ -67,21 +67,21 @@ class _Request:
 
 
 class Requests:
-    """What was asked over one connection, and is not answered.
+    """The unanswered requests of one connection.
 
-    A tag is here until the server has answered it, also if the user has cancelled the request.
+    A tag stays here until the server has answered it, even if the user has cancelled the request.
     """
 
     def __init__(self, max_payload: int, cancel: Callable[[bytes], object]) -> None:
-        """Begin with none.
+        """Begin without requests.
 
-        :param max_payload: bytes of the largest answer that is taken.
+        :param max_payload: bytes of the largest answer that is accepted.
         :param cancel: called with the tag of a request that its user has cancelled.
         """
         self._max_payload = max_payload
         self._cancel = cancel
         self._next_tag = itertools.count(1).__next__
-        #: Each request by its tag; None in the place of one that was cancelled.
+        #: The requests by tag; None in place of a cancelled one.
         self._pending: dict[bytes, _Request | None] = {}
 
     def __len__(self) -> int:
@@ -93,10 +93,13 @@ class Requests:
         progress: Callable[[int, int, str], object] | None,
         parts: Parts | None,
     ) -> tuple[bytes, Deferred[dict[str, Any]]]:
-        """Take in a request that is about to be sent; its tag, and who gets the answer.
+        """Add a request that is about to be sent.
 
-        :param progress: who wants to be told of progress.
-        :param parts: who wants chunks.
+        :param call: the command.
+        :param progress: called for each progress report; None if none are wanted.
+        :param parts: takes the chunks; None if none are wanted.
+        :return: the request's tag, and the Deferred of its answer. The Deferred fires with the
+            response; cancelling it calls `cancel` with the tag.
         """
         tag = b"%d" % self._next_tag()
         answer: Deferred[dict[str, Any]] = Deferred(partial(self._cancelled, tag))
@@ -104,9 +107,12 @@ class Requests:
         return tag, answer
 
     def answered(self, tag: bytes, failed: bool, box: boxes.Box) -> None:
-        """Take the answer to a request, or an error if it has failed.
+        """Take the answer to a request.
 
-        :raises dangad.wire.boxes.Garbage: there is no such request.
+        :param tag: the request's tag.
+        :param failed: whether the answer is an error.
+        :param box: the box of the answer.
+        :raises dangad.wire.boxes.Garbage: no request under way has this tag.
         """
         if tag not in self._pending:
             raise boxes.Garbage(f"an answer to {tag[:40]!r}, which was not asked or is answered")
@@ -134,9 +140,9 @@ class Requests:
             answer.callback(response)
 
     def chunk_came(self, box: boxes.Box) -> None:
-        """Take a part of a result; one of a request that is not under way any more is dropped.
+        """Take a part of a result; drop it if its request is not under way any more.
 
-        :raises dangad.wire.boxes.Garbage: it cannot be read.
+        :raises dangad.wire.boxes.Garbage: the box cannot be read.
         """
         if box.raw is None:
             self._lose_chunk(box.size)
@@ -147,9 +153,9 @@ class Requests:
             request.parts.put(news["data"])
 
     def progress_came(self, box: boxes.Box) -> None:
-        """Take the news how far a job is; news of a request that is not under way are dropped.
+        """Take a progress report; drop it if its request is not under way any more.
 
-        :raises dangad.wire.boxes.Garbage: it cannot be read.
+        :raises dangad.wire.boxes.Garbage: the box cannot be read.
         """
         if box.raw is None:
             return
@@ -158,11 +164,14 @@ class Requests:
         if request is not None and request.progress is not None:
             try:
                 request.progress(news["done"], news["total"], news["message"])
-            except Exception:  # noqa: BLE001 - others' answers come over the same connection
+            except Exception:  # noqa: BLE001 - other answers come over the same connection
                 log.failure("the progress callback of {command}", command=request.call.name)
 
     def disconnected(self, why: str) -> None:
-        """Fail all requests: the connection is closed."""
+        """Fail all requests, because the connection is closed.
+
+        :param why: the reason in a few words.
+        """
         for tag in list(self._pending):  # taken off one by one: their callbacks may cancel others
             request = self._pending.pop(tag)
             if request is not None:
@@ -178,7 +187,7 @@ class Requests:
         self._cancel(tag)
 
     def _lose_chunk(self, size: int) -> None:
-        """Give up the streams, of which one lacks a chunk; whose it was went with it."""
+        """Give up all streams: one of them has lost a chunk, and nobody knows which."""
         text = f"a chunk of {size} bytes came, and this client takes {self._max_payload}"
         for request in list(self._pending.values()):
             if request is not None and request.parts is not None:
@@ -186,9 +195,9 @@ class Requests:
 
 
 def _read_news(command: type[amp.Command], raw: bytes) -> dict[str, Any]:
-    """What the server tells of a request under way.
+    """The arguments of a message about a request under way.
 
-    :raises dangad.wire.boxes.Garbage: it cannot be read.
+    :raises dangad.wire.boxes.Garbage: the message cannot be read.
     """
     try:
         news: dict[str, Any] = command.parseArguments(boxes.unpack(raw), None)

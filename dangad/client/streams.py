@@ -1,8 +1,8 @@
-"""A job's partial results at the client: an iterator of chunks, and what holds them until then.
+"""A job's partial results at the client: a buffer of chunks, and an iterator over it.
 
-:meth:`dangad.Client.stream` makes the two ends: `Parts`, into which the client puts the
-chunks that come, and the :class:`Stream` that takes them out, which is the user's. What lies
-between is bounded: when it is too much, the client is told, and does not read its connection.
+:meth:`dangad.Client.stream` makes both ends: the client puts incoming chunks into `Parts`, and the
+user takes them out through a :class:`Stream`. The buffer is bounded: when it is full, the client
+stops reading its connection.
 """
 
 from __future__ import annotations
@@ -21,50 +21,50 @@ if TYPE_CHECKING:
     from typing import Self
 
 MAX_UNREAD = 2**20
-"""Bytes of chunks that may wait to be read; with more, the connection is not read."""
+"""Bytes of unread chunks above which the connection is not read."""
 ENOUGH_READ = MAX_UNREAD // 2
-"""Bytes of chunks with which it is read again."""
+"""Bytes of unread chunks at which the connection is read again."""
 CHUNK_OVERHEAD = 128
-"""Bytes that a chunk is counted for beyond its own, so that very many small ones count, too."""
+"""Bytes that each chunk counts in addition to its own, so that many small chunks count, too."""
 
 
 class Parts:
-    """The chunks of one request that have come and were not taken, and how the request ended.
+    """The unread chunks of one request, and the outcome of the request.
 
-    Always true: while somebody waits there is no chunk; what is full is under way, and not
-    dropped.
+    Always true: while somebody waits, there is no chunk; `full` is only true while the request is
+    under way and its chunks are wanted.
     """
 
     def __init__(self, pace: Callable[[Parts], None]) -> None:
         """Begin empty.
 
-        :param pace: what to call when `full` has changed.
+        :param pace: called when `full` has changed.
         """
         #: Whether the connection must not be read.
         self.full = False
         self._pace = pace
-        #: The chunks that have come and were not taken.
+        #: The unread chunks.
         self._chunks: deque[bytes] = deque()
-        #: The bytes that these are counted for.
+        #: The bytes that the unread chunks count.
         self._size = 0
         #: Whether nobody wants any more chunks.
         self._dropping = False
-        #: The answer to the request, once it is asked.
+        #: The answer to the request; None before the request is sent.
         self._answer: Deferred[dict[str, Any]] | None = None
         #: The response or the failure; None while the request is under way.
         self._outcome: dict[str, Any] | Failure | None = None
-        #: Who waits for the next chunk or the end.
+        #: Fires at the next chunk or the end; None while nobody waits.
         self._waiter: Deferred[None] | None = None
 
     # For the client.
 
     def belong_to(self, answer: Deferred[dict[str, Any]]) -> None:
-        """Take the answer to the request, when it comes, for the end."""
+        """Take the request's answer as the end of the chunks, when it comes."""
         self._answer = answer
         answer.addBoth(self._ended)
 
     def put(self, chunk: bytes) -> None:
-        """Take the next chunk."""
+        """Add the next chunk."""
         if self._dropping:
             return
         self._chunks.append(chunk)
@@ -73,7 +73,7 @@ class Parts:
         self._set_pace()
 
     def lose(self, error: Exception) -> None:
-        """A chunk cannot be had, for `error`, which so is the end; cancel the request."""
+        """End with `error`, because a chunk was lost, and cancel the request."""
         if self._outcome is None and self._answer is not None:
             self._outcome = Failure(error)
             self._dropping = True
@@ -82,9 +82,9 @@ class Parts:
     # For the stream.
 
     async def take(self) -> bytes | None:
-        """The next chunk, waited for; None when there is no other and the request succeeded.
+        """Wait for the next chunk; None after the last one, if the request succeeded.
 
-        :raises Exception: what the request failed with, after its chunks.
+        :raises Exception: the request's failure, after its chunks.
         """
         while not self._chunks and self._outcome is None:
             await self._news()
@@ -98,7 +98,10 @@ class Parts:
         return None
 
     async def response(self) -> dict[str, Any]:
-        """The response, waited for; chunks that were not taken are dropped."""
+        """Wait for the response; unread chunks are dropped.
+
+        :raises Exception: the request's failure.
+        """
         self._drop()
         while self._outcome is None:
             await self._news()
@@ -108,7 +111,7 @@ class Parts:
         return response
 
     def cancel(self) -> None:
-        """Drop the chunks, and cancel the request if it is under way."""
+        """Drop the unread chunks, and cancel the request if it is under way."""
         self._drop()
         if self._outcome is None and self._answer is not None:
             self._answer.cancel()
@@ -146,20 +149,21 @@ class Parts:
 class Stream:
     """The chunks of one job, as an asynchronous iterator of bytes, and then its response.
 
-    Made by :meth:`dangad.Client.stream`, for one reader. A chunk is what the job sent at
-    a time; they come in that order::
+    Made by :meth:`dangad.Client.stream`, for one reader. Each chunk is as the job sent it, and the
+    chunks come in the order of sending::
 
         stream = client.stream(ReadFile, path="big.iso")
         async for chunk in stream:
             copy.write(chunk)
         print(await stream.result())
 
-    The iterator raises what :meth:`dangad.Client.run` would fail with, after the chunks
-    that came before that. When the stream is dropped before its end, as by ``break`` or by an
-    exception that leaves the loop, the job is cancelled. What drops it is the end of the last
-    reference to it; to cancel by a certain line of the program, put ``async with`` around the
-    loop, or call :meth:`cancel`. Cancelling the Deferred of the coroutine that waits for a chunk
-    cancels the job, too.
+    If the job fails, the iterator raises the same error as :meth:`dangad.Client.run`, after the
+    chunks that came before.
+
+    If the stream is dropped before its end, for example by ``break`` or an exception in the loop,
+    the job is cancelled. This happens when the last reference to the stream is gone. To cancel at a
+    certain line of the program, put ``async with`` around the loop, or call :meth:`cancel`.
+    Cancelling the Deferred of a coroutine that waits for a chunk cancels the job, too.
     """
 
     def __init__(self, parts: Parts) -> None:
@@ -176,18 +180,18 @@ class Stream:
         return chunk
 
     def result(self) -> Deferred[dict[str, Any]]:
-        """The job's response, and the end of the chunks: those that were not read are dropped.
+        """The job's response; unread chunks are dropped.
 
-        Fires with the response. Fails with what :meth:`dangad.Client.run` would fail
-        with; with :class:`twisted.internet.defer.CancelledError` after a :meth:`cancel`.
-        Cancelling it cancels the job.
+        Fires with the response. Fails like :meth:`dangad.Client.run`, and after a :meth:`cancel`
+        with :class:`twisted.internet.defer.CancelledError`. Cancelling it cancels the job.
         """
         return Deferred.fromCoroutine(self._result())
 
     def cancel(self) -> None:
-        """Cancel the job, if it has not ended, and drop the chunks that were not read.
+        """Cancel the job, if it has not ended, and drop the unread chunks.
 
-        Whoever waits for the stream gets a :class:`twisted.internet.defer.CancelledError`.
+        A coroutine that waits for the stream gets a
+        :class:`twisted.internet.defer.CancelledError`.
         """
         self._parts.cancel()
 
