@@ -133,8 +133,8 @@ async def unquarantine(client: Client, command: str) -> Any:
 async def stack(client: Client, job: int) -> Any:
     """Show where a running job is.
 
-    Prints the Python stack of its worker's main thread; the server logs it, too. `workers` shows
-    the ID.
+    Prints the Python stack of each thread of its worker; the server logs them, too. `workers`
+    shows the ID.
     """
     from dangad.wire import commands
 

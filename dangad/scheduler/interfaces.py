@@ -157,7 +157,7 @@ class IProcess(IWorker):
     performed: int = Attribute("How many jobs it has begun.")
 
     def show_stack() -> Deferred[str]:
-        """Have the stack of the worker's main thread written to the log, under its job's id.
+        """Have the stacks of the worker's threads written to the log, under its job's id.
 
         Fires soon with the text; with an empty one if the worker could not write it. Never fails.
         """

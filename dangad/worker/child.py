@@ -1,13 +1,12 @@
 """The worker process: boots, says Hello, and performs one job after the other.
 
 Started by :mod:`dangad.pool.processes` through the bootstrap of :mod:`dangad.pool.launch`. It has
-one thread and no running reactor: it blocks on its pipe until a job comes, and in the job until
-that ends. A job function that returns a Deferred has the reactor run until the Deferred fires.
+one thread and no running reactor: it blocks on its pipe until a job comes, and in the job until the
+job ends. If a job function returns a Deferred, the reactor runs until the Deferred fires.
 
-A box for a worker is a client's request with one pair put before it, which says which job it is; an
-answer is one pair, with the id and what the job took, and the answer's own: see
-:mod:`dangad.wire.workerboxes`. The worker ends when its pipe does, or with a job that was stopped,
-or that has used up its memory.
+A worker receives a client's request after one pair that identifies the job. It sends the answer
+after one pair with the job's id and resource usage: see :mod:`dangad.wire.workerboxes`. The worker
+exits when its pipe ends, when its job was stopped, or when its job has used up its memory.
 """
 
 from __future__ import annotations
@@ -49,16 +48,16 @@ _log = logging.getLogger(__name__)
 
 FROM_PARENT = 3
 TO_PARENT = 4
-"""The descriptors on which ampoule hands a child its pipe."""
+"""The descriptors of the pipes for jobs and for answers, as ampoule passes them to a child."""
 WISHES = 0
-"""The one on which the parent says that a job is to stop: stdin, after the settings."""
+"""The descriptor for orders to stop a job: stdin, after the line of settings."""
 
 _NOT_THEIRS = (
     "<frozen",
     os.path.dirname(importlib.__file__),
     os.path.dirname(__file__),
 )
-"""How the names of files begin that are not at fault when a job module does not import."""
+"""Beginnings of the names of files that a traceback of a failed import leaves out."""
 
 
 def main(settings: dict[str, Any]) -> None:
@@ -81,12 +80,12 @@ def main(settings: dict[str, Any]) -> None:
         take_on(settings)
         job_types = find_job_types(settings["jobs"])
         catalogue = catalogue_of(job_types.values())
-    except BaseException as error:  # noqa: BLE001 - a module that exits on import has failed too
+    except BaseException as error:  # noqa: BLE001 - a module that exits on import has failed, too
         if not isinstance(error, CannotStart):
             traceback.print_exc()
         flush_stdio()
         pipe.send_command(LastWords, reason=f"could not start: {_reason(error, settings)}")
-        os._exit(1)  # whatever threads there are by now
+        os._exit(1)  # without waiting for threads
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     performer = Performer(
         job_types,
@@ -112,11 +111,11 @@ def _serve(
     offspring: Offspring,
     raw: bytes,
 ) -> bool:
-    """Perform the job in the box `raw`, and send the answer; whether it is reusable.
+    """Perform the job in the box `raw`, and send the answer; whether the worker is reusable.
 
-    A job that was stopped is not answered: its worker, in whose modules and locks nobody knows
-    what it left, ends with it. So does one that found no memory any more. What else a job has
-    changed of the process is put back for the next.
+    A stopped job is not answered. Nobody knows in which state it has left modules and locks, so the
+    worker exits with it. The worker also exits with a job that has used up its memory. Other
+    changes of the process are put back for the next job.
     """
     job_id, attempt, seconds, start = read_job(raw)
     strings = unpack(raw, start)
@@ -150,7 +149,7 @@ def _serve(
 
 
 def _end_offspring(offspring: Offspring) -> bool:
-    """See that no process of the job is left; whether the worker is reusable."""
+    """Kill the processes that the job has left; whether the worker is reusable."""
     left = offspring.end()
     if left:
         _log.warning(
@@ -162,7 +161,7 @@ def _end_offspring(offspring: Offspring) -> bool:
 
 
 def _restore(process_state: ProcessState) -> bool:
-    """Put back what the job has changed of the process; whether that could be done."""
+    """Put back the job's changes of the process; whether the worker is reusable."""
     try:
         changed = process_state.restore()
     except NotReusable as error:
@@ -174,9 +173,10 @@ def _restore(process_state: ProcessState) -> bool:
 
 
 def _check(settings: dict[str, Any]) -> NoReturn:
-    """Say whether the job modules can be served, and be gone, with what they have started.
+    """Report whether the job modules can be served, kill the processes of theirs, and exit.
 
-    On the descriptor `check` of the settings, as a line of JSON: null, or the reason why not.
+    The report goes to the descriptor `check` of the settings, as a line of JSON: null, or the
+    reason why not.
     """
     outcome = put_out_of_reach(settings["check"])
     os.close(settings["check"])
@@ -190,22 +190,22 @@ def _check(settings: dict[str, Any]) -> NoReturn:
         trace = error.__traceback__
         while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_NOT_THEIRS):
             trace = trace.tb_next
-        shown = trace is not None or isinstance(error, SyntaxError)  # which has its own place
+        shown = trace is not None or isinstance(error, SyntaxError)  # it has a line of its own
         if shown and not isinstance(error, (BadJobType, CannotStart)):
             traceback.print_exception(error.with_traceback(trace))
         reason = _reason(error, settings)
     flush_stdio()
     end_all()
     os.write(outcome, json.dumps(reason).encode() + b"\n")
-    os._exit(0)  # whatever threads there are, and functions that are to be called at the end
+    os._exit(0)  # without waiting for threads, and without calling atexit functions
 
 
 def _reason(error: BaseException, settings: dict[str, Any]) -> str:
-    """One line that says what went wrong with the job modules, and where in them."""
+    """One line that says why the job modules cannot be served, and where in them the error is."""
     if isinstance(error, (BadJobType, CannotStart)):
         return " ".join(str(error).split())[:1000]
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    if isinstance(error, SyntaxError) and error.filename:  # of which its text has only the end
+    if isinstance(error, SyntaxError) and error.filename:  # str() has only its base name
         text = f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
         return f"the job modules cannot be served: {' '.join(text.split())}"[:1000]
     if isinstance(error, MemoryError) and settings["max_memory"]:
@@ -222,14 +222,14 @@ def _reason(error: BaseException, settings: dict[str, Any]) -> str:
 
 
 def run_until_fired(pipe: WorkerPipe, deferred: Deferred[Any]) -> Any:
-    """The result of `deferred`, or its exception raised, after running the reactor until then.
+    """Run the reactor until `deferred` has fired; return its result, or raise its exception.
 
-    A stop cancels it.
+    An order to stop the job cancels the Deferred.
     """
     outcome: list[Any] = []
     deferred.addBoth(outcome.append)
     if not outcome:
-        from twisted.internet import reactor as running  # the job's own choice, if it made one
+        from twisted.internet import reactor as running  # the one that the job has chosen, if any
 
         reactor: Any = running
 
@@ -247,7 +247,7 @@ def run_until_fired(pipe: WorkerPipe, deferred: Deferred[Any]) -> Any:
 
 
 def _end_threads_of_reactor() -> None:
-    """Let go the threads of the reactor that jobs have used: else Python waits for them at exit."""
+    """Stop the threads of the reactor's pool; otherwise Python would wait for them at the exit."""
     running: Any = sys.modules.get("twisted.internet.reactor")
     threads = getattr(running, "threadpool", None)
     if threads is not None:
@@ -255,22 +255,25 @@ def _end_threads_of_reactor() -> None:
 
 
 def _die_with_parent(parent: int) -> None:
-    """Lead a process group, and be killed by the kernel when the parent dies.
+    """Lead a process group, and have the kernel kill this process when the parent dies.
 
-    Where the kernel cannot do that, an idle worker ends with its pipe. What jobs detach is this
-    process's child as long as it lives, and only then one of :class:`dangad.pool.orphans.Orphans`.
+    Where the kernel cannot do this, an idle worker exits when its pipe ends. Processes that jobs
+    detach become children of this process, and after its death
+    :class:`dangad.pool.orphans.Orphans`.
+
+    :param parent: the parent's process id.
     """
     os.setpgid(0, 0)
     signal_at_parents_death(signal.SIGKILL)
     adopt_orphans()
     if os.getppid() != parent:
-        os._exit(1)  # it died before the kernel was told
+        os._exit(1)  # the parent died before the kernel was told
 
 
 def _leave_signals_to_parent() -> None:
-    """Do nothing on the signals that a terminal or a service manager sends to all processes.
+    """Ignore the signals that a terminal or a service manager sends to all processes.
 
-    A handler, not SIG_IGN, because programs that a job starts would inherit the latter.
+    This takes a handler: programs that a job starts would inherit SIG_IGN.
     """
     for number in LEFT_TO_PARENT:
         signal.signal(number, _ignore)

@@ -1,7 +1,7 @@
-"""From a request's pairs to an answer's: one call of a job function, whatever it does.
+"""Turns the pairs of a request into the pairs of an answer, by one call of a job function.
 
 Called by :mod:`dangad.worker.child` for each job, and by :mod:`dangad.testing`, so that a test of a
-job type goes through the same checks as in production.
+job type goes through the same checks as production.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ if TYPE_CHECKING:
 
 
 class OutOfMemory(Exception):
-    """The job has used up the memory that its worker may have, and the worker is to end."""
+    """The job has used up the memory of its worker, so the worker must exit."""
 
 
 @dataclass(slots=True)
 class Answer:
-    """What goes back for a job: the rest of an AMP answer box after its tag, or of an error box.
+    """The answer to a job: the rest of an AMP answer or error box after its tag.
 
-    Not frozen: freezing would take longer than making it.
+    It is not frozen, because making a frozen dataclass takes more than twice as long.
     """
 
     failed: bool
@@ -75,14 +75,15 @@ class Performer:
         is_stopped: Callable[[], bool] = lambda: False,
         tell: Callable[[str], None] = say,
     ) -> None:
-        """Be ready to perform `job_types`.
+        """Prepare to perform `job_types`.
 
-        :param job_types: what can be performed, by command name.
+        :param job_types: the job types by command name.
         :param max_payload: bytes of the largest answer.
-        :param wait: returns a Deferred's result, or raises its exception, once it has fired.
-        :param max_memory: bytes of memory that this process may have; 0 for any number.
+        :param wait: waits for a Deferred; returns its result, or raises its exception.
+        :param max_memory: bytes of memory that this process may have; 0 for no limit.
         :param is_stopped: whether the running job was told to stop.
-        :param tell: called with one line for each job that ends with an error of a known code.
+        :param tell: called with one line for each job that ends with a declared error or a bad
+            response.
         """
         self._calls = {name: _Call(job_type) for name, job_type in job_types.items()}
         self._max_payload = max_payload
@@ -92,22 +93,24 @@ class Performer:
         self._tell = tell
 
     def perform(self, strings: dict[bytes, bytes], running: RunningJob) -> Answer:
-        """Run the job that the pairs of the request box ask for; the caller ends `running`.
+        """Run the job of a request; the caller ends `running`.
 
         The job has a context of its own, in which it is the current job to the end.
 
-        Raises nothing that the job function raises. Exceptions of any kind become an error answer;
-        those that the command does not declare leave a traceback on stderr. There is one exception:
-        the :class:`JobStopped` of a job that was told to stop, unless the function catches it. A
-        fork that returns from the function does not return from here.
+        An exception of the job function becomes an error answer, and leaves a traceback on stderr
+        if the command does not declare it. Only two exceptions leave this method. A forked process
+        that leaves the function does not return from here.
 
-        :raises OutOfMemory: the memory of this process is limited, and the job got no more of it.
+        :param strings: the pairs of the request box.
+        :param running: the job that :func:`dangad.current_job` returns meanwhile.
+        :raises JobStopped: the job was told to stop, and its function did not catch this.
+        :raises OutOfMemory: the job has used up the limited memory of this process.
         """
         return copy_context().run(self._perform, strings, running)
 
     def _perform(self, strings: dict[bytes, bytes], running: RunningJob) -> Answer:
         call = self._calls.get(strings[COMMAND])
-        if call is None:  # only other workers know it, with older or newer job modules
+        if call is None:  # workers with older or newer job modules know it
             return _refuse(UnhandledCommand("the worker does not perform this command"))
         try:
             arguments = call.parse(strings)
@@ -142,7 +145,10 @@ class Performer:
         return Answer(False, body)
 
     def _explain(self, call: _Call, running: RunningJob, error: BaseException) -> Answer:
-        """The answer for what the function raised, unless the worker has to end because of it."""
+        """The answer for an exception of the function.
+
+        :raises OutOfMemory: the worker has to exit because of the exception.
+        """
         code = call.code_of(error)
         if code is not None:
             return self._told(running, code, message_of(error))
@@ -152,12 +158,12 @@ class Performer:
         return _refuse(JobFailed(summary_of(error)))
 
     def _told(self, running: RunningJob, code: bytes, text: str) -> Answer:
-        """The answer to a job that ends with an error of this code; the log is told, too."""
+        """The answer to a job that ends with an error of this code, which is logged, too."""
         self._tell(f"{running.command} ended with {code.decode('ascii', 'replace')}: {text}")
         return Answer(True, pack(error_pairs(code, text)))
 
     def _settle(self, result: Any, running: RunningJob) -> Any:
-        """Wait for `result` if it is asynchronous; send what it yields if it is a generator."""
+        """Wait for `result` if it is asynchronous; send its parts if it is a generator."""
         if inspect.isgenerator(result):
             with contextlib.closing(result):
                 return _send_parts(result, running)
@@ -191,6 +197,8 @@ class _Call:
         """The function's keyword arguments from the pairs of a request.
 
         Arguments that were left out are None, unless the function has a default for them.
+
+        :raises BadArguments: an argument is missing, or cannot be decoded.
         """
         arguments: dict[str, Any] = {}
         for key, name, argument, has_default in self._arguments:
@@ -208,7 +216,10 @@ class _Call:
         return arguments
 
     def pack(self, result: Any) -> bytes:
-        """The answer's pairs from what the function returned."""
+        """The answer's pairs from the result of the function.
+
+        :raises BadResponse: the result does not match the command's response.
+        """
         if not isinstance(result, dict):
             raise BadResponse(f"the job returned {_kind(result)}, not a dict of its response")
         for name in result:
@@ -227,7 +238,10 @@ class _Call:
             raise BadResponse(f"{what} {too_long(error)}") from None
 
     def _strings_of(self, result: dict[str, Any]) -> dict[bytes, bytes]:
-        """The values, as the arguments encode them."""
+        """The encoded values by key.
+
+        :raises BadResponse: a value is missing, or cannot be encoded.
+        """
         strings: dict[bytes, bytes] = {}
         objects = result.copy()  # AMP removes from the dict what it has packed
         for key, name, argument, check in self._response:
@@ -249,7 +263,7 @@ class _Call:
         return strings
 
     def code_of(self, error: BaseException) -> bytes | None:
-        """The code under which the command declares the exception; None if it does not."""
+        """The code with which the command declares the exception; None if it does not."""
         for declared, code in self._errors.items():
             if is_a(error, declared):
                 return code
@@ -257,7 +271,7 @@ class _Call:
 
 
 def _defaults_of(function: Callable[..., Any]) -> set[str]:
-    """The names of the parameters that need not be given."""
+    """The names of the function's parameters that have a default."""
     return {
         name
         for name, parameter in inspect.signature(function).parameters.items()
@@ -266,10 +280,10 @@ def _defaults_of(function: Callable[..., Any]) -> set[str]:
 
 
 def _send_parts(parts: Generator[Any, Any, Any], running: RunningJob) -> Any:
-    """What the generator returns, after everything that it yields was sent to the client.
+    """Send every part that the generator yields to the client; return the generator's result.
 
-    If sending fails, or the job is stopped, the exception is raised in the generator at its
-    ``yield``, so that it may clean up.
+    If sending fails, or the job is stopped, the exception is raised at the generator's ``yield``,
+    so that the generator can clean up.
     """
     while True:
         try:

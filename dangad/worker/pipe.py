@@ -1,9 +1,9 @@
-"""The worker's ends of its pipes. One blocks; at the other the worker looks when a signal comes.
+"""The worker's ends of its pipes: those for jobs and answers block, the one for orders does not.
 
-Used by :mod:`dangad.worker.child`; the other ends are :class:`dangad.pool.link.WorkerLink`'s. A job
-blocks the worker. So the parent's order to stop comes as a box that names the job, and a signal
-that makes the worker look. An order that comes too late, for a job that has just ended, can never
-hit the next one, and a foreign signal does nothing.
+Used by :mod:`dangad.worker.child`; :class:`dangad.pool.link.WorkerLink` has the other ends. A job
+blocks the worker. So an order to stop is a box that names the job, and a signal that makes the
+worker read it. An order that comes too late, for a job that has just ended, can never hit the next
+job, and a foreign signal has no effect.
 
 Orders have a pipe of their own. While a job runs, nothing is read from the pipe of the jobs, so
 that prefetched jobs can be reclaimed: see :mod:`dangad.pool.jobpipe`.
@@ -33,16 +33,17 @@ if TYPE_CHECKING:
     from dangad.worker.perform import Answer
 
 OUT_OF_REACH = 200
-"""The number to which the pipe is moved, so that jobs that write to small numbers do not hit it."""
+"""The number from which on descriptors are taken that jobs must not hit by accident."""
 _ROOM = 8
-"""Descriptors that must be free from this number on."""
+"""Descriptors below the limit of open files that are kept for this."""
 
 _READ_SIZE = 2**16
-"""Bytes that are read at once: what a pipe holds. For more, each read would call mmap.
+"""Bytes that are read at once: as many as a pipe holds. For more, each read would call mmap.
 
 Small jobs come in packets, of which one is read at a time: see :mod:`dangad.pool.jobpipe`.
 """
 _BOX_OVERHEAD = 2**16
+"""Bytes by which a box may exceed the largest payload, for pairs of the parent's."""
 _MAX_WISH = 2**10
 """Bytes of the largest box that orders a job to stop."""
 
@@ -66,9 +67,9 @@ class WorkerPipe:
         self._wish_fd = _move(wish_fd)
         os.set_blocking(self._wish_fd, False)
         self._max_payload = max_payload
-        #: What was read of jobs and not asked for yet.
+        #: Assembles the boxes of jobs.
         self._reader = BoxReader(max_payload + _BOX_OVERHEAD, ())
-        #: What was read of orders and not looked at yet.
+        #: Assembles the boxes of orders to stop.
         self._wishes = BoxReader(_MAX_WISH, ())
         #: The process that may use the pipe; a fork of it may not.
         self._owner = os.getpid()
@@ -77,14 +78,14 @@ class WorkerPipe:
         self._job: int | None = None
         #: Whether the signal came between jobs.
         self._called = False
-        #: What to do instead of raising when the job is to stop.
+        #: Called instead of raising an exception when the job is to stop; None to raise.
         self._on_stop: Callable[[JobStopped], None] | None = None
         #: Whether a running job was told to stop.
         self.stopped = False
         signal.signal(STOP_SIGNAL, self._signalled)
 
     def next_job(self) -> bytes | None:
-        """The next job's box, waited for; None once the parent has closed the pipe."""
+        """Wait for the next job's box; None when the parent has closed the pipe."""
         while True:
             while (box := self._reader.next()) is not None:
                 if box.raw == workerboxes.PING_BOX:
@@ -106,9 +107,9 @@ class WorkerPipe:
         poll.poll()
 
     def begin_job(self, job_id: int) -> None:
-        """From now on the job may be stopped: an exception is raised anywhere in the main thread.
+        """Allow the job to be stopped, by an exception at any line of the main thread.
 
-        :raises JobStopped: the order came already.
+        :raises JobStopped: the order has come already.
         """
         self._job = job_id
         if self._called:
@@ -116,11 +117,14 @@ class WorkerPipe:
             self._look()
 
     def end_job(self) -> None:
-        """From now on no job runs."""
+        """Note that no job runs any more."""
         self._job = None
 
     def instead_of_raising(self, on_stop: Callable[[JobStopped], None] | None) -> None:
-        """Stop an asynchronous job by calling this; None to raise again."""
+        """Stop an asynchronous job by a call, with the exception that would have been raised.
+
+        :param on_stop: the function to call; None to raise again.
+        """
         self._on_stop = on_stop
 
     def send_command(self, command: Any, **arguments: object) -> None:
@@ -140,7 +144,7 @@ class WorkerPipe:
     def send_report(self, job_id: int, done: int, total: int, message: str) -> None:
         """Send the client of the job `job_id` its progress."""
         if self.stopped:
-            return  # perhaps in the middle of a box; from now on nobody is told anything
+            return  # a box may be half written, so nothing more is sent
         strings = Progress.makeArguments(
             {"tag": b"", "done": done, "total": total, "message": message}, None
         )
@@ -150,7 +154,7 @@ class WorkerPipe:
     def send_part(self, job_id: int, data: bytes) -> None:
         """Send the client of the job `job_id` a part of its result.
 
-        :raises TooLarge: it is larger than any payload may be.
+        :raises TooLarge: the part is larger than the largest payload.
         """
         strings = Chunk.makeArguments({"tag": b"", "data": data}, None)
         del strings[b"tag"]
@@ -164,7 +168,7 @@ class WorkerPipe:
             self._write(workerboxes.part_head(job_id) + body)
 
     def close_in_fork(self) -> None:
-        """Give up the pipe, in a fork of the worker, which must not use it."""
+        """Close the pipes in a fork of the worker, which must not use them."""
         for fd in (self._read_fd, self._write_fd, self._wish_fd):
             with contextlib.suppress(OSError):
                 os.close(fd)
@@ -172,7 +176,7 @@ class WorkerPipe:
 
     def _write(self, data: bytes) -> None:
         if os.getpid() != self._owner:
-            os._exit(1)  # a fork that returned from the job function must not use it
+            os._exit(1)  # a fork has returned from the job function; it must not use the pipe
         with self._writing:
             written = os.write(self._write_fd, data)
             while written < len(data):
@@ -187,7 +191,7 @@ class WorkerPipe:
             self._look()
 
     def _look(self) -> None:
-        """Stop the running job if there is an order to."""
+        """Read the orders; stop the running job if one of them says so."""
         with contextlib.suppress(
             OSError, Garbage
         ):  # there is nothing more, or the pipe is not ours
@@ -201,7 +205,7 @@ class WorkerPipe:
 
     def _stop(self, why: bytes) -> None:
         self.stopped = True
-        # The parent repeats its signal until the job has ended; this must not disturb the end.
+        # The parent repeats its signal until the job has ended. This must not disturb its cleanup.
         signal.signal(STOP_SIGNAL, signal.SIG_IGN)
         exception = _STOPS.get(why, JobCancelled)()
         if self._on_stop is None:
@@ -210,9 +214,9 @@ class WorkerPipe:
 
 
 def put_out_of_reach(fd: int) -> int:
-    """The same open file as `fd` at a number that no job hits by accident, closed on exec.
+    """Duplicate `fd` to a number that no job hits by accident, and that is closed on exec.
 
-    The number is smaller if the limit of open files is.
+    The number is below `OUT_OF_REACH` if the limit of open files is too small.
     """
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     bounded = limit != resource.RLIM_INFINITY
@@ -221,7 +225,7 @@ def put_out_of_reach(fd: int) -> int:
 
 
 def _move(fd: int) -> int:
-    """The same open pipe out of reach, and no longer at `fd`."""
+    """Move the descriptor `fd` out of reach of jobs; its new number."""
     moved = put_out_of_reach(fd)
     os.close(fd)
     return moved

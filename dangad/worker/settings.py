@@ -1,7 +1,7 @@
-"""The process as its settings want it: directory, environment, limits, how nice it is.
+"""Applies a worker's settings to its process: directory, environment, limits, nice value.
 
-Read by :mod:`dangad.worker.child`, before job modules are imported. :mod:`dangad.pool.launch` makes
-the settings.
+Called by :mod:`dangad.worker.child` before the job modules are imported. :mod:`dangad.pool.launch`
+makes the settings.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from dangad.host.descent import WORKER_OOM_SCORE
 
 
 class CannotStart(Exception):
-    """The process cannot be as its settings want it; the text names what to change."""
+    """The settings cannot be applied; the text says which one, and why."""
 
 
 def take_on(settings: dict[str, Any]) -> None:
-    """Become as the settings describe it, for jobs and for what they start.
+    """Apply the settings, for jobs and for the programs that jobs start.
 
-    :raises CannotStart: one of them cannot be had.
+    :raises CannotStart: a setting cannot be applied.
     """
     directory = settings["directory"]
     try:
@@ -38,12 +38,12 @@ def take_on(settings: dict[str, Any]) -> None:
 
 
 def apply_limits(settings: dict[str, Any]) -> None:
-    """Take on what the settings say of the process as the system sees it.
+    """Apply the settings that concern the process as the kernel sees it.
 
-    The memory limit is RLIMIT_DATA, see getrlimit(2): on Linux it counts all private writable
-    memory, so that a request for more fails, in this process and in those that a job starts.
-    And should the machine itself run out of memory, the kernel is to choose a worker, and not
-    the parent: see proc_pid_oom_score_adj(5).
+    The memory limit is RLIMIT_DATA, see getrlimit(2). On Linux it counts all private writable
+    memory. A request for more fails, in this process and in the programs that a job starts. If the
+    machine itself runs out of memory, the kernel should kill a worker and not the parent: see
+    proc_pid_oom_score_adj(5).
     """
     if settings["nice"]:
         os.nice(settings["nice"])

@@ -1,7 +1,7 @@
-"""What a worker writes on its standard streams, and what of it is whose.
+"""A worker's standard streams, and whose output it is: the running job's, or an earlier job's.
 
-Set up by :mod:`dangad.worker.child` at its start. The parent reads both outputs from one pipe, see
-:mod:`dangad.pool.output`.
+Set up by :mod:`dangad.worker.child` at its start. In the parent, :mod:`dangad.pool.workeroutput`
+takes the output.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     from twisted.logger import LogEvent
 
 _unread = bytearray(4)
-"""Where the kernel puts how many bytes wait in a pipe: `fcntl` takes thrice as long for others."""
+"""The buffer for FIONREAD. With immutable bytes, `fcntl.ioctl` takes three times as long."""
 _REACTOR = "twisted.internet.base"
-"""Who says "Main loop terminated" each time that an asynchronous job ends."""
+"""The namespace of the log event "Main loop terminated", which each asynchronous job causes."""
 
 
 def own_stdio() -> None:
-    """Read nothing from stdin, and write both outputs to one pipe, line by line.
+    """Make stdin empty, and stdout and stderr one pipe, written line by line.
 
-    What is left of an earlier job prints to the other pipe, since it says nothing of the job that
-    runs: so it is neither logged under that one's name, nor told to that one's client.
+    Code that an earlier job has left behind prints to another pipe. So its output is neither
+    logged under the running job's id, nor told to the running job's client.
     """
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
@@ -58,18 +58,18 @@ def _print(write: Callable[[str], int], write_apart: Callable[[str], int], text:
 
 
 def flush_stdio() -> None:
-    """Write out what is kept of both outputs."""
+    """Flush both outputs."""
     try:
         sys.stdout.flush()
         sys.stderr.flush()
-    except BaseException:  # noqa: BLE001 - the job has closed or replaced one: flush what there is
+    except BaseException:  # noqa: BLE001 - the job has closed or replaced one: flush the rest
         for name in ("stdout", "stderr"):
             with contextlib.suppress(BaseException):
                 getattr(sys, name).flush()
 
 
 def has_printed() -> bool:
-    """Whether something lies in the pipe for output; if that cannot be told, it may."""
+    """Whether the pipe for output holds anything; True if this is not known."""
     try:
         fcntl.ioctl(2, termios.FIONREAD, _unread)
     except OSError:
@@ -78,10 +78,11 @@ def has_printed() -> bool:
 
 
 def show_stacks() -> int:
-    """Print the stack of all threads on a crash, and when the parent asks by ``STACK_SIGNAL``.
+    """Print the stacks of all threads after a crash, and when ``STACK_SIGNAL`` comes.
 
-    Onto a descriptor of their own, which is returned and which a job does not close by accident;
-    the signal is handled in C, so that it needs no turn of the interpreter.
+    The signal is handled in C, so it works even if the interpreter is stuck.
+
+    :return: the descriptor for stacks, which no job closes by accident.
     """
     fd = put_out_of_reach(2)
     faulthandler.enable(fd)
@@ -102,5 +103,5 @@ class _StderrObserver:
 
 
 def log_to_stderr() -> None:
-    """Have what Twisted logs printed."""
+    """Print Twisted's log events."""
     globalLogBeginner.beginLoggingTo([_StderrObserver()], redirectStandardIO=False)
