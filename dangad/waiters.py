@@ -1,7 +1,7 @@
 """A list of Deferreds that wait for one event, each of which can be cancelled.
 
 :class:`Waiters` is used wherever several callers may wait for the same event: the end of a
-connection, a drain, a reload, the first catalogue. :func:`fired_within` waits for at most some time.
+connection, a drain, a reload, the first catalogue. :func:`fired_within` bounds one wait by a time.
 """
 
 from __future__ import annotations
