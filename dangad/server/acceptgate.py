@@ -1,11 +1,11 @@
-"""Whether new connections are accepted: only as many as there are file descriptors for.
+"""Decides whether new connections are accepted: only as many as there are file descriptors for.
 
-Before the first step of a job's way: :mod:`dangad.server.factory` tells the gate of every
-connection that comes and goes, and the gate has the listening ports read, or not. While they are
-not, new clients wait in the kernel's backlog, and are served when others have gone.
+:mod:`dangad.server.factory` tells the gate of every connection that comes or goes, and the gate
+starts and stops the listening ports. While they are stopped, new clients wait in the kernel's
+backlog, and are served when others have left.
 
-Left alone, Twisted accepts without end, and once the process is out of descriptors it closes
-every client that comes, or spins; and no worker can be started any more.
+Twisted itself accepts without limit. When the process is out of descriptors, Twisted closes every
+new connection, or spins, and no worker can be started any more.
 """
 
 from __future__ import annotations
@@ -29,41 +29,41 @@ if TYPE_CHECKING:
 log = Logger()
 
 BURST = 10
-"""Connections that a port may accept in one go, once the gate knows it."""
+"""Connections that a port may accept in one go, when the gate controls it."""
 BACKLOG = 4096
-"""Connections that the kernel keeps waiting for a port: what Linux allows by default."""
+"""Connections that may wait in the kernel for a port: the default maximum of Linux."""
 TWISTED_BACKLOG = 50
-"""What ports have if their endpoint says nothing else."""
+"""Twisted's default backlog, which ports have if their endpoint sets none."""
 OVERSHOOT = BURST + 20
-"""How many those can become, since Twisted adds 20 to a number that was reached."""
+"""The most connections that a port accepts in one go: Twisted may add 20 to its number."""
 MARGIN = 32
-"""Descriptors for what is open for a moment: a worker's pipes at its birth, a look at /proc."""
+"""Descriptors kept for short uses: the pipes of a worker that starts, reads of /proc."""
 OPEN_FILES = "/proc/self/fd"
 """The folder that has an entry for each open file of this process."""
 LOOK_INTERVAL = 1.0
-"""Seconds between two looks at the descriptors, while no connection comes or goes."""
+"""Seconds between two checks of the descriptors, while no connection comes or goes."""
 SAY_INTERVAL = 60.0
-"""Seconds between two log lines about it, when the gate shuts and opens again and again."""
+"""Seconds between two log lines about the gate, when it closes and opens again and again."""
 
 
 class Descriptors:
-    """The file descriptors of this process, as the system tells about them."""
+    """The file descriptors of this process, as the system counts them."""
 
     def limit(self) -> int:
-        """How many there may be."""
+        """The limit of descriptors."""
         return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
     def open_now(self) -> int:
-        """How many there are; without ``/proc``, how many were opened before any was closed."""
+        """The number of open descriptors; without ``/proc``, an estimate by the lowest free one."""
         try:
             return len(os.listdir(OPEN_FILES))
         except OSError:
             return self.lowest_free()
 
     def lowest_free(self) -> int:
-        """The number that the next would have: all lower ones are taken.
+        """The number of the next descriptor; all lower ones are in use.
 
-        :raises OSError: there can be no other, in this process or on the machine.
+        :raises OSError: no descriptor is left, in this process or on the machine.
         """
         number = os.open(os.devnull, os.O_RDONLY)
         os.close(number)
@@ -71,7 +71,7 @@ class Descriptors:
 
 
 def raise_limit() -> None:
-    """Have as many descriptors as the system allows this process."""
+    """Raise the limit of descriptors as far as the system allows this process."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -80,16 +80,15 @@ def raise_limit() -> None:
 class AcceptGate:
     """Stops the ports while there is no room for more connections.
 
-    The room is the limit of open files, less what was open when the gate began, less a
-    reserve: what the workers and the operators may come to need, what a port accepts after it
-    was told to stop, and a margin. Both the limit and the workers' number may change at any
-    time, and the room with them.
+    The room is the limit of open files, less the files that were open when the gate began, less a
+    reserve. The reserve is for workers and operators, for connections that a port accepts after it
+    was told to stop, and a margin. The limit and the number of workers may change at any time, and
+    the room with them.
 
-    Counting could be wrong, if descriptors leak or the whole machine runs out of them. Twisted
-    tells nobody of an ``accept`` that failed for that. So the gate looks at each connection and
-    each second whether descriptors run short; it then stops the ports, too, until they do not.
-    What runs out from one look to the next costs those clients their connection that come in
-    between: Twisted closes them.
+    Counting may be wrong, if descriptors leak or the whole machine runs out of them. Twisted does
+    not report an ``accept`` that fails for this reason. So the gate also checks, at each connection
+    and each second, whether descriptors run short, and stops the ports while they do. If they run
+    out between two checks, Twisted closes the connections of clients that come in between.
     """
 
     def __init__(
@@ -101,13 +100,13 @@ class AcceptGate:
     ) -> None:
         """Begin with no connections, and open.
 
-        :param clock: where the time comes from.
-        :param ports: where clients connect; others may be added to them at any time.
-        :param reserve: how many descriptors are to be kept for other things now.
-        :param descriptors: those of this process, or of none in a test.
+        :param clock: the source of time.
+        :param ports: the clients' ports; more may be added at any time.
+        :param reserve: returns how many descriptors to keep for other purposes now.
+        :param descriptors: the descriptors of this process, or a fake in a test.
         """
-        #: Called while clients wait for room: closes a connection that has nothing to do, and
-        #: gives False if there is none.
+        #: Called while clients wait for room: closes an idle connection, and returns False if there
+        #: is none.
         self.make_room: Callable[[], bool] | None = None
         self._clock = clock
         self._ports = ports
@@ -121,16 +120,16 @@ class AcceptGate:
         self._base = 0
         #: Whether the ports are stopped.
         self._shut = False
-        #: Whether the log knows of that.
+        #: Whether the log says that the ports are stopped.
         self._said = False
-        #: When the log was told last.
+        #: When the last line was logged.
         self._said_at = -SAY_INTERVAL
 
     def start(self, wanted: int) -> None:
-        """Count what is open, and look at it from now on.
+        """Count the open descriptors, and check them from now on.
 
-        :param wanted: how many connections there should be room for; if there is not, the log
-            says so.
+        :param wanted: the number of connections for which there should be room; if there is not,
+            the log says so.
         """
         self._base = self._descriptors.open_now()
         if self.room < wanted:
@@ -144,30 +143,30 @@ class AcceptGate:
         self._looking.start(LOOK_INTERVAL)
 
     def stop(self) -> None:
-        """Leave the ports as they are."""
+        """End the checks, and leave the ports as they are."""
         if self._looking.running:
             self._looking.stop()
         self._shut = False
 
     @property
     def room(self) -> int:
-        """For how many connections there is room; for one at least."""
+        """The number of connections for which there is room, at least 1."""
         kept = self._base + self._reserve() + OVERSHOOT + MARGIN
         return max(1, self._descriptors.limit() - kept)
 
     def entered(self) -> None:
-        """There is one connection more."""
+        """Count one connection more."""
         self._inside += 1
         self._look()
 
     def left(self) -> None:
-        """There is one connection less."""
+        """Count one connection less."""
         self._inside -= 1
         if self._shut:
             self._look()
 
     def _look(self) -> None:
-        """Stop the ports if there is no room, and start them if there is again."""
+        """Stop the ports if there is no room, and start them when there is room again."""
         self._prepare_ports()
         if self._inside >= self.room:
             self._stop_ports("there is no room for more")
@@ -178,7 +177,7 @@ class AcceptGate:
             self._start_ports()
 
     def _close_idle(self) -> None:
-        """Close some connections that have nothing to do, if clients wait for one."""
+        """Close some idle connections, if clients wait."""
         if self.make_room is None or not any(_somebody_waits(port) for port in self._ports):
             return
         for _ in range(BURST):
@@ -186,19 +185,19 @@ class AcceptGate:
                 return
 
     def _is_short(self) -> bool:
-        """Whether a port that accepts could run out of descriptors, whatever the room."""
+        """Whether descriptors run short, regardless of the counted room."""
         try:
             return self._descriptors.lowest_free() + OVERSHOOT >= self._descriptors.limit()
         except OSError:
             return True
 
     def _prepare_ports(self) -> None:
-        """Have each port accept few connections in one go, and keep many waiting.
+        """Make each port accept few connections in one go, and let many wait.
 
-        Twisted's ports do not look, in the middle of a burst, whether they were told to stop.
-        Beyond a backlog, clients fail on a UNIX socket, if they do not block, and try again for
-        seconds by TCP. The kernel takes a new length for it at any time, on an inherited socket
-        as well.
+        Twisted's ports do not notice in the middle of a burst that they were stopped. When the
+        backlog is full, clients of a UNIX socket fail if they do not block, and TCP clients try
+        again after seconds. The kernel accepts a new backlog at any time, for an inherited socket,
+        too.
         """
         for port in self._ports:
             if not isinstance(port, tcp.Port):

@@ -1,8 +1,8 @@
-"""Who may connect: connections of other users than are let in are refused before they are read.
+"""Who may connect: connections of users who are not admitted are refused before they are read.
 
-Stands between a listening port and the factory of the connections' protocols
-(those of :mod:`dangad.server.factory` and :mod:`dangad.operators.control`). Put there by
-:mod:`dangad.server.listening`; :mod:`dangad.server.peers` tells whose a connection is.
+It stands between a listening port and the factory of the connections' protocols, in
+:mod:`dangad.server.factory` or :mod:`dangad.operators.control`. :mod:`dangad.server.listening`
+makes it; :mod:`dangad.server.peers` finds the user of a connection.
 """
 
 from __future__ import annotations
@@ -27,49 +27,49 @@ if TYPE_CHECKING:
 log = Logger()
 
 MAX_REFUSALS = 20
-"""Connections of one endpoint that are told at once that they are refused; more are not told."""
+"""Refused connections of one endpoint that get an error at a time; more are closed without one."""
 
 
 @implementer(ILoggingContext)
 class Reception(Factory):
-    """The factory of one endpoint, before the one whose protocols serve its connections."""
+    """The factory of one endpoint, in front of the factory whose protocols serve connections."""
 
     noisy = False
 
     def __init__(
         self, site: Factory, clock: IReactorTime, where: str, outranks: bool = False
     ) -> None:
-        """Let in nobody else, to begin with.
+        """Begin by admitting only the server's own user and root.
 
-        :param site: the factory.
-        :param clock: where the time comes from.
-        :param where: what the endpoint is called before people.
+        :param site: the factory behind.
+        :param clock: the source of time.
+        :param where: the endpoint's name for people.
         :param outranks: whether the priorities of its clients hold among all clients.
         """
         self.site = site
         self._outranks = outranks
         self.clock = clock
-        #: Who may connect besides the server's own user and root; None for anybody who can. It
-        #: is to be said before the first connection.
+        #: Who may connect besides the server's own user and root; None for everybody who can. It
+        #: must be set before the first connection.
         self.allowed: Allowed | None = Allowed()
-        #: The connections that are being told that they are refused.
+        #: The refused connections that wait for their error.
         self.refusals: set[RefusedConnection] = set()
         self._where = where
         self._log = QuietLog(clock, log)
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        """A protocol for a new connection; None to close it at once."""
+        """The protocol of a new connection; None to close the connection at once."""
         return self.make_protocol(addr) if self.allowed is None else _Newcomer(self, addr)
 
     def make_protocol(self, addr: IAddress | None) -> Any:
-        """The factory's protocol for a connection that is let in; None to close it at once."""
+        """The factory's protocol for an admitted connection; None to close it at once."""
         protocol: Any = self.site.buildProtocol(addr)
         if protocol is not None and self._outranks:
             protocol.outranks = True
         return protocol
 
     def admit(self, transport: ITCPTransport) -> Forbidden | None:
-        """Look whose a connection is; None if it is let in, or why not."""
+        """Find the user of a connection; None if it is admitted, otherwise why it is not."""
         try:
             owner = owner_of(transport)
         except Unknown as error:
@@ -98,27 +98,27 @@ class Reception(Factory):
         )
 
     def doStart(self) -> None:
-        """Hear that the endpoint is listened on."""
+        """Note that the endpoint is open."""
         self.site.doStart()
 
     def doStop(self) -> None:
-        """Hear that it is not any more."""
+        """Note that the endpoint is closed."""
         for refusal in list(self.refusals):
             refusal.transport.abortConnection()
         self._log.flush()
         self.site.doStop()
 
     def logPrefix(self) -> str:
-        """What Twisted calls it in the log."""
+        """Its prefix in Twisted's log."""
         return "dangad"
 
 
 @implementer(IFileDescriptorReceiver)
 class _Newcomer(Protocol):
-    """Stands in for a connection's protocol until it is known whose the connection is.
+    """Stands in for a connection's protocol until the user of the connection is known.
 
-    As soon as that protocol is there, its methods become this one's own: what is read costs no
-    more than without the stand-in.
+    Then the methods of the real protocol become its own, so that reading costs no more than without
+    the stand-in.
     """
 
     def __init__(self, reception: Reception, address: IAddress | None) -> None:
@@ -126,7 +126,7 @@ class _Newcomer(Protocol):
         self._address = address
 
     def makeConnection(self, transport: Any) -> None:
-        """Let the connection in, or refuse it."""
+        """Admit the connection, or refuse it."""
         reception = self._reception
         error = reception.admit(transport)
         protocol: Any = None
@@ -143,5 +143,5 @@ class _Newcomer(Protocol):
         protocol.makeConnection(transport)
 
     def fileDescriptorReceived(self, descriptor: int) -> None:
-        """Close a descriptor that nobody wants."""
+        """Close a descriptor that the peer has passed."""
         dispose(descriptor)

@@ -1,7 +1,7 @@
-"""Why an endpoint cannot be listened on, with what an operator may change.
+"""Explains why an endpoint cannot be opened, and what an operator can change.
 
-Used by :mod:`dangad.server.listening`. The system's word for it ("Permission denied") tells neither
-of which directory nor what to do.
+Used by :mod:`dangad.server.listening`. The system's text ("Permission denied") says neither which
+directory nor what to do.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from dangad.server.unixport import InUse
 
 
 def explain(problem: BaseException | None, path: str | None, option: str) -> str:
-    """What the system said, without what the reader knows, and what to do about it.
+    """The errno text of a failed listen, without the address, and what to do about it.
 
-    :param problem: what listening failed with.
-    :param path: that of the UNIX socket, if it is one.
-    :param option: the one that says where to listen.
+    :param problem: the exception of the failed listen.
+    :param path: the path of the UNIX socket; None for other endpoints.
+    :param option: the option that names the endpoint.
     """
     cause = problem.socketError if isinstance(problem, error.CannotListenError) else problem
     said = str(getattr(cause, "strerror", None) or cause)
@@ -32,7 +32,7 @@ def explain(problem: BaseException | None, path: str | None, option: str) -> str
 
 
 def _advise_path(number: int | None, path: str, option: str) -> str:
-    """What to do about a UNIX socket that cannot be made."""
+    """What to do if a UNIX socket cannot be made."""
     directory = os.path.dirname(path) or "."
     if number == errno.ENOENT:
         return f"make the directory {directory}, or choose another path by {option}"
@@ -47,7 +47,7 @@ def _advise_path(number: int | None, path: str, option: str) -> str:
 
 
 def _advise_port(number: int | None, option: str) -> str:
-    """What to do about a port that cannot be listened on; empty if nothing is known."""
+    """What to do if a port cannot be opened; empty if nothing is known."""
     if number == errno.EADDRINUSE:
         # One --listen takes the place of both defaults.
         beside = "--listen unix:dangad.sock " if option == "--listen" else ""

@@ -1,7 +1,7 @@
-"""How long a client may take to send a request: as long as it gets on with it.
+"""How long a client may take to send a request: as long as it makes progress.
 
-Known by :mod:`dangad.server.factory`; :mod:`dangad.server.connection` tells when a part of a
-request has come, and when nothing is left of it.
+Made by :mod:`dangad.server.factory`. :mod:`dangad.server.holdings` tells when a part of a request
+has come, and when the request is complete.
 """
 
 from __future__ import annotations
@@ -14,26 +14,27 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 LEAST = 2**16
-"""Bytes of a begun request, or its end, that must come in ..."""
+"""Bytes of a begun request that must come in `BOX_TIME`, if not its end."""
 BOX_TIME = 60.0
-"""... so many seconds, not counting those in which the client is not read."""
+"""Seconds in which `LEAST` bytes of a begun request, or its end, must come. Time in which the
+client is not read does not count."""
 LOOK_INTERVAL = 10.0
-"""Seconds between two looks, by which it may become longer."""
+"""Seconds between two looks at the senders; a sender may get so many seconds more."""
 
 
 class IBoxSender(Interface):
-    """Whoever sends boxes."""
+    """A client that sends boxes."""
 
     boxes: int = Attribute("How many have come whole.")
     begun: int = Attribute("How many bytes have come of the next.")
     is_read: bool = Attribute("Whether it is read now.")
 
     def box_is_late() -> None:
-        """End it: it does not get on with a box that it has begun."""
+        """Close the connection: the box that it has begun does not arrive in time."""
 
 
 class _Mark(NamedTuple):
-    """How far a sender was at some time."""
+    """The progress of a sender at some time."""
 
     boxes: int
     begun: int
@@ -41,24 +42,24 @@ class _Mark(NamedTuple):
 
 
 class BoxWatch:
-    """Looks now and then at those who have begun a box."""
+    """Looks regularly at the senders that have begun a box."""
 
     def __init__(self, clock: IReactorTime) -> None:
-        """:param clock: where the time comes from."""
+        """:param clock: the source of time."""
         self._clock = clock
-        #: How far each sender was when it got on last.
+        #: The last progress of each sender.
         self._marks: dict[IBoxSender, _Mark] = {}
-        #: The next look, if there is anybody to look at.
+        #: The call for the next look; None if there is no sender to look at.
         self._alarm: IDelayedCall | None = None
 
     def watch(self, sender: IBoxSender) -> None:
-        """`sender` has begun a box."""
+        """Watch `sender`, which has begun a box."""
         self._marks[sender] = _Mark(sender.boxes, sender.begun, self._clock.seconds())
         if self._alarm is None:
             self._alarm = self._clock.callLater(LOOK_INTERVAL, self._look)
 
     def forget(self, sender: IBoxSender) -> None:
-        """`sender` has sent nothing but whole boxes, or is gone."""
+        """Forget `sender`, which has sent only complete boxes, or is gone."""
         self._marks.pop(sender, None)
         if not self._marks and self._alarm is not None:
             self._alarm.cancel()

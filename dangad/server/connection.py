@@ -2,10 +2,10 @@
 
 Made by :mod:`dangad.server.factory`. Requests go to :mod:`dangad.scheduler.dispatcher`; outcomes
 come back through :class:`~dangad.scheduler.interfaces.IClient` and go out under the request's own
-tag. Elsewhere is what keeps one client's troubles from all others: the size of a box in
-:mod:`dangad.wire.boxes`, the requests in flight in :mod:`dangad.server.flowcontrol`, the work of
-one turn of the reactor in :mod:`dangad.host.turns`, the unread answers in
-:mod:`dangad.server.eagerwriter`, and whatever is held in :mod:`dangad.server.holdings`.
+tag. Other modules protect clients from each other: they bound the size of a box
+(:mod:`dangad.wire.boxes`), the requests in flight (:mod:`dangad.server.flowcontrol`), the work of
+one turn of the reactor (:mod:`dangad.host.turns`), the unread answers
+(:mod:`dangad.server.eagerwriter`), and all bytes that are held (:mod:`dangad.server.holdings`).
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ if TYPE_CHECKING:
     from dangad.wire.boxes import Box, Raw
 
     class _StreamTransport(ITCPTransport, IConsumer, IPushProducer):
-        """What is asked of a client's transport, TCP or not."""
+        """What a connection needs of its transport, TCP or not."""
 
     class Site(Shape):
-        """What all connections have in common, as :class:`.ClientFactory` has it."""
+        """What all connections share; :class:`.ClientFactory` provides it."""
 
         clock: IReactorTime
         dispatcher: Dispatcher
@@ -68,25 +68,25 @@ if TYPE_CHECKING:
         next_id: Callable[[], int]
 
         def connection_lost(self, connection: ClientConnection) -> None:
-            """Hear that `connection` is closed."""
+            """Note that `connection` is closed."""
 
 
 log = Logger()
 
 MAX_TAG = 255
-"""Bytes of the longest ``_ask`` that is answered under its name."""
+"""Bytes of the longest tag (``_ask``) that is accepted."""
 SMALL = 2**16
-"""Bytes up to which an answer is joined with its tag, to be written in one piece."""
+"""Bytes up to which an answer is joined with its tag and written in one piece."""
 _NO_OPTIONS: dict[bytes, Any] = {}
-"""Those of most requests, whose reserved keys are the command and the tag alone."""
+"""The options of a request whose only reserved keys are the command and the tag."""
 
 
 @implementer(IClient, IFileDescriptorReceiver, IUnreadWatcher)
 class ClientConnection(Protocol):
     """One client's connection.
 
-    The parts that :meth:`connectionMade` makes live as long as the connection: nothing calls them
-    before it is made, nor after it is lost.
+    Its parts are made by :meth:`connectionMade`. Nothing calls them before the connection is made
+    or after it is lost.
     """
 
     transport: _StreamTransport
@@ -101,32 +101,32 @@ class ClientConnection(Protocol):
         self.name = ""
         #: Whether it can be written to.
         self.is_open = False
-        #: Whether it has ever had a job, so that the dispatcher may know its turn.
+        #: Whether it has ever had a job; then the dispatcher may keep its turn.
         self._is_known = False
-        #: The jobs whose outcome it is still to be told, by id.
+        #: The jobs whose outcome has not come yet, by id.
         self._jobs: dict[int, Job] = {}
-        #: Those of these jobs that have a tag, by the tag.
+        #: The same jobs by tag, except those without one.
         self._tags: dict[bytes, Job] = {}
-        #: Whether its answers wait to be read.
+        #: Whether the client is slow to read its answers.
         self._congested = False
-        #: The latest progress of its jobs, by id, which is kept back while it is congested.
+        #: The latest progress of each job by id, kept back while the client is slow to read.
         self._news: dict[int, tuple[bytes, Raw]] = {}
-        #: Whether its boxes are being gone through.
+        #: Whether the loop over received boxes is running.
         self._taking = False
-        #: When it last asked for something, or was told of an outcome.
+        #: When the last request came, or the last outcome was told.
         self._active_at = 0.0
 
     # The transport's calls.
 
     def connectionMade(self) -> None:
-        """Begin to read, and to be told when the client does not."""
+        """Begin to read; be told from now on when the client is slow to read."""
         site = self._site
         self.is_open = True
         self.name = name_of(self.transport)
         self._active_at = site.clock.seconds()
         if ITCPTransport.providedBy(self.transport):
-            self.transport.setTcpNoDelay(True)  # else an answer waits for the last one's ACK
-            self.transport.setTcpKeepAlive(True)  # else a peer that vanished stays for ever
+            self.transport.setTcpNoDelay(True)  # no answer waits for an ACK
+            self.transport.setTcpKeepAlive(True)  # notice peers that vanished
         self._writer = EagerWriter(site.clock, self.transport, self, site.budget)
         self._flow = FlowControl(
             site.clock,
@@ -175,7 +175,7 @@ class ClientConnection(Protocol):
     # The factory's calls.
 
     def close(self) -> None:
-        """Read no more, and close the connection once what was written to it is sent."""
+        """Read no more, and close the connection when everything written is sent."""
         self.is_open = False
         self._flow.hold(flowcontrol.CLOSING)
         self._writer.end()
@@ -187,21 +187,21 @@ class ClientConnection(Protocol):
 
     @property
     def idle_since(self) -> float | None:
-        """Since when it has had nothing to do; None if it has something."""
+        """Since when the client has had no work here; None while it has some."""
         idle = self.is_open and self._flow.is_idle and not self.holdings.held
         return self._active_at if idle else None
 
     # The writer's calls.
 
     def unread_grows(self) -> None:
-        """The client does not read its answers: read no more of it, start nothing more for it."""
+        """Stop reading the client and starting its jobs: it does not read its answers."""
         self._congested = True
         self._stall_watch.start()
         self._flow.hold(flowcontrol.UNREAD)
         self._dispatcher.hold(self)
 
     def all_is_read(self) -> None:
-        """The client has read its answers."""
+        """Go on: the client has read its answers."""
         self._congested = False
         self._stall_watch.stop()
         news, self._news = self._news, {}
@@ -240,10 +240,10 @@ class ClientConnection(Protocol):
     # Requests.
 
     def _take_boxes(self) -> None:
-        """Read the boxes that have come, as long as the client's pace allows it.
+        """Read the boxes received so far, as long as the client's limits allow it.
 
-        An outcome that comes at once, in the middle of it, does not begin it anew: the boxes
-        that it makes room for are read by the loop that is running already.
+        An outcome may come in the middle of this and make room for more boxes. It does not start a
+        second loop: the running one reads these boxes, too.
         """
         if self._taking:
             return
@@ -270,7 +270,7 @@ class ClientConnection(Protocol):
             holdings.count_half()
 
     def _take_turn(self) -> None:
-        """Read on, with this turn's share."""
+        """Read on, with this turn's share of requests."""
         if not self.is_open:
             return
         try:
@@ -341,7 +341,7 @@ class ClientConnection(Protocol):
             self._write(boxes.pair(boxes.ERROR if failed else boxes.ANSWER, tag), body, more)
 
     def _write(self, start: bytes, body: Raw, more: bool = False) -> None:
-        """Write a box; never raises, since others' jobs are waiting for the caller.
+        """Write a box; never raises, because the caller has other clients' jobs to deal with.
 
         :param more: whether other boxes are likely to follow at once.
         """
@@ -357,17 +357,17 @@ class ClientConnection(Protocol):
             self.abort()
 
     def _answer_at_once(self, tag: bytes | None, failed: bool, body: Raw) -> None:
-        """Answer a request that is no job."""
+        """Answer a request that is not a job."""
         self._answer(tag, failed, body)
         if self._taking:
             self._flow.answered_at_once()
 
     def refuse(self, tag: bytes | None, error: DangadError) -> None:
-        """Answer a request by an error."""
+        """Answer a request with an error."""
         self._answer_at_once(tag, True, boxes.pack(boxes.error_pairs(error.code, str(error))))
 
     def _forget(self, job: Job) -> None:
-        """The client was told the outcome of `job`."""
+        """Forget `job`, whose outcome the client was told."""
         if self._jobs.pop(job.id, None) is None:
             return
         if job.tag is not None:
@@ -379,7 +379,7 @@ class ClientConnection(Protocol):
     # What is told about it.
 
     def warn(self, kind: str, format: str, **fields: object) -> None:
-        """Log a line about the client, which has caused it; few of them if there are many."""
+        """Log a line that the client has caused; at most a few lines of a kind."""
         address = self.transport.getPeer()
         self._site.quiet.warn(kind, peer_of(address), format, peer=f"client {address}", **fields)
 

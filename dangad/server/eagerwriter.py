@@ -1,12 +1,12 @@
-"""Writing to a socket soon, and keeping what it does not take, in pieces and counted.
+"""Writes to a socket early, and buffers the bytes that it does not take.
 
-Used by :mod:`dangad.server.connection` for answers. Twisted keeps what is written until the
-reactor's next round, and has epoll tell when the socket takes it: two more system calls and a good
-part of a job's whole cost in the parent. But a socket on which nothing waits mostly takes an answer
-whole.
+Used by :mod:`dangad.server.connection` for answers. Twisted buffers data until the reactor's next
+round, and asks epoll when the socket is writable. This takes two more system calls, a good part of
+a job's whole cost in the parent. But a socket with an empty buffer usually takes a whole answer.
 
-What it does not take is kept here, and handed to the transport in pieces, as it sends them. So
-nothing large is copied in one go, and it is known how much is kept, and whether the peer reads.
+Bytes that the socket does not take are kept here, and passed to the transport in pieces, as it
+sends them. So nothing large is copied at once, and it is known how many bytes are kept and whether
+the peer reads.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ if TYPE_CHECKING:
     from dangad.server.memorybudget import MemoryBudget
 
 TOGETHER = 2**16
-"""Bytes up to which what is to be written together is kept for that."""
+"""Bytes up to which data is collected to be written together."""
 FULL = 2**16
-"""Bytes that the peer has not read with which it counts as one that does not read."""
+"""Unread bytes from which on the peer counts as not reading."""
 PIECE = 2**17
-"""Bytes that the transport is handed at a time: what Twisted sends in one turn."""
+"""Bytes that the transport gets at a time: as many as Twisted sends in one turn."""
 
 
 class IUnreadWatcher(Interface):
-    """Who wants to know whether the peer reads."""
+    """An object that is told whether the peer reads."""
 
     def unread_grows() -> None:
-        """:data:`FULL` bytes wait to be read, or more."""
+        """Called when :data:`FULL` bytes or more are unread."""
 
     def all_is_read() -> None:
-        """After that: nothing waits any more. May write before it returns."""
+        """Called after `congested`, when nothing is unread any more. May write before returning."""
 
 
 @implementer(IPushProducer)
 class EagerWriter:
-    """Writes to one transport: at once, or when all that the reactor had to do now is done.
+    """Writes to one transport: at once, or at the end of the reactor's turn.
 
-    It is the producer of that transport. With any but a plain TCP or UNIX socket, as with TLS,
-    what the transport keeps of its own accord is not seen here: only what it has no room for.
+    It is the producer of this transport. Bytes that a transport other than a plain TCP or UNIX
+    socket buffers itself, for example with TLS, are not counted here.
     """
 
     def __init__(
@@ -57,31 +57,31 @@ class EagerWriter:
     ) -> None:
         """Begin with nothing written.
 
-        :param clock: where the time comes from.
-        :param transport: a connected one, without a producer.
-        :param watcher: who is told when the peer does not read, and when it does again.
-        :param budget: where the bytes are counted that it has not read.
+        :param clock: the source of time.
+        :param transport: a connected transport without a producer.
+        :param watcher: told when the peer does not read, and when it reads again.
+        :param budget: counts the unread bytes.
         """
-        #: The bytes that the peer has not read; they are counted in the budget.
+        #: The number of unread bytes, which the budget counts, too.
         self.held = 0
         self._clock = clock
         self._transport = transport
         self._watcher = watcher
         self._budget = budget
         self._is_plain = isinstance(transport, tcp.Connection) and not transport.TLS
-        #: What is to be written together.
+        #: The pieces of data that are collected to be written together.
         self._kept: list[bytes] = []
-        #: The bytes of that.
+        #: The bytes of these pieces.
         self._kept_size = 0
-        #: The call that will write it.
+        #: The call that will write them; None if none is due.
         self._flushing: IDelayedCall | None = None
-        #: What waits for the transport to have sent what it has.
+        #: The data that waits until the transport has room.
         self._pending: deque[bytes | memoryview] = deque()
-        #: The bytes that the transport has.
+        #: The number of bytes in the transport.
         self._inside = 0
-        #: All bytes that were ever to be written.
+        #: The number of all bytes that were ever to be written.
         self._queued = 0
-        #: Whether the transport will tell when it has sent them.
+        #: Whether the transport will ask for more when it has sent them.
         self._is_blocked = False
         #: Whether the watcher was told that the peer does not read.
         self._is_full = False
@@ -92,7 +92,7 @@ class EagerWriter:
     # Its user's calls.
 
     def write(self, data: bytes, more: bool = False) -> None:
-        """Write `data`; if `more` is likely to follow at once, together with that."""
+        """Write `data`, together with later data if `more` is likely to follow at once."""
         if self._is_blocked:
             self._queue(data)
         elif not self._is_plain:
@@ -111,12 +111,12 @@ class EagerWriter:
             self._send(data)
 
     def write_large(self, start: bytes, data: bytes | memoryview) -> None:
-        """Write `start` and `data`, which is not copied as a whole, nor written at once."""
+        """Write `start` and `data`; large `data` is neither copied nor written at once."""
         self.flush()
         self._queue(start, data)
 
     def flush(self) -> None:
-        """Write what was kept."""
+        """Write the collected data now."""
         if self._flushing is not None:
             self._flushing.cancel()
             self._flushing = None
@@ -124,14 +124,14 @@ class EagerWriter:
             self._flush()
 
     def end(self) -> None:
-        """Close the connection once what was written is sent; nothing more is to be written."""
+        """Close the connection when everything is sent; nothing more may be written."""
         self.flush()
         self._is_ending = True
         if not self._is_blocked:
             self._close()
 
     def forget(self) -> None:
-        """Forget what was not sent: the connection is lost."""
+        """Forget unsent data: the connection is lost."""
         if self._flushing is not None:
             self._flushing.cancel()
             self._flushing = None
@@ -142,13 +142,14 @@ class EagerWriter:
         self._is_blocked = True
 
     def delivered(self) -> int:
-        """How many of the bytes that were ever kept have gone to the peer, nearly.
+        """About how many bytes have ever gone to the peer.
 
-        What it grows by is right; for plain sockets it counts what the peer's system has taken.
+        Differences between two values are exact. For plain sockets, bytes count when the peer's
+        kernel has taken them.
         """
         transport, unsent = self._transport, 0
         if self._is_plain and self._is_blocked and transport.connected:
-            # Twisted has no public word for what it has not sent.
+            # Twisted has no public name for its buffer.
             fresh = transport._tempDataLen  # noqa: SLF001
             inside = len(transport.dataBuffer) - transport.offset + fresh
             unsent = inside - self._inside + _in_kernel(transport.fileno())
@@ -157,13 +158,13 @@ class EagerWriter:
     # The transport's calls.
 
     def pauseProducing(self) -> None:
-        """It has enough."""
+        """Wait: the transport has enough."""
         self._is_blocked = True
         if not self._is_plain:
             self._tell_if_full(FULL)
 
     def resumeProducing(self) -> None:
-        """It has sent what it had."""
+        """Go on: the transport has sent its data."""
         self._took(self._inside)
         self._inside = 0
         self._is_blocked = False
@@ -177,9 +178,9 @@ class EagerWriter:
             self._close()
 
     def stopProducing(self) -> None:
-        """Nothing: the protocol's `connectionLost` comes."""
+        """Do nothing: the protocol's `connectionLost` follows."""
 
-    # What follows from them.
+    # Internal.
 
     def _flush(self) -> None:
         self._flushing = None
@@ -192,11 +193,11 @@ class EagerWriter:
             self._send(data)
 
     def _send(self, data: bytes) -> None:
-        """Write to a plain socket on which nothing waits."""
+        """Write to a plain socket whose transport holds no data."""
         try:
             sent = self._transport.socket.send(data)
         except OSError:
-            sent = 0  # it is full, or broken, which the reactor will find out
+            sent = 0  # it is full, or broken; the reactor will find out
         if sent < len(data):
             self._queue(data[sent:])
 
@@ -218,7 +219,7 @@ class EagerWriter:
             self._watcher.unread_grows()
 
     def _feed(self) -> None:
-        """Hand the transport pieces until it has enough, or there is nothing more."""
+        """Give the transport pieces until it has enough, or nothing is left."""
         while self._pending and not self._is_blocked:
             piece = self._next_piece()
             if self._is_plain:
@@ -231,7 +232,7 @@ class EagerWriter:
                 self._hand_over(piece)
 
     def _hand_over(self, data: bytes) -> None:
-        """Write to a transport that is not plain, and says when it has enough."""
+        """Write to a transport other than a plain socket; it says when it has enough."""
         self._transport.write(data)
         if self._is_blocked:
             self._inside = len(data)
@@ -240,7 +241,7 @@ class EagerWriter:
             self._budget.add(self._inside)
 
     def _next_piece(self) -> bytes:
-        """The next bytes to be written, not too many."""
+        """The next bytes to write, a bounded number."""
         pending = self._pending
         first = pending.popleft()
         if len(first) > PIECE:
@@ -255,7 +256,7 @@ class EagerWriter:
         return b"".join(parts)
 
     def _took(self, size: int) -> None:
-        """So many bytes are not held any more."""
+        """Count so many bytes as gone."""
         self.held -= size
         self._budget.total -= size
 
@@ -265,7 +266,7 @@ class EagerWriter:
 
 
 def _in_kernel(descriptor: int) -> int:
-    """Bytes that the kernel has of a socket and the peer's has not taken, nearly."""
+    """About how many bytes are in a socket's send buffer, not acknowledged by the peer."""
     try:
         answer = fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4))
     except OSError:

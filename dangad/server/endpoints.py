@@ -1,8 +1,8 @@
-"""Endpoint descriptions: what dangad itself reads of them, and what is left of them for Twisted.
+"""Endpoint descriptions: dangad reads its own words in them, and leaves the rest to Twisted.
 
-Read by :mod:`dangad.tap` and :mod:`dangad.service`, opened by :mod:`dangad.server.listening`. An
-endpoint is described as Twisted does it, ``unix:/run/x.sock`` or ``tcp:7003``, or is the path of a
-UNIX socket. dangad takes its own words out of the description before Twisted sees it.
+Used by :mod:`dangad.tap` and :mod:`dangad.service`; :mod:`dangad.server.listening` opens the
+endpoints. A description is one of Twisted's, like ``unix:/run/x.sock`` or ``tcp:7003``, or the path
+of a UNIX socket. dangad removes its own words before Twisted sees the description.
 """
 
 from __future__ import annotations
@@ -33,29 +33,29 @@ if TYPE_CHECKING:
 
 
 class Auth(enum.Enum):
-    """Who may connect, as ``auth=`` in a description says it."""
+    """Who may connect: the values of ``auth=`` in a description."""
 
     USER = "user"
-    """The server's own user, root, and whoever is named beside them."""
+    """The server's own user, root, and users whom an option names."""
     NONE = "none"
-    """Whoever can."""
+    """Everybody who can connect."""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """What a description says.
+    """A parsed description.
 
-    :ivar text: it, as it was written.
-    :ivar kind: the first word of it, in small letters.
-    :ivar description: what is left of it for Twisted.
-    :ivar auth: who may connect, if it says so.
-    :ivar strict_priorities: whether the priorities that its clients ask for hold among all
-        clients, and not only among the jobs of one.
-    :ivar inner: what is behind the first word, if that is ``haproxy``.
-    :ivar path: that of the UNIX socket, if it is one.
-    :ivar mode: the mode that is named for it.
-    :ivar backlog: how many connections the kernel keeps waiting for it.
-    :ivar noted: whether a file beside it names the process that listens.
+    :ivar text: the description as written.
+    :ivar kind: its first word, in lower case.
+    :ivar description: the description without dangad's own words, for Twisted.
+    :ivar auth: who may connect; None if the description does not say.
+    :ivar strict_priorities: whether priorities of its clients hold among all clients, and not only
+        among the jobs of one client.
+    :ivar inner: the endpoint within ``haproxy:``; None for other kinds.
+    :ivar path: the path of the UNIX socket; None for other kinds.
+    :ivar mode: the mode of the UNIX socket; None if the description does not say.
+    :ivar backlog: how many connections may wait in the kernel.
+    :ivar noted: whether a file beside the UNIX socket names the process that listens.
     """
 
     text: str
@@ -70,11 +70,11 @@ class Endpoint:
     noted: bool = True
 
     def make(self, reactor: Any, owner: tuple[int, int] = (-1, -1)) -> IStreamServerEndpoint:
-        """What can be listened on.
+        """Twisted's endpoint for the description.
 
-        :param owner: the numbers of the user and the group to whom a UNIX socket shall belong; -1
-            for those of this process.
-        :raises Exception: Twisted cannot read it; of what kind depends on the endpoint's.
+        :param owner: the ids of the user and the group that own a UNIX socket; -1 for those of this
+            process.
+        :raises Exception: Twisted cannot read it; the class depends on the kind of endpoint.
         """
         if self.inner is not None:
             return proxyEndpoint(self.inner.make(reactor, owner))
@@ -90,9 +90,10 @@ class Endpoint:
 
     @property
     def usual_auth(self) -> Auth:
-        """Who may connect to it within the machine: what it says, or else what is usual.
+        """Who may connect from within the machine: as the description says, or the default.
 
-        A mode that is named says all. A proxy's clients are not told apart by their users.
+        If a mode is named, everybody whom the mode admits may connect. Users of a proxy's clients
+        are not known.
         """
         if self.auth is not None:
             return self.auth
@@ -101,9 +102,9 @@ class Endpoint:
 
     @property
     def reaches_beyond(self) -> bool:
-        """Whether it says that it can be reached from other machines.
+        """Whether the description shows that the endpoint can be reached from other machines.
 
-        False where that only shows when it is listened on.
+        False if this is known only when the endpoint is open.
         """
         if self.inner is not None:
             return self.inner.reaches_beyond
@@ -122,9 +123,9 @@ class Endpoint:
 
 
 _INTERFACE_PLACES = {"tcp": 2, "tcp6": 3, "ssl": 5}
-"""In which of Twisted's descriptions, and in which place, an interface may stand without its name.
+"""Kinds of descriptions in which an interface may come without its name, and the place of it.
 
-There, all interfaces are meant where none is named."""
+Without an interface they listen on all interfaces."""
 
 _WORD = re.compile(r"((?:\\.|[^\\=])*)=(.*)", re.DOTALL)
 _OWN_WORDS = {"auth": ("user", "none"), "priorities": ("strict", "fair")}
@@ -133,9 +134,9 @@ _PATH_WITH_WORDS = re.compile(r":(auth|priorities|mode|backlog|lockfile)=")
 
 
 def read_endpoint(text: str) -> Endpoint:
-    """What a description says, or the path of a UNIX socket.
+    """Parse a description, or the path of a UNIX socket.
 
-    :raises ValueError: it makes no sense; why. Whether Twisted can read its part, is not known.
+    :raises ValueError: dangad's part is not valid; the text says why. Twisted's is not checked.
     """
     if text.isdecimal():
         raise ValueError(f"for a TCP port, write tcp:{text}:interface=127.0.0.1")
@@ -166,7 +167,7 @@ def read_endpoint(text: str) -> Endpoint:
 
 
 def _read_rest(text: str, parts: list[str]) -> Endpoint:
-    """The endpoint that these parts of its description are, which has none of dangad's words."""
+    """The endpoint of these parts of a description, from which dangad's words are removed."""
     kind = parts[0].lower()
     description = ":".join(parts)
     if kind == "haproxy":
@@ -180,9 +181,9 @@ def _read_rest(text: str, parts: list[str]) -> Endpoint:
 
 
 def _read_unix(parts: list[str]) -> dict[str, Any]:
-    """What a description says of a UNIX socket, by the names of the fields.
+    """The fields of a description of a UNIX socket, by name.
 
-    :raises ValueError: it makes no sense.
+    :raises ValueError: the description is not valid.
     """
     names = ["path", "mode", "backlog", "lockfile"]
     said: dict[str, str] = {}
@@ -213,7 +214,7 @@ def _read_unix(parts: list[str]) -> dict[str, Any]:
 
 
 def _split(text: str) -> list[str]:
-    """The parts of a description between its colons, as they were written."""
+    """The parts of a description between its colons, as written."""
     parts = [""]
     characters = iter(text)
     for character in characters:
@@ -230,7 +231,7 @@ def _unescape(part: str) -> str:
 
 
 def address_of(host: str) -> Number4 | Number6 | None:
-    """The address that a text is, in any form that the system takes; None for a name."""
+    """The IP address in a text, in any form that the system accepts; None for a name."""
     with contextlib.suppress(ValueError):
         address = ip_address(host.partition("%")[0])
         return getattr(address, "ipv4_mapped", None) or address

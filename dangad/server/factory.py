@@ -1,8 +1,7 @@
-"""The front door for clients: who may connect, and what all connections have in common.
+"""The front door for clients: how many may connect, and what all connections share.
 
-The first and the last step of a job's way are a
-:class:`~dangad.server.connection.ClientConnection`'s, of which one is made here for each client.
-:mod:`dangad.server.acceptgate` is told of all that come and go.
+It makes a :class:`~dangad.server.connection.ClientConnection` for each client, where a job's way
+begins and ends, and tells :mod:`dangad.server.acceptgate` of each connection that comes or goes.
 """
 
 from __future__ import annotations
@@ -37,11 +36,11 @@ if TYPE_CHECKING:
 log = Logger()
 
 MAX_REFUSALS = 100
-"""Connections over the limit that are told so at once; more are closed without a word."""
+"""Connections over the limit that get an error at a time; more are closed without an answer."""
 IDLE_TIME = 30.0
-"""Seconds for which a connection must have had nothing to do to make room for a new one."""
+"""Seconds after which a connection without work may be closed to make room for a new one."""
 IDLE_LOOK = 1.0
-"""Seconds between two searches for such connections, while there is no room."""
+"""Seconds between two searches for idle connections, while there is no room."""
 CLOSED_AT_ONCE = 50
 """Connections that are closed in one turn of the reactor."""
 
@@ -64,13 +63,13 @@ class ClientFactory(Factory):
     ) -> None:
         """Begin with no connections.
 
-        :param clock: where the time comes from.
-        :param dispatcher: who gets the jobs.
-        :param gate: who is told of every connection, and stops the ports if need be.
+        :param clock: the source of time.
+        :param dispatcher: gets the jobs.
+        :param gate: is told of every connection, and stops the ports if necessary.
         :param max_payload: bytes of the largest request.
-        :param max_in_flight: unanswered requests of one connection beyond which it is not read.
-        :param max_connections: connections beyond which a new one is refused.
-        :param max_buffered: bytes that are held for all of them together at most.
+        :param max_in_flight: unanswered requests with which a connection is not read.
+        :param max_connections: the most connections; a further one is refused.
+        :param max_buffered: the most bytes that are held for all of them.
         """
         self.dispatcher = dispatcher
         self.max_payload = max_payload
@@ -87,21 +86,21 @@ class ClientFactory(Factory):
         gate.make_room = self.make_room
         #: The connections that are open.
         self._connections: set[ClientConnection] = set()
-        #: Those of them that make room for others.
+        #: The ones among them that are being closed to make room for others.
         self._leaving: set[ClientConnection] = set()
-        #: The connections that had nothing to do at the last search, the longest idle first.
+        #: The connections that were idle at the last search, the longest idle first.
         self._idle: deque[tuple[ClientConnection, float]] = deque()
-        #: When all were searched for these.
+        #: When the last search was.
         self._searched_at = -IDLE_LOOK
-        #: The connections over the limit that are being told so.
+        #: The connections over the limit that wait for their error.
         self._refusals: set[RefusedConnection] = set()
-        #: Who waits for the last connection to close, once the server stops.
+        #: Fires when the last connection is closed; None before the server stops.
         self._closed: Deferred[None] | None = None
-        #: The limit of that wait.
+        #: The call that cuts off the remaining clients; None if none is due.
         self._close_alarm: IDelayedCall | None = None
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
-        """A protocol for a new connection; None to close it at once."""
+        """The protocol of a new connection; None to close the connection at once."""
         if self.connections < self.max_connections or self.make_room():
             connection = ClientConnection(self)
             self._connections.add(connection)
@@ -124,7 +123,7 @@ class ClientFactory(Factory):
         return len(self._connections) - len(self._leaving)
 
     def make_room(self) -> bool:
-        """Close the connection that has had nothing to do for longest; False if all have."""
+        """Close the connection that has been idle for longest; False if none is idle."""
         now = self.clock.seconds()
         if not self._idle and now >= self._searched_at + IDLE_LOOK:
             self._searched_at = now
@@ -135,7 +134,7 @@ class ClientFactory(Factory):
         while self._idle:
             connection, since = self._idle.popleft()
             if connection.idle_since != since:
-                continue  # it has had something to do, or is gone
+                continue  # it has had work since, or is gone
             self._leaving.add(connection)
             self.quiet.info(
                 "idle",
@@ -149,7 +148,7 @@ class ClientFactory(Factory):
         return False
 
     def connection_lost(self, connection: ClientConnection) -> None:
-        """Hear that `connection` is closed."""
+        """Note that `connection` is closed."""
         self._connections.discard(connection)
         self._leaving.discard(connection)
         self._gate.left()
@@ -161,9 +160,9 @@ class ClientFactory(Factory):
         self._check_closed()
 
     def close(self, seconds: float) -> Deferred[None]:
-        """Close all connections, once what was written to them is sent.
+        """Close each connection when everything written to it is sent.
 
-        A client that has not read it after `seconds` is cut off. Fires when all are closed.
+        Clients that have not read it after `seconds` are cut off. Fires when all are closed.
         """
         closed = self._closed = Deferred()
         self._close_alarm = self.clock.callLater(seconds, self.abort)
@@ -175,7 +174,7 @@ class ClientFactory(Factory):
         return closed
 
     def abort(self) -> None:
-        """Close all connections now, whatever was written to them."""
+        """Close all connections now, without sending the rest."""
         do_in_turns(self.clock, list(self._connections), self._abort, CLOSED_AT_ONCE)
 
     def _close(self, connection: ClientConnection) -> None:

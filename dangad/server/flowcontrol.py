@@ -1,4 +1,4 @@
-"""Whether a client is read: the requests that it has in flight, and what else is in its way.
+"""Decides whether a client is read: by its requests in flight, and by other reasons.
 
 One :class:`FlowControl` for each :class:`~dangad.server.connection.ClientConnection`.
 """
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
     from dangad.server.memorybudget import MemoryBudget
 
 MAX_INSTANT = 100
-"""Requests that are answered at once, being refused or for the server itself, before the client is
-made to rest: they are not in flight, and would not slow it otherwise."""
+"""Requests answered at once, because they are refused or for the server itself, until the client
+has to rest. They are never in flight, so the limit of requests in flight does not slow it down."""
 INSTANT_REST = 0.05
-"""Seconds for which it is not read then."""
+"""Seconds of a client's rest, in which it is not read."""
 
 UNREAD = 1
-"""It does not read its answers."""
+"""A reason not to read a client: it does not read its answers."""
 RESTING = 2
-"""It has sent many requests that were answered at once."""
+"""A reason not to read a client: it has sent many requests that were answered at once."""
 IN_LINE = 4
-"""It has sent more than is done for it in one turn of the reactor."""
+"""A reason not to read a client: it has sent more than one turn of the reactor does for it."""
 MEMORY = 8
-"""The server holds much for its clients, and for this one most."""
+"""A reason not to read a client: the server holds many bytes, and most of them for this client."""
 CLOSING = 16
-"""It is not to be read any more."""
+"""A reason not to read a client: its connection is being closed."""
 
 
 class FlowControl:
@@ -62,11 +62,11 @@ class FlowControl:
     ) -> None:
         """Begin with a transport that is being read.
 
-        :param clock: where the time comes from.
-        :param budget: the bytes of requests are counted there as well.
-        :param max_requests: unanswered requests with which it is not read.
-        :param max_bytes: the size of them with which it is not.
-        :param read_on: called when it is read again: something may have come before.
+        :param clock: the source of time.
+        :param budget: counts the bytes of requests, too.
+        :param max_requests: the number of unanswered requests with which the client is not read.
+        :param max_bytes: their total size in bytes with which the client is not read.
+        :param read_on: called when the client is read again; boxes may have come before.
         """
         self._clock = clock
         self._transport = transport
@@ -80,22 +80,22 @@ class FlowControl:
         self.bytes = 0
         #: Whether the client is not read.
         self.paused = False
-        #: The sum of the reasons, as above, for which it is not.
+        #: The sum of the reasons for which it is not read.
         self._holds = 0
-        #: Whether the transport knows of that.
+        #: Whether the transport is paused.
         self._is_stopped = False
         #: How many requests were answered at once since the client rested.
         self._instant = 0
-        #: The end of its rest.
+        #: The call that ends its rest; None if it does not rest.
         self._rest: IDelayedCall | None = None
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is in flight, and nothing is in the way."""
+        """Whether no request is in flight, and there is no reason not to read."""
         return not self.requests and not self._holds
 
     def entered(self, size: int) -> None:
-        """A request of so many bytes is in flight."""
+        """Count a request of so many bytes as in flight."""
         self.requests += 1
         self.bytes += size
         budget = self._budget
@@ -106,7 +106,7 @@ class FlowControl:
             self._set()
 
     def left(self, size: int) -> None:
-        """It is answered."""
+        """Count a request of so many bytes as answered."""
         self.requests -= 1
         self.bytes -= size
         self._budget.total -= size
@@ -114,7 +114,7 @@ class FlowControl:
             self._set()
 
     def answered_at_once(self) -> None:
-        """A request was answered that has never been in flight; of many the client has to rest."""
+        """Count a request that was answered at once; after many of them the client has to rest."""
         self._instant += 1
         if self._instant == MAX_INSTANT:
             self._rest = self._clock.callLater(INSTANT_REST, self._end_rest)
@@ -126,16 +126,16 @@ class FlowControl:
         self._set()
 
     def release(self, reason: int) -> None:
-        """Have that be no reason any more."""
+        """End the `reason` not to read."""
         self._holds &= ~reason
         if self.paused:
             self._set()
 
     def take_turn(self) -> None:
-        """Read on what has come, for this turn: the client is out of the line, or in it again.
+        """Read received boxes on in this turn, after which the client may have to wait again.
 
-        The transport is started only if all has been read. To stop and start it for each turn
-        would cost more than the turn.
+        The transport is resumed only when all boxes are read: pausing and resuming it in each turn
+        would cost more than the turn itself.
         """
         self._holds &= ~IN_LINE
         self.paused = self._must_pause()
@@ -159,7 +159,7 @@ class FlowControl:
         self.release(RESTING)
 
     def _set(self) -> None:
-        """Read, or do not, as the limits say."""
+        """Read or stop reading, as the limits demand."""
         pause = self._must_pause()
         if pause == self.paused:
             return

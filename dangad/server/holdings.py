@@ -1,9 +1,9 @@
-"""The bytes that the server holds for one client, as the watches see them and have them given up.
+"""The bytes that the server holds for one client, as the watches see them.
 
 Made by :class:`~dangad.server.connection.ClientConnection`, whose parts hold the bytes: its reader
-those of a request that is not whole, its flow control those of unanswered requests, its writer
-those of unread answers. :mod:`dangad.server.memorybudget` asks how many they are, and
-:mod:`dangad.server.boxwatch` and :mod:`dangad.server.stallwatch` whether they move.
+holds an incomplete request, its flow control counts unanswered requests, and its writer holds
+unread answers. :mod:`dangad.server.memorybudget` asks how many bytes there are, and
+:mod:`dangad.server.boxwatch` and :mod:`dangad.server.stallwatch` ask whether they move.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @implementer(IHolder, IBoxSender)
 class Holdings:
-    """What is held for one client."""
+    """The bytes held for one client, and how they are given up."""
 
     def __init__(
         self,
@@ -42,26 +42,26 @@ class Holdings:
     ) -> None:
         """Begin with nothing held.
 
-        :param connection: the client's, which is refused, warned of and closed.
-        :param site: what all connections have in common.
-        :param reader: holds the request that is not whole.
-        :param flow: counts the requests that are not answered.
-        :param writer: holds the answers that are not read.
+        :param connection: the client's connection, through which it is refused or cut off.
+        :param site: what all connections share.
+        :param reader: holds the incomplete request.
+        :param flow: counts the unanswered requests.
+        :param writer: holds the unread answers.
         """
         self._connection = connection
         self._site = site
         self._reader = reader
         self._flow = flow
         self._writer = writer
-        #: The bytes of the request that is not whole, as far as they are counted.
+        #: The bytes of the incomplete request that are counted so far.
         self.half = 0
-        #: Why the request was thrown away whose end is still to come.
+        #: Why the incomplete request was discarded; None if it was not.
         self._discarded: DangadError | None = None
 
     # The connection's calls.
 
     def count_half(self) -> None:
-        """Count what has come and is not read, and have the time of a begun box watched."""
+        """Count the bytes of an incomplete request, and watch its time."""
         if not self._connection.is_open:
             return
         before, now = self.half, self._reader.held
@@ -74,7 +74,7 @@ class Holdings:
                 self._site.box_watch.forget(self)
 
     def why_thrown_away(self, box: Box) -> DangadError:
-        """Why nothing but the keys of `box` was kept."""
+        """Why only the keys of `box` were kept."""
         limit = self._site.max_payload
         error, self._discarded = self._discarded, None
         if error is None or box.size > limit:
@@ -82,12 +82,12 @@ class Holdings:
         return error
 
     def drop(self) -> None:
-        """The client is gone: count nothing of it any more."""
+        """Count nothing any more: the client is gone."""
         self._site.budget.total -= self.half
         self._site.budget.forget(self)
         self._site.box_watch.forget(self)
 
-    # The box watch's calls, and what it looks at.
+    # For the box watch.
 
     @property
     def boxes(self) -> int:
@@ -119,10 +119,10 @@ class Holdings:
         connection.refuse(self._reader.noted.get(boxes.ASK), BadArguments(text))
         connection.close()
 
-    # The stall watch's call.
+    # For the stall watch.
 
     def has_stalled(self, read: int, seconds: float) -> None:
-        """Cut the client off: it has read too little of its answers for long."""
+        """Cut off the client: it has read too little of its answers for too long."""
         self._connection.warn(
             "stalled",
             "{peer} has read {read} bytes in {seconds:.0f} s, of answers of which {unread} bytes "
@@ -133,7 +133,7 @@ class Holdings:
         )
         self._connection.abort()
 
-    # The budget's calls, and what it looks at.
+    # For the budget.
 
     @property
     def held(self) -> int:

@@ -1,11 +1,12 @@
-"""Where the server listens, and who is let in: an endpoint becomes a door.
+"""Opens the endpoints where the server listens, and decides who is admitted: makes doors of them.
 
-Called by :mod:`dangad.service`; :mod:`dangad.server.endpoints` reads the descriptions.
+Called by :mod:`dangad.service`; :mod:`dangad.server.endpoints` parses the descriptions.
 
-Nothing is open wider than was asked for. A UNIX socket is for its owner unless a mode is named. By
-TCP within the machine only the server's own user may connect, unless others are named; beyond the
-machine nobody may, unless the operator insists. An address that stands in the description is judged
-before it is bound; any other, as that of a name, by what the kernel says was bound.
+No door is open to more people than the operator has asked for. A UNIX socket is for its owner
+unless a mode is named. By TCP within the machine only the server's own user may connect, unless
+others are named. From beyond the machine nobody may, without ``--insecure``. An address in the
+description is checked before it is bound; an address behind a name is checked afterwards, as the
+kernel reports it.
 """
 
 from __future__ import annotations
@@ -33,17 +34,17 @@ if TYPE_CHECKING:
 
 
 class CannotListen(Exception):
-    """An endpoint cannot be listened on; the text says which and why, in one line."""
+    """An endpoint cannot be opened; the text says which one and why, in one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who may connect, as far as it is the same for all endpoints.
+    """Who may connect, in so far as it is the same for all endpoints.
 
-    :ivar allowed: beside the server's own user and root, where users are told apart.
-    :ivar insecure: whether anybody may from beyond the machine.
-    :ivar owner: the numbers of the user and the group to whom UNIX sockets belong, and who so may;
-        -1 for those of this process.
+    :ivar allowed: the users, besides the server's own and root, at endpoints that check users.
+    :ivar insecure: whether everybody from beyond the machine may connect.
+    :ivar owner: the ids of the user and the group that own UNIX sockets; -1 for those of this
+        process.
     """
 
     allowed: Allowed = field(default_factory=Allowed)
@@ -53,11 +54,11 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """An endpoint that is listened on.
+    """An open endpoint.
 
-    :ivar endpoint: what was said of it.
-    :ivar port: what listens.
-    :ivar reception: who says which connections are let in.
+    :ivar endpoint: its description.
+    :ivar port: the listening port.
+    :ivar reception: decides which connections are admitted.
     """
 
     endpoint: Endpoint
@@ -66,12 +67,12 @@ class Door:
 
     @property
     def is_open(self) -> bool:
-        """Whether neither a mode nor a list of users says who may connect."""
+        """Whether neither a mode nor a list of users restricts who may connect."""
         return self.reception.allowed is None and not isinstance(self.port.getHost(), UNIXAddress)
 
     @property
     def who(self) -> str:
-        """Who may connect, for people."""
+        """Who may connect, in words for people."""
         host = self.port.getHost()
         if self.reception.allowed is not None:
             return str(self.reception.allowed)
@@ -82,7 +83,7 @@ class Door:
         return "anybody on this machine" if _is_loopback(host) else "anybody who can reach it"
 
     def __str__(self) -> str:
-        """Where it is, for people."""
+        """Its address, in words for people."""
         host = self.port.getHost()
         if (
             isinstance(host, (IPv4Address, IPv6Address))
@@ -92,7 +93,7 @@ class Door:
         return self.endpoint.text
 
     def close_at_once(self) -> None:
-        """Listen no more, without a reactor that runs, and leave nothing behind."""
+        """Stop listening without a running reactor, and leave nothing behind."""
         if isinstance(self.port, Port):
             if self.port.connected:
                 self.port.connectionLost(Failure(error.ConnectionDone()))
@@ -101,9 +102,9 @@ class Door:
 
 
 def stop_listening(port: IListeningPort) -> Deferred[Any]:
-    """Listen no more.
+    """Stop listening.
 
-    Fires when the port is closed. That of ``stdio:`` is its only connection, and left to it.
+    Fires when the port is closed. The port of ``stdio:`` is its only connection, and is not closed.
     """
     return maybeDeferred(getattr(port, "stopListening", lambda: None))
 
@@ -111,19 +112,19 @@ def stop_listening(port: IListeningPort) -> Deferred[Any]:
 def open_door(
     reactor: Any, endpoint: Endpoint, site: Factory, access: Access, option: str = "--listen"
 ) -> Door:
-    """Listen on an endpoint; nothing is accepted before the reactor's next turn.
+    """Open an endpoint; nothing is accepted before the reactor's next turn.
 
-    :param reactor: what has the sockets read.
-    :param endpoint: where.
+    :param reactor: reads the sockets.
+    :param endpoint: the parsed description.
     :param site: the factory of the connections' protocols.
     :param access: who may connect.
-    :param option: the one by which it was described.
-    :raises CannotListen: it cannot be listened on, or would be open to more than is allowed.
+    :param option: the option that named the endpoint.
+    :raises CannotListen: it cannot be opened, or would be open to more people than allowed.
     """
     if endpoint.reaches_beyond and not access.insecure:
         raise _too_open(endpoint)
     reception = Reception(site, reactor, endpoint.text, endpoint.strict_priorities)
-    if endpoint.kind == "stdio":  # whose connection is made here and now
+    if endpoint.kind == "stdio":  # its connection is made at once
         reception.allowed = None
     try:
         listening = endpoint.make(reactor, access.owner).listen(reception)
@@ -149,9 +150,9 @@ def open_door(
 
 
 def _guard(door: Door, access: Access) -> None:
-    """Have the right connections let in.
+    """Tell the reception which connections to admit.
 
-    :raises CannotListen: the endpoint would be open to more than is allowed.
+    :raises CannotListen: the endpoint would be open to more people than allowed.
     """
     endpoint, host = door.endpoint, door.port.getHost()
     auth = endpoint.usual_auth

@@ -1,13 +1,13 @@
 """One bound for all bytes that the server holds for its clients, and what happens beyond it.
 
-Counted are requests of which only a part has come, requests that are not answered yet, and answers
-and parts of results that their clients have not read. Whoever holds bytes changes `total` when
-they come and go. Known by :mod:`dangad.server.factory`; clients are :class:`IHolder` to it.
+Incomplete requests count, and so do unanswered requests, unread answers and unread partial results.
+Code that holds bytes changes `total` when they come and go. :mod:`dangad.server.factory` makes the
+budget; it knows clients as :class:`IHolder`.
 
-Beyond half of the bound, only as many of the clients for whom much is held are read as there is
-room for, each with one more of the largest requests; those with least go first, and one is always
-read. Of those that are read and do not get on, and those that do not read, the largest are refused
-or cut off. If the bound is reached, the largest are, whether they get on or not.
+Beyond half of the bound, the server reads only as many of the large holders as there is room for,
+with one more largest request each. The smallest of them come first, and at least one is read. Then
+the largest holders that make no progress, with sending or with reading, are refused or cut off. At
+the bound itself the largest holders are, even if they make progress.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 log = Logger()
 
 LOOK_INTERVAL = 0.1
-"""Seconds between two looks at who holds most, while much is held."""
+"""Seconds between two looks at the holders, while the budget is more than half used."""
 PATIENCE = 10.0
-"""Seconds in which a large holder must have got on, while much is held."""
+"""Seconds in which a large holder must make progress, while the budget is more than half used."""
 DEFAULT_LIMIT = 2**30
-"""The bound in bytes, unless a quarter of the machine's memory is less ..."""
+"""The default bound in bytes, or a quarter of the machine's memory if this is less."""
 DEFAULT_PAYLOADS = 4
-"""... but never less than so many of the largest requests."""
+"""The least default bound, in requests of the largest size."""
 LEAST = 2**16
-"""Bytes that are held for a client before it is looked at: nobody is cut off for fewer."""
+"""Bytes from which on a client is a large holder: nobody is cut off for fewer."""
 
 
 def default_limit(max_payload: int) -> int:
-    """The bound for a server whose operator names none.
+    """The bound in bytes for a server whose operator sets none.
 
     :param max_payload: bytes of the largest request.
     """
@@ -47,22 +47,22 @@ def default_limit(max_payload: int) -> int:
 
 
 class IHolder(Interface):
-    """Somebody for whom bytes are held."""
+    """A client for which bytes are held."""
 
     held: int = Attribute("How many.")
     unread: int = Attribute("How many of them are answers that it has not read.")
 
     def progress() -> Hashable:
-        """Something that is another as soon as one of these bytes has come or gone."""
+        """A value that changes whenever one of these bytes has come or gone."""
 
     def wait_for_memory() -> None:
-        """Send no more, until `go_on`."""
+        """Do not read the client, until `go_on`."""
 
     def go_on() -> None:
-        """Send again."""
+        """Read the client again."""
 
     def shed() -> int:
-        """Have what can be given up be given up, and be told why; how many bytes that is.
+        """Give up bytes held for the client, and tell it why; how many bytes.
 
         They may still be counted for a moment.
         """
@@ -71,8 +71,8 @@ class IHolder(Interface):
 class MemoryBudget:
     """Counts the bytes, and acts when there are many.
 
-    Its cost is one addition and one comparison for what comes, and a look at all holders each
-    :data:`LOOK_INTERVAL` only while more than half of the limit is held.
+    It costs one addition and one comparison for each piece of data. Only while more than half of
+    the limit is held, it looks at all holders every :data:`LOOK_INTERVAL` seconds.
     """
 
     def __init__(
@@ -84,10 +84,10 @@ class MemoryBudget:
     ) -> None:
         """Begin with nothing held.
 
-        :param clock: where the time comes from.
-        :param limit: bytes that are held at most.
+        :param clock: the source of time.
+        :param limit: the most bytes that are held.
         :param largest: bytes of the largest request.
-        :param holders: gives all for whom something may be held.
+        :param holders: returns all clients for which bytes may be held.
         """
         self.limit = limit
         self.alert = limit // 2
@@ -96,36 +96,36 @@ class MemoryBudget:
         self._clock = clock
         self._largest = largest
         self._holders = holders
-        #: Who is not read because of it.
+        #: The holders that are not read because of the budget.
         self._waiting: set[IHolder] = set()
-        #: How far the large holders were at the last look for progress.
+        #: The progress of the large holders at the last look for progress.
         self._marks: dict[IHolder, Hashable] = {}
-        #: When that was.
+        #: When this look was.
         self._marked_at = 0.0
-        #: The next look.
+        #: The call for the next look; None if none is due.
         self._alarm: IDelayedCall | None = None
 
     def add(self, size: int) -> None:
-        """So many bytes more are held; whoever gives them back subtracts them from `total`.
+        """Count so many more bytes; the caller subtracts them from `total` when they are gone.
 
-        On a hot path, add to `total` and call :meth:`press` if that is above `alert`.
+        On a hot path, add to `total` and call :meth:`press` if it is above `alert`.
         """
         self.total += size
         if self.total > self.alert:
             self.press()
 
     def press(self) -> None:
-        """Much is held: look soon at who holds it."""
+        """Look at the holders soon: more than half of the budget is used."""
         if self._alarm is None:
             self._alarm = self._clock.callLater(0, self._look)
 
     def forget(self, holder: IHolder) -> None:
-        """`holder` is gone, and what was held for it was subtracted."""
+        """Forget `holder`, which is gone; its bytes were subtracted before."""
         self._waiting.discard(holder)
         self._marks.pop(holder, None)
 
     def stop(self) -> None:
-        """Look at nobody any more: the server stops."""
+        """End all looks: the server stops."""
         self.alert = self.limit = 2**63
         if self._alarm is not None:
             self._alarm.cancel()
@@ -146,7 +146,7 @@ class MemoryBudget:
         self._share_out([each for each in largest_first[::-1] if each.unread < LEAST])
 
     def _share_out(self, smallest_first: list[IHolder]) -> None:
-        """Have as many read as there is room for: those that are, and those with least, first."""
+        """Read as many holders as there is room for, the smallest first."""
         room = max(self.limit - self.total, self._largest)
         waiting = self._waiting
         for holder in sorted(smallest_first, key=waiting.__contains__):
@@ -159,9 +159,9 @@ class MemoryBudget:
                 holder.wait_for_memory()
 
     def _look_for_progress(self, largest_first: list[IHolder]) -> None:
-        """Have those give up what is held for them who have not got on for long.
+        """Make the holders that have made no progress for long give up their bytes.
 
-        Whoever is not read cannot get on with sending, but with reading.
+        A holder that is not read cannot make progress with sending, only with reading.
         """
         now, marks, waiting = self._clock.seconds(), self._marks, self._waiting
         if marks and now < self._marked_at + PATIENCE:
@@ -179,14 +179,14 @@ class MemoryBudget:
         self._marked_at = now
 
     def _shed(self, holders: Iterable[IHolder], excess: int) -> None:
-        """Have the first of the holders give up what they can, until that is so many bytes."""
+        """Make holders give up bytes, one after the other, until it is `excess` bytes in total."""
         for holder in holders:
             if excess <= 0:
                 return
             excess -= holder.shed()
 
     def _relax(self) -> None:
-        """Read all again."""
+        """Read all holders again."""
         self._marks.clear()
         waiting, self._waiting = self._waiting, set()
         for holder in waiting:

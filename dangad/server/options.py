@@ -1,6 +1,6 @@
-"""What a request says, in reserved keys, of how it is to be done.
+"""The options of a request, which are in its reserved keys.
 
-Read by :mod:`dangad.server.factory` when it makes a job of a request.
+Read by :mod:`dangad.server.connection` when it makes a job of a request.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _OPTIONS: dict[bytes, tuple[Callable[[bytes], Any], str]] = {
     boxes.PROGRESS: (_FLAGS.__getitem__, "0 or 1"),
     boxes.CHUNKS: (_FLAGS.__getitem__, "0 or 1"),
 }
-"""How each key is read, and what it may be."""
+"""For each key, how its value is read, and a description of valid values."""
 
 
 def read_options(keys: Mapping[bytes, bytes]) -> dict[bytes, Any]:
     """The options among the reserved keys, read: priority, seconds, and two flags.
 
-    :raises BadArguments: a value cannot be read.
+    :raises BadArguments: a value is not valid.
     """
     options = {}
     for key, value in keys.items():

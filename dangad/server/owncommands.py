@@ -1,4 +1,4 @@
-"""dangad's own commands that clients send: they are performed here, and are no jobs.
+"""dangad's own commands for clients. They are performed here, and are not jobs.
 
 Used by :mod:`dangad.server.connection`. The commands themselves are in :mod:`dangad.wire.commands`.
 """
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     from dangad.server.flowcontrol import FlowControl
 
 MAX_OWN_COMMAND = 2**16
-"""Bytes of the largest request for one of dangad's own commands, which are read here."""
+"""Bytes of the largest request for one of dangad's own commands, which are decoded here."""
 
 
 class Catalogue:
-    """The answer to ``dangad.Describe`` as bytes, made once for all who ask."""
+    """The answer to ``dangad.Describe`` as bytes, made once for all clients."""
 
     def __init__(self) -> None:
-        #: The text that was packed last.
+        #: The catalogue that was packed last.
         self._text: str | None = None
-        #: The bytes that were made of it.
+        #: The packed bytes.
         self._packed = b""
 
     def pack(self, text: str) -> bytes:
-        """What follows the tag in the answer with this catalogue."""
+        """The rest of the answer, after the tag, with this catalogue."""
         if text is not self._text:
             strings = commands.Describe.makeResponse({"catalogue": text}, None)
             self._text, self._packed = text, boxes.pack(strings.items())
@@ -57,11 +57,11 @@ class OwnCommands:
     ) -> None:
         """Begin with no requests.
 
-        :param dispatcher: who knows the catalogue, and cancels.
-        :param catalogue: packs it.
-        :param flow: in which requests that wait are in flight.
-        :param jobs: those of the client, by its tags.
-        :param answer: called with a tag, whether it failed, and what follows the tag.
+        :param dispatcher: knows the catalogue, and cancels jobs.
+        :param catalogue: packs the catalogue.
+        :param flow: counts waiting requests as in flight.
+        :param jobs: the client's jobs, by tag.
+        :param answer: called with a tag, whether the command failed, and the rest of the answer.
         """
         self._dispatcher = dispatcher
         self._catalogue = catalogue
@@ -72,9 +72,9 @@ class OwnCommands:
         self.lookups: set[Deferred[str]] = set()
 
     def perform(self, command: bytes, tag: bytes | None, raw: boxes.Raw) -> None:
-        """Perform a command, whose name begins as all of them do; `answer` may come later.
+        """Perform a command whose name begins with ``dangad.``; `answer` may be called later.
 
-        :raises DangadError: it is refused.
+        :raises DangadError: the command is refused.
         """
         if len(raw) > MAX_OWN_COMMAND:
             raise TooLarge(
@@ -100,7 +100,7 @@ class OwnCommands:
             raise UnhandledCommand(f"this server has no command {name}")
 
     def forget(self) -> None:
-        """The client is gone: let nobody look for the catalogue on its behalf."""
+        """Cancel the client's requests for the catalogue: the client is gone."""
         for lookup in list(self.lookups):
             lookup.cancel()
 

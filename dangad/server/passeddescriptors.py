@@ -1,16 +1,16 @@
-"""File descriptors that peers pass over UNIX sockets: nobody here wants any.
+"""File descriptors that peers pass over UNIX sockets: dangad accepts none.
 
-Used by everything that UNIX sockets lead to: :mod:`dangad.service` prepares its ports with
-:func:`guard`, and protocols hand over to :func:`dispose` what they were passed in spite of that.
+:mod:`dangad.server.listening` prepares ports with :func:`guard`. Protocols give :func:`dispose` the
+descriptors that were passed nevertheless.
 
-A descriptor cannot just be closed. If it is a TCP connection with SO_LINGER and unsent data, the
-kernel keeps whoever closes the last reference to it waiting, for as long as the sender has chosen.
-The same goes for a UNIX socket that is closed while such a descriptor lies in it unread.
+A descriptor cannot simply be closed. If it is a TCP connection with SO_LINGER and unsent data,
+close(2) of the last reference blocks for as long as the sender has chosen. The same happens when a
+UNIX socket is closed while a descriptor of this kind is unread in it.
 
-Linux from 6.16 on has a switch for it, SO_PASSRIGHTS: then the sender gets EPERM. With older
-kernels, descriptors are closed in threads, and so are UNIX sockets in which something is unread.
-A thread helps against a slow close, and not against one that never ends, of a file in a FUSE
-file system: such a descriptor stays open.
+From Linux 6.16 on there is a socket option against this, SO_PASSRIGHTS: the sender gets EPERM. With
+older kernels, descriptors are closed in threads, and so are UNIX sockets with unread bytes. A
+thread helps against a slow close, but not against one that never returns, for example of a file in
+a FUSE file system: its descriptor stays open.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
 SO_PASSRIGHTS = 83
-"""Linux's number for it, on all machines but Alpha, MIPS, PA-RISC and SPARC."""
+"""Linux's number of SO_PASSRIGHTS, on all machines but Alpha, MIPS, PA-RISC and SPARC."""
 MOST_THREADS = 8
 """Threads that close descriptors at a time; further descriptors wait for one of them."""
 
@@ -42,18 +42,18 @@ _NO_LINGER = struct.pack("ii", 0, 0)
 class _Closers:
     """Threads that close descriptors; there are none while there is nothing to close.
 
-    All its state is used under `_lock`.
+    All its state is protected by `_lock`.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        #: What is to be closed.
+        #: The descriptors to close.
         self._waiting: deque[int] = deque()
-        #: How many threads do that.
+        #: The number of threads.
         self._threads = 0
 
     def put(self, descriptor: int) -> None:
-        """Have `descriptor` closed soon."""
+        """Close `descriptor` soon, in a thread."""
         with self._lock:
             self._waiting.append(descriptor)
             if self._threads == MOST_THREADS:
@@ -80,17 +80,16 @@ def dispose(descriptor: int) -> None:
 
 
 def guard(port: IListeningPort) -> None:
-    """Have connections to `port` take no descriptors, or do no harm with them.
+    """Make connections to `port` refuse descriptors, or close harmlessly with them.
 
-    Those that are in its backlog already may have brought some: these are left to
-    :func:`dispose`.
+    Connections that are in its backlog already may have some: :func:`dispose` deals with these.
     """
     if isinstance(port, unix.Port) and not refuse(port.socket):
         port.transport = PatientlyClosed
 
 
 def refuse(listening: socket.socket) -> bool:
-    """Have connections to a UNIX socket take no descriptors; False if the kernel cannot."""
+    """Make connections to a UNIX socket refuse descriptors; False if the kernel cannot do this."""
     try:
         listening.setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, 0)
     except OSError:
@@ -99,12 +98,12 @@ def refuse(listening: socket.socket) -> bool:
 
 
 class PatientlyClosed(unix.Server):
-    """A UNIX connection that is closed in a thread if something unread lies in it."""
+    """A UNIX connection that is closed in a thread if it has unread bytes."""
 
     def connectionLost(self, reason: Failure) -> None:
         """Leave the last reference to the socket, whose close may block, to a thread."""
         last: int | None = None
-        if hasattr(self, "socket"):  # Twisted may call this twice, and takes it away
+        if hasattr(self, "socket"):  # Twisted may call this twice, and deletes the socket
             with contextlib.suppress(OSError):
                 if _unread(self.socket):
                     last = os.dup(self.socket.fileno())
@@ -114,7 +113,7 @@ class PatientlyClosed(unix.Server):
 
 
 def _unread(connection: socket.socket) -> bool:
-    """Whether bytes lie in the socket, without which there are no descriptors either."""
+    """Whether the socket has unread bytes; without bytes there are no descriptors either."""
     count = fcntl.ioctl(connection.fileno(), termios.FIONREAD, bytes(4))
     return count != bytes(4)
 

@@ -1,8 +1,9 @@
-"""Whose process is at the other end of a connection, as the kernel tells it.
+"""The user at the other end of a connection, as the kernel knows it.
 
-For a UNIX socket the kernel notes it when the client connects. For TCP within this machine it is
-asked, by netlink (sock_diag(7)), who owns the client's socket. Asked by :mod:`dangad.server.access`
-for each new connection; nothing is read from the connection for it, and nothing here blocks.
+For a UNIX socket the kernel records the user when the client connects. For TCP within this machine
+it is asked for the owner of the client's socket, by netlink, see sock_diag(7).
+:mod:`dangad.server.access` asks for each new connection. Nothing is read from the connection for
+this, and nothing here blocks.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ SO_PEERGROUPS = 59
 TCP_LISTEN = 10
 ANY_STATE = 0xFFFFFFFF
 NO_COOKIE = b"\xff" * 8
-"""Of kernel headers, which Python's socket module does not have."""
+"""Constants of kernel headers that Python's socket module does not have."""
 
 _HEADER = struct.Struct("=IHHII")
 _REQUEST = struct.Struct("=BBBxI")
@@ -52,15 +53,15 @@ _MOST_GROUPS = 256
 
 
 class Unknown(Exception):
-    """The kernel does not tell whose a connection is; the text says why."""
+    """The kernel does not know the user of a connection; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Whom a connection belongs to.
+    """The owner of a connection.
 
-    :ivar user: the number of the user.
-    :ivar groups: those of the groups in which the process was, if the kernel tells.
+    :ivar user: the user's id.
+    :ivar groups: the ids of the process's groups, if the kernel tells.
     """
 
     user: int
@@ -71,10 +72,10 @@ class Owner:
 class Allowed:
     """Who may connect besides the server's own user and root.
 
-    :ivar users: numbers of users.
-    :ivar groups: numbers of groups.
-    :ivar members: the users in these groups, as the user database had them at the start. By TCP
-        the kernel tells no groups, and asking the database may take long.
+    :ivar users: ids of users.
+    :ivar groups: ids of groups.
+    :ivar members: ids of the users in these groups, as the user database had them at the start. For
+        TCP the kernel does not know groups, and asking the database later might take long.
     """
 
     users: frozenset[int] = frozenset()
@@ -82,7 +83,7 @@ class Allowed:
     members: frozenset[int] = frozenset()
 
     def admits(self, owner: Owner) -> bool:
-        """Whether a connection of this owner is let in."""
+        """Whether a connection of this owner is admitted."""
         return (
             owner.user in (0, os.geteuid())
             or owner.user in self.users
@@ -98,11 +99,11 @@ class Allowed:
 
 
 def allow(users: Iterable[str], groups: Iterable[str]) -> Allowed:
-    """Those users and groups, which are names or numbers.
+    """Allow users and groups, given by name or number.
 
-    May block, for as long as the user database takes.
+    This blocks while the user database is asked.
 
-    :raises ValueError: there is none of that name.
+    :raises ValueError: there is no user or group of a name.
     """
     group_ids: set[int] = set()
     members: set[int] = set()
@@ -125,7 +126,7 @@ def _user(user: str) -> int:
 
 
 def _group(group: str) -> tuple[int, list[str]]:
-    """The number of a group, and the names of those who are in it besides others."""
+    """The id of a group, and the names of its members in the group database."""
     number = int(group) if _is_number(group) else None
     try:
         entry = grp.getgrnam(group) if number is None else grp.getgrgid(number)
@@ -141,10 +142,10 @@ def _is_number(text: str) -> bool:
 
 
 def owner_of(transport: ITransport) -> Owner:
-    """Whose connection it is.
+    """The owner of a connection.
 
-    :raises Unknown: the kernel does not tell: the client has closed it, it comes from another
-        machine, or neither UNIX sockets nor TCP are under it.
+    :raises Unknown: the kernel does not tell, because the client has closed the connection, it
+        comes from another machine, or it is neither a UNIX socket nor TCP.
     """
     peer = transport.getPeer()
     if isinstance(peer, UNIXAddress):
@@ -171,7 +172,7 @@ def _unix_owner(transport: ITransport) -> Owner:
 
 
 def name_of(transport: ITransport) -> str:
-    """Who is at the other end of a connection, in a few words: its address, or its process."""
+    """The other end of a connection, in a few words: its address, or its process."""
     peer = transport.getPeer()
     if isinstance(peer, TCP4Address | TCP6Address):
         host = f"[{peer.host}]" if isinstance(peer, TCP6Address) else peer.host
@@ -185,7 +186,7 @@ def name_of(transport: ITransport) -> str:
 
 
 def tcp_owner(peer: tuple[str, int], here: tuple[str, int]) -> Owner:
-    """Whose process is at `peer`, with a connection to `here`; both are addresses and ports.
+    """The owner of the socket at `peer` that is connected to `here`; both are address and port.
 
     :raises Unknown: the kernel does not tell.
     """
@@ -221,9 +222,9 @@ def tcp_owner(peer: tuple[str, int], here: tuple[str, int]) -> Owner:
 
 
 def can_tell(host: str) -> None:
-    """See that the kernel tells whose a connection to this loopback address is.
+    """Check that the kernel tells the owner of connections to this loopback address.
 
-    :raises Unknown: it does not, and why.
+    :raises Unknown: it does not; the text says why.
     """
     short = _plain(host).version == 4
     family = socket.AF_INET if short else socket.AF_INET6
@@ -253,7 +254,7 @@ def _ask_kernel(request: bytes) -> bytes:
         kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
         with socket.socket(family, kind, NETLINK_SOCK_DIAG) as netlink:
             netlink.sendto(message, (0, 0))
-            answer, sender = netlink.recvfrom(4096)  # is there by now: the kernel has no queue
+            answer, sender = netlink.recvfrom(4096)  # at once: the kernel has no queue
     except OSError as error:
         raise Unknown(str(error.strerror)) from None
     if sender[0] != 0 or len(answer) < _HEADER.size + 4:
@@ -269,12 +270,12 @@ def _ask_kernel(request: bytes) -> bytes:
 
 
 def _plain(address: str) -> IPv4Address | IPv6Address:
-    """An address, where IPv4 is never written as IPv6."""
+    """An IP address; IPv4 in the form of IPv6 becomes IPv4."""
     return _unmapped(ip_address(address.partition("%")[0]))
 
 
 def _read_address(family: int, packed: bytes) -> IPv4Address | IPv6Address:
-    """The same from 16 bytes of the kernel's, of which IPv4 takes the first 4."""
+    """The IP address in 16 bytes from the kernel, of which IPv4 uses the first 4."""
     return IPv4Address(packed[:4]) if family == socket.AF_INET else _unmapped(IPv6Address(packed))
 
 
@@ -283,9 +284,9 @@ def _unmapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
 
 
 def _checked(owner: Owner) -> Owner:
-    """The same owner.
+    """The same owner, if the user is known here.
 
-    :raises Unknown: it is one of many whom the kernel cannot tell apart here.
+    :raises Unknown: the id stands for all users whom this process's namespace does not know.
     """
     if owner.user == _user_for_unknown():
         raise Unknown("its user is unknown in this container")
@@ -294,9 +295,9 @@ def _checked(owner: Owner) -> Owner:
 
 @functools.cache
 def _user_for_unknown() -> int | None:
-    """The number that stands for all users whom this process's user namespace does not know.
+    """The id that stands for all users unknown in this process's user namespace.
 
-    None if it knows all, as it does outside of containers.
+    None if all users are known, as outside of containers.
     """
     try:
         with open("/proc/self/uid_map") as file:

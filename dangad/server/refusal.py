@@ -1,6 +1,7 @@
-"""A connection that is one too many: its first request is answered by an error.
+"""A connection that is refused: its first request is answered with an error.
 
-Made by :mod:`dangad.server.factory` when the server has as many connections as it may.
+Made by :mod:`dangad.server.factory` for one connection too many, and by
+:mod:`dangad.server.access` for a user who may not connect.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from dangad.errors import DangadError
 
 REFUSAL_TIME = 5.0
-"""Seconds that a connection over the limit has for a first request, to be told so."""
+"""Seconds that a refused connection has to send its first request."""
 
 
 @implementer(IFileDescriptorReceiver)
@@ -37,16 +38,16 @@ class RefusedConnection(Protocol):
     ) -> None:
         """Wait for a connection.
 
-        :param clock: where the time comes from.
-        :param error: what to answer.
+        :param clock: the source of time.
+        :param error: the error to answer with.
         :param ended: called when the connection is closed.
         """
         self._clock = clock
         self._error = error
         self._ended = ended
-        #: The end of its patience.
+        #: The call that closes the connection if no request comes.
         self._alarm: IDelayedCall | None = None
-        #: What has come; it keeps nothing but tags.
+        #: Reads requests, and keeps only their tags.
         self._reader = boxes.BoxReader(0, boxes.REQUEST_KEYS)
 
     def connectionMade(self) -> None:
@@ -74,6 +75,6 @@ class RefusedConnection(Protocol):
         self._ended(self)
 
     def fileDescriptorReceived(self, descriptor: int) -> None:
-        """Cut off who passes a descriptor."""
+        """Close the connection of a client that passes a descriptor."""
         dispose(descriptor)
         self.transport.abortConnection()

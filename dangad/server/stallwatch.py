@@ -1,6 +1,7 @@
-"""How long a client may leave its answers unread: as long as it gets on with them.
+"""How long a client may leave its answers unread: as long as it makes progress.
 
-Used by :mod:`dangad.server.connection` while more waits for a client than a socket's buffer holds.
+Used by :mod:`dangad.server.connection` while a client has more unread bytes than a socket's buffer
+holds.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ if TYPE_CHECKING:
 STALL_TIME = 300.0
 """Seconds for which a client may leave its answers unread, while its jobs fill the queue."""
 STALL_LEAST = 2**16
-"""Bytes that it must read of them in that time, if not all."""
+"""Bytes of its answers that a client must read in `STALL_TIME`, if not all of them."""
 LOOK_INTERVAL = 30.0
-"""Seconds between two looks, by which the time may become longer."""
+"""Seconds between two looks at a client; a client may get so many seconds more."""
 
 
 class StallWatch:
@@ -33,29 +34,29 @@ class StallWatch:
     ) -> None:
         """Watch nobody yet.
 
-        :param clock: where the time comes from.
-        :param delivered: how many bytes the client has read by now, from any beginning.
-        :param cut_off: called once if it stalls, with the bytes that it has read in so many
-            seconds.
+        :param clock: the source of time.
+        :param delivered: returns a count of the bytes that the client has read.
+        :param cut_off: called once if the client stalls, with the bytes that it has read and the
+            seconds in which it has.
         """
         self._clock = clock
         self._delivered = delivered
         self._cut_off = cut_off
-        #: The bytes that the client had read when it got on last.
+        #: The count of bytes at its last progress.
         self._read = 0
-        #: When that was.
+        #: When its last progress was.
         self._read_at = 0.0
-        #: The next look, while it watches.
+        #: The call for the next look; None while nothing is unread.
         self._alarm: IDelayedCall | None = None
 
     def start(self) -> None:
-        """Something waits to be read from now on."""
+        """Begin to watch: something is unread."""
         self._read, self._read_at = self._delivered(), self._clock.seconds()
         if self._alarm is None:
             self._alarm = self._clock.callLater(LOOK_INTERVAL, self._look)
 
     def stop(self) -> None:
-        """All is read, or the client is gone."""
+        """End the watch: everything is read, or the client is gone."""
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None

@@ -1,8 +1,8 @@
-"""UNIX sockets to listen on: never open wider than they should be, and never left for dead.
+"""Listening UNIX sockets that are never open to more users than they should be, even for a moment.
 
-Made by :mod:`dangad.server.listening`. Twisted's own are open to everybody unless told otherwise;
-they are locked by the number of a process, which in a container is the next server's, too; and one
-that systemd has handed over gets another mode, and loses its name (Twisted 10261).
+Made by :mod:`dangad.server.listening`. Twisted's own are open to everybody by default. They are
+locked by a process id, which in a container may be the next server's, too. And Twisted changes the
+mode of a socket from systemd, and removes its name (Twisted issue 10261).
 """
 
 from __future__ import annotations
@@ -28,34 +28,33 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
 MODE = 0o600
-"""Of a socket for which no other is named."""
+"""The mode of a socket if the endpoint names none."""
 BACKLOG = 50
-"""Twisted's, which :mod:`dangad.server.acceptgate` raises."""
+"""Twisted's default backlog, which :mod:`dangad.server.acceptgate` raises."""
 LOCK_TIME = 2.0
-"""Seconds for which other servers that start in the same directory are waited for."""
+"""Seconds to wait for other servers that start in the same directory."""
 
 
 class InUse(Exception):
-    """Somebody else listens there; the text says who."""
+    """Another process listens on the socket; the text says which one."""
 
 
 @implementer(IStreamServerEndpoint)
 @dataclass(frozen=True, slots=True)
 class UnixEndpoint:
-    """A UNIX socket that is made in order to listen on it, and removed afterwards.
+    """A UNIX socket that is made to listen on it, and removed afterwards.
 
-    One that a dead server has left behind is removed before. Whether it is dead shows when it is
-    connected to, and the number of a process says nothing of it: in a container that is started
-    again, it is the new server's. A note with that number is kept all the same, where Twisted keeps
-    its locks: for people, and for programs that take it for one.
+    The socket of a dead server is removed before. A connection attempt shows whether a server is
+    dead. A process id does not: in a container that was started again, it may be the new server's.
+    A note with the process id is written nevertheless, in the place of Twisted's lock: for people,
+    and for programs that read Twisted's locks.
 
-    :ivar reactor: what has the socket read.
-    :ivar path: its name.
-    :ivar mode: who may connect.
-    :ivar backlog: how many connections the kernel keeps waiting.
-    :ivar noted: whether there is such a note, ``.lock`` beside the socket.
-    :ivar owner: the numbers of the user and the group to whom it belongs; -1 for those of this
-        process.
+    :ivar reactor: reads the socket.
+    :ivar path: the path of the socket.
+    :ivar mode: the mode of the socket.
+    :ivar backlog: how many connections may wait in the kernel.
+    :ivar noted: whether to write the note, which is a file ``.lock`` beside the socket.
+    :ivar owner: the ids of the user and the group that own it; -1 for those of this process.
     """
 
     reactor: Any
@@ -95,11 +94,11 @@ class UnixEndpoint:
 @implementer(IStreamServerEndpoint)
 @dataclass(frozen=True, slots=True)
 class AdoptedUnixEndpoint:
-    """A UNIX socket that somebody else has made and listens on, as systemd does.
+    """A UNIX socket that another process has made and listens on, for example systemd.
 
-    Its mode, and its name when this has been closed, are for whoever made it to say.
+    Its mode and its name are left alone.
 
-    :ivar reactor: what has the socket read.
+    :ivar reactor: reads the socket.
     :ivar descriptor: the socket, which belongs to the port from then on.
     """
 
@@ -121,7 +120,7 @@ class AdoptedUnixEndpoint:
 
 
 class UnixPort(unix.Port):
-    """Twisted's port, on a socket that is complete."""
+    """Twisted's port, on a socket that is already bound."""
 
     closed: Callable[[], object]
 
@@ -135,22 +134,22 @@ class UnixPort(unix.Port):
     ) -> None:
         """Remember the socket.
 
-        :param shared: whether others have it, too, and go on listening.
+        :param shared: whether another process has the socket, too, and goes on listening.
         """
         super().__init__(listening.getsockname(), factory, backlog, reactor=reactor)
         listening.setblocking(False)
         self._complete = listening
         self._factory = factory
         self._shouldShutdown = not shared
-        #: What to do when it is closed.
+        #: Called when the port is closed.
         self.closed = _nothing
 
     def startListening(self) -> None:
-        """Have the socket read.
+        """Begin to read the socket.
 
-        Twisted's sets the mode of a socket that it has not made, which only its owner may.
+        Twisted's own method sets the mode of the socket, which only its owner may do.
         """
-        # As each port of Twisted's does: it makes it bearable to have no descriptors left.
+        # All ports of Twisted do this, to survive when no descriptor is left.
         tcp._reservedFD.reserve()  # noqa: SLF001
         self._factory.doStart()
         self.socket = self._complete
@@ -162,7 +161,7 @@ class UnixPort(unix.Port):
     def connectionLost(self, reason: Failure) -> None:
         """Close the socket.
 
-        Twisted's removes the name of a socket that it has not made, and fails if it is gone.
+        Twisted's own method removes the name of the socket, and fails if it is gone.
         """
         tcp.Port.connectionLost(self, reason)
         self.closed()
@@ -183,14 +182,14 @@ def _bind(unbound: socket.socket, path: str) -> None:
 
 @contextlib.contextmanager
 def _alone_in(directory: str) -> Iterator[None]:
-    """Keep other servers from making or removing sockets in a directory meanwhile.
+    """A context in which no other server makes or removes sockets in the directory.
 
-    :raises InUse: one does for long.
+    :raises InUse: another server has kept the directory for too long.
     :raises OSError: there is no such directory.
     """
     try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except PermissionError:  # what cannot be read cannot be locked
+    except PermissionError:  # a directory that cannot be read cannot be locked
         yield
         return
     try:
@@ -201,7 +200,7 @@ def _alone_in(directory: str) -> Iterator[None]:
 
 
 def _lock(descriptor: int, directory: str) -> None:
-    """Lock a directory until its descriptor is closed, if its file system can."""
+    """Lock a directory until its descriptor is closed, if the file system can do this."""
     end = time.monotonic() + LOCK_TIME
     while True:
         try:
@@ -217,9 +216,9 @@ def _lock(descriptor: int, directory: str) -> None:
 
 
 def _remove_dead(path: str) -> None:
-    """Remove a socket on which nobody listens.
+    """Remove a socket on which no process listens.
 
-    :raises InUse: somebody does.
+    :raises InUse: a process listens on it.
     """
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
@@ -231,12 +230,12 @@ def _remove_dead(path: str) -> None:
 
 
 def _make_note(path: str) -> str:
-    """Note that this process listens on a socket, in the place of what a dead one has noted."""
+    """Write the note that this process listens on a socket, in place of an old note."""
     note = f"{path}.lock"
     with contextlib.suppress(OSError):
         if os.readlink(note).isdecimal():
             os.remove(note)
-    with contextlib.suppress(FileExistsError):  # it is something else, and in nobody's way
+    with contextlib.suppress(FileExistsError):  # it is not a note, and does no harm
         os.symlink(str(os.getpid()), note)
     return note
 
@@ -249,7 +248,7 @@ def _remove_note(note: str) -> None:
 
 
 def _listener(path: str) -> str | None:
-    """Who listens on a UNIX socket; None if nobody does."""
+    """The process that listens on a UNIX socket, in words; None if there is none."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.setblocking(False)
         try:
@@ -272,7 +271,7 @@ def _listener(path: str) -> str | None:
 
 
 def _remove(path: str, made: os.stat_result) -> None:
-    """Remove the name of a socket, if it is still that one, and may be removed."""
+    """Remove the name of a socket, if it is still the same socket and may be removed."""
     with contextlib.suppress(OSError):
         if os.path.samestat(os.lstat(path), made):
             os.remove(path)
