@@ -82,7 +82,7 @@ class WorkerLost(DangadError):
 class QueueFull(DangadError):
     """The server holds as much work as it may, and refused this request at once.
 
-    Nothing ran. Wait and try again, or have the limit named in the text raised.
+    Nothing ran. Wait and try again, or raise the limit that the text names.
     """
 
     code = b"QUEUE_FULL"
@@ -113,7 +113,7 @@ class TooLarge(DangadError):
 class Forbidden(DangadError):
     """The server takes no connections of this user, or does not know whose connection this is.
 
-    Nothing ran. Connect as the user that the server runs as, or have its operator let others in:
+    Nothing ran. Connect as the user that the server runs as, or ask its operator to admit you:
     ``--allow-users``, ``--allow-groups``, or a ``mode=`` for its UNIX socket.
     """
 

@@ -1,7 +1,7 @@
-"""Puts the parts together, and starts and stops them in the right order.
+"""Puts the parts of the parent together, and starts and stops them in the right order.
 
-Made by :mod:`dangad.tap` from the command line, and by :mod:`dangad.testing`. The one module
-that knows both the server and the pool.
+Made by :mod:`dangad.tap` from the command line, and by :mod:`dangad.testing`. No other module but
+:mod:`dangad.tap` knows both the server and the pool.
 """
 
 from __future__ import annotations
@@ -57,29 +57,29 @@ if TYPE_CHECKING:
 log = Logger()
 
 SWEEP_INTERVAL = 0.5
-"""Seconds between two looks for processes that outlived their job's worker."""
+"""Seconds between two searches for processes that have outlived their job's worker."""
 BOOT_INTERVAL = 1.0
-"""Seconds between two looks whether there is a worker, when none could be started at first."""
+"""Seconds between two checks for a first worker, if none could be started at first."""
 WORKERS_TIME = 15.0
-"""Seconds in which workers must be gone when the server stops; a debugger may keep a dead one."""
+"""Seconds in which workers must be gone when the server stops; a debugger may hold a dead one."""
 FLUSH_TIME = 5.0
 """Seconds in which clients must read their last answers when the server stops."""
 HURRIED_FLUSH_TIME = 0.2
-"""Seconds in which they must read them when it stops at once."""
+"""Seconds in which clients must read their last answers when the server stops at once."""
 
 _IDLE_SIGNALS = {
     signal.SIGUSR1: "SIGUSR1 rotates the log, and there is no log file (twistd --logfile)",
     signal.SIGUSR2: "SIGUSR2 means nothing to dangad",
 }
-"""What the log says of signals for which there is no handler, and whose default is the end."""
+"""Signals that would end the process by default, and the log line that they cause instead."""
 
 
 class DangadService(service.Service):
     """The whole server as one Twisted service.
 
-    One service and not several in a MultiService, because those would all be stopped at once:
-    here the end has an order. Listening stops, accepted jobs are finished, workers are
-    stopped, and connections are closed when their answers are out.
+    A MultiService would stop all its services at once, but here the stop has an order: listening
+    ends, accepted jobs are finished, workers are stopped, and connections are closed when their
+    answers are sent.
     """
 
     name = "dangad"
@@ -97,19 +97,18 @@ class DangadService(service.Service):
     ) -> None:
         """Make the parts; `startService` starts them.
 
-        :param reactor: the reactor, which must be the global one: ampoule knows no other.
+        :param reactor: the global reactor; ampoule supports no other.
         :param endpoints: where to listen, each in a form of
             :func:`dangad.server.endpoints.read_endpoint`.
-        :param settings: what the workers are given.
-        :param limits: the bounds of everything.
-        :param control: where operators connect, likewise; None for nowhere.
+        :param settings: the workers' settings.
+        :param limits: the limits of all parts.
+        :param control: where operators connect, in the same form; None for nowhere.
         :param log_jobs: whether to log the end of every job.
-        :param own_process: whether the process is the service's own: then SIGHUP, by which
-            Twisted would end it, reloads; SIGUSR1 and SIGUSR2 do no harm; a second SIGTERM or
-            SIGINT, which Twisted ignores, ends the stop at once; and children that it did not
-            start are found and killed.
+        :param own_process: whether the process belongs to the service alone. Then SIGHUP reloads,
+            SIGUSR1 and SIGUSR2 do no harm, a second SIGTERM or SIGINT stops at once, and orphans
+            are found and killed. Otherwise signals are left to the process.
         :param access: who may connect; None for the server's own user and root.
-        :raises ValueError: an endpoint makes no sense.
+        :raises ValueError: the description of an endpoint is not valid.
         """
         self._reactor = reactor
         self._endpoints = [read_endpoint(text) for text in endpoints]
@@ -140,7 +139,7 @@ class DangadService(service.Service):
         self.pool = WorkerPool(
             reactor, self.supervisor, self.dispatcher.answers, self.guardian, settings
         )
-        #: Of the doors, the ports for clients.
+        #: The ports for clients.
         self._ports: list[IListeningPort] = []
         self.gate = AcceptGate(reactor, self._ports, self._kept_descriptors)
         self.clients = ClientFactory(
@@ -160,26 +159,26 @@ class DangadService(service.Service):
         self._own_process = own_process
         #: Whether it was told to stop at once.
         self._hurried = False
-        #: Whether all that is left to do is to write the last answers.
+        #: Whether the stop has come to the last step: clients read their last answers.
         self._flushing = False
-        #: Of the doors, the ports for operators, which are closed last.
+        #: The ports for operators, which are closed last.
         self._control_ports: list[IListeningPort] = []
-        #: What it listens on.
+        #: All open endpoints.
         self._doors: list[Door] = []
-        #: The next look for a first worker, when none could be started.
+        #: The call that checks for a first worker again; None if none is due.
         self._waiting: IDelayedCall | None = None
         self._notifier = Notifier(reactor, os.environ if own_process else {})
         self._orphans = Orphans(settings.mark)
         self._sweeping = LoopingCall(self._sweep)
         self._sweeping.clock = reactor
         self._collections = ShortCollections(reactor)
-        #: The descriptor of the terminal in which it was started, if it was.
+        #: The descriptor of the terminal in which the server was started; None if there is none.
         self._terminal = 0 if own_process and os.isatty(0) else None
 
     def privilegedStartService(self) -> None:
         """Listen, while still root if started as root.
 
-        :raises dangad.server.listening.CannotListen: one of the endpoints cannot be listened on.
+        :raises dangad.server.listening.CannotListen: an endpoint cannot be opened.
         """
         super().privilegedStartService()
         self._listen_everywhere()
@@ -207,7 +206,7 @@ class DangadService(service.Service):
         self._await_first_worker()
 
     def stopService(self) -> defer.Deferred[None]:
-        """Stop in the order that the class tells.
+        """Stop in the order that the class describes.
 
         Fires with None when no job, no worker and no connection is left.
         """
@@ -222,7 +221,7 @@ class DangadService(service.Service):
         return defer.Deferred.fromCoroutine(self._stop())
 
     def hurry(self) -> None:
-        """Go on with the stop that is under way at once: end every job, and kill every worker."""
+        """Finish a stop that is under way at once: end every job, and kill every worker."""
         log.warn("stopping at once")
         self._hurried = True
         self.supervisor.stop()
@@ -232,7 +231,7 @@ class DangadService(service.Service):
             self.clients.abort()
 
     def reload(self) -> None:
-        """Replace the workers by such that have the job modules as they are now, one by one."""
+        """Replace the workers, one by one, by workers that import the present job modules."""
         log.info("reloading")
         self._notifier.reloading()
         reloading = self.supervisor.reloading
@@ -240,7 +239,7 @@ class DangadService(service.Service):
         done.addCallback(lambda _: self._notifier.ready(f"reload: {reloading.state.value}"))
 
     def _say_where(self) -> None:
-        """Tell the log where the server listens, and for whom."""
+        """Log where the server listens, and who may connect."""
         said = {door.port: f"{door} (for {door.who})" for door in self._doors}
         log.info(
             "dangad {version} listens on {clients}; for operators on {operators}",
@@ -253,7 +252,7 @@ class DangadService(service.Service):
                 log.warn("{who} may connect to {door}", who=door.who, door=str(door))
 
     def _await_first_worker(self) -> None:
-        """Tell the log, and the system's manager, as soon as jobs can be done."""
+        """Tell the log and the service manager as soon as jobs can be performed."""
         self._waiting = None
         self.dispatcher.describe().addCallbacks(self._serves, self._does_not_serve)
 
@@ -269,18 +268,21 @@ class DangadService(service.Service):
         self._notifier.ready("serving")
 
     def _does_not_serve(self, failure: Failure) -> None:
-        """Wait on, if no worker could be started so far: why not is in the log."""
+        """Wait on: no worker could be started so far, for a reason that was logged."""
         failure.trap(DangadError)
         if self.running:
             self._waiting = self._reactor.callLater(BOOT_INTERVAL, self._await_first_worker)
 
     def _kept_descriptors(self) -> int:
-        """Those that workers may need, with one in place of another and one relief, and others."""
+        """The descriptors kept for workers, operators and refused connections.
+
+        There may be two workers more than `max_workers`: one that replaces another, and one relief.
+        """
         strangers = MAX_REFUSALS * len(self._doors)
         return WORKER_FILES * (self.supervisor.max_workers + 2) + MAX_OPERATORS + strangers
 
     def _sweep(self) -> None:
-        """Kill what jobs had detached from workers that are dead now."""
+        """Kill the detached processes of jobs whose workers are dead."""
         own = [*(link.pid for link in self.pool.processes), self.guardian.pid]
         _log_orphans(self._orphans.sweep({pid for pid in own if pid is not None}))
 
@@ -288,20 +290,20 @@ class DangadService(service.Service):
         self._reactor.callFromThread(self.hurry)
 
     def _shrug(self, meaning: str, _number: int, _frame: object) -> None:
-        """A signal by which a process ends that knows nothing of it, sent by mistake."""
+        """Log a signal that was sent by mistake, and that would end the process by default."""
         self._reactor.callFromThread(log.warn, "nothing is done: {meaning}", meaning=meaning)
 
     def _hung_up(self, _number: int, _frame: object) -> None:
-        """SIGHUP: somebody wants a reload, or the terminal is gone in which the server runs."""
+        """Handle SIGHUP: reload, or stop if the server's terminal is gone."""
         gone = self._terminal is not None and not os.isatty(self._terminal)
         self._reactor.callFromThread(self._end if gone else self.reload)
 
     def _end(self) -> None:
-        """Begin the orderly end of the server, as an operator wants it."""
+        """Begin the orderly stop of the server, for an operator."""
         if not self._own_process:
             self.dispatcher.drain(self._limits.drain)
             return
-        with contextlib.suppress(error.ReactorNotRunning):  # it has begun already
+        with contextlib.suppress(error.ReactorNotRunning):  # the stop has begun already
             self._reactor.stop()
 
     async def _stop(self) -> None:
@@ -341,7 +343,7 @@ class DangadService(service.Service):
         )
 
     async def _stop_workers(self) -> None:
-        """Whatever becomes of it, the rest of the server is stopped, too."""
+        """Stop the workers; never raises, so that the rest of the server is stopped, too."""
         try:
             gone = await fired_within(self._reactor, WORKERS_TIME, self.pool.stop())
         except Exception:  # noqa: BLE001 - logged
@@ -353,7 +355,7 @@ class DangadService(service.Service):
 
     @property
     def addresses(self) -> list[Any]:
-        """Where it listens, in the order of the endpoints."""
+        """The addresses of the clients' endpoints, in their order."""
         return [port.getHost() for port in self._ports]
 
     def _listen_everywhere(self) -> None:
@@ -363,7 +365,7 @@ class DangadService(service.Service):
             for endpoint in self._endpoints:
                 self._doors.append(open_door(self._reactor, endpoint, self.clients, self._access))
                 self._ports.append(self._doors[-1].port)
-            if control is not None:  # which is for operators, not for all whose jobs are taken
+            if control is not None:  # for operators, not for all users whose jobs are accepted
                 access = replace(self._access, allowed=Allowed())
                 door = open_door(self._reactor, control, self._control, access, "--control")
                 self._doors.append(door)
@@ -383,7 +385,7 @@ async def _stop_listening(ports: list[IListeningPort]) -> None:
 
 
 def _is_logged(failure: Failure) -> None:
-    """Nothing: why no worker starts is in the log."""
+    """Drop an error of dangad's that was logged already."""
     failure.trap(DangadError)
 
 

@@ -1,7 +1,7 @@
-"""What ``twistd dangad`` makes of its command line: the whole server as a service.
+"""The plugin of ``twistd dangad``: makes the whole server, as a service, from the command line.
 
-Imported by twistd when the command is named; everything heavier than
-:mod:`dangad.commandline` is imported by `makeService`, after twistd has chosen the reactor.
+twistd imports this module for the command ``dangad``. `makeService` imports everything heavier than
+:mod:`dangad.commandline`, after twistd has chosen the reactor.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ __all__ = ["Options", "makeService"]
 
 
 def makeService(options: Options) -> IService:
-    """The service that the options describe.
+    """The service for the options.
 
-    Ends the program, with one line on stderr, if the endpoints cannot be read or the job
-    modules not be served; and has that done too if an endpoint cannot be listened on.
+    The program ends, with one line on stderr, if an endpoint's description is not valid, the job
+    modules cannot be served, or later an endpoint cannot be opened.
     """
     from dangad.pool.launch import BrokenJobs
     from dangad.pool.preflight import JobsCheck
@@ -81,7 +81,7 @@ def makeService(options: Options) -> IService:
     if twistd.get("nodaemon") and not twistd.get("logfile"):
         stream = LogStream(sys.stdout.fileno())
         reactor.addSystemEventTrigger("after", "shutdown", stream.end)
-        sys.stdout = stream  # where twistd is about to begin its log
+        sys.stdout = stream  # twistd is about to log to it
     limits = Limits(**{each.name: options[each.name.replace("_", "-")] for each in fields(Limits)})
     return DangadService(
         reactor,
@@ -100,7 +100,7 @@ def makeService(options: Options) -> IService:
 
 
 def _worker_settings(options: Options) -> WorkerSettings:
-    """What the options say of the workers; ends the program if they can have no descriptors."""
+    """The workers' settings; ends the program if there are too few descriptors for workers."""
     from dangad.pool.launch import NoDirectory, WorkerSettings, default_path
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -23,8 +23,8 @@ WORKERS_PER_CORE = 32
 WORKER_MEMORY = 32 * 2**20
 """Bytes that a worker takes at least: Python, Twisted, dangad, and a small job module."""
 WORKER_FILES = 6
-"""Open files of the server for each worker: its ends of the pipes for jobs (two), for answers, for
-orders to stop, and for output."""
+"""Open files of the server for each worker: two for the pipe of jobs, one for answers, one for
+orders to stop, and two for output."""
 OWN_FILES = 100
 """Open files of the server itself, including those that it opens for a moment."""
 
@@ -33,7 +33,7 @@ _GROUPS = "/sys/fs/cgroup"
 
 
 class TooManyWorkers(ValueError):
-    """The machine has no room for so many workers; the text says for how many, and why."""
+    """The machine has no room for so many workers; the text says how many are possible, and why."""
 
 
 def cores() -> int:

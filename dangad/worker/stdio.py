@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from twisted.logger import LogEvent
 
 _unread = bytearray(4)
-"""The buffer for FIONREAD. With immutable bytes, `fcntl.ioctl` takes three times as long."""
+"""The buffer for FIONREAD: with immutable bytes `fcntl.ioctl` takes three times as long."""
 _REACTOR = "twisted.internet.base"
 """The namespace of the log event "Main loop terminated", which each asynchronous job causes."""
 
