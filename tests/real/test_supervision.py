@@ -140,20 +140,6 @@ class MemoryTests(SupervisionCase):
         self.assertRegex(str(error), SEEN)
 
 
-class NoLimitTests(SupervisionCase):
-    """Without --max-memory the worker outlives a MemoryError."""
-
-    @async_test
-    async def test_memory_error(self) -> None:
-        """A job that asks for more than there is has failed, and its worker goes on."""
-        pid = await self.take("nothing")
-        error = await self.assertFailure(
-            Deferred.fromCoroutine(self.take("ask too much", 2**40)), dangad.JobFailed
-        )
-        self.assertIn("MemoryError", str(error))
-        self.assertEqual(await self.take("nothing"), pid)
-
-
 class RecycleJobsTests(SupervisionCase):
     """With --recycle-jobs 1 each job has a worker of its own."""
 
@@ -163,12 +149,12 @@ class RecycleJobsTests(SupervisionCase):
     async def test_no_wait(self) -> None:
         """When the pool is idle no job waits for an interpreter: a booted worker is there."""
         performed = []
-        for _ in range(8):
+        for _ in range(5):
             [booted] = await until(lambda: not self.workers("stopping") and self.workers("idle"))
             performed.append((await self.take("nothing"), booted))
             await until(lambda: not alive(performed[-1][0]))
         self.assertEqual([pid for pid, _ in performed], [booted for _, booted in performed])
-        self.assertEqual(len({pid for pid, _ in performed}), 8)
+        self.assertEqual(len({pid for pid, _ in performed}), 5)
         waits = [job["wait"] for job in self.service.operations.recent()]
         self.assertLess(sorted(waits)[len(waits) // 2], 0.01)
 
@@ -562,22 +548,3 @@ class DocumentsTests(SupervisionCase):
             self.check(usage, fakeoperations.RECENT[1], "recent")
         self.touch("end")
         await job
-
-
-class FrozenJobTests(SupervisionCase):
-    """A busy worker is not asked for signs of life, but its time limit reaches it."""
-
-    def setUp(self) -> None:
-        """Have a short grace."""
-        self.patch(endings, "GRACE", 0.3)
-        super().setUp()
-
-    @async_test
-    async def test_frozen(self) -> None:
-        """A job whose worker was stopped in the middle of it ends at its time limit."""
-        client = await self.connect()
-        job = client.callRemote(Limited, how="sleep", mark=self.path("mark"))
-        await until(lambda: os.path.exists(self.path("mark")))
-        with open(self.path("mark")) as file:
-            os.kill(int(file.read()), signal.SIGSTOP)
-        await self.assertFailure(job, dangad.TimedOut)
