@@ -60,12 +60,12 @@ class TwistdCase(unittest.TestCase):
             check=False,
         )
 
-    def start_twistd(self, *arguments: str, logfile: str = "-") -> subprocess.Popen[str]:
+    def start_twistd(self, *arguments: str) -> subprocess.Popen[str]:
         """Start it in the foreground, and wait until a worker is ready."""
         log = open(self.folder / "log", "w+")  # noqa: SIM115 - closed by the cleanup
         self.addCleanup(log.close)
         process = subprocess.Popen(
-            [*self.twistd, "-n", "--logfile", logfile, "dangad", *arguments],
+            [*self.twistd, "-n", "--logfile", "-", "dangad", *arguments],
             cwd=self.folder,
             env=self.environment,
             stdout=log,
@@ -79,8 +79,7 @@ class TwistdCase(unittest.TestCase):
                 process.wait()
 
         self.addCleanup(end)
-        name = "log" if logfile == "-" else logfile
-        wait_for(lambda: self.ready_workers(name) or process.poll() is not None)
+        wait_for(lambda: self.ready_workers() or process.poll() is not None)
         self.assertIsNone(process.poll(), self.log())
         return process
 
@@ -222,7 +221,10 @@ class RunTests(TwistdCase):
         self.assertIn(f"{elsewhere.resolve()} light=blue".encode(), answer)
 
     def test_daemon(self) -> None:
-        """As a daemon with the defaults it serves its UNIX socket, and cleans up behind itself."""
+        """As a daemon with the defaults it serves its UNIX socket, and cleans up behind itself.
+
+        SIGUSR1 rotates its log.
+        """
         result = self.run_twistd("dangad")
         self.assertEqual((result.returncode, result.stderr), (0, ""))
         pid = int((self.folder / "twistd.pid").read_text())
@@ -233,10 +235,13 @@ class RunTests(TwistdCase):
             with socket.create_connection(("127.0.0.1", 7003), PATIENCE) as client:
                 client.sendall(PING)
                 self.assertEqual(client.recv(100), PONG)
+            os.kill(pid, signal.SIGUSR1)
+            wait_for((self.folder / "twistd.log.1").exists)
+            self.assertEqual(self.ask(PING), PONG)
         finally:
             os.kill(pid, signal.SIGTERM)
         wait_for(lambda: not alive(pid))
-        self.assertEqual(os.listdir(self.folder), ["twistd.log"])
+        self.assertEqual(sorted(os.listdir(self.folder)), ["twistd.log", "twistd.log.1"])
 
     def test_second_signal(self) -> None:
         """A second SIGTERM ends the drain: the job is told so, and nothing is left."""
@@ -275,12 +280,14 @@ class RunTests(TwistdCase):
             wait_for(lambda: not any(map(alive, (worker, child, *guardians))))
         self.assertEqual(len(guardians), 1)
 
-    def start_daemon(self) -> tuple[subprocess.Popen[str], list[int]]:
-        """A server whose running job has made a daemon, and the ids of that and of its child."""
+    def start_server(self) -> subprocess.Popen[str]:
+        """A server whose jobs make daemons."""
         self.write_jobs("naps", GOOD_JOBS.replace("time.sleep(seconds)", DAEMON))
-        process = self.start_twistd(
-            "--listen", "unix:dangad.sock", "--jobs", "naps", "--drain", "0.2"
-        )
+        return self.start_twistd("--listen", "unix:dangad.sock", "--jobs", "naps", "--drain", "0.2")
+
+    def start_daemon(self) -> list[int]:
+        """The ids of a running job's daemon, and of its child."""
+        (self.folder / "child").unlink(missing_ok=True)
         client = socket.socket(socket.AF_UNIX)
         self.addCleanup(client.close)
         client.connect(str(self.folder / "dangad.sock"))
@@ -288,27 +295,29 @@ class RunTests(TwistdCase):
         wait_for((self.folder / "child").exists)
         daemon = int((self.folder / "child").read_text())
         [child] = wait_for(lambda: children(daemon))
-        return process, [daemon, child]
+        return [daemon, child]
 
-    def test_daemon_of_a_dead_worker(self) -> None:
-        """A daemon that a job has made is killed when its worker is dead, and the log says so."""
-        _, orphans = self.start_daemon()
+    def test_daemons(self) -> None:
+        """A job's daemon is killed when its worker is dead, and the log says so.
+
+        So it is, with what it has started, when the server was killed.
+        """
+        process = self.start_server()
+        orphans = self.start_daemon()
         self.assertTrue(all(map(alive, orphans)))
         os.kill(self.ready_workers()[0], signal.SIGKILL)
         wait_for(lambda: not any(map(alive, orphans)))
         wait_for(lambda: f"killed processes that jobs had left behind: [{orphans[0]}" in self.log())
+        others = self.start_daemon()
+        process.kill()
+        process.wait(PATIENCE)
+        wait_for(lambda: not any(map(alive, others)))
 
     def test_daemon_of_a_stopped_server(self) -> None:
         """No daemon of a job is left when the server has stopped, nor what it has started."""
-        process, orphans = self.start_daemon()
+        process = self.start_server()
+        orphans = self.start_daemon()
         process.terminate()
-        process.wait(PATIENCE)
-        wait_for(lambda: not any(map(alive, orphans)))
-
-    def test_daemon_of_a_killed_server(self) -> None:
-        """Nor when the server was killed."""
-        process, orphans = self.start_daemon()
-        process.kill()
         process.wait(PATIENCE)
         wait_for(lambda: not any(map(alive, orphans)))
 
@@ -326,13 +335,6 @@ class RunTests(TwistdCase):
         wait_for(lambda: "SIGUSR1 rotates the log, and there is no log file" in self.log())
         process.send_signal(signal.SIGUSR2)
         wait_for(lambda: "SIGUSR2 means nothing" in self.log())
-        self.assertEqual(self.ask(PING), PONG)
-
-    def test_rotation(self) -> None:
-        """With a log file, SIGUSR1 goes on rotating it."""
-        process = self.start_twistd("--listen", "unix:dangad.sock", logfile="server.log")
-        process.send_signal(signal.SIGUSR1)
-        wait_for((self.folder / "server.log.1").exists)
         self.assertEqual(self.ask(PING), PONG)
 
     def test_interrupt(self) -> None:
@@ -369,7 +371,6 @@ class MistakeTests(TwistdCase):
         for arguments, says in (
             ("--max-workers 0", "--max-workers 0: not a whole number from 1"),
             ("--control nothing:1", "--control nothing:1: Unknown endpoint type"),
-            ("--listen nothing:1", "--listen nothing:1: Unknown endpoint type"),
             ("--listen tcp:http", "--listen tcp:http: "),
         ):
             self.check(*arguments.split(), says=says)
