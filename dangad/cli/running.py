@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import os
 import re
 import signal
@@ -97,6 +98,7 @@ def with_client(name: str, given: str | None, use: Callable[[Client], Awaitable[
         finally:
             await client.close()
 
+    gc.freeze()  # the modules live to the end of the process: no collection need look at them
     return _run_reactor(work)
 
 
