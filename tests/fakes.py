@@ -75,9 +75,11 @@ class FakeClient:
     :ivar answers: what was delivered, in order: job, whether it failed, and the body.
     :ivar reports: the news of its jobs, in order: job, body, and whether it is a part.
     :ivar failures: the jobs that ended without an answer, or were refused, and why, in order.
+    :ivar told: the ids of all these jobs.
     :ivar gone: set it to have any further news raise.
     :ivar aborted: whether its connection was closed because it could not be told.
-    :ivar when_told: called with each job whose outcome is told; may submit and cancel.
+    :ivar watch: called first with each job whose outcome is told; looks, and changes nothing.
+    :ivar when_told: called with each job whose outcome is told; may submit, cancel and leave.
     :ivar when_reported: called with each job of which news are told; may put it on hold.
     """
 
@@ -87,11 +89,12 @@ class FakeClient:
         self.answers: list[tuple[Job, bool, bytes]] = []
         self.reports: list[tuple[Job, bytes, bool]] = []
         self.failures: list[tuple[Job, DangadError]] = []
+        self.told: set[int] = set()
         self.gone = False
         self.aborted = False
+        self.watch: Callable[[Job], object] | None = None
         self.when_told: Callable[[Job], object] | None = None
         self.when_reported: Callable[[Job], object] | None = None
-        self._told: set[int] = set()
 
     def __repr__(self) -> str:
         return f"<{self.name}>"
@@ -103,7 +106,7 @@ class FakeClient:
 
     def report(self, job: Job, body: bytes | memoryview, parts: bool) -> None:
         """See :meth:`IClient.report`."""
-        if self.gone or job.id in self._told:
+        if self.gone or job.id in self.told:
             raise AssertionError(f"{self} is told news of {job}, which has ended for it")
         self.reports.append((job, bytes(body), parts))
         if self.when_reported is not None:
@@ -126,9 +129,11 @@ class FakeClient:
     def _tell(self, job: Job) -> None:
         if self.gone:
             raise AssertionError(f"{self} is gone, and is told of {job}")
-        if job.id in self._told:
+        if job.id in self.told:
             raise AssertionError(f"{self} is told of {job} once more")
-        self._told.add(job.id)
+        self.told.add(job.id)
+        if self.watch is not None:
+            self.watch(job)
         if self.when_told is not None:
             self.when_told(job)
 
@@ -159,6 +164,7 @@ class FakeWorker:
     :ivar boxes: their requests, in order.
     :ivar prefetched: the jobs behind its own, which it has not begun as far as is known.
     :ivar begun: how many of them it has really begun; the answers before are in its pipe.
+    :ivar ended: whether the answer to the last that it has begun is there, too.
     :ivar reclaimed: how many jobs were reclaimed from it.
     :ivar can_prefetch: whether it takes jobs behind another.
     :ivar interrupts: what it was interrupted for in the last job that it has begun, in order.
@@ -186,6 +192,7 @@ class FakeWorker:
         self.boxes: list[bytes] = []
         self.prefetched: list[Job] = []
         self.begun = 0
+        self.ended = False
         self.reclaimed = 0
         self.can_prefetch = True
         self.interrupts: list[bytes] = []
@@ -251,6 +258,8 @@ class FakeWorker:
         if self.when_prefetching is not None:
             self.when_prefetching(job)
         self.prefetched.append(job)
+        if self.ended:
+            self.begun, self.ended = len(self.prefetched), False
         return True
 
     def _begin(self, job: Job) -> None:
@@ -265,11 +274,24 @@ class FakeWorker:
         self.reclaimed += len(back)
         return [job.id for job in back]
 
+    @property
+    def last(self) -> Job | None:
+        """The last job that it has begun."""
+        return self.prefetched[self.begun - 1] if self.begun else self.job
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether it may answer a job that nobody has heard of yet."""
+        return not (self.job is None or self.ended or self.interrupts or self.killed or self.dead)
+
     def go_on(self) -> None:
-        """Have it answer its job, unnoticed, and begin the next that it has prefetched."""
-        if self.begun == len(self.prefetched) or self.interrupts or self.killed is not None:
+        """Have it answer its job, unnoticed, and begin the next that it has prefetched, if any."""
+        if not self.may_go_on:
             raise AssertionError(f"{self} cannot go on")
-        self.begun += 1
+        if self.begun < len(self.prefetched):
+            self.begun += 1
+        else:
+            self.ended = True
 
     def interrupt(self, job: Job, why: bytes) -> None:
         """See :meth:`IWorker.interrupt`."""
@@ -285,7 +307,7 @@ class FakeWorker:
 
     def pause(self) -> None:
         """See :meth:`IWorker.pause`."""
-        if self.job is None or self.dead:
+        if self.dead or (self.job is None and self.killed is None):
             raise AssertionError(f"{self} is paused, but runs no job")
         self.paused = True
 
@@ -339,23 +361,37 @@ class FakeWorker:
 
     def stop(self) -> None:
         """See :meth:`IProcess.stop`."""
+        if self.killed is not None:
+            return
         runs = self.job is not None or self.prefetched or not self.booted
         if runs or self.state not in (WorkerState.IDLE, WorkerState.BUSY):
             raise AssertionError(f"{self} is asked to stop, but is not idle")
         self.live(WorkerEvent.STOP)
         self.stopping = True
 
+    @property
+    def has_answered(self) -> bool:
+        """Whether an answer is in its pipe, and counts."""
+        return (self.begun > 0 or self.ended) and not self.silenced
+
+    @property
+    def may_answer(self) -> bool:
+        """Whether an answer of it can be read: one that is in its pipe, or that it gives now."""
+        if self.job is None or self.silenced or self.paused or self.dead:
+            return False
+        return self.killed is None or self.has_answered
+
     def finish(self, reusable: bool = True) -> Job:
         """Have it done with its job, which is returned; the caller tells the dispatcher.
 
         :param reusable: whether it begins the next that it was given, if there is one.
         """
-        written = self.killed is None or self.begun > 0
-        if self.job is None or not written or self.silenced or self.dead or self.paused:
+        if self.job is None or not self.may_answer:
             raise AssertionError(f"{self} cannot answer")
         job, self.job = self.job, None
         if not self.prefetched:
             self.live(WorkerEvent.ANSWER)
+            self.ended = False
         elif reusable:
             if self.when_beginning is not None:
                 self.when_beginning(self.prefetched[0])
@@ -397,6 +433,7 @@ class FakeSpawner:
     :ivar workers: those that live, in the order of their starts.
     :ivar spawned: how many were started.
     :ivar refusal: set it to have starts fail with it.
+    :ivar answering: the jobs whose answers are being taken, the innermost last.
     :ivar when_spawned: called with each new worker, after its start was told.
     """
 
@@ -404,6 +441,7 @@ class FakeSpawner:
         self.workers: list[FakeWorker] = []
         self.spawned = 0
         self.refusal: OSError | None = None
+        self.answering: list[Job] = []
         self.when_spawned: Callable[[FakeWorker], object] | None = None
         self._supervisor = supervisor
         self._dispatcher = dispatcher
@@ -453,7 +491,13 @@ class FakeSpawner:
         """Have `worker` answer its job, which is returned."""
         reusable = reusable and worker.killed is None
         job = worker.finish(reusable or worker.begun > 0)
-        self._dispatcher.answers.job_finished(worker, failed, body, b"1000 2000", reusable=reusable)
+        self.answering.append(job)
+        try:
+            self._dispatcher.answers.job_finished(
+                worker, failed, body, b"1000 2000", reusable=reusable
+            )
+        finally:
+            self.answering.pop()
         return job
 
     def report(self, worker: FakeWorker, body: bytes = b"\0\0", parts: bool = False) -> None:
@@ -470,3 +514,12 @@ class FakeSpawner:
         self.workers.remove(worker)
         death = Death(worker.killed or how, unread=unread)
         self._supervisor.worker_exited(worker, death, worker.performed)
+
+    def bury(
+        self, worker: FakeWorker, how: str = "was killed by SIGKILL", *, unread: bytes = b""
+    ) -> None:
+        """Have `worker` be gone, after the answers were read that it had written."""
+        while worker.has_answered and worker.job is not None:
+            worker.paused = False
+            self.answer(worker)
+        self.die(worker, how, unread=unread)

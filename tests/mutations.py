@@ -1,25 +1,36 @@
 """Do the tests catch faults? ``python -m tests.mutations`` puts in one at a time, and runs them.
 
 Each fault is one line of the scheduler's or of the worker's link: a state change that is dropped, a
-comparison that is turned round, an alarm that is forgotten. They are put into a copy of the
-project, in a folder of its own. The tests of memory alone are run on each; those must fail. What
-they do not notice is printed, and the exit status is then 1.
+comparison that is turned round, an alarm that is forgotten. The tests of memory alone that are
+about that part must fail; each takes its patience at most. All this is done in a copy of the
+project, in a folder of its own, of which nothing is left. What the tests do not catch is printed,
+and the exit status is then 1. Words after the command choose the faults of modules whose names
+contain one of them; ``--list`` only sees that each fault can still be put in.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parent.parent
-PATIENCE = 600.0
-"""Seconds after which the tests are taken for hung, which counts as noticed."""
+PATIENCE = 300.0
+"""Seconds after which the tests are taken for hung, which counts as caught."""
 COPIED = ("dangad", "tests", "twisted", "pyproject.toml", "docs", "README.md")
+SCHEDULER = "tests/unit/scheduler"
+POOL = "tests/unit/pool"
 
 
 @dataclass(frozen=True)
@@ -33,99 +44,194 @@ class Fault:
     wrong: str
     """What is put in its place."""
 
+    @property
+    def path(self) -> Path:
+        """The module's file, below the project's folder."""
+        return Path("dangad", f"{self.module}.py")
+
+    @property
+    def tests(self) -> tuple[str, ...]:
+        """The folders with the tests that are about the module, the likeliest first."""
+        return (POOL,) if self.module.startswith("pool/") else (SCHEDULER, POOL)
+
+    def put_into(self, text: str) -> str:
+        """The module's text with the fault in it."""
+        count = text.count(self.right)
+        if count != 1:
+            raise SystemExit(f"{self.module}: {self.right!r} is there {count} times")
+        return text.replace(self.right, self.wrong)
+
 
 FAULTS = (
+    Fault("scheduler/dispatcher", "self.state.gone.add(client)", "pass"),
+    Fault("scheduler/dispatcher", "                self._endings.resume(job.worker, job)\n", ""),
+    Fault(
+        "scheduler/dispatcher", "and job.wants_chunks and job.stopped_for", "and job.stopped_for"
+    ),
+    Fault(
+        "scheduler/dispatcher", "if may_start and not (state.queue.count", "if may_start and (True"
+    ),
     Fault("scheduler/answers", "if not reusable:", "if reusable:"),
     Fault("scheduler/answers", " or worker in assignments.doomed:", ":"),
     Fault("scheduler/answers", "client, job.client = job.client, None", "client = job.client"),
     Fault("scheduler/answers", "self._matching.ended(job)\n            state", "state"),
+    Fault("scheduler/answers", "running=number == 0)", "running=True)"),
     Fault("scheduler/matching", "job.attempt += 1", "job.attempt += 0"),
     Fault("scheduler/matching", "if limit is not None and job", "if limit is None and job"),
     Fault("scheduler/matching", "job.attempt -= 1", "job.attempt -= 0"),
     Fault("scheduler/matching", "or row[-1].stopped_for is not None", "or False"),
+    Fault("scheduler/matching", "job.lane is None\n            and not", "not"),
     Fault("scheduler/endings", "if assignments.last(worker) is not job:", "if False:"),
     Fault("scheduler/endings", "client is not None and client not in state.gone", "client"),
     Fault(
         "scheduler/endings", "job.grace_alarm = self.set_alarm(job, GRACE, ", "_ = (job, GRACE, "
     ),
-    Fault(
-        "scheduler/retries", "job.attempt > job.policy.retries", "job.attempt >= job.policy.retries"
-    ),
+    Fault("scheduler/endings", "self.prefetch.reclaim(job.worker)\n        return", "return"),
+    Fault("scheduler/retries", "job.attempt > job.policy", "job.attempt >= job.policy"),
     Fault("scheduler/retries", "job.attempt - 1, 30", "job.attempt, 30"),
     Fault("scheduler/prefetch", "for job in reversed(back):", "for job in back:"),
     Fault("scheduler/prefetch", "waiting // busy", "waiting"),
-    Fault(
-        "scheduler/assignments",
-        "return worker if since <= before",
-        "return worker if since >= before",
-    ),
-    Fault(
-        "scheduler/admission",
-        "state.assignments.prefetched >= self.max_queued:",
-        "state.assignments.prefetched > self.max_queued:",
-    ),
+    Fault("scheduler/prefetch", "self._assignments.size += job.size", "pass"),
+    Fault("scheduler/assignments", "return worker if since <=", "return worker if since >="),
+    Fault("scheduler/assignments", "self.jobs[worker] = row  # as", "pass  # as"),
+    Fault("scheduler/admission", "state.assignments.prefetched >= self", "0 >= self"),
+    Fault("scheduler/admission", "job.accepted_at + job.deadline <= now", "False"),
+    Fault("scheduler/concurrency", "self._running.get(lane, 0) >= limit", "False"),
     Fault("scheduler/fairqueue", "self._on_hold.add(client)", "pass"),
+    Fault("scheduler/rounds", "owner.due = max(owner.due, self._round) + 1", "owner.due += 0"),
+    Fault("scheduler/lines", "if first:\n", "if not first:\n"),
+    Fault("scheduler/registry", "offer.workers.discard(worker)", "pass"),
+    Fault("scheduler/quarantine", "suspect.losses < self._threshold", "suspect.losses <= 0"),
+    Fault(
+        "scheduler/drain",
+        "            self._cancel_alarm()\n            self._w",
+        "            self._w",
+    ),
+    Fault("scheduler/pauses", "account.seconds += LOOK_INTERVAL", "pass"),
+    Fault("scheduler/counters", "self.ended[job.state] += 1", "pass"),
+    Fault("scheduler/alarms", "at < self._wake_at", "at > self._wake_at"),
+    Fault("scheduler/chores", "self._chores.append(chore)", "pass"),
+    Fault("scheduler/outbox", "        if self._sending:\n            return\n", ""),
+    Fault("scheduler/pacing", "self._starting.discard(worker)", "pass"),
+    Fault("scheduler/relief", "self._starts != self._dispatcher.starts", "False"),
+    Fault("scheduler/reload", "self.generation += 1", "self.generation += 0"),
+    Fault("scheduler/failingstarts", "self._count += 1", "self._count = 1"),
     Fault("scheduler/watch", "record.silent = True", "record.silent = False"),
+    Fault("scheduler/supervisor", "self._failing.forget()", "pass"),
+    Fault(
+        "scheduler/workerrecord",
+        "return WorkerState.STOPPING if self.released",
+        "return WorkerState.IDLE if self.released",
+    ),
+    Fault(
+        "scheduler/record",
+        "(JobState.RUNNING, Event.RETURN): JobState.QUEUED",
+        "(JobState.RUNNING, Event.RETURN): JobState.LOST",
+    ),
+    Fault("scheduler/reasons", "ShuttingDown: Event.CANCEL", "ShuttingDown: Event.LOSE"),
+    Fault("pool/givenjobs", "del self.packets[job.id]", "pass"),
     Fault("pool/jobprobe", "self.pings -= 1", "self.pings -= 0"),
+    Fault("pool/interruption", "self._next = self._clock", "_ = self._clock"),
     Fault(
         "pool/link",
         "if self._paused:\n            self.resume()",
         "if False:\n            self.resume()",
     ),
+    Fault(
+        "pool/link",
+        "            self.performed += 1\n            self.output.begin_job(jobs",
+        "            self.output.begin_job(jobs",
+    ),
+    Fault("pool/link", "reusable = not (marks & workerboxes.NOT_REUSABLE or ", "reusable = not ("),
+    Fault("pool/link", 'self._silenced = True\n            self.kill(f"wrote', 'self.kill(f"wrote'),
+    Fault(
+        "pool/link",
+        "self.state is not WorkerState.DEAD:\n            self._put_back",
+        "False:\n            self._put_back",
+    ),
+    Fault("pool/link", 'job_id != b"%d" % jobs[0].id', "False"),
 )
 
 
-def put_in(fault: Fault, folder: Path) -> str:
-    """Make the fault in the copy; returns the module's right text."""
-    path = folder / "dangad" / f"{fault.module}.py"
-    text = path.read_text()
-    if text.count(fault.right) != 1:
-        raise SystemExit(
-            f"{fault.module}: {fault.right!r} is there {text.count(fault.right)} times"
-        )
-    path.write_text(text.replace(fault.right, fault.wrong))
-    return text
+def copy_project(folder: Path) -> None:
+    """Copy what the tests of memory need."""
+    for part in COPIED:
+        source = ROOT / part
+        if source.is_dir():
+            ignored = shutil.ignore_patterns("__pycache__", "_build", ".hypothesis")
+            shutil.copytree(source, folder / part, ignore=ignored)
+        else:
+            shutil.copy(source, folder / part)
 
 
-def is_noticed(folder: Path) -> bool:
-    """Whether the tests of memory fail on the copy."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-n", "2", "-p", "no:cacheprovider"]
-    environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+@contextmanager
+def fault_in(fault: Fault, folder: Path) -> Iterator[None]:
+    """Have the fault in the copy, and the right text again at the end, whatever happens."""
+    path = folder / fault.path
+    right = path.read_text()
+    path.write_text(fault.put_into(right))
     try:
-        done = subprocess.run(
-            [*command, "tests/unit/scheduler", "tests/unit/pool", "tests/unit/server"],
-            cwd=folder,
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            timeout=PATIENCE,
-        )
+        yield
+    finally:
+        path.write_text(right)
+
+
+def run_tests(folder: Path, tests: tuple[str, ...]) -> str:
+    """Run these tests of the copy up to the first that fails: "pass", "fail" or "hang"."""
+    options = ["-q", "-x", "-n0", "-p", "no:cacheprovider"]
+    environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    running = subprocess.Popen(
+        [sys.executable, "-m", "pytest", *options, *tests],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        said, _ = running.communicate(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
-        return True
-    return done.returncode == 1
+        return "hang"
+    finally:
+        if running.poll() is None:
+            os.killpg(running.pid, signal.SIGKILL)
+            running.wait()
+    if running.returncode not in (0, 1):
+        raise SystemExit(f"pytest ended with status {running.returncode}:\n{said[-2000:]}")
+    return "fail" if running.returncode else "pass"
 
 
-def main() -> int:
-    """Try all faults, and the right code first."""
-    unnoticed = 0
-    with tempfile.TemporaryDirectory() as name:
+def main(arguments: list[str]) -> int:
+    """Try the faults that are asked for, and the right code first."""
+    for fault in FAULTS:
+        fault.put_into((ROOT / fault.path).read_text())
+    if arguments == ["--list"]:
+        print(f"{len(FAULTS)} faults can be put in")
+        return 0
+    chosen = [
+        fault
+        for fault in FAULTS
+        if not arguments or any(word in fault.module for word in arguments)
+    ]
+    uncaught = 0
+    with tempfile.TemporaryDirectory(prefix="dangad-mutations-") as name:
         folder = Path(name)
-        for part in COPIED:
-            source = ROOT / part
-            copy = shutil.copytree if source.is_dir() else shutil.copy
-            copy(source, folder / part)
-        if is_noticed(folder):
+        copy_project(folder)
+        if run_tests(folder, (SCHEDULER, POOL)) != "pass":
             raise SystemExit("the tests fail on the right code")
-        for fault in FAULTS:
-            right = put_in(fault, folder)
-            noticed = is_noticed(folder)
-            (folder / "dangad" / f"{fault.module}.py").write_text(right)
-            unnoticed += not noticed
-            shown = fault.wrong.split("\n")[0]
-            print(f"{'noticed  ' if noticed else 'UNNOTICED'} {fault.module}: {shown}", flush=True)
-    print(f"{len(FAULTS) - unnoticed} of {len(FAULTS)} faults are noticed")
-    return 1 if unnoticed else 0
+        for fault in chosen:
+            began = time.monotonic()
+            with fault_in(fault, folder):
+                outcome = run_tests(folder, fault.tests)
+            uncaught += outcome == "pass"
+            word = {"pass": "NOT CAUGHT", "fail": "caught", "hang": "caught: hangs"}[outcome]
+            took = time.monotonic() - began
+            shown = " ".join(fault.wrong.split()) or "a line is missing"
+            print(f"{word:13} {took:4.0f} s  {fault.module}: {shown}", flush=True)
+    print(f"{len(chosen) - uncaught} of {len(chosen)} faults are caught")
+    return 1 if uncaught else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

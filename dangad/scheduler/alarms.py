@@ -55,7 +55,7 @@ class Alarms:
         #: The alarms by time, including those that were cancelled.
         self._heap: list[tuple[float, int, Alarm]] = []
         #: How many of them were not cancelled.
-        self._pending = 0
+        self.pending = 0
         #: The clock's call for the first alarm.
         self._wake: IDelayedCall | None = None
         #: The time of that call.
@@ -71,16 +71,16 @@ class Alarms:
             self._wake_up(min(at, self._heap[0][0]) if self._heap else at)
         alarm = Alarm(self, call, arguments)
         heappush(self._heap, (at, next(self._numbers), alarm))
-        self._pending += 1
+        self.pending += 1
         return alarm
 
     def note_cancelled(self) -> None:
         """An alarm was cancelled: forget such alarms if they are many, or if no others are left."""
-        self._pending -= 1
-        if not self._pending:
+        self.pending -= 1
+        if not self.pending:
             self._heap.clear()
             self._sleep()
-        elif len(self._heap) > max(TIDY, 2 * self._pending):
+        elif len(self._heap) > max(TIDY, 2 * self.pending):
             self._heap = [entry for entry in self._heap if entry[2].call is not None]
             heapify(self._heap)
 
@@ -96,12 +96,12 @@ class Alarms:
             if (call := alarm.call) is None:
                 continue
             alarm.call = None
-            self._pending -= 1
+            self.pending -= 1
             try:
                 call(*alarm.arguments)
             except Exception:  # noqa: BLE001 - the other alarms are to go off whatever it was
                 log_failure("the server failed at an alarm")
-        if not self._pending:
+        if not self.pending:
             self._heap.clear()
         if self._heap and self._wake is None:
             try:

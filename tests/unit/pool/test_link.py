@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from twisted.internet.error import ConnectionDone
+from twisted.protocols import amp
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from dangad.pool.jobprobe import PATIENCE
@@ -12,12 +16,17 @@ from dangad.pool.link import STOP_GRACE
 from dangad.pool.processes import FROM_WORKER
 from dangad.pool.speech import REPORTS_A_SECOND, REPORTS_AT_ONCE
 from dangad.pool.workeroutput import FLOOD_REST
+from dangad.scheduler.record import JobState
 from dangad.scheduler.supervisor import WATCH_INTERVAL
 from dangad.wire import boxes, commands, workerboxes
+from dangad.worker.jobtypes import job, job_types_of
 from tests.hops import Hops
 from tests.unit.wire.test_reserved_words import TYPES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dangad.scheduler.record import Job
     from tests.hops import HopClient, HopWorker
 
 LARGE = 500_000
@@ -64,6 +73,86 @@ class LinkCase(SynchronousTestCase):
         for _ in range(int(seconds / WATCH_INTERVAL) + 1):
             self.hops.clock.advance(WATCH_INTERVAL)
             self.worker.tell()
+
+
+class Timed(amp.Command):
+    """Answers what it is told."""
+
+    arguments = response = [(b"data", amp.String())]
+
+
+@job(Timed, time_limit=5.0)
+def _timed(data: bytes) -> dict[str, bytes]:
+    return {"data": data}
+
+
+class OthersTests(SynchronousTestCase):
+    """What Eve does delivers nothing to Ann, though answers for Ann lie in the worker's pipe."""
+
+    def setUp(self) -> None:
+        """Have the worker run a job of Eve's as far as is known, with others prefetched."""
+        self.hops = Hops(self, TYPES | {each.name: each for each in job_types_of(_timed)})
+        self.hops.settle()
+        self.ann, self.eve = self.hops.connect(), self.hops.connect()
+        for number in range(40):
+            self.ask(self.ann, b"Timed", b"practice %d" % number)
+        self.hops.settle()
+        self.ask(self.ann, b"Relay", b"first")
+        self.ask(self.eve, b"Timed", b"runs")
+        for number in range(8):
+            self.ask(self.ann, b"Relay", b"%d" % number)
+            self.ask(self.eve, b"Relay", b"%d" % number, (boxes.DEADLINE, b"3"))
+        self.hops.step()
+        self.ann.boxes()
+        self.worker = self.hops.workers[0]
+        self.assertEqual(self.known().command, b"Timed")
+
+    def ask(self, client: HopClient, command: bytes, tag: bytes, *pairs: Any) -> None:
+        """Ask for a job, with its tag for data."""
+        client.send([(boxes.ASK, tag), (boxes.COMMAND, command), (b"data", tag), *pairs])
+
+    def known(self) -> Job:
+        """The job that runs as far as is known."""
+        found = self.hops.dispatcher.job_of(self.worker.link)
+        assert found is not None
+        return found
+
+    def eves(self) -> list[Job]:
+        """The jobs of Eve's that have not ended."""
+        state = self.hops.dispatcher.state
+        rows = state.assignments.jobs.values()
+        everything = [*itertools.chain.from_iterable(rows), *state.queue]
+        return [each for each in everything if each.client is self.eve.connection]
+
+    def test_nothing_is_delivered(self) -> None:
+        """An answer is delivered when it is read, and not because others cancel, stall or leave."""
+        for name, deed in (
+            ("cancel", lambda: list(map(self.hops.dispatcher.cancel, self.eves()))),
+            ("deadline", lambda: self.hops.clock.advance(3.0)),
+            ("time limit", lambda: self.hops.clock.advance(5.0)),
+            ("hold", lambda: self.hops.dispatcher.hold(self.eve.connection)),
+            ("disconnect", lambda: self.eve.connection.connectionLost(Failure(ConnectionDone()))),
+        ):
+            for written in range(1, 5):
+                with self.subTest(deed=name, answers=written):
+                    self.setUp()
+                    self.deliver_nothing(deed, written)
+                    self.hops.close()
+
+    def deliver_nothing(self, deed: Callable[[], object], written: int) -> None:
+        """Have so many answers lie in the pipe, and see what the deed does about them."""
+        for _ in range(written):
+            self.worker.work()
+        self.worker.take()  # it has begun the next
+        ended = self.hops.dispatcher.counters.ended
+        done = ended[JobState.DONE]
+        deed()
+        self.assertEqual(ended[JobState.DONE], done)
+        self.assertEqual(self.ann.boxes(), [])
+        self.hops.dispatcher.release(self.eve.connection)
+        self.hops.settle()
+        tags = sorted(box[1] for box, *_ in self.ann.boxes())
+        self.assertEqual(tags, [b"%d" % number for number in range(8)])
 
 
 class InterruptTests(LinkCase):

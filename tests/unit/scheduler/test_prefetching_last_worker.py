@@ -17,6 +17,7 @@ class LastWorkerTests(PrefetchTestCase):
 
     def practise(self) -> None:
         """As there; but of two job types none was ever run."""
+        self.workers, self.begun = [], []
         self.worker = self.ready()
         self.run_alone("Echo", 0.0, 30)
         self.worker.given.clear()
@@ -58,10 +59,6 @@ class LastWorkerTests(PrefetchTestCase):
             self.assertNotIn(long[1], worker.prefetched)
         self.assertEqual(sum(job.state is JobState.DONE for job in short), 14)
 
-    def test_never_run(self) -> None:
-        """A job of a type of which none has ended yet goes behind none of another client."""
-        self.assertFalse(self.goes_behind("Report"))
-
     def test_behind_its_own(self) -> None:
         """Behind its own client's it goes: that has the worker as it is."""
         self.occupy()
@@ -79,25 +76,22 @@ class LastWorkerTests(PrefetchTestCase):
         self.assertIs(self.worker.job, running)
         self.assertEqual(self.worker.prefetched, [echo])
 
-    def test_short_in_the_end(self) -> None:
-        """A type whose jobs have all been short is known to be."""
+    def test_known_to_be_short(self) -> None:
+        """Behind another client's goes only what is known to be short, by what its type was like.
+
+        One hiccup does no harm; after a long job the type counts as long for so many times as long.
+        """
+        self.assertFalse(self.goes_behind("Report"))  # none has ended yet
         self.run_alone("Sum", 0.001, 15)
         self.assertTrue(self.goes_behind("Sum"))
-
-    def test_hiccup(self) -> None:
-        """One job that took somewhat longer, for a collection of garbage perhaps, does no harm."""
         self.run_alone("Echo", 0.03)
         self.run_alone("Sum", 0.0, 5)  # the pace of all jobs is what it was
         self.assertTrue(self.goes_behind("Echo"))
-
-    def test_slow(self) -> None:
-        """A type whose jobs have come to be slow is not short any more."""
         self.run_alone("Echo", 0.05, 5)
         self.run_alone("Sum", 0.0, 15)
         self.assertFalse(self.goes_behind("Echo"))
-
-    def test_one_was_long(self) -> None:
-        """After a long job of a type, others of it are taken for long for so many times as long."""
+        self.run_alone("Echo", 0.0, 15)
+        self.assertTrue(self.goes_behind("Echo"))
         self.run_alone("Echo", 1.0)
         self.run_alone("Echo", 0.0, 15)
         self.assertFalse(self.goes_behind("Echo"))

@@ -22,7 +22,6 @@ from dangad.scheduler.dispatcher import Dispatcher
 from dangad.scheduler.record import END_STATES, Job, JobState
 from dangad.scheduler.supervisor import Supervisor
 from dangad.scheduler.workerrecord import RecycleLimits
-from dangad.wire.commands import Chunk, Progress
 from dangad.wire.values import Priority
 from tests.fakes import FakeClient, FakeSpawner, FakeWorker, catalogue, make_job
 
@@ -66,15 +65,16 @@ class Fuse:
 
     :ivar counts: how many there were.
     :ivar blown: whom the one that raised was to; None before.
+    :ivar name: which raises; `number` which of these, `late` whether when it is done.
     """
 
     def __init__(self, name: str, number: int, late: bool) -> None:
         """Have call `number` of that name raise: when it is done, if `late`."""
         self.counts: dict[str, int] = {}
         self.blown: object = None
-        self._name = name
-        self._number = number
-        self._late = late
+        self.name = name
+        self.number = number
+        self.late = late
 
     def guard(self, whom: object, *names: str) -> None:
         """Count calls of these methods of `whom`."""
@@ -86,11 +86,11 @@ class Fuse:
 
         def counted(*args: Any, **kwargs: Any) -> Any:
             self.counts[name] = count = self.counts.get(name, 0) + 1
-            blows = name == self._name and count >= self._number and self.blown is None
+            blows = name == self.name and count >= self.number and self.blown is None
             if not blows:
                 return call(*args, **kwargs)
             self.blown = whom
-            if self._late:
+            if self.late:
                 call(*args, **kwargs)
             raise Trouble(f"{name} of {whom}")
 
@@ -170,9 +170,13 @@ class Story:
     # What may happen.
 
     def rush(self) -> None:
-        """A client submits a few jobs; jobs have been short so far."""
-        self.dispatcher._prefetch._pace = 0.0
+        """A client submits a few jobs, after some that were short."""
         client = self.chance.choice(self.clients)
+        for worker in self.spawner.idle[:1] * 8:
+            if worker.idle:
+                self.submit(client)
+                if worker.may_answer:
+                    self.spawner.answer(worker)
         for _ in range(self.chance.randint(1, 6)):
             self.submit(client)
 
@@ -201,11 +205,7 @@ class Story:
 
     def answering(self) -> list[FakeWorker]:
         """The workers of which an answer can be read."""
-        return [
-            worker
-            for worker in self.spawner.busy
-            if (worker.killed is None or worker.begun) and not worker.paused
-        ]
+        return [worker for worker in self.spawner.workers if worker.may_answer]
 
     def answer(self) -> None:
         """An answer is read, perhaps of a worker that is then to go."""
@@ -216,15 +216,14 @@ class Story:
 
     def report(self) -> None:
         """A worker tells news of its job."""
-        workers = [w for w in self.answering() if not w.begun and w.killed is None]
+        workers = [w for w in self.answering() if not w.has_answered and w.killed is None]
         if workers:
-            command = self.chance.choice([Progress.commandName, Chunk.commandName])
-            self.spawner.report(self.chance.choice(workers), command)
+            self.spawner.report(self.chance.choice(workers), parts=self.chance.random() < 0.5)
 
     def go_on(self) -> None:
         """A worker answers its job, unnoticed, and begins the next that it has prefetched."""
         for worker in self.answering():
-            if worker.begun < len(worker.prefetched) and not (worker.interrupts or worker.killed):
+            if worker.may_go_on and self.chance.random() < 0.8:
                 worker.go_on()
 
     def boot(self) -> None:
@@ -239,11 +238,8 @@ class Story:
 
     def bury(self, worker: FakeWorker) -> None:
         """A worker is gone, when the answers are read that it had written."""
-        while worker.begun and worker.job is not None:
-            worker.paused = False
-            self.spawner.answer(worker)
-        unread = worker.boxes[-1] if worker.boxes and self.chance.random() < 0.2 else b""
-        self.spawner.die(worker, unread=unread)
+        read = worker.has_answered or not worker.boxes or self.chance.random() < 0.8
+        self.spawner.bury(worker, unread=b"" if read else worker.boxes[-1])
 
     def bury_all(self) -> None:
         """All are gone that were killed, or were to stop."""
@@ -288,8 +284,7 @@ class Story:
                 break
             self.boot()
             for worker in self.answering():
-                if worker.killed is None or worker.begun:
-                    self.spawner.answer(worker)
+                self.spawner.answer(worker)
             self.bury_all()
             self.clock.advance(0.5)
             self.check()
@@ -382,7 +377,7 @@ class FaultTests(SynchronousTestCase):
                 story.failures = failures
                 story.tell()
         except BaseException:
-            print(f"seed {seed}, {fuse._name} {fuse._number}, late {fuse._late}: {fuse.blown}")
+            print(f"seed {seed}, {fuse.name} {fuse.number}, late {fuse.late}: {fuse.blown}")
             raise
         finally:
             globalLogPublisher.removeObserver(observer)
