@@ -22,6 +22,7 @@ unit: $(VENV)/.dev      ## the tests of memory alone: the inner loop
 	@$(BIN)/pytest --numprocesses=auto --maxprocesses=4 \
 	    --dist=loadscope --no-loadscope-reorder tests/unit
 
+# The rules are told 2,000 histories at least, which may take longer than their share of the time.
 soak: $(VENV)/.dev      ## random histories of the rules, and of a server under load, SECONDS=120
 	@DANGAD_SOAK_SECONDS=$$(($(SECONDS) / 4)) $(BIN)/python -m pytest -q -s \
 	    -o faulthandler_timeout=0 tests/unit/scheduler/test_rules_properties.py

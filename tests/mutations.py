@@ -64,7 +64,11 @@ class Fault:
 
 FAULTS = (
     Fault("scheduler/dispatcher", "self.state.gone.add(client)", "pass"),
-    Fault("scheduler/dispatcher", "                self._endings.resume(job.worker, job)\n", ""),
+    Fault(
+        "scheduler/dispatcher",
+        "wants_chunks:\n                self._endings.resume(job.worker, job)",
+        "wants_chunks:\n                pass",
+    ),
     Fault(
         "scheduler/dispatcher", "and job.wants_chunks and job.stopped_for", "and job.stopped_for"
     ),
