@@ -1,38 +1,37 @@
-"""The waiting jobs: who is next, in turns between clients, each client's own by priority.
+"""The waiting jobs and their order: clients take turns, and a priority orders a client's own jobs.
 
-Called by :mod:`dangad.scheduler.dispatcher` alone; holds jobs, knows no workers and no clock of its
-own.
+Called by the parts of :mod:`dangad.scheduler.dispatcher`. It holds jobs, and knows neither workers
+nor a clock.
 
-The order. Clients take turns: a round gives each one that has jobs waiting one turn, and a turn
-starts one job. So ten thousand jobs of one client, however urgent, delay another's next job by
-one turn (round-robin fair queueing as in J. Nagle, RFC 970, with jobs for packets). A priority
-orders one client's own jobs, and the clients within a round: those go first whose most urgent
-job is more urgent. :mod:`dangad.scheduler.rounds` has the details.
+The order. In each round every client with waiting jobs has one turn, and a turn starts one job. So
+ten thousand jobs of one client, however urgent, delay another client's next job by one turn. (This
+is round-robin fair queueing as in J. Nagle, RFC 970, with jobs in place of packets.) A priority
+orders one client's own jobs. It also orders the clients within a round, by their most urgent jobs.
+:mod:`dangad.scheduler.rounds` has the details.
 
-The last worker. While the jobs of one client are all that run, it gets no other worker if another
-client has a job that may start: else those whose jobs take long would soon have all workers. What
-is taken out to be started later is not looked at so: whoever takes it sees to that.
-And no client runs more than `most_running` jobs: that is how a worker is kept for the others.
+The last worker. While all running jobs are one client's, this client gets no further worker if
+another client has a job that may start. Otherwise clients with long jobs would soon have all
+workers. This rule does not apply to jobs that are taken out to be started later: the caller applies
+a rule of its own. No client runs more than `most_running` jobs: so a worker is kept for others.
 
-Ageing. A client's own job that has waited for `ageing` seconds, and is the next of its
-priority, takes turns with the more urgent ones. No job changes its priority by waiting, because
-then a backlog that has aged would go before every new job.
+Ageing. When the next job of a priority has waited for `ageing` seconds, it takes turns with its
+client's more urgent jobs. Waiting never changes a job's priority: otherwise an aged backlog would
+go before every new job.
 
-Clients that *outrank* others, because the operator lets them, have strict priorities: what they
-call high goes before all jobs of the others, and what they call low goes after them. Among such
-jobs the clients take turns as above. Ageing is there, too: while what is next of a lower kind
-has waited for `ageing` seconds, that kind takes turns with those above it, start by start.
+Strict priorities. The operator may let clients *outrank* others: their high jobs go before all jobs
+of other clients, and their low jobs after them. Within each of these three kinds, clients take
+turns as above. When the next job of a lower kind has waited for `ageing` seconds, this kind takes
+turns with the kinds above it, start by start.
 
-Lanes: the jobs of one lane can be kept back while all others go on. A job type of which only
-so many may run has a lane of its own; all other jobs are in the lane None. A client's turn is
-one in all lanes.
+Lanes. The jobs of one lane can be held back while all others go on. A job type with `max_running`
+has a lane of its own; all other jobs are in the lane None. A client's turns count over all lanes.
 
-A job may also rest: it counts among those that wait, and has no turn until it is put in again. One
-whose turn it was may rest so, set aside, until it is called for, the first such before the others.
-And a job that was taken out may be put back: it is the next then, as it was before.
+Rest. A resting job counts as waiting, but has no turn until it is put in again. A job whose turn it
+is may be set aside: it rests until it is called for, in the order in which jobs were set aside. A
+job that was taken out can be put back; then it is the next job again.
 
-Every operation takes the same time whatever the number of waiting jobs or clients; taking a
-job looks once at each lane.
+Every operation takes constant time, independent of the number of waiting jobs and clients; taking a
+job out looks once at each lane.
 """
 
 from __future__ import annotations
@@ -60,8 +59,8 @@ class JobQueue:
     """Jobs that wait for a worker; see the module for their order."""
 
     def __init__(self, ageing: float) -> None:
-        """:param ageing: seconds after which what waits takes turns with what is more urgent."""
-        #: How many jobs of one client may run.
+        """:param ageing: seconds of waiting after which a job takes turns with more urgent ones."""
+        #: How many jobs of one client may run at the same time.
         self.most_running = UNLIMITED
         #: How many jobs have ever been started.
         self.starts = 0
@@ -69,15 +68,16 @@ class JobQueue:
         self.count = 0
         #: The bytes of their requests.
         self.size = 0
-        #: The client that came to a turn last, None if it may be any, and with a job of which
-        #: priority. Whoever asks sets it to None.
+        #: The last client that came to a turn, with the priority of its job; None if it may be any.
+        #: The reader sets it to None.
         self.news: tuple[IClient | None, Priority] | None = None
-        #: Of the jobs that rest, those that were set aside, the first of them first; to look at.
+        #: The jobs that were set aside, the first one first; only to be read.
         self.aside: OrderedDict[int, Job] = OrderedDict()
         self._ageing = ageing
-        #: The turns of what goes before all others, of what has no rank, and of what goes after.
+        #: The turns of jobs that go before all others, of jobs without rank, and of jobs that go
+        #: after all others.
         self._kinds = tuple(Rounds() for _ in Priority)
-        #: Those of these that are used.
+        #: The ones of these that have ever had jobs.
         self._in_use = self._kinds[Priority.NORMAL :][:1]
         #: The clients that get no turn.
         self._on_hold: set[IClient] = set()
@@ -130,7 +130,7 @@ class JobQueue:
         self.news = client, job.priority
 
     def rest(self, job: Job) -> None:
-        """Let `job` wait without a turn, until it is pushed, put back, or removed."""
+        """Let `job` wait without a turn, until it is put in again or removed."""
         self._resting[job.id] = job
         self.size += job.size
         self.count += 1
@@ -184,7 +184,7 @@ class JobQueue:
     # Who is next.
 
     def pop(self, now: float) -> Job | None:
-        """The job whose turn it is, taken out to be started; None if none may start."""
+        """Take out the job whose turn it is, to be started now; None if none may start."""
         if not self._places:
             return None
         chosen = self._choose(now)
@@ -198,11 +198,11 @@ class JobQueue:
         return turn[3]
 
     def pop_prefetch(self, now: float, fits: Callable[[Job], bool]) -> Job | None:
-        """The job whose turn it is, taken out to be started later; None if there is none.
+        """Take out the job whose turn it is, to be started later; None if there is none.
 
-        None, too, if it has its turn because it has aged: what is more urgent is next.
+        Also None if the job has its turn only by ageing: then more urgent jobs are next.
 
-        :param fits: says of the job whose turn it is whether to take it out.
+        :param fits: decides whether to take out the job whose turn it is.
         """
         chosen = self._choose(now) if self._places else None
         if chosen is None:
@@ -228,7 +228,7 @@ class JobQueue:
         return any(kind.next(self._closed, 0.0) is not None for kind in self._in_use)
 
     def is_before(self, job: Job) -> bool:
-        """Whether what may start ought to go before `job`, which was taken out to start later."""
+        """Whether a job that may start comes before `job`, which was taken out to start later."""
         if job.client is None:
             return False
         kind = self._kind_of(job.client, job)
@@ -264,7 +264,7 @@ class JobQueue:
         return self._running.get(client, 0) >= self.most_running
 
     def runner_of(self, most: int) -> IClient | None:
-        """Whose jobs are so many, or more, of those that run; None if nobody's are."""
+        """The client that has at least so many of the running jobs; None if no client has."""
         return next((client for client, count in self._running.items() if count >= most), None)
 
     def has_turn_beside(self, client: IClient) -> bool:
@@ -287,7 +287,7 @@ class JobQueue:
             kind.hold(client)
 
     def release(self, client: IClient) -> None:
-        """Give `client` turns again, in its round after those who are as urgent."""
+        """Give `client` turns again, in its round after clients with jobs of the same priority."""
         if client in self._on_hold:
             self._on_hold.discard(client)
             for kind in self._kinds:
@@ -346,7 +346,7 @@ class JobQueue:
         return False
 
     def _choose(self, now: float) -> tuple[Rounds, Turn] | None:
-        """Whose turn it is by rank, round and urgency; None if it is nobody's."""
+        """The turn that is next by rank, round and urgency; None if there is none."""
         old = now - self._ageing
         chosen: tuple[Rounds, Turn] | None = None
         for kind in self._in_use:
@@ -359,7 +359,7 @@ class JobQueue:
         return chosen
 
     def _prefer_others(self, kind: Rounds, turn: Turn, now: float) -> tuple[Rounds, Turn] | None:
-        """What is chosen instead of `turn` if its client has its share of the workers."""
+        """The turn to take instead of `turn` if its client has its share of the workers."""
         chosen: tuple[Rounds, Turn] | None = kind, turn
         aside: list[tuple[Rounds, IClient]] = []
         while chosen is not None:
@@ -376,7 +376,7 @@ class JobQueue:
         return chosen
 
     def _pass_over(self, kind: Rounds, turn: Turn, now: float) -> tuple[Rounds, Turn]:
-        """The turn of another client of this kind, if any, instead of whoever runs all jobs."""
+        """The turn of another client of this kind than the one that runs all jobs, if any."""
         client = turn[3].client
         if client is None or client not in self._running:
             return kind, turn

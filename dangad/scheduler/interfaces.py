@@ -219,7 +219,7 @@ class IOperations(Interface):
     """
 
     def status() -> dict[str, Any]:
-        """How the server is: its state, its settings, and the numbers of workers and jobs."""
+        """The status of the server: its state, settings, and numbers of workers and jobs."""
 
     def workers() -> list[dict[str, Any]]:
         """The worker processes that live, each with the job that it runs."""
@@ -233,9 +233,9 @@ class IOperations(Interface):
     def scale(min_workers: int, max_workers: int, force: bool = False) -> None:
         """Have at least and at most so many workers from now on.
 
-        Returns at once; the workers come and go later. Raises ValueError if the numbers make no
-        sense, or the machine has no room for so many and `force` is not set; the text says why,
-        in one line.
+        Returns at once; the workers come and go later. Raises ValueError if the numbers are not
+        valid, or the machine has no room for so many and `force` is not set; the text says why, in
+        one line.
         """
 
     def stack(job_id: int) -> Deferred[str]:

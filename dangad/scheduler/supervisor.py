@@ -1,4 +1,4 @@
-"""How many workers there are: when to start one, what a death means, which one to let go.
+"""How many workers there are: when to start one, what a death means, which one to dismiss.
 
 Pure rules with a clock and no processes: told of births and deaths by :mod:`dangad.pool.link` and
 of waiting jobs by :mod:`dangad.scheduler.dispatcher`, it asks an :class:`ISpawner` for processes
@@ -6,22 +6,21 @@ and tells the dispatcher which workers it has.
 
 The rules:
 
-- At least `min_workers` live always; more, up to `max_workers`, while jobs wait: one for each
-  at once. `spare_workers` are kept idle beyond the busy ones, as far as the maximum allows.
-- Only a few start at a time, and one in a turn of the reactor: see
-  :mod:`dangad.scheduler.pacing`. How many are missing is asked anew before each start, so that a
-  start that nobody wants any more is not made; and an operator who wants fewer has those
-  stopped that are still starting.
-- A worker above that which has been idle for `IDLE_TIME` seconds is let go.
-- A worker is *recycled* when it has done enough jobs, lived long enough, holds too much memory, or
-  its code is old. A replacement is started, which may be one process more than the maximum, and
-  when that is ready the first of these that is idle leaves. Until then they all go on.
-- While one client's jobs have all workers, and no job has started for `relief_after` seconds
-  though another client has one, there may be one worker more, which is for the others.
-- A dead worker is replaced at once, at that pace. If starts fail one after another the server rests
-  between them, and the dispatcher may be told that no worker can be had: see
+- At least `min_workers` always live. While jobs wait there are more, one for each waiting job, up
+  to `max_workers`. `spare_workers` are kept idle in addition to the busy ones, within the maximum.
+- Only a few workers start at a time, and one in a turn of the reactor: see
+  :mod:`dangad.scheduler.pacing`. Before each start the number of missing workers is computed anew,
+  so that no unneeded worker is started. If an operator wants fewer, starting workers are stopped.
+- A surplus worker that has been idle for `IDLE_TIME` seconds is dismissed.
+- A worker is *recycled* when it has done enough jobs, has lived long enough, holds too much memory,
+  or has old code. A replacement is started, perhaps as one process more than the maximum. When it
+  is ready, the first recycled worker that is idle leaves. Until then all of them go on.
+- If one client's jobs have all workers, and no job has started for `relief_after` seconds although
+  another client waits, there may be one worker more for the other clients.
+- A dead worker is replaced at once, at the same pace. If starts fail one after another, the server
+  pauses between them, and may tell the dispatcher that there are no workers: see
   :mod:`dangad.scheduler.failingstarts`.
-- A worker that does not react, or holds more memory than any may, is killed: see
+- A worker that does not react, or holds too much memory, is killed: see
   :mod:`dangad.scheduler.watch`.
 """
 
@@ -145,7 +144,7 @@ class Supervisor:
 
         Returns at once, and the workers come and go later. Another order takes its place.
 
-        :raises ValueError: the numbers make no sense, and why.
+        :raises ValueError: the numbers are not valid; the text says why.
         """
         if min_workers < 0 or max_workers < 1 or min_workers > max_workers:
             raise ValueError(
@@ -158,10 +157,10 @@ class Supervisor:
         self._adjust()
 
     def reload(self) -> Deferred[None]:
-        """Replace all workers by such that are started from now on, with the code of now.
+        """Replace all workers by new ones, which import the present job modules.
 
-        Fires when the last old one is gone. Fails with :class:`ReloadFailed`, and leaves those
-        that are left of the old ones where they are, if one of the new does not start.
+        Fires when the last old worker is gone. Fails with :class:`ReloadFailed` if a new worker
+        does not start; then the remaining old workers stay.
         """
         done = self.reloading.begin()
         if self._spawner is None:
@@ -385,7 +384,7 @@ class Supervisor:
             return
         try:
             record.process.kill(reason)
-        except Exception:  # noqa: BLE001 - else it might stay for ever
+        except Exception:  # noqa: BLE001 - otherwise it might stay for ever
             log_failure("worker {pid} could not be killed", pid=record.process.pid)
             call_later(self._clock, KILL_AGAIN, self._end, record, reason)
 

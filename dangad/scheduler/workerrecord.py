@@ -1,4 +1,4 @@
-"""A worker's life: its states, what the supervisor notes of it, and what ends it in the long run.
+"""A worker's life: its states, the supervisor's record of it, and the limits of its life.
 
 The link of a worker (:mod:`dangad.pool.link`) goes through the states. A record is kept by
 :mod:`dangad.scheduler.supervisor` for each process that is not known to be dead.
@@ -63,7 +63,7 @@ TRANSITIONS: dict[tuple[WorkerState, WorkerEvent], WorkerState] = {
     (WorkerState.STOPPING, WorkerEvent.KILL): WorkerState.STOPPING,
     (WorkerState.STOPPING, WorkerEvent.EXIT): WorkerState.DEAD,
 }
-"""A worker's life: what each event makes of each state. What is not here cannot happen.
+"""A worker's life: the state to which each event leads from each state. Nothing else can happen.
 
 A worker that was killed may be given a job by somebody who does not know yet. And what it wrote
 before its death counts, so that one that is stopping may answer.
