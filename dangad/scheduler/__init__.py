@@ -7,7 +7,8 @@
 - :mod:`.fairqueue`, :mod:`.rounds`, :mod:`.lines`, :mod:`.concurrency`: which waiting job is next.
 - :mod:`.matching`, :mod:`.assignments`, :mod:`.prefetch`: which worker gets it.
 - :mod:`.registry`, :mod:`.quarantine`: what can be performed, and what is kept away.
-- :mod:`.pauses`, :mod:`.drain`: jobs whose clients do not read, and the end of all jobs.
+- :mod:`.pauses`, :mod:`.wariness`: jobs whose clients do not read.
+- :mod:`.drain`: the end of all jobs.
 - :mod:`.supervisor`, :mod:`.workerrecord`: how many workers there are, and the states of a
   worker's life. Its rules are also in :mod:`.pacing`, :mod:`.failingstarts`, :mod:`.watch`,
   :mod:`.relief` and :mod:`.reload`.

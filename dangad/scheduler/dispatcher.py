@@ -84,7 +84,7 @@ class Dispatcher:
             state.alarms,
             matching.any_could_start,
             matching.any_runs_but,
-            matching.be_wary,
+            matching.wariness.begin,
             endings.stop_unread,
         )
         retries = Retries(state, endings, matching.rested, chance or random.Random())

@@ -15,13 +15,11 @@ from dangad.scheduler import reasons
 from dangad.scheduler.chores import PART
 from dangad.scheduler.endings import cancel_alarms
 from dangad.scheduler.outbox import log_failure
-from dangad.scheduler.pauses import HURRY, KEEP, WARY
 from dangad.scheduler.prefetch import MOST_BYTES, SLOW, Prefetch
 from dangad.scheduler.record import Event, JobState
+from dangad.scheduler.wariness import Wariness
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from dangad.scheduler.admission import Admission
     from dangad.scheduler.endings import Endings
     from dangad.scheduler.interfaces import ISupervisor, IWorker
@@ -46,12 +44,8 @@ class Matching:
         )
         #: When `give_work` is to go on by itself.
         self._comes_back: float | None = None
-        #: Until when jobs that send parts leave the last worker to others.
-        self._wary_until = 0.0
-        #: Until when the last worker is kept for others, though none of theirs waits now.
-        self._kept_until: float | None = None
-        #: Gives the job that starts next.
-        self._pop: Callable[[float], Job | None] = state.queue.pop
+        #: Which jobs start while some clients do not read.
+        self.wariness = Wariness(state, self._come_back)
 
     # What has changed.
 
@@ -70,7 +64,7 @@ class Matching:
 
     def start_at_once(self, job: Job, now: float) -> None:
         """Start `job`, which need not wait, and ask for workers if few are idle then."""
-        if job.wants_chunks and job.client is not None and now < self._wary_until:
+        if job.wants_chunks and job.client is not None and self.wariness.lasts(now):
             self._state.queue.push(job.client, job, job.lane)
             self.match(now)
             return
@@ -96,9 +90,10 @@ class Matching:
         state = self._state
         if state.registry.partial:
             state.lanes.idle_changed()
+        pop = self.wariness.pop if self.wariness.active else state.queue.pop
         others = 0
         while state.assignments.idle and (state.queue.count or state.assignments.prefetched):
-            job = self._pop(now)
+            job = pop(now)
             if job is None:
                 if self._prefetch.reclaim_some():
                     continue
@@ -266,58 +261,7 @@ class Matching:
             and self._admission.obstacle(job, now) is None
         )
 
-    # While clients do not read.
-
-    def be_wary(self) -> None:
-        """Have jobs that send parts leave the last worker to others for a time."""
-        self._wary_until = self._state.clock.seconds() + WARY
-        self._pop = self._pop_warily
-
-    def _pop_warily(self, now: float) -> Job | None:
-        """The job that starts next while some clients do not read.
-
-        A job that sends parts is set aside if it would take the last worker that makes progress. It
-        may have that worker once no other job has come for a moment.
-        """
-        queue = self._state.queue
-        over = now >= self._wary_until
-        if over and not queue.aside:
-            self._pop = queue.pop
-        all_may = over or self._others_move(now)
-        if all_may:
-            queue.call_one()
-        for _ in range(PART):
-            job = queue.pop(now)
-            if job is None:
-                if not queue.aside or self._is_kept(now):
-                    return None
-                all_may = queue.call_one()
-            elif all_may or not job.wants_chunks:
-                self._kept_until = None
-                return job
-            else:
-                queue.set_aside(job)
-        self._come_back()
-        return None
-
-    def _is_kept(self, now: float) -> bool:
-        """Whether the last worker is kept for jobs without parts, of which none waits now.
-
-        A client that has one short job done after the other would else find it taken each time.
-        """
-        if self._kept_until is None:
-            self._kept_until = now + KEEP
-        if now >= self._kept_until:
-            return False
-        self._come_back(self._kept_until - now)
-        return True
-
-    def _others_move(self, now: float) -> bool:
-        """Whether a second worker is idle, or one has only just begun a job without parts."""
-        assignments = self._state.assignments
-        return len(assignments.idle) > 1 or any(
-            not job.wants_chunks and now - job.started_at < HURRY for job in assignments.running()
-        )
+    # What those wait for who wait.
 
     def any_could_start(self) -> bool:
         """Whether a job waits for nothing but a worker."""

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from dangad.errors import TooLarge
 from dangad.wire import workerboxes
 from dangad.wire.boxes import COMMAND, BoxReader, Garbage, pack
-from dangad.wire.commands import STOP_SIGNAL, Chunk, Progress
+from dangad.wire.commands import STACK_SIGNAL, STOP_SIGNAL, Chunk, Progress
 from dangad.worker.context import JobCancelled, TimeLimitExceeded
 
 if TYPE_CHECKING:
@@ -46,6 +46,9 @@ _BOX_OVERHEAD = 2**16
 """Bytes by which a box may exceed the largest payload, for pairs of the parent's."""
 _MAX_WISH = 2**10
 """Bytes of the largest box that orders a job to stop."""
+
+_HELD_BACK = signal.valid_signals() - {STOP_SIGNAL, STACK_SIGNAL}
+"""Signals that wait while a large box is being written."""
 
 _STOPS: dict[bytes, type[JobStopped]] = {b"cancelled": JobCancelled, b"time": TimeLimitExceeded}
 
@@ -178,9 +181,36 @@ class WorkerPipe:
         if os.getpid() != self._owner:
             os._exit(1)  # a fork has returned from the job function; it must not use the pipe
         with self._writing:
-            written = os.write(self._write_fd, data)
-            while written < len(data):
-                written += os.write(self._write_fd, memoryview(data)[written:])
+            if len(data) <= select.PIPE_BUF:
+                os.write(self._write_fd, data)  # writes all of it or nothing, see pipe(7)
+            else:
+                self._write_large(data)
+
+    def _write_large(self, data: bytes) -> None:
+        """Write a box in as many steps as it takes, and all of it.
+
+        The job may have set a handler of a signal that raises, as a limit of time. Then the box is
+        finished before: what follows half of one would be read as the other half. Only an order
+        to stop is obeyed at once, because the server reads no more of the job then.
+        """
+        view = memoryview(data)
+        written: list[int] = []
+        raised: BaseException | None = None
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)
+        try:
+            while sum(written) < len(data):
+                try:  # by `map`, since between a call and an assignment a handler may be called
+                    written.extend(map(os.write, (self._write_fd,), (view[sum(written) :],)))
+                except OSError:
+                    raise
+                except BaseException as error:
+                    if self.stopped:
+                        raise
+                    raised = raised or error
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if raised is not None:
+            raise raised
 
     def _signalled(self, _number: int, _frame: object) -> None:
         if os.getpid() != self._owner:

@@ -75,6 +75,7 @@ class ProcessState:
     def __init__(self) -> None:
         self._umask = os.umask(0o077)
         os.umask(self._umask)
+        self._group = os.getpgrp()
         self._has_timer = signal.getitimer(signal.ITIMER_REAL) != _OFF
         self._reactor_state = reactor_state()
         _watch_limits()
@@ -93,6 +94,9 @@ class ProcessState:
         if not self._has_timer and signal.getitimer(signal.ITIMER_REAL) != _OFF:
             signal.setitimer(signal.ITIMER_REAL, 0)
             changed.append("the timer")
+        if os.getpgrp() != self._group:
+            os.setpgid(0, self._group)
+            changed.append("the process group")
         if not self._is_as_noted():
             for part, noted in zip(_PARTS, self._noted, strict=True):
                 if _put_back(part, noted) and part.is_told:

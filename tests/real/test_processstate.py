@@ -260,3 +260,29 @@ asyncio.run(nothing())
 process_state.restore()
 assert asyncio.get_event_loop() is reactor._asyncioEventloop
 """)
+
+
+class ProcessGroupTests(SynchronousTestCase):
+    """A worker is signalled, and killed, with its process group."""
+
+    def test_another(self) -> None:
+        """One that a job has joined is left again."""
+        program = (
+            "import os, subprocess\n"
+            "from dangad.worker.processstate import ProcessState\n"
+            "os.setpgid(0, 0)\n"
+            "process_state = ProcessState()\n"
+            "other = subprocess.Popen(['sleep', '600'], process_group=0)\n"
+            "os.setpgid(0, other.pid)\n"
+            "print(process_state.restore(), os.getpgrp() == os.getpid())\n"
+            "other.kill()\n"
+            "other.wait()\n"
+        )
+        output = subprocess.run(
+            [sys.executable, "-c", program],
+            capture_output=True,
+            check=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+        self.assertEqual(output.stdout, "['the process group'] True\n")

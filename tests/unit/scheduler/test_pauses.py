@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dangad.scheduler.pauses import HURRY, KEEP, LOOK_INTERVAL, PATIENCE, RATE
+from dangad.scheduler.pauses import ASIDE, HURRY, KEEP, LOOK_INTERVAL, PATIENCE, RATE
 from dangad.scheduler.record import END_STATES, Job, JobState
 from tests.fakes import FakeClient, FakeWorker, catalogue
 from tests.unit.scheduler.test_dispatcher import DispatcherTestCase
@@ -178,7 +178,7 @@ class ManyUnreadTests(DispatcherTestCase):
         for workers, unread in ((1, 20), (2, 20)):
             self.begin(workers, unread)
             self.wait_for(self.submit(self.ann), 60.0)
-            for _ in range(50):
+            for _ in range(30):
                 self.clock.advance(KEEP / 2)
                 self.work()
                 job = self.submit(self.ann)
@@ -201,6 +201,31 @@ class ManyUnreadTests(DispatcherTestCase):
         self.go_on(2 * LOOK_INTERVAL)
         assert self.workers[0].job is not None
         self.assertIs(self.workers[0].job.client, self.unread[1])
+        self.end()
+
+    def test_beside_a_steady_one(self) -> None:
+        """One that has jobs without a pause does not keep them back for ever, nor for long."""
+        self.begin(2, 0)
+        reader = FakeClient("reads steadily")
+        long = self.submit(reader, wants_chunks=True)
+        self.submit(self.ann, "Long")
+        self.submit(self.bob)
+        self.dispatcher.hold(reader)
+        self.clock.advance(LOOK_INTERVAL)
+        self.dispatcher.release(reader)
+        [others] = [worker for worker in self.workers if worker.job is not long]
+        self.unread = [FakeClient("wants parts, too")]
+        wanted = self.submit(self.unread[0], wants_chunks=True)
+        since = self.clock.seconds()
+        while wanted.state is JobState.QUEUED:
+            self.assertLess(self.clock.seconds() - since, 2 * ASIDE)
+            self.answer(others)
+            self.clock.advance(KEEP / 4)
+            if others.job is None:
+                self.submit(self.ann)
+            self.clock.advance(KEEP / 4)
+        self.assertIs(long.state, JobState.RUNNING)
+        self.leave(reader)
         self.end()
 
     def test_beside_a_long_job(self) -> None:

@@ -1,7 +1,9 @@
 """The worker's end of its pipe, in this process: who is stopped, and who is not."""
 
 import os
+import select
 import signal
+import threading
 from collections.abc import Callable
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -14,6 +16,15 @@ from dangad.worker.perform import Answer
 from dangad.worker.pipe import WorkerPipe
 
 JOB = boxes.pair(workerboxes.RUN, b"2 1") + boxes.pack([(boxes.COMMAND, b"Echo")])
+
+
+PART = b"x" * 90_000
+PATIENCE = 5.0
+"""Seconds after which half a box is not the beginning of a whole one."""
+
+
+class Late(Exception):
+    """What a job has for a limit of its own."""
 
 
 class PipeTests(SynchronousTestCase):
@@ -53,6 +64,47 @@ class PipeTests(SynchronousTestCase):
         except JobStopped as stop:
             return stop
         return None
+
+    def test_interrupted_by_the_job_itself(self) -> None:
+        """A handler of the job's own that raises does not leave half a box in the pipe."""
+        main = threading.get_ident()
+        for call in (
+            lambda: signal.pthread_kill(main, signal.SIGUSR1),
+            lambda: os.kill(os.getpid(), signal.SIGUSR1),
+        ):
+            with self.subTest(call=call):
+                self.assertRaises(Late, self.interrupted, call)
+                self.pipe.send_report(7, 1, 2, "next")
+                reader = boxes.BoxReader(200_000, ())
+                reader.feed(self.received + os.read(self.parent_reads, 2**16))
+                read = [box.raw for box in iter(reader.next, None)]
+                self.assertEqual(len(read), 2)
+                self.assertEqual(bytes(read[0] or b"").count(b"x"), len(PART))
+
+    def interrupted(self, call: Callable[[], object]) -> None:
+        """Send a part, during which `call` sends a signal, and have it received."""
+
+        def late(_number: int, _frame: object) -> None:
+            raise Late
+
+        def receive() -> None:
+            while waiting(self.parent_reads) < 2**16:
+                pass
+            call()
+            self.received = b""
+            while select.select([self.parent_reads], [], [], PATIENCE)[0]:
+                self.received += os.read(self.parent_reads, 2**16)
+                if self.received.endswith(boxes.END) and len(self.received) > len(PART):
+                    break
+
+        usual = signal.signal(signal.SIGUSR1, late)
+        receiving = threading.Thread(target=receive)
+        receiving.start()
+        try:
+            self.pipe.send_part(7, PART)
+        finally:
+            receiving.join()
+            signal.signal(signal.SIGUSR1, usual)
 
     def test_stop(self) -> None:
         """The job that runs is stopped, for the reason that the parent gives, once."""
