@@ -62,18 +62,18 @@ class WordsTest(SynchronousTestCase):
         )
         if listed.returncode:
             raise SkipTest("this is no checkout")
-        any_word = re.compile("|".join(RETIRED), re.IGNORECASE)
+        patterns = {old: re.compile(old.lower()) for old in RETIRED}
         found = []
         for name in listed.stdout.rstrip("\0").split("\0"):
             path = ROOT / name
             if name.startswith(SKIPPED) or not path.is_file():
                 continue
-            for number, line in enumerate([name, *path.read_text().splitlines()]):
-                if any_word.search(line):
+            text = f"{name}\n{path.read_text()}".lower()
+            for old, pattern in patterns.items():
+                if (name, old) not in ALLOWED:
                     found += [
-                        f"{name}:{number}: {word[0]!r} is called: {new}"
-                        for old, new in RETIRED.items()
-                        for word in re.finditer(old, line, re.IGNORECASE)
-                        if (name, old) not in ALLOWED
+                        f"{name}:{text[: word.start()].count(chr(10))}: {word[0]!r} is called: "
+                        f"{RETIRED[old]}"
+                        for word in pattern.finditer(text)
                     ]
         self.assertEqual(found, [], "\n" + "\n".join(found))

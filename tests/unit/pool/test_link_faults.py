@@ -89,23 +89,23 @@ class Fuse:
         sys.setprofile(None)
 
     def _profile(self, frame: FrameType, event: str, argument: Any) -> None:
-        if event == "c_call":
+        if event == "call":
+            if (caller := frame.f_back) is None or caller.f_code.co_filename not in OURS:
+                return
+            name, callee = frame.f_code.co_name, frame.f_code.co_filename
+            if callee in OURS or any(part in callee for part in NOT_OUT):
+                return
+        elif event == "c_call" and frame.f_code.co_filename in OURS:
             caller, name = frame, argument.__name__
             if argument.__module__ not in SYSTEM:
                 return
-        elif event == "call" and frame.f_back is not None:
-            caller, name = frame.f_back, frame.f_code.co_name
-            callee = frame.f_code.co_filename
-            if callee in OURS or any(part in callee for part in NOT_OUT):
-                return
         else:
-            return
-        if caller.f_code.co_filename not in OURS:
             return
         site = caller.f_code.co_filename.rpartition("/")[2], caller.f_lineno, name
         self.sites[site] += 1
         if site == self._site and self.sites[site] == self._number:
             self.blown = True
+            sys.setprofile(None)
             raise Trouble(f"{name}, called in {site[0]}, line {site[1]}")
 
 

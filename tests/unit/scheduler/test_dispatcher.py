@@ -13,7 +13,7 @@ from zope.interface.verify import verifyObject
 from dangad.errors import NoWorkers, QueueFull, ShuttingDown
 from dangad.scheduler.chores import PART
 from dangad.scheduler.dispatcher import Dispatcher
-from dangad.scheduler.endings import GRACE
+from dangad.scheduler.endings import GRACE, KILL_AGAIN
 from dangad.scheduler.interfaces import IClient, ISpawner, ISupervisor, IWorker
 from dangad.scheduler.record import Death, Job, JobState
 from dangad.scheduler.retries import FIRST_RETRY, LONGEST_RETRY
@@ -1497,6 +1497,21 @@ class BrokenTests(DispatcherTestCase):
         self.break_once(self.dispatcher.state.quarantine, "worker_lost")
         self.die(worker)
         self.assert_ends(job)
+
+    def test_kill(self) -> None:
+        """A worker that could not be killed is given nothing any more, and is killed again."""
+        worker = self.ready()
+        self.submit(self.ann, wants_chunks=True)
+        following = self.submit(self.bob)
+        for name in ("pause", "kill"):
+            self.break_once(worker, name)
+        self.dispatcher.hold(self.ann)
+        self.answer(worker)
+        self.assertEqual((worker.job, following.state), (None, JobState.QUEUED))
+        self.assertEqual(self.supervisor.released, [worker])
+        self.assertEqual(len(self.flushLoggedErrors(MemoryError)), 2)
+        self.clock.advance(KILL_AGAIN)
+        self.assertIsNotNone(worker.killed)
 
 
 class QuarantineTests(DispatcherTestCase):

@@ -305,7 +305,7 @@ class CostTest(SynchronousTestCase):
 
     def test_steps_are_linear_in_pieces_and_pairs(self) -> None:
         """Four times the bytes take about four times the steps, in pieces of 1 byte and more."""
-        for pair, piece in ((300, 1), (20_000, 1), (40, 7), (5000, 1000), (65535, 65536)):
+        for pair, piece in ((300, 1), (5000, 1), (40, 7), (5000, 1000), (65535, 65536)):
             size = max(20 * piece, pair, 4000)
             once, four_times = (
                 self.lines_run(
