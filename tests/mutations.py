@@ -86,7 +86,11 @@ FAULTS = (
     Fault("scheduler/matching", "or row[-1].stopped_for is not None", "or False"),
     Fault("scheduler/matching", "job.lane is None\n            and not", "not"),
     Fault("scheduler/endings", "if assignments.last(worker) is not job:", "if False:"),
-    Fault("scheduler/endings", "client is not None and client not in state.gone", "client"),
+    Fault(
+        "scheduler/endings",
+        "        if client in self._state.gone:\n            return",
+        "        pass",
+    ),
     Fault(
         "scheduler/endings", "job.grace_alarm = self.set_alarm(job, GRACE, ", "_ = (job, GRACE, "
     ),

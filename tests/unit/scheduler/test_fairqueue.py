@@ -52,7 +52,77 @@ class QueueTestCase(SynchronousTestCase):
         return "".join("-" if job is None else str(job.client)[1] for job in jobs)
 
 
+ORDERS = (
+    # What comes and goes, and whose the next jobs are: "a2" are two jobs of Ann's, "aH" a high one,
+    # "aX2" two in the lane X; "!a" holds Ann, "~a" releases her, "!X" and "~X" close a lane and
+    # open it; "@30" is a time, ">ab" the next two jobs, and ">9" any nine.
+    ("clients take turns, in the order of their coming", "a3 b2 c >abcaba-"),
+    ("a flood delays another by one turn", "a10000 >a b2 >babaa"),
+    ("who was just served comes after all others", "a b c >a a >bca"),
+    ("high jobs cost their client its turns", "aH10000 bL2 >ababa"),
+    ("in a round those go first who are more urgent", "aL2 b2 cH2 >cbacba"),
+    ("so does who comes while it runs", "a3 b3 >a cH2 >cbcaba"),
+    ("but has a turn in each round only", "a9 b9 cH >ca cH >bc cH >ab cH >ca >b"),
+    ("a more urgent job of one's own counts", "a bL bH >bab"),
+    ("who is held gets no turn", "a2 b2 !a >bb-"),
+    ("nor with jobs to come, in any priority", "!a aH aL @1000 >-"),
+    ("who is released comes after those who wait", "a2 b2 !a ~a >baba"),
+    ("to hold and release twice is as once", "a !a !a ~a ~a >a-"),
+    ("to release who is not held costs nothing", "a b ~a >ab"),
+    ("what is in a closed lane waits", "!X aX2 a2 bY >aba- ~X >aa-"),
+    ("a client has one turn in all lanes", "a2 aX2 aY2 b6 >abababababab"),
+    ("an opened lane is no head start", "!X aX3 bX3 a3 >aaa ~X >bababa"),
+)
+STRICT_ORDERS = (
+    # The same for clients who outrank others; Dot does not.
+    ("a turn in one priority costs none in another", "aH2 a2 b2 >aaabab"),
+    ("high goes before all others, low after them", "dH d dL aL2 aH2 b >aadbddaa"),
+    ("a young low job is overtaken by every higher one", "aL bH9 @29.9 >bbbbbbbbb"),
+    ("an aged one goes at once, and costs one start", "aL @10 bH9 >bb @30 >abb"),
+    ("each turn ages for itself", "aL @25 aL bH20 @30 >babbb @55 >abb"),
+    ("aged ones of all priorities share the starts", "aL9 b9 cH9 @30 >cbacbacba"),
+    ("an aged flood delays a job by one turn", "a10000 @60 >100 b >ba"),
+    ("an aged low flood delays each by one start", "aL10000 @60 >100 b3 cH3 >cacacbaba"),
+    ("clients with aged jobs take turns", "aL5 bL5 cH20 @30 >cacbcacb"),
+)
+
+
 class OrderTests(QueueTestCase):
+    def play(self, script: str) -> list[tuple[str, str]]:
+        """What was to come out, and what did."""
+        clients = {"a": self.ann, "b": self.bob, "c": self.cid, "d": FakeClient("dot")}
+        now, compared = 0.0, []
+        for word in script.split():
+            kind, rest = word[0], word[1:]
+            if kind == "@":
+                now = float(rest)
+            elif kind == ">" and rest.isdigit():
+                self.pop_clients(int(rest), now)
+            elif kind == ">":
+                compared.append((rest, self.pop_clients(len(rest), now)))
+            elif kind in "!~" and rest in clients:
+                (self.queue.hold if kind == "!" else self.queue.release)(clients[rest])
+            elif kind in "!~":
+                lane = rest.encode()
+                (self.queue.close_lane if kind == "!" else self.queue.open_lane)(lane)
+            else:
+                priority = {"H": HIGH, "L": LOW}.get(rest[:1], NORMAL)
+                lane_or_none = rest[:1].encode() if rest[:1] in {"X", "Y"} else None
+                for _ in range(int(rest.lstrip("HLXY") or 1)):
+                    job = make_job(clients[kind], priority=priority, accepted_at=now)
+                    self.queue.push(clients[kind], job, lane_or_none)
+        return compared
+
+    def test_orders(self) -> None:
+        """The order is that of the module's docstring, example by example."""
+        for outranks, rows in ((False, ORDERS), (True, STRICT_ORDERS)):
+            for what, script in rows:
+                self.queue = JobQueue(AGEING)
+                names = ("ann", "bob", "cid")
+                self.ann, self.bob, self.cid = (FakeClient(name, outranks) for name in names)
+                for expected, found in self.play(script):
+                    self.assertEqual(found, expected, f"{what}: {script}")
+
     def test_fake_client_is_a_client(self) -> None:
         """The stand-in for a client has all that the interface promises."""
         verifyObject(IClient, self.ann)
@@ -62,34 +132,6 @@ class OrderTests(QueueTestCase):
         self.assertIsNone(self.queue.pop(0.0))
         self.assertEqual(len(self.queue), 0)
         self.assertEqual(list(self.queue), [])
-
-    def test_one_client_in_order(self) -> None:
-        """A client's jobs go in the order in which they came."""
-        jobs = self.push(self.ann, 5)
-        self.assertEqual(self.pop_all(), jobs)
-
-    def test_clients_take_turns(self) -> None:
-        """Clients with jobs waiting take turns, one job a turn, in the order of their coming."""
-        self.push(self.ann, 3)
-        self.push(self.bob, 2)
-        self.push(self.cid, 1)
-        self.assertEqual(self.pop_clients(7), "abcaba-")
-
-    def test_flood_delays_by_one_turn(self) -> None:
-        """Ten thousand jobs of one client delay another's next job by one turn."""
-        self.push(self.ann, 10_000)
-        self.queue.pop(0.0)
-        self.push(self.bob, 2)
-        self.assertEqual(self.pop_clients(5), "babaa")
-
-    def test_new_job_of_a_served_client_waits_its_turn(self) -> None:
-        """A client whose turn has just been has its next turn after all others."""
-        self.push(self.ann, 1)
-        self.push(self.bob, 1)
-        self.push(self.cid, 1)
-        self.assertEqual(self.pop_clients(1), "a")
-        self.push(self.ann, 1)
-        self.assertEqual(self.pop_clients(3), "bca")
 
     def test_iteration(self) -> None:
         """All waiting jobs can be looked at, held ones included, without being taken."""
@@ -107,37 +149,6 @@ class PriorityTests(QueueTestCase):
         low, normal, high = (self.push(self.ann, 2, each) for each in (LOW, NORMAL, HIGH))
         self.assertEqual(self.pop_all(), high + normal + low)
 
-    def test_high_jobs_cost_their_client_its_turns(self) -> None:
-        """Ten thousand high jobs of one client delay another's low one by one turn."""
-        self.push(self.ann, 10_000, HIGH)
-        self.push(self.bob, 2, LOW)
-        self.assertEqual(self.pop_clients(5), "ababa")
-
-    def test_between_clients(self) -> None:
-        """In each round, those go first who have more urgent jobs."""
-        self.push(self.ann, 2, LOW)
-        self.push(self.bob, 2, NORMAL)
-        self.push(self.cid, 2, HIGH)
-        self.assertEqual(self.pop_clients(6), "cbacba")
-
-    def test_in_the_running_round(self) -> None:
-        """A client's first high job goes before all in the round who are less urgent."""
-        self.push(self.ann, 3)
-        self.push(self.bob, 3)
-        self.pop_clients(1)
-        self.push(self.cid, 2, HIGH)
-        self.assertEqual(self.pop_clients(6), "cbcaba")
-
-    def test_a_turn_in_each_round(self) -> None:
-        """Who asks for the next only after an answer has one turn a round, however urgent."""
-        self.push(self.ann, 9)
-        self.push(self.bob, 9)
-        order = ""
-        for _ in range(4):
-            self.push(self.cid, 1, HIGH)
-            order += self.pop_clients(2)
-        self.assertEqual(order + self.pop_clients(1), "cabcabcab")
-
     def test_many_newcomers(self) -> None:
         """Who connects anew for each high job gets no more than two turns of three."""
         self.push(self.ann, 30, LOW)
@@ -148,13 +159,6 @@ class PriorityTests(QueueTestCase):
                 self.push(FakeClient(f"{len(order)}"), 1, HIGH)
             order += self.pop_clients(1)
         self.assertGreaterEqual(order.count("a"), 9, order)
-
-    def test_a_more_urgent_job_of_ones_own(self) -> None:
-        """A client that has more urgent work by now stands with it, in the same round."""
-        self.push(self.ann, 1, NORMAL)
-        self.push(self.bob, 1, LOW)
-        self.push(self.bob, 1, HIGH)
-        self.assertEqual(self.pop_clients(3), "bab")
 
     def test_the_more_urgent_job_goes(self) -> None:
         """A client whose urgent job is taken out stands with what is left."""
@@ -301,34 +305,6 @@ class OutrankingTests(QueueTestCase):
         high = self.push(self.cid, 2, HIGH)
         self.assertEqual(self.pop_all(), high + normal + low)
 
-    def test_turns_within_each_priority(self) -> None:
-        """A client's turn in one priority does not cost it its turn in another."""
-        self.push(self.ann, 2, HIGH)
-        self.push(self.ann, 2, NORMAL)
-        self.push(self.bob, 2, NORMAL)
-        self.assertEqual(self.pop_clients(6), "aaabab")
-
-    def test_beside_others(self) -> None:
-        """High goes before all jobs of the others, low after them, and normal in turns."""
-        others = [self.push(self.dot, 1, priority)[0] for priority in (HIGH, NORMAL, LOW)]
-        low = self.push(self.ann, 2, LOW)
-        high = self.push(self.ann, 2, HIGH)
-        (normal,) = self.push(self.bob, 1, NORMAL)
-        self.assertEqual(self.pop_all(), [*high, others[0], normal, *others[1:], *low])
-
-    def test_young_job_is_overtaken(self) -> None:
-        """Until its time has come, a low job is overtaken by every higher one."""
-        self.push(self.ann, 1, LOW)
-        self.push(self.bob, 9, HIGH)
-        self.assertEqual(self.pop_clients(9, now=AGEING - 0.1), "b" * 9)
-
-    def test_aged_job_goes_at_once(self) -> None:
-        """A low job that has waited for its time is overtaken no more."""
-        self.push(self.ann, 1, LOW)
-        self.push(self.bob, 9, HIGH, at=10)
-        self.pop_clients(2, now=10)
-        self.assertEqual(self.pop_clients(3, now=AGEING), "abb")
-
     def test_bound_on_overtaking(self) -> None:
         """Whatever comes of higher priorities, a low job waits no longer than twice its time."""
         (job,) = self.push(self.ann, 1, LOW)
@@ -349,43 +325,6 @@ class OutrankingTests(QueueTestCase):
         started = [self.queue.pop(2 * AGEING) for _ in range(3)]
         self.assertTrue(job not in self.queue or job in started)
 
-    def test_each_turn_ages_for_itself(self) -> None:
-        """After a client's aged job its next one, if younger, is overtaken until it has aged."""
-        self.push(self.ann, 1, LOW, at=0)
-        self.push(self.ann, 1, LOW, at=25)
-        self.push(self.bob, 20, HIGH, at=25)
-        self.assertEqual(self.pop_clients(5, now=AGEING), "babbb")
-        self.assertEqual(self.pop_clients(3, now=AGEING + 25), "abb")
-
-    def test_all_priorities_go_on(self) -> None:
-        """With aged jobs in every priority, each gets its share of the starts."""
-        self.push(self.ann, 9, LOW)
-        self.push(self.bob, 9, NORMAL)
-        self.push(self.cid, 9, HIGH)
-        self.assertEqual(self.pop_clients(9, now=AGEING), "cbacbacba")
-
-    def test_aged_flood_delays_by_one_turn(self) -> None:
-        """Ten thousand jobs that have aged still delay another client's next job by one turn."""
-        self.push(self.ann, 10_000, NORMAL)
-        self.pop_clients(100, now=2 * AGEING)
-        self.push(self.bob, 1, NORMAL, at=2 * AGEING)
-        self.assertIn("b", self.pop_clients(2, now=2 * AGEING))
-
-    def test_aged_low_flood_does_not_stop_the_others(self) -> None:
-        """Ten thousand low jobs that have aged delay each higher one by one start at most."""
-        self.push(self.ann, 10_000, LOW)
-        self.pop_clients(100, now=2 * AGEING)
-        self.push(self.bob, 3, NORMAL, at=2 * AGEING)
-        self.push(self.cid, 3, HIGH, at=2 * AGEING)
-        self.assertEqual(self.pop_clients(9, now=2 * AGEING), "cacacbaba")
-
-    def test_fair_turns_among_aged_jobs(self) -> None:
-        """Clients whose jobs have aged take turns with each other as ever."""
-        self.push(self.ann, 5, LOW)
-        self.push(self.bob, 5, LOW)
-        self.push(self.cid, 20, HIGH)
-        self.assertEqual(self.pop_clients(8, now=AGEING), "cacbcacb")
-
     def test_cancelling_does_not_keep_a_turn_young(self) -> None:
         """A client that cancels and submits for ever does not stop the ageing of those behind."""
         churn = self.push(self.bob, 2, LOW)
@@ -401,37 +340,6 @@ class OutrankingTests(QueueTestCase):
 
 
 class RemovalTests(QueueTestCase):
-    def test_remove(self) -> None:
-        """A job that is taken out never comes up, and the others keep their order."""
-        first, second, third = self.push(self.ann, 3)
-        self.assertTrue(self.queue.remove(second))
-        self.assertEqual(self.pop_all(), [first, third])
-
-    def test_remove_what_does_not_wait(self) -> None:
-        """Taking out what was never in, has started or is out already changes nothing."""
-        started, removed = self.push(self.ann, 2)
-        self.queue.pop(0.0)
-        self.assertTrue(self.queue.remove(removed))
-        for job in (started, removed, make_job(self.bob)):
-            self.assertFalse(self.queue.remove(job))
-        self.assertEqual(len(self.queue), 0)
-
-    def test_remove_of_a_held_client(self) -> None:
-        """A job can be taken out while its client is on hold."""
-        (job,) = self.push(self.ann)
-        self.queue.hold(self.ann)
-        self.assertTrue(self.queue.remove(job))
-        self.queue.release(self.ann)
-        self.assertEqual(self.pop_all(), [])
-
-    def test_drop(self) -> None:
-        """All jobs of one client go, of every priority, and no other's."""
-        mine = self.push(self.ann, 2, HIGH) + self.push(self.ann, 2, LOW)
-        theirs = self.push(self.bob, 2)
-        self.assertEqual(self.queue.drop(self.ann), mine)
-        self.assertEqual(len(self.queue), 2)
-        self.assertEqual(self.pop_all(), theirs)
-
     def test_drop_forgets_the_client(self) -> None:
         """A client that was dropped on hold leaves nothing behind, its hold included."""
         self.push(self.ann, 2)
@@ -447,50 +355,6 @@ class RemovalTests(QueueTestCase):
         self.assertTrue(self.queue.remove(job))
 
 
-class HoldTests(QueueTestCase):
-    def test_held_client_gets_no_turn(self) -> None:
-        """While a client is on hold the others go on, and its jobs stay."""
-        self.push(self.ann, 2)
-        self.push(self.bob, 2)
-        self.queue.hold(self.ann)
-        self.assertEqual(self.pop_clients(3), "bb-")
-        self.assertEqual(len(self.queue), 2)
-
-    def test_hold_covers_jobs_to_come(self) -> None:
-        """A job that comes while its client is on hold waits too, in every priority."""
-        self.queue.hold(self.ann)
-        self.push(self.ann, 1, HIGH)
-        self.push(self.ann, 1, LOW)
-        self.assertEqual(self.pop_clients(1, now=1000.0), "-")
-        self.assertTrue(self.queue.is_on_hold(self.ann))
-
-    def test_release(self) -> None:
-        """A client that is released has its turn after those who wait."""
-        mine = self.push(self.ann, 2)
-        self.push(self.bob, 2)
-        self.queue.hold(self.ann)
-        self.queue.release(self.ann)
-        self.assertFalse(self.queue.is_on_hold(self.ann))
-        self.assertEqual(self.pop_clients(2), "ba")
-        self.assertIn(mine[1], self.pop_all())
-
-    def test_twice(self) -> None:
-        """Holding or releasing a client twice is the same as once."""
-        self.push(self.ann, 1)
-        self.queue.hold(self.ann)
-        self.queue.hold(self.ann)
-        self.queue.release(self.ann)
-        self.queue.release(self.ann)
-        self.assertEqual(self.pop_clients(2), "a-")
-
-    def test_release_of_a_client_not_held(self) -> None:
-        """Releasing a client that was not on hold does not cost it its turn."""
-        self.push(self.ann, 1)
-        self.push(self.bob, 1)
-        self.queue.release(self.ann)
-        self.assertEqual(self.pop_clients(2), "ab")
-
-
 class LaneTests(QueueTestCase):
     def push_to(self, client: FakeClient, lane: bytes | None, count: int = 1) -> list[Job]:
         """Let so many jobs of `client` wait in this lane, and return them."""
@@ -498,32 +362,6 @@ class LaneTests(QueueTestCase):
         for job in jobs:
             self.queue.push(client, job, lane)
         return jobs
-
-    def test_closed(self) -> None:
-        """Nothing is taken from a closed lane, and all from the others; until it is opened."""
-        kept = self.push_to(self.ann, b"X", 2)
-        others = self.push_to(self.ann, None, 2) + self.push_to(self.bob, b"Y")
-        self.queue.close_lane(b"X")
-        self.assertCountEqual(self.pop_all(), others)
-        self.queue.open_lane(b"X")
-        self.assertEqual(self.pop_all(), kept)
-
-    def test_one_turn_in_all_lanes(self) -> None:
-        """A client has one turn, whatever the number of lanes that it has jobs in."""
-        for lane in (None, b"X", b"Y"):
-            self.push_to(self.ann, lane, 2)
-        self.push_to(self.bob, None, 6)
-        self.assertEqual(self.pop_clients(12), "ab" * 6)
-
-    def test_opened_lane_is_no_head_start(self) -> None:
-        """Who had turns while another lane was closed comes after those who had none."""
-        self.queue.close_lane(b"X")
-        self.push_to(self.ann, b"X", 3)
-        self.push_to(self.bob, b"X", 3)
-        self.push_to(self.ann, None, 3)
-        self.assertEqual(self.pop_clients(3), "aaa")
-        self.queue.open_lane(b"X")
-        self.assertEqual(self.pop_clients(6), "bababa")
 
     def test_cancelling_in_one_lane_costs_no_turn_in_another(self) -> None:
         """A client whose job in one lane is taken out keeps its place in the other."""
@@ -601,31 +439,6 @@ class PutBackTests(QueueTestCase):
             self.queue.push(client, job, lane)
         return jobs
 
-    def test_next_again(self) -> None:
-        """A job that is put back is the next, before its client's others and other clients'."""
-        jobs = self.push(self.ann, 2)
-        self.push(self.bob, 2)
-        self.put_back(self.pop(1))
-        self.assertIs(self.queue.pop(0.0), jobs[0])
-        self.assertEqual(self.pop_clients(4), "bab-")
-
-    def test_into_an_empty_queue(self) -> None:
-        """The only job of all can be put back."""
-        jobs = self.push(self.ann)
-        self.put_back(self.pop(1))
-        self.assertEqual(self.pop_all(), jobs)
-
-    def test_several_of_several_clients(self) -> None:
-        """However many are put back, the order is what it was, that of turns included."""
-        for count in range(9):
-            self.queue = JobQueue(AGEING)
-            mine = self.push(self.ann, 4)
-            theirs = self.push(self.bob, 2)
-            (last,) = self.push(self.cid)
-            self.put_back(self.pop(count))
-            order = [mine[0], theirs[0], last, mine[1], theirs[1], *mine[2:]]
-            self.assertEqual(self.pop_all(), order)
-
     def test_what_came_meanwhile(self) -> None:
         """What was put back goes before what came while it was out."""
         (job,) = self.push(self.ann)
@@ -654,28 +467,6 @@ class PutBackTests(QueueTestCase):
         self.push(self.bob, 3, HIGH, at=10)
         self.assertEqual(self.pop_clients(2, now=AGEING - 0.1), "bb")
         self.assertIs(self.queue.pop(AGEING), low)
-
-    def test_one_of_a_client_on_hold(self) -> None:
-        """A job that is put back for a client on hold waits, and is that client's next."""
-        mine = self.push(self.ann, 3)
-        self.push(self.bob, 2)
-        taken = self.pop(3)
-        self.queue.hold(self.ann)
-        self.put_back(taken)
-        self.assertEqual(len(self.queue), 5)
-        self.assertEqual(self.pop_clients(3), "bb-")
-        self.queue.release(self.ann)
-        self.assertEqual(self.pop_all(), mine)
-
-    def test_the_only_one_of_a_client_on_hold(self) -> None:
-        """A client on hold gets no turn by having its only job put back."""
-        jobs = self.push(self.ann)
-        taken = self.pop(1)
-        self.queue.hold(self.ann)
-        self.put_back(taken)
-        self.assertEqual(self.pop_all(), [])
-        self.queue.release(self.ann)
-        self.assertEqual(self.pop_all(), jobs)
 
     def test_into_a_closed_lane(self) -> None:
         """A job that is put back into a closed lane waits until it is opened, and is its next."""
@@ -711,30 +502,6 @@ class PutBackTests(QueueTestCase):
         theirs = self.push_in(self.bob, b"X")
         self.put_back(self.pop(1))
         self.assertEqual(self.pop_all(), [mine[0], *theirs, mine[1]])
-
-    def test_from_rest(self) -> None:
-        """Jobs that rest and are put back count once, whatever they weigh."""
-        jobs = [make_job(self.ann, box=bytes(10 * n)) for n in range(1, 4)]
-        for job in jobs:
-            self.queue.push(self.ann, job)
-        taken = self.pop(2)
-        self.assertEqual((len(self.queue), self.queue.size), (1, 30))
-        for job in taken:
-            self.queue.rest(job)
-        self.assertEqual((len(self.queue), self.queue.size), (3, 60))
-        self.put_back(taken)
-        self.assertEqual((len(self.queue), self.queue.size), (3, 60))
-        self.assertCountEqual(self.queue, jobs)
-        self.assertEqual(self.pop_all(), jobs)
-        self.assertEqual((len(self.queue), self.queue.size), (0, 0))
-
-    def test_not_from_rest(self) -> None:
-        """A job that was out altogether counts again once it is put back."""
-        self.queue.push(self.ann, make_job(self.ann, box=bytes(100)))
-        taken = self.pop(1)
-        self.assertEqual((len(self.queue), self.queue.size), (0, 0))
-        self.put_back(taken)
-        self.assertEqual((len(self.queue), self.queue.size), (1, 100))
 
     def test_can_be_taken_out(self) -> None:
         """A job that was put back can be removed, and goes with its client's."""

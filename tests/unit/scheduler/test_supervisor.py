@@ -173,30 +173,25 @@ class SupervisorTestCase(SynchronousTestCase):
 
 
 class SizeTests(SupervisorTestCase):
-    def test_nothing_before_the_start(self) -> None:
-        """A supervisor that was not started asks for no process and no time."""
-        self.submit()
-        self.assertEqual((self.spawner.spawned, self.clock.getDelayedCalls()), (0, []))
-
-    def test_minimum_at_the_start(self) -> None:
-        """At the start there are as many workers as there shall always be."""
-        self.supervise(3, 5)
-        self.start_and_boot()
-        self.assertEqual((self.spawner.spawned, self.dispatcher.idle), (3, 3))
-
-    def test_jobs_that_came_before_the_start(self) -> None:
-        """Jobs that wait already when the supervisor starts have workers started for them."""
-        self.submit(3)
-        self.start()
-        self.assertEqual(self.spawner.spawned, 3)
+    def test_at_the_start(self) -> None:
+        """At the start there is the minimum, or a worker for each job that waits; before, none."""
+        for minimum, jobs, spawned in ((3, 0, 3), (1, 3, 3), (0, 0, 0)):
+            self.supervise(minimum, 5)
+            self.submit(jobs)
+            self.assertEqual((self.spawner.spawned, self.clock.getDelayedCalls()), (0, []))
+            self.start_and_boot()
+            self.assertEqual((self.spawner.spawned, self.dispatcher.running), (spawned, jobs))
+            self.supervisor.stop()
 
     def test_grows_while_jobs_wait(self) -> None:
         """For each job that waits a worker is started, those counted that start already."""
         self.start_and_boot()
-        self.submit(1)
-        self.assertEqual(self.spawner.spawned, 1)
-        self.submit(1)
-        self.assertEqual(self.spawner.spawned, 2)
+        for spawned in (1, 2, 3):
+            self.submit(1)
+            self.assertEqual(self.spawner.spawned, spawned)
+        self.boot()
+        for worker in self.spawner.busy:
+            self.spawner.answer(worker)
         self.submit(1)
         self.assertEqual(self.spawner.spawned, 3)
 
@@ -209,14 +204,6 @@ class SizeTests(SupervisorTestCase):
         self.spawner.die(self.spawner.busy[0])
         self.assertEqual(self.supervisor.size, 4)
 
-    def test_no_growth_for_what_runs(self) -> None:
-        """A worker that takes the last waiting job leaves nothing to grow for."""
-        self.start_and_boot()
-        self.submit(1)
-        self.spawner.answer(self.spawner.busy[0])
-        self.submit(1)
-        self.assertEqual(self.spawner.spawned, 1)
-
     def test_no_growth_for_what_is_on_hold(self) -> None:
         """While a worker is idle, jobs that may not start are no reason for more workers."""
         self.supervise(2, 4)
@@ -227,30 +214,33 @@ class SizeTests(SupervisorTestCase):
         self.spawner.die(self.spawner.idle[0])
         self.assertEqual(self.supervisor.size, 2)
 
-    def test_surplus_that_dies(self) -> None:
-        """A worker above the minimum that dies with nothing to do is not replaced."""
+    def surplus(self) -> None:
+        """Have four workers that have nothing to do any more."""
         self.start_and_boot()
         self.submit(4)
         self.boot()
         for worker in self.spawner.busy:
             self.spawner.answer(worker)
+
+    def test_surplus_that_dies(self) -> None:
+        """A worker above the minimum that dies with nothing to do is not replaced."""
+        self.surplus()
         self.spawner.die(self.spawner.idle[0])
         self.assertEqual(self.supervisor.size, 3)
 
     def test_surplus_is_let_go(self) -> None:
-        """A worker above the minimum that has nothing to do for long is asked to stop."""
-        self.start_and_boot()
-        self.submit(4)
-        self.boot()
-        for worker in self.spawner.busy:
-            self.spawner.answer(worker)
+        """One that has nothing to do for long is asked to stop; if it is missed, another starts."""
+        self.surplus()
         self.pass_time(2 * rules.IDLE_TIME)
         stopping = [worker for worker in self.spawner.workers if worker.stopping]
         self.assertEqual((len(stopping), self.supervisor.size), (3, 1))
+        self.submit(1)
+        self.assertEqual(self.spawner.spawned, 4)
         for worker in stopping:
             self.spawner.die(worker, "exited (status 0)")
-        self.assertEqual(self.spawner.spawned, 4)
-        self.assertEqual(self.pending(), [])
+        self.submit(1)
+        self.boot()
+        self.assertEqual((self.spawner.spawned, self.dispatcher.running), (5, 2))
 
     def test_busy_workers_are_not_let_go(self) -> None:
         """However long a job takes, its worker is not surplus, nor is one that is used."""
@@ -268,38 +258,19 @@ class SizeTests(SupervisorTestCase):
         self.pass_time(3 * rules.IDLE_TIME)
         self.assertEqual(self.supervisor.size, 1)
 
-    def test_grows_again_after_shrinking(self) -> None:
-        """A worker that is on its way out counts no more, and a new one is started at need."""
-        self.start_and_boot()
-        self.submit(2)
-        self.boot()
-        for worker in self.spawner.busy:
-            self.spawner.answer(worker)
-        self.pass_time(2 * rules.IDLE_TIME)
-        self.assertEqual(self.supervisor.size, 1)
-        self.submit(2)
-        self.assertEqual(self.spawner.spawned, 3)
-        self.boot()
-        self.assertEqual(self.dispatcher.running, 2)
-
     def test_no_minimum(self) -> None:
-        """With a minimum of none, workers come when jobs do, and go after them."""
+        """With a minimum of none, workers come when jobs or questions do, and go after them."""
         self.supervise(0, 2)
         self.start()
         self.assertEqual(self.spawner.spawned, 0)
+        asked = self.dispatcher.describe()
+        self.boot()
+        self.assertEqual(self.successResultOf(asked), ECHO)
         self.submit(1)
         self.boot()
         self.spawner.answer(self.spawner.busy[0])
         self.pass_time(2 * rules.IDLE_TIME)
         self.assertEqual(self.supervisor.size, 0)
-
-    def test_no_minimum_and_a_question(self) -> None:
-        """With a minimum of none, whoever asks what the server performs is answered."""
-        self.supervise(0, 2)
-        self.start()
-        asked = self.dispatcher.describe()
-        self.boot()
-        self.assertEqual(self.successResultOf(asked), ECHO)
 
 
 class DeathTests(SupervisorTestCase):
@@ -313,27 +284,20 @@ class DeathTests(SupervisorTestCase):
         self.boot()
         self.assertEqual(self.dispatcher.idle, 1)
 
-    def test_idle_that_has_worked(self) -> None:
-        """A worker that dies idle after some work is replaced at once."""
-        self.start_and_boot()
-        self.submit()
-        self.spawner.answer(self.spawner.busy[0])
-        self.spawner.die(self.spawner.idle[0])
-        self.assertEqual((self.spawner.spawned, self.dispatcher.idle), (2, 0))
-
-    def test_idle_for_long(self) -> None:
-        """A worker that dies idle after a while is replaced at once."""
-        self.start_and_boot()
-        self.clock.advance(failingstarts.PROBATION)
-        self.spawner.die(self.spawner.idle[0])
-        self.assertEqual(self.spawner.spawned, 2)
-
-    def test_first_idle_death_is_replaced_at_once(self) -> None:
-        """A worker that dies as soon as it was ready is replaced at the next turn of the loop."""
-        self.start_and_boot()
-        self.spawner.die(self.spawner.idle[0])
-        self.clock.advance(0)
-        self.assertEqual(self.spawner.spawned, 2)
+    def test_idle(self) -> None:
+        """One that dies idle is replaced at once: after work, after a while, and the first time."""
+        for before in (
+            lambda: self.submit() and self.spawner.answer(self.spawner.busy[0]),
+            lambda: self.clock.advance(failingstarts.PROBATION),
+            lambda: None,
+        ):
+            self.supervise(1, 4)
+            self.start_and_boot()
+            before()
+            self.spawner.die(self.spawner.idle[0])
+            self.clock.advance(0)
+            self.assertEqual((self.spawner.spawned, self.dispatcher.idle), (2, 0))
+            self.supervisor.stop()
 
     def test_many_at_once(self) -> None:
         """If all workers are killed at once the minimum is there again in a moment."""
@@ -411,41 +375,42 @@ class BackoffTests(SupervisorTestCase):
         )
 
     def test_no_busy_loop(self) -> None:
-        """A server whose workers cannot start tries about twice a minute, whatever waits."""
-        self.supervise(1, 4)
-        self.fail_starts()
-        self.start()
-        self.submit(100)
-        self.assertLess(self.spawned_in(HOUR, step=0.5), 200)
+        """Whatever keeps workers from starting, or living, it is tried about twice a minute."""
 
-    def test_no_busy_loop_when_workers_die_idle(self) -> None:
-        """A server whose workers die as soon as they are ready does not start them in a loop."""
-        self.supervise(2, 4)
+        def start_to_fail() -> None:
+            self.fail_starts()
+            self.start()
+            self.submit(100)
 
-        def boot_and_die(worker: FakeWorker) -> None:
-            self.spawner.boot(worker, ECHO)
-            self.clock.callLater(0.1, self.spawner.die, worker)
+        def start_to_die_idle() -> None:
+            def boot_and_die(worker: FakeWorker) -> None:
+                self.spawner.boot(worker, ECHO)
+                self.clock.callLater(0.1, self.spawner.die, worker)
 
-        self.spawner.when_spawned = lambda worker: self.clock.callLater(0, boot_and_die, worker)
-        self.start()
-        self.assertLess(self.spawned_in(HOUR, step=0.5), 400)
+            self.spawner.when_spawned = lambda worker: self.clock.callLater(0, boot_and_die, worker)
+            self.start()
 
-    def test_no_busy_loop_without_processes(self) -> None:
-        """A system that has no room for a process is asked about twice a minute."""
-        self.supervise(3, 4)
-        self.spawner.refusal = OSError(errno.EAGAIN, "Resource temporarily unavailable")
-        self.start()
-        self.submit(10)
-        self.assertLess(self.spawned_in(HOUR, step=0.5), 200)
+        def have_no_processes() -> None:
+            self.spawner.refusal = OSError(errno.EAGAIN, "Resource temporarily unavailable")
+            self.start()
+            self.submit(10)
 
-    def test_no_busy_loop_beside_a_good_worker(self) -> None:
-        """One good old worker does not make the others' failing starts a loop."""
-        self.supervise(2, 2)
-        self.start()
-        self.spawner.boot(self.spawner.starting[0], ECHO)
-        self.pass_time(10)
-        self.fail_starts()
-        self.assertLess(self.spawned_in(HOUR, step=0.5), 200)
+        def fail_beside_a_good_one() -> None:
+            self.start()
+            self.spawner.boot(self.spawner.starting[0], ECHO)
+            self.pass_time(10)
+            self.fail_starts()
+
+        for begin, sizes, most in (
+            (start_to_fail, (1, 4), 200),
+            (start_to_die_idle, (2, 4), 400),
+            (have_no_processes, (3, 4), 200),
+            (fail_beside_a_good_one, (2, 2), 200),
+        ):
+            self.supervise(*sizes)
+            begin()
+            self.assertLess(self.spawned_in(HOUR, step=0.5), most, begin)
+            self.supervisor.stop()
 
     def test_no_busy_loop_in_a_full_pool(self) -> None:
         """A pool that starts nothing, and says nothing, does not hang the server."""
@@ -595,27 +560,23 @@ class PatienceTests(SupervisorTestCase):
         self.assertEqual(self.ann.failures, [])
 
     def test_recovers_by_itself(self) -> None:
-        """After NO_WORKERS the first worker that is ready makes the server accept jobs again."""
-        self.fail_starts()
-        self.start()
-        self.pass_time(20)
-        self.repair_starts()
-        self.pass_time(failingstarts.LONGEST_DELAY)
-        self.submit()
-        self.assertEqual((self.dispatcher.running, self.ann.failures), (1, []))
+        """After NO_WORKERS the first worker that is ready makes the server accept jobs again.
 
-    def test_recovers_by_itself_with_no_minimum(self) -> None:
-        """So it does if no worker need live, although refused jobs are no demand for any."""
-        self.supervise(0, 2)
-        self.fail_starts()
-        self.start()
-        self.submit()
-        self.pass_time(20)
-        self.assertEqual(len(self.ann.failures), 1)
-        self.repair_starts()
-        self.pass_time(failingstarts.LONGEST_DELAY + 1)
-        self.submit()
-        self.assertEqual(len(self.ann.failures), 1)
+        It is looked for even if none need live, and refused jobs are no demand for any.
+        """
+        for minimum in (1, 0):
+            self.ann = FakeClient("ann")
+            self.supervise(minimum, 2)
+            self.fail_starts()
+            self.start()
+            self.submit()
+            self.pass_time(20)
+            self.assertEqual(len(self.ann.failures), 1)
+            self.repair_starts()
+            self.pass_time(failingstarts.LONGEST_DELAY + 1)
+            self.submit()
+            self.assertEqual(len(self.ann.failures), 1)
+            self.supervisor.stop()
 
     def test_question_while_no_worker_starts(self) -> None:
         """Whoever asks what the server performs is told that no worker can be started."""
@@ -664,37 +625,38 @@ class StopTests(SupervisorTestCase):
         self.assertEqual(self.spawner.spawned, before)
         self.assertEqual(self.pending(), [])
 
-    def test_idle(self) -> None:
-        """A supervisor that is stopped starts nothing and leaves no timer."""
-        self.start_and_boot()
-        self.stop()
+    def test_nothing_goes_on(self) -> None:
+        """A supervisor that is stopped starts nothing and leaves no timer, whatever went on."""
 
-    def test_never_started(self) -> None:
-        """A supervisor that never was started can be stopped."""
-        self.stop()
+        def wait_between_failed_starts() -> None:
+            self.start()
+            self.fail_starts()
+            self.pass_time(2)
+            self.spawner.when_spawned = None
 
-    def test_starting(self) -> None:
-        """So it is when it is stopped while workers start."""
-        self.supervise(3, 3)
-        self.start()
-        self.stop()
+        def have_surplus() -> None:
+            self.start_and_boot()
+            self.submit(4)
+            self.boot()
+            for worker in self.spawner.busy:
+                self.spawner.answer(worker)
 
-    def test_between_failed_starts(self) -> None:
-        """So it is when it is stopped while it waits for the next try."""
-        self.start()
-        self.fail_starts()
-        self.pass_time(2)
-        self.spawner.when_spawned = None
-        self.stop()
+        def stop_twice() -> None:
+            self.start()
+            self.supervisor.stop()
 
-    def test_with_surplus(self) -> None:
-        """So it is when it is stopped while it watches for surplus."""
-        self.start_and_boot()
-        self.submit(4)
-        self.boot()
-        for worker in self.spawner.busy:
-            self.spawner.answer(worker)
-        self.stop()
+        for begin in (
+            lambda: None,
+            self.start,
+            self.start_and_boot,
+            wait_between_failed_starts,
+            have_surplus,
+            stop_twice,
+        ):
+            self.supervise(1, 4)
+            begin()
+            self.stop()
+            self.dispatcher.client_gone(self.ann)
 
     def test_busy(self) -> None:
         """So it is when it is stopped while jobs run, whose ends are told all the same."""
@@ -702,12 +664,6 @@ class StopTests(SupervisorTestCase):
         (job,) = self.submit()
         self.stop()
         self.assertIn("WORKER_LOST", self.ann.failure_of(job))
-
-    def test_twice(self) -> None:
-        """Stopping twice is the same as once."""
-        self.start()
-        self.supervisor.stop()
-        self.stop()
 
     def test_hello_after_the_stop(self) -> None:
         """A worker that says Hello after the stop gets no job."""
@@ -1249,18 +1205,12 @@ class ReloadTests(SupervisorTestCase):
         self.assertEqual(self.dispatcher.idle, 1)
 
     def test_server_stops(self) -> None:
-        """A reload that is under way when the server stops fails with that."""
+        """A reload that is under way when the server stops, or comes later, fails with that."""
         self.start_and_boot()
         done = self.supervisor.reload()
         self.supervisor.stop()
-        self.assertIn("stopping", str(self.failureResultOf(done, ReloadFailed).value))
-
-    def test_server_has_stopped(self) -> None:
-        """So does one that is asked for after that."""
-        self.start_and_boot()
-        self.supervisor.stop()
-        done = self.supervisor.reload()
-        self.assertIn("stopping", str(self.failureResultOf(done, ReloadFailed).value))
+        for asked in (done, self.supervisor.reload()):
+            self.assertIn("stopping", str(self.failureResultOf(asked, ReloadFailed).value))
 
     def test_caller_gone(self) -> None:
         """That nobody waits for the end any more does not end the reload."""
