@@ -15,7 +15,7 @@ from dangad.scheduler.chores import PART
 from dangad.scheduler.dispatcher import Dispatcher
 from dangad.scheduler.endings import GRACE, KILL_AGAIN
 from dangad.scheduler.interfaces import IClient, ISpawner, ISupervisor, IWorker
-from dangad.scheduler.record import Death, Job, JobState
+from dangad.scheduler.record import END_STATES, Death, Job, JobState
 from dangad.scheduler.retries import FIRST_RETRY, LONGEST_RETRY
 from dangad.scheduler.state import LOGGED_ENDS
 from dangad.scheduler.supervisor import Supervisor
@@ -511,14 +511,6 @@ class DeathTests(DispatcherTestCase):
         self.submit(self.ann)
         self.assertEqual((self.dispatcher.waiting, self.dispatcher.idle), (1, 0))
 
-    def test_waiting_jobs_are_not_touched(self) -> None:
-        """A death leaves what waits to the worker that comes next."""
-        worker = self.ready()
-        self.submit(self.ann)
-        waiting = self.submit(self.ann)
-        self.die(worker)
-        self.assertIs(self.ready().job, waiting)
-
     def test_never_started_worker(self) -> None:
         """The death of a worker that never was ready concerns no job."""
         self.dispatcher.worker_gone(FakeWorker(), Death("exited (status 1)"))
@@ -534,49 +526,170 @@ class DeathTests(DispatcherTestCase):
         self.assertIs(self.ready().job, again[0])
 
 
-class CancelTests(DispatcherTestCase):
-    def test_queued(self) -> None:
-        """A cancelled job that waits never runs."""
-        worker = self.ready()
-        self.submit(self.ann)
-        job = self.submit(self.ann)
-        self.dispatcher.cancel(job)
-        self.assertEqual(
-            self.ann.failure_of(job), "CANCELLED: Echo was cancelled while it waited; it never ran"
-        )
-        self.answer(worker)
-        self.assertIsNone(worker.job)
-        self.assertEqual(job.attempt, 0)
+ENDINGS: dict[str, dict[str, str]] = {
+    "waits": {
+        "nothing": "done",
+        "cancel": "CANCELLED: Echo was cancelled while it waited; it never ran",
+        "cancel twice": "CANCELLED: Echo was cancelled while it waited; it never ran",
+        "leave": "",
+        "deadline": "DEADLINE_PASSED: Echo waited for its deadline, 5 s",
+        "drain": "done",
+        "give up": "SHUTTING_DOWN: the server stopped; the job had not ended after 2.5 s",
+        "no workers": "NO_WORKERS: no worker can be started: bad luck",
+        "other code": "UNHANDLED: no worker performs Echo",
+        "hold and give up": "SHUTTING_DOWN: the server stopped",
+    },
+    "runs": {
+        "nothing": "done",
+        "cancel": "CANCELLED: Echo was cancelled 1.0 s into its run",
+        "cancel twice": "CANCELLED: Echo was cancelled 1.0 s into its run",
+        "leave": "",
+        "deadline": "DEADLINE_PASSED: Echo reached its deadline, 5 s, after 5.0 s of its run",
+        "drain": "done",
+        "give up": "SHUTTING_DOWN: the server stopped; the job had not ended after 2.5 s",
+        "no workers": "done",
+        "other code": "WORKER_LOST: worker PID was killed by SIGKILL 1.0 s into Echo",
+        "death": "done",
+        "two deaths": "WORKER_LOST: worker PID was killed by SIGKILL 0.0 s into Echo",
+        "hold and give up": "SHUTTING_DOWN: the server stopped",
+    },
+    "rests": {
+        "nothing": "done",
+        "cancel": "CANCELLED: Echo was cancelled while it waited; it had run once",
+        "cancel twice": "CANCELLED: Echo was cancelled while it waited; it had run once",
+        "leave": "",
+        "deadline": "DEADLINE_PASSED: Echo waited for its deadline, 5 s; it had run once",
+        "drain": "done",
+        "give up": "SHUTTING_DOWN: the server stopped; the job had not ended after 2.5 s",
+        "no workers": "WORKER_LOST: worker PID was killed by SIGKILL 0.0 s into Echo; it is not "
+        "tried again: no worker can be started: bad luck",
+        "other code": "UNHANDLED: no worker performs Echo",
+        "death": "WORKER_LOST: worker PID was killed by SIGKILL 0.0 s into Echo",
+    },
+    "stops": {
+        "nothing": "CANCELLED: Echo was cancelled 0.0 s into its run",
+        "cancel": "CANCELLED: Echo was cancelled 0.0 s into its run",
+        "leave": "",
+        "deadline": "CANCELLED: Echo was cancelled 0.0 s into its run",
+        "give up": "CANCELLED: Echo was cancelled 0.0 s into its run",
+        "no workers": "CANCELLED: Echo was cancelled 0.0 s into its run",
+        "other code": "CANCELLED: Echo was cancelled 0.0 s into its run",
+        "death": "CANCELLED: Echo was cancelled 0.0 s into its run",
+    },
+    "out of time": {
+        "nothing": "TIMED_OUT: Echo ran for its time limit, 4.0 s, after it had waited 0.0 s",
+        "cancel": "TIMED_OUT: Echo ran for its time limit, 4.0 s, after it had waited 0.0 s",
+        "deadline": "TIMED_OUT: Echo ran for its time limit, 4.0 s",
+        "death": "TIMED_OUT: Echo ran for its time limit, 4.0 s",
+        "leave": "",
+    },
+}
+"""What the client of a job is told, by where its job is, and what happens then."""
 
-    def test_running(self) -> None:
-        """A cancelled job that runs is interrupted, and ends when its worker is dead."""
-        worker = self.ready()
-        job = self.submit(self.ann)
-        self.clock.advance(3)
-        self.dispatcher.cancel(job)
-        text = "Echo was cancelled 3.0 s into its run"
-        self.assertEqual((worker.interrupts, worker.killed), ([b"cancelled"], None))
-        self.clock.advance(GRACE)
-        self.assertEqual((worker.killed, self.ann.failures), (f"was killed: {text}", []))
-        self.assertEqual(self.dispatcher.running, 1)
-        self.clock.advance(1)
-        self.die(worker)
-        self.assertEqual(self.ann.failure_of(job), f"CANCELLED: {text}")
-        self.assertEqual(self.ended(), {"cancelled": 1})
 
-    def test_twice(self) -> None:
-        """Cancelling a job twice, waiting or running, is the same as once."""
-        worker = self.ready()
-        running, waiting = self.submit(self.ann), self.submit(self.ann)
-        for _ in range(2):
-            self.dispatcher.cancel(waiting)
-            self.dispatcher.cancel(running)
+class EndTests(DispatcherTestCase):
+    """A job of Ann's, wherever it may be, and something happens."""
+
+    performs = catalogue(Echo={"retries": 1})
+
+    def bring_to(self, situation: str, deadline: float | None) -> Job:
+        """A job in this situation."""
+        if situation != "waits":
+            limited = catalogue(Echo={"retries": 1, "time_limit": 4.0})
+            self.worker = self.ready(limited if situation == "out of time" else self.performs)
+        job = self.submit(self.ann, deadline=deadline)
+        if situation == "rests":
+            self.pid = self.worker.pid
+            self.die(self.worker)
+        elif situation == "stops":
+            self.dispatcher.cancel(job)
+        elif situation == "out of time":
+            self.clock.advance(4)
+        return job
+
+    def let(self, happen: str, job: Job) -> None:
+        """Have it happen."""
+        if "cancel" in happen:
+            self.clock.advance(job.state is JobState.RUNNING and job.stopped_for is None)
+            for _ in range(1 + ("twice" in happen)):
+                self.dispatcher.cancel(job)
+        elif happen == "deadline":
+            self.clock.advance(5 - (self.clock.seconds() - job.accepted_at))
+        elif happen == "other code":
+            self.ready(catalogue("Other"))
             self.clock.advance(1)
-        self.die(worker)
-        self.dispatcher.cancel(running)
-        self.assertEqual(len(self.ann.failures), 2)
-        self.assertIn("0.0 s into", self.ann.failure_of(running))
+            if job.worker is not None:
+                self.die(self.worker)
+        elif "death" in happen:
+            for _ in range(1 + ("two" in happen)):
+                self.begin(job)
+                self.pid = self.worker.pid
+                self.die(self.worker)
+        elif happen in ("drain", "give up", "hold and give up"):
+            if "hold" in happen:
+                self.dispatcher.hold(self.ann)
+            self.drained = self.dispatcher.drain(60 if happen == "drain" else 2.5)
+            self.clock.advance(0 if happen == "drain" else 2.5)
+        else:
+            simple = {"leave": self.leave_ann, "no workers": self.have_no_workers}
+            simple.get(happen, list)()
 
+    def leave_ann(self) -> None:
+        """Ann goes."""
+        self.leave(self.ann)
+
+    def have_no_workers(self) -> None:
+        """No worker can be had."""
+        self.dispatcher.no_workers("bad luck")
+
+    def begin(self, job: Job) -> None:
+        """Have a worker for the job, if it has none."""
+        if job.worker is None:
+            self.worker = self.ready(self.performs)
+            self.clock.advance(LONGEST_RETRY if job.rest_alarm else 0)
+
+    def end(self, job: Job) -> None:
+        """Have workers do what they are told, until the job has ended."""
+        for _ in range(4):
+            if job.state in END_STATES:
+                return
+            self.begin(job)
+            worker = self.worker
+            if not (worker.interrupts or worker.killed):
+                self.answer(worker)
+                continue
+            self.assertEqual(self.ann.failures, [])
+            if worker.killed is None:
+                self.assertIn(worker.interrupts, ([b"cancelled"], [b"time"]))
+                self.clock.advance(GRACE)
+            self.assertRegex(worker.killed or "", "^was killed: ")
+            self.die(worker)
+
+    def test_every_end(self) -> None:
+        """A job ends for the first reason that there is, which its client is told once."""
+        for situation, row in ENDINGS.items():
+            for happens, told in row.items():
+                self.serve()
+                self.ann, self.pid = self.connect("ann"), 0
+                job = self.bring_to(situation, 5.0 if happens == "deadline" else None)
+                self.pid = self.pid or (self.worker.pid if situation != "waits" else 0)
+                self.let(happens, job)
+                self.end(job)
+                where = f"{situation}, {happens}"
+                if told == "done":
+                    self.assertEqual(self.ann.answers, [(job, False, b"\0\0")], where)
+                elif told:
+                    text = told.replace("PID", str(self.pid))
+                    self.assertEqual(self.ann.failure_of(job)[: len(text)], text, where)
+                self.assertEqual(len(self.ann.told), bool(told), where)
+                self.assertIn(job.state, END_STATES, where)
+                self.assertEqual(sum(self.ended().values()), 1, where)
+                if self.dispatcher.draining:
+                    self.assertIsNone(self.successResultOf(self.drained))
+                self.tearDown()
+
+
+class CancelTests(DispatcherTestCase):
     def test_ended(self) -> None:
         """Cancelling a job that has ended does nothing, even to the next job of its worker."""
         worker = self.ready()
@@ -617,15 +730,6 @@ class DisconnectTests(DispatcherTestCase):
         self.assertIs(worker.job, theirs)
         self.assertEqual(self.ended(), {"done": 1, "cancelled": 2})
 
-    def test_running_job_is_stopped(self) -> None:
-        """The running job of a client that disconnects is stopped, and nobody is told."""
-        worker = self.ready()
-        self.submit(self.ann)
-        self.leave(self.ann)
-        self.assertEqual(worker.interrupts, [b"cancelled"])
-        self.die(worker)
-        self.assertEqual(self.ended(), {"cancelled": 1})
-
     def test_running_job_may_finish(self) -> None:
         """With on_disconnect="finish" the running job goes on, and its answer is dropped."""
         worker = self.ready(catalogue(Echo={"on_disconnect": "finish"}))
@@ -643,15 +747,6 @@ class DisconnectTests(DispatcherTestCase):
         self.leave(self.ann)
         self.answer(worker)
         self.assertIsNone(worker.job)
-
-    def test_after_cancel(self) -> None:
-        """A client may go while its cancelled job is being stopped."""
-        worker = self.ready(catalogue(Echo={"on_disconnect": "finish"}))
-        job = self.submit(self.ann)
-        self.dispatcher.cancel(job)
-        self.leave(self.ann)
-        self.die(worker)
-        self.assertEqual(self.ended(), {"cancelled": 1})
 
     def test_unknown_client(self) -> None:
         """A client that never submitted anything may go, too, and twice."""
@@ -722,18 +817,6 @@ class DrainTests(DispatcherTestCase):
         self.assertIsNone(self.successResultOf(self.dispatcher.drain(10)))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_finishes_what_was_accepted(self) -> None:
-        """What runs and what waits is done and answered before the drain ends."""
-        worker = self.ready()
-        jobs = [self.submit(self.ann) for _ in range(3)]
-        drained = self.dispatcher.drain(10)
-        for _ in jobs:
-            self.assertNoResult(drained)
-            self.answer(worker)
-        self.successResultOf(drained)
-        self.assertEqual([job for job, _, _ in self.ann.answers], jobs)
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-
     def test_ends_after_the_last_answer_is_told(self) -> None:
         """When the drain ends, the last answer is with its client."""
         worker = self.ready()
@@ -741,21 +824,6 @@ class DrainTests(DispatcherTestCase):
         told = self.dispatcher.drain(10).addCallback(lambda _: len(self.ann.answers))
         self.answer(worker)
         self.assertEqual(self.successResultOf(told), 1)
-
-    def test_gives_up(self) -> None:
-        """After its limit what waits fails and what runs is killed; both are told why."""
-        worker = self.ready()
-        running, waiting = self.submit(self.ann), self.submit(self.bob)
-        drained = self.dispatcher.drain(2.5)
-        self.clock.advance(2.5)
-        text = "SHUTTING_DOWN: the server stopped; the job had not ended after 2.5 s"
-        self.assertEqual(self.bob.failure_of(waiting), text)
-        self.assertEqual(self.ann.failures, [])
-        self.assertIn("server stopped", worker.killed or "")
-        self.assertNoResult(drained)
-        self.die(worker)
-        self.assertEqual(self.ann.failure_of(running), text)
-        self.successResultOf(drained)
 
     def test_gives_up_on_what_only_waits(self) -> None:
         """When the drain ends by giving up, every waiting job's client has been told."""
@@ -778,16 +846,6 @@ class DrainTests(DispatcherTestCase):
         ended = self.dispatcher.drain(60).addCallback(lambda _: self.ended())
         self.dispatcher.client_gone(self.ann)
         self.assertEqual(self.successResultOf(ended), {"cancelled": 3})
-
-    def test_cancelled_job_stays_cancelled(self) -> None:
-        """A job that was being cancelled when the drain gave up has been cancelled."""
-        worker = self.ready()
-        job = self.submit(self.ann)
-        self.dispatcher.cancel(job)
-        self.dispatcher.drain(1)
-        self.clock.advance(1)
-        self.die(worker)
-        self.assertIn("CANCELLED", self.ann.failure_of(job))
 
     def test_death_while_draining(self) -> None:
         """A death while draining costs its job; those that wait go to the replacement."""
@@ -824,16 +882,6 @@ class DrainTests(DispatcherTestCase):
         self.clock.advance(50)
         self.assertIsNone(worker.killed)
         self.answer(worker)
-
-    def test_held_jobs(self) -> None:
-        """The jobs of a client that does not read are given up with the rest at the limit."""
-        self.ready()
-        self.dispatcher.hold(self.ann)
-        job = self.submit(self.ann)
-        drained = self.dispatcher.drain(5)
-        self.clock.advance(5)
-        self.assertIn("SHUTTING_DOWN", self.ann.failure_of(job))
-        self.successResultOf(drained)
 
     def test_cancelled_wait(self) -> None:
         """Whoever no longer waits for the end of the drain does not disturb it."""
@@ -907,18 +955,6 @@ class DescribeTests(DispatcherTestCase):
 
 
 class DeadlineTests(DispatcherTestCase):
-    def test_waiting(self) -> None:
-        """A job that waits for its deadline ends then, and never starts."""
-        job = self.submit(self.ann, deadline=5)
-        self.clock.advance(4.9)
-        self.assertEqual(self.ann.failures, [])
-        self.clock.advance(0.1)
-        self.assertEqual(
-            self.ann.failure_of(job), "DEADLINE_PASSED: Echo waited for its deadline, 5 s"
-        )
-        self.assertIsNone(self.ready().job)
-        self.assertEqual(self.ended(), {"timed out": 1})
-
     def test_zero(self) -> None:
         """A deadline of 0 is one that nothing can meet, idle worker or not."""
         worker = self.ready()
@@ -929,23 +965,6 @@ class DeadlineTests(DispatcherTestCase):
         self.assertIsNone(worker.job)
         self.assertEqual(self.dispatcher.counters.refused, 1)
 
-    def test_running(self) -> None:
-        """A running job that reaches its deadline is interrupted, killed after the grace, told."""
-        self.submit(self.ann, deadline=5)
-        self.clock.advance(2)
-        worker = self.ready()
-        self.clock.advance(3)
-        self.assertEqual((worker.interrupts, worker.killed), ([b"time"], None))
-        self.clock.advance(GRACE)
-        self.assertIn("was killed: Echo reached its deadline", worker.killed or "")
-        self.assertEqual(self.ann.failures, [])
-        self.die(worker)
-        self.assertEqual(
-            self.ann.failure_of(worker.given[0]),
-            "DEADLINE_PASSED: Echo reached its deadline, 5 s, after 3.0 s of its run",
-        )
-        self.assertEqual(self.ended(), {"timed out": 1})
-
     def test_met(self) -> None:
         """A deadline that was met is forgotten."""
         worker = self.ready()
@@ -953,17 +972,6 @@ class DeadlineTests(DispatcherTestCase):
         self.clock.advance(4.9)
         self.answer(worker)
         self.assertEqual(self.clock.getDelayedCalls(), [])
-
-    def test_resting(self) -> None:
-        """The deadline counts on between attempts."""
-        worker = self.ready(catalogue(Echo={"retries": 3}))
-        job = self.submit(self.ann, deadline=5)
-        self.clock.advance(4.99)
-        self.die(worker)
-        self.assertEqual(job.state, JobState.QUEUED)
-        self.clock.advance(0.01)
-        self.assertIn("DEADLINE_PASSED", self.ann.failure_of(job))
-        self.assertEqual(self.ready().given, [])
 
     def test_never_starts_after_it(self) -> None:
         """A job does not start after its deadline even if the reactor is late with the alarm."""
@@ -1012,24 +1020,6 @@ class DeadlineTests(DispatcherTestCase):
 class TimeLimitTests(DispatcherTestCase):
     limited = catalogue("Free", Echo={"time_limit": 10.0})
 
-    def test_limit(self) -> None:
-        """At its time limit a job is interrupted, and told with its wait and its runtime."""
-        job = self.submit(self.ann)
-        self.clock.advance(2)
-        worker = self.ready(self.limited)
-        self.clock.advance(9.9)
-        self.assertEqual(worker.interrupts, [])
-        self.clock.advance(0.1)
-        self.assertEqual((worker.interrupts, worker.killed), ([b"time"], None))
-        self.clock.advance(GRACE)
-        self.assertIsNotNone(worker.killed)
-        self.die(worker)
-        self.assertEqual(
-            self.ann.failure_of(job),
-            "TIMED_OUT: Echo ran for its time limit, 10.0 s, after it had waited 2.0 s",
-        )
-        self.assertEqual(self.ended(), {"timed out": 1})
-
     def test_answers_within_the_grace(self) -> None:
         """What an interrupted job answers is not delivered: its worker goes, and then it ends."""
         worker = self.ready(self.limited)
@@ -1041,14 +1031,6 @@ class TimeLimitTests(DispatcherTestCase):
         self.die(worker)
         self.assertIn("TIMED_OUT", self.ann.failure_of(job))
         self.assertEqual(self.ann.answers, [])
-
-    def test_dies_within_the_grace(self) -> None:
-        """A job that dies of its interrupt has ended for its reason, and is not tried again."""
-        worker = self.ready(catalogue(Echo={"time_limit": 1.0, "retries": 3}))
-        job = self.submit(self.ann)
-        self.clock.advance(1)
-        self.die(worker)
-        self.assertIn("TIMED_OUT", self.ann.failure_of(job))
 
     def test_slow_death(self) -> None:
         """A worker that takes its time to die after a kill is nobody's for that time."""
@@ -1126,27 +1108,6 @@ class StopTests(DispatcherTestCase):
         self.assertEqual(self.ann.answers, [])
         self.assertIs(self.ready().job, waiting)
 
-    def test_cancel_after_the_time_limit(self) -> None:
-        """A job that is being stopped for its time is not stopped again for a cancel."""
-        worker = self.ready(catalogue(Echo={"time_limit": 1.0}))
-        job = self.submit(self.ann)
-        self.clock.advance(1)
-        self.dispatcher.cancel(job)
-        self.assertEqual(worker.interrupts, [b"time"])
-        self.die(worker)
-        self.assertIn("TIMED_OUT", self.ann.failure_of(job))
-
-    def test_deadline_after_a_cancel(self) -> None:
-        """A deadline in the grace of a cancel changes nothing."""
-        worker = self.ready()
-        job = self.submit(self.ann, deadline=1)
-        self.clock.advance(0.5)
-        self.dispatcher.cancel(job)
-        self.clock.advance(1)
-        self.assertEqual((worker.interrupts, worker.killed), ([b"cancelled"], None))
-        self.die(worker)
-        self.assertIn("CANCELLED", self.ann.failure_of(job))
-
     def test_worker_that_was_paused(self) -> None:
         """A worker whose writing is held back goes on when it is stopped, so that it can end."""
         worker = self.ready()
@@ -1159,22 +1120,6 @@ class StopTests(DispatcherTestCase):
         self.assertFalse(worker.paused)
         self.answer(worker)
         self.die(worker)
-
-    def test_cancel_at_each_point_of_a_retried_job(self) -> None:
-        """A retried job can be cancelled before, between, and in the middle of its attempts."""
-        retried = catalogue(Echo={"retries": 5})
-        for deaths in range(3):
-            job = self.submit(self.ann)
-            for _ in range(deaths):
-                self.die(self.ready(retried))
-                self.clock.advance(1)
-            self.dispatcher.cancel(job)
-            self.assertIn("CANCELLED: Echo was cancelled while it w", self.ann.failure_of(job))
-        job = self.submit(self.ann)
-        self.die(self.ready(retried))
-        self.dispatcher.cancel(job)
-        self.assertIn("CANCELLED", self.ann.failure_of(job))
-        self.assertEqual((self.dispatcher.waiting, self.clock.getDelayedCalls()), (0, []))
 
 
 class RetryTests(DispatcherTestCase):
@@ -1204,19 +1149,6 @@ class RetryTests(DispatcherTestCase):
         self.submit(self.ann, box=b"\0\1a\0\1b\0\0")
         self.answer(worker)
         self.assertEqual([job.box for job in self.dispatcher.counters.recent], [b""])
-
-    def test_not_for_ever(self) -> None:
-        """After its last retry a job is lost, and says where it ran last."""
-        job = self.submit(self.ann)
-        pid = 0
-        for _ in range(3):
-            self.assertEqual(self.ann.failures, [])
-            worker = self.ready(self.retried)
-            pid = worker.pid
-            self.clock.advance(LONGEST_RETRY)
-            self.die(worker)
-        self.assertIn(f"WORKER_LOST: worker {pid}", self.ann.failure_of(job))
-        self.assertEqual(self.ended(), {"lost": 1})
 
     def test_only_declared(self) -> None:
         """A job of a type without retries runs once, whatever becomes of it."""
@@ -1329,17 +1261,6 @@ class RetryTests(DispatcherTestCase):
         self.submit(self.bob, box=bytes(50))
         self.cancel_all([job])
 
-    def test_no_workers(self) -> None:
-        """When no worker can be had, a job that rests is lost: it has run, and is told so."""
-        self.ready(self.retried)
-        job = self.submit(self.ann)
-        self.die(job.worker)  # type: ignore[arg-type]
-        self.dispatcher.no_workers("no memory")
-        text = self.ann.failure_of(job)
-        self.assertIn("WORKER_LOST", text)
-        self.assertIn("not tried again: no worker can be started: no memory", text)
-        self.assertEqual(self.ended(), {"lost": 1})
-
     def test_quarantine(self) -> None:
         """A job whose command comes into quarantine while it rests is lost, and so is told."""
         self.serve(quarantine_after=1)
@@ -1349,37 +1270,6 @@ class RetryTests(DispatcherTestCase):
         self.ready(self.retried)
         self.clock.advance(LONGEST_RETRY)
         self.assertIn("WORKER_LOST", self.ann.failure_of(job))
-
-    def test_drain_waits(self) -> None:
-        """A drain waits for a job that rests, and its attempt."""
-        self.ready(self.retried)
-        job = self.submit(self.ann)
-        self.die(job.worker)  # type: ignore[arg-type]
-        drained = self.dispatcher.drain(60)
-        worker = self.ready(self.retried)
-        self.clock.advance(LONGEST_RETRY)
-        self.assertNoResult(drained)
-        self.answer(worker)
-        self.successResultOf(drained)
-
-    def test_drain_gives_up(self) -> None:
-        """At its limit a drain ends a job that rests."""
-        self.ready(self.retried)
-        job = self.submit(self.ann)
-        self.die(job.worker)  # type: ignore[arg-type]
-        drained = self.dispatcher.drain(0)
-        self.clock.advance(0)
-        self.assertIn("SHUTTING_DOWN", self.ann.failure_of(job))
-        self.successResultOf(drained)
-
-    def test_drain_kills_what_could_be_tried_again(self) -> None:
-        """What a drain kills is not tried again."""
-        worker = self.ready(self.retried)
-        job = self.submit(self.ann)
-        self.dispatcher.drain(0)
-        self.clock.advance(0)
-        self.die(worker)
-        self.assertIn("SHUTTING_DOWN", self.ann.failure_of(job))
 
     def test_more_retries_after_a_reload(self) -> None:
         """A job whose request was dropped is not tried again, whatever new code would allow."""
@@ -1396,15 +1286,6 @@ class RetryTests(DispatcherTestCase):
         self.ready(catalogue("Echo"))
         self.die(worker)
         self.assertIn("WORKER_LOST", self.ann.failure_of(job))
-
-    def test_type_is_gone_after_a_reload(self) -> None:
-        """A job that rests while new code comes that has no such type is refused."""
-        self.die(self.ready(self.retried))
-        worker = self.ready(self.retried)
-        job = self.submit(self.ann)
-        self.die(worker)
-        self.ready(catalogue("Other"))
-        self.assertIn("UNHANDLED", self.ann.failure_of(job))
 
     def test_not_after_a_part(self) -> None:
         """A job that has sent a part of its result is not tried again: it would come twice."""
