@@ -295,156 +295,101 @@ class WorkerPromises(AsyncPromises):
 
     @async_test
     async def test_answer(self) -> None:
-        """The dispatcher hears of a job's end once, and the worker is idle again."""
+        """The dispatcher hears of a job's end once, good or bad, and the worker is idle again."""
         worker = await self.setting()
-        worker.give(self.quick())
-        self.assertEqual(self.recorder.told, [])
-        await self.told_of_end(worker)
-        self.assertEqual(self.recorder.told, [("job_finished", worker, False)])
-        await self.assert_idle(worker)
+        for fails in (False, True):
+            self.recorder.told.clear()
+            worker.give(self.quick(fails))
+            self.assertEqual(self.recorder.told, [])
+            await self.told_of_end(worker)
+            self.assertEqual(self.recorder.told, [("job_finished", worker, fails)])
+            await self.assert_idle(worker)
 
     @async_test
-    async def test_failure(self) -> None:
-        """A job that fails is a job that finished, too."""
-        worker = await self.setting()
-        worker.give(self.quick(fails=True))
-        await self.told_of_end(worker)
-        self.assertEqual(self.recorder.told, [("job_finished", worker, True)])
-        await self.assert_idle(worker)
+    async def test_death(self) -> None:
+        """Of a worker that dies, idle or in its job, the dispatcher hears that it is gone."""
+        for busy in (False, True):
+            worker = await self.setting()
+            if busy:
+                worker.give(self.endless())
+                await self.begun(worker)
+            await self.fall_dead(worker)
+            await self.told_of_death(worker)
+            self.assertEqual(self.gone(worker), "was killed by SIGKILL")
 
     @async_test
-    async def test_death_in_job(self) -> None:
-        """Of a worker that dies in its job the dispatcher hears that it is gone, and only that."""
-        worker = await self.setting()
-        worker.give(self.endless())
-        await self.begun(worker)
-        await self.fall_dead(worker)
-        await self.told_of_death(worker)
-        self.assertEqual(self.gone(worker), "was killed by SIGKILL")
+    async def test_kill(self) -> None:
+        """A worker that is killed is gone, for the first reason given; its job has not finished.
 
-    @async_test
-    async def test_death_while_idle(self) -> None:
-        """So it does of one that dies idle."""
-        worker = await self.setting()
-        await self.fall_dead(worker)
-        await self.told_of_death(worker)
-        self.assertEqual(self.gone(worker), "was killed by SIGKILL")
-
-    @async_test
-    async def test_kill_idle(self) -> None:
-        """An idle worker that is killed is gone, for the reason given, and nothing else is told."""
-        worker = await self.setting()
-        worker.kill("was in the way")
-        self.assertEqual(self.recorder.told, [])
-        await self.told_of_death(worker)
-        self.assertEqual(self.gone(worker), "was in the way")
-
-    @async_test
-    async def test_kill_busy(self) -> None:
-        """A busy worker that is killed is gone, and its job has not finished."""
-        worker = await self.setting()
-        worker.give(self.endless())
-        await self.begun(worker)
-        worker.kill("was in the way")
-        self.assertEqual(self.recorder.told, [])
-        await self.told_of_death(worker)
-        self.assertEqual(self.gone(worker), "was in the way")
-
-    @async_test
-    async def test_kill_at_once(self) -> None:
-        """So it is if the job had only just been given."""
-        worker = await self.setting()
-        worker.give(self.endless())
-        worker.kill("was in the way")
-        await self.told_of_death(worker)
-        self.assertEqual(self.gone(worker), "was in the way")
+        So it is if it is idle, busy, was only just given a job, or was interrupted.
+        """
+        for given, begun, interrupted in (
+            (False, False, False),
+            (True, False, False),
+            (True, True, False),
+            (True, True, True),
+        ):
+            worker = await self.setting()
+            job = self.endless()
+            if given:
+                worker.give(job)
+            if begun:
+                await self.begun(worker)
+            if interrupted:
+                worker.interrupt(job, b"time")
+            worker.kill("was in the way")
+            worker.kill("was still in the way")
+            self.assertEqual(self.recorder.told, [])
+            await self.told_of_death(worker)
+            self.assertEqual(self.gone(worker), "was in the way")
 
     @async_test
     async def test_kill_after_the_end(self) -> None:
-        """So it is if the job had ended in the worker; an answer that was written counts."""
-        worker = await self.setting()
-        worker.give(self.waiting())
-        await self.begun(worker)
-        self.let_end(worker)
-        worker.kill("was in the way")
-        await self.told_of_death(worker)
-        self.assertEqual(self.gone_at_last(worker), "was in the way")
+        """So it is if the job had ended in the worker; an answer that was written counts.
 
-    @async_test
-    async def test_kill_paused(self) -> None:
-        """So it is if nothing is taken of what the job writes."""
-        worker = await self.setting()
-        worker.give(self.waiting())
-        await self.begun(worker)
-        worker.pause()
-        self.let_end(worker)
-        worker.kill("was in the way")
-        await self.told_of_death(worker)
-        self.assertEqual(self.gone_at_last(worker), "was in the way")
-
-    @async_test
-    async def test_kill_twice(self) -> None:
-        """A worker dies once, for the first reason."""
-        worker = await self.setting()
-        worker.give(self.endless())
-        worker.kill("was in the way")
-        worker.kill("was still in the way")
-        await self.told_of_death(worker)
-        self.assertEqual(self.gone(worker), "was in the way")
-
-    @async_test
-    async def test_kill_interrupted(self) -> None:
-        """A job that was interrupted may still be killed."""
-        worker = await self.setting()
-        job = self.endless()
-        worker.give(job)
-        await self.begun(worker)
-        worker.interrupt(job, b"time")
-        worker.kill("took its time")
-        await self.told_of_death(worker)
-        self.assertEqual(self.gone(worker), "took its time")
+        And so it is if nothing was taken of what the job wrote.
+        """
+        for paused in (False, True):
+            worker = await self.setting()
+            self.recorder.not_reusable.clear()
+            worker.give(self.waiting())
+            await self.begun(worker)
+            if paused:
+                worker.pause()
+            self.let_end(worker)
+            worker.kill("was in the way")
+            await self.told_of_death(worker)
+            self.assertEqual(self.gone_at_last(worker), "was in the way")
 
     @async_test
     async def test_stop(self) -> None:
         """An idle worker that is to stop exits by itself, and nothing else is told."""
-        worker = await self.setting()
-        worker.stop()
-        self.assertEqual(self.recorder.told, [])
-        await self.told_of_death(worker)
-        self.assertEqual(self.gone(worker), "exited (status 0)")
-
-    @async_test
-    async def test_stop_after_job(self) -> None:
-        """So is one that has performed."""
-        worker = await self.setting()
-        await self.assert_idle(worker)
-        self.recorder.told.clear()
-        worker.stop()
-        await self.told_of_death(worker)
-        self.assertEqual(self.gone(worker), "exited (status 0)")
-
-    @async_test
-    async def test_interrupt(self) -> None:
-        """An interrupted job ends by itself, for either reason, and its worker with it."""
-        for why in (b"cancelled", b"time"):
+        for has_performed in (False, True):
             worker = await self.setting()
-            job = self.endless()
-            worker.give(job)
-            await self.begun(worker)
-            worker.interrupt(job, why)
+            if has_performed:
+                await self.assert_idle(worker)
+                self.recorder.told.clear()
+            worker.stop()
             self.assertEqual(self.recorder.told, [])
             await self.told_of_death(worker)
             self.assertEqual(self.gone(worker), "exited (status 0)")
 
     @async_test
-    async def test_interrupt_at_once(self) -> None:
-        """So does one that was only just given, and may not have begun."""
-        worker = await self.setting()
-        job = self.endless()
-        worker.give(job)
-        worker.interrupt(job, b"cancelled")
-        await self.told_of_death(worker)
-        self.assertEqual(self.gone(worker), "exited (status 0)")
+    async def test_interrupt(self) -> None:
+        """An interrupted job ends by itself, for either reason, and its worker with it.
+
+        So does one that was only just given, and may not have begun.
+        """
+        for why, begun in ((b"cancelled", True), (b"time", True), (b"cancelled", False)):
+            worker = await self.setting()
+            job = self.endless()
+            worker.give(job)
+            if begun:
+                await self.begun(worker)
+            worker.interrupt(job, why)
+            self.assertEqual(self.recorder.told, [])
+            await self.told_of_death(worker)
+            self.assertEqual(self.gone(worker), "exited (status 0)")
 
     @async_test
     async def test_interrupt_after_the_end(self) -> None:
@@ -708,7 +653,9 @@ class FakeWorkerTest(WorkerPromises, TestCase):
         """It has."""
 
     def let_end(self, worker: Any) -> None:
-        """What is told of it is the test's to say."""
+        """See :class:`WorkerPromises`; one that is not reusable then begins nothing more."""
+        if worker.job.id not in self.spoilers:
+            worker.go_on()
 
     def go_on(self, worker: Any, job: Job, following: Job) -> None:
         """See :class:`WorkerPromises`."""
@@ -730,7 +677,8 @@ class FakeWorkerTest(WorkerPromises, TestCase):
 
     async def told_of_death(self, worker: Any) -> None:
         """One that exits has been asked to, and one that is killed cannot answer any more."""
-        if worker.begun and worker.job:
+        while worker.has_answered and worker.job is not None:
+            worker.paused = False
             self.answer(worker)
         if worker.killed is not None:
             self.assertRaises(AssertionError, self.spawner.answer, worker)
@@ -1680,16 +1628,3 @@ class SupervisorTest(SupervisorPromises, SynchronousTestCase):
         """A worker starts for each job, one in a turn of the reactor."""
         self.clock.pump([0] * 20)
         return self.spawner.spawned
-
-    def test_many(self) -> None:
-        """However many jobs wait, it starts no more than it may."""
-        for _ in range(20):
-            self.submit()
-        self.supervisor.demand(1_000_000)
-        self.assertEqual(self.demanded(), 10)
-
-    def test_stopped(self) -> None:
-        """When it is stopped, it hears and does nothing."""
-        self.supervisor.stop()
-        self.supervisor.demand(3)
-        self.assertEqual(self.spawner.spawned, 0)

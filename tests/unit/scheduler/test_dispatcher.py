@@ -8,22 +8,18 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface.verify import verifyObject
 
 from dangad.errors import NoWorkers, QueueFull, ShuttingDown
 from dangad.scheduler.chores import PART
 from dangad.scheduler.dispatcher import Dispatcher
 from dangad.scheduler.endings import GRACE, KILL_AGAIN
-from dangad.scheduler.interfaces import IClient, ISpawner, ISupervisor, IWorker
 from dangad.scheduler.record import END_STATES, Death, Job, JobState
 from dangad.scheduler.retries import FIRST_RETRY, LONGEST_RETRY
 from dangad.scheduler.state import LOGGED_ENDS
-from dangad.scheduler.supervisor import Supervisor
 from dangad.wire import boxes
 from dangad.wire.values import Priority
 from tests.fakes import (
     FakeClient,
-    FakeSpawner,
     FakeSupervisor,
     FakeWorker,
     catalogue,
@@ -116,33 +112,6 @@ class DispatcherTestCase(SynchronousTestCase):
         """Have `client` disconnect; if it is told anything afterwards, it raises."""
         client.gone = True
         self.dispatcher.client_gone(client)
-
-
-class FakesTests(DispatcherTestCase):
-    def test_fakes_keep_the_interfaces(self) -> None:
-        """The stand-ins of these tests have all that the interfaces promise."""
-        supervisor = Supervisor(self.clock, self.dispatcher, 1, 1)
-        verifyObject(IClient, self.ann)
-        verifyObject(IWorker, FakeWorker())
-        verifyObject(ISupervisor, self.supervisor)
-        verifyObject(ISupervisor, supervisor)
-        verifyObject(ISpawner, FakeSpawner(supervisor, self.dispatcher))
-
-    def test_fakes_refuse_an_illegal_order(self) -> None:
-        """A worker that is given a job before its Hello, when it is to stop, or is dead says so."""
-        worker = FakeWorker()
-        with self.assertRaises(AssertionError):
-            worker.give(make_job(self.ann))
-        worker.say_hello()
-        worker.give(make_job(self.ann))
-        worker.interrupts.append(b"time")
-        with self.assertRaises(AssertionError):
-            worker.give(make_job(self.ann))
-        worker.die()
-        with self.assertRaises(AssertionError):
-            worker.give(make_job(self.ann))
-        with self.assertRaises(AssertionError):
-            worker.kill("again")
 
 
 class StartTests(DispatcherTestCase):

@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface.verify import verifyObject
 
 from dangad.scheduler.fairqueue import JobQueue
-from dangad.scheduler.interfaces import IClient
 from dangad.wire.values import Priority
 from tests.fakes import FakeClient, make_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from dangad.scheduler.interfaces import IClient
     from dangad.scheduler.record import Job
 
 AGEING = 30.0
@@ -122,10 +121,6 @@ class OrderTests(QueueTestCase):
                 self.ann, self.bob, self.cid = (FakeClient(name, outranks) for name in names)
                 for expected, found in self.play(script):
                     self.assertEqual(found, expected, f"{what}: {script}")
-
-    def test_fake_client_is_a_client(self) -> None:
-        """The stand-in for a client has all that the interface promises."""
-        verifyObject(IClient, self.ann)
 
     def test_empty(self) -> None:
         """An empty queue has no job to give."""

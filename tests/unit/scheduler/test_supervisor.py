@@ -1321,6 +1321,17 @@ class ReliefTests(SupervisorTestCase):
             self.spawner.answer(worker)
             self.assertEqual(len(self.spawner.workers), 2)
 
+    def test_not_while_jobs_start_between_looks(self) -> None:
+        """So it is if a job starts and ends before anybody looks, and the next comes at once."""
+        self.submit(10)
+        for _ in range(5):
+            job = self.submit_for_bob()
+            self.wait(4)
+            self.spawner.answer(self.holders[0])
+            self.assertIs(self.holders[0].job, job)
+            self.spawner.answer(self.holders[0])
+        self.assertEqual(self.spawner.workers, self.holders)
+
     def test_leaves_when_nobody_needs_it(self) -> None:
         """It leaves when it has had nothing to do for a while, and comes again if need be."""
         self.submit_for_bob()
