@@ -3,7 +3,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
@@ -1145,6 +1145,7 @@ class RetryTests(DispatcherTestCase):
             self.answer(worker)
         self.assertEqual(worker.given, [jobs[1], jobs[2], jobs[0]])
 
+    @settings(max_examples=20)
     @given(seed=st.integers(0, 2**32))
     def test_delays(self, seed: int) -> None:
         """Each rest is twice the last, up to the longest, times between a half and one and a half.
