@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.error import ConnectionDone
@@ -178,15 +177,11 @@ class InterruptTests(LinkCase):
 class RobbedTests(LinkCase):
     """Something else than the worker reads its pipe, as a fork of an earlier job may."""
 
-    def rob(self) -> bytes:
-        """Read what a read of the worker's would give."""
-        return os.read(self.worker.pipe._read_fd, 2**16)
-
     def test_job(self) -> None:
         """A job that the worker never had ends as lost in seconds, and the next is answered."""
         self.ask(b"1")
         robbed = self.worker
-        self.rob()
+        self.worker.rob()
         self.watch(2)
         robbed.work()
         self.watch(1)
@@ -203,9 +198,9 @@ class RobbedTests(LinkCase):
         """So it is if the question whether the worker has it is read, too."""
         self.ask(b"1")
         robbed = self.worker
-        self.rob()
+        self.worker.rob()
         self.watch(2)
-        self.assertEqual(self.rob(), workerboxes.PING_BOX)
+        self.assertEqual(self.worker.rob(), workerboxes.PING_BOX)
         self.watch(PATIENCE)
         self.assertTrue(robbed.killed)
         self.hops.settle()
@@ -226,7 +221,7 @@ class RobbedTests(LinkCase):
     def robbed_some(self) -> bool:
         """Whether there was something to be read."""
         try:
-            return bool(self.rob())
+            return bool(self.worker.rob())
         except BlockingIOError:
             return False
 
@@ -239,7 +234,7 @@ class RobbedTests(LinkCase):
         self.assertGreater(self.hops.dispatcher.state.assignments.prefetched, 1)
         robbed = self.worker
         for _ in range(2):
-            self.rob()
+            self.worker.rob()
         self.hops.settle()
         self.assertTrue(robbed.dead)
         told = self.told()
@@ -325,7 +320,7 @@ class UnreadTests(LinkCase):
     def test_read_in_part(self) -> None:
         """One that has read a part of it has begun it, as far as anybody can know."""
         self.ask(b"1", size=LARGE)
-        os.read(self.worker.pipe._read_fd, 100)
+        self.worker.rob(100)
         self.worker.die()
         self.hops.settle()
         self.assertEqual(self.error(b"1")[0], b"WORKER_LOST")

@@ -845,7 +845,7 @@ class PaceTest(ServerCase):
         client = self.client()
         client.line.send(b"".join(request(b"dangad.Describe", b"%d" % n) for n in range(25)))
         self.assertFalse(client.line.reading)
-        self.assertEqual(len(client.line.protocol._own_commands.lookups), 10)
+        self.assertEqual(self.dispatcher.state.registry.waiting, 10)
         self.worker()
         tags = {int(answer[b"_answer"]) for answer in client.answers()}
         self.assertEqual(tags, set(range(25)))
