@@ -10,6 +10,7 @@ from twisted.protocols import amp
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from dangad.pool.interruption import FIRST_PAUSE
 from dangad.pool.jobprobe import PATIENCE
 from dangad.pool.link import STOP_GRACE
 from dangad.pool.processes import FROM_WORKER
@@ -17,8 +18,10 @@ from dangad.pool.speech import REPORTS_A_SECOND, REPORTS_AT_ONCE
 from dangad.pool.workeroutput import FLOOD_REST
 from dangad.scheduler.record import JobState
 from dangad.scheduler.supervisor import WATCH_INTERVAL
+from dangad.scheduler.workerrecord import WorkerState
 from dangad.wire import boxes, commands, workerboxes
 from dangad.worker.jobtypes import job, job_types_of
+from tests.fakes import make_job
 from tests.hops import Hops
 from tests.unit.wire.test_reserved_words import TYPES
 
@@ -172,6 +175,90 @@ class InterruptTests(LinkCase):
         self.hops.dispatcher.cancel(following)
         self.assertIn(commands.STOP_SIGNAL, self.worker.process.signals)
         self.assertIsNone(running.stopped_for)
+
+    def test_end(self) -> None:
+        """When the worker is gone nobody means to signal it again."""
+        self.ask(b"1")
+        self.worker.take()
+        (running,) = self.hops.dispatcher.state.assignments.running()
+        self.hops.dispatcher.cancel(running)
+        again = self.hops.clock.seconds() + FIRST_PAUSE
+        (signal,) = (each for each in self.hops.clock.getDelayedCalls() if each.getTime() == again)
+        self.worker.die()
+        self.assertFalse(signal.active())
+
+
+class GivenTests(LinkCase):
+    """What a worker was given, and has of it."""
+
+    def test_performed(self) -> None:
+        """Each job that it has begun counts, prefetched or not."""
+        for number in range(40):
+            self.ask(b"%d" % number)
+        self.hops.settle()
+        self.assertEqual(len(self.told()), 40)
+        self.assertEqual(self.worker.link.performed, 40)
+
+    def answer(self, job_id: int, marks: int = 0) -> None:
+        """Have the worker answer a job of this id."""
+        self.worker.write(workerboxes.answer_head(job_id, False, b"0 0 0", marks) + boxes.END)
+        self.worker.tell()
+
+    def test_not_reusable(self) -> None:
+        """A worker that says so with its answer is given no other job."""
+        self.ask(b"1")
+        self.ask(b"2")
+        spoilt, box = self.worker, self.worker.take()
+        assert box is not None
+        self.answer(workerboxes.read_job(box)[0], workerboxes.NOT_REUSABLE)
+        self.assertEqual(set(self.told()), {b"1"})
+        self.assertIs(spoilt.link.state, WorkerState.STOPPING)
+        spoilt.die(None)
+        self.hops.settle()
+        self.assertEqual((set(self.told()), spoilt.seen), ({b"2"}, []))
+
+    def test_not_given(self) -> None:
+        """An answer to another job than it was given is garbage; none after that counts."""
+        self.ask(b"1")
+        box = self.worker.take()
+        assert box is not None
+        job_id, *_ = workerboxes.read_job(box)
+        self.answer(job_id + 1)
+        self.assertTrue(self.worker.killed)
+        self.answer(job_id)
+        self.assertEqual(self.told(), {})
+        self.hops.settle()
+        code, text = self.error(b"1")
+        self.assertEqual(code, b"WORKER_LOST")
+        self.assertIn("an answer to job", text)
+
+    def test_full(self) -> None:
+        """What its full pipe does not take it was not given, nor is it waited for."""
+        self.ask(b"1")
+        link = self.worker.link
+        given, job = 0, make_job(None, "Relay", box=bytes(4000))
+        job.id += 10**6  # the server numbers its jobs, too
+        while link.give(job):
+            given, job = given + 1, make_job(None, "Relay", box=bytes(4000))
+            job.id += 10**6
+        self.assertGreater(given, 0)
+        self.assertEqual(len(link.reclaim()), given)
+        self.assertFalse(link.has_read())
+        self.worker.take()
+        self.assertTrue(link.has_read())
+
+    def test_paused_at_the_end(self) -> None:
+        """A worker that was paused is heard again when its job has ended all the same."""
+        self.ask(b"1")
+        box = self.worker.take()
+        assert box is not None
+        self.worker.link.pause()
+        output = self.worker.process.pipes[FROM_WORKER]
+        self.assertFalse(output.reads)
+        self.worker.perform(box)
+        self.worker.tell()  # as if it had been read before
+        self.assertTrue(output.reads)
+        self.assertEqual(self.told()[b"1"][b"data"], b"of 1")
 
 
 class RobbedTests(LinkCase):

@@ -441,7 +441,8 @@ class PutBackTests(QueueTestCase):
         (new,) = self.push(self.bob)
         (newer,) = self.push(self.ann)
         self.put_back(taken)
-        self.assertEqual(self.pop_all(), [job, new, newer])
+        (newest,) = self.push(self.cid)
+        self.assertEqual(self.pop_all(), [job, new, newest, newer])
 
     def test_by_priority(self) -> None:
         """A job that is put back is the next of its priority, and of no other."""
