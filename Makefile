@@ -35,7 +35,7 @@ demo: $(VENV)/.runtime      ## a server, two workers and three clients play a sh
 run: $(VENV)/.runtime      ## a server in the foreground, with the defaults; Ctrl-C ends it
 	@exec $(BIN)/twistd --nodaemon dangad
 
-docs: $(VENV)/.dev      ## the documentation, into docs/_build/html
+docs: $(VENV)/.dev      ## the documentation with the API pages, as a site in docs/_build/html
 	@tools/check docs
 
 coverage: $(VENV)/.dev      ## the tests, and the lines that they do not reach

@@ -19,9 +19,9 @@ towncrier_draft_autoversion_mode = "draft"
 towncrier_draft_include_empty = False
 towncrier_draft_working_directory = Path(__file__).parent.parent
 
-# The API pages are built beside these ones, and first: see `tools/check docs`. Thus
+# The API pages are built into the folder `api` of the site, and first: see `tools/check docs`. Thus
 # {py:class}`dangad.pool.processes.Pool` is a link, and one that leads nowhere is a warning.
-intersphinx_mapping = {"dangad": ("../api", "_build/api/objects.inv")}
+intersphinx_mapping = {"dangad": ("api", "_build/html/api/objects.inv")}
 nitpicky = True
 
 myst_enable_extensions = ["colon_fence", "deflist"]
