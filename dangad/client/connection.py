@@ -121,8 +121,9 @@ class Client(Protocol):
         :param command: the job type's command.
         :param arguments: arguments of the command, by their Python names.
         :param priority: how urgent the job is among this client's jobs; None for "normal".
-        :param deadline: seconds from now after which the answer is useless. If the job waits then,
-            it never starts; if it runs, it is stopped. A negative number counts as 0.
+        :param deadline: seconds after which the answer is useless, from the moment when the server
+            accepts the request. If the job waits then, it never starts; if it runs, it is stopped.
+            A negative number counts as 0.
         :param progress: called with the units done, their total and a message for each progress
             report: at most ten times a second, and never after the answer. Its exceptions are
             logged.

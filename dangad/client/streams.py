@@ -160,10 +160,18 @@ class Stream:
     If the job fails, the iterator raises the same error as :meth:`dangad.Client.run`, after the
     chunks that came before.
 
-    If the stream is dropped before its end, for example by ``break`` or an exception in the loop,
-    the job is cancelled. This happens when the last reference to the stream is gone. To cancel at a
-    certain line of the program, put ``async with`` around the loop, or call :meth:`cancel`.
-    Cancelling the Deferred of a coroutine that waits for a chunk cancels the job, too.
+    Leaving the loop by ``break`` or an exception does not stop the job as long as anything refers
+    to the stream, as `stream` does here. Put ``async with`` around the loop, which cancels the job
+    at the end of the block, or call :meth:`cancel`::
+
+        async with client.stream(ReadFile, path="big.iso") as stream:
+            async for chunk in stream:
+                ...
+
+    The job is also cancelled when the last reference to the stream is gone before its end, and by
+    cancelling the Deferred of a coroutine that waits for a chunk.
+
+    Do not await another call of the same client in the loop: see :meth:`dangad.Client.stream`.
     """
 
     def __init__(self, parts: Parts) -> None:
