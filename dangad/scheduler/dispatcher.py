@@ -18,6 +18,7 @@ be told is still to come.
 
 from __future__ import annotations
 
+import itertools
 import random
 from functools import partial
 from typing import TYPE_CHECKING
@@ -40,7 +41,7 @@ from dangad.scheduler.state import State
 from dangad.wire.catalogue import NO_POLICY
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from twisted.internet.interfaces import IReactorTime
 
@@ -75,6 +76,8 @@ class Dispatcher:
         """
         self.state = state = State(clock, Quarantine(quarantine_after, quarantine_time), log_jobs)
         self.counters = state.counters
+        #: Gives a job its id, unique among the jobs of all front doors.
+        self.next_id: Callable[[], int] = itertools.count(1).__next__
         self.admission = Admission(state, max_queued, max_queued_bytes)
         self._clock = clock
         self._endings = endings = Endings(state, self._check_drain, self.client_gone)

@@ -31,8 +31,9 @@ class IClient(Interface):
     def deliver(job: Job, failed: bool, body: bytes | memoryview) -> None:
         """Take a worker's answer to `job`: a result, or an error if `failed`.
 
-        `body` is the part of the AMP answer box that follows its tag, as the worker wrote it; a
-        view of the bytes if it is large.
+        `body` is the part of the AMP answer box that follows its tag, as the worker wrote it, with
+        the end of the box; a view of the bytes if it is large. It is AMP whatever protocol the
+        client speaks, as the request in ``job.box`` is: a front door of another one translates.
         May submit more jobs before it returns. Never called for a job twice, nor after `fail`.
         """
 

@@ -112,7 +112,7 @@ class Job:
 
     The attributes from `state` on belong to the dispatcher. Times are seconds of its clock.
 
-    :ivar id: a number, unique while the server lives.
+    :ivar id: a number, unique while the server lives: see ``Dispatcher.next_id``.
     :ivar client: who gets the outcome; None when nobody is left to be told.
     :ivar tag: the client's own name for the request (its ``_ask``), None if it wants no answer.
     :ivar command: the AMP command's name.

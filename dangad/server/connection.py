@@ -36,7 +36,6 @@ from dangad.wire import boxes, commands
 from dangad.wire.values import Priority
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Protocol as Shape
 
     from twisted.internet.interfaces import IConsumer, IReactorTime
@@ -65,7 +64,6 @@ if TYPE_CHECKING:
         quiet: QuietLog
         max_payload: int
         max_in_flight: int
-        next_id: Callable[[], int]
 
         def connection_lost(self, connection: ClientConnection) -> None:
             """Note that `connection` is closed."""
@@ -311,7 +309,7 @@ class ClientConnection(Protocol):
         except BadArguments as error:
             self.refuse(tag, error)
             return
-        job = Job(self._site.next_id(), self, tag, command, raw)
+        job = Job(self._dispatcher.next_id(), self, tag, command, raw)
         if options:
             job.priority = options.get(boxes.PRIORITY, Priority.NORMAL)
             job.deadline = options.get(boxes.DEADLINE)

@@ -6,7 +6,6 @@ begins and ends, and tells :mod:`dangad.server.acceptgate` of each connection th
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -75,7 +74,6 @@ class ClientFactory(Factory):
         self.max_payload = max_payload
         self.max_in_flight = max_in_flight
         self.max_connections = max_connections
-        self.next_id = itertools.count(1).__next__
         self.clock = clock
         self.quiet = QuietLog(clock, log)
         self.turns = Turns(clock)

@@ -271,7 +271,15 @@ class ServerCase(SynchronousTestCase):
         super().setUp()
         self.clock = Clock()
         self.dispatcher = Dispatcher(self.clock, self.max_queued)
-        self.factory = ClientFactory(
+        self.factory = self.front_door()
+        self.events: list[LogEvent] = []
+        observer = cast("ILogObserver", self.events.append)
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+
+    def front_door(self) -> ClientFactory:
+        """Another way in to the same dispatcher."""
+        return ClientFactory(
             self.clock,
             self.dispatcher,
             AcceptGate(self.clock, [], lambda: 0),
@@ -280,10 +288,6 @@ class ServerCase(SynchronousTestCase):
             max_connections=self.max_connections,
             max_buffered=self.max_buffered,
         )
-        self.events: list[LogEvent] = []
-        observer = cast("ILogObserver", self.events.append)
-        globalLogPublisher.addObserver(observer)
-        self.addCleanup(globalLogPublisher.removeObserver, observer)
 
     def logged(self) -> list[str]:
         """What the server module logged."""
@@ -381,6 +385,14 @@ class AnswerTest(ServerCase):
             worker.answer(number=boxes.unpack(worker.boxes[0])[b"number"])
         for number, client in enumerate(clients):
             self.assertEqual(client.answers(), [ok(b"1", number=b"%d" % number)])
+
+    def test_two_front_doors(self) -> None:
+        """No two jobs have the same id, whichever way they came in."""
+        workers = [self.worker(), self.worker()]
+        for _ in workers:
+            self.client().call(b"Echo", b"1")
+            self.factory = self.front_door()
+        self.assertEqual({worker.jobs[0].id for worker in workers}, {1, 2})
 
     def test_without_a_tag(self) -> None:
         """A request without _ask runs, and nothing about it is told."""
