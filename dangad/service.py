@@ -248,8 +248,8 @@ class DangadService(service.Service):
             operators=", ".join(said[port] for port in self._control_ports) or "nothing",
         )
         for door in self._doors:
-            if door.is_open:
-                log.warn("{who} may connect to {door}", who=door.who, door=str(door))
+            for warning in door.warnings:
+                log.warn("{warning}", warning=warning)
 
     def _await_first_worker(self) -> None:
         """Tell the log and the service manager as soon as jobs can be performed."""

@@ -12,7 +12,7 @@ from dangad.errors import NotRunning
 from dangad.scheduler.interfaces import IOperations
 
 STATUS: dict[str, Any] = {
-    "version": "26.11",
+    "version": "0.1.0",
     "pid": 4700,
     "uptime": 11520.4,
     "state": "running",

@@ -81,11 +81,24 @@ class Endpoint:
         if self.path is not None:
             mode = MODE if self.mode is None else self.mode
             return UnixEndpoint(reactor, self.path, mode, self.backlog, self.noted, owner)
-        made: IStreamServerEndpoint = serverFromString(reactor, self.description)
+        made = self._make_by_twisted(reactor)
         if isinstance(made, AdoptedStreamServerEndpoint):
             family: AddressFamily = made.addressFamily
             if family.name == "AF_UNIX":
                 return AdoptedUnixEndpoint(reactor, made.fileno)
+        return made
+
+    def _make_by_twisted(self, reactor: Any) -> IStreamServerEndpoint:
+        try:
+            made: IStreamServerEndpoint = serverFromString(reactor, self.description)
+        except TypeError as error:
+            word = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+            if word is None:
+                raise
+            own = ", ".join(f"{name}=" for name in _OWN_WORDS)
+            raise ValueError(
+                f"{word[1]}= is none of Twisted's words for {self.kind}:, and none of {own}"
+            ) from None
         return made
 
     @property
@@ -192,8 +205,11 @@ def _read_unix(parts: list[str]) -> dict[str, Any]:
         key = _unescape(word[1]) if word else names[number] if number < len(names) else part
         if key == "address":  # as Twisted calls it
             key = "path"
-        if key not in names or key in said:
-            raise ValueError(f"{part!r} is not understood")
+        if key in said:
+            raise ValueError(f"{key}= is there twice")
+        if key not in names:
+            words = ", ".join(f"{name}=" for name in (*names[1:], *_OWN_WORDS))
+            raise ValueError(f"{part!r} is not understood; after the path there may be {words}")
         said[key] = _unescape(word[2] if word else part)
     if not said.get("path"):
         raise ValueError("it names no path")

@@ -11,6 +11,8 @@ kernel reports it.
 
 from __future__ import annotations
 
+import os
+import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +33,10 @@ if TYPE_CHECKING:
     from twisted.internet.protocol import Factory
 
     from dangad.server.endpoints import Endpoint
+
+
+_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+"""What of a mode admits others than the socket's owner: to connect is to write."""
 
 
 class CannotListen(Exception):
@@ -74,13 +80,43 @@ class Door:
     def who(self) -> str:
         """Who may connect, in words for people."""
         host = self.port.getHost()
-        if self.reception.allowed is not None:
-            return str(self.reception.allowed)
+        allowed, mode = self.reception.allowed, self.mode
+        if allowed is not None and mode is not None and allowed != Allowed():
+            if not mode & _OTHERS:
+                return str(Allowed())
+            if not mode & stat.S_IWOTH:
+                return f"{allowed}, as far as its mode {mode:o} admits them"
+        if allowed is not None:
+            return str(allowed)
         if isinstance(host, UNIXAddress):
             return "whomever its mode admits"
         if self.endpoint.kind == "stdio":
             return "the standard input"
         return "anybody on this machine" if _is_loopback(host) else "anybody who can reach it"
+
+    @property
+    def mode(self) -> int | None:
+        """The mode of its UNIX socket; None if it has none."""
+        host = self.port.getHost()
+        if not isinstance(host, UNIXAddress) or not host.name:
+            return None
+        try:
+            return stat.S_IMODE(os.stat(host.name).st_mode)
+        except (OSError, ValueError):  # an abstract socket, or its directory is closed
+            return None
+
+    @property
+    def warnings(self) -> list[str]:
+        """What may surprise an operator about who may connect, each in a sentence."""
+        allowed, mode = self.reception.allowed, self.mode
+        if self.is_open:
+            return [f"{self.who} may connect to {self}"]
+        if allowed in (None, Allowed()) or mode is None or mode & _OTHERS:
+            return []
+        shut_out = (
+            f"the mode of {self}, {mode:o}, keeps out whom --allow-users and --allow-groups name"
+        )
+        return [f"{shut_out}; to let them in, write unix:PATH:mode=666:auth=user"]
 
     def __str__(self) -> str:
         """Its address, in words for people."""

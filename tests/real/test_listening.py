@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dangad.server.endpoints import Auth, Endpoint, read_endpoint
 from dangad.server.listening import Access, CannotListen, Door, open_door
+from dangad.server.peers import Allowed
 from dangad.server.unixport import AdoptedUnixEndpoint
 from tests.otheruser import DAEMON, NOBODY, connect_as, needs_root
 
@@ -87,8 +88,10 @@ class ReadTests(SynchronousTestCase):
             ("unix:", "no path"),
             ("unix:x:mode=888", "not like mode=660"),
             ("unix:x:mode=-1", "not like mode=660"),
-            ("unix:x:mode=660:mode=666", "not understood"),
-            ("unix:x:colour=red", "'colour=red' is not understood"),
+            ("unix:x:mode=660:mode=666", "mode= is there twice"),
+            ("unix:x:660:mode=666", "mode= is there twice"),
+            ("unix:x:mod=660", "'mod=660' is not understood; .* mode=, backlog=, lockfile=, auth="),
+            ("unix:x:660:9:1:red", "'red' is not understood"),
             ("unix:x:backlog=0", "no number from 1"),
             ("tcp:1:auth=some", "auth=some is none of user, none"),
             ("tcp:1:auth=none:auth=user", "auth= is there twice"),
@@ -98,6 +101,13 @@ class ReadTests(SynchronousTestCase):
         ):
             with self.subTest(text), self.assertRaisesRegex(ValueError, says):
                 read_endpoint(text)
+
+    def test_words_of_nobody(self) -> None:
+        """A word that Twisted does not know either is named."""
+        with self.assertRaisesRegex(
+            ValueError, "aut= is none of .* for tcp:, .* auth=, priorities="
+        ):
+            read_endpoint("tcp:7003:aut=none").make(reactor)
 
 
 class Site(Factory):
@@ -179,6 +189,32 @@ class OpenTests(SynchronousTestCase):
         for text in (LOOPBACK, "tcp:0:interface=127.1.2.3", "tcp:0:interface=localhost"):
             with self.subTest(text):
                 self.assertEqual(self.open(text).who, str(Access().allowed))
+
+    def test_users_and_mode(self) -> None:
+        """Of the users who are let in, those count whom the mode of a UNIX socket admits, too."""
+        allowed = Allowed(frozenset({NOBODY}))
+        own, all_of_them = str(Allowed()), str(allowed)
+        for number, (words, who, warned) in enumerate(
+            (
+                ("", own, True),
+                (":mode=600:auth=user", own, True),
+                (
+                    ":mode=660:auth=user",
+                    f"{all_of_them}, as far as its mode 660 admits them",
+                    False,
+                ),
+                (":mode=666:auth=user", all_of_them, False),
+                (":mode=600", "whomever its mode admits", False),
+            )
+        ):
+            with self.subTest(words):
+                door = self.open(f"unix:{self.path(f's{number}')}{words}", allowed=allowed)
+                self.assertEqual(door.who, who)
+                self.assertEqual(
+                    ["mode=666:auth=user" in text for text in door.warnings], [True] * warned
+                )
+        self.assertEqual(self.open(LOOPBACK, allowed=allowed).warnings, [])
+        self.assertEqual(self.open(f"unix:{self.path('s')}").warnings, [])
 
     def test_kernel_that_cannot_tell(self) -> None:
         """Where users cannot be told apart, as outside of Linux, TCP takes auth=none."""
