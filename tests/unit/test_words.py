@@ -84,8 +84,9 @@ class WordsTest(SynchronousTestCase):
             for number, line in enumerate([name, *text.splitlines()]):
                 if any_word.search(line):
                     found += [
-                        f"{name}:{text[: word.start()].count(chr(10))}: {word[0]!r} is called: "
-                        f"{RETIRED[old]}"
-                        for word in pattern.finditer(text)
+                        f"{name}:{number}: {word[0]!r} is called: {new}"
+                        for old, new in RETIRED.items()
+                        for word in re.finditer(old, line, re.IGNORECASE)
+                        if (name, old) not in ALLOWED
                     ]
         self.assertEqual(found, [], "\n" + "\n".join(found))
