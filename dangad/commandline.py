@@ -15,7 +15,7 @@ from twisted.python import usage
 
 from dangad.host.capacity import TooManyWorkers, check_workers
 from dangad.host.inheritance import keep_from_children, open_standard_streams
-from dangad.limits import DEFAULTS
+from dangad.limits import DEFAULTS, LEAN, STARTS
 from dangad.operators.systemd import VARIABLES as NOTIFY_VARIABLES
 
 if TYPE_CHECKING:
@@ -70,6 +70,20 @@ def size(option: str, least: int = 1) -> Callable[[str], int]:
 
     parse.coerceDoc = "A number of bytes, or one with k, M or G."  # type: ignore[attr-defined]
     return parse
+
+
+def one_of(option: str, words: tuple[str, ...]) -> Callable[[str], str]:
+    """A function that takes the text of an option if it is one of the words.
+
+    It raises UsageError if it is not.
+    """
+
+    def read(text: str) -> str:
+        if text not in words:
+            raise usage.UsageError(f"--{option} {text}: it is one of {', '.join(words)}")
+        return text
+
+    return read
 
 
 def octal(option: str) -> Callable[[str], int]:
@@ -150,6 +164,13 @@ class Options(usage.Options):
         _seconds("start-timeout", "Time for a worker to start and to import the job modules"),
         _seconds("drain", "Time for accepted jobs to end when the server stops"),
         ["control", None, DEFAULT_CONTROL, "Where operators connect, in the form of --listen"],
+        [
+            "start",
+            None,
+            LEAN,
+            "How workers start: lean (forks of a template) or fresh (each a new interpreter)",
+            one_of("start", STARTS),
+        ],
         ["worker-directory", None, None, "The workers' working directory, if not the server's"],
         [
             "worker-nice",

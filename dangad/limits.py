@@ -56,3 +56,9 @@ class Limits:
 
 DEFAULTS = Limits()
 """The limits of a server that is started without options."""
+
+FRESH = "fresh"
+LEAN = "lean"
+STARTS = (FRESH, LEAN)
+"""How a worker's process can begin: as a new interpreter; or as a fork of the template, which has
+imported all that every worker needs, but no job modules."""

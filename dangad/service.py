@@ -21,7 +21,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from dangad.errors import DangadError
-from dangad.host.capacity import WORKER_FILES, cores
+from dangad.host.capacity import STARTING_FILES, WORKER_FILES, cores
 from dangad.host.garbage import ShortCollections
 from dangad.operators.control import MAX_CONNECTIONS as MAX_OPERATORS
 from dangad.operators.control import ControlFactory
@@ -278,13 +278,14 @@ class DangadService(service.Service):
 
         There may be two workers more than `max_workers`: one that replaces another, and one relief.
         """
-        strangers = MAX_REFUSALS * len(self._doors)
-        return WORKER_FILES * (self.supervisor.max_workers + 2) + MAX_OPERATORS + strangers
+        workers = WORKER_FILES * (self.supervisor.max_workers + 2) + STARTING_FILES * cores()
+        return workers + MAX_OPERATORS + MAX_REFUSALS * len(self._doors)
 
     def _sweep(self) -> None:
         """Kill the detached processes of jobs whose workers are dead."""
-        own = [*(link.pid for link in self.pool.processes), self.guardian.pid]
-        _log_orphans(self._orphans.sweep({pid for pid in own if pid is not None}))
+        if self.pool.is_forking:  # they would be taken for orphans
+            return
+        _log_orphans(self._orphans.sweep(self.pool.pids | {self.guardian.pid or 0}))
 
     def _signalled(self, _number: int, _frame: object) -> None:
         self._reactor.callFromThread(self.hurry)

@@ -126,4 +126,5 @@ def _worker_settings(options: Options) -> WorkerSettings:
         uid=options["worker-uid"],
         gid=options["worker-gid"],
         open_files=soft,
+        start=options["start"],
     )

@@ -25,6 +25,8 @@ WORKER_MEMORY = 32 * 2**20
 WORKER_FILES = 6
 """Open files of the server for each worker: two for the pipe of jobs, one for answers, one for
 orders to stop, and two for output."""
+STARTING_FILES = 5
+"""More of them for each worker that is being forked: the worker's own ends, until it has them."""
 OWN_FILES = 100
 """Open files of the server itself, including those that it opens for a moment."""
 

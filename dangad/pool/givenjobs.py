@@ -46,6 +46,11 @@ class GivenJobs:
         """The job that the worker runs; None if it has none."""
         return self.row[0] if self.row else None
 
+    @property
+    def running_id(self) -> int | None:
+        """The id of that job."""
+        return self.row[0].id if self.row else None
+
     def run(self, job: Job) -> None:
         """Give `job` to a worker that has none."""
         self.row.append(job)

@@ -12,7 +12,8 @@ import os
 import sys
 from dataclasses import dataclass, field
 
-from dangad.limits import DEFAULTS
+from dangad.host.descent import MARK_VARIABLE
+from dangad.limits import DEFAULTS, LEAN
 
 BOOTSTRAP = """\
 import json, sys
@@ -101,17 +102,20 @@ class WorkerSettings:
     open_files: int = 0
     """Its soft limit of open files; 0 for the parent's."""
 
-    def process_environment(self) -> dict[str, str]:
-        """The environment with which :data:`BOOTSTRAP` is started."""
-        return {
-            name: value for name, value in self.environment.items() if name not in NOT_FOR_WORKERS
-        }
+    start: str = LEAN
+    """How its process begins, one of :data:`dangad.limits.STARTS`."""
 
-    def process_input(self, check: int | None = None) -> bytes:
+    def process_environment(self) -> dict[str, str]:
+        """The environment with which :data:`BOOTSTRAP` is started, with the mark."""
+        environment = {**self.environment, MARK_VARIABLE: self.mark}
+        return {name: value for name, value in environment.items() if name not in NOT_FOR_WORKERS}
+
+    def process_input(self, check: int | None = None, *, template: bool = False) -> bytes:
         """The line of settings for the stdin of a process that this process starts now.
 
         :param check: the descriptor on which the process reports whether the job modules can be
             served, before it exits; None for a worker.
+        :param template: whether the process forks workers, and is none itself.
         """
         settings = {
             "check": check,
@@ -124,6 +128,7 @@ class WorkerSettings:
             "parent": os.getpid(),
             "path": self.path,
             "pythonpath": self.environment.get("PYTHONPATH"),
+            "template": template,
             "umask": self.umask,
         }
         return json.dumps(settings).encode() + b"\n"

@@ -121,10 +121,8 @@ class WorkerLink:
         self._interruption = Interruption(
             self._clock, connector, self._given, self._killing, self.fault
         )
-        self.pid = connector.pid
         self.printed.connect(connector)
         self._supervisor.worker_started(self)
-        self._guardian.watch(self.pid)
 
     def dataReceived(self, data: bytes) -> None:
         """Take bytes that the worker wrote, cut anywhere: its Hello, answers, and news of jobs."""
@@ -282,18 +280,17 @@ class WorkerLink:
         """
         self._silenced = True
         text = "worker {pid}, job {job}: {doing} failed; the worker is killed"
-        log.failure(text, pid=self.pid, job=self._job_id, doing=doing)
+        log.failure(text, pid=self.pid, job=self._given.running_id, doing=doing)
         self.kill("was killed because the server failed in dealing with it; its log has more")
-
-    @property
-    def _job_id(self) -> int | None:
-        """The id of the job that it runs."""
-        job = self._given.running
-        return job.id if job is not None else None
 
     # Called by the connector.
 
-    @contained(None)
+    def has_process(self, pid: int) -> None:
+        """The process is there, of which `makeConnection` has told."""
+        self.pid = pid
+        self.printed.of_process(pid)
+        self._guardian.watch(pid)
+
     def pipe_closed(self) -> None:
         """Note that a pipe is closed: by the worker, which must exit now, or to stop the worker."""
         if self.state not in (WorkerState.STOPPING, WorkerState.DEAD):
@@ -304,7 +301,7 @@ class WorkerLink:
         booted = self.state is not WorkerState.STARTING
         self.state = TRANSITIONS[self.state, WorkerEvent.EXIT]
         self._silenced = True
-        steps = LastSteps(self.pid, self._job_id)
+        steps = LastSteps(self.pid, self._given.running_id)
         steps.take("leaving its job alone", self._interruption.end)
         steps.take("reading its output no more", self.printed.stop_resting)
         steps.take("making the guardian forget it", self._guardian.forget, self.pid)

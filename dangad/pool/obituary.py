@@ -31,6 +31,10 @@ NEARLY = 0.9
 """The fraction of its memory limit from which on memory is the likely cause of a worker's death."""
 
 
+class NotForked(Exception):
+    """A process that there never was; the text says why, in words that follow "worker 4711"."""
+
+
 class Obituary:
     """Collects what is known of one worker, and reports its death."""
 
@@ -119,6 +123,8 @@ def _how_it_ended(status: Failure, booted: bool, printed: Collection[str]) -> st
 def _how_the_process_ended(status: Failure) -> str:
     """The process's end in words that follow "worker 4711"."""
     value = status.value
+    if isinstance(value, NotForked):
+        return str(value)
     if isinstance(value, error.ProcessTerminated) and value.signal is not None:
         try:
             return f"was killed by {signal.Signals(value.signal).name}"

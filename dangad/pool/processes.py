@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -28,20 +29,23 @@ from twisted.internet.process import unregisterReapProcessHandler
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from dangad.host.descent import MARK_VARIABLE
 from dangad.host.memory import KernelKills
 from dangad.host.reaping import Taken, reap
+from dangad.limits import FRESH
+from dangad.pool.forkedprocess import ForkedProcess
 from dangad.pool.jobpipe import JobPipe, Scratch, waiting
 from dangad.pool.launch import BOOTSTRAP, working_directory
 from dangad.pool.link import WorkerLink
 from dangad.pool.orphans import kill_group, kill_tracers
 from dangad.pool.outputlog import OutputLog
+from dangad.pool.template import ORDERS, Template
 from dangad.scheduler.interfaces import ISpawner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from twisted.internet.interfaces import IReactorTime
+    from twisted.internet.protocol import ProcessProtocol
     from twisted.python.failure import Failure
 
     from dangad.pool.guardian import Guardian
@@ -87,17 +91,23 @@ class WorkerConnector(AMPConnector):
 
     @property
     def pid(self) -> int:
-        """The process's id."""
-        pid: int = self.transport.pid
-        return pid
+        """The process's id; 0 if it has none yet, or any more."""
+        return self.transport.pid or 0
 
     def connectionMade(self) -> None:
         """Begin: send the worker its settings on stdin. Later `say` writes there, too."""
         self.transport.reapProcess = self._reap
-        self.transport.pipes[STDIN].write(self._settings)
+        if self._settings:
+            self.transport.pipes[STDIN].write(self._settings)
         self.jobs = JobPipe(self.transport.pipes[TO_WORKER], self._scratch)
         self._see_to(self.jobs.open)
         self.amp.makeConnection(self)
+        if self.pid:
+            self.forked(self.pid)
+
+    def forked(self, pid: int) -> None:
+        """There is a process now: started, or forked by the template."""
+        self._see_to(self.amp.has_process, pid)
 
     def _reap(self) -> None:
         """Reap the process if it is dead.
@@ -127,7 +137,7 @@ class WorkerConnector(AMPConnector):
     def childConnectionLost(self, childFD: int) -> None:
         """Tell the link that the worker closed its pipe; other descriptors may be closed freely."""
         if childFD in (TO_WORKER, FROM_WORKER):
-            self.amp.pipe_closed()
+            self._see_to(self.amp.pipe_closed)
 
     def processExited(self, reason: Failure) -> None:
         """Deal with the worker's death, see the class. Each step is taken, even if others fail."""
@@ -185,11 +195,13 @@ class WorkerConnector(AMPConnector):
 
     def kill_group(self) -> None:
         """Kill the process group now, without waiting for the process to exit."""
-        self._see_to(kill_group, self.amp.pid)
+        if self.amp.pid:
+            self._see_to(kill_group, self.amp.pid)
 
     def kill_tracers(self) -> None:
         """Kill processes of jobs that trace the process; log other tracers once."""
-        self._see_to(self._kill_tracers)
+        if self.amp.pid:
+            self._see_to(self._kill_tracers)
 
     def _kill_tracers(self) -> None:
         killed, others = kill_tracers(self.amp.pid, self._mark)
@@ -252,23 +264,49 @@ class WorkerStarter(ProcessStarter):
     ampoule's own child program runs a reactor, and looks up its protocol by name.
     """
 
-    def __init__(self, settings: WorkerSettings, scratch: Scratch) -> None:
+    def __init__(
+        self, reactor: Any, settings: WorkerSettings, scratch: Scratch, guardian: Guardian
+    ) -> None:
         super().__init__(bootstrap=BOOTSTRAP, uid=settings.uid, gid=settings.gid)
+        self._reactor = reactor
         self._settings = settings
         self._scratch = scratch
+        #: What forks the workers; not used if each is to be started afresh.
+        self.template = Template(reactor, guardian, self._start_template)
 
     def startAMPProcess(
         self, ampChild: object, ampParent: Any = None, ampChildArgs: tuple[str, ...] = ()
     ) -> tuple[WorkerLink, defer.Deferred[str]]:
         """Start a worker. ampoule calls this; `ampChild` and `ampChildArgs` are not used."""
-        mark = {MARK_VARIABLE: self._settings.mark}
-        self.env = {**self._settings.process_environment(), **mark}
-        settings = self._settings.process_input()
-        started: tuple[WorkerLink, defer.Deferred[str]] = self.startPythonProcess(
-            WorkerConnector(ampParent(), self._scratch, settings, self._settings.mark),
-            "dangad-worker",
+        settings = self._settings
+        forks = settings.start != FRESH and self.template.given_up is None
+        connector = WorkerConnector(
+            ampParent(),
+            self._scratch,
+            b"" if forks else settings.process_input(),
+            settings.mark,
         )
+        if forks:
+            ForkedProcess(self._reactor, connector, self.template)
+            return connector.amp, connector.finished
+        self.env = settings.process_environment()
+        started: tuple[WorkerLink, defer.Deferred[str]]
+        started = self.startPythonProcess(connector, "dangad-worker")
         return started
+
+    def _start_template(self, protocol: ProcessProtocol, orders: int) -> None:
+        """Start a template, which gets its orders over a socket: ampoule hands none down."""
+        settings = self._settings
+        process = self._reactor.spawnProcess(
+            protocol,
+            sys.executable,
+            [sys.executable, "-c", BOOTSTRAP, "dangad-template"],
+            env=settings.process_environment(),
+            uid=settings.uid,
+            gid=settings.gid,
+            childFDs={0: "w", 1: "r", 2: "r", ORDERS: orders},
+        )
+        process.write(settings.process_input(template=True))
 
     def settle(self) -> None:
         """See :meth:`WorkerPool.settle`."""
@@ -303,7 +341,7 @@ class WorkerPool(ProcessPool):
             min=0,
             max=supervisor.max_workers,
             recycleAfter=0,
-            starter=WorkerStarter(settings, self._scratch),
+            starter=WorkerStarter(clock, settings, self._scratch, guardian),
         )
         self.looping.stop()
         self.started = True
@@ -331,13 +369,25 @@ class WorkerPool(ProcessPool):
             log.failure("cannot start a worker")
             raise OSError(str(problem)) from problem
 
+    @property
+    def is_forking(self) -> bool:
+        """Whether there may be workers whose process ids are not known yet."""
+        template: Template = self.starter.template
+        return template.is_forking
+
+    @property
+    def pids(self) -> set[int]:
+        """The processes that it has started: its workers, and the template."""
+        pids = {link.pid for link in self.processes}
+        return (pids | {self.starter.template.pid or 0}) - {0}
+
     def stop(self) -> defer.Deferred[Any]:
         """Stop each worker when it is idle; fires when all are gone."""
 
         def close(result: object) -> object:
             self._scratch.close()
             self._output_log.flush()
-            return result
+            return self.starter.template.stop().addCallback(lambda _: result)
 
         stopped: defer.Deferred[Any] = super().stop()
         return stopped.addBoth(close)

@@ -52,10 +52,13 @@ class WorkerOutput:
         #: The call that resumes reading; None while the output is read.
         self._rest: IDelayedCall | None = None
 
+    def of_process(self, pid: int) -> None:
+        """It is this process that prints."""
+        self.of_job.pid = self.left_over.pid = pid
+
     def connect(self, connector: Connector) -> None:
         """Begin: the process has started."""
         self.transport = connector
-        self.of_job.pid = self.left_over.pid = connector.pid
 
     @contained(None)
     def received(self, data: bytes, left_over: bool) -> None:

@@ -38,6 +38,7 @@ from dangad.worker.pipe import WorkerPipe, put_out_of_reach
 from dangad.worker.processstate import NotReusable, ProcessState
 from dangad.worker.settings import CannotStart, take_on
 from dangad.worker.stdio import flush_stdio, has_printed, log_to_stderr, own_stdio, show_stacks
+from dangad.worker.template import wait_for_orders
 from dangad.worker.usage import Meter
 
 if TYPE_CHECKING:
@@ -68,6 +69,9 @@ def main(settings: dict[str, Any]) -> None:
     _die_with_parent(settings["parent"])
     if settings["check"] is not None:
         _check(settings)
+    if settings["template"]:
+        wait_for_orders(LEFT_TO_PARENT)
+        _die_with_parent(settings["parent"])
     ordinary = ordinary_handlers()
     pipe = WorkerPipe(FROM_PARENT, TO_PARENT, WISHES, settings["max_payload"])
     own_stdio()

@@ -21,7 +21,7 @@ from twisted.protocols import amp
 
 import dangad
 from dangad.host.descent import children
-from dangad.limits import Limits
+from dangad.limits import FRESH, LEAN, Limits
 from dangad.pool import link
 from dangad.pool.launch import WorkerSettings
 from dangad.scheduler import endings, failingstarts, state, supervisor, watch
@@ -90,7 +90,9 @@ class MatrixTests(RealServerCase):
             "TMPDIR": self.scratch,
             PLANS: self.plans,
         }
-        super().start(WorkerSettings(self.jobs, environment=environment))
+        # Forked workers have no start of an interpreter.
+        start = FRESH if self.id().endswith("test_start") else LEAN
+        super().start(WorkerSettings(self.jobs, environment=environment, start=start))
 
     test_boot = a_group("start", "modules")
     test_boot.__doc__ = "A worker that fails as it starts is replaced, and the log says why."
@@ -150,7 +152,7 @@ class MatrixTests(RealServerCase):
             _touch(gate)
             answers = await gatherResults([bystander, *echoes])
             self.assertEqual(answers, [{"value": number} for number in (4711, *range(20))])
-            orphans = sorted(set(self.survivors()) - set(self.pids()))
+            orphans = sorted(set(self.survivors()) - self.service.pool.pids)
             self.assertEqual(len(orphans), sum(cell.leaves for cell in cells.values()))
             for pid in orphans:
                 os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,90 @@
+"""The template: a process that has imported what each worker needs, and forks workers when told.
+
+Started like a worker, through the bootstrap of :mod:`dangad.pool.launch`, by
+:mod:`dangad.pool.template`, which tells it when. An order comes over a socket, with the descriptors
+that the new worker is to have. The fork goes on as :mod:`dangad.worker.child` does in an
+interpreter of its own. It is the server's child and not the template's: see
+:mod:`dangad.worker.siblings`.
+
+An order is a packet: its number, in decimal digits. Who was forked says so himself, by a packet
+with this number and the process's id; and the template says the same, for the fork may be dead by
+then. Where nothing could be forked, the id is 0, and the reason follows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gc
+import os
+import signal
+import socket
+import sys
+
+from dangad.worker.siblings import SiblingForks
+
+ORDERS = 3
+"""The descriptor of the socket over which orders come."""
+READY = b"ready"
+"""What the template says when it can fork."""
+NEVER = b"never"
+"""What it says, before the reason, when it cannot and never will."""
+GIVEN = 5
+"""Descriptors that come with an order: those of the new worker from 0 on."""
+_ORDER_SIZE = 100
+
+
+def wait_for_orders(held_back: tuple[signal.Signals, ...]) -> None:
+    """Fork a worker for each order. Returns in each of the forks, and never in the template.
+
+    :param held_back: the signals that the template does not react to.
+    """
+    orders = socket.socket(fileno=ORDERS)
+    try:
+        siblings = SiblingForks()
+    except OSError as error:
+        orders.send(b"%b %b" % (NEVER, str(error).encode()))
+        os._exit(1)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, held_back)
+    gc.collect()
+    gc.freeze()  # a collection in a fork would write to, and so copy, all pages with objects
+    orders.send(READY)
+    while True:
+        order, given, _, _ = socket.recv_fds(orders, _ORDER_SIZE, GIVEN)
+        if not order:
+            os._exit(0)  # the server is gone, or does not want it any more
+        if _fork(siblings, orders, order, given):
+            break
+    orders.close()
+    _take_over(given)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _fork(siblings: SiblingForks, orders: socket.socket, order: bytes, given: list[int]) -> bool:
+    """Fork once, and tell of it; whether this is the fork."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid, reason = 0, "no descriptor is left"
+    if len(given) == GIVEN:
+        try:
+            pid = siblings.fork()
+        except OSError as error:
+            reason = error.strerror or str(error)
+        else:
+            if pid == 0:
+                orders.send(b"%b %d" % (order, os.getpid()))
+                return True
+    for fd in given:
+        os.close(fd)
+    orders.send(b"%b %d" % (order, pid) if pid else b"%b 0 %b" % (order, reason.encode()))
+    return False
+
+
+def _take_over(given: list[int]) -> None:
+    """Have the descriptors that came with the order at 0, 1, 2, and so on."""
+    above = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, GIVEN) for fd in given]
+    for number, fd in enumerate(above):
+        os.dup2(fd, number)
+    for fd in {*above, *(fd for fd in given if fd >= GIVEN)}:
+        with contextlib.suppress(OSError):
+            os.close(fd)
