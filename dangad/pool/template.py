@@ -308,7 +308,7 @@ class Template:
         if number in self._unwanted:
             self._unwanted.discard(number)
             if pid:
-                Unwanted(pid)
+                _Unwanted(pid)
         elif number in self._orders:  # else it is told twice, by the template and by the fork
             process, _ = self._orders.pop(number)
             if pid:
@@ -364,7 +364,7 @@ class Template:
             process.not_forked(reason)
 
 
-class Unwanted:
+class _Unwanted:
     """A process that was forked, and is not wanted any more: killed and reaped."""
 
     def __init__(self, pid: int) -> None:
@@ -375,10 +375,10 @@ class Unwanted:
 
     def reapProcess(self) -> None:
         """Called by Twisted when a child has died."""
-        pid, status = os.waitpid(self._pid, os.WNOHANG)
-        if pid:
-            unregisterReapProcessHandler(pid, self)
-            self.processEnded(status)
+        with contextlib.suppress(ChildProcessError):
+            if os.waitpid(self._pid, os.WNOHANG)[0] == 0:
+                return
+        unregisterReapProcessHandler(self._pid, self)
 
     def processEnded(self, status: int) -> None:
         """Nothing: nobody waits for its end."""

@@ -1,6 +1,7 @@
 """All that runs in a worker process; nothing in it is imported by the parent.
 
 - :mod:`.child`: the main program: it boots, says Hello, and takes one job after the other.
+- :mod:`.template`, :mod:`.siblings`: the process that forks workers, and how.
 - :mod:`.settings`, :mod:`.stdio`: apply the worker's settings, and set up its output.
 - :mod:`.pipe`: the worker's ends of the pipes to the parent.
 - :mod:`.perform`: turns a request box into an answer, by calling a job function.

@@ -1,0 +1,329 @@
+"""What is done with orders and reports of workers to be forked: with a socket, and no process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from typing import TYPE_CHECKING, Any, cast
+
+from twisted.internet.error import ProcessDone, ProcessTerminated
+from twisted.internet.process import reapAllProcesses
+from twisted.internet.task import Clock
+from twisted.logger import LogEvent, globalLogPublisher
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from dangad.pool.template import (
+    FORK_TIME,
+    MOST_FAILURES,
+    MOST_LINES,
+    READY_TIME,
+    RESTART_DELAY,
+    Template,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from twisted.internet.protocol import ProcessProtocol
+
+
+class Reactor(Clock):
+    """A clock that notes who wants to read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.readers: list[Any] = []
+
+    def addReader(self, reader: Any) -> None:
+        """Note it."""
+        self.readers.append(reader)
+
+    def removeReader(self, reader: Any) -> None:
+        """Forget it."""
+        self.readers.remove(reader)
+
+    def turn(self) -> None:
+        """Everybody reads."""
+        for reader in list(self.readers):
+            reader.doRead()
+
+
+class Guardian:
+    """Notes whom it watches."""
+
+    def __init__(self) -> None:
+        self.watched: set[int] = set()
+
+    def watch(self, pid: int) -> None:
+        """Note it."""
+        self.watched.add(pid)
+
+    def forget(self, pid: int) -> None:
+        """Forget it."""
+        self.watched.remove(pid)
+
+
+class TemplateProcess:
+    """A template that is not there: the test reads its orders, and reports in its name."""
+
+    pipes: Sequence[int] = ()
+
+    def __init__(self, pid: int, protocol: ProcessProtocol, orders: int) -> None:
+        self.pid = pid
+        self.protocol = protocol
+        self.socket = socket.socket(fileno=os.dup(orders))
+        self.socket.setblocking(False)
+        self.killed = False
+        protocol.makeConnection(cast("Any", self))
+
+    def signalProcess(self, name: str) -> None:
+        """Note that it is killed."""
+        self.killed = True
+
+    def orders(self) -> list[bytes]:
+        """The orders that it has not read before."""
+        orders: list[bytes] = []
+        while True:
+            try:
+                order, given, _, _ = socket.recv_fds(self.socket, 100, 5)
+            except BlockingIOError:
+                return orders
+            for fd in given:
+                os.close(fd)
+            orders.append(order)
+
+    def say(self, report: bytes) -> None:
+        """Report."""
+        self.socket.send(report)
+
+    def die(self, *, shared: bool = False) -> None:
+        """Be gone; `shared` if a fork still holds the socket."""
+        self.protocol.processExited(Failure(ProcessTerminated(signal=signal.SIGKILL)))
+        if not shared:
+            self.socket.close()
+
+
+class Worker:
+    """A process that is to be forked."""
+
+    def __init__(self) -> None:
+        self.pid: int | None = None
+        self.reason: str | None = None
+
+    def forked(self, pid: int) -> None:
+        """Note it."""
+        assert self.pid is None
+        self.pid = pid
+
+    def not_forked(self, reason: str) -> None:
+        """Note it."""
+        assert self.reason is None
+        self.reason = reason
+
+
+class TemplateTests(SynchronousTestCase):
+    """A worker that was ordered is forked once, or not at all and somebody says why."""
+
+    def setUp(self) -> None:
+        """Order nothing yet."""
+        self.reactor = Reactor()
+        self.guardian = Guardian()
+        self.processes: list[TemplateProcess] = []
+        self.template = Template(self.reactor, cast("Any", self.guardian), self.start)
+        self.end = os.open(os.devnull, os.O_RDONLY)
+        self.addCleanup(os.close, self.end)
+
+    def tearDown(self) -> None:
+        """End it, and see that nothing is left."""
+        stopped = self.template.stop()
+        for process in self.processes:
+            process.socket.close()
+        self.reactor.turn()
+        if not stopped.called:
+            self.processes[-1].die()
+        self.assertIsNone(self.successResultOf(stopped))
+        self.assertEqual((self.reactor.readers, self.guardian.watched), ([], set()))
+        self.reactor.advance(READY_TIME)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def start(self, protocol: ProcessProtocol, orders: int) -> None:
+        """In place of a process's start."""
+        self.processes.append(TemplateProcess(4711 + len(self.processes), protocol, orders))
+
+    def order(self) -> Worker:
+        """Order a worker."""
+        worker = Worker()
+        self.template.fork(cast("Any", worker), [self.end])
+        return worker
+
+    @property
+    def process(self) -> TemplateProcess:
+        """The template of now."""
+        return self.processes[-1]
+
+    def report(self, *reports: bytes) -> None:
+        """The template of now reports, and is heard."""
+        for report in reports:
+            self.process.say(report)
+        self.reactor.turn()
+
+    def lose(self, **how: Any) -> None:
+        """The template of now is gone."""
+        self.process.die(**how)
+        self.reactor.turn()
+
+    def test_told_twice(self) -> None:
+        """The fork tells of itself, and the template of the fork; either may be first."""
+        first, second = self.order(), self.order()
+        self.assertEqual(self.process.orders(), [b"1", b"2"])
+        self.assertTrue(self.template.is_forking)
+        self.report(b"ready", b"2 20", b"1 10", b"2 20", b"1 10")
+        self.assertEqual((first.pid, second.pid), (10, 20))
+        self.assertFalse(self.template.is_forking)
+        self.assertEqual((len(self.processes), self.guardian.watched), (1, {4711}))
+
+    def test_not_forked(self) -> None:
+        """It may say why not; that is no fault of the others."""
+        first, second = self.order(), self.order()
+        self.report(b"ready", b"1 0 Cannot allocate memory", b"2 20")
+        self.assertEqual(first.reason, "could not be forked: Cannot allocate memory")
+        self.assertEqual(second.pid, 20)
+
+    def test_death(self) -> None:
+        """What it has not forked, the next one does; what it has, nobody does again."""
+        first, second = self.order(), self.order()
+        self.report(b"ready", b"1 10")
+        self.lose()
+        self.assertEqual(len(self.processes), 2)
+        self.assertEqual(self.process.orders(), [b"2"])
+        self.report(b"ready", b"2 20")
+        self.assertEqual((first.pid, second.pid), (10, 20))
+
+    def test_death_between_fork_and_report(self) -> None:
+        """A fork that has not told of itself is waited for, although the template is dead."""
+        worker = self.order()
+        old = self.process
+        self.report(b"ready")
+        self.lose(shared=True)
+        self.assertEqual(len(self.processes), 1)
+        old.say(b"1 10")
+        self.reactor.turn()
+        self.assertEqual(worker.pid, 10)
+        old.socket.close()
+        self.reactor.turn()
+        self.reactor.advance(RESTART_DELAY)
+        self.assertEqual(self.process.orders(), [])
+
+    def test_frozen_fork(self) -> None:
+        """One that never tells is given up, and not made a second time."""
+        worker = self.order()
+        old = self.process
+        self.report(b"ready")
+        self.lose(shared=True)
+        self.reactor.advance(FORK_TIME)
+        self.assertEqual(worker.reason, "was not ready within 5 s of its fork")
+        self.reactor.advance(RESTART_DELAY)
+        self.assertEqual(self.process.orders(), [])
+        old.socket.close()
+
+    def test_late(self) -> None:
+        """A template that does nothing in time is killed: to be ready, and then to fork."""
+        self.order()
+        self.reactor.advance(READY_TIME - 1)
+        self.assertFalse(self.process.killed)
+        self.report(b"ready")
+        self.reactor.advance(FORK_TIME - 1)
+        self.assertFalse(self.process.killed)
+        self.reactor.advance(1)
+        self.assertTrue(self.process.killed)
+        self.lose()
+        self.report(b"ready", b"1 10")
+        self.reactor.advance(10 * FORK_TIME)
+        self.assertFalse(self.process.killed)
+
+    def test_forgotten(self) -> None:
+        """One that is not wanted any more is killed as soon as it is there."""
+        worker = self.order()
+        self.template.forget(cast("Any", worker))
+        self.assertTrue(self.template.is_forking)
+        pid = os.spawnlp(os.P_NOWAIT, "sleep", "sleep", "600")
+        self.report(b"ready", b"1 %d" % pid)
+        self.assertEqual((worker.pid, worker.reason), (None, None))
+        self.assertFalse(self.template.is_forking)
+        ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        self.assertEqual(ended.si_status if ended else None, signal.SIGKILL)
+        reapAllProcesses()
+        self.assertRaises(ChildProcessError, os.waitpid, pid, 0)
+
+    def test_forgotten_and_failed(self) -> None:
+        """If it could not be forked, there is nothing to kill."""
+        worker = self.order()
+        self.template.forget(cast("Any", worker))
+        self.report(b"ready", b"1 0 no")
+        self.assertEqual((worker.reason, self.template.is_forking), (None, False))
+
+    def test_never(self) -> None:
+        """Where the system has no such forks there are no more templates."""
+        worker = self.order()
+        self.report(b"never no sibling can be forked here")
+        self.lose()
+        self.assertEqual(worker.reason, "was not forked: no sibling can be forked here")
+        self.assertEqual(self.template.given_up, "no sibling can be forked here")
+        self.reactor.advance(RESTART_DELAY)
+        self.assertEqual(len(self.processes), 1)
+
+    def test_all_die(self) -> None:
+        """Nor are there any if none lives to fork."""
+        worker = self.order()
+        for _ in range(MOST_FAILURES):
+            self.lose()
+        self.assertEqual(len(self.processes), MOST_FAILURES)
+        self.assertEqual(
+            worker.reason,
+            "was not forked: 3 templates have forked nothing; the last was killed by signal 9",
+        )
+        self.assertIsNotNone(self.template.given_up)
+
+    def test_some_die(self) -> None:
+        """One that has forked shows that it can be done."""
+        for number in range(1, 2 * MOST_FAILURES):
+            worker = self.order()
+            self.report(b"ready", b"%d %d" % (number, number))
+            self.lose()
+            self.reactor.advance(RESTART_DELAY)
+            self.assertEqual(worker.pid, number)
+        self.assertIsNone(self.template.given_up)
+
+    def test_no_room(self) -> None:
+        """If no process can be started the order fails, and leaves nothing."""
+        self.template = Template(self.reactor, cast("Any", self.guardian), _no_room)
+        self.assertRaises(BlockingIOError, self.order)
+        self.assertEqual((self.reactor.readers, self.template.is_forking), ([], False))
+
+    def test_output(self) -> None:
+        """What it prints is logged, line by line, as far as there is not too much of it."""
+        events: list[LogEvent] = []
+        observer = cast("Any", events.append)
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        self.order()
+        self.process.protocol.childDataReceived(2, b"one\x1b\ntwo\n" + b"more\n" * 2 * MOST_LINES)
+        self.process.protocol.childDataReceived(1, b"and more\n")
+        lines = [event["line"] for event in events if "line" in event]
+        self.assertEqual(lines, ["one\\x1b", "two", *["more"] * (MOST_LINES - 2)])
+
+    def test_orderly_exit(self) -> None:
+        """An exit is told as such."""
+        self.order()
+        self.report(b"ready")
+        process = self.process
+        process.protocol.processExited(Failure(ProcessDone(0)))
+        process.socket.close()
+        self.reactor.turn()
+        self.assertEqual(self.process.orders(), [b"1"])
+
+
+def _no_room(protocol: ProcessProtocol, orders: int) -> None:
+    raise BlockingIOError(11, "Resource temporarily unavailable")
