@@ -264,7 +264,7 @@ class Load:
     async def _settle(self, room: int) -> None:
         """Wait until the server holds no more than after the warm-up, and note what it holds."""
         server = self.server
-        whole = {"guardians": 1, "workers": MIN_WORKERS}
+        whole = {"guardians": 1, "templates": 1, "workers": MIN_WORKERS}
         end = self._reactor.seconds() + PATIENCE
         before: Footprint | None = None
         wrongs: Counter[str] = Counter()

@@ -42,7 +42,7 @@ class Footprint:
     """How many it has open, by kind."""
     threads: int
     children: dict[str, int]
-    """How many processes it has: workers, guardians, zombies, others."""
+    """How many processes it has: workers, guardians, templates, zombies, others."""
     objects: dict[str, int]
     """How many instances of dangad's classes."""
     memory: int
@@ -159,11 +159,10 @@ class LoadedServer:
 def _kind_of(pid: int) -> str:
     """What a child of the server is."""
     try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0")
     except (FileNotFoundError, ProcessLookupError):
         return "zombies"
-    if command.endswith(b"\0dangad-worker\0"):
-        return "workers"
-    if command.endswith(b"\0dangad-guardian\0"):
-        return "guardians"
+    for kind in ("worker", "guardian", "template"):
+        if command.endswith(f"\0dangad-{kind}".encode()):
+            return f"{kind}s"
     return "others" if command else "zombies"

@@ -14,6 +14,7 @@ then. Where nothing could be forked, the id is 0, and the reason follows.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import gc
 import os
@@ -32,6 +33,8 @@ NEVER = b"never"
 GIVEN = 5
 """Descriptors that come with an order: those of the new worker from 0 on."""
 _ORDER_SIZE = 100
+_NAMES = b"dangad-template\0", b"dangad-worker\0\0\0"
+"""The last argument of the template's program, and of a worker's."""
 
 
 def wait_for_orders(held_back: tuple[signal.Signals, ...]) -> None:
@@ -57,6 +60,7 @@ def wait_for_orders(held_back: tuple[signal.Signals, ...]) -> None:
             break
     orders.close()
     _take_over(given)
+    _show_as_worker()
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
@@ -88,3 +92,15 @@ def _take_over(given: list[int]) -> None:
     for fd in {*above, *(fd for fd in given if fd >= GIVEN)}:
         with contextlib.suppress(OSError):
             os.close(fd)
+
+
+def _show_as_worker() -> None:
+    """Have the command line end with the name of a worker, as ps(1) shows it.
+
+    It is the template's, since the fork has not begun another program. See proc_pid_cmdline(5).
+    """
+    template, worker = _NAMES
+    with contextlib.suppress(OSError, ValueError), open("/proc/self/stat") as file:
+        end = int(file.read().rpartition(")")[2].split()[46])  # arg_end
+        if end and ctypes.string_at(end - len(template), len(template)) == template:
+            ctypes.memmove(end - len(worker), worker, len(worker))
