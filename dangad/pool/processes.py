@@ -265,14 +265,16 @@ class WorkerStarter(ProcessStarter):
     """
 
     def __init__(
-        self, reactor: Any, settings: WorkerSettings, scratch: Scratch, guardian: Guardian
+        self, clock: IReactorTime, settings: WorkerSettings, scratch: Scratch, guardian: Guardian
     ) -> None:
         super().__init__(bootstrap=BOOTSTRAP, uid=settings.uid, gid=settings.gid)
-        self._reactor = reactor
+        from twisted.internet import reactor  # which is ampoule's, too
+
+        self._reactor: Any = reactor
         self._settings = settings
         self._scratch = scratch
         #: What forks the workers; not used if each is to be started afresh.
-        self.template = Template(reactor, guardian, self._start_template)
+        self.template = Template(clock, reactor, guardian, self._start_template)
 
     def startAMPProcess(
         self, ampChild: object, ampParent: Any = None, ampChildArgs: tuple[str, ...] = ()

@@ -28,7 +28,7 @@ from dangad.text import printable
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from twisted.internet.interfaces import IDelayedCall
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
     from twisted.python.failure import Failure
 
     from dangad.pool.forkedprocess import ForkedProcess
@@ -172,15 +172,19 @@ class Template:
 
     def __init__(
         self,
+        clock: IReactorTime,
         reactor: Any,
         guardian: Guardian,
         start: Callable[[ProcessProtocol, int], object],
     ) -> None:
         """Begin without one: the first order starts it.
 
+        :param clock: the source of time.
+        :param reactor: reads what the templates report.
         :param guardian: who kills it if the parent dies.
         :param start: starts a process, with its protocol and the socket for its orders.
         """
+        self._clock = clock
         self._reactor = reactor
         self._guardian = guardian
         self._start = start
@@ -272,7 +276,7 @@ class Template:
     def _expect(self, seconds: float) -> None:
         """Have it killed unless it does something within this time."""
         cancel(self._alarm)
-        self._alarm = self._reactor.callLater(seconds, self._is_late, seconds)
+        self._alarm = self._clock.callLater(seconds, self._is_late, seconds)
 
     def _is_late(self, seconds: float) -> None:
         self._alarm = None
@@ -338,7 +342,7 @@ class Template:
         if self._orders:
             self._order_again()
         else:
-            self._restart = self._reactor.callLater(RESTART_DELAY, self._begin_again)
+            self._restart = self._clock.callLater(RESTART_DELAY, self._begin_again)
 
     def _order_again(self) -> None:
         try:

@@ -1435,9 +1435,9 @@ class SpawnerPromises(AsyncPromises):
     async def test_two_lives(self) -> None:
         """Each call starts one worker, with a life and a process id of its own."""
         first, second = self.spawn(), self.spawn()
-        self.assertNotEqual(first.pid, second.pid)
         await self.greeted(second)
         await self.greeted(first)
+        self.assertNotEqual(first.pid, second.pid)
         second.kill("was in the way")
         await self.gone(second)
         for worker in (first, second):

@@ -149,6 +149,11 @@ DAEMON = """
 """What a job does that leaves a daemon, which has a child of its own."""
 
 
+def command_line(pid: int) -> bytes:
+    """A process's program and arguments."""
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
 def children(pid: int) -> set[int]:
     """The living children of a process."""
     found = set()
@@ -264,11 +269,11 @@ class RunTests(TwistdCase):
         self.assertFalse([pid for pid in self.ready_workers() if alive(pid)])
 
     def test_orphans_of_a_job(self) -> None:
-        """When the server was killed, its worker, the job's child and the guardian are gone."""
+        """When the server was killed, so are its worker, the job's child, guardian and template."""
         self.write_jobs("naps", GOOD_JOBS.replace("time.sleep(seconds)", CHILD))
         process = self.start_twistd("--listen", "unix:dangad.sock", "--jobs", "naps")
         [worker] = self.ready_workers()
-        guardians = children(process.pid) - {worker}
+        helpers = children(process.pid) - {worker}
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(self.folder / "dangad.sock"))
             client.sendall(nap(600))
@@ -277,8 +282,8 @@ class RunTests(TwistdCase):
             self.assertTrue(alive(child))
             process.kill()
             process.wait()
-            wait_for(lambda: not any(map(alive, (worker, child, *guardians))))
-        self.assertEqual(len(guardians), 1)
+            wait_for(lambda: not any(map(alive, (worker, child, *helpers))))
+        self.assertEqual(len(helpers), 2)
 
     def start_server(self) -> subprocess.Popen[str]:
         """A server whose jobs make daemons."""
@@ -328,9 +333,10 @@ class RunTests(TwistdCase):
         """
         process = self.start_twistd("--listen", "unix:dangad.sock")
         workers = set(self.ready_workers())
-        [guardian] = children(process.pid) - workers
+        helpers = children(process.pid) - workers
+        [guardian] = [pid for pid in helpers if b"dangad-guardian" in command_line(pid)]
         os.kill(guardian, signal.SIGKILL)
-        wait_for(lambda: children(process.pid) - workers - {guardian})
+        wait_for(lambda: children(process.pid) - workers - helpers)
         process.send_signal(signal.SIGUSR1)
         wait_for(lambda: "SIGUSR1 rotates the log, and there is no log file" in self.log())
         process.send_signal(signal.SIGUSR2)

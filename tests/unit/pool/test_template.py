@@ -24,7 +24,7 @@ from dangad.pool.template import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from twisted.internet.protocol import ProcessProtocol
 
@@ -131,9 +131,13 @@ class TemplateTests(SynchronousTestCase):
         self.reactor = Reactor()
         self.guardian = Guardian()
         self.processes: list[TemplateProcess] = []
-        self.template = Template(self.reactor, cast("Any", self.guardian), self.start)
+        self.template = self.make(self.start)
         self.end = os.open(os.devnull, os.O_RDONLY)
         self.addCleanup(os.close, self.end)
+
+    def make(self, start: Callable[[ProcessProtocol, int], object]) -> Template:
+        """A template that is started like this."""
+        return Template(self.reactor, self.reactor, cast("Any", self.guardian), start)
 
     def tearDown(self) -> None:
         """End it, and see that nothing is left."""
@@ -298,7 +302,7 @@ class TemplateTests(SynchronousTestCase):
 
     def test_no_room(self) -> None:
         """If no process can be started the order fails, and leaves nothing."""
-        self.template = Template(self.reactor, cast("Any", self.guardian), _no_room)
+        self.template = self.make(_no_room)
         self.assertRaises(BlockingIOError, self.order)
         self.assertEqual((self.reactor.readers, self.template.is_forking), ([], False))
 
