@@ -414,12 +414,17 @@ class FakeSupervisor:
     def __init__(self) -> None:
         self.demands: list[int] = []
         self.released: list[IWorker] = []
+        self.doomed: list[IWorker] = []
 
     def demand(self, waiting: int) -> None:
         """See :meth:`ISupervisor.demand`."""
         if waiting < 0:
             raise AssertionError("workers are demanded for less than nothing")
         self.demands.append(waiting)
+
+    def worker_doomed(self, worker: IWorker) -> None:
+        """See :meth:`ISupervisor.worker_doomed`."""
+        self.doomed.append(worker)
 
     def worker_released(self, worker: IWorker) -> None:
         """See :meth:`ISupervisor.worker_released`."""

@@ -174,6 +174,8 @@ class Answers:
 
         :param running: whether the worker ran it, as far as its answers were read.
         """
+        if running and job.client is not None:
+            self._matching.wariness.charge(job.client)
         self._matching.ended(job)
         cancel_alarms(job, ("limit_alarm", "grace_alarm"))
         job.usage = death.usage

@@ -99,8 +99,13 @@ class Dispatcher:
 
         :param low_water: how many idle workers are too few, of which it is told, too.
         """
-        self._matching.supervisor = supervisor
+        self._matching.supervisor = self._endings.supervisor = supervisor
         self._matching.low_water = low_water
+
+    @property
+    def is_wary(self) -> bool:
+        """Whether some jobs leave the last worker to others: :mod:`dangad.scheduler.wariness`."""
+        return self._matching.wariness.active
 
     @property
     def waiting(self) -> int:
@@ -273,6 +278,7 @@ class Dispatcher:
         self.state.no_workers = None
         now = self._clock.seconds()
         self._prefetch.reclaim_all()
+        self._matching.wariness.replaced()
         self.state.assignments.idle[worker] = now
         if self.state.registry.join(worker, catalogue):
             self._matching.review()
@@ -364,6 +370,7 @@ class Dispatcher:
         """The drain may be over."""
         if self.state.counters.all_ended:
             self.state.quiet.flush()
+            self._matching.stop()
         self._drain.check()
 
     def _give_up_draining(self, seconds: float) -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from dangad.errors import DangadError
     from dangad.scheduler.alarms import Alarm
-    from dangad.scheduler.interfaces import IClient, IWorker
+    from dangad.scheduler.interfaces import IClient, ISupervisor, IWorker
     from dangad.scheduler.pauses import Pauses
     from dangad.scheduler.prefetch import Prefetch
     from dangad.scheduler.record import Job
@@ -48,6 +48,8 @@ class Endings:
 
     prefetch: Prefetch
     pauses: Pauses
+    #: Who is told of a worker that is about to die.
+    supervisor: ISupervisor | None = None
 
     def __init__(
         self, state: State, check_drain: Callable[[], object], gone: Callable[[IClient], object]
@@ -188,6 +190,8 @@ class Endings:
             worker.resume()
             self.pauses.resume(job)
             worker.interrupt(job, why)
+            if self.supervisor is not None:
+                self.supervisor.worker_doomed(worker)
         except Exception:  # noqa: BLE001 - whatever it was, it concerns one worker
             self.worker_failed(worker, job)
 

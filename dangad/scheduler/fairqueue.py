@@ -135,17 +135,18 @@ class JobQueue:
         self.size += job.size
         self.count += 1
 
-    def set_aside(self, job: Job) -> None:
-        """Let `job`, which was taken out, wait without a turn until it is called for."""
+    def set_aside(self, job: Job, *, first: bool = False) -> None:
+        """Let `job`, which was taken out, wait until it is called for, last of all or first."""
         self.rest(job)
         self.aside[job.id] = job
+        if first:
+            self.aside.move_to_end(job.id, last=False)
 
-    def call_one(self) -> bool:
-        """Let the first of those that were set aside be the next; whether there was any."""
-        if not self.aside:
-            return False
-        self.put_back(next(iter(self.aside.values())))
-        return True
+    def call_one(self) -> Job:
+        """Let the first of those that were set aside be the next; there must be one."""
+        job = next(iter(self.aside.values()))
+        self.put_back(job)
+        return job
 
     def remove(self, job: Job) -> bool:
         """Take `job` out, whatever its turn; False if it does not wait here."""

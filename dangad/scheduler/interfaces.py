@@ -192,6 +192,9 @@ class ISupervisor(Interface):
     def demand(waiting: int) -> None:
         """Hear that `waiting` jobs wait and no worker is idle, or that few are."""
 
+    def worker_doomed(worker: IWorker) -> None:
+        """Hear that `worker`, whose job is being stopped, exits soon: another may start already."""
+
     def worker_released(worker: IWorker) -> None:
         """Receive a `worker` that has answered its last job.
 

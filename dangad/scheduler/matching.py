@@ -21,6 +21,7 @@ from dangad.scheduler.wariness import Wariness
 
 if TYPE_CHECKING:
     from dangad.scheduler.admission import Admission
+    from dangad.scheduler.alarms import Alarm
     from dangad.scheduler.endings import Endings
     from dangad.scheduler.interfaces import ISupervisor, IWorker
     from dangad.scheduler.record import Job
@@ -44,6 +45,7 @@ class Matching:
         )
         #: When `give_work` is to go on by itself.
         self._comes_back: float | None = None
+        self._round: Alarm | None = None
         #: Which jobs start while some clients do not read.
         self.wariness = Wariness(state, self._come_back)
 
@@ -64,7 +66,8 @@ class Matching:
 
     def start_at_once(self, job: Job, now: float) -> None:
         """Start `job`, which need not wait, and ask for workers if few are idle then."""
-        if job.wants_chunks and job.client is not None and self.wariness.lasts(now):
+        wary = self.wariness
+        if wary.active and job.client is not None and wary.stands_back(job, now):
             self._state.queue.push(job.client, job, job.lane)
             self.match(now)
             return
@@ -117,10 +120,16 @@ class Matching:
         due = self._state.clock.seconds() + delay
         if self._comes_back is None or due < self._comes_back:
             try:
-                self._state.alarms.set(delay, self._go_on)
+                self._round = self._state.alarms.set(delay, self._go_on)
                 self._comes_back = due
             except Exception:  # noqa: BLE001 - the next event goes on
                 log_failure("the server failed to put off the start of jobs")
+
+    def stop(self) -> None:
+        """Have nothing left on the clock: no job is left."""
+        if self._comes_back is not None and self._round is not None:
+            self._round.cancel()
+            self._comes_back = None
 
     def _go_on(self) -> None:
         self._comes_back = None
@@ -193,6 +202,8 @@ class Matching:
         """Note that `job` does not run any more."""
         if job.wants_chunks:
             self._endings.pauses.forget(job)
+        if self.wariness.active:
+            self.wariness.ended(job)
         job.worker = None
         self._state.queue.ended(job)
         if job.lane is not None:

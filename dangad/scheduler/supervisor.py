@@ -10,18 +10,16 @@ The rules:
   to `max_workers`. `spare_workers` are kept idle in addition to the busy ones, within the maximum.
 - Only a few workers start at a time, and one in a turn of the reactor: see
   :mod:`dangad.scheduler.pacing`. Before each start the number of missing workers is computed anew,
-  so that no unneeded worker is started. If an operator wants fewer, starting workers are stopped.
+  so that none is started without need. If an operator wants fewer, starting workers are stopped.
 - A surplus worker that has been idle for `IDLE_TIME` seconds is dismissed.
-- A worker is *recycled* when it has done enough jobs, has lived long enough, holds too much memory,
-  or has old code. A replacement is started, perhaps as one process more than the maximum. When it
-  is ready, the first recycled worker that is idle leaves. Until then all of them go on.
-- If one client's jobs have all workers, and no job has started for `relief_after` seconds although
-  another client waits, there may be one worker more for the other clients.
-- A dead worker is replaced at once, at the same pace. If starts fail one after another, the server
-  pauses between them, and may tell the dispatcher that there are no workers: see
-  :mod:`dangad.scheduler.failingstarts`.
-- A worker that does not react, or holds too much memory, is killed: see
-  :mod:`dangad.scheduler.watch`.
+- A worker is *recycled* when it has done enough jobs, is old, holds too much memory, or has old
+  code. A replacement is started, perhaps as one process more than the maximum. When it is ready,
+  the first recycled worker that is idle leaves. Until then all of them go on.
+- If one client's jobs have all workers, and no job has started for `relief_after` seconds, while
+  another client waits, there may be one more for the others.
+- A dead worker is replaced at once, and one whose job is being stopped already before its death.
+  If starts fail one after another, see :mod:`dangad.scheduler.failingstarts`.
+- A worker that does not react, or holds too much memory, is killed: :mod:`dangad.scheduler.watch`.
 """
 
 from __future__ import annotations
@@ -106,9 +104,8 @@ class Supervisor:
         #: The starts that failed, and the next try.
         self._failing = FailingStarts(clock, self.records, self._try_again, dispatcher.no_workers)
         self._watch = Watch(self.recycle_limits, self._kill)
-        #: The next look for idle workers that are too many.
+        #: The next looks: for idle workers that are too many, and at all workers.
         self._pruning: IDelayedCall | None = None
-        #: The next look at all workers.
         self._watching: IDelayedCall | None = None
 
     def start(self, spawner: ISpawner) -> None:
@@ -135,7 +132,7 @@ class Supervisor:
     @property
     def size(self) -> int:
         """How many workers live, those that start included, those that stop not."""
-        return sum(not record.released for record in self.records.values())
+        return sum(not (record.released or record.doomed) for record in self.records.values())
 
     # Told by operators.
 
@@ -151,8 +148,7 @@ class Supervisor:
                 f"{min_workers} to {max_workers} workers: the first is at least 0, the second "
                 "at least 1, and not less than the first"
             )
-        self.min_workers = min_workers
-        self.max_workers = max_workers
+        self.min_workers, self.max_workers = min_workers, max_workers
         self._cancel_starts()
         self._adjust()
 
@@ -181,6 +177,11 @@ class Supervisor:
         """See :meth:`ISupervisor.demand`."""
         if self._pace.may_start and (len(self.records) < self._most or self.size < self._most):
             self._fill(waiting)
+
+    def worker_doomed(self, worker: IWorker) -> None:
+        """See :meth:`ISupervisor.worker_doomed`."""
+        self.records[worker].doomed = True
+        self._fill()
 
     def worker_released(self, worker: IWorker) -> None:
         """See :meth:`ISupervisor.worker_released`."""

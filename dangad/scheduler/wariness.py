@@ -1,13 +1,15 @@
-"""Which job starts next while some clients do not read the parts of their results.
+"""Which job starts next while some clients are dear: they do not read, or have cost a worker.
 
 Kept by :mod:`dangad.scheduler.matching`; whose turn it is stays
-:mod:`dangad.scheduler.fairqueue`'s to say. A job that sends parts may be paused for long, and
-keep its worker from others meanwhile: :mod:`dangad.scheduler.pauses` bounds this for one job.
-Here it is bounded for any number of them: one worker is left to jobs that send no parts.
+:mod:`dangad.scheduler.fairqueue`'s to say. A job that sends parts may be paused for long, and keep
+its worker from others meanwhile: :mod:`dangad.scheduler.pauses` bounds this for one job. And a job
+that is stopped, or kills its worker, takes that worker from all, until another has started. Here
+both are bounded for any number of jobs: one worker is left to others.
 """
 
 from __future__ import annotations
 
+from collections import Counter, deque
 from typing import TYPE_CHECKING
 
 from dangad.scheduler.chores import PART
@@ -16,16 +18,22 @@ from dangad.scheduler.pauses import ASIDE, HURRY, KEEP, WARY
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from dangad.scheduler.interfaces import IClient
     from dangad.scheduler.record import Job
     from dangad.scheduler.state import State
 
+DEBT = 5.0
+"""Seconds after which a worker that a client has cost counts as replaced in any case."""
+
 
 class Wariness:
-    """For a time after a job was paused while others waited, jobs that send parts stand back.
+    """Some jobs stand back, and leave the last worker that makes progress to others.
 
-    A job is set aside that would take the last worker that makes progress. It may have this worker
-    once no other job has come for :data:`~dangad.scheduler.pauses.KEEP` seconds, and one of them
-    may in any case every :data:`~dangad.scheduler.pauses.ASIDE` seconds.
+    These are jobs that send parts, for a time after one was paused while others waited; and the
+    jobs of a client whose job has cost a worker, until another worker has started. A job that would
+    take that worker is set aside. It may have the worker if no other job runs, nor has done so for
+    :data:`~dangad.scheduler.pauses.KEEP` seconds; and one of them may in any case every
+    :data:`~dangad.scheduler.pauses.ASIDE` seconds.
     """
 
     def __init__(self, state: State, come_back: Callable[[float], object]) -> None:
@@ -33,14 +41,18 @@ class Wariness:
 
         :param come_back: called with the seconds after which `pop` may have another answer.
         """
-        #: Whether `pop` is to be asked, and not the queue.
+        #: Whether any job stands back, so that `pop` is to be asked, and not the queue.
         self.active = False
         self._state = state
         self._come_back = come_back
         #: Until when jobs that send parts stand back.
         self._until = 0.0
-        #: Until when the last worker is kept for others, though none of theirs waits now.
-        self._kept_until: float | None = None
+        #: The workers that are not replaced: whose job has cost each, and until when it counts.
+        self._debts: deque[tuple[IClient, float]] = deque()
+        #: How many of them each client has cost.
+        self._owing: Counter[IClient] = Counter()
+        #: When a job ended last that did not stand back.
+        self._other_ended = -KEEP
         #: Since when none of the jobs has started that are set aside.
         self._aside_since = 0.0
 
@@ -51,29 +63,61 @@ class Wariness:
             self._until = state.clock.seconds() + WARY
             self.active = True
 
-    def lasts(self, now: float) -> bool:
-        """Whether a job that sends parts must not start just because a worker is idle."""
-        return now < self._until
+    def charge(self, client: IClient) -> None:
+        """A job of `client` has cost a worker."""
+        self._debts.append((client, self._state.clock.seconds() + DEBT))
+        self._owing[client] += 1
+        self.active = True
+
+    def replaced(self) -> None:
+        """A worker has started, in place of the one that was lost first."""
+        if self._debts:
+            client, _ = self._debts.popleft()
+            self._owing[client] -= 1
+            if not self._owing[client]:
+                del self._owing[client]
+
+    def ended(self, job: Job) -> None:
+        """`job` has ended: if it did not stand back, another of its client may come at once."""
+        now = self._state.clock.seconds()
+        if not self.stands_back(job, now):
+            self._other_ended = now
+
+    def stands_back(self, job: Job, now: float) -> bool:
+        """Whether `job` must not take the last worker just because that is idle."""
+        return (job.wants_chunks and now < self._until) or job.client in self._owing
 
     def pop(self, now: float) -> Job | None:
         """Take the job that starts next out of the queue; None if none may start now."""
         queue = self._state.queue
-        over = now >= self._until
+        while self._debts and self._debts[0][1] <= now:
+            self.replaced()
+        over = now >= self._until and not self._debts
         if over and not queue.aside:
             self.active = False
+        called: list[Job] = []
+        job = self._choose(now, over, called)
+        for other in reversed(called):  # which could not start: they stay before the others
+            if other is not job and queue.remove(other):
+                queue.set_aside(other, first=True)
+        return job
+
+    def _choose(self, now: float, over: bool, called: list[Job]) -> Job | None:
+        """Take out the job that starts next; `called` gets those that were set aside before."""
+        queue = self._state.queue
         late = bool(queue.aside) and now - self._aside_since >= ASIDE
         all_may = late or over or self._others_move(now)
-        if all_may:
-            queue.call_one()
+        if all_may and queue.aside:
+            called.append(queue.call_one())
         for _ in range(PART):
             job = queue.pop(now)
             if job is None:
                 if not queue.aside or self._is_kept(now):
                     return None
-                all_may = queue.call_one()
-            elif all_may or not job.wants_chunks:
-                self._kept_until = None
-                if job.wants_chunks:
+                all_may = True
+                called.append(queue.call_one())
+            elif all_may or not self.stands_back(job, now):
+                if all_may:
                     self._aside_since = now
                 return job
             else:
@@ -84,20 +128,20 @@ class Wariness:
         return None
 
     def _is_kept(self, now: float) -> bool:
-        """Whether the last worker is kept for jobs without parts, of which none waits now.
+        """Whether the last worker is kept for others, none of whose jobs waits now.
 
         A client that has one short job done after the other would else find it taken each time.
         """
-        if self._kept_until is None:
-            self._kept_until = now + KEEP
-        if now >= self._kept_until:
+        left = self._other_ended + KEEP - now
+        if left <= 0:
             return False
-        self._come_back(self._kept_until - now)
+        self._come_back(left)
         return True
 
     def _others_move(self, now: float) -> bool:
-        """Whether a second worker is idle, or one has only just begun a job without parts."""
+        """Whether a second worker is idle, or has just begun a job that does not stand back."""
         assignments = self._state.assignments
         return len(assignments.idle) > 1 or any(
-            not job.wants_chunks and now - job.started_at < HURRY for job in assignments.running()
+            now - job.started_at < HURRY and not self.stands_back(job, now)
+            for job in assignments.running()
         )

@@ -95,6 +95,7 @@ class WorkerRecord:
         "asked_at",
         "boot_alarm",
         "booted_at",
+        "doomed",
         "generation",
         "process",
         "recycling",
@@ -118,6 +119,8 @@ class WorkerRecord:
         self.recycling: str | None = None
         #: Whether the supervisor has let it go, so that its death is no failure.
         self.released = False
+        #: Whether it exits soon, since its job is being stopped: another takes its place already.
+        self.doomed = False
         #: When it was last asked for a sign of life.
         self.asked_at = now
         #: Whether it has not given the sign of life that it was asked for.
@@ -143,8 +146,8 @@ class WorkerRecord:
 
     @property
     def serves(self) -> bool:
-        """Whether it has booted and was not released."""
-        return self.booted_at is not None and not self.released
+        """Whether it has booted, and was neither released nor is about to exit."""
+        return self.booted_at is not None and not (self.released or self.doomed)
 
     @property
     def starting(self) -> bool:

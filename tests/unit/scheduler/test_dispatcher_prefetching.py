@@ -315,6 +315,7 @@ class KeptBackTests(PrefetchTestCase):
         self.answer(other)
         self.assertEqual(self.worker.prefetched + other.prefetched, [])
         self.die(self.worker)
+        self.ready(WITHOUT_AGAIN)
         self.answer(other)
         self.assertNotEqual(other.prefetched, [])
 

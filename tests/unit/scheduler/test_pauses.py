@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dangad.scheduler.pauses import ASIDE, HURRY, KEEP, LOOK_INTERVAL, PATIENCE, RATE
 from dangad.scheduler.record import END_STATES, Job, JobState
+from dangad.scheduler.wariness import DEBT
 from tests.fakes import FakeClient, FakeWorker, catalogue
 from tests.unit.scheduler.test_dispatcher import DispatcherTestCase
 
@@ -298,3 +299,76 @@ class ManyUnreadTests(DispatcherTestCase):
         self.clock.advance(KEEP)
         self.ann = FakeClient("ann")
         self.assertEqual((self.dispatcher.waiting, self.dispatcher.running), (0, 0))
+
+
+class CostTests(DispatcherTestCase):
+    """A client whose jobs cost workers, and one that has a job at a time."""
+
+    def setUp(self) -> None:
+        """Have two workers."""
+        super().setUp()
+        self.workers = [self.ready(), self.ready()]
+
+    def lose(self, client: FakeClient) -> FakeWorker:
+        """A job of the client costs a worker; the one that is left."""
+        job = self.submit(client)
+        worker = job.worker
+        assert isinstance(worker, FakeWorker)
+        self.dispatcher.cancel(job)
+        self.die(worker)
+        [left] = [other for other in self.workers if not other.dead]
+        return left
+
+    def test_last_worker(self) -> None:
+        """Until the worker is replaced, the other one is left to others, job by job."""
+        left = self.lose(self.ann)
+        self.answer_one(self.bob)
+        wanted = self.submit(self.ann)
+        for _ in range(5):
+            self.answer_one(self.bob)
+            self.clock.advance(KEEP / 2)
+            self.assertIs(wanted.state, JobState.QUEUED)
+        self.ready()
+        self.assertIs(wanted.state, JobState.RUNNING)
+        self.answer_one(self.bob)
+        assert isinstance(wanted.worker, FakeWorker)
+        self.answer(wanted.worker)
+        self.assertIsNone(left.job)
+        self.clock.advance(KEEP)
+
+    def answer_one(self, client: FakeClient) -> None:
+        """A job of the client is done at once."""
+        job = self.submit(client)
+        assert isinstance(job.worker, FakeWorker)
+        self.answer(job.worker)
+        self.assertIs(job.state, JobState.DONE)
+
+    def test_nobody_else(self) -> None:
+        """With nobody else there it is not kept back at all."""
+        self.lose(self.ann)
+        job = self.submit(self.ann)
+        assert isinstance(job.worker, FakeWorker)
+        self.answer(job.worker)
+
+    def test_no_replacement(self) -> None:
+        """If none can be started, that counts no longer after a time."""
+        self.lose(self.ann)
+        since = self.clock.seconds()
+        self.answer_one(self.bob)
+        wanted = self.submit(self.ann)
+        while wanted.state is JobState.QUEUED:
+            self.assertLessEqual(self.clock.seconds() - since, DEBT)
+            self.answer_one(self.bob)
+            self.clock.advance(KEEP / 2)
+        assert isinstance(wanted.worker, FakeWorker)
+        self.answer(wanted.worker)
+
+    def test_order(self) -> None:
+        """Jobs of one client that stand back keep their order, whichever of them can start."""
+        self.lose(self.ann)
+        self.answer_one(self.bob)
+        jobs = [self.submit(self.ann) for _ in range(4)]
+        self.clock.advance(KEEP)
+        for job in jobs:
+            assert isinstance(job.worker, FakeWorker)
+            self.answer(job.worker)

@@ -935,9 +935,11 @@ class RulesMachine:
         assert not any(worker.paused for worker in self.spawner.idle)
 
     def no_worker_is_idle_while_a_job_may_start(self) -> None:
-        """No worker is idle while a job waits that may start."""
+        """No worker is idle while a job waits that may start; but one may be kept for others."""
         idle = self.spawner.idle
         assert self.dispatcher.idle == len(idle)
+        if self.dispatcher.is_wary and len(idle) == 1:
+            return
         assert not (idle and self.startable(idle))
 
     def more_urgent_go_before_prefetched(self) -> None:
@@ -970,7 +972,11 @@ class RulesMachine:
         records = self.supervisor.records
         assert set(records) == set(self.spawner.workers)
         assert all(records[worker].released for worker in self.leaving())
-        working = [worker for worker in self.spawner.workers if not records[worker].released]
+        working = [
+            worker
+            for worker in self.spawner.workers
+            if not (records[worker].released or records[worker].doomed)
+        ]
         self.ceiling = max(self.supervisor.max_workers, min(self.ceiling, len(working) - 1))
         assert len(working) <= self.ceiling + 1  # a replacement comes before the old one goes
         starting = sum(record.starting for record in records.values())
