@@ -107,7 +107,7 @@ def _with_the_answer(how: str, half: bool) -> None:
         os.write = write
         done = write(fd, data[: len(data) // 2] if half else data)
         crashdeeds.DEEDS[how]()
-        return done
+        return done + write(fd, data[done:]) if half else done
 
     os.write = write_and_strike  # type: ignore[assignment]  # nobody else writes meanwhile
 

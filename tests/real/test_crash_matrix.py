@@ -96,11 +96,13 @@ class MatrixTests(RealServerCase):
 
     test_boot = a_group("start", "modules")
     test_boot.__doc__ = "A worker that fails as it starts is replaced, and the log says why."
+    test_hello = a_group("hello")
+    test_hello.__doc__ = "So is one that fails when it has nearly started."
     test_job = a_group("reading", "job")
     test_job.__doc__ = "What a job does costs the job alone."
     test_answer = a_group("answer", "answered")
     test_answer.__doc__ = "Half an answer is none; a whole one counts, whatever comes after it."
-    test_between = a_group("hello", "idle", "stop")
+    test_between = a_group("idle", "stop")
     test_between.__doc__ = "What happens to a worker that has no job costs none."
 
     async def go_through(self, moments: tuple[str, ...]) -> None:
