@@ -121,12 +121,12 @@ class Story:
         hops = self.hops
         hops.settle()
         one, other = self.clients = [hops.connect(), hops.connect()]
-        for number in range(25):
+        for number in range(16):
             self.ask(one, b"%d" % number)
-        self.steps(12)
+        self.steps(8)
         self.ask(other, b"urgent", (boxes.PRIORITY, b"high"))  # reclaims what is prefetched
         self.steps(2)
-        self.cancel(one, b"24")
+        self.cancel(one, b"15")
         self.steps(3)
         self.talk(one)
         self.ask(other, b"large", *[(b"more.%d" % n, bytes(50_000)) for n in range(4)])

@@ -193,7 +193,7 @@ class JobOutputTests(SynchronousTestCase):
             output.close()
         self.assertEqual([event["line"] for event in events], ["about to d"])
 
-    @settings(max_examples=40, deadline=None, derandomize=True)
+    @settings(max_examples=25, deadline=None, derandomize=True)
     @given(st.binary(max_size=8), st.lists(st.integers(0, 3 * MAX_LINE), max_size=8))
     def test_any_split(self, seed: bytes, cuts: list[int]) -> None:
         """The same output makes the same log lines, in whatever pieces it comes."""

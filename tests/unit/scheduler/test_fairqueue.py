@@ -518,7 +518,7 @@ class PutBackTests(QueueTestCase):
             self.queue.put_back(job)
         self.assertEqual((len(self.queue), self.queue.size), (0, 0))
 
-    @settings(max_examples=150, deadline=None, derandomize=True)
+    @settings(max_examples=100, deadline=None, derandomize=True)
     @given(
         st.lists(st.tuples(st.integers(0, 3), st.sampled_from(Priority)), max_size=15),
         st.sets(st.integers(0, 3), max_size=2),
@@ -945,7 +945,7 @@ STEPS = st.lists(
 
 
 class ModelTests(SynchronousTestCase):
-    @settings(max_examples=200, deadline=None, derandomize=True)
+    @settings(max_examples=120, deadline=None, derandomize=True)
     @given(STEPS)
     def test_same_as_the_slow_queue(self, steps: list[tuple[Any, ...]]) -> None:
         """Whatever happens to it, the queue does what its description says."""
@@ -1022,7 +1022,7 @@ LANE_STEPS = st.lists(
 
 
 class LanePropertyTests(SynchronousTestCase):
-    @settings(max_examples=200, deadline=None, derandomize=True)
+    @settings(max_examples=120, deadline=None, derandomize=True)
     @given(LANE_STEPS)
     def test_lanes(self, steps: list[tuple[str, int, bytes | None]]) -> None:
         """Whatever opens and closes, what may start does, in its order and its turn.

@@ -51,7 +51,7 @@ OTHER_CALLS = (
     *("demand", "worker_released", "spawn"),
     *("callLater", "cancel", "info", "warn", "emit"),
 )
-STEPS = 100
+STEPS = 80
 HISTORIES = 2
 """Histories for each call, and moment: more are for who changes the rules."""
 

@@ -66,7 +66,7 @@ COMMANDS_OF = {
 MOST_ATTEMPTS = {b"Again": 3, b"Few": 2}
 MOST_RUNNING = {PERFORMS[0]: 1, PERFORMS[1]: 2}
 STARTS_AT_ONCE = 2
-HISTORIES = 150
+HISTORIES = 120
 """Histories that are told by default, always the same."""
 STEPS = 80
 TRIES = 300
