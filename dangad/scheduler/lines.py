@@ -123,15 +123,36 @@ class Owner:
 class Bench:
     """Where those wait for their turn who have jobs in one lane."""
 
-    __slots__ = ("keys", "queues", "returned")
+    __slots__ = ("_in_turn", "keys", "queues", "returned")
 
     def __init__(self) -> None:
         #: The lines of each key and whose they are, the next first.
         self.queues: dict[int, OrderedDict[Line, Owner]] = {}
         #: The keys of these, the smallest first.
         self.keys: list[int] = []
-        #: The jobs that have had their turn and were put back, the next first.
+        #: The jobs that have had their turn and were put back; see `in_turn` for their order.
         self.returned: OrderedDict[int, Job] = OrderedDict()
+        #: Whether they are in that order.
+        self._in_turn = True
+
+    def put_back(self, job: Job) -> None:
+        """Have `job`, which has had its turn, wait for it again, before all with the same turn."""
+        for other in self.returned.values():
+            self._in_turn = self._in_turn and job.turn <= other.turn
+            break
+        self.returned[job.id] = job
+        self.returned.move_to_end(job.id, last=False)
+
+    def in_turn(self) -> OrderedDict[int, Job]:
+        """The jobs that were put back, the next first.
+
+        Those of several workers may have been put back in any order. They are sorted once.
+        """
+        if not self._in_turn:
+            in_turn = sorted(self.returned.items(), key=lambda entry: entry[1].turn)
+            self.returned = OrderedDict(in_turn)
+            self._in_turn = True
+        return self.returned
 
     def put(self, line: Line, owner: Owner, key: int) -> None:
         """Have `line` wait behind all that have this key."""

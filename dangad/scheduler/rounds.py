@@ -93,7 +93,8 @@ class Rounds:
     def put_back(self, client: IClient, job: Job, lane: Lane, on_hold: bool) -> None:
         """Let `job`, which has had its turn, be the next in its lane.
 
-        But if its client has a more urgent one by now, that has the turn in its place.
+        Of several, whichever are put back first, those are before that had their turns earlier. And
+        if the client has a more urgent one by now, that has the turn in its place.
         """
         owner = self._owners.get(client)
         lines = [] if owner is None else owner.lines.values()
@@ -102,9 +103,7 @@ class Rounds:
             if not on_hold:
                 self._place(self._owners[client])
             return
-        returned = self._bench(lane).returned
-        returned[job.id] = job
-        returned.move_to_end(job.id, last=False)
+        self._bench(lane).put_back(job)
         self._returned += 1
 
     def begin(self, turn: int) -> None:
@@ -323,7 +322,7 @@ class Rounds:
     def _next_returned(self, closed: Container[Lane]) -> Turn | None:
         """The next of those that were put back."""
         jobs = [
-            (lane, next(iter(bench.returned.values())))
+            (lane, next(iter(bench.in_turn().values())))
             for lane, bench in self._benches.items()
             if bench.returned and lane not in closed
         ]
@@ -339,7 +338,7 @@ class Rounds:
         mine = [
             (lane, job)
             for lane, bench in self._benches.items()
-            for job in bench.returned.values()
+            for job in bench.in_turn().values()
             if job.client is client
         ]
         for lane, job in mine:

@@ -444,6 +444,19 @@ class PutBackTests(QueueTestCase):
         (newest,) = self.push(self.cid)
         self.assertEqual(self.pop_all(), [job, new, newest, newer])
 
+    def test_from_several_workers(self) -> None:
+        """Whichever are put back first, they have their turns in the order that they had."""
+        self.push(self.ann, 3, HIGH)
+        self.push(self.ann, 2)
+        self.push(self.bob, 2, LOW)
+        taken = self.pop(7)
+        order = "".join(f"{str(job.client)[1]}{int(job.priority)}" for job in taken)
+        self.assertEqual(order, "a0b2a0b2a0a1a1")
+        for first, second in ((taken[:4], taken[4:]), (taken[4:], taken[:4]), (taken, [])):
+            self.put_back(first)
+            self.put_back(second)
+            self.assertEqual(self.pop(7), taken)
+
     def test_by_priority(self) -> None:
         """A job that is put back is the next of its priority, and of no other."""
         low = self.push(self.ann, 2, LOW)

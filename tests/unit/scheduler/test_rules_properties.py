@@ -131,8 +131,7 @@ class RulesMachine:
     `had_turn` the jobs that were given to a worker, perhaps prefetched;
     `returned` the jobs that a dead worker had not read; `everybody` all workers there ever were,
     and `reclaimed` how many jobs were reclaimed from them when last looked at;
-    `late` is whether the clock's calls have not come although they are due; `ending` whether the
-    history is over, and turns are looked at no more; `performs` the
+    `late` is whether the clock's calls have not come although they are due; `performs` the
     catalogue of the last Hello; `failed_at` when a start may last have failed; `drains` are the
     drains that were asked for, with the answers that each gave, and `reloads` likewise.
     """
@@ -163,7 +162,7 @@ class RulesMachine:
         self.sealed: dict[Job, int] = {}
         self.overtaken: dict[tuple[FakeClient, FakeClient], int] = {}
         self.had_turn: set[Job] = set()
-        self.late = self.ending = False
+        self.late = False
         self.performs = ""
         self.failed_at = -LONGEST_DELAY
         self.drains: list[list[object]] = []
@@ -757,8 +756,6 @@ class RulesMachine:
 
     def check_turn(self, worker: FakeWorker, job: Job) -> None:
         """A job that is given to a worker, perhaps prefetched, is the one whose turn it is."""
-        if self.ending:
-            return
         now, owner = self.clock.seconds(), self.owners[job.id]
         assert job.deadline is None or now < job.accepted_at + job.deadline
         startable = [other for other in self.startable([worker]) if other.worker is None]
@@ -989,7 +986,6 @@ class RulesMachine:
 
     def come_to_an_end(self) -> None:
         """Have all workers start and answer until nothing is left to be done."""
-        self.ending = True
         self.refuse_processes(False)
         for worker in self.spawner.workers:
             worker.resident = 0
