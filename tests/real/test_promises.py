@@ -1122,11 +1122,13 @@ class Requests:
 
     :ivar submitted: the jobs that were submitted to it, in order.
     :ivar held: the clients that are on hold.
+    :ivar next_id: gives the ids of jobs.
     """
 
     def __init__(self) -> None:
         self.submitted: list[Job] = []
         self.held: list[Any] = []
+        self.next_id = itertools.count(1).__next__
 
     def submit(self, job: Job) -> None:
         """Note it."""
