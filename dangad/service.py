@@ -254,7 +254,7 @@ class DangadService(service.Service):
     def _await_first_worker(self) -> None:
         """Tell the log and the service manager as soon as jobs can be performed."""
         self._waiting = None
-        self.dispatcher.describe().addCallbacks(self._serves, self._does_not_serve)
+        self.dispatcher.describe(by_server=True).addCallbacks(self._serves, self._does_not_serve)
 
     def _serves(self, catalogue: str) -> None:
         least, most = self.supervisor.min_workers, self.supervisor.max_workers

@@ -56,14 +56,14 @@ class Admission:
             return reasons.too_much_waits(size, self.max_queued_bytes)
         return None
 
-    def refusal_to_describe(self) -> DangadError | None:
-        """Why nobody may wait for the catalogue; None if one may."""
+    def refusal_to_describe(self, by_server: bool) -> DangadError | None:
+        """Why nobody may wait for the catalogue, or not even the server; None if one may."""
         state = self._state
         if state.draining:
             return reasons.stopping()
         if state.no_workers is not None:
             return reasons.no_workers(state.no_workers)
-        if state.registry.waiting >= self.max_queued:
+        if not by_server and state.registry.waiting >= self.max_queued:
             return reasons.too_many_wait(self.max_queued)
         return None
 

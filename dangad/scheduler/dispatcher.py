@@ -252,16 +252,16 @@ class Dispatcher:
         self._matching.match(self._clock.seconds())
         self.state.tell()
 
-    def describe(self) -> Deferred[str]:
-        """The catalogue of job types.
+    def describe(self, by_server: bool = False) -> Deferred[str]:
+        """The catalogue of job types, for a client or for the server itself.
 
         Fires with the JSON document of :mod:`dangad.wire.catalogue`, as soon as the first worker
         has told it, which counts as demand for one. Fails with :class:`ShuttingDown` if the server
-        stops before, :class:`NoWorkers` if no worker can be had, and :class:`QueueFull` if as many
-        as may wait for jobs wait for this.
+        stops before, :class:`NoWorkers` if no worker can be had, and, for a client,
+        :class:`QueueFull` if as many as may wait for jobs wait for this.
         """
         registry = self.state.registry
-        refusal = None if registry.known else self.admission.refusal_to_describe()
+        refusal = None if registry.known else self.admission.refusal_to_describe(by_server)
         if refusal is not None:
             refused: Deferred[str] = Deferred()
             refused.errback(refusal)

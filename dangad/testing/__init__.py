@@ -3,13 +3,13 @@
 :func:`perform` runs one job at once, without another process and without a reactor. Arguments and
 response are serialised, so what fails in production fails in the test::
 
-    answer = dangad.testing.perform(count_words, text=b"to be or not to be")
+    answer = dangad.testing.perform(count_words, document=b"to be or not to be", top=1)
 
 :func:`serve` starts the whole server with worker processes, on a private socket::
 
     async with dangad.testing.serve("wordcount.jobs") as server:
         client = await server.connect()
-        answer = await client.run(CountWords, text=b"to be or not to be")
+        answer = await client.run(CountWords, document=b"to be or not to be", top=1)
 
 Use the first to test what a job does, the second to test how your program uses the server. Both
 work with trial and with pytest. A :class:`JobRunner` collects progress and partial results.

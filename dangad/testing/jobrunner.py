@@ -57,7 +57,7 @@ class JobRunner:
     What the jobs report through ``dangad.current_job().progress(...)`` is collected in `progress`::
 
         runner = JobRunner(attempt=2)
-        runner.perform(count_words, text=b"to be")
+        runner.perform(count_words, document=b"to be", top=1)
         assert runner.progress == [(1, 2, "to"), (2, 2, "be")]
 
     These are all reports; a client of a server gets ten a second at most. What the jobs yield or

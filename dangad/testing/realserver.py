@@ -238,7 +238,8 @@ class RunningServer:
             service.startService()
             self._addresses = service.addresses
             started = self._starting = Deferred()
-            service.dispatcher.describe().addCallbacks(self._has_worker, self._has_no_worker)
+            catalogue = service.dispatcher.describe(by_server=True)
+            catalogue.addCallbacks(self._has_worker, self._has_no_worker)
             await started
         except Exception:
             await self.stop()

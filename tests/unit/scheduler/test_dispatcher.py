@@ -893,9 +893,10 @@ class DescribeTests(DispatcherTestCase):
         self.assertEqual(self.successResultOf(self.dispatcher.describe()), ECHO)
 
     def test_bounded(self) -> None:
-        """No more may wait for the catalogue than may wait for a worker."""
+        """No more may wait for the catalogue than may wait for a worker, besides the server."""
         waiting = [self.dispatcher.describe() for _ in range(MAX_QUEUED)]
         self.failureResultOf(self.dispatcher.describe(), QueueFull)
+        waiting.append(self.dispatcher.describe(by_server=True))
         self.ready()
         for asked in waiting:
             self.successResultOf(asked)
