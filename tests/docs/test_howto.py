@@ -116,6 +116,14 @@ class HowToTest(SynchronousTestCase):
         """Progress and partial results come as the page shows."""
         self.read("progress.md")
 
+    def test_calling(self) -> None:
+        """Programs that call jobs meet the errors that the page shows, and connect again."""
+        self.read("calling.md")
+
+    def test_testing(self) -> None:
+        """Tests of job types and of programs pass as the page shows."""
+        self.read("testing.md")
+
     def test_operating(self) -> None:
         """A day of an operator's is as the page shows."""
         self.read("operating.md")
