@@ -77,8 +77,14 @@ def dangad(context: click.Context, /, **_: str | None) -> None:
         raise WrongUsage("which SUBCOMMAND? see dangad --help")
 
 
+def _subcommands_like(_: click.Context, __: click.Parameter, beginning: str) -> list[str]:
+    """The subcommands that begin so, for completion."""
+    listed = [name for name, each in dangad.commands.items() if not each.hidden]
+    return [name for name in listed if name.startswith(beginning)]
+
+
 @click.command("help", hidden=True, add_help_option=False)
-@click.argument("subcommand", required=False)
+@click.argument("subcommand", required=False, shell_complete=_subcommands_like)
 def explain(subcommand: str | None) -> None:
     """Show the help of the program or of a subcommand."""
     words = ["--help"] if subcommand is None else [subcommand, "--help"]

@@ -114,6 +114,8 @@ def play(server: Server, stack: ExitStack) -> None:
     for endpoint in server.endpoints.values():
         print(f"  {endpoint}")
     print(f"Its workers {server.workers[0]} and {server.workers[1]} are ready.")
+    print("Of many clients, three play a part: client 2 wants to know what is in a directory,")
+    print("client 5 wants something that takes a while, and client 7 something quick.")
     with undisturbed():
         two, five, seven = clients = [
             stack.enter_context(Client(name, part, server.endpoints[part.transport]))

@@ -77,7 +77,9 @@ async def _scale(operations: IOperations, arguments: dict[str, Any]) -> dict[str
 
 async def _pardon(operations: IOperations, arguments: dict[str, Any]) -> dict[str, Any]:
     if not operations.pardon(arguments["command"]):
-        raise BadArguments(f"{arguments['command']!r} is not in quarantine")
+        names = ", ".join(each["command"] for each in operations.status()["quarantine"])
+        others = f"; in quarantine: {names}" if names else ", and no other command is"
+        raise BadArguments(f"{arguments['command']!r} is not in quarantine{others}")
     return {}
 
 

@@ -63,6 +63,8 @@ def complete(asked: Asked, shell: str, line: str) -> set[str]:
     ("line", "offered"),
     [
         ("dangad st", {"status", "stack"}),
+        ("dangad help sta", {"status", "stack"}),
+        ("dangad help w", {"workers"}),
         ("dangad w", {"workers"}),  # and not the old name of scale
         ("dangad scale --", {"--force", "--json", "--control", "--help"}),
         ("dangad --control x call --p", {"--priority"}),

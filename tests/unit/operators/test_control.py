@@ -165,7 +165,7 @@ class CommandTest(ControlCase):
         operator.call(commands.Pardon.commandName, b"1", command=b"Thumbnail")
         self.assertEqual(operator.answer(), ok(b"1"))
         operator.call(commands.Pardon.commandName, b"2", command=b"Other")
-        text = "'Other' is not in quarantine"
+        text = "'Other' is not in quarantine; in quarantine: Thumbnail"
         self.assert_error(operator.answer(), b"2", b"BAD_ARGUMENTS", text)
         self.assertEqual(self.logged()[0], "operator: Pardon command=Thumbnail")
 
