@@ -108,8 +108,11 @@ COUNTERS = {"done": 113, "failed": 4, "cancelled": 2, "timed_out": 0, "lost": 1}
 JOB = 120
 """The job that runs."""
 STACK = """\
-  File "thumbs/jobs.py", line 12 in shrink
-  File "thumbs/jobs.py", line 20 in thumbnail
+Current thread 0x00007f2f75694b80 (most recent call first):
+  File "/srv/thumbs/jobs.py", line 12 in shrink
+  File "/srv/thumbs/jobs.py", line 20 in thumbnail
+  File "/usr/lib/python3/dist-packages/dangad/worker/perform.py", line 123 in _perform
+  ...
 """
 
 

@@ -91,7 +91,7 @@ class MatrixTests(RealServerCase):
             PLANS: self.plans,
         }
         # Forked workers have no start of an interpreter.
-        start = FRESH if self.id().endswith("test_start") else LEAN
+        start = FRESH if self.id().endswith("test_boot") else LEAN
         super().start(WorkerSettings(self.jobs, environment=environment, start=start))
 
     test_boot = a_group("start", "modules")

@@ -309,7 +309,8 @@ class WorkerTests(StartCase):
     def test_interpreter(self) -> None:
         """If the interpreter is gone the reason names it."""
         link = "os.symlink(sys.executable, 'python'); sys.executable = os.path.abspath('python')"
-        self.start(self.prepare(Start(before=f"import sys, os; {link}")))
+        options = ("--start", "fresh")
+        self.start(self.prepare(Start(before=f"import sys, os; {link}", options=options)))
         wait_for(self.ready_workers)
         (self.folder / "python").unlink()
         self.lose("no process can be started: No such file or directory: .*/python")

@@ -172,19 +172,21 @@ class InterruptTests(LinkCase):
         box = self.worker.take()  # it has begun the second
         assert box is not None
         self.assertEqual(workerboxes.read_job(box)[0], following.id)
+        worker = self.worker
         self.hops.dispatcher.cancel(following)
-        self.assertIn(commands.STOP_SIGNAL, self.worker.process.signals)
+        self.assertIn(commands.STOP_SIGNAL, worker.process.signals)
         self.assertIsNone(running.stopped_for)
 
     def test_end(self) -> None:
         """When the worker is gone nobody means to signal it again."""
         self.ask(b"1")
-        self.worker.take()
+        worker = self.worker
+        worker.take()
         (running,) = self.hops.dispatcher.state.assignments.running()
         self.hops.dispatcher.cancel(running)
         again = self.hops.clock.seconds() + FIRST_PAUSE
         (signal,) = (each for each in self.hops.clock.getDelayedCalls() if each.getTime() == again)
-        self.worker.die()
+        worker.die()
         self.assertFalse(signal.active())
 
 

@@ -768,6 +768,8 @@ class RulesMachine:
             self.overtaken.clear()  # turns were given back
         if self.late:
             self.overtaken.clear()  # a job that is out of time has used a turn
+        if self.dispatcher.is_wary:
+            self.overtaken.clear()  # some stand back
         if self.dispatcher.state.registry.partial:
             self.overtaken.clear()  # there are several rows now, one for each kind of worker
         for key in list(self.overtaken):
