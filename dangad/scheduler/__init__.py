@@ -5,8 +5,9 @@
 - :mod:`.dispatcher`: every event of a job's life. What follows from it is in :mod:`.admission`,
   :mod:`.answers`, :mod:`.endings` and :mod:`.retries`; what all of them know, in :mod:`.state`.
 - :mod:`.matching`: which job starts next, and on which worker. Whose turn it is say
-  :mod:`.fairqueue`, :mod:`.rounds` and :mod:`.lines`; what has to wait, :mod:`.concurrency`; who is
-  idle, :mod:`.assignments`; what a busy worker may have besides, :mod:`.prefetch`.
+  :mod:`.fairqueue`, :mod:`.rounds`, :mod:`.lines` and :mod:`.aside`; what has to wait,
+  :mod:`.concurrency`; who is idle, :mod:`.assignments`; what a busy worker may have besides,
+  :mod:`.prefetch`.
 - :mod:`.registry`, :mod:`.quarantine`: what can be performed, and what is kept away.
 - :mod:`.pauses`, :mod:`.wariness`: jobs whose clients do not read.
 - :mod:`.drain`: the end of all jobs.

@@ -36,15 +36,15 @@ job out looks once at each lane.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
+from dangad.scheduler.aside import Aside
 from dangad.scheduler.rounds import Rounds
 from dangad.wire.values import Priority
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from dangad.scheduler.interfaces import IClient
     from dangad.scheduler.lines import Lane
@@ -71,8 +71,8 @@ class JobQueue:
         #: The last client that came to a turn, with the priority of its job; None if it may be any.
         #: The reader sets it to None.
         self.news: tuple[IClient | None, Priority] | None = None
-        #: The jobs that were set aside, the first one first; only to be read.
-        self.aside: OrderedDict[int, Job] = OrderedDict()
+        #: The jobs that were set aside; only to be read.
+        self.aside = Aside()
         self._ageing = ageing
         #: The turns of jobs that go before all others, of jobs without rank, and of jobs that go
         #: after all others.
@@ -138,14 +138,13 @@ class JobQueue:
     def set_aside(self, job: Job, *, first: bool = False) -> None:
         """Let `job`, which was taken out, wait until it is called for, last of all or first."""
         self.rest(job)
-        self.aside[job.id] = job
-        if first:
-            self.aside.move_to_end(job.id, last=False)
+        self.aside.add(job, first=first)
 
-    def call_one(self) -> Job:
-        """Let the first of those that were set aside be the next; there must be one."""
-        job = next(iter(self.aside.values()))
-        self.put_back(job)
+    def call_one(self, called: Collection[IClient] = ()) -> Job | None:
+        """Let a job that was set aside be the next: one of another client than those `called`."""
+        job = self.aside.next(lambda client: client in self._on_hold or client in called)
+        if job is not None:
+            self.put_back(job)
         return job
 
     def remove(self, job: Job) -> bool:
@@ -327,7 +326,7 @@ class JobQueue:
         """Let `job` rest no more; whether it did."""
         if self._resting.pop(job.id, None) is None:
             return False
-        self.aside.pop(job.id, None)
+        self.aside.discard(job)
         return True
 
     def _kind_of(self, client: IClient, job: Job) -> Rounds:

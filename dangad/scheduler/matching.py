@@ -280,10 +280,7 @@ class Matching:
         return not state.assignments.idle and (
             state.assignments.prefetched > 0
             or queue.has_turn()
-            or any(
-                job.client is not None and not queue.is_on_hold(job.client)
-                for job in queue.aside.values()
-            )
+            or queue.aside.any_but(queue.is_on_hold)
         )
 
     def any_runs_but(self, paused: int) -> bool:

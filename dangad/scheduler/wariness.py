@@ -85,7 +85,9 @@ class Wariness:
 
     def stands_back(self, job: Job, now: float) -> bool:
         """Whether `job` must not take the last worker just because that is idle."""
-        return (job.wants_chunks and now < self._until) or job.client in self._owing
+        return job.client is not None and (
+            (job.wants_chunks and now < self._until) or job.client in self._owing
+        )
 
     def pop(self, now: float) -> Job | None:
         """Take the job that starts next out of the queue; None if none may start now."""
@@ -107,15 +109,17 @@ class Wariness:
         queue = self._state.queue
         late = bool(queue.aside) and now - self._aside_since >= ASIDE
         all_may = late or over or self._others_move(now)
-        if all_may and queue.aside:
-            called.append(queue.call_one())
+        if all_may:
+            self._call_one(called)
         for _ in range(PART):
             job = queue.pop(now)
             if job is None:
                 if not queue.aside or self._is_kept(now):
                     return None
+                if not self._call_one(called):
+                    self._come_back(KEEP)
+                    return None
                 all_may = True
-                called.append(queue.call_one())
             elif all_may or not self.stands_back(job, now):
                 if all_may:
                     self._aside_since = now
@@ -126,6 +130,13 @@ class Wariness:
                 queue.set_aside(job)
         self._come_back(0)
         return None
+
+    def _call_one(self, called: list[Job]) -> bool:
+        """Let a job be the next that was set aside, of another client than those before."""
+        job = self._state.queue.call_one({each.client for each in called if each.client})
+        if job is not None:
+            called.append(job)
+        return job is not None
 
     def _is_kept(self, now: float) -> bool:
         """Whether the last worker is kept for others, none of whose jobs waits now.

@@ -398,13 +398,33 @@ class LaneTests(QueueTestCase):
         for job in jobs:
             self.assertIs(self.queue.pop(0.0), job)
             self.queue.set_aside(job)
-        self.assertEqual((len(self.queue), list(self.queue.aside.values())), (4, jobs))
+        self.assertEqual((len(self.queue), len(self.queue.aside)), (4, 3))
         self.assertTrue(self.queue.remove(jobs[1]))
         self.queue.call_one()
         self.assertIs(self.queue.pop(0.0), jobs[0])
         self.queue.call_one()
         self.assertEqual([self.queue.pop(0.0) for _ in range(3)], [jobs[2], last, None])
         self.assertEqual((len(self.queue), len(self.queue.aside)), (0, 0))
+
+    def test_called_in_turn(self) -> None:
+        """Clients take turns, each with its jobs in order; who is on hold or has had one waits."""
+        mine = self.push(self.ann, 3)
+        (theirs,) = self.push(self.bob)
+        for _ in range(4):
+            job = self.queue.pop(0.0)
+            assert job is not None
+            self.queue.set_aside(job)
+        self.queue.hold(self.ann)
+        self.assertIs(self.queue.call_one(), theirs)
+        self.assertIsNone(self.queue.call_one())
+        self.queue.release(self.ann)
+        self.assertIs(self.queue.call_one(), mine[0])
+        self.assertIsNone(self.queue.call_one({self.ann}))
+        for job in mine[0], theirs:
+            self.assertTrue(self.queue.remove(job))
+            self.queue.set_aside(job, first=True)
+        order = [self.queue.call_one() for _ in range(4)]
+        self.assertEqual([job for job in order if job is not theirs], mine)
 
     def test_set_aside_and_gone(self) -> None:
         """A job that was set aside goes with its client."""
