@@ -67,6 +67,10 @@ class Aside:
             self._lines.move_to_end(client)
         return None
 
+    def line(self) -> list[Job]:
+        """All jobs of the client whose turn it is, the last one first; none if there are none."""
+        return list(reversed(next(iter(self._lines.values()), {}).values()))
+
     def any_but(self, passed_over: Callable[[IClient], bool]) -> bool:
         """Whether a client has jobs here that is not passed over."""
         return any(not passed_over(client) for client in self._lines)

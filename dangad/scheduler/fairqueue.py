@@ -27,8 +27,8 @@ Lanes. The jobs of one lane can be held back while all others go on. A job type 
 has a lane of its own; all other jobs are in the lane None. A client's turns count over all lanes.
 
 Rest. A resting job counts as waiting, but has no turn until it is put in again. A job whose turn it
-is may be set aside: it rests until it is called for, in the order in which jobs were set aside. A
-job that was taken out can be put back; then it is the next job again.
+is may be set aside: it rests until it is called for (:mod:`dangad.scheduler.aside`). A job that was
+taken out can be put back; then it is the next job again.
 
 Every operation takes constant time, independent of the number of waiting jobs and clients; taking a
 job out looks once at each lane.
@@ -118,8 +118,7 @@ class JobQueue:
 
         Of several that were taken out, the last is put back first. The job must have a client.
         """
-        client = job.client
-        if client is None:
+        if (client := job.client) is None:
             raise ValueError(f"{job!r} has no client")
         if not (self._resting and self._wake(job)):
             self.size += job.size
@@ -140,10 +139,14 @@ class JobQueue:
         self.rest(job)
         self.aside.add(job, first=first)
 
+    def call_some(self) -> None:
+        """Let all jobs of a client that were set aside be its next, in their order."""
+        for job in self.aside.line():
+            self.put_back(job)
+
     def call_one(self, called: Collection[IClient] = ()) -> Job | None:
         """Let a job that was set aside be the next: one of another client than those `called`."""
-        job = self.aside.next(lambda client: client in self._on_hold or client in called)
-        if job is not None:
+        if job := self.aside.next(lambda client: client in self._on_hold or client in called):
             self.put_back(job)
         return job
 

@@ -233,6 +233,8 @@ class Matching:
     def prefetch(self, worker: IWorker, now: float) -> None:
         """Let `worker`, which has just ended a job, prefetch some more if it is busy again."""
         state, prefetch = self._state, self._prefetch
+        if self.wariness.active:
+            self.wariness.check(now)
         late = state.assignments.first_with_prefetched()
         if late is not None and state.assignments.jobs[late][0].started_at <= now - SLOW:
             prefetch.reclaim(late)

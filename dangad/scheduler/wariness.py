@@ -92,23 +92,30 @@ class Wariness:
     def pop(self, now: float) -> Job | None:
         """Take the job that starts next out of the queue; None if none may start now."""
         queue = self._state.queue
-        while self._debts and self._debts[0][1] <= now:
-            self.replaced()
-        over = now >= self._until and not self._debts
-        if over and not queue.aside:
-            self.active = False
+        self.check(now)
         called: list[Job] = []
-        job = self._choose(now, over, called)
+        job = self._choose(now, called)
         for other in reversed(called):  # which could not start: they stay before the others
             if other is not job and queue.remove(other):
                 queue.set_aside(other, first=True)
         return job
 
-    def _choose(self, now: float, over: bool, called: list[Job]) -> Job | None:
+    def check(self, now: float) -> None:
+        """End if it is time, client by client: all its jobs that stand back have turns again."""
+        while self._debts and self._debts[0][1] <= now:
+            self.replaced()
+        if now >= self._until and not self._debts:
+            self._state.queue.call_some()
+            if self._state.queue.aside:
+                self._come_back(0)
+            else:
+                self.active = False
+
+    def _choose(self, now: float, called: list[Job]) -> Job | None:
         """Take out the job that starts next; `called` gets those that were set aside before."""
         queue = self._state.queue
         late = bool(queue.aside) and now - self._aside_since >= ASIDE
-        all_may = late or over or self._others_move(now)
+        all_may = late or self._others_move(now)
         if all_may:
             self._call_one(called)
         for _ in range(PART):

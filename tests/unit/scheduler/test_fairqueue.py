@@ -426,6 +426,18 @@ class LaneTests(QueueTestCase):
         order = [self.queue.call_one() for _ in range(4)]
         self.assertEqual([job for job in order if job is not theirs], mine)
 
+    def test_all_of_a_client(self) -> None:
+        """All jobs of a client are called together, before those that came since."""
+        jobs = self.push(self.ann, 3)
+        for _ in jobs:
+            job = self.queue.pop(0.0)
+            assert job is not None
+            self.queue.set_aside(job)
+        jobs += self.push(self.ann)
+        self.queue.call_some()
+        self.queue.call_some()
+        self.assertEqual([self.queue.pop(0.0) for _ in range(5)], [*jobs, None])
+
     def test_set_aside_and_gone(self) -> None:
         """A job that was set aside goes with its client."""
         (job,) = self.push(self.ann)

@@ -372,3 +372,20 @@ class CostTests(DispatcherTestCase):
         for job in jobs:
             assert isinstance(job.worker, FakeWorker)
             self.answer(job.worker)
+
+    def test_prefetched(self) -> None:
+        """When that is over they are not overtaken by jobs that came later, and are prefetched."""
+        self.lose(self.ann)
+        self.answer_one(self.bob)
+        jobs = [self.submit(self.ann) for _ in range(5)]
+        self.assertEqual({job.state for job in jobs}, {JobState.QUEUED})
+        workers = [worker for worker in self.workers if not worker.dead] + [self.ready()]
+        later = [self.submit(self.ann) for _ in range(5)]
+        for _ in range(10):
+            for worker in workers:
+                if worker.job is not None:
+                    self.answer(worker)
+        ended = [job for job, *_ in self.ann.answers if job in jobs or job in later]
+        self.assertEqual(set(ended[:5]), set(jobs))
+        self.assertEqual(len(ended), 10)
+        self.clock.advance(KEEP)
