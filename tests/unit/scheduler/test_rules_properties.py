@@ -759,17 +759,17 @@ class RulesMachine:
         now, owner = self.clock.seconds(), self.owners[job.id]
         assert job.deadline is None or now < job.accepted_at + job.deadline
         startable = [other for other in self.startable([worker]) if other.worker is None]
-        ready = {self.owners[other.id] for other in startable}
+        # What was reclaimed keeps the turn that it had, perhaps some rounds later than this one.
+        had = {self.owners[other.id] for other in startable if other in self.had_turn}
+        ready = {self.owners[other.id] for other in startable} - had
         for useless in self.queued():
             if self.dispatcher.state.quarantine.seconds_left(useless.command, now):
                 ready.discard(self.owners[useless.id])  # it has used its turn
         if self.reclaimed != (reclaimed := self.reclaims()):
             self.reclaimed = reclaimed
             self.overtaken.clear()  # turns were given back
-        if self.late:
-            self.overtaken.clear()  # a job that is out of time has used a turn
-        if self.dispatcher.is_wary:
-            self.overtaken.clear()  # some stand back
+        if self.late or self.dispatcher.is_wary:
+            self.overtaken.clear()  # jobs that are out of time use turns, others stand back
         if self.dispatcher.state.registry.partial:
             self.overtaken.clear()  # there are several rows now, one for each kind of worker
         for key in list(self.overtaken):
