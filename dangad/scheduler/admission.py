@@ -14,10 +14,14 @@ if TYPE_CHECKING:
     from dangad.errors import DangadError
     from dangad.scheduler.record import Job
     from dangad.scheduler.state import State
+    from dangad.scheduler.wariness import Wariness
 
 
 class Admission:
     """The bounds of the queue, and the conditions for a start."""
+
+    #: Which jobs may have to wait although a worker is idle.
+    wariness: Wariness
 
     def __init__(self, state: State, max_queued: int, max_queued_bytes: int) -> None:
         """Let jobs in.
@@ -47,7 +51,7 @@ class Admission:
             return reasons.quarantined(job, seconds)
         if job.deadline is not None and job.deadline <= 0:
             return reasons.came_late(job)
-        if may_start:
+        if may_start and not (self.wariness.active and self.wariness.may_wait(job, now)):
             return None
         if state.queue.count + state.assignments.prefetched >= self.max_queued:
             return reasons.too_many_wait(self.max_queued)

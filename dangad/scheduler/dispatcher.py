@@ -83,6 +83,7 @@ class Dispatcher:
         self._endings = endings = Endings(state, self._check_drain, self.client_gone)
         self._matching = matching = Matching(state, self.admission, endings)
         self._prefetch = endings.prefetch
+        self.admission.wariness = matching.wariness
         self._pauses = endings.pauses = Pauses(
             state.alarms,
             matching.any_could_start,

@@ -89,6 +89,10 @@ class Wariness:
             (job.wants_chunks and now < self._until) or job.client in self._owing
         )
 
+    def may_wait(self, job: Job, now: float) -> bool:
+        """Whether `job`, which comes now, may have to wait although a worker is idle."""
+        return self.stands_back(job, now) and not self._others_move(now)
+
     def pop(self, now: float) -> Job | None:
         """Take the job that starts next out of the queue; None if none may start now."""
         queue = self._state.queue

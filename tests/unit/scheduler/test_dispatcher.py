@@ -342,6 +342,21 @@ class RefusalTests(DispatcherTestCase):
             self.submit(self.ann)
         self.assertIn("QUEUE_FULL", self.ann.failure_of(self.submit(self.ann)))
 
+    def test_queue_full_of_jobs_that_stand_back(self) -> None:
+        """Jobs that leave an idle worker to others wait, and no more of them may than of any."""
+        self.dispatcher.admission.max_queued = 2
+        self.ready()
+        worker = self.ready()
+        self.submit(self.ann)
+        self.die(worker)  # Ann has cost it
+        self.submit(self.bob)
+        (busy,) = self.dispatcher.state.assignments.jobs
+        assert isinstance(busy, FakeWorker)
+        self.answer(busy)  # Bob may come again at once
+        jobs = [self.submit(self.ann) for _ in range(3)]
+        self.assertEqual((self.dispatcher.idle, self.dispatcher.waiting), (1, 2))
+        self.assertIn("QUEUE_FULL", self.ann.failure_of(jobs[2]))
+
     def test_no_waiting_at_all(self) -> None:
         """With room for none to wait, a job runs if a worker is idle and else is refused."""
         self.dispatcher.admission.max_queued = 0
