@@ -87,6 +87,9 @@ FAULTS = (
     Fault("scheduler/matching", "job.lane is None\n            and not", "not"),
     Fault("scheduler/endings", "if assignments.last(worker) is not job:", "if False:"),
     Fault(
+        "scheduler/endings", "job.forget_request()  # it has answered", "pass  # it has answered"
+    ),
+    Fault(
         "scheduler/endings",
         "        if client in self._state.gone:\n            return",
         "        pass",

@@ -177,7 +177,8 @@ class Endings:
             return
         assignments = self._state.assignments
         if assignments.last(worker) is not job:
-            return  # it has answered: its worker has begun another one since
+            job.forget_request()  # it has answered; if that is not read, it is not tried again
+            return
         job.stopped_for = error
         cancel_alarms(job, ("limit_alarm",))
         if worker in assignments.doomed:

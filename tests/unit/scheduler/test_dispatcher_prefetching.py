@@ -562,6 +562,7 @@ GARBAGE: tuple[tuple[str, int, tuple[Deed, ...], str, bool], ...] = (
     ("Echo", 2, (), "lost lost lost done", False),
     ("Again", 2, (), "lost done done done", False),
     ("Timed", 1, (), "lost lost done done", False),
+    ("Again", 2, (cancel(1),), "lost lost done done", False),  # it had answered, and is not retried
     ("Echo", 1, (boot(PERFORMS),), "lost lost done done", False),
     ("Echo", 1, (cancel(1), cancel(1)), "lost cancelled done done", False),
     ("Deadline", 1, (wait(3),), "lost timed-out timed-out timed-out", False),

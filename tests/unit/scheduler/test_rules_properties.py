@@ -742,7 +742,7 @@ class RulesMachine:
         owner = self.owners[job.id]
         assert worker.begun or not owner.gone
         assert worker.begun or owner not in self.held
-        assert job.box
+        assert worker.begun or job.box
         assert worker.begun or job not in self.sealed
         assert worker.begun or not self.dispatcher.state.quarantine.seconds_left(
             job.command, self.clock.seconds()
@@ -768,8 +768,9 @@ class RulesMachine:
         if self.reclaimed != (reclaimed := self.reclaims()):
             self.reclaimed = reclaimed
             self.overtaken.clear()  # turns were given back
-        if self.late or self.dispatcher.is_wary:
-            self.overtaken.clear()  # jobs that are out of time use turns, others stand back
+        if self.late or self.dispatcher.is_wary or self.killed():
+            # Jobs that are out of time use turns, others stand back, or hold a worker that dies.
+            self.overtaken.clear()
         if self.dispatcher.state.registry.partial:
             self.overtaken.clear()  # there are several rows now, one for each kind of worker
         for key in list(self.overtaken):
@@ -796,7 +797,7 @@ class RulesMachine:
             and now - old.accepted_at >= AGEING
             for old in self.jobs
         )
-        assert not above or any(aged), (job, above)
+        assert self.dispatcher.is_wary or not above or any(aged), (job, above)
 
     def reclaims(self) -> int:
         """How many jobs were reclaimed so far."""
