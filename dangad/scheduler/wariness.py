@@ -77,6 +77,11 @@ class Wariness:
             if not self._owing[client]:
                 del self._owing[client]
 
+    def _forget_old(self, now: float) -> None:
+        """Count those workers as replaced that were lost long ago."""
+        while self._debts and self._debts[0][1] <= now:
+            self.replaced()
+
     def ended(self, job: Job) -> None:
         """`job` has ended: if it did not stand back, another of its client may come at once."""
         now = self._state.clock.seconds()
@@ -91,6 +96,7 @@ class Wariness:
 
     def may_wait(self, job: Job, now: float) -> bool:
         """Whether `job`, which comes now, may have to wait although a worker is idle."""
+        self._forget_old(now)
         return self.stands_back(job, now) and not self._others_move(now)
 
     def pop(self, now: float) -> Job | None:
@@ -106,8 +112,7 @@ class Wariness:
 
     def check(self, now: float) -> None:
         """End if it is time, client by client: all its jobs that stand back have turns again."""
-        while self._debts and self._debts[0][1] <= now:
-            self.replaced()
+        self._forget_old(now)
         if now >= self._until and not self._debts:
             self._state.queue.call_some()
             if self._state.queue.aside:
