@@ -938,8 +938,8 @@ class RulesMachine:
         """No worker is idle while a job waits that may start; but one may be kept for others."""
         idle = self.spawner.idle
         assert self.dispatcher.idle == len(idle)
-        if self.dispatcher.is_wary and len(idle) == 1:
-            return
+        if self.dispatcher.is_wary and (len(idle) == 1 or self.dispatcher.state.queue.aside):
+            return  # what stands back waits behind its client's first job, which may not start
         assert not (idle and self.startable(idle))
 
     def more_urgent_go_before_prefetched(self) -> None:
