@@ -943,7 +943,12 @@ class RulesMachine:
         assert not (idle and self.startable(idle))
 
     def more_urgent_go_before_prefetched(self) -> None:
-        """What a worker has prefetched, and not begun, is the most urgent that its client has."""
+        """What a worker has prefetched, and not begun, is the most urgent that its client has.
+
+        Except for what stands back.
+        """
+        if self.dispatcher.state.queue.aside:
+            return
         for worker in self.answerable():
             if worker.begun == len(worker.prefetched):
                 continue
