@@ -120,7 +120,9 @@ class Matching:
         due = self._state.clock.seconds() + delay
         if self._comes_back is None or due < self._comes_back:
             try:
-                self._round = self._state.alarms.set(delay, self._go_on)
+                later, self._round = self._round, self._state.alarms.set(delay, self._go_on)
+                if later is not None:
+                    later.cancel()
                 self._comes_back = due
             except Exception:  # noqa: BLE001 - the next event goes on
                 log_failure("the server failed to put off the start of jobs")
