@@ -274,7 +274,7 @@ def _read_arguments(command: type[amp.Command], raw: bytes) -> dict[str, Any]:
         shown = quote(strings[key])
         try:
             kind.fromBox(key, strings, arguments, None)
-        except ValueError:
+        except (ValueError, TypeError):  # the latter by Boolean
             raise BadArguments(
                 f"argument {key.decode()!r} is {shown}, which is no {type(kind).__name__}"
             ) from None

@@ -27,6 +27,7 @@ QUESTIONS = (
     "backlog",
     "payload",
     "startup",
+    "starts",
     "recycling",
     "stalls",
     "reactors",

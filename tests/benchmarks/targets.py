@@ -147,6 +147,14 @@ TARGETS = (
         at_most=1.0,
     ),
     Target(
+        "starts",
+        "a forked worker, against a new interpreter",
+        "start",
+        ("a new interpreter (--start fresh)", "start"),
+        at_most=0.2,
+        contender="a fork of the template (--start lean)",
+    ),
+    Target(
         "recycling",
         "throughput with recycling, against without",
         "throughput",

@@ -331,7 +331,7 @@ class OperatorTests(SynchronousTestCase):
         assert line.protocol is not None
         line.protocol.makeConnection(line)
         operator = FakeClient(line)
-        meant = {boxes.ASK, boxes.COMMAND, b"min", b"max"}
+        meant = {boxes.ASK, boxes.COMMAND, b"min", b"max", b"force"}
         for number, pairs in enumerate(requests):
             more = [pair for pair in pairs if pair[0] not in meant]
             usual = [(boxes.ASK, b"%d" % number), (boxes.COMMAND, commands.Scale.commandName)]
