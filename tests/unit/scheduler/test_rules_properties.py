@@ -20,6 +20,7 @@ import os
 import random
 import time
 import unittest
+from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from twisted.internet.task import Clock
@@ -141,7 +142,8 @@ class RulesMachine:
         """Put a server together, and start it; `seed` says how."""
         self.story: list[str] = []
         chance = random.Random(seed)
-        self.deeds = [each for each in DEEDS if chance.random() < 0.8]
+        share = chance.choice([0.3, 0.6, 0.8])  # with few deeds, more of its turns are looked at
+        self.deeds = [each for each in DEEDS if chance.random() < share]
         self.failures: list[LogEvent] = []
         globalLogPublisher.addObserver(cast("ILogObserver", self.note_failure))
         self.clock = Clock()
@@ -770,15 +772,22 @@ class RulesMachine:
             self.reclaimed = reclaimed
             self.overtaken.clear()  # turns were given back
         self.was_wary = self.was_wary or self.dispatcher.is_wary
-        if self.late or self.dispatcher.is_wary or self.killed():
-            # Jobs that are out of time use turns, others stand back, or hold a worker that dies.
-            self.overtaken.clear()
+        if self.was_wary:
+            return
+        if self.late or self.killed():
+            self.overtaken.clear()  # jobs that are out of time, or being stopped, use turns
         if self.dispatcher.state.registry.partial:
             self.overtaken.clear()  # there are several rows now, one for each kind of worker
         for key in list(self.overtaken):
             if key[0] is owner or key[0] not in ready:
                 del self.overtaken[key]
         others = {self.owners[each.id] for _, each in self.running() if each is not job}
+        had_before = Counter(  # those who have these may have had turns before their time
+            self.owners[each.id]
+            for busy in self.spawner.busy
+            for each in (busy.job, *busy.prefetched)
+            if each is not None
+        )
         again = job in self.had_turn  # it was reclaimed since, or is tried again
         self.had_turn.add(job)
         for other in ready:
@@ -787,7 +796,7 @@ class RulesMachine:
             if others != {other}:  # who runs all the others lets others by
                 key = other, owner
                 self.overtaken[key] = self.overtaken.get(key, 0) + 1
-                assert self.overtaken[key] <= (4 if self.was_wary else 2), (job, key)
+                assert self.overtaken[key] <= 2 + had_before[other], (job, key)
         above = [
             other
             for other in startable
@@ -796,7 +805,7 @@ class RulesMachine:
         aged = (  # one gives its whole lane a turn
             self.owners[old.id] is owner and now - old.accepted_at >= AGEING for old in self.jobs
         )
-        assert self.dispatcher.is_wary or not above or any(aged), (job, above)
+        assert not above or any(aged), (job, above)
 
     def reclaims(self) -> int:
         """How many jobs were reclaimed so far."""
@@ -944,9 +953,9 @@ class RulesMachine:
     def more_urgent_go_before_prefetched(self) -> None:
         """What a worker has prefetched, and not begun, is the most urgent that its client has.
 
-        Except for what stands back.
+        Except once jobs have stood back.
         """
-        if self.dispatcher.state.queue.aside:
+        if self.was_wary:
             return
         for worker in self.answerable():
             if worker.begun == len(worker.prefetched):
