@@ -349,7 +349,11 @@ class BadInputTest(ControlCase):
             ),
             (request(scale, b"1", min=b"", max=b"1"), b"BAD_ARGUMENTS", "'min' is ''"),
             (request(scale, b"1", min=b"1", max=b"1.5"), b"BAD_ARGUMENTS", "no Integer"),
-            (request(scale, b"1", min=b"1", max=b"2", force=b""), b"BAD_ARGUMENTS", "'force' is ''"),
+            (
+                request(scale, b"1", min=b"1", max=b"2", force=b""),
+                b"BAD_ARGUMENTS",
+                "'force' is ''",
+            ),
             (request(stack, b"1", job=b"\xff"), b"BAD_ARGUMENTS", r"'job' is '\xff'"),
             (request(stack, b"1"), b"BAD_ARGUMENTS", "argument 'job' is missing"),
             (request(stack, b"1", job=b"9" * MAX_REQUEST), b"TOO_LARGE", f"at most {MAX_REQUEST}"),
