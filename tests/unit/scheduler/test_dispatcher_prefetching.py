@@ -205,8 +205,9 @@ class GivingTests(PrefetchTestCase):
         self.submit_many(self.ann, MAX_QUEUED + 1)
         self.answer(self.worker)
         self.assertEqual((len(self.worker.prefetched), self.counts()), (MOST, (MAX_QUEUED - 1, 1)))
-        self.submit(self.bob)
-        self.assertIn("QUEUE_FULL", self.bob.failure_of(self.submit(self.bob)))
+        self.submit(self.ann)
+        self.assertIn("QUEUE_FULL", self.ann.failure_of(self.submit(self.ann)))
+        self.assertEqual(self.worker.reclaimed, 0)
         self.assertEqual(self.supervisor.demands[-1], MAX_QUEUED)
 
     def test_bytes_count_as_waiting(self) -> None:
