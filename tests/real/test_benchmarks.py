@@ -25,6 +25,7 @@ from tests.benchmarks import (
     reactors,
     recycling,
     stalls,
+    starts,
     startup,
     table,
     targets,
@@ -145,6 +146,7 @@ class JudgementTest(SynchronousTestCase):
             "backlog": backlog,
             "payload": payload,
             "startup": startup,
+            "starts": starts,
             "recycling": recycling,
             "stalls": stalls,
         }
@@ -265,6 +267,12 @@ class QuestionsTest(SynchronousTestCase):
         findings = self.ask(payload)
         for name in (DANGAD, "bare Twisted relay"):
             self.assertMeasured(findings, name, "throughput")
+
+    def test_starts(self) -> None:
+        """A new worker answers, forked or not."""
+        findings = self.ask(starts)
+        for name in (starts.FRESH, starts.LEAN):
+            self.assertMeasured(findings, name, "start")
 
     def test_startup(self) -> None:
         """The start is measured, and its parts."""
