@@ -38,8 +38,9 @@ from dangad.pool.launch import BOOTSTRAP, working_directory
 from dangad.pool.link import WorkerLink
 from dangad.pool.orphans import kill_group, kill_tracers
 from dangad.pool.outputlog import OutputLog
-from dangad.pool.template import ORDERS, Template
+from dangad.pool.template import Template
 from dangad.scheduler.interfaces import ISpawner
+from dangad.wire.commands import TEMPLATE_ORDERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -282,12 +283,8 @@ class WorkerStarter(ProcessStarter):
         """Start a worker. ampoule calls this; `ampChild` and `ampChildArgs` are not used."""
         settings = self._settings
         forks = settings.start != FRESH and self.template.given_up is None
-        connector = WorkerConnector(
-            ampParent(),
-            self._scratch,
-            b"" if forks else settings.process_input(),
-            settings.mark,
-        )
+        told = b"" if forks else settings.process_input()
+        connector = WorkerConnector(ampParent(), self._scratch, told, settings.mark)
         if forks:
             ForkedProcess(self._reactor, connector, self.template)
             return connector.amp, connector.finished
@@ -306,7 +303,7 @@ class WorkerStarter(ProcessStarter):
             env=settings.process_environment(),
             uid=settings.uid,
             gid=settings.gid,
-            childFDs={0: "w", 1: "r", 2: "r", ORDERS: orders},
+            childFDs={0: "w", 1: "r", 2: "r", TEMPLATE_ORDERS: orders},
         )
         process.write(settings.process_input(template=True))
 

@@ -24,6 +24,7 @@ from zope.interface import implementer
 
 from dangad.scheduler.clockcalls import cancel
 from dangad.text import printable
+from dangad.wire.commands import TEMPLATE_NEVER, TEMPLATE_READY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 
 log = Logger()
 
-ORDERS = 3
-"""The template's descriptor of the socket over which it gets its orders."""
 READY_TIME = 30.0
 """Seconds in which a template must be ready."""
 FORK_TIME = 5.0
@@ -54,10 +53,6 @@ MOST_LINES = 100
 """Lines of a template's output that are logged."""
 LONGEST_LINE = 1000
 """Characters of one of them."""
-READY = b"ready"
-"""What a template says when it can fork."""
-NEVER = b"never"
-"""What it says, before the reason, when it cannot and never will."""
 
 
 @implementer(IReadDescriptor)
@@ -297,9 +292,9 @@ class Template:
     def _reported(self, report: bytes) -> None:
         """Take a report: it is ready, or has forked, or could not."""
         number, _, outcome = report.partition(b" ")
-        if number == NEVER:
+        if number == TEMPLATE_NEVER:
             self._give_up(outcome.decode(errors="replace"))
-        elif number != READY:
+        elif number != TEMPLATE_READY:
             pid, _, reason = outcome.partition(b" ")
             self._forked(int(number), int(pid), reason.decode(errors="replace"))
         if self._orders:

@@ -174,6 +174,12 @@ class LastWords(amp.Command):
     requiresAnswer = False
 
 
+TEMPLATE_ORDERS = 3
+"""The descriptor of the socket over which a template gets its orders, and reports."""
+TEMPLATE_READY = b"ready"
+"""What a template reports when it can fork workers."""
+TEMPLATE_NEVER = b"never"
+"""What it reports, before the reason, when it cannot and never will."""
 STOP_SIGNAL = signal.SIGURG
 """The signal that makes a worker look for a :data:`~dangad.wire.workerboxes.STOP` while a job runs.
 

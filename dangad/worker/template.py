@@ -22,14 +22,9 @@ import signal
 import socket
 import sys
 
+from dangad.wire.commands import TEMPLATE_NEVER, TEMPLATE_ORDERS, TEMPLATE_READY
 from dangad.worker.siblings import SiblingForks
 
-ORDERS = 3
-"""The descriptor of the socket over which orders come."""
-READY = b"ready"
-"""What the template says when it can fork."""
-NEVER = b"never"
-"""What it says, before the reason, when it cannot and never will."""
 GIVEN = 5
 """Descriptors that come with an order: those of the new worker from 0 on."""
 _ORDER_SIZE = 100
@@ -42,16 +37,16 @@ def wait_for_orders(held_back: tuple[signal.Signals, ...]) -> None:
 
     :param held_back: the signals that the template does not react to.
     """
-    orders = socket.socket(fileno=ORDERS)
+    orders = socket.socket(fileno=TEMPLATE_ORDERS)
     try:
         siblings = SiblingForks()
     except OSError as error:
-        orders.send(b"%b %b" % (NEVER, str(error).encode()))
+        orders.send(b"%b %b" % (TEMPLATE_NEVER, str(error).encode()))
         os._exit(1)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, held_back)
     gc.collect()
     gc.freeze()  # a collection in a fork would write to, and so copy, all pages with objects
-    orders.send(READY)
+    orders.send(TEMPLATE_READY)
     while True:
         order, given, _, _ = socket.recv_fds(orders, _ORDER_SIZE, GIVEN)
         if not order:
