@@ -95,7 +95,11 @@ class WorkerPipe:
                     self._write(workerboxes.PONG_BOX)
                 elif box.raw is not None:
                     return bytes(box.raw)
-            data = os.read(self._read_fd, _READ_SIZE)
+            try:
+                data = os.read(self._read_fd, _READ_SIZE)
+            except BlockingIOError:  # a job has changed the pipe, or what it has left behind
+                os.set_blocking(self._read_fd, True)
+                continue
             if not data:
                 return None
             self._reader.feed(data)

@@ -65,6 +65,20 @@ class PipeTests(SynchronousTestCase):
             return stop
         return None
 
+    def test_made_non_blocking(self) -> None:
+        """A pipe that a job has made non-blocking is put right, and waited for."""
+        os.set_blocking(self.pipe._read_fd, False)
+
+        def write() -> None:
+            while not os.get_blocking(self.pipe._read_fd):
+                pass
+            os.write(self.parent_writes, JOB)
+
+        writing = threading.Thread(target=write)
+        writing.start()
+        self.assertEqual(self.pipe.next_job(), JOB)
+        writing.join()
+
     def test_interrupted_by_the_job_itself(self) -> None:
         """A handler of the job's own that raises does not leave half a box in the pipe."""
         main = threading.get_ident()
