@@ -132,6 +132,15 @@ class FakeProcess:
             self.proto.processEnded(None)
 
 
+class HopPipe(WorkerPipe):
+    """The worker's end; where a worker would wait for a job, it raises `BlockingIOError`."""
+
+    def _read(self) -> bytes:
+        if waiting(self._read_fd):
+            return super()._read()
+        raise BlockingIOError
+
+
 class HopWorker:
     """A worker of which all but the process is real: the parent's link, and the worker's end.
 
@@ -167,8 +176,7 @@ class HopWorker:
         )
         self.connector: Any = WorkerConnector(self.link, hops.scratch, b"")
         self.process.proto = self.connector
-        self.pipe = WorkerPipe(its_end, its_other_end, wishes, MAX_PAYLOAD)
-        os.set_blocking(self.pipe._read_fd, False)
+        self.pipe = HopPipe(its_end, its_other_end, wishes, MAX_PAYLOAD)
         self.connector.makeConnection(self.process)
 
     def say_hello(self) -> None:
@@ -200,6 +208,8 @@ class HopWorker:
 
     def rob(self, size: int = 2**16) -> bytes:
         """Read what lies in its pipe, as anything in its process could."""
+        if not waiting(self.pipe._read_fd):
+            raise BlockingIOError
         return os.read(self.pipe._read_fd, size)
 
     def perform(self, box: bytes) -> None:

@@ -95,14 +95,18 @@ class WorkerPipe:
                     self._write(workerboxes.PONG_BOX)
                 elif box.raw is not None:
                     return bytes(box.raw)
-            try:
-                data = os.read(self._read_fd, _READ_SIZE)
-            except BlockingIOError:  # a job has changed the pipe, or what it has left behind
-                os.set_blocking(self._read_fd, True)
-                continue
+            data = self._read()
             if not data:
                 return None
             self._reader.feed(data)
+
+    def _read(self) -> bytes:
+        """Wait for something in the pipe of the jobs; nothing when the parent has closed it."""
+        while True:
+            try:
+                return os.read(self._read_fd, _READ_SIZE)
+            except BlockingIOError:  # a job has changed the pipe, or what it has left behind
+                os.set_blocking(self._read_fd, True)
 
     def wait_for_end(self) -> None:
         """Take no more jobs, and wait until the parent has closed the pipe.
@@ -186,7 +190,10 @@ class WorkerPipe:
             os._exit(1)  # a fork has returned from the job function; it must not use the pipe
         with self._writing:
             if len(data) <= select.PIPE_BUF:
-                os.write(self._write_fd, data)  # writes all of it or nothing, see pipe(7)
+                try:
+                    os.write(self._write_fd, data)  # writes all of it or nothing, see pipe(7)
+                except BlockingIOError:
+                    self._write_large(data)
             else:
                 self._write_large(data)
 
@@ -205,6 +212,8 @@ class WorkerPipe:
             while sum(written) < len(data):
                 try:  # by `map`, since between a call and an assignment a handler may be called
                     written.extend(map(os.write, (self._write_fd,), (view[sum(written) :],)))
+                except BlockingIOError:  # a job has changed the pipe
+                    os.set_blocking(self._write_fd, True)
                 except OSError:
                     raise
                 except BaseException as error:
@@ -229,6 +238,7 @@ class WorkerPipe:
         with contextlib.suppress(
             OSError, Garbage
         ):  # there is nothing more, or the pipe is not ours
+            os.set_blocking(self._wish_fd, False)  # a job may have changed it
             while data := os.read(self._wish_fd, _MAX_WISH):
                 self._wishes.feed(data)
         with contextlib.suppress(Garbage):

@@ -79,6 +79,32 @@ class PipeTests(SynchronousTestCase):
         self.assertEqual(self.pipe.next_job(), JOB)
         writing.join()
 
+    def test_answers_made_non_blocking(self) -> None:
+        """What does not fit into a pipe that a job has made non-blocking waits, and is whole."""
+        for size in (1_000, len(PART)):
+            with self.subTest(size=size):
+                os.set_blocking(self.pipe._write_fd, False)
+                os.write(self.pipe._write_fd, b"x" * (2**16 - 500))
+                received = bytearray()
+
+                def receive(received: bytearray = received, size: int = size) -> None:
+                    while not os.get_blocking(self.pipe._write_fd):
+                        pass
+                    while received.count(b"y") < size:
+                        received.extend(os.read(self.parent_reads, 2**16))
+
+                receiving = threading.Thread(target=receive)
+                receiving.start()
+                self.pipe.send_part(7, b"y" * size)
+                receiving.join()
+                self.assertEqual(received.count(b"y"), size)
+
+    def test_orders_made_blocking(self) -> None:
+        """A pipe of orders that a job has made blocking does not hold the worker up."""
+        os.set_blocking(self.pipe._wish_fd, True)
+        self.pipe.begin_job(1)
+        self.assertIsInstance(self.stopped(lambda: self.stop(1)), JobCancelled)
+
     def test_interrupted_by_the_job_itself(self) -> None:
         """A handler of the job's own that raises does not leave half a box in the pipe."""
         main = threading.get_ident()
