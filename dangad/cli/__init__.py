@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dangad.cli.outcome import OK, SIGNALLED, WRONG_USAGE, Failed
+from dangad.cli.outcome import OK, SIGNALLED, WRONG_USAGE, Failed, WrongUsage
 from dangad.cli.root import dangad, what_is_wrong
 from dangad.cli.streams import say
 
@@ -70,4 +70,9 @@ def _complete(instruction: str) -> int:
     """Answer a shell: print its completion script, or the completions of a command line."""
     from click.shell_completion import shell_complete
 
-    return shell_complete(dangad, {}, "dangad", COMPLETION, instruction)
+    try:
+        return shell_complete(dangad, {}, "dangad", COMPLETION, instruction)
+    except (KeyError, ValueError):  # click reads the line from COMP_WORDS and COMP_CWORD
+        raise WrongUsage(
+            f"${COMPLETION} is set, but not by a shell that completes a command line: unset it"
+        ) from None

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from dangad import cli
+from dangad.cli.outcome import WRONG_USAGE
 
 ROOT = Path(__file__).parent.parent.parent
 PATIENCE = 60.0
@@ -87,6 +88,19 @@ def test_paths(asked: Asked, shell: str) -> None:
 def test_source(asked: Asked, shell: str) -> None:
     """Each shell is told what to run."""
     assert f"{shell}_complete" in asked(_DANGAD_COMPLETE=f"{shell}_source")
+
+
+@pytest.mark.parametrize("variables", [{}, {"COMP_WORDS": "dangad st", "COMP_CWORD": "x"}])
+def test_not_asked_by_a_shell(
+    variables: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A variable that was left behind is named, without a traceback."""
+    for name, value in {**variables, "_DANGAD_COMPLETE": "bash_complete"}.items():
+        monkeypatch.setenv(name, value)
+    assert cli.main([]) == WRONG_USAGE
+    assert "$_DANGAD_COMPLETE is set" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
