@@ -10,6 +10,7 @@ hostile clients, who are in no history, are those of :mod:`tests.historyhostilit
 import contextlib
 import os
 import random
+import re
 import signal
 import time
 from collections import Counter
@@ -30,6 +31,7 @@ from tests.history import (
     Answer,
     Closed,
     History,
+    Killed,
     Noticed,
     Reconciliation,
     Report,
@@ -55,6 +57,9 @@ ROOM = 8 * 2**20
 What it holds at its busiest is less than that, some hundreds of small jobs, and what it has let
 go of need not go back to the system. From round to round it differs by a tenth of a MiB.
 """
+
+_ROBBED = re.compile(r"worker (\d+) did not have a job that something else had read")
+"""What the log says of a worker that was killed for what hostile jobs have done to its pipe."""
 
 _KINDS: tuple[tuple[float, type[jobs.Quick], tuple[str, ...], float], ...] = (
     (60, jobs.Quick, ("live",), 0.0),
@@ -292,7 +297,14 @@ class Load:
             name.decode(): job_type.policy
             for name, job_type in find_job_types(["tests.historyjobs"]).items()
         }
-        return History(policies, list(self.events), read_workers(self._folder))
+        robbed = [Killed(0.0, pid) for pid in self._robbed()]
+        return History(policies, [*robbed, *self.events], read_workers(self._folder))
+
+    def _robbed(self) -> set[int]:
+        """The workers whose jobs hostile ones have read from their pipes, as the log has it."""
+        if not self._hostile:
+            return set()
+        return {int(pid) for pid in _ROBBED.findall(self.server.log.read_text(errors="replace"))}
 
     @property
     def server(self) -> LoadedServer:

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 log = Logger()
 
-_ROBBED = "did not have its job, which something else had read from its pipe, and was killed"
+_ROBBED = "did not have a job that something else had read from its pipe, and was killed"
 
 BOX_OVERHEAD = 2**16
 """Bytes by which a worker's box may exceed the largest payload, for pairs of its own."""
@@ -344,6 +344,9 @@ class WorkerLink:
         given = self._given
         jobs = given.row
         if not jobs or job_id != b"%d" % jobs[0].id:
+            if any(job_id == b"%d" % job.id for job in jobs):  # it answers them in order
+                self.kill(_ROBBED)
+                return
             raise boxes.Garbage(f"an answer to job {job_id!r}, which it was not given")
         self._obituary.usage = usage
         marks = usage[-1]  # an ASCII digit, whose last bits are those of its value

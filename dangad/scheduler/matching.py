@@ -129,12 +129,12 @@ class Matching:
 
     def stop(self) -> None:
         """Have nothing left on the clock: no job is left."""
-        if self._comes_back is not None and self._round is not None:
+        if self._round is not None:
             self._round.cancel()
-            self._comes_back = None
+        self._round = self._comes_back = None
 
     def _go_on(self) -> None:
-        self._comes_back = None
+        self._round = self._comes_back = None
         self.match(self._state.clock.seconds())
         self._state.tell()
 
