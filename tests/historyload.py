@@ -58,8 +58,8 @@ What it holds at its busiest is less than that, some hundreds of small jobs, and
 go of need not go back to the system. From round to round it differs by a tenth of a MiB.
 """
 
-_ROBBED = re.compile(r"worker (\d+) did not have a job that something else had read")
-"""What the log says of a worker that was killed for what hostile jobs have done to its pipe."""
+_HARMED = re.compile(r"worker (\d+) (?:did not have a job that something|wrote garbage)")
+"""What the log says of a worker that was killed for what hostile jobs have done to its pipes."""
 
 _KINDS: tuple[tuple[float, type[jobs.Quick], tuple[str, ...], float], ...] = (
     (60, jobs.Quick, ("live",), 0.0),
@@ -297,14 +297,14 @@ class Load:
             name.decode(): job_type.policy
             for name, job_type in find_job_types(["tests.historyjobs"]).items()
         }
-        robbed = [Killed(0.0, pid) for pid in self._robbed()]
-        return History(policies, [*robbed, *self.events], read_workers(self._folder))
+        harmed = [Killed(0.0, pid) for pid in self._harmed()]
+        return History(policies, [*harmed, *self.events], read_workers(self._folder))
 
-    def _robbed(self) -> set[int]:
-        """The workers whose jobs hostile ones have read from their pipes, as the log has it."""
+    def _harmed(self) -> set[int]:
+        """The workers whose pipes hostile jobs have read, or written to, as the log has it."""
         if not self._hostile:
             return set()
-        return {int(pid) for pid in _ROBBED.findall(self.server.log.read_text(errors="replace"))}
+        return {int(pid) for pid in _HARMED.findall(self.server.log.read_text(errors="replace"))}
 
     @property
     def server(self) -> LoadedServer:
