@@ -1,6 +1,7 @@
 """A job server for blocking and CPU-heavy work, on Twisted: what users import is here.
 
-To write jobs: :func:`job`, :class:`Blob`, :class:`Large`, :func:`current_job`. To call them:
+To write jobs: :func:`job`, :class:`Blob`, :class:`Large`, :func:`current_job`,
+:func:`worker_start`, :func:`worker_stop`. To call them:
 :func:`connect`, and the errors in :data:`ERRORS`. To test them: :mod:`dangad.testing`.
 """
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
         TimeLimitExceeded,
         current_job,
     )
+    from dangad.worker.hooks import worker_start, worker_stop
     from dangad.worker.jobtypes import BadJobType, job
 
 __all__ = [
@@ -66,6 +68,8 @@ __all__ = [
     "connect",
     "current_job",
     "job",
+    "worker_start",
+    "worker_stop",
 ]
 
 _HOMES = {
@@ -91,6 +95,7 @@ _HOMES = {
     ),
     "dangad.wire.values": ("Blob", "Large"),
     "dangad.worker.context": ("JobCancelled", "JobStopped", "TimeLimitExceeded", "current_job"),
+    "dangad.worker.hooks": ("worker_start", "worker_stop"),
     "dangad.worker.jobtypes": ("BadJobType", "job"),
 }
 _LAZY = {name: module for module, names in _HOMES.items() for name in names}

@@ -15,7 +15,7 @@ from twisted.python import usage
 
 from dangad.host.capacity import TooManyWorkers, check_workers
 from dangad.host.inheritance import keep_from_children, open_standard_streams
-from dangad.limits import DEFAULTS, LEAN, STARTS
+from dangad.limits import DEFAULTS, FRESH, LEAN, PRELOADED, STARTS
 from dangad.operators.systemd import VARIABLES as NOTIFY_VARIABLES
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ class Options(usage.Options):
             "start",
             None,
             LEAN,
-            "How workers start: lean (forks of a template) or fresh (each a new interpreter)",
+            "How workers start: fresh (new interpreters), lean or preloaded (forks of a template)",
             one_of("start", STARTS),
         ],
         ["worker-directory", None, None, "The workers' working directory, if not the server's"],
@@ -186,6 +186,7 @@ class Options(usage.Options):
 
     optFlags = [
         ["log-jobs", None, "Log the end of every job, not only of jobs that fail"],
+        ["preload", None, "Short for --start preloaded"],
         ["force", None, "Accept --max-workers even if the machine seems too small for so many"],
         ["insecure", None, "Allow endpoints beyond this machine, where anybody may run every job"],
         ["traceback", None, "If the start fails, show where in the server the error was raised"],
@@ -254,6 +255,10 @@ class Options(usage.Options):
         """Fill in the defaults of repeatable options, and check options that depend on others."""
         self["listen"] = self["listen"] or list(DEFAULT_ENDPOINTS)
         self["jobs"] = self["jobs"] or list(DEFAULT_JOBS)
+        if self["preload"]:
+            if self["start"] == FRESH:
+                raise usage.UsageError("--preload: not with --start fresh, which shares nothing")
+            self["start"] = PRELOADED
         if self["min-workers"] > self["max-workers"]:
             raise usage.UsageError(
                 f"--min-workers {self['min-workers']} is more than "

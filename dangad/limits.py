@@ -59,6 +59,8 @@ DEFAULTS = Limits()
 
 FRESH = "fresh"
 LEAN = "lean"
-STARTS = (FRESH, LEAN)
-"""How a worker's process can begin: as a new interpreter; or as a fork of the template, which has
-imported all that every worker needs, but no job modules."""
+PRELOADED = "preloaded"
+STARTS = (FRESH, LEAN, PRELOADED)
+"""How a worker's process can begin: as a new interpreter; as a fork of the template, which has
+imported all that every worker needs, but no job modules; or as a fork of a template that has
+imported the job modules, too."""

@@ -127,4 +127,5 @@ def _worker_settings(options: Options) -> WorkerSettings:
         gid=options["worker-gid"],
         open_files=soft,
         start=options["start"],
+        start_timeout=options["start-timeout"],
     )

@@ -439,6 +439,7 @@ class FakeSpawner:
     :ivar spawned: how many were started.
     :ivar refusal: set it to have starts fail with it.
     :ivar answering: the jobs whose answers are being taken, the innermost last.
+    :ivar renewed: how often the code has changed.
     :ivar when_spawned: called with each new worker, after its start was told.
     """
 
@@ -448,6 +449,7 @@ class FakeSpawner:
         self.refusal: OSError | None = None
         self.answering: list[Job] = []
         self.when_spawned: Callable[[FakeWorker], object] | None = None
+        self.renewed = 0
         self._supervisor = supervisor
         self._dispatcher = dispatcher
 
@@ -462,6 +464,10 @@ class FakeSpawner:
         self._supervisor.worker_started(worker)
         if self.when_spawned is not None:
             self.when_spawned(worker)
+
+    def renew(self) -> None:
+        """See :meth:`ISpawner.renew`."""
+        self.renewed += 1
 
     @property
     def starting(self) -> list[FakeWorker]:

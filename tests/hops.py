@@ -298,6 +298,9 @@ class Hops:
                 worker.process.closeChildFD(fd)
         self.scratch.close()
 
+    def renew(self) -> None:
+        """See :meth:`ISpawner.renew`."""
+
     def spawn(self) -> None:
         """See :meth:`ISpawner.spawn`."""
         self.workers.append(HopWorker(self, next(self._pids)))

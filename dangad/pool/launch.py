@@ -104,18 +104,23 @@ class WorkerSettings:
 
     start: str = LEAN
     """How its process begins, one of :data:`dangad.limits.STARTS`."""
+    start_timeout: float = DEFAULTS.start_timeout
+    """Seconds in which it, or the template that preloads, must have imported the job modules."""
 
     def process_environment(self) -> dict[str, str]:
         """The environment with which :data:`BOOTSTRAP` is started, with the mark."""
         environment = {**self.environment, MARK_VARIABLE: self.mark}
         return {name: value for name, value in environment.items() if name not in NOT_FOR_WORKERS}
 
-    def process_input(self, check: int | None = None, *, template: bool = False) -> bytes:
+    def process_input(
+        self, check: int | None = None, *, template: bool = False, preloads: bool = False
+    ) -> bytes:
         """The line of settings for the stdin of a process that this process starts now.
 
         :param check: the descriptor on which the process reports whether the job modules can be
             served, before it exits; None for a worker.
         :param template: whether the process forks workers, and is none itself.
+        :param preloads: whether this template imports the job modules.
         """
         settings = {
             "check": check,
@@ -127,6 +132,7 @@ class WorkerSettings:
             "open_files": self.open_files,
             "parent": os.getpid(),
             "path": self.path,
+            "preloads": preloads,
             "pythonpath": self.environment.get("PYTHONPATH"),
             "template": template,
             "umask": self.umask,

@@ -112,9 +112,9 @@ class Obituary:
 
 
 def _how_it_ended(status: Failure, booted: bool, printed: Collection[str]) -> str:
-    """The process's end in words, with its last output if it never said Hello."""
+    """The process's end in words, with its last output if it began, and never said Hello."""
     how = _how_the_process_ended(status)
-    if booted:
+    if booted or isinstance(status.value, NotForked):
         return how
     words = last_lines(printed)
     return f"{how} before it was ready" + (f"; it printed last: {words}" if words else "")

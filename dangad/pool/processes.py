@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,13 +24,13 @@ from ampoule import iampoule
 from ampoule.main import AMPConnector, ProcessStarter
 from ampoule.pool import ProcessPool
 from twisted.internet import defer, error
-from twisted.internet.process import unregisterReapProcessHandler
+from twisted.internet.process import reapProcessHandlers, unregisterReapProcessHandler
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from dangad.host.memory import KernelKills
 from dangad.host.reaping import Taken, reap
-from dangad.limits import FRESH
+from dangad.limits import FRESH, PRELOADED
 from dangad.pool.forkedprocess import ForkedProcess
 from dangad.pool.jobpipe import JobPipe, Scratch, waiting
 from dangad.pool.launch import BOOTSTRAP, working_directory
@@ -39,8 +38,8 @@ from dangad.pool.link import WorkerLink
 from dangad.pool.orphans import kill_group, kill_tracers
 from dangad.pool.outputlog import OutputLog
 from dangad.pool.template import Template
+from dangad.pool.templateprocess import start_template
 from dangad.scheduler.interfaces import ISpawner
-from dangad.wire.commands import TEMPLATE_ORDERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,7 +124,8 @@ class WorkerConnector(AMPConnector):
             return
         if reaped is not None:
             status, self._taken = reaped
-            unregisterReapProcessHandler(process.pid, process)
+            if process.pid in reapProcessHandlers:  # it is not if it was dead when it was forked
+                unregisterReapProcessHandler(process.pid, process)
             process.processEnded(status)
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
@@ -275,7 +275,13 @@ class WorkerStarter(ProcessStarter):
         self._settings = settings
         self._scratch = scratch
         #: What forks the workers; not used if each is to be started afresh.
-        self.template = Template(clock, reactor, guardian, self._start_template)
+        self.template = Template(
+            clock,
+            reactor,
+            guardian,
+            self._start_template,
+            preload_time=settings.start_timeout if settings.start == PRELOADED else None,
+        )
 
     def startAMPProcess(
         self, ampChild: object, ampParent: Any = None, ampChildArgs: tuple[str, ...] = ()
@@ -293,19 +299,8 @@ class WorkerStarter(ProcessStarter):
         started = self.startPythonProcess(connector, "dangad-worker")
         return started
 
-    def _start_template(self, protocol: ProcessProtocol, orders: int) -> None:
-        """Start a template, which gets its orders over a socket: ampoule hands none down."""
-        settings = self._settings
-        process = self._reactor.spawnProcess(
-            protocol,
-            sys.executable,
-            [sys.executable, "-c", BOOTSTRAP, "dangad-template"],
-            env=settings.process_environment(),
-            uid=settings.uid,
-            gid=settings.gid,
-            childFDs={0: "w", 1: "r", 2: "r", TEMPLATE_ORDERS: orders},
-        )
-        process.write(settings.process_input(template=True))
+    def _start_template(self, protocol: ProcessProtocol, orders: int, *, preloads: bool) -> None:
+        start_template(self._reactor, self._settings, protocol, orders, preloads=preloads)
 
     def settle(self) -> None:
         """See :meth:`WorkerPool.settle`."""
@@ -368,6 +363,10 @@ class WorkerPool(ProcessPool):
             log.failure("cannot start a worker")
             raise OSError(str(problem)) from problem
 
+    def renew(self) -> None:
+        """See :meth:`ISpawner.renew`."""
+        self.starter.template.renew()
+
     @property
     def is_forking(self) -> bool:
         """Whether there may be workers whose process ids are not known yet."""
@@ -377,8 +376,8 @@ class WorkerPool(ProcessPool):
     @property
     def pids(self) -> set[int]:
         """The processes that it has started: its workers, and the template."""
-        pids = {link.pid for link in self.processes}
-        return (pids | {self.starter.template.pid or 0}) - {0}
+        templates: set[int] = self.starter.template.pids
+        return ({link.pid for link in self.processes} | templates) - {0}
 
     def stop(self) -> defer.Deferred[Any]:
         """Stop each worker when it is idle; fires when all are gone."""

@@ -4,33 +4,35 @@ Kept by :mod:`dangad.pool.processes`. A worker is ordered over a socket, with it
 and is there a few milliseconds later. If the template dies, another takes its place, and all that
 was ordered and not forked is ordered again: nobody else is told. A template that does not fork in
 time is killed. Where templates fail again and again, workers are started without one.
+
+After a reload there is another template, with the new code of what it imports, and the old one
+stays until it is known that the new one can fork. A template may preload the job modules. If they
+leave something that cannot be shared by forks, templates do not preload them until the next reload.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
-import socket
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ProcessExitedAlready
-from twisted.internet.interfaces import IReadDescriptor
-from twisted.internet.process import registerReapProcessHandler, unregisterReapProcessHandler
-from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
-from zope.interface import implementer
 
+from dangad.pool.templateprocess import TemplateProcess, Unwanted
 from dangad.scheduler.clockcalls import cancel
-from dangad.text import printable
-from dangad.wire.commands import TEMPLATE_NEVER, TEMPLATE_READY
+from dangad.wire.commands import (
+    TEMPLATE_BROKEN,
+    TEMPLATE_NEVER,
+    TEMPLATE_READY,
+    TEMPLATE_UNSHAREABLE,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
-    from twisted.python.failure import Failure
+    from twisted.internet.protocol import ProcessProtocol
 
     from dangad.pool.forkedprocess import ForkedProcess
     from dangad.pool.guardian import Guardian
@@ -38,128 +40,30 @@ if TYPE_CHECKING:
 log = Logger()
 
 READY_TIME = 30.0
-"""Seconds in which a template must be ready."""
+"""Seconds in which a template must be ready that imports no job modules."""
 FORK_TIME = 5.0
-"""Seconds in which one that is ready must have forked."""
+"""Seconds in which one that is ready must have forked, or be gone when it is told to."""
 MOST_FAILURES = 3
 """Templates in a row that fork nothing, after which there are none any more."""
 RESTART_DELAY = 1.0
 """Seconds before a template is replaced of which nothing was wanted."""
-MOST_REPORTS = 100
-"""Reports that are read in one turn of the reactor."""
-REPORT_SIZE = 1000
-"""Bytes of the longest report."""
-MOST_LINES = 100
-"""Lines of a template's output that are logged."""
-LONGEST_LINE = 1000
-"""Characters of one of them."""
 
 
-@implementer(IReadDescriptor)
-class _Process(ProcessProtocol):
-    """One template: its process, and the socket for its orders and reports.
+class Start(Protocol):
+    """Starts a template's process; raises OSError if there is no room for another process."""
 
-    It is gone when the process is, and the socket is closed by all that it has forked.
-    """
+    def __call__(self, protocol: ProcessProtocol, orders: int, *, preloads: bool) -> object:
+        """Start it, with the socket for its orders; it may have to import the job modules."""
 
-    transport: Any
 
-    def __init__(
-        self, reactor: Any, reported: Callable[[bytes], object], gone: Callable[[str], object]
-    ) -> None:
-        """Begin without a process.
+@dataclass
+class _Order:
+    """A worker that is to be forked."""
 
-        :param reported: called with each report.
-        :param gone: called once it is gone, with words that follow "the template".
-        """
-        self._reactor = reactor
-        self._reported = reported
-        self._gone = gone
-        self._ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._ours.setblocking(False)
-        #: The id of the process; 0 before there is one.
-        self.pid = 0
-        #: How the process ended; None while it lives.
-        self._end: str | None = None
-        #: Lines of its output that are still logged.
-        self._lines_left = MOST_LINES
-        reactor.addReader(self)
-
-    @property
-    def dead(self) -> bool:
-        """Whether its process is gone."""
-        return self._end is not None
-
-    def order(self, number: int, descriptors: Sequence[int]) -> None:
-        """Order a worker.
-
-        :raises OSError: nothing can be written.
-        """
-        socket.send_fds(self._ours, [b"%d" % number], descriptors)
-
-    def kill(self) -> None:
-        """Kill the process."""
-        with contextlib.suppress(ProcessExitedAlready):
-            self.transport.signalProcess("KILL")
-
-    def close(self) -> None:
-        """Wait for no more reports."""
-        if self._ours.fileno() != -1:
-            self._reactor.removeReader(self)
-            self._ours.close()
-        if self._end is not None:
-            self._gone(self._end)
-
-    # Called by the reactor.
-
-    def fileno(self) -> int:
-        """The socket's descriptor."""
-        return self._ours.fileno()
-
-    def logPrefix(self) -> str:
-        """What the reactor may call it."""
-        return "template"
-
-    def connectionLost(self, reason: Failure) -> None:
-        """Nothing: the reactor calls `doRead` for what matters."""
-
-    def doRead(self) -> None:
-        """Take the reports that are there."""
-        for _ in range(MOST_REPORTS):
-            try:
-                report = self._ours.recv(REPORT_SIZE)
-            except BlockingIOError:
-                return
-            except OSError:
-                report = b""
-            if not report:
-                self.kill()
-                self.close()
-                return
-            self._reported(report)
-            if self._ours.fileno() == -1:
-                return
-
-    def connectionMade(self) -> None:
-        """Note the process that was started."""
-        self.pid = self.transport.pid
-
-    def childDataReceived(self, childFD: int, data: bytes) -> None:
-        """Log the first lines that it prints."""
-        for line in data.decode(errors="replace").splitlines()[: self._lines_left]:
-            self._lines_left -= 1
-            log.info("template {pid}: {line}", pid=self.pid, line=printable(line)[:LONGEST_LINE])
-
-    def processExited(self, reason: Failure) -> None:
-        """It is dead; what it has forked may still have to tell of that."""
-        value = reason.value
-        number = getattr(value, "signal", None)
-        exited = f"exited (status {getattr(value, 'exitCode', None) or 0})"
-        self._end = f"was killed by signal {number}" if number else exited
-        for fd in list(self.transport.pipes):
-            self.transport.closeChildFD(fd)
-        if self._ours.fileno() == -1:
-            self._gone(self._end)
+    process: ForkedProcess
+    descriptors: Sequence[int]
+    template: TemplateProcess
+    """Who was told."""
 
 
 class Template:
@@ -170,27 +74,36 @@ class Template:
         clock: IReactorTime,
         reactor: Any,
         guardian: Guardian,
-        start: Callable[[ProcessProtocol, int], object],
+        start: Start,
+        *,
+        preload_time: float | None = None,
     ) -> None:
         """Begin without one: the first order starts it.
 
         :param clock: the source of time.
         :param reactor: reads what the templates report.
         :param guardian: who kills it if the parent dies.
-        :param start: starts a process, with its protocol and the socket for its orders.
+        :param start: starts a process.
+        :param preload_time: seconds in which a template must have imported the job modules; None
+            if templates do not import them.
         """
         self._clock = clock
         self._reactor = reactor
         self._guardian = guardian
         self._start = start
+        self._preload_time = preload_time
+        #: Whether the next template imports the job modules.
+        self._preloads = preload_time is not None
         #: Why workers are started without one; None while they are forked.
         self.given_up: str | None = None
-        #: The template; None while there is none.
-        self._process: _Process | None = None
-        #: What was ordered and is not forked, with the descriptors that it is to have.
-        self._orders: dict[int, tuple[ForkedProcess, Sequence[int]]] = {}
-        #: What was ordered, and is to be killed once it is forked.
-        self._unwanted: set[int] = set()
+        #: The template that is told what to fork; None while there is none.
+        self._process: TemplateProcess | None = None
+        #: The one before it, which takes its place again if it never is ready.
+        self._before: TemplateProcess | None = None
+        #: What was ordered and is not forked, by the number of the order.
+        self._orders: dict[int, _Order] = {}
+        #: What was ordered, and is to be killed once it is forked, with who was told.
+        self._unwanted: dict[int, TemplateProcess] = {}
         #: The number of the last order.
         self._last = 0
         #: How many templates in a row have forked nothing.
@@ -199,13 +112,20 @@ class Template:
         self._alarm: IDelayedCall | None = None
         #: The start of the next template.
         self._restart: IDelayedCall | None = None
-        #: Who waits for its end, once it is not wanted any more.
+        #: The processes that are to end by themselves, with when they are killed otherwise.
+        self._leaving: dict[TemplateProcess, IDelayedCall | None] = {}
+        #: Who waits for the end of all, once none is wanted any more.
         self._stopped: Deferred[None] | None = None
 
     @property
     def pid(self) -> int | None:
         """The id of the template's process; None while there is none."""
         return None if self._process is None else self._process.pid
+
+    @property
+    def pids(self) -> set[int]:
+        """The ids of all templates that are not gone."""
+        return {process.pid for process in self._processes()}
 
     @property
     def is_forking(self) -> bool:
@@ -222,30 +142,51 @@ class Template:
         self._last += 1
         if self._process is None:
             self._begin()
-        elif not self._orders:
+        elif self._process.ready and not self._orders:
             self._expect(FORK_TIME)
         assert self._process is not None
         self._process.order(self._last, descriptors)
-        self._orders[self._last] = process, descriptors
+        self._orders[self._last] = _Order(process, descriptors, self._process)
 
     def forget(self, process: ForkedProcess) -> None:
         """See :meth:`dangad.pool.forkedprocess.Forks.forget`."""
-        for number, (ordered, _) in self._orders.items():
-            if ordered is process:
+        for number, order in self._orders.items():
+            if order.process is process:
                 del self._orders[number]
-                self._unwanted.add(number)
+                self._unwanted[number] = order.template
                 return
 
+    # Told by the pool.
+
+    def renew(self) -> None:
+        """From now on fork from a template that has imported the present code.
+
+        If it never is ready, what was ordered of it fails, and the old template goes on.
+        """
+        if self._process is None or self._stopped is not None:
+            return
+        if self._before is None:
+            self._before = self._process
+        else:
+            self._dismiss(self._process)  # which is not ready, and the code has changed again
+        self._preloads = self._preload_time is not None
+        try:
+            self._begin()
+        except OSError as error:
+            self._process, self._before = self._before, None
+            log.warn("no new template can be started: {error}", error=error)
+
     def stop(self) -> Deferred[None]:
-        """End the template; fires when it is gone."""
+        """End the templates; fires when they are gone."""
         self._stopped = Deferred()
         cancel(self._restart)
-        self._fail_all("the server is stopping")
-        if self._process is None:
-            self._stopped.callback(None)
-        else:
-            self._expect(FORK_TIME)
-            self._process.kill()
+        self._fail("the server is stopping")
+        self._expect(None)
+        for process in self._processes():
+            self._dismiss(process)
+            process.kill()
+        self._process = self._before = None
+        self._see_if_stopped()
         return self._stopped
 
     # A template's life.
@@ -256,9 +197,9 @@ class Template:
         :raises OSError: there is no room for another process.
         """
         cancel(self._restart)
-        process = _Process(self._reactor, self._reported, self._gone)
+        process = TemplateProcess(self._reactor, self._reported, self._gone)
         try:
-            self._start(process, process.theirs.fileno())
+            self._start(process, process.theirs.fileno(), preloads=self._preloads)
         except BaseException:
             process.close()
             raise
@@ -266,67 +207,118 @@ class Template:
             process.theirs.close()
         self._process = process
         self._guardian.watch(process.pid)
-        self._expect(READY_TIME)
+        self._expect(self._preload_time if self._preloads else READY_TIME)
 
-    def _expect(self, seconds: float) -> None:
+    def _expect(self, seconds: float | None) -> None:
         """Have it killed unless it does something within this time."""
         cancel(self._alarm)
-        self._alarm = self._clock.callLater(seconds, self._is_late, seconds)
+        self._alarm = None
+        if seconds is not None:
+            self._alarm = self._clock.callLater(seconds, self._is_late, seconds)
 
     def _is_late(self, seconds: float) -> None:
         self._alarm = None
-        if self._process is None:
+        process = self._process
+        if process is None:
             return
-        if self._process.dead:  # a fork is frozen that has not told of itself
-            self._fail_all(f"was not ready within {seconds:g} s of its fork")
-            self._process.close()
+        if process.dead:  # a fork is frozen that has not told of itself
+            self._fail(f"was not ready within {seconds:g} s of its fork", process)
+            process.close()
             return
         log.warn(
             "the template {pid} has done nothing for {seconds:g} s, and is killed",
-            pid=self.pid,
+            pid=process.pid,
             seconds=seconds,
         )
         self._expect(FORK_TIME)
-        self._process.kill()
+        process.kill()
 
-    def _reported(self, report: bytes) -> None:
+    def _dismiss(self, process: TemplateProcess) -> None:
+        """Have a template end that is told nothing any more, once it has done what it was told."""
+        process.finish()
+        cancel(self._leaving.get(process))
+        self._leaving[process] = self._clock.callLater(FORK_TIME, self._cut_off, process)
+
+    def _cut_off(self, process: TemplateProcess) -> None:
+        """It had time to end, or its frozen forks to tell of themselves."""
+        if process.dead:
+            process.close()
+        else:
+            self._leaving[process] = self._clock.callLater(FORK_TIME, self._cut_off, process)
+            process.kill()
+
+    def _reported(self, process: TemplateProcess, report: bytes) -> None:
         """Take a report: it is ready, or has forked, or could not."""
         number, _, outcome = report.partition(b" ")
         if number == TEMPLATE_NEVER:
             self._give_up(outcome.decode(errors="replace"))
-        elif number != TEMPLATE_READY:
+        elif number in (TEMPLATE_BROKEN, TEMPLATE_UNSHAREABLE):
+            self._cannot_preload(process, number, outcome.decode(errors="replace"))
+        elif number == TEMPLATE_READY:
+            process.ready = True
+            if self._preloads:
+                log.info("the template {pid} has imported the job modules", pid=process.pid)
+            if process is self._process and self._before is not None:
+                before, self._before = self._before, None
+                self._dismiss(before)
+        else:
             pid, _, reason = outcome.partition(b" ")
             self._forked(int(number), int(pid), reason.decode(errors="replace"))
-        if self._orders:
-            self._expect(FORK_TIME)
-        else:
-            cancel(self._alarm)
-            self._alarm = None
+        if process is self._process:
+            self._expect(FORK_TIME if self._orders else None)
+
+    def _cannot_preload(self, process: TemplateProcess, report: bytes, why: str) -> None:
+        """A template has imported the job modules in vain, and exits."""
+        if process is self._process:
+            self._dismiss(process)
+            self._expect(None)
+            self._process = None
+        if report == TEMPLATE_BROKEN:
+            self._process, self._before = self._process or self._before, None
+            self._fail(why, process)
+        elif self._process is None:
+            self._preloads = False
+            log.warn(
+                "each worker imports the job modules, which cannot be preloaded: {why}", why=why
+            )
+            self._order_again(process)
 
     def _forked(self, number: int, pid: int, reason: str) -> None:
         if number in self._unwanted:
-            self._unwanted.discard(number)
+            del self._unwanted[number]
             if pid:
-                _Unwanted(pid)
+                Unwanted(pid)
         elif number in self._orders:  # else it is told twice, by the template and by the fork
-            process, _ = self._orders.pop(number)
+            process = self._orders.pop(number).process
             if pid:
                 self._failures = 0
                 process.forked(pid)
             else:
                 process.not_forked(f"could not be forked: {reason}")
 
-    def _gone(self, how: str) -> None:
+    def _gone(self, process: TemplateProcess, how: str) -> None:
         """It is dead, and all that it has forked has told so."""
-        process, self._process = self._process, None
-        cancel(self._alarm)
-        self._alarm = None
-        self._unwanted.clear()
-        if process is not None:
-            self._guardian.forget(process.pid)
+        self._guardian.forget(process.pid)
+        cancel(self._leaving.pop(process, None))
+        for number in [n for n, told in self._unwanted.items() if told is process]:
+            del self._unwanted[number]
+        if process is self._process:
+            self._expect(None)
+            self._process = None
+            self._lost(process, how)
+        else:
+            if process is self._before:
+                self._before = None
+            self._order_again(process)
+        self._see_if_stopped()
+
+    def _lost(self, process: TemplateProcess, how: str) -> None:
+        """The template of now is gone: see to it that there is another, if one can be."""
         if self._stopped is not None:
-            if not self._stopped.called:
-                self._stopped.callback(None)
+            return
+        if self._before is not None:
+            self._process, self._before = self._before, None
+            self._fail(f"was not forked: the new template {how}", process)
             return
         self._failures += 1
         if self._failures >= MOST_FAILURES:
@@ -335,18 +327,22 @@ class Template:
             return
         log.warn("the template {how}, and is replaced", how=how)
         if self._orders:
-            self._order_again()
+            self._order_again(process)
         else:
             self._restart = self._clock.callLater(RESTART_DELAY, self._begin_again)
 
-    def _order_again(self) -> None:
+    def _order_again(self, gone: TemplateProcess) -> None:
+        """Have another template fork what was ordered of one that is gone."""
+        again = {n: order for n, order in self._orders.items() if order.template is gone}
         try:
-            self._begin()
-            assert self._process is not None
-            for number, (_, descriptors) in self._orders.items():
-                self._process.order(number, descriptors)
+            if again and self._process is None:
+                self._begin()
+            for number, order in again.items():
+                assert self._process is not None
+                self._process.order(number, order.descriptors)
+                order.template = self._process
         except OSError as error:
-            self._fail_all(f"could not be forked: {error.strerror or error}")
+            self._fail(f"could not be forked: {error.strerror or error}", gone)
 
     def _begin_again(self) -> None:
         with contextlib.suppress(OSError):  # the next order tries again
@@ -355,29 +351,19 @@ class Template:
     def _give_up(self, why: str) -> None:
         self.given_up = why
         log.warn("workers are started without a template from now on: {why}", why=why)
-        self._fail_all(f"was not forked: {why}")
+        self._fail(f"was not forked: {why}")
 
-    def _fail_all(self, reason: str) -> None:
-        orders, self._orders = self._orders, {}
-        for process, _ in orders.values():
-            process.not_forked(reason)
+    def _fail(self, reason: str, told: TemplateProcess | None = None) -> None:
+        """Fail what was ordered: all, or what `told` was ordered."""
+        failed = {n: o for n, o in self._orders.items() if told is None or o.template is told}
+        for number, order in failed.items():
+            del self._orders[number]
+            order.process.not_forked(reason)
 
+    def _processes(self) -> list[TemplateProcess]:
+        present = (self._process, self._before, *self._leaving)
+        return [process for process in present if process is not None]
 
-class _Unwanted:
-    """A process that was forked, and is not wanted any more: killed and reaped."""
-
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-        registerReapProcessHandler(pid, self)
-
-    def reapProcess(self) -> None:
-        """Called by Twisted when a child has died."""
-        with contextlib.suppress(ChildProcessError):
-            if os.waitpid(self._pid, os.WNOHANG)[0] == 0:
-                return
-        unregisterReapProcessHandler(self._pid, self)
-
-    def processEnded(self, status: int) -> None:
-        """Nothing: nobody waits for its end."""
+    def _see_if_stopped(self) -> None:
+        if self._stopped is not None and not self._stopped.called and not self._processes():
+            self._stopped.callback(None)

@@ -88,7 +88,8 @@ class FailingStarts:
 
         :param performed: how many jobs it has begun.
         """
-        told = f"worker {record.process.pid} {death.how}"
+        pid = record.process.pid  # 0 if there never was a process
+        told = f"worker {pid} {death.how}" if pid else f"a worker {death.how}"
         if record.booted_at is None:
             return told
         if not performed and self._clock.seconds() - record.booted_at < PROBATION:

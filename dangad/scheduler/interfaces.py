@@ -213,6 +213,12 @@ class ISpawner(Interface):
         the system has no room for another process; then nothing else is told.
         """
 
+    def renew() -> None:
+        """Hear that the code of the jobs has changed: workers are started from it from now on.
+
+        If none can be, later ones may have the old code again.
+        """
+
 
 class IOperations(Interface):
     """What operators may see and do, as :mod:`dangad.operators.control` asks for it.

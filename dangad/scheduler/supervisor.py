@@ -19,7 +19,7 @@ The rules:
   another client waits, there may be one more for the others.
 - A dead worker is replaced at once, and one whose job is being stopped already before its death.
   If starts fail one after another, see :mod:`dangad.scheduler.failingstarts`.
-- A worker that does not react, or holds too much memory, is killed: :mod:`dangad.scheduler.watch`.
+- One that does not react, or holds too much memory, is killed: :mod:`dangad.scheduler.watch`.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Supervisor:
         #: The starts that failed, and the next try.
         self._failing = FailingStarts(clock, self.records, self._try_again, dispatcher.no_workers)
         self._watch = Watch(self.recycle_limits, self._kill)
-        #: The next looks: for idle workers that are too many, and at all workers.
+        #: The next looks for idle workers that are too many, and at all workers.
         self._pruning: IDelayedCall | None = None
         self._watching: IDelayedCall | None = None
 
@@ -155,13 +155,14 @@ class Supervisor:
     def reload(self) -> Deferred[None]:
         """Replace all workers by new ones, which import the present job modules.
 
-        Fires when the last old worker is gone. Fails with :class:`ReloadFailed` if a new worker
-        does not start; then the remaining old workers stay.
+        Fires when the last old worker is gone. Fails with :class:`ReloadFailed` if a new one does
+        not start; then the old ones that remain stay.
         """
         done = self.reloading.begin()
         if self._spawner is None:
             self.reloading.fail("the server is stopping")
             return done
+        self._spawner.renew()
         for record in list(self.records.values()):
             if record.serves:
                 record.recycling = record.recycling or OLD_CODE
@@ -192,9 +193,8 @@ class Supervisor:
 
     def worker_started(self, process: IProcess) -> None:
         """See :meth:`IWorkerEvents.worker_started`."""
-        limit = self._start_timeout
+        limit, now = self._start_timeout, self._clock.seconds()
         reason = f"did not start within {limit:g} s (--start-timeout), and was killed"
-        now = self._clock.seconds()
         record = self.records[process] = WorkerRecord(process, self.reloading.generation, now)
         record.boot_alarm = call_later(self._clock, limit, self._end_start, record, reason)
         self._pace.started(process)

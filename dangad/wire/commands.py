@@ -180,6 +180,10 @@ TEMPLATE_READY = b"ready"
 """What a template reports when it can fork workers."""
 TEMPLATE_NEVER = b"never"
 """What it reports, before the reason, when it cannot and never will."""
+TEMPLATE_UNSHAREABLE = b"unshareable"
+"""What it reports, before the reason, when the job modules that it has imported forbid forks."""
+TEMPLATE_BROKEN = b"broken"
+"""What it reports, before the reason, when it could not import the job modules."""
 STOP_SIGNAL = signal.SIGURG
 """The signal that makes a worker look for a :data:`~dangad.wire.workerboxes.STOP` while a job runs.
 

@@ -2,6 +2,7 @@
 
 - :mod:`.child`: the main program: it boots, says Hello, and takes one job after the other.
 - :mod:`.template`, :mod:`.siblings`: the process that forks workers, and how.
+- :mod:`.preload`, :mod:`.hooks`: job modules that forks share, and what each worker does itself.
 - :mod:`.settings`, :mod:`.stdio`: apply the worker's settings, and set up its output.
 - :mod:`.pipe`: the worker's ends of the pipes to the parent.
 - :mod:`.perform`: turns a request box into an answer, by calling a job function.

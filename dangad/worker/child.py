@@ -27,16 +27,18 @@ from twisted.python.failure import Failure
 
 from dangad.host.processcontrol import adopt_orphans, signal_at_parents_death
 from dangad.wire.boxes import CHUNKS, COMMAND, PROGRESS, unpack
-from dangad.wire.commands import Hello, LastWords
+from dangad.wire.commands import TEMPLATE_BROKEN, TEMPLATE_UNSHAREABLE, Hello, LastWords
 from dangad.wire.workerboxes import NOT_REUSABLE, PRINTED, read_job
 from dangad.worker.context import JobStopped, RunningJob
 from dangad.worker.forks import LEFT_TO_PARENT, free_forks, ordinary_handlers
+from dangad.worker.hooks import Hooks
 from dangad.worker.jobtypes import BadJobType, catalogue_of, find_job_types
 from dangad.worker.offspring import Offspring, end_all
 from dangad.worker.perform import OutOfMemory, Performer
 from dangad.worker.pipe import WorkerPipe, put_out_of_reach
+from dangad.worker.preload import Unshareable, preload, reseed
 from dangad.worker.processstate import NotReusable, ProcessState
-from dangad.worker.settings import CannotStart, take_on
+from dangad.worker.settings import CannotStart, limit_memory, take_on
 from dangad.worker.stdio import flush_stdio, has_printed, log_to_stderr, own_stdio, show_stacks
 from dangad.worker.template import wait_for_orders
 from dangad.worker.usage import Meter
@@ -69,8 +71,9 @@ def main(settings: dict[str, Any]) -> None:
     _die_with_parent(settings["parent"])
     if settings["check"] is not None:
         _check(settings)
+    preloaded = settings["template"] and settings["preloads"]
     if settings["template"]:
-        wait_for_orders(LEFT_TO_PARENT)
+        wait_for_orders(LEFT_TO_PARENT, partial(_preload, settings) if preloaded else None)
         _die_with_parent(settings["parent"])
     ordinary = ordinary_handlers()
     pipe = WorkerPipe(FROM_PARENT, TO_PARENT, WISHES, settings["max_payload"])
@@ -81,12 +84,17 @@ def main(settings: dict[str, Any]) -> None:
     atexit.register(end_all)
     log_to_stderr()
     try:
-        take_on(settings)
+        if preloaded:
+            reseed()
+        else:
+            take_on(settings)
+        limit_memory(settings["max_memory"], shares=preloaded)
         job_types = find_job_types(settings["jobs"])
         catalogue = catalogue_of(job_types.values())
+        hooks = Hooks(settings["jobs"])
+        hooks.start()
     except BaseException as error:  # noqa: BLE001 - a module that exits on import has failed, too
-        if not isinstance(error, CannotStart):
-            traceback.print_exc()
+        _print_traceback(error)
         flush_stdio()
         pipe.send_command(LastWords, reason=f"could not start: {_reason(error, settings)}")
         os._exit(1)  # without waiting for threads
@@ -104,7 +112,29 @@ def main(settings: dict[str, Any]) -> None:
         if not _serve(pipe, performer, meter, process_state, offspring, raw):
             pipe.wait_for_end()
             break
+    hooks.stop()
+    flush_stdio()
     _end_threads_of_reactor()
+
+
+def _preload(settings: dict[str, Any]) -> tuple[bytes, str] | None:
+    """Import the job modules in the template; what to report if that forbids forks."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    try:
+        take_on(settings)
+        preload(settings["jobs"])
+    except Unshareable as error:
+        report = TEMPLATE_UNSHAREABLE, str(error)
+    except BaseException as error:  # noqa: BLE001 - a module that exits on import has failed, too
+        _print_traceback(error)
+        report = TEMPLATE_BROKEN, f"could not start: {_reason(error, settings)}"
+    else:
+        return None
+    flush_stdio()
+    end_all()
+    return report
 
 
 def _serve(
@@ -189,19 +219,25 @@ def _check(settings: dict[str, Any]) -> NoReturn:
     reason = None
     try:
         take_on(settings)
+        limit_memory(settings["max_memory"])
         catalogue_of(find_job_types(settings["jobs"]).values())
     except BaseException as error:  # noqa: BLE001 - a module that exits on import has failed too
-        trace = error.__traceback__
-        while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_NOT_THEIRS):
-            trace = trace.tb_next
-        shown = trace is not None or isinstance(error, SyntaxError)  # it has a line of its own
-        if shown and not isinstance(error, (BadJobType, CannotStart)):
-            traceback.print_exception(error.with_traceback(trace))
+        _print_traceback(error)
         reason = _reason(error, settings)
     flush_stdio()
     end_all()
     os.write(outcome, json.dumps(reason).encode() + b"\n")
     os._exit(0)  # without waiting for threads, and without calling atexit functions
+
+
+def _print_traceback(error: BaseException) -> None:
+    """Print the traceback of a failed import, as far as it lies in the job modules."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_NOT_THEIRS):
+        trace = trace.tb_next
+    shown = trace is not None or isinstance(error, SyntaxError)  # it has a line of its own
+    if shown and not isinstance(error, (BadJobType, CannotStart)):
+        traceback.print_exception(error.with_traceback(trace))
 
 
 def _reason(error: BaseException, settings: dict[str, Any]) -> str:

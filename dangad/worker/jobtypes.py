@@ -107,7 +107,7 @@ def find_job_types(modules: Iterable[str]) -> dict[bytes, JobType]:
     for name in modules:
         in_module = [
             job_type
-            for module in _import(name)
+            for module in import_modules(name)
             for value in list(vars(module).values())
             if callable(value)
             for job_type in job_types_of(value)
@@ -134,7 +134,8 @@ def catalogue_of(job_types: Iterable[JobType]) -> str:
     )
 
 
-def _import(name: str) -> list[Any]:
+def import_modules(name: str) -> list[Any]:
+    """The modules for which `name` stands, as `find_job_types` takes it; they are imported."""
     if name == f"group:{ENTRY_POINT_GROUP}":
         return [point.load() for point in entry_points(group=ENTRY_POINT_GROUP)]
     return [importlib.import_module(name)]

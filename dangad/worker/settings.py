@@ -19,7 +19,7 @@ class CannotStart(Exception):
 
 
 def take_on(settings: dict[str, Any]) -> None:
-    """Apply the settings, for jobs and for the programs that jobs start.
+    """Apply the settings but `max_memory`, for jobs and for the programs that jobs start.
 
     :raises CannotStart: a setting cannot be applied.
     """
@@ -38,12 +38,10 @@ def take_on(settings: dict[str, Any]) -> None:
 
 
 def apply_limits(settings: dict[str, Any]) -> None:
-    """Apply the settings that concern the process as the kernel sees it.
+    """Apply the settings that concern the process as the kernel sees it, but `max_memory`.
 
-    The memory limit is RLIMIT_DATA, see getrlimit(2). On Linux it counts all private writable
-    memory. A request for more fails, in this process and in the programs that a job starts. If the
-    machine itself runs out of memory, the kernel should kill a worker and not the parent: see
-    proc_pid_oom_score_adj(5).
+    If the machine itself runs out of memory, the kernel should kill a worker and not the parent:
+    see proc_pid_oom_score_adj(5).
     """
     if settings["nice"]:
         os.nice(settings["nice"])
@@ -52,7 +50,29 @@ def apply_limits(settings: dict[str, Any]) -> None:
     if settings["open_files"]:
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (settings["open_files"], hard))
-    if settings["max_memory"]:
-        resource.setrlimit(resource.RLIMIT_DATA, (settings["max_memory"],) * 2)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write(str(WORKER_OOM_SCORE))
+
+
+def limit_memory(max_memory: int, *, shares: bool = False) -> None:
+    """Bound the memory of this process by RLIMIT_DATA, see getrlimit(2).
+
+    On Linux it counts all private writable memory. A request for more fails, in this process and in
+    the programs that a job starts.
+
+    :param max_memory: in bytes; 0 for no bound.
+    :param shares: whether the memory that the process has now is shared, and does not count.
+    """
+    if max_memory:
+        if shares:
+            max_memory += _data_size()
+        resource.setrlimit(resource.RLIMIT_DATA, (max_memory,) * 2)
+
+
+def _data_size() -> int:
+    """The bytes that RLIMIT_DATA counts; 0 if this is not known."""
+    with contextlib.suppress(OSError), open("/proc/self/status") as file:
+        for line in file:
+            if line.startswith("VmData:"):
+                return int(line.split()[1]) * 2**10
+    return 0

@@ -1,4 +1,4 @@
-"""The template: a process that has imported what each worker needs, and forks workers when told.
+"""The template: a process that has imported what workers need, and forks workers when told.
 
 Started like a worker, through the bootstrap of :mod:`dangad.pool.launch`, by
 :mod:`dangad.pool.template`, which tells it when. An order comes over a socket, with the descriptors
@@ -21,21 +21,31 @@ import os
 import signal
 import socket
 import sys
+from typing import TYPE_CHECKING
 
 from dangad.wire.commands import TEMPLATE_NEVER, TEMPLATE_ORDERS, TEMPLATE_READY
 from dangad.worker.siblings import SiblingForks
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 GIVEN = 5
 """Descriptors that come with an order: those of the new worker from 0 on."""
 _ORDER_SIZE = 100
+_REPORT_SIZE = 1500
 _NAMES = b"dangad-template\0", b"dangad-worker\0\0\0"
 """The last argument of the template's program, and of a worker's."""
 
 
-def wait_for_orders(held_back: tuple[signal.Signals, ...]) -> None:
+def wait_for_orders(
+    held_back: tuple[signal.Signals, ...],
+    prepare: Callable[[], tuple[bytes, str] | None] | None = None,
+) -> None:
     """Fork a worker for each order. Returns in each of the forks, and never in the template.
 
     :param held_back: the signals that the template does not react to.
+    :param prepare: called before. If it returns a report and a reason, nothing is forked, and the
+        template exits.
     """
     orders = socket.socket(fileno=TEMPLATE_ORDERS)
     try:
@@ -44,6 +54,11 @@ def wait_for_orders(held_back: tuple[signal.Signals, ...]) -> None:
         orders.send(b"%b %b" % (TEMPLATE_NEVER, str(error).encode()))
         os._exit(1)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, held_back)
+    problem = prepare() if prepare is not None else None
+    if problem is not None:
+        report, reason = problem
+        orders.send(b"%b %b" % (report, reason.encode(errors="backslashreplace")[:_REPORT_SIZE]))
+        os._exit(1)
     gc.collect()
     gc.freeze()  # a collection in a fork would write to, and so copy, all pages with objects
     orders.send(TEMPLATE_READY)

@@ -12,7 +12,7 @@ from dangad.pool import template
 from dangad.pool.launch import WorkerSettings
 from tests.oddjobs import Facts, Odd
 from tests.real.test_workers import async_test
-from tests.realserver import RealServerCase, alive, is_frozen, until
+from tests.realserver import RealServerCase, alive, is_frozen, reactor, until
 
 FORKS = 300
 
@@ -127,6 +127,22 @@ class OrderTests(TemplateCase):
         await until(lambda: children() - self.others <= own)
         self.assertEqual(len(self.pids()), 1)
 
+    @async_test
+    async def test_dead_before_it_is_known(self) -> None:
+        """A worker that dies before its fork was reported is one that failed to start."""
+        await self.begin()
+        reading = self.service.pool.starter.template._process
+        reactor.removeReader(reading)
+        before = children()
+        self.service.supervisor.scale(2, 2)
+        [pid] = await until(lambda: children() - before)
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: not alive(pid))
+        reactor.addReader(reading)
+        await self.second_worker()
+        [failed] = self.failed_starts()
+        self.assertIn(f"worker {pid} was killed by SIGKILL before it was ready", failed)
+
     def start(self, settings: WorkerSettings) -> None:
         """Note which children this process has besides."""
         self.others = children()
@@ -176,6 +192,8 @@ class ManyTests(TemplateCase):
 class LikenessTests(TemplateCase):
     """A forked worker is to its jobs what a fresh one is."""
 
+    warm = LEAN
+
     async def facts(self, start: str) -> dict[str, Any]:
         """What a job sees of its process."""
         settings = WorkerSettings(self.jobs, environment={**os.environ, "ODD": start}, start=start)
@@ -188,7 +206,7 @@ class LikenessTests(TemplateCase):
     @async_test
     async def test_same_facts(self) -> None:
         """Path, streams, group, descriptors, environment, signals."""
-        fresh, lean = await self.facts(FRESH), await self.facts(LEAN)
-        for each in fresh, lean:
+        fresh, warm = await self.facts(FRESH), await self.facts(self.warm)
+        for each in fresh, warm:
             each.pop("variable", None)
-        self.assertEqual(fresh, lean)
+        self.assertEqual(fresh, warm)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -17,14 +18,15 @@ from twisted.trial.unittest import SynchronousTestCase
 from dangad.pool.template import (
     FORK_TIME,
     MOST_FAILURES,
-    MOST_LINES,
     READY_TIME,
     RESTART_DELAY,
+    Start,
     Template,
 )
+from dangad.pool.templateprocess import MOST_LINES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from twisted.internet.protocol import ProcessProtocol
 
@@ -70,8 +72,9 @@ class TemplateProcess:
 
     pipes: Sequence[int] = ()
 
-    def __init__(self, pid: int, protocol: ProcessProtocol, orders: int) -> None:
+    def __init__(self, pid: int, protocol: ProcessProtocol, orders: int, preloads: bool) -> None:
         self.pid = pid
+        self.preloads = preloads
         self.protocol = protocol
         self.socket = socket.socket(fileno=os.dup(orders))
         self.socket.setblocking(False)
@@ -92,11 +95,21 @@ class TemplateProcess:
                 return orders
             for fd in given:
                 os.close(fd)
+            if not order:
+                return orders
             orders.append(order)
 
     def say(self, report: bytes) -> None:
         """Report."""
         self.socket.send(report)
+
+    def told_to_finish(self) -> bool:
+        """Whether nothing more is ordered of it."""
+        with contextlib.suppress(BlockingIOError):
+            while self.socket.recv(100):
+                pass
+            return True
+        return False
 
     def die(self, *, shared: bool = False) -> None:
         """Be gone; `shared` if a fork still holds the socket."""
@@ -135,9 +148,10 @@ class TemplateTests(SynchronousTestCase):
         self.end = os.open(os.devnull, os.O_RDONLY)
         self.addCleanup(os.close, self.end)
 
-    def make(self, start: Callable[[ProcessProtocol, int], object]) -> Template:
+    def make(self, start: Start, *, preload_time: float | None = None) -> Template:
         """A template that is started like this."""
-        return Template(self.reactor, self.reactor, cast("Any", self.guardian), start)
+        guardian = cast("Any", self.guardian)
+        return Template(self.reactor, self.reactor, guardian, start, preload_time=preload_time)
 
     def tearDown(self) -> None:
         """End it, and see that nothing is left."""
@@ -145,16 +159,18 @@ class TemplateTests(SynchronousTestCase):
         for process in self.processes:
             process.socket.close()
         self.reactor.turn()
-        if not stopped.called:
-            self.processes[-1].die()
+        for process in self.processes:
+            if process.pid in self.guardian.watched:
+                process.die()
         self.assertIsNone(self.successResultOf(stopped))
         self.assertEqual((self.reactor.readers, self.guardian.watched), ([], set()))
         self.reactor.advance(READY_TIME)
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
-    def start(self, protocol: ProcessProtocol, orders: int) -> None:
+    def start(self, protocol: ProcessProtocol, orders: int, *, preloads: bool) -> None:
         """In place of a process's start."""
-        self.processes.append(TemplateProcess(4711 + len(self.processes), protocol, orders))
+        pid = 4711 + len(self.processes)
+        self.processes.append(TemplateProcess(pid, protocol, orders, preloads))
 
     def order(self) -> Worker:
         """Order a worker."""
@@ -328,6 +344,130 @@ class TemplateTests(SynchronousTestCase):
         self.reactor.turn()
         self.assertEqual(self.process.orders(), [b"1"])
 
+    def begin(self) -> TemplateProcess:
+        """Have a template that forks."""
+        self.order()
+        self.report(b"ready", b"1 10")
+        return self.process
 
-def _no_room(protocol: ProcessProtocol, orders: int) -> None:
+    def test_renewed(self) -> None:
+        """What is ordered after a reload is the new one's; the old one ends when it is ready."""
+        old = self.begin()
+        self.template.renew()
+        worker = self.order()
+        new = self.process
+        self.assertEqual((old.orders(), new.orders()), ([b"1"], [b"2"]))
+        self.assertEqual(self.template.pids, {old.pid, new.pid})
+        self.report(b"ready")
+        self.assertTrue(old.told_to_finish())
+        old.die()
+        self.report(b"2 20")
+        self.assertEqual((worker.pid, self.template.pids), (20, {new.pid}))
+
+    def test_renewed_in_vain(self) -> None:
+        """If the new code cannot be imported, the old template goes on."""
+        old = self.begin()
+        for report, reason in ((b"broken it is wrong", "it is wrong"), (None, None)):  # or it dies
+            with self.subTest(report=report):
+                self.template.renew()
+                worker = self.order()
+                if report is not None:
+                    self.report(report)
+                self.lose()
+                reason = reason or "was not forked: the new template was killed by signal 9"
+                self.assertEqual(worker.reason, reason)
+                after = self.order()
+                number = old.orders()[-1]
+                old.say(number + b" 30")
+                self.reactor.turn()
+                self.assertEqual(after.pid, 30)
+                self.assertFalse(old.told_to_finish())
+
+    def test_renewed_twice(self) -> None:
+        """A reload in the middle of another: the code that is there last counts."""
+        old = self.begin()
+        self.template.renew()
+        middle, lost = self.process, self.order()
+        self.template.renew()
+        worker = self.order()
+        self.assertTrue(middle.told_to_finish())
+        self.report(b"ready", b"3 30")
+        self.assertEqual(worker.pid, 30)
+        self.assertTrue(old.told_to_finish())
+        middle.die()
+        self.reactor.turn()
+        self.report(b"2 20")
+        self.assertEqual(lost.pid, 20)
+
+    def test_does_not_end(self) -> None:
+        """An old template that does not end in time is killed."""
+        old = self.begin()
+        self.template.renew()
+        self.report(b"ready")
+        self.reactor.advance(FORK_TIME - 1)
+        self.assertFalse(old.killed)
+        self.reactor.advance(1)
+        self.assertTrue(old.killed)
+        self.assertFalse(self.process.killed)
+
+
+PRELOAD_TIME = 60.0
+
+
+class PreloadTests(TemplateTests):
+    """A template that imports the job modules; otherwise it is like any."""
+
+    def make(self, start: Start, *, preload_time: float | None = PRELOAD_TIME) -> Template:
+        """A template that is started like this, and preloads."""
+        return super().make(start, preload_time=preload_time)
+
+    def test_late(self) -> None:
+        """The import may take as long as it may in a worker."""
+        self.order()
+        self.reactor.advance(PRELOAD_TIME / 2)
+        self.order()
+        self.reactor.advance(PRELOAD_TIME / 2 - 1)
+        self.assertFalse(self.process.killed)
+        self.reactor.advance(1)
+        self.assertTrue(self.process.killed)
+
+    def test_unshareable(self) -> None:
+        """Where forks cannot share what the modules leave, templates import none of them."""
+        worker = self.order()
+        self.assertTrue(self.process.preloads)
+        self.report(b"unshareable m has left a thread")
+        self.assertFalse(self.process.preloads)
+        self.assertEqual(self.process.orders(), [b"1"])
+        self.processes[0].die()
+        self.report(b"ready", b"1 10")
+        self.assertEqual(worker.pid, 10)
+        self.assertIsNone(self.template.given_up)
+        self.template.renew()
+        self.assertTrue(self.process.preloads)
+
+    def test_unshareable_after_reload(self) -> None:
+        """So it is if only the new code is unshareable: the old one makes no more workers."""
+        old = self.begin()
+        self.template.renew()
+        worker = self.order()
+        self.report(b"unshareable m has left a thread")
+        self.processes[1].die()
+        self.report(b"ready", b"2 20")
+        self.assertEqual(worker.pid, 20)
+        self.assertTrue(old.told_to_finish())
+
+    def test_broken(self) -> None:
+        """If the modules cannot be imported the start fails, and the next one tries again."""
+        for number in range(1, 2 * MOST_FAILURES):
+            worker = self.order()
+            self.report(b"broken no module m")
+            self.assertEqual(worker.reason, "no module m")
+            self.lose()
+            self.assertEqual(len(self.processes), number)
+        self.assertIsNone(self.template.given_up)
+        self.reactor.advance(10 * RESTART_DELAY)
+        self.assertEqual(len(self.processes), number)
+
+
+def _no_room(protocol: ProcessProtocol, orders: int, *, preloads: bool) -> None:
     raise BlockingIOError(11, "Resource temporarily unavailable")

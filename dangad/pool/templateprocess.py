@@ -1,0 +1,218 @@
+"""One template's process, and the socket over which it is told what to fork, and reports.
+
+Kept by :mod:`dangad.pool.template`, which decides what to make of the reports. The other end is
+:mod:`dangad.worker.template`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.internet.process import registerReapProcessHandler, unregisterReapProcessHandler
+from twisted.internet.protocol import ProcessProtocol
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from dangad.pool.launch import BOOTSTRAP
+from dangad.text import printable
+from dangad.wire.commands import TEMPLATE_ORDERS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from twisted.python.failure import Failure
+
+    from dangad.pool.launch import WorkerSettings
+
+log = Logger()
+
+MOST_REPORTS = 100
+"""Reports that are read in one turn of the reactor."""
+REPORT_SIZE = 2000
+"""Bytes of the longest report."""
+MOST_LINES = 100
+"""Lines of a template's output that are logged."""
+LONGEST_LINE = 1000
+"""Characters of one of them."""
+
+
+def start_template(
+    reactor: Any,
+    settings: WorkerSettings,
+    protocol: ProcessProtocol,
+    orders: int,
+    *,
+    preloads: bool,
+) -> None:
+    """Start a template's process. ampoule's starter would hand down no socket for its orders.
+
+    :param settings: those of the workers.
+    :param protocol: who is told of the process.
+    :param orders: the template's end of the socket.
+    :param preloads: whether it imports the job modules.
+    :raises OSError: there is no room for another process.
+    """
+    process = reactor.spawnProcess(
+        protocol,
+        sys.executable,
+        [sys.executable, "-c", BOOTSTRAP, "dangad-template"],
+        env=settings.process_environment(),
+        uid=settings.uid,
+        gid=settings.gid,
+        childFDs={0: "w", 1: "r", 2: "r", TEMPLATE_ORDERS: orders},
+    )
+    process.write(settings.process_input(template=True, preloads=preloads))
+
+
+@implementer(IReadDescriptor)
+class TemplateProcess(ProcessProtocol):
+    """One template: its process, and the socket for its orders and reports.
+
+    It is gone when the process is, and the socket is closed by all that it has forked.
+    """
+
+    transport: Any
+
+    def __init__(
+        self,
+        reactor: Any,
+        reported: Callable[[TemplateProcess, bytes], object],
+        gone: Callable[[TemplateProcess, str], object],
+    ) -> None:
+        """Begin without a process.
+
+        :param reported: called with each report.
+        :param gone: called once it is gone, with words that follow "the template".
+        """
+        self._reactor = reactor
+        self._reported = reported
+        self._gone = gone
+        self._ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._ours.setblocking(False)
+        #: The id of the process; 0 before there is one.
+        self.pid = 0
+        #: Whether it has reported that it can fork.
+        self.ready = False
+        #: How the process ended; None while it lives.
+        self._end: str | None = None
+        #: Lines of its output that are still logged.
+        self._lines_left = MOST_LINES
+        #: What it has printed of a line that is not whole.
+        self._printed = b""
+        reactor.addReader(self)
+
+    @property
+    def dead(self) -> bool:
+        """Whether its process is gone."""
+        return self._end is not None
+
+    def order(self, number: int, descriptors: Sequence[int]) -> None:
+        """Order a worker.
+
+        :raises OSError: nothing can be written.
+        """
+        socket.send_fds(self._ours, [b"%d" % number], descriptors)
+
+    def finish(self) -> None:
+        """Order nothing more: the process exits when it has done what it was told."""
+        with contextlib.suppress(OSError):
+            self._ours.shutdown(socket.SHUT_WR)
+
+    def kill(self) -> None:
+        """Kill the process."""
+        with contextlib.suppress(ProcessExitedAlready):
+            self.transport.signalProcess("KILL")
+
+    def close(self) -> None:
+        """Wait for no more reports."""
+        if self._ours.fileno() != -1:
+            self._reactor.removeReader(self)
+            self._ours.close()
+        if self._end is not None:
+            self._gone(self, self._end)
+
+    # Called by the reactor.
+
+    def fileno(self) -> int:
+        """The socket's descriptor."""
+        return self._ours.fileno()
+
+    def logPrefix(self) -> str:
+        """What the reactor may call it."""
+        return "template"
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Nothing: the reactor calls `doRead` for what matters."""
+
+    def doRead(self) -> None:
+        """Take the reports that are there."""
+        for _ in range(MOST_REPORTS):
+            try:
+                report = self._ours.recv(REPORT_SIZE)
+            except BlockingIOError:
+                return
+            except OSError:
+                report = b""
+            if not report:
+                self.kill()
+                self.close()
+                return
+            try:
+                self._reported(self, report)
+            except Exception:  # noqa: BLE001 - the reactor would not read what follows
+                log.failure("a report of template {pid} could not be dealt with", pid=self.pid)
+            if self._ours.fileno() == -1:
+                return
+
+    def connectionMade(self) -> None:
+        """Note the process that was started."""
+        self.pid = self.transport.pid
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:
+        """Log the first lines that it prints."""
+        *lines, self._printed = (self._printed + data).split(b"\n")
+        if len(self._printed) > LONGEST_LINE:
+            lines.append(self._printed)
+            self._printed = b""
+        for line in lines[: self._lines_left]:
+            self._lines_left -= 1
+            text = printable(line.decode(errors="replace"))[:LONGEST_LINE]
+            log.info("template {pid}: {line}", pid=self.pid, line=text)
+
+    def processExited(self, reason: Failure) -> None:
+        """It is dead; what it has forked may still have to tell of that."""
+        value = reason.value
+        number = getattr(value, "signal", None)
+        exited = f"exited (status {getattr(value, 'exitCode', None) or 0})"
+        self._end = f"was killed by signal {number}" if number else exited
+        for fd in list(self.transport.pipes):
+            self.transport.closeChildFD(fd)
+        if self._ours.fileno() == -1:
+            self._gone(self, self._end)
+
+
+class Unwanted:
+    """A process that was forked, and is not wanted any more: killed and reaped."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        registerReapProcessHandler(pid, self)
+
+    def reapProcess(self) -> None:
+        """Called by Twisted when a child has died."""
+        with contextlib.suppress(ChildProcessError):
+            if os.waitpid(self._pid, os.WNOHANG)[0] == 0:
+                return
+        unregisterReapProcessHandler(self._pid, self)
+
+    def processEnded(self, status: int) -> None:
+        """Nothing: nobody waits for its end."""

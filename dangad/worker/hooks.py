@@ -1,0 +1,88 @@
+"""What job modules want done in each worker when it begins and when it ends.
+
+Authors of jobs decorate with :func:`worker_start` and :func:`worker_stop`;
+:mod:`dangad.worker.child` and :mod:`dangad.testing` call.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from typing import TYPE_CHECKING, TypeVar
+
+from dangad.worker.jobtypes import BadJobType, import_modules
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    _F = TypeVar("_F", bound=Callable[[], object])
+
+_log = logging.getLogger(__name__)
+_MARK = "__dangad_hook__"
+_START, _STOP = "start", "stop"
+
+
+def worker_start(function: _F) -> _F:
+    """Have the decorated function called in each worker before its first job.
+
+    This is the place for what cannot be shared by forks: connections, threads, random generators
+    that are to differ. The functions of a module are called in the order of their definition. If
+    one raises an exception, the worker has failed to start.
+
+    :raises BadJobType: it is not a plain function without arguments.
+    """
+    return _marked(function, _START)
+
+
+def worker_stop(function: _F) -> _F:
+    """Have the decorated function called in each worker that has done its last job.
+
+    It has five seconds, together with all others. It is not called in a worker that is killed, or
+    that ends with a job that was stopped. An exception is logged.
+
+    :raises BadJobType: it is not a plain function without arguments.
+    """
+    return _marked(function, _STOP)
+
+
+class Hooks:
+    """The decorated functions of some modules."""
+
+    def __init__(self, modules: Iterable[str]) -> None:
+        """Find them, among the attributes of the modules, which are imported."""
+        found: dict[int, Callable[[], object]] = {
+            id(value): value
+            for name in modules
+            for module in import_modules(name)
+            for value in list(vars(module).values())
+            if inspect.getattr_static(value, _MARK, None)
+        }
+        self._functions = list(found.values())
+
+    def start(self) -> None:
+        """Call those that begin. Raises what one of them raises."""
+        for function in self._of(_START):
+            function()
+
+    def stop(self) -> None:
+        """Call those that end, the last one first."""
+        for function in reversed(self._of(_STOP)):
+            try:
+                function()
+            except BaseException:  # noqa: BLE001 - the others are to be called, too
+                _log.exception("%s failed", function.__qualname__)
+
+    def _of(self, kind: str) -> list[Callable[[], object]]:
+        return [each for each in self._functions if inspect.getattr_static(each, _MARK) == kind]
+
+
+def _marked(function: _F, kind: str) -> _F:
+    name = getattr(function, "__qualname__", repr(function))
+    if not inspect.isfunction(function) or inspect.iscoroutinefunction(function):
+        raise BadJobType(f"{name} cannot be a @worker_{kind} function: it is no plain function")
+    try:
+        inspect.signature(function).bind()
+    except TypeError:
+        raise BadJobType(f"{name} cannot be a @worker_{kind} function: it has arguments") from None
+    setattr(function, _MARK, kind)
+    return function

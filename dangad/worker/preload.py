@@ -1,0 +1,106 @@
+"""Imports the job modules in the template, and finds what they leave that forks cannot share.
+
+Used by :mod:`dangad.worker.child` in a template that preloads. A fork has a copy of the memory and
+shares all descriptors, but has no thread except the one that forked. So a module that has started a
+thread, opened a connection or made an event loop works in the template alone. It is not forked
+then, but imported in each worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import warnings
+from _thread import _count as thread_count  # of threads that threading does not know, too
+from typing import TYPE_CHECKING
+
+from dangad.host.descent import PROC, children, threads
+from dangad.worker.jobtypes import import_modules
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_REACTOR = "twisted.internet.reactor"
+_NEW_SEED_SIZE = 32
+_SHARED = {
+    "socket:": "a socket",
+    "pipe:": "a pipe",
+    "anon_inode:[eventpoll]": "an epoll descriptor, as event loops have",
+    "anon_inode:": "an event descriptor",
+    "/dev/nvidia": "a context of a GPU",
+    "/dev/kfd": "a context of a GPU",
+    "/dev/dri": "a context of a GPU",
+}
+"""What a descriptor stands for that forks must not share, by how the kernel's name of it begins."""
+
+
+class Unshareable(Exception):
+    """The modules leave something that forks cannot share; the text says what, and which module."""
+
+
+def preload(modules: Iterable[str]) -> None:
+    """Import the job modules.
+
+    :raises Unshareable: the process cannot be forked afterwards.
+    """
+    before = _descriptors()
+    for name in modules:
+        import_modules(name)
+        found = _what_is_left(before)
+        if found:
+            raise Unshareable(f"{name} has left {found}, which forks cannot share")
+
+
+def reseed() -> None:
+    """Have this fork draw other random numbers than its siblings.
+
+    :mod:`random` does so by itself in each fork.
+    """
+    numpy = sys.modules.get("numpy.random")
+    if numpy is not None:
+        numpy.seed()
+    ssl = sys.modules.get("_ssl")
+    if ssl is not None:
+        ssl.RAND_add(os.urandom(_NEW_SEED_SIZE), float(_NEW_SEED_SIZE))
+
+
+def _what_is_left(before: set[tuple[int, str]]) -> str:
+    """What there is that a fork would not have, or would share, in words; empty if nothing is."""
+    if _REACTOR in sys.modules:
+        return "an installed reactor (import it in the functions that use it)"
+    for _, name in sorted(_descriptors() - before):
+        for start, kind in _SHARED.items():
+            if name.startswith(start):
+                return kind
+    for pid in children():
+        return f"a child process ({pid})"
+    if threading.active_count() > 1:
+        return f"a thread ({', '.join(each.name for each in threading.enumerate()[1:])})"
+    if len(threads()) > 1:
+        if not thread_count():
+            _fork_once()
+        if len(threads()) > 1:
+            return "a thread"
+    return ""
+
+
+def _fork_once() -> None:
+    """Fork in vain: libraries that can be forked end their threads before, as OpenBLAS does."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # that there are several threads
+        pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+
+def _descriptors() -> set[tuple[int, str]]:
+    """The open descriptors, with the kernel's names for what they stand for."""
+    found = set()
+    with contextlib.suppress(OSError):
+        for fd in os.listdir(f"{PROC}/self/fd"):
+            with contextlib.suppress(OSError):  # it was that of the list itself
+                found.add((int(fd), os.readlink(f"{PROC}/self/fd/{fd}")))
+    return found
