@@ -8,7 +8,8 @@
   :mod:`.fairqueue`, :mod:`.rounds`, :mod:`.lines` and :mod:`.aside`; what has to wait,
   :mod:`.concurrency`; who is idle, :mod:`.assignments`; what a busy worker may have besides,
   :mod:`.prefetch`.
-- :mod:`.registry`, :mod:`.quarantine`: what can be performed, and what is kept away.
+- :mod:`.registry`, :mod:`.quarantine`, :mod:`.runtimes`: what can be performed, what is kept away,
+  and how long jobs take.
 - :mod:`.pauses`, :mod:`.wariness`: jobs whose clients do not read.
 - :mod:`.drain`: the end of all jobs.
 - :mod:`.supervisor`, :mod:`.workerrecord`: how many workers there are, and the states of a

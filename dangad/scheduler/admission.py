@@ -49,8 +49,12 @@ class Admission:
             seconds := state.quarantine.seconds_left(job.command, now)
         ):
             return reasons.quarantined(job, seconds)
-        if job.deadline is not None and job.deadline <= 0:
-            return reasons.came_late(job)
+        if job.deadline is not None:
+            if job.deadline <= 0:
+                return reasons.came_late(job)
+            takes = state.run_times.too_short(job.command, job.deadline, now)
+            if takes:
+                return reasons.cannot_be_done(job, job.deadline, takes)
         if may_start and not (self.wariness.active and self.wariness.may_wait(job, now)):
             return None
         if state.queue.count + state.assignments.prefetched >= self.max_queued:
@@ -74,8 +78,13 @@ class Admission:
     def obstacle(self, job: Job, now: float) -> DangadError | None:
         """Why `job`, whose turn it is, must not start; checked here because alarms may be late."""
         state = self._state
-        if job.deadline is not None and job.accepted_at + job.deadline <= now:
-            return reasons.waited_too_long(job)
+        if job.deadline is not None:
+            left = job.accepted_at + job.deadline - now
+            if left <= 0:
+                return reasons.waited_too_long(job)
+            takes = state.run_times.too_short(job.command, left, now)
+            if takes:
+                return reasons.cannot_be_done(job, left, takes)
         if state.quarantine.suspects and (
             seconds := state.quarantine.seconds_left(job.command, now)
         ):

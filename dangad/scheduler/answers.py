@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from zope.interface import implementer
 
+from dangad.errors import DeadlinePassed
 from dangad.scheduler import reasons
 from dangad.scheduler.endings import cancel_alarms
 from dangad.scheduler.interfaces import IJobEvents
@@ -81,6 +82,8 @@ class Answers:
             job.usage = usage
             self._matching.ended(job)
             state.counters.note_end(job, now)
+            if job.deadline is not None:
+                state.run_times.note(job.command, now - job.started_at, now)
             if job.limit_alarm is not None or job.deadline_alarm is not None:
                 cancel_alarms(job)
             if state.quarantine.suspects:
@@ -180,6 +183,8 @@ class Answers:
         cancel_alarms(job, ("limit_alarm", "grace_alarm"))
         job.usage = death.usage
         if job.stopped_for is not None:
+            if job.deadline is not None and isinstance(job.stopped_for, DeadlinePassed):
+                self._state.run_times.note(job.command, now - job.started_at, now, stopped=True)
             self._endings.end(job, job.stopped_for)
         elif death.unread and running and job.client is not None:
             self._matching.return_unread(job, death.unread)

@@ -92,6 +92,14 @@ def waited_too_long(job: Job) -> DangadError:
     return DeadlinePassed(f"{text}; {job.past}" if job.attempt else text)
 
 
+def cannot_be_done(job: Job, left: float, takes: float) -> DangadError:
+    """The deadline leaves less time than jobs of this type take."""
+    return DeadlinePassed(
+        f"{job.name} was not started: {left:.3g} s were left of its deadline, {job.deadline:g} s, "
+        f"and it takes {takes:.3g} s or more; {job.past}"
+    )
+
+
 def reached_deadline(job: Job, ran: float) -> DangadError:
     """The deadline passed while the job ran."""
     return DeadlinePassed(

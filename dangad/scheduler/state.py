@@ -23,6 +23,7 @@ from dangad.scheduler.counters import Counters
 from dangad.scheduler.fairqueue import JobQueue
 from dangad.scheduler.outbox import Outbox
 from dangad.scheduler.registry import Registry
+from dangad.scheduler.runtimes import RunTimes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,6 +64,8 @@ class State:
         #: Which of the jobs that wait are kept back.
         self.lanes = Lanes(self.queue, self.registry, self.assignments)
         self.quarantine = quarantine
+        #: How long jobs with deadlines take.
+        self.run_times = RunTimes()
         #: What became of the jobs that ended.
         self.counters = Counters(log_jobs)
         #: What is still to be told about the present event.
