@@ -54,6 +54,18 @@ class Limits:
     any time."""
 
 
+def check_numbers(min_workers: int, max_workers: int) -> None:
+    """Check numbers of workers.
+
+    :raises ValueError: the numbers are not valid; the text says why.
+    """
+    if min_workers < 0 or max_workers < 1 or min_workers > max_workers:
+        raise ValueError(
+            f"{min_workers} to {max_workers} workers: the first is at least 0, the second at least "
+            "1, and not less than the first"
+        )
+
+
 DEFAULTS = Limits()
 """The limits of a server that is started without options."""
 

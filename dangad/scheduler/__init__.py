@@ -14,7 +14,7 @@
 - :mod:`.drain`: the end of all jobs.
 - :mod:`.supervisor`, :mod:`.workerrecord`: how many workers there are, and the states of a
   worker's life. Its rules are also in :mod:`.pacing`, :mod:`.failingstarts`, :mod:`.watch`,
-  :mod:`.relief` and :mod:`.reload`.
+  :mod:`.relief`, :mod:`.reload` and :mod:`.dismissal`.
 - :mod:`.counters`, :mod:`.reasons`: what is remembered of jobs, and what clients are told.
 - :mod:`.alarms`, :mod:`.chores`, :mod:`.outbox`: work in bounded parts, and told last.
 - :mod:`.clockcalls`: calls of the clock that may fail.

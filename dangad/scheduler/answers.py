@@ -156,6 +156,7 @@ class Answers:
         assignments, now = self._state.assignments, self._clock.seconds()
         assignments.remove_idle(worker)
         assignments.doomed.pop(worker, None)
+        assignments.unused.discard(worker)
         self._prefetch.reclaim(worker)
         lost = self._matching.take_from(worker, now)
         self._prefetch.reclaim_all()

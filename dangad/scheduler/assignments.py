@@ -27,6 +27,7 @@ class Assignments:
         "jobs",
         "prefetched",
         "size",
+        "unused",
     )
 
     def __init__(self, registry: Registry) -> None:
@@ -36,6 +37,8 @@ class Assignments:
         """
         #: The idle workers, each with the time since when; the most recently used is the last.
         self.idle: dict[IWorker, float] = {}
+        #: The workers that have done nothing yet.
+        self.unused: set[IWorker] = set()
         #: The jobs of each busy worker; the worker that has begun none for longest is the first.
         self.jobs: dict[IWorker, list[Job]] = {}
         #: How many jobs are prefetched.
@@ -51,17 +54,28 @@ class Assignments:
     # Who is idle.
 
     def take_idle(self, command: bytes) -> IWorker:
-        """Take out the idle worker that performs `command` and was used last.
+        """Take out the idle worker that can start `command` and was used last.
 
-        :raises LookupError: no idle worker performs it.
+        If it need not be an unused one, these are kept for jobs that do need one.
+
+        :raises LookupError: no idle worker can start it.
         """
-        if command not in self._registry.partial:
+        registry = self._registry
+        if command not in registry.choosy and not (registry.isolated and self.unused):
             return self.idle.popitem()[0]
-        for worker in reversed(self.idle):
-            if self._registry.performs(worker, command):
-                del self.idle[worker]
-                return worker
+        able = [worker for worker in self.idle if self._is_able(worker, command)]
+        used = [worker for worker in able if worker not in self.unused]
+        for worker in reversed(used or able):
+            del self.idle[worker]
+            return worker
         raise LookupError(command)
+
+    def _is_able(self, worker: IWorker, command: bytes) -> bool:
+        """Whether `worker`, which is idle, can start `command`."""
+        registry = self._registry
+        return (command not in registry.isolated or worker in self.unused) and (
+            command not in registry.partial or registry.performs(worker, command)
+        )
 
     def remove_idle(self, worker: IWorker) -> bool:
         """Take `worker` out of the idle ones; whether it was idle."""
@@ -74,8 +88,8 @@ class Assignments:
         return None
 
     def can_start(self, command: bytes) -> bool:
-        """Whether any idle worker performs `command`."""
-        return any(self._registry.performs(worker, command) for worker in self.idle)
+        """Whether any idle worker can start `command`."""
+        return any(self._is_able(worker, command) for worker in self.idle)
 
     # Who runs what.
 

@@ -1,8 +1,8 @@
 """Which waiting jobs are kept back although a worker is idle: by lanes of the queue.
 
 Kept by :mod:`dangad.scheduler.dispatcher`. Most jobs wait in the queue's common lane. A type with
-`max_running`, and a type that not all workers perform, has a lane of its own. It is closed while
-none of its jobs may start.
+`max_running`, or that not all workers perform, or whose jobs need workers that have done nothing,
+has a lane of its own. It is closed while none of its jobs may start.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Lanes:
         """The lane that `job` belongs in; None is the common one."""
         command = job.command
         if job.policy.max_running is None:
-            return command if command in self._registry.partial else None
+            return command if command in self._registry.choosy else None
         return command
 
     def started(self, lane: bytes) -> None:
@@ -47,8 +47,16 @@ class Lanes:
 
     def idle_changed(self) -> None:
         """Other workers are idle than before."""
-        for lane in self._registry.partial:
+        for lane in self._registry.choosy:
             self._set(lane)
+
+    @property
+    def lack_unused(self) -> bool:
+        """Whether a job waits for nothing but a worker that has done nothing yet."""
+        return any(
+            self._queue.keeps_back(lane) and not self._is_full(lane)
+            for lane in self._registry.isolated
+        )
 
     def review(self, running: Iterable[Job]) -> None:
         """The catalogue has changed: look again at the jobs that run."""
@@ -57,14 +65,18 @@ class Lanes:
             job.lane = self.lane_of(job)
             if job.lane is not None:
                 self._running[job.lane] = self._running.get(job.lane, 0) + 1
-        for lane in {*self._running, *self._registry.partial}:
+        for lane in {*self._running, *self._registry.choosy}:
             self._set(lane)
 
     def _set(self, lane: bytes) -> None:
         """Close `lane` if none of its jobs may start, and open it if one may."""
-        limit = self._registry.policy(lane).max_running
-        full = limit is not None and self._running.get(lane, 0) >= limit
-        if full or (lane in self._registry.partial and not self._assignments.can_start(lane)):
+        choosy = lane in self._registry.choosy
+        if self._is_full(lane) or (choosy and not self._assignments.can_start(lane)):
             self._queue.close_lane(lane)
         else:
             self._queue.open_lane(lane)
+
+    def _is_full(self, lane: bytes) -> bool:
+        """Whether as many of its jobs run as may."""
+        limit = self._registry.policy(lane).max_running
+        return limit is not None and self._running.get(lane, 0) >= limit

@@ -124,6 +124,11 @@ class Dispatcher:
         return len(self.state.assignments.idle)
 
     @property
+    def lacks_unused(self) -> bool:
+        """Whether a job waits for nothing but a worker that has done nothing yet."""
+        return bool(self.state.registry.isolated) and self.state.lanes.lack_unused
+
+    @property
     def draining(self) -> bool:
         """Whether it accepts no more jobs."""
         return self.state.draining
@@ -177,7 +182,7 @@ class Dispatcher:
         assert client is not None, f"{job!r} has no client"
         now = job.accepted_at = self._clock.seconds()
         job.policy = state.registry.policies.get(job.command, NO_POLICY)
-        if job.policy.max_running is not None or state.registry.partial:
+        if job.policy.max_running is not None or state.registry.choosy:
             job.lane = state.lanes.lane_of(job)
         may_start = bool(state.assignments.idle) and state.queue.may_pass(client, job.lane)
         refusal = self.admission.refusal(job, now, may_start)
@@ -281,6 +286,7 @@ class Dispatcher:
         self._prefetch.reclaim_all()
         self._matching.wariness.replaced()
         self.state.assignments.idle[worker] = now
+        self.state.assignments.unused.add(worker)
         if self.state.registry.join(worker, catalogue):
             self._matching.review()
             self._tell_catalogue(reasons.stopping())

@@ -319,9 +319,9 @@ class JobQueue:
             self._closed.discard(lane)
             self.news = None, Priority.LOW
 
-    def is_closed(self, lane: Lane) -> bool:
-        """Whether nothing is taken from `lane`."""
-        return lane in self._closed
+    def keeps_back(self, lane: Lane) -> bool:
+        """Whether `lane` is closed, and a job could start if it was open."""
+        return lane in self._closed and any(kind.waits_in(lane) for kind in self._in_use)
 
     # The order.
 

@@ -190,7 +190,7 @@ class ISupervisor(Interface):
     """Whoever decides how many workers there are, as the dispatcher sees it."""
 
     def demand(waiting: int) -> None:
-        """Hear that `waiting` jobs wait and no worker is idle, or that few are."""
+        """Hear that `waiting` jobs wait and no idle worker can start one, or that few are idle."""
 
     def worker_doomed(worker: IWorker) -> None:
         """Hear that `worker`, whose job is being stopped, exits soon: another may start already."""

@@ -91,7 +91,7 @@ class Matching:
     def give_work(self, now: float) -> None:
         """Start jobs while there are workers for them, and end those that must not start."""
         state = self._state
-        if state.registry.partial:
+        if state.registry.choosy:
             state.lanes.idle_changed()
         pop = self.wariness.pop if self.wariness.active else state.queue.pop
         others = 0
@@ -100,6 +100,8 @@ class Matching:
             if job is None:
                 if self._prefetch.reclaim_some():
                     continue
+                if state.registry.isolated and state.lanes.lack_unused:
+                    self.demand(state.waiting)
                 return
             try:
                 obstacle = self._admission.obstacle(job, now)
@@ -155,7 +157,8 @@ class Matching:
         if job.policy.time_limit is not None or job.deadline is not None:
             _set_time(job, now)
         self.note_start(job, worker, now)
-        if self._state.registry.partial:
+        self._state.assignments.unused.discard(worker)
+        if self._state.registry.choosy:
             self._state.lanes.idle_changed()
         try:
             worker.give(job)
@@ -182,7 +185,7 @@ class Matching:
         """Note that `worker` runs `job`, which was given to it now, or prefetched."""
         state = self._state
         if job.state is JobState.PREFETCHED:
-            if state.registry.partial or job.lane is not None:
+            if state.registry.choosy or job.lane is not None:
                 job.lane = state.lanes.lane_of(job)  # it may have got one since
             if job.attempt >= job.policy.retries:
                 job.forget_request()

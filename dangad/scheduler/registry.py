@@ -53,6 +53,10 @@ class Registry:
     def __init__(self) -> None:
         #: The commands that some workers perform and some do not.
         self.partial: frozenset[bytes] = frozenset()
+        #: The commands whose jobs go only to workers that have done nothing yet.
+        self.isolated: frozenset[bytes] = frozenset()
+        #: The commands that not every idle worker can start: `partial` and `isolated` together.
+        self.choosy: frozenset[bytes] = frozenset()
         #: What the workers offer, by the text of its catalogue, the latest last.
         self._offers: dict[str, Offer] = {}
         #: The policy of each command that any worker performs.
@@ -145,3 +149,5 @@ class Registry:
         self.partial = frozenset(entries) - frozenset.intersection(
             *(offer.commands for offer in offers)
         )
+        self.isolated = frozenset(name for name, policy in self.policies.items() if policy.isolate)
+        self.choosy = self.partial | self.isolated

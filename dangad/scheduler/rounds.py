@@ -194,6 +194,11 @@ class Rounds:
             for lane, line in owner.lines.items()
         )
 
+    def waits_in(self, lane: Lane) -> bool:
+        """Whether anybody waits for a turn in `lane`."""
+        bench = self._benches.get(lane)
+        return bench is not None and bool(bench.keys or bench.returned)
+
     # What goes without a turn.
 
     def discard(self, client: IClient, job: Job, lane: Lane) -> None:

@@ -28,11 +28,11 @@ from typing import TYPE_CHECKING
 
 from zope.interface import implementer
 
-from dangad.limits import DEFAULTS
+from dangad.limits import DEFAULTS, check_numbers
 from dangad.scheduler.clockcalls import call_later, cancel
+from dangad.scheduler.dismissal import Dismissal
 from dangad.scheduler.failingstarts import FailingStarts, cannot_start
 from dangad.scheduler.interfaces import ISupervisor, IWorkerEvents
-from dangad.scheduler.outbox import log_failure
 from dangad.scheduler.pacing import Pace
 from dangad.scheduler.relief import Relief
 from dangad.scheduler.reload import OLD_CODE, Reload
@@ -53,8 +53,6 @@ IDLE_TIME = 20.0
 """Seconds of idleness after which a surplus worker is let go."""
 WATCH_INTERVAL = 1.0
 """Seconds between two looks at every worker."""
-KILL_AGAIN = 1.0
-"""Seconds after which a worker that could not be killed is killed again."""
 LEAVE_AT_ONCE = 10
 """Workers that are let go in one turn of the reactor, if many are too many."""
 
@@ -103,7 +101,8 @@ class Supervisor:
         self._relief = Relief(dispatcher, relief_after)
         #: The starts that failed, and the next try.
         self._failing = FailingStarts(clock, self.records, self._try_again, dispatcher.no_workers)
-        self._watch = Watch(self.recycle_limits, self._kill)
+        self._dismissal = Dismissal(clock, self.records, dispatcher)
+        self._watch = Watch(self.recycle_limits, self._dismissal.kill)
         #: The next looks for idle workers that are too many, and at all workers.
         self._pruning: IDelayedCall | None = None
         self._watching: IDelayedCall | None = None
@@ -143,11 +142,7 @@ class Supervisor:
 
         :raises ValueError: the numbers are not valid; the text says why.
         """
-        if min_workers < 0 or max_workers < 1 or min_workers > max_workers:
-            raise ValueError(
-                f"{min_workers} to {max_workers} workers: the first is at least 0, the second "
-                "at least 1, and not less than the first"
-            )
+        check_numbers(min_workers, max_workers)
         self.min_workers, self.max_workers = min_workers, max_workers
         self._cancel_starts()
         self._adjust()
@@ -176,6 +171,7 @@ class Supervisor:
 
     def demand(self, waiting: int) -> None:
         """See :meth:`ISupervisor.demand`."""
+        self._make_room()
         if self._pace.may_start and (len(self.records) < self._most or self.size < self._most):
             self._fill(waiting)
 
@@ -196,10 +192,12 @@ class Supervisor:
         limit, now = self._start_timeout, self._clock.seconds()
         reason = f"did not start within {limit:g} s (--start-timeout), and was killed"
         record = self.records[process] = WorkerRecord(process, self.reloading.generation, now)
-        record.boot_alarm = call_later(self._clock, limit, self._end_start, record, reason)
+        record.boot_alarm = call_later(
+            self._clock, limit, self._dismissal.end_start, record, reason
+        )
         self._pace.started(process)
         if record.boot_alarm is None:
-            self._end(record, "was killed: it could not be given a limit to its start")
+            self._dismissal.end(record, "was killed: it could not be given a limit to its start")
 
     def worker_booted(self, worker: IWorker, catalogue: str) -> None:
         """See :meth:`IWorkerEvents.worker_booted`."""
@@ -255,12 +253,13 @@ class Supervisor:
             self._watching = call_later(self._clock, WATCH_INTERVAL, self._look)
         self._fill()
         self._turn_over()
+        self._make_room()
         if self.reloading.rolling:
             self.reloading.check([record.generation for record in self.records.values()])
 
     def _needed(self, waiting: int = 0) -> int:
         """How many workers the jobs want, within the bounds."""
-        idle = self._dispatcher.idle
+        idle = 0 if self._dispatcher.lacks_unused else self._dispatcher.idle
         waiting = 0 if idle else max(waiting, self._dispatcher.waiting)  # if so, they are on hold
         busy = sum(record.serves for record in self.records.values()) - idle
         wanted = busy + waiting + self.spare_workers
@@ -299,6 +298,19 @@ class Supervisor:
         ):
             self._spawn()
 
+    def _make_room(self) -> None:
+        """If a job waits for a worker that has done nothing, let one go that has."""
+        if (
+            self._dispatcher.lacks_unused
+            and self.size >= self._most
+            and not any(record.starting for record in self.records.values())
+        ):
+            serving = [worker for worker, record in self.records.items() if record.serves]
+            worker = self._dispatcher.call_back(serving)
+            if worker is not None:
+                self._let_go(worker)
+                self._fill()
+
     def _cancel_starts(self) -> None:
         """Stop those that start for an earlier order, the latest first, as far as too many."""
         replaced = any(record.serves and record.recycling for record in self.records.values())
@@ -312,15 +324,10 @@ class Supervisor:
         """Have a worker gone that has not said Hello; that is no failure of its."""
         record.released = True
         self._pace.settled(record.process)
-        self._end(record, reason)
+        self._dismissal.end(record, reason)
 
     def _let_go(self, worker: IWorker) -> None:
-        record = self.records[worker]
-        record.released = True
-        try:
-            record.process.stop()
-        except Exception:  # noqa: BLE001 - whatever it was, it concerns one worker
-            self._spoken_to_in_vain(record)
+        self._dismissal.let_go(self.records[worker])
 
     def _spawn(self) -> None:
         """Start a worker, unless one has just failed to start, or it is not the time for it."""
@@ -369,32 +376,6 @@ class Supervisor:
                     self._watch.weigh(record, now)
                     self._watch.listen(record, self._dispatcher.is_idle(worker), now)
                 except Exception:  # noqa: BLE001 - whatever it was, it concerns one worker
-                    self._spoken_to_in_vain(record)
+                    self._dismissal.failed(record)
         self._relief.look(self.max_workers, self.size, now)
         self._adjust()
-
-    def _kill(self, record: WorkerRecord, reason: str) -> None:
-        self._dispatcher.dismiss(record.process)
-        self._end(record, reason)
-
-    # Who does not do as told.
-
-    def _end(self, record: WorkerRecord, reason: str) -> None:
-        """Kill a worker that is not gone, and again if that fails."""
-        if self.records.get(record.process) is not record:
-            return
-        try:
-            record.process.kill(reason)
-        except Exception:  # noqa: BLE001 - otherwise it might stay for ever
-            log_failure("worker {pid} could not be killed", pid=record.process.pid)
-            call_later(self._clock, KILL_AGAIN, self._end, record, reason)
-
-    def _end_start(self, record: WorkerRecord, reason: str) -> None:
-        """Kill a worker that has not said Hello by now."""
-        if record.starting:
-            self._end(record, reason)
-
-    def _spoken_to_in_vain(self, record: WorkerRecord) -> None:
-        """Kill a worker that raised; to be called where the exception is caught."""
-        log_failure("worker {pid} could not be spoken to, and is killed", pid=record.process.pid)
-        self._kill(record, "was killed: the server failed while it spoke to it")

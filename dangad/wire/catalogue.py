@@ -49,6 +49,8 @@ class Policy:
     """How many jobs of the type may run at once; None for no limit."""
     on_disconnect: Literal["cancel", "finish"] = "cancel"
     """What becomes of a running job whose client disconnects."""
+    isolate: bool = False
+    """Whether each job has a worker process of its own, which does no other before or after it."""
 
 
 NO_POLICY = Policy()

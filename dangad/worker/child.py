@@ -18,6 +18,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from functools import partial
@@ -44,7 +45,11 @@ from dangad.worker.template import wait_for_orders
 from dangad.worker.usage import Meter
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from twisted.internet.defer import Deferred
+
+    from dangad.worker.jobtypes import JobType
 
 
 _log = logging.getLogger(__name__)
@@ -71,9 +76,11 @@ def main(settings: dict[str, Any]) -> None:
     _die_with_parent(settings["parent"])
     if settings["check"] is not None:
         _check(settings)
-    preloaded = settings["template"] and settings["preloads"]
+    atexit.register(end_all)
+    served = Served()
     if settings["template"]:
-        wait_for_orders(LEFT_TO_PARENT, partial(_preload, settings) if preloaded else None)
+        preloads = settings["preloads"]
+        wait_for_orders(LEFT_TO_PARENT, partial(_preload, served, settings) if preloads else None)
         _die_with_parent(settings["parent"])
     ordinary = ordinary_handlers()
     pipe = WorkerPipe(FROM_PARENT, TO_PARENT, WISHES, settings["max_payload"])
@@ -81,18 +88,16 @@ def main(settings: dict[str, Any]) -> None:
     stacks = show_stacks()
     _leave_signals_to_parent()
     free_forks(pipe, ordinary, stacks)
-    atexit.register(end_all)
     log_to_stderr()
     try:
-        if preloaded:
+        if served.job_types:
             reseed()
+            limit_memory(settings["max_memory"], shares=True)
         else:
             take_on(settings)
-        limit_memory(settings["max_memory"], shares=preloaded)
-        job_types = find_job_types(settings["jobs"])
-        catalogue = catalogue_of(job_types.values())
-        hooks = Hooks(settings["jobs"])
-        hooks.start()
+            limit_memory(settings["max_memory"])
+            served.find(settings["jobs"])
+        served.hooks.start()
     except BaseException as error:  # noqa: BLE001 - a module that exits on import has failed, too
         _print_traceback(error)
         flush_stdio()
@@ -100,24 +105,54 @@ def main(settings: dict[str, Any]) -> None:
         os._exit(1)  # without waiting for threads
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     performer = Performer(
-        job_types,
+        served.job_types,
         settings["max_payload"],
         partial(run_until_fired, pipe),
         max_memory=settings["max_memory"],
         is_stopped=lambda: pipe.stopped,
     )
     meter, process_state, offspring = Meter(), ProcessState(), Offspring(put_out_of_reach)
-    pipe.send_command(Hello, catalogue=catalogue, cpu=meter.cpu)
+    pipe.send_command(Hello, catalogue=served.catalogue, cpu=meter.cpu)
     while (raw := pipe.next_job()) is not None:
         if not _serve(pipe, performer, meter, process_state, offspring, raw):
             pipe.wait_for_end()
             break
-    hooks.stop()
-    flush_stdio()
+    served.hooks.stop()
+    _leave()
+
+
+class Served:
+    """What the job modules have for the worker; nothing until they are imported."""
+
+    def __init__(self) -> None:
+        #: The job types by command name.
+        self.job_types: dict[bytes, JobType] = {}
+        #: What the parent is told of them.
+        self.catalogue = ""
+        #: What is called when the worker begins and ends.
+        self.hooks = Hooks(())
+
+    def find(self, modules: Iterable[str]) -> None:
+        """Import the modules. Raises what they raise, and BadJobType."""
+        self.job_types = find_job_types(modules)
+        self.catalogue = catalogue_of(self.job_types.values())
+        self.hooks = Hooks(modules)
+
+
+def _leave() -> NoReturn:
+    """End the process in order, but do not take the interpreter apart.
+
+    That takes longer than all else in a worker's life, more so in a fork, which has to copy each
+    page of memory that it touches.
+    """
     _end_threads_of_reactor()
+    threading._shutdown()  # type: ignore[attr-defined] # noqa: SLF001 - as multiprocessing does
+    atexit._run_exitfuncs()  # noqa: SLF001 - there is no public name for it
+    flush_stdio()
+    os._exit(0)
 
 
-def _preload(settings: dict[str, Any]) -> tuple[bytes, str] | None:
+def _preload(served: Served, settings: dict[str, Any]) -> tuple[bytes, str] | None:
     """Import the job modules in the template; what to report if that forbids forks."""
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
@@ -125,6 +160,7 @@ def _preload(settings: dict[str, Any]) -> tuple[bytes, str] | None:
     try:
         take_on(settings)
         preload(settings["jobs"])
+        served.find(settings["jobs"])
     except Unshareable as error:
         report = TEMPLATE_UNSHAREABLE, str(error)
     except BaseException as error:  # noqa: BLE001 - a module that exits on import has failed, too
@@ -175,7 +211,9 @@ def _serve(
         flush_stdio()
         end_all()
         os._exit(0)
-    reusable = _end_offspring(offspring) and _restore(process_state)
+    reusable = (
+        _end_offspring(offspring) and _restore(process_state) and not performer.isolates(strings)
+    )
     flush_stdio()
     marks = (PRINTED if has_printed() else 0) + (0 if reusable else NOT_REUSABLE)
     pipe.send_answer(job_id, answer, meter.usage(), marks)

@@ -10,7 +10,7 @@ import inspect
 import logging
 from typing import TYPE_CHECKING, TypeVar
 
-from dangad.worker.jobtypes import BadJobType, import_modules
+from dangad.worker.jobtypes import BadJobType, import_modules, mark_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -55,7 +55,7 @@ class Hooks:
             for name in modules
             for module in import_modules(name)
             for value in list(vars(module).values())
-            if inspect.getattr_static(value, _MARK, None)
+            if mark_of(value, _MARK)
         }
         self._functions = list(found.values())
 
@@ -73,7 +73,7 @@ class Hooks:
                 _log.exception("%s failed", function.__qualname__)
 
     def _of(self, kind: str) -> list[Callable[[], object]]:
-        return [each for each in self._functions if inspect.getattr_static(each, _MARK) == kind]
+        return [each for each in self._functions if mark_of(each, _MARK) == kind]
 
 
 def _marked(function: _F, kind: str) -> _F:

@@ -9,6 +9,7 @@ import importlib
 import inspect
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from twisted.protocols import amp
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 _MARK = "__dangad_job_types__"
+_PLAIN = (FunctionType, type, ModuleType)
+"""Types of objects that have no other attributes than those in their ``__dict__``."""
 _F = TypeVar("_F", bound="Callable[..., Any]")
 
 ENTRY_POINT_GROUP = "dangad.jobs"
@@ -53,6 +56,7 @@ def job(
     retries: int = 0,
     max_running: int | None = None,
     on_disconnect: Literal["cancel", "finish"] = "cancel",
+    isolate: bool = False,
 ) -> Callable[[_F], _F]:
     """Declare that the decorated function performs `command`.
 
@@ -67,9 +71,10 @@ def job(
         functions that may safely be run twice.
     :param max_running: how many jobs of this type may run at once; None for no limit.
     :param on_disconnect: "cancel" or "finish" a running job whose client disconnects.
+    :param isolate: whether each job gets a new worker process, which ends with it.
     :raises BadJobType: the command or the policy cannot be served; the text says why.
     """
-    policy = Policy(time_limit, retries, max_running, on_disconnect)
+    policy = Policy(time_limit, retries, max_running, on_disconnect, isolate)
     _check_command(command)
     _check_policy(command, policy)
 
@@ -89,9 +94,18 @@ def job(
 
 def job_types_of(function: Callable[..., Any]) -> tuple[JobType, ...]:
     """The job types that the function was declared to perform, in no particular order."""
-    # Statically, because a module may hold mocks and proxies, which have every attribute.
-    types: tuple[JobType, ...] = inspect.getattr_static(function, _MARK, ())
+    types: tuple[JobType, ...] = mark_of(function, _MARK) or ()
     return types
+
+
+def mark_of(function: object, name: str) -> Any:
+    """What a decorator has left on a function under `name`; None if nothing.
+
+    Looked up statically: a module may hold mocks and proxies, which have every attribute.
+    """
+    if type(function) in _PLAIN:  # which is most of what a module has
+        return vars(function).get(name)
+    return inspect.getattr_static(function, name, None)
 
 
 def find_job_types(modules: Iterable[str]) -> dict[bytes, JobType]:
@@ -205,6 +219,8 @@ def _check_policy(command: type[amp.Command], policy: Policy) -> None:
         raise BadJobType(f"{label}: retries is a whole number from 0")
     if most is not None and not (isinstance(most, int) and most >= 1):
         raise BadJobType(f"{label}: max_running is a whole number from 1, or None")
+    if not isinstance(policy.isolate, bool):
+        raise BadJobType(f"{label}: isolate is True or False")
     if policy.on_disconnect not in ("cancel", "finish"):
         raise BadJobType(f'{label}: on_disconnect is "cancel" or "finish"')
 

@@ -92,6 +92,11 @@ class Performer:
         self._is_stopped = is_stopped
         self._tell = tell
 
+    def isolates(self, strings: dict[bytes, bytes]) -> bool:
+        """Whether the worker must end with the job of this request."""
+        call = self._calls.get(strings[COMMAND])
+        return call is not None and call.isolate
+
     def perform(self, strings: dict[bytes, bytes], running: RunningJob) -> Answer:
         """Run the job of a request; the caller ends `running`.
 
@@ -181,6 +186,7 @@ class _Call:
     def __init__(self, job_type: JobType) -> None:
         command = job_type.command
         self.function = job_type.function
+        self.isolate = job_type.policy.isolate
         self._errors: dict[type[Exception], bytes] = all_errors(command)
         defaults = _defaults_of(job_type.function)
         self._arguments = [

@@ -1,0 +1,72 @@
+"""Ends workers, and those that do not do as they are told with more force.
+
+Kept by :mod:`dangad.scheduler.supervisor`, which decides who is to go.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dangad.scheduler.clockcalls import call_later
+from dangad.scheduler.outbox import log_failure
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from twisted.internet.interfaces import IReactorTime
+
+    from dangad.scheduler.dispatcher import Dispatcher
+    from dangad.scheduler.interfaces import IWorker
+    from dangad.scheduler.workerrecord import WorkerRecord
+
+KILL_AGAIN = 1.0
+"""Seconds after which a worker that could not be killed is killed again."""
+
+
+class Dismissal:
+    """Whatever is raised in the course of it concerns one worker, and is logged."""
+
+    def __init__(
+        self, clock: IReactorTime, records: Mapping[IWorker, WorkerRecord], dispatcher: Dispatcher
+    ) -> None:
+        """End nobody yet.
+
+        :param records: the workers that are not known to be dead.
+        :param dispatcher: who must give no job to those that go.
+        """
+        self._clock = clock
+        self._records = records
+        self._dispatcher = dispatcher
+
+    def let_go(self, record: WorkerRecord) -> None:
+        """Have an idle worker exit."""
+        record.released = True
+        try:
+            record.process.stop()
+        except Exception:  # noqa: BLE001 - see the class
+            self.failed(record)
+
+    def failed(self, record: WorkerRecord) -> None:
+        """Kill a worker that raised; to be called where the exception is caught."""
+        log_failure("worker {pid} could not be spoken to, and is killed", pid=record.process.pid)
+        self.kill(record, "was killed: the server failed while it spoke to it")
+
+    def kill(self, record: WorkerRecord, reason: str) -> None:
+        """Kill a worker that may have a job."""
+        self._dispatcher.dismiss(record.process)
+        self.end(record, reason)
+
+    def end(self, record: WorkerRecord, reason: str) -> None:
+        """Kill a worker that is not gone, and again if that fails."""
+        if self._records.get(record.process) is not record:
+            return
+        try:
+            record.process.kill(reason)
+        except Exception:  # noqa: BLE001 - otherwise it might stay for ever
+            log_failure("worker {pid} could not be killed", pid=record.process.pid)
+            call_later(self._clock, KILL_AGAIN, self.end, record, reason)
+
+    def end_start(self, record: WorkerRecord, reason: str) -> None:
+        """Kill a worker that has not said Hello by now."""
+        if record.starting:
+            self.end(record, reason)

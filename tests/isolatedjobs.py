@@ -1,0 +1,50 @@
+"""Job types with and without a worker of their own, which tell what their process has done."""
+
+import os
+from typing import Any
+
+from twisted.protocols import amp
+
+import dangad
+
+_done: list[str] = []
+"""What this process has done, in order."""
+
+
+class Plain(amp.Command):
+    """Runs in any worker."""
+
+    response = [(b"pid", amp.Integer()), (b"before", amp.ListOf(amp.Unicode()))]
+    errors = {**dangad.ERRORS}
+
+
+class Alone(Plain):
+    """Has a worker of its own."""
+
+
+class Few(Plain):
+    """Has a worker of its own, and at most one at a time."""
+
+
+def _note(name: str) -> dict[str, Any]:
+    before = list(_done)
+    _done.append(name)
+    return {"pid": os.getpid(), "before": before}
+
+
+@dangad.job(Plain)
+def plain() -> dict[str, Any]:
+    """Note it."""
+    return _note("plain")
+
+
+@dangad.job(Alone, isolate=True)
+def alone() -> dict[str, Any]:
+    """Note it."""
+    return _note("alone")
+
+
+@dangad.job(Few, isolate=True, max_running=1)
+def few() -> dict[str, Any]:
+    """Note it."""
+    return _note("few")
