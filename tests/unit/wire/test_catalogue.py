@@ -182,6 +182,7 @@ class CommandTests(SynchronousTestCase):
                     "retries": 1,
                     "max_running": None,
                     "on_disconnect": "finish",
+                    "isolate": False,
                 },
             },
         )
