@@ -285,7 +285,7 @@ class DangadService(service.Service):
         """Kill the detached processes of jobs whose workers are dead."""
         if self.pool.is_forking:  # they would be taken for orphans
             return
-        _log_orphans(self._orphans.sweep(self.pool.pids | {self.guardian.pid or 0}))
+        _log_orphans(self._orphans.sweep(self.pool.pids))
 
     def _signalled(self, _number: int, _frame: object) -> None:
         self._reactor.callFromThread(self.hurry)

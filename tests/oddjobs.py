@@ -59,6 +59,7 @@ class Facts(amp.Command):
         (b"variable", amp.Unicode()),
         (b"stdin", amp.Unicode()),
         (b"own_group", amp.Boolean()),
+        (b"own_ids", amp.Boolean()),
         (b"descriptors", amp.ListOf(amp.Integer())),
         (b"pythonpath", amp.Unicode()),
     ]
@@ -224,6 +225,7 @@ def facts() -> dict[str, Any]:
         "variable": os.environ.get("ODD_VARIABLE", ""),
         "stdin": sys.stdin.read(),
         "own_group": os.getpgrp() == os.getpid(),
+        "own_ids": threading.main_thread().native_id == os.getpid(),
         "descriptors": sorted(int(name) for name in os.listdir("/proc/self/fd")),
         "pythonpath": os.environ.get("PYTHONPATH", "unset"),
     }

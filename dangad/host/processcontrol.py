@@ -1,6 +1,6 @@
-"""What Linux does with this process when its parent dies, and with orphans among its descendants.
+"""What Linux does with this process when its parent dies, with orphans, and for debuggers.
 
-Two calls of prctl(2). Other systems know neither; nothing happens there.
+Calls of prctl(2). Other systems know none of them; nothing happens there.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import ctypes
 import sys
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -20,6 +21,11 @@ def signal_at_parents_death(number: int) -> None:
 def adopt_orphans() -> bool:
     """Become the parent of all orphans among this process's descendants; whether it worked."""
     return _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def keep_out_debuggers(*, out: bool) -> None:
+    """Have no process of the same user trace this one, or take its descriptors; or allow it."""
+    _prctl(_PR_SET_DUMPABLE, int(not out))
 
 
 def _prctl(option: int, value: int) -> bool:

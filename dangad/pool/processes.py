@@ -39,10 +39,11 @@ from dangad.pool.orphans import kill_group, kill_tracers
 from dangad.pool.outputlog import OutputLog
 from dangad.pool.template import Template
 from dangad.pool.templateprocess import start_template
+from dangad.pool.witness import Witness
 from dangad.scheduler.interfaces import ISpawner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from twisted.internet.interfaces import IReactorTime
     from twisted.internet.protocol import ProcessProtocol
@@ -63,10 +64,9 @@ TO_WORKER, FROM_WORKER = 3, 4
 class WorkerConnector(AMPConnector):
     """ampoule's process protocol, for workers that lead a process group and may die at any time.
 
-    For ampoule a worker is dead when the last descriptor that it held is closed. A process that a
-    job left behind can put this off for ever. Here a worker is dead when its process exits. Then
-    the rest in its pipes is read, its process group is killed, and the pipes are closed, so that
-    ampoule notices the death at once.
+    For ampoule a worker is dead when the last descriptor that it held is closed, which a process
+    that a job left behind can put off for ever. Here it is dead when its process exits. Then the
+    rest in its pipes is read, its group is killed, and the pipes are closed.
     """
 
     amp: WorkerLink
@@ -260,13 +260,15 @@ class WorkerConnector(AMPConnector):
 
 @implementer(iampoule.IStarter)
 class WorkerStarter(ProcessStarter):
-    """ampoule's starter, for dangad's own child program with a full environment.
-
-    ampoule's own child program runs a reactor, and looks up its protocol by name.
-    """
+    """ampoule's starter, for dangad's own child program, which runs no reactor."""
 
     def __init__(
-        self, clock: IReactorTime, settings: WorkerSettings, scratch: Scratch, guardian: Guardian
+        self,
+        clock: IReactorTime,
+        settings: WorkerSettings,
+        scratch: Scratch,
+        guardian: Guardian,
+        known: Callable[[], Collection[int]],
     ) -> None:
         super().__init__(bootstrap=BOOTSTRAP, uid=settings.uid, gid=settings.gid)
         from twisted.internet import reactor  # which is ampoule's, too
@@ -280,6 +282,7 @@ class WorkerStarter(ProcessStarter):
             reactor,
             guardian,
             self._start_template,
+            Witness(known),
             preload_time=settings.start_timeout if settings.start == PRELOADED else None,
         )
 
@@ -328,6 +331,7 @@ class WorkerPool(ProcessPool):
         kernel_kills = KernelKills()
         output_log = self._output_log = OutputLog(clock)
         self._scratch = Scratch()
+        self._guardian = guardian
         super().__init__(
             ampParent=lambda: WorkerLink(
                 clock, supervisor, events, guardian, kernel_kills, settings.max_payload, output_log
@@ -335,7 +339,7 @@ class WorkerPool(ProcessPool):
             min=0,
             max=supervisor.max_workers,
             recycleAfter=0,
-            starter=WorkerStarter(clock, settings, self._scratch, guardian),
+            starter=WorkerStarter(clock, settings, self._scratch, guardian, lambda: self.pids),
         )
         self.looping.stop()
         self.started = True
@@ -375,9 +379,9 @@ class WorkerPool(ProcessPool):
 
     @property
     def pids(self) -> set[int]:
-        """The processes that it has started: its workers, and the template."""
-        templates: set[int] = self.starter.template.pids
-        return ({link.pid for link in self.processes} | templates) - {0}
+        """The children of the server: its workers, templates, and the guardian."""
+        others: set[int] = self.starter.template.pids | {self._guardian.pid or 0}
+        return ({link.pid for link in self.processes} | others) - {0}
 
     def stop(self) -> defer.Deferred[Any]:
         """Stop each worker when it is idle; fires when all are gone."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -32,10 +32,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
-    from twisted.internet.protocol import ProcessProtocol
 
     from dangad.pool.forkedprocess import ForkedProcess
     from dangad.pool.guardian import Guardian
+    from dangad.pool.templateprocess import Start
+    from dangad.pool.witness import Witness
 
 log = Logger()
 
@@ -47,13 +48,6 @@ MOST_FAILURES = 3
 """Templates in a row that fork nothing, after which there are none any more."""
 RESTART_DELAY = 1.0
 """Seconds before a template is replaced of which nothing was wanted."""
-
-
-class Start(Protocol):
-    """Starts a template's process; raises OSError if there is no room for another process."""
-
-    def __call__(self, protocol: ProcessProtocol, orders: int, *, preloads: bool) -> object:
-        """Start it, with the socket for its orders; it may have to import the job modules."""
 
 
 @dataclass
@@ -75,6 +69,7 @@ class Template:
         reactor: Any,
         guardian: Guardian,
         start: Start,
+        witness: Witness,
         *,
         preload_time: float | None = None,
     ) -> None:
@@ -84,6 +79,7 @@ class Template:
         :param reactor: reads what the templates report.
         :param guardian: who kills it if the parent dies.
         :param start: starts a process.
+        :param witness: who knows which reports are true.
         :param preload_time: seconds in which a template must have imported the job modules; None
             if templates do not import them.
         """
@@ -91,6 +87,7 @@ class Template:
         self._reactor = reactor
         self._guardian = guardian
         self._start = start
+        self._witness = witness
         self._preload_time = preload_time
         #: Whether the next template imports the job modules.
         self._preloads = preload_time is not None
@@ -114,6 +111,8 @@ class Template:
         self._restart: IDelayedCall | None = None
         #: The processes that are to end by themselves, with when they are killed otherwise.
         self._leaving: dict[TemplateProcess, IDelayedCall | None] = {}
+        #: Those that were late, and are not reaped.
+        self._killed: set[TemplateProcess] = set()
         #: Who waits for the end of all, once none is wanted any more.
         self._stopped: Deferred[None] | None = None
 
@@ -125,7 +124,7 @@ class Template:
     @property
     def pids(self) -> set[int]:
         """The ids of all templates that are not gone."""
-        return {process.pid for process in self._processes()}
+        return {process.pid for process in self._processes() if not process.dead}
 
     @property
     def is_forking(self) -> bool:
@@ -163,6 +162,8 @@ class Template:
 
         If it never is ready, what was ordered of it fails, and the old template goes on.
         """
+        if self.given_up is not None:
+            self.given_up, self._failures = None, 0  # may be it can now
         if self._process is None or self._stopped is not None:
             return
         if self._before is None:
@@ -197,7 +198,7 @@ class Template:
         :raises OSError: there is no room for another process.
         """
         cancel(self._restart)
-        process = TemplateProcess(self._reactor, self._reported, self._gone)
+        process = TemplateProcess(self._reactor, self._reported, self._gone, self._reaped)
         try:
             self._start(process, process.theirs.fileno(), preloads=self._preloads)
         except BaseException:
@@ -231,6 +232,9 @@ class Template:
             seconds=seconds,
         )
         self._expect(FORK_TIME)
+        if process in self._killed:
+            process.close()
+        self._killed.add(process)
         process.kill()
 
     def _dismiss(self, process: TemplateProcess) -> None:
@@ -247,8 +251,14 @@ class Template:
             self._leaving[process] = self._clock.callLater(FORK_TIME, self._cut_off, process)
             process.kill()
 
-    def _reported(self, process: TemplateProcess, report: bytes) -> None:
+    def _reported(self, process: TemplateProcess, report: bytes, sender: int) -> None:
         """Take a report: it is ready, or has forked, or could not."""
+        if not self._witness.is_genuine(process.pid, report, sender):
+            process.strange += 1
+            if process.strange == 1:
+                text = "process {sender} writes to the socket of template {pid}, and is ignored"
+                log.warn(text, sender=sender, pid=process.pid)
+            return
         number, _, outcome = report.partition(b" ")
         if number == TEMPLATE_NEVER:
             self._give_up(outcome.decode(errors="replace"))
@@ -289,17 +299,26 @@ class Template:
             if pid:
                 Unwanted(pid)
         elif number in self._orders:  # else it is told twice, by the template and by the fork
-            process = self._orders.pop(number).process
+            process, template = self._orders[number].process, self._orders[number].template
+            if pid and not self._witness.is_fork(pid):
+                return
+            del self._orders[number]
             if pid:
-                self._failures = 0
+                self._failures = template.vain = 0
                 process.forked(pid)
-            else:
-                process.not_forked(f"could not be forked: {reason}")
+                return
+            process.not_forked(f"could not be forked: {reason}")
+            template.vain += 1
+            if template is self._process and template.vain >= MOST_FAILURES:
+                self._dismiss(template)
+                self._process = None
+                self._lost(template, f"could not fork {MOST_FAILURES} times in a row")
 
     def _gone(self, process: TemplateProcess, how: str) -> None:
         """It is dead, and all that it has forked has told so."""
-        self._guardian.forget(process.pid)
-        cancel(self._leaving.pop(process, None))
+        if not process.dead:
+            self._leaving[process] = None
+        self._settle(process)
         for number in [n for n, told in self._unwanted.items() if told is process]:
             del self._unwanted[number]
         if process is self._process:
@@ -312,6 +331,17 @@ class Template:
             self._order_again(process)
         self._see_if_stopped()
 
+    def _reaped(self, process: TemplateProcess) -> None:
+        self._guardian.forget(process.pid)
+        self._killed.discard(process)
+        self._settle(process)
+        self._see_if_stopped()
+
+    def _settle(self, process: TemplateProcess) -> None:
+        """Forget a process that is dead, of whose forks all have told."""
+        if process.dead and process.closed:
+            cancel(self._leaving.pop(process, None))
+
     def _lost(self, process: TemplateProcess, how: str) -> None:
         """The template of now is gone: see to it that there is another, if one can be."""
         if self._stopped is not None:
@@ -320,7 +350,8 @@ class Template:
             self._process, self._before = self._before, None
             self._fail(f"was not forked: the new template {how}", process)
             return
-        self._failures += 1
+        if self._orders or not process.ready or process.vain:
+            self._failures += 1
         if self._failures >= MOST_FAILURES:
             self._give_up(f"{MOST_FAILURES} templates have forked nothing; the last {how}")
         if self.given_up is not None:

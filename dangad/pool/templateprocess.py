@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.interfaces import IReadDescriptor
@@ -21,12 +21,15 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from dangad.pool.launch import BOOTSTRAP
+from dangad.pool.witness import name_senders, receive
+from dangad.scheduler.clockcalls import cancel
 from dangad.text import printable
 from dangad.wire.commands import TEMPLATE_ORDERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from twisted.internet.interfaces import IDelayedCall
     from twisted.python.failure import Failure
 
     from dangad.pool.launch import WorkerSettings
@@ -41,6 +44,15 @@ MOST_LINES = 100
 """Lines of a template's output that are logged."""
 LONGEST_LINE = 1000
 """Characters of one of them."""
+ABANDONED = 1.0
+"""Seconds in which a template must be dead that has closed its socket."""
+
+
+class Start(Protocol):
+    """Starts a template's process; raises OSError if there is no room for another process."""
+
+    def __call__(self, protocol: ProcessProtocol, orders: int, *, preloads: bool) -> object:
+        """Start it, with the socket for its orders; it may have to import the job modules."""
 
 
 def start_template(
@@ -75,7 +87,9 @@ def start_template(
 class TemplateProcess(ProcessProtocol):
     """One template: its process, and the socket for its orders and reports.
 
-    It is gone when the process is, and the socket is closed by all that it has forked.
+    It is gone when the process is dead, and the socket is closed by all that it has forked. A
+    process that has closed the socket and does not die, because it is traced or waits for a disk,
+    is gone after :data:`ABANDONED` seconds.
     """
 
     transport: Any
@@ -83,23 +97,35 @@ class TemplateProcess(ProcessProtocol):
     def __init__(
         self,
         reactor: Any,
-        reported: Callable[[TemplateProcess, bytes], object],
+        reported: Callable[[TemplateProcess, bytes, int], object],
         gone: Callable[[TemplateProcess, str], object],
+        reaped: Callable[[TemplateProcess], object],
     ) -> None:
         """Begin without a process.
 
-        :param reported: called with each report.
+        :param reported: called with each report, and the id of the process that has sent it.
         :param gone: called once it is gone, with words that follow "the template".
+        :param reaped: called when the process is.
         """
         self._reactor = reactor
         self._reported = reported
         self._gone = gone
+        self._reaped = reaped
         self._ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._ours.setblocking(False)
+        name_senders(self._ours)
         #: The id of the process; 0 before there is one.
         self.pid = 0
         #: Whether it has reported that it can fork.
         self.ready = False
+        #: How many forks in a row it could not make.
+        self.vain = 0
+        #: When it is taken for gone if it is not dead before.
+        self._abandon: IDelayedCall | None = None
+        #: Whether it was said to be gone.
+        self._told = False
+        #: How many messages came over the socket that are not its own.
+        self.strange = 0
         #: How the process ended; None while it lives.
         self._end: str | None = None
         #: Lines of its output that are still logged.
@@ -135,8 +161,22 @@ class TemplateProcess(ProcessProtocol):
         if self._ours.fileno() != -1:
             self._reactor.removeReader(self)
             self._ours.close()
-        if self._end is not None:
-            self._gone(self, self._end)
+        if self.dead:
+            self._tell()
+        else:
+            self._abandon = self._reactor.callLater(ABANDONED, self._tell)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the socket is closed."""
+        return self._ours.fileno() == -1
+
+    def _tell(self) -> None:
+        cancel(self._abandon)
+        self._abandon = None
+        if not self._told:
+            self._told = True
+            self._gone(self, self._end or "does not end")
 
     # Called by the reactor.
 
@@ -155,20 +195,20 @@ class TemplateProcess(ProcessProtocol):
         """Take the reports that are there."""
         for _ in range(MOST_REPORTS):
             try:
-                report = self._ours.recv(REPORT_SIZE)
+                report, sender = receive(self._ours, REPORT_SIZE)
             except BlockingIOError:
                 return
             except OSError:
-                report = b""
+                report, sender = b"", 0
             if not report:
                 self.kill()
                 self.close()
                 return
             try:
-                self._reported(self, report)
+                self._reported(self, report, sender)
             except Exception:  # noqa: BLE001 - the reactor would not read what follows
                 log.failure("a report of template {pid} could not be dealt with", pid=self.pid)
-            if self._ours.fileno() == -1:
+            if self.closed:
                 return
 
     def connectionMade(self) -> None:
@@ -194,8 +234,9 @@ class TemplateProcess(ProcessProtocol):
         self._end = f"was killed by signal {number}" if number else exited
         for fd in list(self.transport.pipes):
             self.transport.closeChildFD(fd)
-        if self._ours.fileno() == -1:
-            self._gone(self, self._end)
+        self._reaped(self)
+        if self.closed:
+            self._tell()
 
 
 class Unwanted:

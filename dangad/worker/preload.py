@@ -16,7 +16,7 @@ import warnings
 from _thread import _count as thread_count  # of threads that threading does not know, too
 from typing import TYPE_CHECKING
 
-from dangad.host.descent import PROC, children, threads
+from dangad.host.descent import PROC, children, count_threads
 from dangad.worker.jobtypes import import_modules
 
 if TYPE_CHECKING:
@@ -78,10 +78,10 @@ def _what_is_left(before: set[tuple[int, str]]) -> str:
         return f"a child process ({pid})"
     if threading.active_count() > 1:
         return f"a thread ({', '.join(each.name for each in threading.enumerate()[1:])})"
-    if len(threads()) > 1:
+    if count_threads() > 1:
         if not thread_count():
             _fork_once()
-        if len(threads()) > 1:
+        if count_threads() > 1:
             return "a thread"
     return ""
 

@@ -21,8 +21,11 @@ import os
 import signal
 import socket
 import sys
+import threading
 from typing import TYPE_CHECKING
 
+from dangad.host.descent import count_threads
+from dangad.host.processcontrol import keep_out_debuggers
 from dangad.wire.commands import TEMPLATE_NEVER, TEMPLATE_ORDERS, TEMPLATE_READY
 from dangad.worker.siblings import SiblingForks
 
@@ -59,6 +62,8 @@ def wait_for_orders(
         report, reason = problem
         orders.send(b"%b %b" % (report, reason.encode(errors="backslashreplace")[:_REPORT_SIZE]))
         os._exit(1)
+    _check_threads(orders)
+    keep_out_debuggers(out=True)  # or jobs, who could order and report over the socket
     gc.collect()
     gc.freeze()  # a collection in a fork would write to, and so copy, all pages with objects
     orders.send(TEMPLATE_READY)
@@ -66,12 +71,24 @@ def wait_for_orders(
         order, given, _, _ = socket.recv_fds(orders, _ORDER_SIZE, GIVEN)
         if not order:
             os._exit(0)  # the server is gone, or does not want it any more
+        _check_threads(orders)
         if _fork(siblings, orders, order, given):
             break
+    keep_out_debuggers(out=False)
     orders.close()
     _take_over(given)
+    # As Python does from 3.13 on; else a job that changes its priority changes the template's.
+    threading.main_thread()._set_native_id()  # type: ignore[attr-defined] # noqa: SLF001
     _show_as_worker()
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _check_threads(orders: socket.socket) -> None:
+    """Exit if this process has a second thread: in a fork, locks that it holds are never free."""
+    if count_threads() > 1:
+        reason = b"something starts threads in each Python process, a .pth file or sitecustomize?"
+        orders.send(b"%b %b" % (TEMPLATE_NEVER, reason))
+        os._exit(1)
 
 
 def _fork(siblings: SiblingForks, orders: socket.socket, order: bytes, given: list[int]) -> bool:

@@ -3,6 +3,7 @@
 import os
 import resource
 import signal
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -15,6 +16,12 @@ from tests.real.test_workers import async_test
 from tests.realserver import RealServerCase, alive, is_frozen, reactor, until
 
 FORKS = 300
+THREAD = """
+import threading
+thread = threading.Timer(600, print)
+thread.daemon = True
+thread.start()
+"""
 
 
 class TemplateCase(RealServerCase):
@@ -161,6 +168,25 @@ class OrderTests(TemplateCase):
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (few + 1000, few + 1000))
         await self.second_worker()
         self.assertEqual(self.template(), pid)
+
+
+class ThreadTests(TemplateCase):
+    """Where each Python process has a second thread, nothing can be forked."""
+
+    def settings(self) -> WorkerSettings:
+        """Have a thread started before anything else, as agents of monitoring do."""
+        Path(self.folder, "sitecustomize.py").write_text(THREAD)
+        environment = {**os.environ, "PYTHONPATH": self.folder}
+        return WorkerSettings(self.jobs, environment=environment)
+
+    @async_test
+    async def test_fresh_instead(self) -> None:
+        """Workers are started without a template, and the log says why."""
+        client = await self.connect()
+        answer = await client.callRemote(Odd, what="nothing")
+        self.assertIn(answer["pid"], self.pids())
+        [said] = self.logged("dangad.pool.template")
+        self.assertIn("something starts threads in each Python process", said)
 
 
 class ManyTests(TemplateCase):

@@ -15,15 +15,9 @@ from twisted.logger import LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad.pool.template import (
-    FORK_TIME,
-    MOST_FAILURES,
-    READY_TIME,
-    RESTART_DELAY,
-    Start,
-    Template,
-)
-from dangad.pool.templateprocess import MOST_LINES
+from dangad.pool.template import FORK_TIME, MOST_FAILURES, READY_TIME, RESTART_DELAY, Template
+from dangad.pool.templateprocess import ABANDONED, MOST_LINES, Start
+from dangad.pool.witness import Witness, name_senders, receive
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,6 +59,18 @@ class Guardian:
     def forget(self, pid: int) -> None:
         """Forget it."""
         self.watched.remove(pid)
+
+
+class Credulous:
+    """Believes each report, for here they all come from this process, but one of process 666."""
+
+    def is_genuine(self, template: int, report: bytes, sender: int) -> bool:
+        """Whether it is true."""
+        return sender == os.getpid() and not report.endswith(b" 666")
+
+    def is_fork(self, pid: int) -> bool:
+        """Whether it is."""
+        return pid != 999
 
 
 class TemplateProcess:
@@ -151,7 +157,10 @@ class TemplateTests(SynchronousTestCase):
     def make(self, start: Start, *, preload_time: float | None = None) -> Template:
         """A template that is started like this."""
         guardian = cast("Any", self.guardian)
-        return Template(self.reactor, self.reactor, guardian, start, preload_time=preload_time)
+        witness = cast("Any", Credulous())
+        return Template(
+            self.reactor, self.reactor, guardian, start, witness, preload_time=preload_time
+        )
 
     def tearDown(self) -> None:
         """End it, and see that nothing is left."""
@@ -316,6 +325,69 @@ class TemplateTests(SynchronousTestCase):
             self.assertEqual(worker.pid, number)
         self.assertIsNone(self.template.given_up)
 
+    def test_some_die_idle(self) -> None:
+        """The death of one of which nothing was wanted is no failure, however often it comes."""
+        self.order()
+        self.report(b"ready", b"1 10")
+        for _ in range(2 * MOST_FAILURES):
+            self.lose()
+            self.reactor.advance(RESTART_DELAY)
+            self.report(b"ready")
+        self.assertIsNone(self.template.given_up)
+
+    def test_cannot_fork(self) -> None:
+        """One that cannot fork again and again is replaced; in the end there are none any more."""
+        numbers = iter(range(1, 100))
+
+        def fail() -> None:
+            self.order()
+            self.report(b"ready", b"%d 0 no descriptor is left" % next(numbers))
+
+        for _ in range(MOST_FAILURES):
+            for _ in range(MOST_FAILURES - 1):
+                fail()
+            failing = self.process
+            fail()
+            self.assertTrue(failing.told_to_finish())
+            self.reactor.advance(RESTART_DELAY)
+        self.assertEqual(len(self.processes), MOST_FAILURES)
+        self.assertIsNotNone(self.template.given_up)
+        self.template.renew()
+        self.assertIsNone(self.template.given_up)
+
+    def test_cannot_be_killed(self) -> None:
+        """One that does not die is abandoned, and the next one forks."""
+        worker = self.order()
+        self.report(b"ready")
+        held = self.process
+        for seconds in (FORK_TIME, FORK_TIME, ABANDONED):
+            self.reactor.advance(seconds)
+        self.assertTrue(held.killed)
+        self.assertIsNot(self.process, held)
+        self.report(b"ready", b"1 10")
+        self.assertEqual(worker.pid, 10)
+
+    def test_closes_its_socket(self) -> None:
+        """So it is with one that is dead, and held by who traces it."""
+        worker = self.order()
+        held = self.process
+        held.socket.close()
+        self.reactor.turn()
+        self.assertTrue(held.killed)
+        self.reactor.advance(ABANDONED)
+        self.assertIsNot(self.process, held)
+        self.report(b"ready", b"1 10")
+        self.assertEqual(worker.pid, 10)
+
+    def test_lies(self) -> None:
+        """What comes from others, or names a process that was not forked, changes nothing."""
+        worker = self.order()
+        self.report(b"ready", b"1 666", b"1 999", b"never 666", b"x y z")
+        self.assertIsNone(worker.pid)
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+        self.report(b"1 10")
+        self.assertEqual(worker.pid, 10)
+
     def test_no_room(self) -> None:
         """If no process can be started the order fails, and leaves nothing."""
         self.template = self.make(_no_room)
@@ -467,6 +539,41 @@ class PreloadTests(TemplateTests):
         self.assertIsNone(self.template.given_up)
         self.reactor.advance(10 * RESTART_DELAY)
         self.assertEqual(len(self.processes), number)
+
+
+class WitnessTests(SynchronousTestCase):
+    """What the kernel knows of processes."""
+
+    def test_senders(self) -> None:
+        """Who has sent something is told by the kernel, and not by the message."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.addCleanup(ours.close)
+        self.addCleanup(theirs.close)
+        name_senders(ours)
+        pid = os.fork()
+        if pid == 0:
+            theirs.send(b"1 1")
+            os._exit(0)
+        os.waitpid(pid, 0)
+        report, sender = receive(ours, 100)
+        self.assertEqual((report, sender), (b"1 1", pid))
+        is_genuine = Witness(set).is_genuine
+        self.assertFalse(is_genuine(pid + 1, report, sender))
+        self.assertTrue(is_genuine(pid, report, sender))
+        self.assertTrue(is_genuine(pid + 1, b"1 %d" % pid, sender))
+        self.assertFalse(is_genuine(pid + 1, b"never", sender))
+        self.assertFalse(is_genuine(0, b"1 0 no", 0))
+
+    def test_children(self) -> None:
+        """Only a new child can be a fork: alive or dead, but not reaped."""
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0)
+        self.assertTrue(Witness(set).is_fork(pid))
+        self.assertFalse(Witness({pid}.copy).is_fork(pid))
+        os.waitpid(pid, 0)
+        for other in (pid, -1, 0, 1, os.getpid(), os.getppid()):
+            self.assertFalse(Witness(set).is_fork(other))
 
 
 def _no_room(protocol: ProcessProtocol, orders: int, *, preloads: bool) -> None:
