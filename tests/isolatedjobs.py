@@ -1,6 +1,8 @@
 """Job types with and without a worker of their own, which tell what their process has done."""
 
 import os
+import subprocess
+import time
 from typing import Any
 
 from twisted.protocols import amp
@@ -24,6 +26,33 @@ class Alone(Plain):
 
 class Few(Plain):
     """Has a worker of its own, and at most one at a time."""
+
+
+class Wait(amp.Command):
+    """Waits to be stopped, in one way or another."""
+
+    arguments = [(b"how", amp.Unicode())]
+    response = [(b"pid", amp.Integer())]
+    errors = {**dangad.ERRORS}
+
+
+@dangad.job(Wait, stoppable=True)
+def wait(how: str) -> dict[str, int]:
+    """Wait for longer than anybody does."""
+    try:
+        if how == "leave a process":
+            subprocess.Popen(["sleep", "600"])
+        while how == "send":
+            dangad.current_job().send(b"x" * 200_000)
+        time.sleep(600)
+    except dangad.JobStopped:
+        if how == "raise":
+            raise
+        if how == "fail":
+            raise ZeroDivisionError from None
+        while how == "swallow":
+            time.sleep(600)
+    return {"pid": os.getpid()}
 
 
 def _note(name: str) -> dict[str, Any]:

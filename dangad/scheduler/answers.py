@@ -71,7 +71,10 @@ class Answers:
         state, now = self._state, self._clock.seconds()
         job = state.assignments.jobs[worker][0]
         if job.stopped_for is not None:
-            self._endings.kill(worker, f"was stopped: {job.stopped_for}", job)
+            if job.policy.stoppable and body == boxes.END:
+                self._stopped(worker, job, usage, reusable, now)
+            else:
+                self._endings.kill(worker, f"was stopped: {job.stopped_for}", job)
             return
         if not reusable:
             self._prefetch.reclaim(worker)
@@ -102,6 +105,25 @@ class Answers:
             self._note_more(worker, job, bytes(body) if failed else None, released)
         if state.outbox.calls or state.outbox.last is not None:
             state.outbox.send()
+
+    def _stopped(self, worker: IWorker, job: Job, usage: bytes, reusable: bool, now: float) -> None:
+        """`job`, which was stopped, has ended by itself, and `worker` goes on."""
+        assert job.stopped_for is not None
+        begun = self._state.assignments.next_of(worker)
+        job.usage = usage
+        self._matching.ended(job)
+        cancel_alarms(job)
+        if job.deadline is not None:
+            self._state.run_times.note(job.command, now - job.started_at, now, stopped=True)
+        released = False
+        try:
+            self._endings.end(job, job.stopped_for)
+            released = self._go_on(worker, begun, reusable, now)
+        except Exception:  # noqa: BLE001 - whatever it was, it concerns one worker
+            self._endings.worker_failed(worker, job)
+        if released:
+            self._release(worker, job)
+        self._state.tell()
 
     def _go_on(self, worker: IWorker, begun: Job | None, reusable: bool, now: float) -> bool:
         """Let `worker`, which has ended a job, run what it has begun, or be idle, or be released.

@@ -191,7 +191,7 @@ class Endings:
             worker.resume()
             self.pauses.resume(job)
             worker.interrupt(job, why)
-            if self.supervisor is not None:
+            if self.supervisor is not None and not job.policy.stoppable:
                 self.supervisor.worker_doomed(worker)
         except Exception:  # noqa: BLE001 - whatever it was, it concerns one worker
             self.worker_failed(worker, job)

@@ -51,6 +51,8 @@ class Policy:
     """What becomes of a running job whose client disconnects."""
     isolate: bool = False
     """Whether each job has a worker process of its own, which does no other before or after it."""
+    stoppable: bool = False
+    """Whether a worker may go on after a job that was stopped, and ended by itself."""
 
 
 NO_POLICY = Policy()

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from twisted.python.failure import Failure
 
 from dangad.host.processcontrol import adopt_orphans, signal_at_parents_death
-from dangad.wire.boxes import CHUNKS, COMMAND, PROGRESS, unpack
+from dangad.wire.boxes import CHUNKS, COMMAND, END, PROGRESS, unpack
 from dangad.wire.commands import TEMPLATE_BROKEN, TEMPLATE_UNSHAREABLE, Hello, LastWords
 from dangad.wire.workerboxes import NOT_REUSABLE, PRINTED, read_job
 from dangad.worker.context import JobStopped, RunningJob
@@ -35,7 +35,7 @@ from dangad.worker.forks import LEFT_TO_PARENT, free_forks, ordinary_handlers
 from dangad.worker.hooks import Hooks
 from dangad.worker.jobtypes import BadJobType, catalogue_of, find_job_types
 from dangad.worker.offspring import Offspring, end_all
-from dangad.worker.perform import OutOfMemory, Performer
+from dangad.worker.perform import Answer, OutOfMemory, Performer
 from dangad.worker.pipe import WorkerPipe, put_out_of_reach
 from dangad.worker.preload import Unshareable, preload, reseed
 from dangad.worker.processstate import NotReusable, ProcessState
@@ -53,6 +53,9 @@ if TYPE_CHECKING:
 
 
 _log = logging.getLogger(__name__)
+
+STOPPED = Answer(False, END)
+"""Tells the parent that a stopped job has ended, and the worker goes on."""
 
 FROM_PARENT = 3
 TO_PARENT = 4
@@ -184,8 +187,9 @@ def _serve(
     """Perform the job in the box `raw`, and send the answer; whether the worker is reusable.
 
     A stopped job is not answered. Nobody knows in which state it has left modules and locks, so the
-    worker exits with it. The worker also exits with a job that has used up its memory. Other
-    changes of the process are put back for the next job.
+    worker exits with it, unless the job's type says that it leaves them in order. The worker also
+    exits with a job that has used up its memory. Other changes of the process are put back for the
+    next job.
     """
     job_id, attempt, seconds, start = read_job(raw)
     strings = unpack(raw, start)
@@ -207,13 +211,15 @@ def _serve(
         pass
     except OutOfMemory as error:
         pipe.send_command(LastWords, reason=str(error))
+    policy = performer.policy_of(strings)
+    if pipe.stopped and policy.stoppable and pipe.go_on():
+        running.end()
+        answer = STOPPED
     if pipe.stopped or answer is None:
         flush_stdio()
         end_all()
         os._exit(0)
-    reusable = (
-        _end_offspring(offspring) and _restore(process_state) and not performer.isolates(strings)
-    )
+    reusable = _end_offspring(offspring) and _restore(process_state) and not policy.isolate
     flush_stdio()
     marks = (PRINTED if has_printed() else 0) + (0 if reusable else NOT_REUSABLE)
     pipe.send_answer(job_id, answer, meter.usage(), marks)

@@ -57,6 +57,7 @@ def job(
     max_running: int | None = None,
     on_disconnect: Literal["cancel", "finish"] = "cancel",
     isolate: bool = False,
+    stoppable: bool = False,
 ) -> Callable[[_F], _F]:
     """Declare that the decorated function performs `command`.
 
@@ -72,9 +73,11 @@ def job(
     :param max_running: how many jobs of this type may run at once; None for no limit.
     :param on_disconnect: "cancel" or "finish" a running job whose client disconnects.
     :param isolate: whether each job gets a new worker process, which ends with it.
+    :param stoppable: whether the function leaves modules and locks in order if the exception that
+        stops it is raised at any line. Then the worker need not end with it.
     :raises BadJobType: the command or the policy cannot be served; the text says why.
     """
-    policy = Policy(time_limit, retries, max_running, on_disconnect, isolate)
+    policy = Policy(time_limit, retries, max_running, on_disconnect, isolate, stoppable)
     _check_command(command)
     _check_policy(command, policy)
 
@@ -219,8 +222,9 @@ def _check_policy(command: type[amp.Command], policy: Policy) -> None:
         raise BadJobType(f"{label}: retries is a whole number from 0")
     if most is not None and not (isinstance(most, int) and most >= 1):
         raise BadJobType(f"{label}: max_running is a whole number from 1, or None")
-    if not isinstance(policy.isolate, bool):
-        raise BadJobType(f"{label}: isolate is True or False")
+    for name in ("isolate", "stoppable"):
+        if not isinstance(getattr(policy, name), bool):
+            raise BadJobType(f"{label}: {name} is True or False")
     if policy.on_disconnect not in ("cancel", "finish"):
         raise BadJobType(f'{label}: on_disconnect is "cancel" or "finish"')
 

@@ -27,7 +27,7 @@ from dangad.errors import (
 from dangad.text import show_bytes
 from dangad.wire.argumentcheck import WrongValue, check_of, too_long
 from dangad.wire.boxes import COMMAND, error_pairs, pack
-from dangad.wire.catalogue import all_errors
+from dangad.wire.catalogue import NO_POLICY, all_errors
 from dangad.wire.values import python_name
 from dangad.worker.context import JobStopped, RunningJob, set_current_job
 from dangad.worker.failures import (
@@ -45,6 +45,7 @@ from dangad.worker.following import follow
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
+    from dangad.wire.catalogue import Policy
     from dangad.worker.jobtypes import JobType
 
 
@@ -92,10 +93,10 @@ class Performer:
         self._is_stopped = is_stopped
         self._tell = tell
 
-    def isolates(self, strings: dict[bytes, bytes]) -> bool:
-        """Whether the worker must end with the job of this request."""
+    def policy_of(self, strings: dict[bytes, bytes]) -> Policy:
+        """The policy of the job of this request."""
         call = self._calls.get(strings[COMMAND])
-        return call is not None and call.isolate
+        return NO_POLICY if call is None else call.policy
 
     def perform(self, strings: dict[bytes, bytes], running: RunningJob) -> Answer:
         """Run the job of a request; the caller ends `running`.
@@ -186,7 +187,7 @@ class _Call:
     def __init__(self, job_type: JobType) -> None:
         command = job_type.command
         self.function = job_type.function
-        self.isolate = job_type.policy.isolate
+        self.policy = job_type.policy
         self._errors: dict[type[Exception], bytes] = all_errors(command)
         defaults = _defaults_of(job_type.function)
         self._arguments = [

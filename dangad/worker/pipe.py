@@ -83,6 +83,8 @@ class WorkerPipe:
         self._called = False
         #: Called instead of raising an exception when the job is to stop; None to raise.
         self._on_stop: Callable[[JobStopped], None] | None = None
+        #: Whether half of a box was written, and will never be finished.
+        self._torn = False
         #: Whether a running job was told to stop.
         self.stopped = False
         signal.signal(STOP_SIGNAL, self._signalled)
@@ -130,6 +132,16 @@ class WorkerPipe:
     def end_job(self) -> None:
         """Note that no job runs any more."""
         self._job = None
+
+    def go_on(self) -> bool:
+        """Be ready for another job after one that was stopped; False if that cannot be."""
+        if self._torn or not self._writing.acquire(blocking=False):
+            return False
+        self._writing.release()
+        self._job, self._called, self._on_stop = None, False, None
+        self.stopped = False
+        signal.signal(STOP_SIGNAL, self._signalled)
+        return True
 
     def instead_of_raising(self, on_stop: Callable[[JobStopped], None] | None) -> None:
         """Stop an asynchronous job by a call, with the exception that would have been raised.
@@ -218,6 +230,7 @@ class WorkerPipe:
                     raise
                 except BaseException as error:
                     if self.stopped:
+                        self._torn = bool(written)
                         raise
                     raised = raised or error
         finally:

@@ -183,6 +183,7 @@ class CommandTests(SynchronousTestCase):
                     "max_running": None,
                     "on_disconnect": "finish",
                     "isolate": False,
+                    "stoppable": False,
                 },
             },
         )
