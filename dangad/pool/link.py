@@ -390,7 +390,7 @@ class WorkerLink:
         if not starting and len(raw) > boxes.LARGE:
             raise boxes.Garbage(f"a command of {len(raw)} bytes")
         if name == commands.Hello.commandName and starting:
-            catalogue, self._obituary.cpu_of_boot = speech.read_hello(raw)
+            catalogue, *self._obituary.at_boot = speech.read_hello(raw)
             self.state = TRANSITIONS[self.state, WorkerEvent.HELLO]
             log.info("worker {pid} is ready", pid=self.pid)
             self._supervisor.worker_booted(self, catalogue)

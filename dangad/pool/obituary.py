@@ -47,18 +47,19 @@ class Obituary:
         self._max_memory = max_memory
         #: The resource usage of its last job, with the total CPU time; empty before the first.
         self.usage = b""
-        #: The microseconds of CPU time that it had used before its first job.
-        self.cpu_of_boot = 0
+        #: The microseconds of CPU time that it had used before its first job, and the bytes of
+        #: memory that it shares with others.
+        self.at_boot = [0, 0]
         #: The reason that it gave before it exited; None if it gave none.
         self.last_words: str | None = None
         #: The largest number of bytes of memory that it was seen to have.
         self._peak = 0
 
     def weigh(self, pid: int) -> int:
-        """The bytes of memory that it has now; 0 if this is not known."""
-        memory = memory_of(pid)
-        self._peak = max(self._peak, memory.peak)
-        return memory.resident
+        """The bytes of memory that it has now, shared ones apart; 0 if this is not known."""
+        memory, shared = memory_of(pid), self.at_boot[1]
+        self._peak = max(self._peak, memory.peak - shared)
+        return max(0, memory.resident - shared)
 
     def write(
         self,
@@ -96,8 +97,8 @@ class Obituary:
         """The resource usage of the job that ran when it died, in the form of ``Job.usage``."""
         if taken is None:
             return b""
-        self._peak = max(self._peak, taken.peak_memory)
-        before = int(self.usage.split()[2]) if self.usage else self.cpu_of_boot
+        self._peak = max(self._peak, taken.peak_memory - self.at_boot[1])
+        before = int(self.usage.split()[2]) if self.usage else self.at_boot[0]
         return b"%d %d" % (max(0, taken.cpu - before), self._peak // 1024)
 
     def _details(self, status: Failure, killed_for: str | None) -> str:

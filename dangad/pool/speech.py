@@ -59,8 +59,8 @@ def read(box: boxes.Box) -> tuple[bytes, bytes, Raw]:
     return key, value, raw[start:]
 
 
-def read_hello(raw: bytes) -> tuple[str, int]:
-    """The catalogue in a Hello, and the microseconds of CPU time that the worker has used so far.
+def read_hello(raw: bytes) -> tuple[str, int, int]:
+    """The catalogue in a Hello, and the worker's `cpu` and `shared` in it.
 
     :raises Garbage: the Hello cannot be read.
     """
@@ -69,7 +69,7 @@ def read_hello(raw: bytes) -> tuple[str, int]:
         Offer(hello["catalogue"])
     except (KeyError, ValueError) as error:
         raise boxes.Garbage(f"a Hello that cannot be read: {error}") from None
-    return hello["catalogue"], hello["cpu"]
+    return hello["catalogue"], hello["cpu"], hello.get("shared") or 0
 
 
 def read_last_words(raw: bytes) -> str:

@@ -158,11 +158,16 @@ class Drain(amp.Command):
 class Hello(amp.Command):
     """The worker has imported its job modules, and is ready for its first job.
 
-    `cpu` is the CPU time of the import, in microseconds.
+    `cpu` is the CPU time of the import, in microseconds; `shared` the bytes of memory that it had
+    when it was forked from a template with the job modules, and shares with its siblings.
     """
 
     commandName = b"dangad.Hello"
-    arguments = [(b"catalogue", Large(amp.Unicode())), (b"cpu", amp.Integer())]
+    arguments = [
+        (b"catalogue", Large(amp.Unicode())),
+        (b"cpu", amp.Integer()),
+        (b"shared", amp.Integer(optional=True)),
+    ]
     requiresAnswer = False
 
 

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from twisted.python.failure import Failure
 
+from dangad.host.memory import memory_of
 from dangad.host.processcontrol import adopt_orphans, signal_at_parents_death
 from dangad.wire.boxes import CHUNKS, COMMAND, END, PROGRESS, unpack
 from dangad.wire.commands import TEMPLATE_BROKEN, TEMPLATE_UNSHAREABLE, Hello, LastWords
@@ -81,6 +82,7 @@ def main(settings: dict[str, Any]) -> None:
         _check(settings)
     atexit.register(end_all)
     served = Served()
+    shared = 0
     if settings["template"]:
         preloads = settings["preloads"]
         wait_for_orders(LEFT_TO_PARENT, partial(_preload, served, settings) if preloads else None)
@@ -95,6 +97,7 @@ def main(settings: dict[str, Any]) -> None:
     try:
         if served.job_types:
             reseed()
+            shared = memory_of(os.getpid()).resident
             limit_memory(settings["max_memory"], shares=True)
         else:
             take_on(settings)
@@ -115,7 +118,7 @@ def main(settings: dict[str, Any]) -> None:
         is_stopped=lambda: pipe.stopped,
     )
     meter, process_state, offspring = Meter(), ProcessState(), Offspring(put_out_of_reach)
-    pipe.send_command(Hello, catalogue=served.catalogue, cpu=meter.cpu)
+    pipe.send_command(Hello, catalogue=served.catalogue, cpu=meter.cpu, shared=shared)
     while (raw := pipe.next_job()) is not None:
         if not _serve(pipe, performer, meter, process_state, offspring, raw):
             pipe.wait_for_end()

@@ -13,7 +13,9 @@ import signal
 import subprocess
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
+from unittest import skipIf
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -127,6 +129,11 @@ class HowToTest(SynchronousTestCase):
     def test_operating(self) -> None:
         """A day of an operator's is as the page shows."""
         self.read("operating.md")
+
+    @skipIf(find_spec("sklearn") is None, "scikit-learn is not installed")
+    def test_heavy_modules(self) -> None:
+        """Workers share a model, as the page shows."""
+        self.read("heavy-modules.md")
 
     def test_memory(self) -> None:
         """A worker that takes more memory than it may is ended, as the page shows."""

@@ -10,7 +10,7 @@ import pytest
 from twisted.protocols import amp
 
 from dangad.errors import ReloadFailed
-from dangad.limits import PRELOADED
+from dangad.limits import PRELOADED, Limits
 from dangad.pool.launch import WorkerSettings, default_path
 from dangad.worker import hooks
 from dangad.worker.jobtypes import BadJobType
@@ -76,7 +76,7 @@ class Tell(amp.Command):
     ]
 
 
-class ServerTests(RealServerCase):
+class ModuleCase(RealServerCase):
     """A server whose template preloads a module."""
 
     jobs = ("preloaded_jobs",)
@@ -85,7 +85,9 @@ class ServerTests(RealServerCase):
         """A module of this test's own."""
         self.write(MODULE.format(version=1))
         path = (self.folder, *default_path())
-        return WorkerSettings(self.jobs, path=path, start=PRELOADED)
+        return WorkerSettings(
+            self.jobs, path=path, start=PRELOADED, max_memory=self.limits.max_memory
+        )
 
     def write(self, text: str) -> None:
         """Change the module."""
@@ -101,6 +103,10 @@ class ServerTests(RealServerCase):
         """The templates that there are."""
         pids: set[int] = self.service.pool.starter.template.pids
         return pids
+
+
+class ServerTests(ModuleCase):
+    """The module is shared, changed, and not to be shared."""
 
     @async_test
     async def test_shared(self) -> None:
@@ -155,6 +161,37 @@ class ServerTests(RealServerCase):
         self.write(text)
         await self.service.supervisor.reload()
         self.assertEqual({(await self.tell())["imported_by"]}, self.templates)
+
+
+class MemoryTests(ModuleCase):
+    """A limit of memory is about what a worker takes beyond what it shares."""
+
+    limits = Limits(min_workers=1, max_workers=1, max_memory=60 * 2**20, drain=5.0)
+
+    def write(self, text: str) -> None:
+        """Have it share more than the limit, and take some more with each job."""
+        more = "model = bytes(range(256)) * 2**18\ntaken = []\n"
+        text = text.replace("\n    return", "\n    taken.append(b'x' * 2**24)\n    return")
+        super().write(more + text)
+
+    @async_test
+    async def test_own(self) -> None:
+        """The model does not count; what jobs have taken does."""
+        self.client = await self.connect()
+        first = await self.tell()
+        [worker] = self.service.pool.processes
+        self.assertLess(2**24, worker.memory())
+        self.assertLess(worker.memory(), 2**25)
+        with pytest.raises(
+            amp.UnknownRemoteError, match=r"ran out of memory \(--max-memory 60 MiB\)"
+        ):
+            await self.tell_often()
+        self.assertNotEqual((await self.tell())["pid"], first["pid"])
+
+    async def tell_often(self) -> None:
+        """Have the worker take too much."""
+        for _ in range(5):
+            await self.tell()
 
 
 class PreloadedTests(lean.TemplateCase):
