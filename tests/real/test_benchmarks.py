@@ -269,10 +269,11 @@ class QuestionsTest(SynchronousTestCase):
             self.assertMeasured(findings, name, "throughput")
 
     def test_starts(self) -> None:
-        """A new worker answers, forked or not."""
+        """A new worker answers, forked or not, and shares its memory or not."""
         findings = self.ask(starts)
-        for name in (starts.FRESH, starts.LEAN):
-            self.assertMeasured(findings, name, "start")
+        for name in starts.STARTS:
+            self.assertMeasured(findings, name, "start", "isolated")
+        self.assertMeasured(findings, starts.PRELOADED, "memory", "one")
 
     def test_startup(self) -> None:
         """The start is measured, and its parts."""

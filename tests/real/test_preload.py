@@ -80,6 +80,7 @@ class ModuleCase(RealServerCase):
     """A server whose template preloads a module."""
 
     jobs = ("preloaded_jobs",)
+    client: Any
 
     def settings(self) -> WorkerSettings:
         """A module of this test's own."""
