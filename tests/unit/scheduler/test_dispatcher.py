@@ -1,180 +1,498 @@
+"""Every event of the dispatcher, and what follows from it: most of it told in short stories."""
+
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
-from twisted.trial.unittest import SynchronousTestCase
 
 from dangad.errors import NoWorkers, QueueFull, ShuttingDown
 from dangad.scheduler.chores import PART
 from dangad.scheduler.dispatcher import Dispatcher
-from dangad.scheduler.endings import GRACE, KILL_AGAIN
+from dangad.scheduler.endings import GRACE
 from dangad.scheduler.record import END_STATES, Death, Job, JobState
 from dangad.scheduler.retries import FIRST_RETRY, LONGEST_RETRY
 from dangad.scheduler.state import LOGGED_ENDS
 from dangad.wire import boxes
-from dangad.wire.values import Priority
-from tests.fakes import (
-    FakeClient,
-    FakeSupervisor,
-    FakeWorker,
-    catalogue,
-    make_job,
-)
-from tests.unit.scheduler.whole import assert_whole
+from tests.fakes import FakeClient, FakeWorker, catalogue, make_job
+from tests.unit.scheduler.stories import ECHO, MAX_QUEUED, DispatcherTestCase
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
-ECHO = catalogue("Echo")
-MAX_QUEUED = 20
+
+STARTS = {
+    "a job starts at once if a worker is idle": """
+        ready w, ann: a, w runs a, running a, a attempt 1, a waited 0, busy 1, idle 0, demanded
+    """,
+    "without an idle worker it waits, workers are asked for, and the next gets it": """
+        ann: a, queued a, waiting 1, demanded 1, wait 2.5, ready w, w runs a, a waited 2.5
+    """,
+    "as many run at once as there are workers": "ready w1-3, ann: a1-5, running a1-3, queued a4-5",
+    "the worker that was idle for the shortest time gets the job": """
+        ready x y z, ann: a b, z runs a, y runs b, x runs nothing
+        z answers, y answers, ann: c, y runs c
+    """,
+    "a worker has its next job before the answer goes out: it never pauses": """
+        ready w, ann: a, bob: b, ann reacts: w runs b, w answers
+    """,
+    "waiting jobs start by priority, and in turns between clients": """
+        ready w, ann: a low/low b c, bob: d high/high, 6x w answers, w ran high b d c low
+    """,
+}
+ANSWERS = {
+    "an answer reaches the client of the job, and nobody else": """
+        ready w, ann: a, w answers, ann answered a, bob answered, done a, ended done=1, idle 1
+    """,
+    "an error is an answer like any other, and counts as failed": """
+        ready w, ann: a, w fails, ann answered a, ended failed=1
+    """,
+    "a client may submit its next job while it is told of an answer": """
+        ready w, ann: a, bob: b, ann reacts: ann: c, w answers, w runs b, w answers, w runs c
+    """,
+    "it may go to the worker whose answer is being told": """
+        ready w, ann: a, ann reacts: ann: b, w answers, w runs b, w answers
+    """,
+}
+FULL = "QUEUE_FULL: 20 jobs wait already, which is --max-queued"
+REFUSALS = {
+    "a job that finds as many waiting as may is refused; those that wait stay": f"""
+        bob: b1-20, ann: a, a told "{FULL}", refused 1, waiting 20, ready w, ann: b, refused 1
+    """,
+    "jobs of clients that do not read keep no idle worker from the others": f"""
+        ready w, hold bob, bob: b1-20, ann: a, w runs a, ann: b, b told "{FULL}"
+    """,
+    "a client that does not read is refused when the queue is full, idle worker or not": f"""
+        ready w, hold ann, ann: a1-21, a21 told "{FULL}"
+    """,
+    "jobs that leave an idle worker to others wait, and no more of them may than of any": """
+        server max_queued=2, ready w x, ann: a, x dies, bob: b, w answers, ann: c1-3
+        idle 1, waiting 2, c3 told QUEUE_FULL
+    """,
+    "with room for none to wait, a job runs if a worker is idle": """
+        server max_queued=0, ready w, ann: a b, w runs a, b told QUEUE_FULL
+    """,
+    "a command that no worker performs is refused with AMP's own error": """
+        ready w, ann: a/Nope, a told "UNHANDLED: no worker performs Nope", refused 1, idle 1
+    """,
+    "what the workers perform stays known while there is none": """
+        ready w, w dies, ann: a/Nope b, a told "UNHANDLED: no worker performs Nope", waiting 1
+    """,
+    "before any worker has told what it performs a job waits, and is refused if it must": """
+        ann: a b/Nope, waiting 2, ready w, w runs a, ended failed=1
+        b told "UNHANDLED: no worker performs Nope"
+    """,
+    "a client that cancels one job when told of another's end is told of each once": """
+        ann: a1-3/Nope, ann reacts: cancel a1-3, ready w, ann failures 3
+    """,
+    "while workers perform different commands, each job goes to one that performs its own": """
+        types Echo Old, ready w, ann: a b/Old, types Echo New, ready x, x runs nothing
+        ann: c/New d/New, x runs c, w answers, w runs b, w answers, w runs nothing
+        x answers, x runs d
+    """,
+    "with the last worker that performs a command go the jobs that wait for it": """
+        types Echo Old, ready w, ann: a b/Old, types Echo New, ready x, ann failures 0, w dies
+        ann: c/Old, b told "UNHANDLED: no worker performs Old", c told "UNHANDLED", refused 1
+    """,
+    "a limit holds for a command that some workers perform, too": """
+        ready w, types Echo Few:max_running=1, ready x y, ann: a/Few b/Few, y runs a
+        x runs nothing, y answers, running b
+    """,
+    "when no worker can be had, what waits and what comes is refused, with the reason": """
+        ann: a, no_workers "worker 4711 exited (status 1)", ann: b, waiting 0, refused 1
+        a told "NO_WORKERS: no worker can be started: worker 4711 exited (status 1)"
+        b told "NO_WORKERS: no worker can be started: worker 4711 exited (status 1)"
+    """,
+    "as soon as a worker is there, jobs are accepted again": """
+        no_workers "no memory", ready w, ann: a, w runs a
+    """,
+    "a client may try again while it is told of a refusal": """
+        ann: a, ann reacts: ann: b, no_workers "no memory", failed a, refused 1, waiting 0
+    """,
+    "a job that is cancelled while another is refused for want of workers ends once": """
+        ann: a1-3, ann reacts: cancel a1-3, no_workers "no memory", ended failed=3
+    """,
+    "a server that drains takes no new job, whatever it has to do it with": """
+        ready w, drain 10, ann: a
+        a told "SHUTTING_DOWN: the server is stopping and takes no new jobs", refused 1
+    """,
+}
+DEATHS = {
+    "a worker that dies in the middle of a job costs that job, and says how and when": """
+        ready w x, bob: b, ann: a, wait 0.84, w dies "was killed by SIGSEGV", x runs b, lost a
+        a told "WORKER_LOST: worker {w} was killed by SIGSEGV 0.8 s into Echo", ended lost=1
+    """,
+    "a worker that dies idle costs no job, and gets none any more": """
+        ready w, w dies, ann: a, waiting 1, idle 0
+    """,
+    "a client may submit the job again while it is told of its loss": """
+        ready w, ann: a, ann reacts: ann: b, w dies, demanded 1, ready x, x runs b
+    """,
+}
+CANCELS = {
+    "cancelling a job that has ended does nothing, even to the next job of its worker": """
+        ready w, ann: a, bob: b, w answers, cancel a, w undisturbed, w runs b
+    """,
+    "a client may cancel its other jobs while it is told of an answer": """
+        ready w, ann: a b c, ann reacts: cancel b c, w answers, w runs b, w interrupted cancelled
+        c told "never ran"
+    """,
+    "cancelling a job that was refused does nothing": "drain 1, ann: a, cancel a, ann failures 1",
+    "an answer that crosses with a cancel is dropped: cancelled is told, once, at the end": """
+        ready w, ann: a, bob: b, cancel a, w answers, w runs nothing, ann failures 0, busy 1
+        cancel a, w dies, a told CANCELLED, ready x, x runs b
+    """,
+    "a worker whose writing is held back goes on when it is stopped, so that it can end": """
+        ready w, ann: a/parts, hold ann, paused w, cancel a, paused, hold ann, paused
+        w answers, w dies
+    """,
+}
+DISCONNECTS = {
+    "the waiting jobs of a client that disconnects are gone, and only its": """
+        ready w, bob: a, ann: b, bob: c, ann: d/low, ann leaves, w answers, w runs c
+        ended done=1 cancelled=2
+    """,
+    "with on_disconnect=finish the running job goes on; what only waits is gone": """
+        types Echo:on_disconnect=finish, ready w, ann: a b, ann leaves, w undisturbed, w tells
+        w answers, ended done=1 cancelled=1, w runs nothing
+    """,
+    "a client that never submitted anything may go, too, and twice": "ann leaves, ann leaves",
+    "a client that goes while on hold leaves nothing behind": """
+        ready w, hold ann, ann: a, ann leaves, waiting 0, idle 1
+    """,
+    "a client that goes while another is told of a loss is told nothing any more": """
+        bob: b, ann: a, bob reacts: ann leaves, no_workers "no memory", ended failed=2
+    """,
+}
+HOLDS = {
+    "while a client is on hold none of its jobs starts, idle workers or not": """
+        ready w x, hold ann, ann: a, bob: b, x runs b, w runs nothing
+    """,
+    "when a client is released its jobs start at once, as far as workers are idle": """
+        hold ann, ready w x, ann: a b c, release ann, x runs a, w runs b, waiting 1, demanded 1
+    """,
+    "being put on hold does not touch a job that runs, nor its answer": """
+        ready w, ann: a, hold ann, w answers, ann answered a
+    """,
+    "a client that is put on hold while it takes an answer gets no further start": """
+        ready w, ann: a b c, ann reacts: hold ann, 2x w answers, w runs nothing, waiting 1, idle 1
+    """,
+}
+DRAINS = {
+    "a death while draining costs its job; those that wait go to the replacement": """
+        ready w, ann: a b, drain 10, w dies, ready x, x runs b, x answers
+    """,
+    "a second drain with a later limit takes the place of the first": """
+        ready w, ann: a, drain 1, drain 100, wait 50, w undisturbed, w answers
+    """,
+}
+DEADLINES = {
+    "a deadline of 0 is one that nothing can meet, idle worker or not": """
+        ready w, ann: a/0s, w runs nothing, refused 1
+        a told "DEADLINE_PASSED: Echo came with a deadline of 0 s"
+    """,
+    "a deadline that was met is forgotten": "ready w, ann: a/5s, wait 4.9, w answers",
+    "a job does not start after its deadline even if the reactor is late with the alarm": """
+        ready w, bob: a, ann: b/5s, bob: c d, lag 5, w answers, b told DEADLINE_PASSED, w runs c
+        turns 1, ann failures 1
+    """,
+    "a client may submit again while it is told of a deadline": """
+        ann: a/1s, ann reacts: ann: b/1s, wait 1, timed_out a, wait 1, timed_out b, ann failures 2
+    """,
+    "deadlines of a client that has gone are gone with it": """
+        ready w, ann: a/5s b/5s, ann leaves, w dies
+    """,
+}
+TIME_LIMITS = {
+    "what an interrupted job answers is not delivered: its worker goes, and then it ends": """
+        ready w, ann: a, wait 10, w answers, w killed "was stopped: Echo ran for its time limit"
+        ann failures 0, idle 0, w dies, a told TIMED_OUT
+    """,
+    "a worker that takes its time to die after a kill is nobody's for that time": """
+        ready w, ann: a b, wait 10, wait 1, wait 100, busy 1, ann failures 0, w dies
+        ready x, x runs b
+    """,
+    "of a time limit and a deadline, the one that comes first counts, and only it": """
+        ready w, ann: a/7s, wait 7, w interrupted time, 2x wait 1, w dies, a told DEADLINE_PASSED
+        ready w, ann: b/12s, wait 10, w interrupted time, 2x wait 1, w dies, b told TIMED_OUT
+        ready w, ann: c/10.5s, wait 10, w interrupted time, 2x wait 1, w dies, c told TIMED_OUT
+    """,
+    "a time limit and a deadline at the same moment stop the job once": """
+        ready w, ann: a/10s, wait 10, w interrupted time, w dies, ann failures 1
+    """,
+    "a limit that was met is forgotten, and does not hit the worker's next job": """
+        ready w, ann: a, wait 9, ann: b/Free, w answers, wait 100, w runs b, w undisturbed
+    """,
+    "the time limit begins anew with each attempt": """
+        types Echo:time_limit=10.0:retries=1, ready w, ann: a, wait 9, w dies, ready x, rest
+        x runs a, wait 9, x undisturbed, wait 1, x interrupted time, x dies
+    """,
+    "a job that waits for its client to read has its time limit all the same": """
+        ready w, ann: a/parts, hold ann, wait 10, paused, w interrupted time, w answers, w dies
+        a told TIMED_OUT
+    """,
+}
+RETRIES = {
+    "a job runs again with the same request, as often as its type allows": """
+        ann: a/100B, ready w, w runs a, w dies, queued a, waiting 1, busy 0
+        ready x, rest, x runs a, a attempt 2, x dies, ready y, rest, a attempt 3, y answers
+        ended done=1, ann answered a, w read 100, x read 100, y read 100, a keeps 0
+    """,
+    "the request of a job that might have run again is let go when it is answered": """
+        ready w, ann: a/100B, a keeps 100, w answers, a keeps 0
+    """,
+    "a job of a type without retries runs once, whatever becomes of it": """
+        ready w, ann: a/Once/100B, a keeps 0, w dies, a told WORKER_LOST
+    """,
+    "an error that the job answers is its answer": "ready w, ann: a, w fails, ended failed=1",
+    "a job that is tried again waits behind its client's other jobs": """
+        ready w, ann: a b c, w dies, rest, ready x, 3x x answers, x ran b c a
+    """,
+    "nobody's job is not tried again, resting or running": """
+        types Echo:retries=5:on_disconnect=finish, ready w x y, ann: a b c, w dies, x dies
+        waiting 2, ann leaves, waiting 0, y dies, ended cancelled=2 lost=1
+    """,
+    "a client that goes takes only its own resting jobs with it": """
+        ready w x y, ann: a, bob: b, ann: c, w dies, x dies, y dies, ann leaves, ready z, rest
+        z runs b, z answers
+    """,
+    "a job of a client on hold rests, and then waits for the release": """
+        ready w, ann: a, hold ann, w dies, ready x, rest, x runs nothing, release ann, x runs a
+        x answers
+    """,
+    "jobs that rest are among those that wait, for every bound": """
+        server max_queued=1, ready w, ann: a/100B, w dies, bob: b, b told QUEUE_FULL
+        server max_queued=2 max_queued_bytes=150, bob: c/51B d/50B, c told "have 100 bytes"
+        queued d, cancel a
+    """,
+    "a job whose command comes into quarantine while it rests is lost, and so is told": """
+        server quarantine_after=1, ready w, ann: a, w dies, ready x, rest, a told WORKER_LOST
+    """,
+    "a job whose request was dropped is not tried again, whatever new code would allow": """
+        types Echo, ready w, ann: a, types Echo:retries=2, ready x, w dies, a told WORKER_LOST
+    """,
+    "new code that allows fewer attempts is obeyed by the jobs that run already": """
+        ready w, ann: a, types Echo, ready x, w dies, a told WORKER_LOST
+    """,
+    "a job that has sent a part of its result is not tried again: it would come twice": """
+        ready w, ann: a/parts, w sends, w dies, a told WORKER_LOST
+    """,
+    "a job that has told how far it is may be tried again": """
+        ready w, ann: a, w tells, w dies, queued a, cancel a
+    """,
+}
+BROKEN_END = 'a told "JOB_FAILED: the server failed while it dealt with job {a} Echo", logged 1'
+GOES_ON = "ready z, ann: next, z runs next, z answers, ended failed=1 done=1"
+BROKEN = {
+    "a job that could not be queued ends": f"""
+        break state.queue.push, ann: a, {BROKEN_END}, {GOES_ON}
+    """,
+    "a job that could not be started ends, when the worker that may have it is gone": f"""
+        ready w, break state.queue.started, ann: a, ann failures 0, w killed, w dies
+        {BROKEN_END}, {GOES_ON}
+    """,
+    "so does a job that could not be started when its turn came": f"""
+        ann: a, break admission.obstacle, ready w, dismiss w, {BROKEN_END}, {GOES_ON}
+    """,
+    "an answer is told, though its worker could be given nothing after it": """
+        ready w, ann: a, break state.queue.ended, w answers, ann answered a, logged 1, w killed
+    """,
+    "a job whose loss could not be dealt with ends none the less": f"""
+        ready w, ann: a, break state.quarantine.worker_lost, w dies, {BROKEN_END}, {GOES_ON}
+    """,
+    "a worker that could not be killed is given nothing any more, and is killed again": """
+        ready w, ann: a/parts, bob: b, break w.pause, break w.kill, hold ann, w answers
+        w runs nothing, queued b, released w, logged 2, wait 5, w killed
+    """,
+}
+FOUR_LOST = "bob: b1-4/Bad, lose 4"
+QUARANTINES = {
+    "the command that kills the fifth worker in a row is refused for a while; others run": f"""
+        {FOUR_LOST}, ready w, bob: c/Bad, w dies, refused 0, ann: a/Bad, ready x, ann: b, x runs b
+        a told "NO_WORKERS: Bad has killed too many workers in a row, and is refused for
+        another 30 s"
+    """,
+    "when it is over the command is tried again, and one loss sends it back": """
+        bob: b1-5/Bad, lose 5, wait 29.5, ann: a/Bad, a told "for another 1 s"
+        wait 0.5, ann: b/Bad, lose 1, ann: d/Bad, d told "for another 30 s"
+    """,
+    "a worker that survives the command clears its name": f"""
+        {FOUR_LOST}, ready w, ann: a/Bad, w fails, dismiss, {FOUR_LOST}, refused 0
+    """,
+    "a job that was running when its command came into quarantine, and succeeds, ends it": f"""
+        ready w, ann: a/Bad, {FOUR_LOST}, bob: c/Bad, lose 1, w answers, ann: b/Bad, w runs b
+    """,
+    "with a threshold of 0 nothing is ever refused for its losses": f"""
+        server quarantine_after=0, {FOUR_LOST}, {FOUR_LOST}, {FOUR_LOST}, refused 0
+    """,
+    "workers that were killed to stop a job are no losses": """
+        ready w1-9, ann: a1-9/Bad, cancel a1-9, w1 dies, w2 dies, w3 dies, w4 dies, w5 dies
+        w6 dies, ann: a/Bad, ready x, x runs a
+    """,
+    "waiting jobs of a quarantined command are ended, and cost no workers; others run": """
+        ann: a1-8/Bad good, lose 5
+        ready w, w runs good, lost a1-5, failed a6-8, a8 told NO_WORKERS, w answers
+    """,
+}
+LIMITS = {
+    "no more jobs of a type run than may; the next starts when one has ended": """
+        ready w x y z, ann: a1-4/Few, running a1-2, queued a3-4, idle 2, z answers, running a3
+        performing Few 2
+    """,
+    "while a type's jobs are kept back all others go on, of the same client, too": """
+        ready w x y, ann: a1-5/Few b, running b, bob: c, queued c, w answers, performing Few 2
+        waiting 3, cancel a3-5
+    """,
+    "a death, a cancel and a time limit make room for the next of the type": """
+        types Few:max_running=1:time_limit=1.0, ann: a1-4/Few, ready w x, w runs a1, w dies
+        x runs a2, ready y, cancel a2, y runs nothing, wait 1, x dies, y runs a3, ready z, wait 1
+        z runs nothing, y interrupted time, wait 1, y dies, z runs a4, z answers
+    """,
+    "the last job of a worker makes room that others use at once": """
+        types Few:max_running=1, ready w x y, ann: a/Few b/Few c/Few, call_back y, y answers
+        x runs b, x spoils, released y x, w runs c, w answers
+    """,
+    "a job that rests before its next attempt does not count as running": """
+        types Few:max_running=1:retries=1, ready w x, ann: a/Few b/Few, w runs nothing, x dies
+        w runs b, rest, ready y, y runs nothing, w answers, running a, performing Few 1
+    """,
+    "a client with jobs of many types gets no more turns than one with jobs of one": """
+        types Echo Few:max_running=2 Rare:max_running=2, ready w, bob: a
+        ann: f1-3/Few r1-3/Rare e1-3, bob: b1-4, 8x w answers
+        w served ann bob ann bob ann bob ann bob
+    """,
+    "a limit that becomes known when its jobs wait already holds for them": """
+        ann: a1-3/Few b, ready w x y z, running a1-2, queued a3, running b, z runs nothing
+    """,
+    "a limit that new code brings counts the jobs that run already": """
+        types Few, ready w x y, ann: a1-5/Few, types Echo Few:max_running=2, ready z
+        performing Few 3, y answers, performing Few 2, waiting 2, x answers
+        performing Few 2, waiting 1, cancel a4-5
+    """,
+    "a higher limit starts more at once, a lower one lets the surplus end, none frees all": """
+        ready v1-5, ann: a1-6/Few, types Few:max_running=4, ready w, performing Few 4
+        types Few:max_running=1, ready x, v5 answers, v4 answers, v3 answers, performing Few 1
+        waiting 2, x dies, types Few, ready y, performing Few 3, waiting 0
+    """,
+    "the death of the last worker of the old code makes room for one job, not for two": """
+        ready w, ann: a/Few, types Few:max_running=2, ready x y z, ann: b1-3/Few, performing Few 2
+        w dies, performing Few 2, waiting 1, cancel b1-3
+    """,
+    "jobs that are kept back go with their client": """
+        types Few:max_running=1, ready w, bob: b/Few, ann: a1-3/Few, ann leaves, waiting 0
+        w answers
+    """,
+}
+BYTES = {
+    "a job that would have the waiting requests exceed their bytes is refused at once": """
+        ann: a/600B, bob: b/401B c/400B, cancel a, bob: d/600B, bob failures 1, b told "QUEUE_FULL:
+        the jobs that wait have 600 bytes, and with this one would have more than
+        --max-queued-bytes 1000"
+    """,
+    "the bytes of jobs that start, are cancelled, too late or lose their client are free": """
+        ann: a1-3/300B, ready w, cancel a2, bob: b/1s/700B, ann leaves, wait 1, queued_bytes 0
+        w dies
+    """,
+    "a job that an idle worker takes does not wait, whatever its size": """
+        ready w, ann: a/5000B, w runs a
+    """,
+}
+REPORTS = {
+    "what a job reports reaches its client, in order, and nobody else": """
+        ready w x, bob: b, ann: a, w tells, w sends, x tells, ann news a a, bob news b
+    """,
+    "nothing is told of a job that is being stopped but its end": """
+        ready w, ann: a, cancel a, w tells, ann news, w dies
+    """,
+    "a client that has too much to read is put on hold while it is told, and the job waits": """
+        ready w, ann: a/parts, ann reacts: hold ann, w sends, paused w, release ann, paused
+        w answers
+    """,
+    "only the workers of the held client's jobs that send parts of their results wait": """
+        ready w x y, bob: b/parts, ann: a c/parts, hold ann, paused w, release bob, paused w
+    """,
+    "a job that waits for a client to read goes on, to be stopped or to finish, without it": """
+        types Stop Finish:on_disconnect=finish, ready w, ann: a/Finish/parts, ready x
+        ann: b/Stop/parts, hold ann, ann leaves, paused, w undisturbed, x interrupted cancelled
+        w answers, x dies
+    """,
+}
 
 
-class DispatcherTestCase(SynchronousTestCase):
-    """A dispatcher with a clock, clients, and a supervisor that sends nobody by itself."""
+class StoryTests(DispatcherTestCase):
+    """What is told in stories."""
 
-    def setUp(self) -> None:
-        """Make the dispatcher and whom it talks to."""
-        self.clock = Clock()
-        self.clock.advance(1000)
-        self.dispatcher = Dispatcher(self.clock, MAX_QUEUED)
-        self.supervisor = FakeSupervisor()
-        self.dispatcher.supervised_by(self.supervisor)
-        self.ann, self.bob = self.connect("ann"), self.connect("bob")
+    def test_starts(self) -> None:
+        """Which job starts when, and where."""
+        self.tell(STARTS)
 
-    def connect(self, name: str) -> FakeClient:
-        """A client; whenever it is told of an outcome, the dispatcher's state is whole."""
-        client = FakeClient(name)
-        client.watch = lambda _: assert_whole(self.dispatcher)
-        return client
+    def test_answers(self) -> None:
+        """What follows from an answer."""
+        self.tell(ANSWERS)
 
-    def tearDown(self) -> None:
-        """See that the dispatcher's state is whole, and no alarm is left for what has ended."""
-        assert_whole(self.dispatcher)
-        if not self.dispatcher.waiting + self.dispatcher.running:
-            self.dispatcher.state.quiet.flush()
-            self.assertEqual(self.clock.getDelayedCalls(), [])
+    def test_refusals(self) -> None:
+        """Which jobs are turned away, and what the client is told."""
+        self.tell(REFUSALS)
 
-    def serve(self, **options: Any) -> None:
-        """Have another dispatcher, with these options."""
-        self.dispatcher = Dispatcher(self.clock, MAX_QUEUED, **options)
-        self.dispatcher.supervised_by(self.supervisor)
+    def test_deaths(self) -> None:
+        """What a worker's death means."""
+        self.tell(DEATHS)
 
-    def submit(
-        self,
-        client: FakeClient,
-        command: str = "Echo",
-        priority: Priority = Priority.NORMAL,
-        **options: Any,
-    ) -> Job:
-        """A job of `client`, submitted."""
-        job = make_job(client, command, priority, **options)
-        self.dispatcher.submit(job)
-        return job
+    def test_cancels(self) -> None:
+        """What is cancelled, and what crosses with it."""
+        self.tell(CANCELS)
 
-    def ready(self, performs: str = ECHO) -> FakeWorker:
-        """A worker that has just said Hello."""
-        worker = FakeWorker()
-        worker.say_hello()
-        self.dispatcher.worker_ready(worker, performs)
-        return worker
+    def test_disconnects(self) -> None:
+        """What becomes of the jobs of a client that goes."""
+        self.tell(DISCONNECTS)
 
-    def answer(self, worker: FakeWorker, failed: bool = False, body: bytes = b"\0\0") -> Job:
-        """Have `worker` answer its job, which is returned."""
-        job = worker.finish()
-        self.dispatcher.answers.job_finished(worker, failed, body, b"250000 2000")
-        return job
+    def test_holds(self) -> None:
+        """What clients on hold have."""
+        self.tell(HOLDS)
 
-    def die(self, worker: FakeWorker, how: str = "was killed by SIGKILL") -> None:
-        """Have `worker` be gone."""
-        worker.die()
-        self.dispatcher.worker_gone(worker, Death(worker.killed or how))
+    def test_drains(self) -> None:
+        """How a server comes to its end."""
+        self.tell(DRAINS)
 
-    def report(self, worker: FakeWorker, parts: bool = False) -> None:
-        """Have `worker` tell news of its job."""
-        self.dispatcher.answers.job_reported(worker, b"news", parts)
+    def test_deadlines(self) -> None:
+        """Until when a job may wait."""
+        self.tell(DEADLINES)
 
-    def cancel_all(self, jobs: list[Job]) -> None:
-        """Cancel these jobs."""
-        for job in jobs:
-            self.dispatcher.cancel(job)
+    def test_time_limits(self) -> None:
+        """For how long a job may run."""
+        self.tell(TIME_LIMITS, "types Free Echo:time_limit=10.0")
 
-    def ended(self) -> dict[str, int]:
-        """How many jobs came to which end, without those to which none came."""
-        ended = self.dispatcher.counters.ended.items()
-        return {state.value: count for state, count in ended if count}
+    def test_retries(self) -> None:
+        """Which jobs run again, and when."""
+        self.tell(RETRIES, "types Once Echo:retries=2")
 
-    def leave(self, client: FakeClient) -> None:
-        """Have `client` disconnect; if it is told anything afterwards, it raises."""
-        client.gone = True
-        self.dispatcher.client_gone(client)
+    def test_broken(self) -> None:
+        """The rules themselves raise in the middle of an event, as when memory runs out."""
+        self.tell(BROKEN)
+
+    def test_quarantines(self) -> None:
+        """Which commands are kept away from the workers."""
+        self.tell(QUARANTINES, "types Echo Bad")
+
+    def test_limits(self) -> None:
+        """How many jobs of a type run at once."""
+        self.tell(LIMITS, "types Echo Few:max_running=2")
+
+    def test_bytes(self) -> None:
+        """How many bytes may wait."""
+        self.tell(BYTES, "server max_queued_bytes=1000")
+
+    def test_reports(self) -> None:
+        """What jobs tell while they run."""
+        self.tell(REPORTS)
 
 
-class StartTests(DispatcherTestCase):
-    def test_at_once_on_an_idle_worker(self) -> None:
-        """A job starts at once if a worker is idle."""
-        worker = self.ready()
-        job = self.submit(self.ann)
-        self.assertIs(worker.job, job)
-        self.assertIs(job.worker, worker)
-        self.assertEqual((job.state, job.attempt), (JobState.RUNNING, 1))
-        self.assertEqual((job.accepted_at, job.started_at), (1000.0, 1000.0))
-        self.assertEqual((self.dispatcher.running, self.dispatcher.idle), (1, 0))
-        self.assertEqual(self.supervisor.demands, [])
-
-    def test_waits_for_a_worker(self) -> None:
-        """Without an idle worker a job waits, workers are asked for, and the next gets it."""
-        job = self.submit(self.ann)
-        self.assertEqual((job.state, self.dispatcher.waiting), (JobState.QUEUED, 1))
-        self.assertEqual(self.supervisor.demands, [1])
-        self.clock.advance(2.5)
-        self.assertIs(self.ready().job, job)
-        self.assertEqual((job.accepted_at, job.started_at), (1000.0, 1002.5))
-
-    def test_one_job_for_each_worker(self) -> None:
-        """As many jobs run at once as there are workers, each on one of its own."""
-        workers = [self.ready(), self.ready(), self.ready()]
-        jobs = [self.submit(self.ann) for _ in range(5)]
-        self.assertEqual({worker.job for worker in workers}, set(jobs[:3]))
-        self.assertEqual((self.dispatcher.running, self.dispatcher.waiting), (3, 2))
-
-    def test_most_recently_used_worker_first(self) -> None:
-        """Of several idle workers, the one that was idle for the shortest time gets the job."""
-        first, second, third = self.ready(), self.ready(), self.ready()
-        self.submit(self.ann)
-        self.submit(self.ann)
-        self.assertEqual([bool(w.job) for w in (first, second, third)], [False, True, True])
-        self.answer(third)
-        self.answer(second)
-        job = self.submit(self.ann)
-        self.assertIs(second.job, job)
-
-    def test_next_job_before_the_answer_is_told(self) -> None:
-        """A worker that answers has its next job before the answer goes out: it never pauses."""
-        worker = self.ready()
-        self.submit(self.ann)
-        second = self.submit(self.bob)
-        seen: list[Any] = []
-        self.ann.when_told = lambda _: seen.append(worker.job)
-        self.answer(worker)
-        self.assertEqual(seen, [second])
-
-    def test_order_is_the_queues(self) -> None:
-        """Waiting jobs start by priority, and in turns between clients."""
-        worker = self.ready()
-        self.submit(self.ann)
-        low = self.submit(self.ann, priority=Priority.LOW)
-        mine = [self.submit(self.ann) for _ in range(2)]
-        theirs = self.submit(self.bob)
-        high = self.submit(self.bob, priority=Priority.HIGH)
-        for _ in range(6):
-            self.answer(worker)
-        self.assertEqual(worker.given[1:], [high, mine[0], theirs, mine[1], low])
-
+class DispatcherTests(DispatcherTestCase):
     def test_no_client(self) -> None:
         """A job that nobody will be told about is a mistake."""
         with self.assertRaises(AssertionError):
@@ -186,27 +504,77 @@ class StartTests(DispatcherTestCase):
         dispatcher.submit(make_job(self.ann))
         self.assertEqual(dispatcher.waiting, 1)
 
-
-class AnswerTests(DispatcherTestCase):
-    def test_answer(self) -> None:
-        """A worker's answer reaches the client of the job, byte for byte, and nobody else."""
-        worker = self.ready()
-        job = self.submit(self.ann)
-        self.answer(worker, body=b"\0\1kvalue\0\0")
+    def test_bodies(self) -> None:
+        """Answers and news reach the client byte for byte, as parts or as news."""
+        self.play("ready w, ann: a, w tells, w sends")
+        self.answer(self.named["w"], body=b"\0\1kvalue\0\0")
+        job = self.jobs["a"]
         self.assertEqual(self.ann.answers, [(job, False, b"\0\1kvalue\0\0")])
-        self.assertEqual(self.bob.answers, [])
+        self.assertEqual(self.ann.reports, [(job, b"news", False), (job, b"part", True)])
         self.assertEqual((job.state, job.worker, job.client), (JobState.DONE, None, None))
-        self.assertEqual(self.ended(), {"done": 1})
-        self.assertEqual(self.dispatcher.idle, 1)
 
-    def test_error_answer(self) -> None:
-        """An error from the job is an answer like any other, and counts as failed."""
-        worker = self.ready()
-        job = self.submit(self.ann)
-        self.answer(worker, failed=True)
-        self.assertEqual(self.ann.answers, [(job, True, b"\0\0")])
-        self.assertEqual(self.ended(), {"failed": 1})
+    def test_never_started_worker(self) -> None:
+        """The death of a worker that never was ready concerns no job."""
+        self.dispatcher.worker_gone(FakeWorker(), Death("exited (status 1)"))
 
+    def test_seconds_told_to_the_job(self) -> None:
+        """A job is told the seconds that it has: what is left of its deadline, or its limit."""
+        for deadline, left in (("", 4), ("/5s", 2), ("/50s", 4)):
+            self.play(f"types Echo:time_limit=4.0, ann: a{deadline}, wait 3, ready w")
+            self.assertEqual(self.jobs["a"].seconds, left)
+            self.play("w answers, dismiss")
+
+    def test_dismissed(self) -> None:
+        """The worker that was idle longest is let go first, gets no job, and is no loss."""
+        self.play("ready w x, wait 10, ready y")
+        dismissed = [self.dispatcher.dismiss_idle(1000) for _ in range(3)]
+        self.assertEqual(dismissed, [self.named["w"], self.named["x"], None])
+        self.play("idle 1, dismiss, ann: a, queued a, y dies, waiting 1")
+
+    def test_pardon(self) -> None:
+        """A quarantine that is lifted is over at once; what is in none cannot be pardoned."""
+        self.play("server quarantine_after=1")
+        self.assertFalse(self.dispatcher.pardon(b"Echo"))
+        self.play("ann: a, ready w, w dies, wait 10")
+        self.assertEqual(self.dispatcher.kept_away(), {b"Echo": 20.0})
+        self.assertTrue(self.dispatcher.pardon(b"Echo"))
+        self.assertEqual(self.dispatcher.kept_away(), {})
+        self.play("ready x, ann: b, x runs b")
+
+    def test_drained(self) -> None:
+        """A drain is over when the last job's client has been told, whatever the job's end."""
+        for story, end in (
+            ("ready w", ""),
+            ("ready w, ann: a", "w answers, ann answered a"),
+            ("ann: a1-3", "wait 10, ann failures 3"),
+            ("ann: a1-3", 'no_workers "no memory", ann failures 3'),
+            ("ann: a1-3", "ann leaves, ended cancelled=3"),
+            ("ready w, ann: a", "drain 1, wait 1, w killed, w dies"),
+        ):
+            with self.subTest(story=story, end=end):
+                self.begin_anew()
+                self.play(story)
+                seen = self.dispatcher.drain(10).addCallback(lambda _: len(self.ann.told))
+                if end:
+                    self.assertNoResult(seen)
+                self.play(end)
+                told = len(self.jobs) if not self.ann.gone else 0
+                self.assertEqual(self.successResultOf(seen), told)
+                self.successResultOf(self.dispatcher.drain(1))
+                self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_cancelled_wait(self) -> None:
+        """Whoever no longer waits for the end of the drain does not disturb it."""
+        self.play("ready w, ann: a")
+        drained = self.dispatcher.drain(60)
+        drained.cancel()
+        self.failureResultOf(drained)
+        other = self.dispatcher.drain(60)
+        self.play("w answers")
+        self.successResultOf(other)
+
+
+class LogTests(DispatcherTestCase):
     def test_log_of_jobs(self) -> None:
         """With log_jobs each end is logged with the job's id, its wait and its runtime."""
         self.dispatcher.counters.log_jobs = True
@@ -282,233 +650,6 @@ class AnswerTests(DispatcherTestCase):
             self.die(worker)
         self.assertEqual([event["job"] for event in events], [job.id])
 
-    def test_submit_from_deliver(self) -> None:
-        """A client may submit its next job while it is told of the last one's answer."""
-        worker = self.ready()
-        self.submit(self.ann)
-        waiting = self.submit(self.bob)
-        more: list[Job] = []
-        self.ann.when_told = lambda _: more.append(self.submit(self.ann))
-        self.answer(worker)
-        self.assertIs(worker.job, waiting)
-        self.answer(worker)
-        self.assertIs(worker.job, more[0])
-
-    def test_submit_from_deliver_onto_the_idle_worker(self) -> None:
-        """The worker whose answer is being told may get the job that is submitted meanwhile."""
-        worker = self.ready()
-        self.submit(self.ann)
-        self.ann.when_told = lambda _: len(self.ann.answers) < 3 and self.submit(self.ann)
-        for _ in range(3):
-            self.answer(worker)
-        self.assertEqual(len(worker.given), 3)
-
-
-class RefusalTests(DispatcherTestCase):
-    def refused(self, job: Job, text: str) -> None:
-        """See that `job`, and no other, was turned away with this text."""
-        self.assertEqual(self.ann.failure_of(job), text)
-        self.assertEqual(self.dispatcher.counters.refused, 1)
-
-    def test_queue_full(self) -> None:
-        """A job that finds as many waiting as may is refused at once; those that wait stay."""
-        for _ in range(MAX_QUEUED):
-            self.submit(self.bob)
-        self.refused(
-            self.submit(self.ann), "QUEUE_FULL: 20 jobs wait already, which is --max-queued"
-        )
-        self.assertEqual(self.dispatcher.waiting, MAX_QUEUED)
-        self.ready()
-        self.submit(self.ann)
-        self.assertEqual(len(self.ann.failures), 1)
-
-    def test_queue_full_of_held_jobs(self) -> None:
-        """The jobs of clients that do not read keep no idle worker from the others."""
-        worker = self.ready()
-        self.dispatcher.hold(self.bob)
-        for _ in range(MAX_QUEUED):
-            self.submit(self.bob)
-        job = self.submit(self.ann)
-        self.assertIs(worker.job, job)
-        self.refused(
-            self.submit(self.ann), "QUEUE_FULL: 20 jobs wait already, which is --max-queued"
-        )
-
-    def test_queue_full_for_a_held_client(self) -> None:
-        """A client that does not read is refused when the queue is full, idle worker or not."""
-        self.ready()
-        self.dispatcher.hold(self.ann)
-        for _ in range(MAX_QUEUED):
-            self.submit(self.ann)
-        self.assertIn("QUEUE_FULL", self.ann.failure_of(self.submit(self.ann)))
-
-    def test_queue_full_of_jobs_that_stand_back(self) -> None:
-        """Jobs that leave an idle worker to others wait, and no more of them may than of any."""
-        self.dispatcher.admission.max_queued = 2
-        self.ready()
-        worker = self.ready()
-        self.submit(self.ann)
-        self.die(worker)  # Ann has cost it
-        self.submit(self.bob)
-        (busy,) = self.dispatcher.state.assignments.jobs
-        assert isinstance(busy, FakeWorker)
-        self.answer(busy)  # Bob may come again at once
-        jobs = [self.submit(self.ann) for _ in range(3)]
-        self.assertEqual((self.dispatcher.idle, self.dispatcher.waiting), (1, 2))
-        self.assertIn("QUEUE_FULL", self.ann.failure_of(jobs[2]))
-
-    def test_no_waiting_at_all(self) -> None:
-        """With room for none to wait, a job runs if a worker is idle and else is refused."""
-        self.dispatcher.admission.max_queued = 0
-        worker = self.ready()
-        self.assertIs(self.submit(self.ann), worker.job)
-        self.assertIn("QUEUE_FULL", self.ann.failure_of(self.submit(self.ann)))
-
-    def test_unhandled(self) -> None:
-        """A command that no worker performs is refused with AMP's own error."""
-        self.ready()
-        job = self.submit(self.ann, "Nope")
-        self.refused(job, "UNHANDLED: no worker performs Nope")
-        self.assertEqual(self.dispatcher.idle, 1)
-
-    def test_unhandled_after_all_workers_died(self) -> None:
-        """What the workers perform stays known while there is none."""
-        self.die(self.ready())
-        self.refused(self.submit(self.ann, "Nope"), "UNHANDLED: no worker performs Nope")
-        self.submit(self.ann)
-        self.assertEqual(self.dispatcher.waiting, 1)
-
-    def test_unhandled_before_the_first_hello(self) -> None:
-        """Before any worker has told what it performs a job waits, and is refused if it must."""
-        known, unknown = self.submit(self.ann), self.submit(self.ann, "Nope")
-        self.assertEqual(self.ann.failures, [])
-        worker = self.ready()
-        self.assertIs(worker.job, known)
-        self.assertEqual(self.ann.failure_of(unknown), "UNHANDLED: no worker performs Nope")
-        self.assertEqual(self.ended(), {"failed": 1})
-
-    def test_client_cancels_while_unknown_commands_are_refused(self) -> None:
-        """A client that cancels one job when told of another's end is told of each once."""
-        jobs = [self.submit(self.ann, "Nope") for _ in range(3)]
-        self.ann.when_told = lambda _: self.cancel_all(jobs)
-        self.ready()
-        self.assertEqual({job for job, _ in self.ann.failures}, set(jobs))
-        self.assertEqual(len(self.ann.failures), 3)
-        self.assertEqual(sum(self.ended().values()), 3)
-
-    def test_new_catalogue(self) -> None:
-        """While workers perform different commands, each job goes to one that performs its own."""
-        first = self.ready(catalogue("Echo", "Old"))
-        running = self.submit(self.ann)
-        old = self.submit(self.ann, "Old")
-        second = self.ready(catalogue("Echo", "New"))
-        self.assertIsNone(second.job)
-        self.assertIs(self.submit(self.ann, "New"), second.job)
-        new = self.submit(self.ann, "New")
-        self.assertIs(self.answer(first), running)
-        self.assertIs(first.job, old)
-        self.answer(first)
-        self.assertIsNone(first.job)
-        self.answer(second)
-        self.assertIs(second.job, new)
-
-    def test_old_catalogue_ends(self) -> None:
-        """With the last worker that performs a command go the jobs that wait for it."""
-        first = self.ready(catalogue("Echo", "Old"))
-        self.submit(self.ann)
-        old = self.submit(self.ann, "Old")
-        self.ready(catalogue("Echo", "New"))
-        self.assertFalse(self.ann.failures)
-        self.die(first)
-        self.assertEqual(self.ann.failure_of(old), "UNHANDLED: no worker performs Old")
-        self.refused(self.submit(self.ann, "Old"), "UNHANDLED: no worker performs Old")
-
-    def test_limits_of_what_some_perform(self) -> None:
-        """A limit holds for a command that some workers perform, too."""
-        few = catalogue("Echo", Few={"max_running": 1})
-        workers = [self.ready(ECHO), self.ready(few), self.ready(few)]
-        jobs = [self.submit(self.ann, "Few") for _ in range(2)]
-        self.assertIs(workers[2].job, jobs[0])
-        self.assertIsNone(workers[1].job)
-        self.answer(workers[2])
-        self.assertEqual(jobs[1].attempt, 1)
-
-    def test_no_workers(self) -> None:
-        """When no worker can be had, what waits and what comes is refused, with the reason."""
-        waiting = self.submit(self.ann)
-        self.dispatcher.no_workers("worker 4711 exited (status 1)")
-        text = "NO_WORKERS: no worker can be started: worker 4711 exited (status 1)"
-        self.assertEqual(self.ann.failure_of(waiting), text)
-        self.refused(self.submit(self.ann), text)
-        self.assertEqual(self.dispatcher.waiting, 0)
-
-    def test_no_workers_is_over_with_the_first_that_is_ready(self) -> None:
-        """As soon as a worker is there, jobs are accepted again."""
-        self.dispatcher.no_workers("no memory")
-        worker = self.ready()
-        self.assertIs(self.submit(self.ann), worker.job)
-
-    def test_submit_from_a_refusal(self) -> None:
-        """A client may try again while it is told of a refusal."""
-        self.submit(self.ann)
-        self.ann.when_told = lambda _: len(self.ann.failures) < 5 and self.submit(self.ann)
-        self.dispatcher.no_workers("no memory")
-        self.assertEqual(len(self.ann.failures), 5)
-        self.assertEqual(self.dispatcher.waiting, 0)
-
-    def test_cancel_while_no_workers_is_told(self) -> None:
-        """A job that is cancelled while another is refused for want of workers ends once."""
-        jobs = [self.submit(self.ann) for _ in range(3)]
-        self.ann.when_told = lambda _: self.cancel_all(jobs)
-        self.dispatcher.no_workers("no memory")
-        self.assertEqual(len(self.ann.failures), 3)
-        self.assertEqual(self.ended(), {"failed": 3})
-
-    def test_shutting_down(self) -> None:
-        """A server that drains takes no new job, whatever it has to do it with."""
-        self.ready()
-        self.dispatcher.drain(10)
-        self.refused(
-            self.submit(self.ann),
-            "SHUTTING_DOWN: the server is stopping and takes no new jobs",
-        )
-
-
-class DeathTests(DispatcherTestCase):
-    def test_busy(self) -> None:
-        """A worker that dies in the middle of a job costs that job, and says how and when."""
-        worker, other = self.ready(), self.ready()
-        other_job, job = self.submit(self.bob), self.submit(self.ann)
-        self.clock.advance(0.84)
-        self.die(worker, "was killed by SIGSEGV")
-        self.assertEqual(
-            self.ann.failure_of(job),
-            f"WORKER_LOST: worker {worker.pid} was killed by SIGSEGV 0.8 s into Echo",
-        )
-        self.assertEqual((job.state, job.worker), (JobState.LOST, None))
-        self.assertIs(other.job, other_job)
-        self.assertEqual(self.ended(), {"lost": 1})
-
-    def test_idle(self) -> None:
-        """A worker that dies idle costs no job, and gets none any more."""
-        self.die(self.ready())
-        self.submit(self.ann)
-        self.assertEqual((self.dispatcher.waiting, self.dispatcher.idle), (1, 0))
-
-    def test_never_started_worker(self) -> None:
-        """The death of a worker that never was ready concerns no job."""
-        self.dispatcher.worker_gone(FakeWorker(), Death("exited (status 1)"))
-
-    def test_submit_from_fail(self) -> None:
-        """A client may submit the job again while it is told of its loss."""
-        worker = self.ready()
-        self.submit(self.ann)
-        again: list[Job] = []
-        self.ann.when_told = lambda _: again.append(self.submit(self.ann))
-        self.die(worker)
-        self.assertEqual(self.supervisor.demands, [1])
-        self.assertIs(self.ready().job, again[0])
-
 
 ENDINGS: dict[str, dict[str, str]] = {
     "waits": {
@@ -571,74 +712,54 @@ ENDINGS: dict[str, dict[str, str]] = {
 """What the client of a job is told, by where its job is, and what happens then."""
 
 
+SITUATIONS = {
+    "waits": "",
+    "runs": "ready w",
+    "rests": "ready w",
+    "stops": "ready w",
+    "out of time": "types Echo:retries=1:time_limit=4.0, ready w",
+}
+THEN = {"rests": "w dies", "stops": "cancel a", "out of time": "wait 4"}
+HAPPENINGS = {
+    "nothing": "",
+    "cancel": "wait 1, cancel a",
+    "cancel twice": "wait 1, cancel a, cancel a",
+    "leave": "ann leaves",
+    "deadline": "wait 5",
+    "death": "a begins, a loses",
+    "two deaths": "a begins, a loses, a begins, a loses",
+    "other code": "types Other, ready o, wait 1, a loses",
+    "drain": "drain 60",
+    "give up": "drain 2.5, wait 2.5",
+    "hold and give up": "hold ann, drain 2.5, wait 2.5",
+    "no workers": 'no_workers "bad luck"',
+}
+
+
 class EndTests(DispatcherTestCase):
     """A job of Ann's, wherever it may be, and something happens."""
 
     performs = catalogue(Echo={"retries": 1})
 
-    def bring_to(self, situation: str, deadline: float | None) -> Job:
-        """A job in this situation."""
-        if situation != "waits":
-            limited = catalogue(Echo={"retries": 1, "time_limit": 4.0})
-            self.worker = self.ready(limited if situation == "out of time" else self.performs)
-        job = self.submit(self.ann, deadline=deadline)
-        if situation == "rests":
-            self.pid = self.worker.pid
-            self.die(self.worker)
-        elif situation == "stops":
-            self.dispatcher.cancel(job)
-        elif situation == "out of time":
-            self.clock.advance(4)
-        return job
-
-    def let(self, happen: str, job: Job) -> None:
-        """Have it happen."""
-        if "cancel" in happen:
-            self.clock.advance(job.state is JobState.RUNNING and job.stopped_for is None)
-            for _ in range(1 + ("twice" in happen)):
-                self.dispatcher.cancel(job)
-        elif happen == "deadline":
-            self.clock.advance(5 - (self.clock.seconds() - job.accepted_at))
-        elif happen == "other code":
-            self.ready(catalogue("Other"))
-            self.clock.advance(1)
-            if job.worker is not None:
-                self.die(self.worker)
-        elif "death" in happen:
-            for _ in range(1 + ("two" in happen)):
-                self.begin(job)
-                self.pid = self.worker.pid
-                self.die(self.worker)
-        elif happen in ("drain", "give up", "hold and give up"):
-            if "hold" in happen:
-                self.dispatcher.hold(self.ann)
-            self.drained = self.dispatcher.drain(60 if happen == "drain" else 2.5)
-            self.clock.advance(0 if happen == "drain" else 2.5)
-        else:
-            simple = {"leave": self.leave_ann, "no workers": self.have_no_workers}
-            simple.get(happen, list)()
-
-    def leave_ann(self) -> None:
-        """Ann goes."""
-        self.leave(self.ann)
-
-    def have_no_workers(self) -> None:
-        """No worker can be had."""
-        self.dispatcher.no_workers("bad luck")
-
-    def begin(self, job: Job) -> None:
-        """Have a worker for the job, if it has none."""
+    def do_begins(self, job: Job) -> None:
+        """A worker comes for the job, if it has none."""
         if job.worker is None:
-            self.worker = self.ready(self.performs)
+            self.ready(self.performs)
             self.clock.advance(LONGEST_RETRY if job.rest_alarm else 0)
+
+    def do_loses(self, job: Job) -> None:
+        """The job's worker dies, if it has one."""
+        if isinstance(job.worker, FakeWorker):
+            self.die(job.worker)
 
     def end(self, job: Job) -> None:
         """Have workers do what they are told, until the job has ended."""
         for _ in range(4):
             if job.state in END_STATES:
                 return
-            self.begin(job)
-            worker = self.worker
+            self.do_begins(job)
+            worker = job.worker
+            assert isinstance(worker, FakeWorker)
             if not (worker.interrupts or worker.killed):
                 self.answer(worker)
                 continue
@@ -653,230 +774,23 @@ class EndTests(DispatcherTestCase):
         """A job ends for the first reason that there is, which its client is told once."""
         for situation, row in ENDINGS.items():
             for happens, told in row.items():
-                self.serve()
-                self.ann, self.pid = self.connect("ann"), 0
-                job = self.bring_to(situation, 5.0 if happens == "deadline" else None)
-                self.pid = self.pid or (self.worker.pid if situation != "waits" else 0)
-                self.let(happens, job)
-                self.end(job)
-                where = f"{situation}, {happens}"
-                if told == "done":
-                    self.assertEqual(self.ann.answers, [(job, False, b"\0\0")], where)
-                elif told:
-                    text = told.replace("PID", str(self.pid))
-                    self.assertEqual(self.ann.failure_of(job)[: len(text)], text, where)
-                self.assertEqual(len(self.ann.told), bool(told), where)
-                self.assertIn(job.state, END_STATES, where)
-                self.assertEqual(sum(self.ended().values()), 1, where)
-                if self.dispatcher.draining:
-                    self.assertIsNone(self.successResultOf(self.drained))
-                self.tearDown()
-
-
-class CancelTests(DispatcherTestCase):
-    def test_ended(self) -> None:
-        """Cancelling a job that has ended does nothing, even to the next job of its worker."""
-        worker = self.ready()
-        first, second = self.submit(self.ann), self.submit(self.bob)
-        self.answer(worker)
-        self.dispatcher.cancel(first)
-        self.assertEqual((worker.killed, worker.interrupts), (None, []))
-        self.assertIs(worker.job, second)
-
-    def test_cancel_from_deliver(self) -> None:
-        """A client may cancel its other jobs while it is told of an answer."""
-        worker = self.ready()
-        self.submit(self.ann)
-        second, third = self.submit(self.ann), self.submit(self.ann)
-        self.ann.when_told = lambda _: self.cancel_all([second, third])
-        self.answer(worker)
-        self.assertEqual((worker.job, worker.interrupts), (second, [b"cancelled"]))
-        self.assertIn("never ran", self.ann.failure_of(third))
-
-    def test_never_submitted(self) -> None:
-        """Cancelling a job that was refused does nothing."""
-        self.dispatcher.drain(1)
-        job = self.submit(self.ann)
-        self.dispatcher.cancel(job)
-        self.assertEqual(len(self.ann.failures), 1)
-
-
-class DisconnectTests(DispatcherTestCase):
-    def test_waiting_jobs_never_run(self) -> None:
-        """The waiting jobs of a client that disconnects are gone, and only its."""
-        worker = self.ready()
-        self.submit(self.bob)
-        self.submit(self.ann)
-        theirs = self.submit(self.bob)
-        self.submit(self.ann, priority=Priority.LOW)
-        self.leave(self.ann)
-        self.answer(worker)
-        self.assertIs(worker.job, theirs)
-        self.assertEqual(self.ended(), {"done": 1, "cancelled": 2})
-
-    def test_running_job_may_finish(self) -> None:
-        """With on_disconnect="finish" the running job goes on, and its answer is dropped."""
-        worker = self.ready(catalogue(Echo={"on_disconnect": "finish"}))
-        self.submit(self.ann)
-        self.leave(self.ann)
-        self.assertEqual((worker.killed, worker.interrupts), (None, []))
-        self.answer(worker)
-        self.assertEqual(self.ended(), {"done": 1})
-
-    def test_waiting_job_that_may_finish_never_starts(self) -> None:
-        """With on_disconnect="finish" a job that only waits is gone all the same."""
-        worker = self.ready(catalogue(Echo={"on_disconnect": "finish"}))
-        self.submit(self.bob)
-        self.submit(self.ann)
-        self.leave(self.ann)
-        self.answer(worker)
-        self.assertIsNone(worker.job)
-
-    def test_unknown_client(self) -> None:
-        """A client that never submitted anything may go, too, and twice."""
-        self.leave(self.ann)
-        self.leave(self.ann)
-
-    def test_on_hold(self) -> None:
-        """A client that goes while on hold leaves nothing behind."""
-        self.ready()
-        self.dispatcher.hold(self.ann)
-        self.submit(self.ann)
-        self.leave(self.ann)
-        self.assertEqual((self.dispatcher.waiting, self.dispatcher.idle), (0, 1))
-
-    def test_gone_while_others_are_told(self) -> None:
-        """A client that goes while another is told of a loss is told nothing any more."""
-        self.submit(self.bob)
-        self.submit(self.ann)
-        self.bob.when_told = lambda _: self.leave(self.ann)
-        self.dispatcher.no_workers("no memory")
-        self.assertEqual(self.ended(), {"failed": 2})
-
-
-class HoldTests(DispatcherTestCase):
-    def test_hold(self) -> None:
-        """While a client is on hold none of its jobs starts, idle workers or not."""
-        worker, other = self.ready(), self.ready()
-        self.dispatcher.hold(self.ann)
-        self.submit(self.ann)
-        theirs = self.submit(self.bob)
-        self.assertIs(other.job, theirs)
-        self.assertIsNone(worker.job)
-
-    def test_release(self) -> None:
-        """When a client is released its jobs start at once, as far as workers are idle."""
-        self.dispatcher.hold(self.ann)
-        workers = [self.ready(), self.ready()]
-        jobs = [self.submit(self.ann) for _ in range(3)]
-        self.dispatcher.release(self.ann)
-        self.assertEqual([worker.job for worker in reversed(workers)], jobs[:2])
-        self.assertEqual(self.dispatcher.waiting, 1)
-        self.assertEqual(self.supervisor.demands[-1], 1)
-
-    def test_running_job_goes_on(self) -> None:
-        """Being put on hold does not touch a job that runs, nor its answer."""
-        worker = self.ready()
-        job = self.submit(self.ann)
-        self.dispatcher.hold(self.ann)
-        self.answer(worker)
-        self.assertEqual(self.ann.answers, [(job, False, b"\0\0")])
-
-    def test_hold_from_deliver(self) -> None:
-        """A client that is put on hold while it takes an answer gets no further start."""
-        worker = self.ready()
-        for _ in range(3):
-            self.submit(self.ann)
-        self.ann.when_told = lambda _: self.dispatcher.hold(self.ann)
-        self.answer(worker)
-        self.answer(worker)
-        self.assertIsNone(worker.job)
-        self.assertEqual((self.dispatcher.waiting, self.dispatcher.idle), (1, 1))
-
-
-class DrainTests(DispatcherTestCase):
-    def test_nothing_to_do(self) -> None:
-        """Draining a server without jobs is done at once, and leaves no timer."""
-        self.ready()
-        self.assertIsNone(self.successResultOf(self.dispatcher.drain(10)))
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-
-    def test_ends_after_the_last_answer_is_told(self) -> None:
-        """When the drain ends, the last answer is with its client."""
-        worker = self.ready()
-        self.submit(self.ann)
-        told = self.dispatcher.drain(10).addCallback(lambda _: len(self.ann.answers))
-        self.answer(worker)
-        self.assertEqual(self.successResultOf(told), 1)
-
-    def test_gives_up_on_what_only_waits(self) -> None:
-        """When the drain ends by giving up, every waiting job's client has been told."""
-        jobs = [self.submit(self.ann) for _ in range(3)]
-        told = self.dispatcher.drain(1).addCallback(lambda _: len(self.ann.failures))
-        self.clock.advance(1)
-        self.assertEqual(self.successResultOf(told), len(jobs))
-
-    def test_no_workers_while_draining(self) -> None:
-        """If no worker can be had the drain ends when all that waited have been told."""
-        jobs = [self.submit(self.ann) for _ in range(3)]
-        told = self.dispatcher.drain(60).addCallback(lambda _: len(self.ann.failures))
-        self.dispatcher.no_workers("no memory")
-        self.assertEqual(self.successResultOf(told), len(jobs))
-
-    def test_last_client_goes_while_draining(self) -> None:
-        """If the last client goes the drain ends, with the books balanced."""
-        for _ in range(3):
-            self.submit(self.ann)
-        ended = self.dispatcher.drain(60).addCallback(lambda _: self.ended())
-        self.dispatcher.client_gone(self.ann)
-        self.assertEqual(self.successResultOf(ended), {"cancelled": 3})
-
-    def test_death_while_draining(self) -> None:
-        """A death while draining costs its job; those that wait go to the replacement."""
-        worker = self.ready()
-        self.submit(self.ann)
-        waiting = self.submit(self.ann)
-        drained = self.dispatcher.drain(10)
-        self.die(worker)
-        replacement = self.ready()
-        self.assertIs(replacement.job, waiting)
-        self.answer(replacement)
-        self.successResultOf(drained)
-
-    def test_twice(self) -> None:
-        """A second drain brings a new limit, and both end when the last job has."""
-        worker = self.ready()
-        self.submit(self.ann)
-        first = self.dispatcher.drain(60)
-        second = self.dispatcher.drain(1)
-        self.clock.advance(1)
-        self.assertIsNotNone(worker.killed)
-        self.die(worker)
-        self.successResultOf(first)
-        self.successResultOf(second)
-        self.successResultOf(self.dispatcher.drain(1))
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-
-    def test_second_drain_may_give_longer(self) -> None:
-        """A second drain with a later limit takes the place of the first."""
-        worker = self.ready()
-        self.submit(self.ann)
-        self.dispatcher.drain(1)
-        self.dispatcher.drain(100)
-        self.clock.advance(50)
-        self.assertIsNone(worker.killed)
-        self.answer(worker)
-
-    def test_cancelled_wait(self) -> None:
-        """Whoever no longer waits for the end of the drain does not disturb it."""
-        worker = self.ready()
-        self.submit(self.ann)
-        drained = self.dispatcher.drain(60)
-        drained.cancel()
-        self.failureResultOf(drained)
-        other = self.dispatcher.drain(60)
-        self.answer(worker)
-        self.successResultOf(other)
+                with self.subTest(situation=situation, happens=happens):
+                    self.begin_anew()
+                    deadline = "/5s" if happens == "deadline" else ""
+                    self.play(f"{SITUATIONS[situation]}, ann: a{deadline}")
+                    self.play(f"{THEN.get(situation, '')}, {HAPPENINGS[happens]}")
+                    self.end(job := self.jobs["a"])
+                    if told == "done":
+                        self.play("ann answered a")
+                    elif told:
+                        text = "^" + re.escape(told).replace("PID", r"\d+")
+                        self.assertRegex(self.ann.failure_of(job), text)
+                    self.assertEqual(len(self.ann.told), bool(told))
+                    self.assertIn(job.state, END_STATES)
+                    self.assertEqual(sum(self.ended().values()), 1)
+                    if self.dispatcher.draining:
+                        self.successResultOf(self.dispatcher.drain(60))
+                    self.tearDown()
 
 
 class DescribeTests(DispatcherTestCase):
@@ -939,228 +853,7 @@ class DescribeTests(DispatcherTestCase):
         self.assertEqual(self.successResultOf(again[0]), ECHO)
 
 
-class DeadlineTests(DispatcherTestCase):
-    def test_zero(self) -> None:
-        """A deadline of 0 is one that nothing can meet, idle worker or not."""
-        worker = self.ready()
-        job = self.submit(self.ann, deadline=0)
-        self.assertEqual(
-            self.ann.failure_of(job), "DEADLINE_PASSED: Echo came with a deadline of 0 s"
-        )
-        self.assertIsNone(worker.job)
-        self.assertEqual(self.dispatcher.counters.refused, 1)
-
-    def test_met(self) -> None:
-        """A deadline that was met is forgotten."""
-        worker = self.ready()
-        self.submit(self.ann, deadline=5)
-        self.clock.advance(4.9)
-        self.answer(worker)
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-
-    def test_never_starts_after_it(self) -> None:
-        """A job does not start after its deadline even if the reactor is late with the alarm."""
-        worker = self.ready()
-        self.submit(self.bob)
-        late = self.submit(self.ann, deadline=5)
-        others = [self.submit(self.bob) for _ in range(2)]
-        self.clock.rightNow += 5
-        self.answer(worker)
-        self.assertIn("DEADLINE_PASSED", self.ann.failure_of(late))
-        self.assertIs(worker.job, others[0])
-        self.clock.advance(0)
-        self.assertEqual(len(self.ann.failures), 1)
-
-    def test_told_to_the_job(self) -> None:
-        """A job is told the seconds that it has: what is left of its deadline, or its limit."""
-        limited = catalogue(Echo={"time_limit": 4.0})
-        for deadline, wait, left in ((None, 3, 4), (5, 3, 2), (50, 3, 4)):
-            job = self.submit(self.ann, deadline=deadline)
-            self.clock.advance(wait)
-            worker = self.ready(limited)
-            self.assertEqual(job.seconds, left)
-            self.answer(worker)
-            self.dispatcher.dismiss_idle(self.clock.seconds())
-
-    def test_resubmitted_from_its_end(self) -> None:
-        """A client may submit again while it is told of a deadline."""
-        self.submit(self.ann, deadline=1)
-        self.ann.when_told = lambda _: (
-            len(self.ann.failures) < 3 and self.submit(self.ann, deadline=1)
-        )
-        for _ in range(4):
-            self.clock.advance(1)
-        self.assertEqual(len(self.ann.failures), 3)
-
-    def test_client_gone(self) -> None:
-        """Deadlines of a client that has gone are gone with it."""
-        worker = self.ready()
-        self.submit(self.ann, deadline=5)
-        self.submit(self.ann, deadline=5)
-        self.leave(self.ann)
-        self.die(worker)
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-
-
-class TimeLimitTests(DispatcherTestCase):
-    limited = catalogue("Free", Echo={"time_limit": 10.0})
-
-    def test_answers_within_the_grace(self) -> None:
-        """What an interrupted job answers is not delivered: its worker goes, and then it ends."""
-        worker = self.ready(self.limited)
-        job = self.submit(self.ann)
-        self.clock.advance(10)
-        self.answer(worker)
-        self.assertIn("was stopped: Echo ran for its time limit", worker.killed or "")
-        self.assertEqual((self.ann.failures, self.dispatcher.idle), ([], 0))
-        self.die(worker)
-        self.assertIn("TIMED_OUT", self.ann.failure_of(job))
-        self.assertEqual(self.ann.answers, [])
-
-    def test_slow_death(self) -> None:
-        """A worker that takes its time to die after a kill is nobody's for that time."""
-        worker = self.ready(self.limited)
-        self.submit(self.ann)
-        waiting = self.submit(self.ann)
-        self.clock.advance(10)
-        self.clock.advance(GRACE)
-        self.clock.advance(100)
-        self.assertEqual((self.dispatcher.running, self.ann.failures), (1, []))
-        self.die(worker)
-        self.assertIs(self.ready(self.limited).job, waiting)
-        self.cancel_all([waiting])
-
-    def test_the_earlier_wins(self) -> None:
-        """Of a time limit and a deadline, the one that comes first counts, and only it."""
-        for deadline, code in ((7, "DEADLINE_PASSED"), (12, "TIMED_OUT"), (10.5, "TIMED_OUT")):
-            worker = self.ready(self.limited)
-            job = self.submit(self.ann, deadline=deadline)
-            self.clock.advance(min(deadline, 10))
-            self.assertEqual(worker.interrupts, [b"time"])
-            self.clock.advance(1)
-            self.clock.advance(1)
-            self.die(worker)
-            self.assertIn(code, self.ann.failure_of(job))
-            self.assertEqual(self.clock.getDelayedCalls(), [])
-
-    def test_both_at_once(self) -> None:
-        """A time limit and a deadline at the same moment stop the job once."""
-        worker = self.ready(self.limited)
-        self.submit(self.ann, deadline=10)
-        self.clock.advance(10)
-        self.assertEqual(worker.interrupts, [b"time"])
-        self.die(worker)
-        self.assertEqual(len(self.ann.failures), 1)
-
-    def test_met(self) -> None:
-        """A limit that was met is forgotten, and does not hit the worker's next job."""
-        worker = self.ready(self.limited)
-        self.submit(self.ann)
-        self.clock.advance(9)
-        free = self.submit(self.ann, "Free")
-        self.answer(worker)
-        self.clock.advance(100)
-        self.assertEqual((worker.job, worker.interrupts), (free, []))
-
-    def test_each_attempt_has_its_own(self) -> None:
-        """The time limit begins anew with each attempt."""
-        policy = catalogue(Echo={"time_limit": 10.0, "retries": 1})
-        worker = self.ready(policy)
-        self.submit(self.ann)
-        self.clock.advance(9)
-        self.die(worker)
-        worker = self.ready(policy)
-        self.clock.advance(LONGEST_RETRY)
-        self.assertEqual(len(worker.given), 1)
-        self.clock.advance(9)
-        self.assertEqual(worker.interrupts, [])
-        self.clock.advance(1)
-        self.assertEqual(worker.interrupts, [b"time"])
-        self.die(worker)
-
-
-class StopTests(DispatcherTestCase):
-    def test_crossing_answer(self) -> None:
-        """The answer that crosses with a cancel is dropped: cancelled is told, once, at the end."""
-        worker = self.ready()
-        job, waiting = self.submit(self.ann), self.submit(self.bob)
-        self.dispatcher.cancel(job)
-        self.answer(worker)
-        self.assertEqual((worker.job, self.ann.failures, self.dispatcher.running), (None, [], 1))
-        self.dispatcher.cancel(job)
-        self.die(worker)
-        self.assertIn("CANCELLED", self.ann.failure_of(job))
-        self.assertEqual(self.ann.answers, [])
-        self.assertIs(self.ready().job, waiting)
-
-    def test_worker_that_was_paused(self) -> None:
-        """A worker whose writing is held back goes on when it is stopped, so that it can end."""
-        worker = self.ready()
-        job = self.submit(self.ann, wants_chunks=True)
-        self.dispatcher.hold(self.ann)
-        self.assertTrue(worker.paused)
-        self.dispatcher.cancel(job)
-        self.assertFalse(worker.paused)
-        self.dispatcher.hold(self.ann)
-        self.assertFalse(worker.paused)
-        self.answer(worker)
-        self.die(worker)
-
-
 class RetryTests(DispatcherTestCase):
-    retried = catalogue("Once", Echo={"retries": 2})
-
-    def test_again(self) -> None:
-        """A job whose type allows it runs again with the same request, after its worker's death."""
-        job = self.submit(self.ann, box=b"\0\1a\0\1b\0\0")
-        workers = []
-        for attempt in (1, 2, 3):
-            workers.append(self.ready(self.retried))
-            self.clock.advance(LONGEST_RETRY)
-            self.assertEqual((workers[-1].job, job.attempt), (job, attempt))
-            if attempt < 3:
-                self.die(workers[-1])
-                self.assertEqual((job.state, job.worker), (JobState.QUEUED, None))
-                self.assertEqual((self.dispatcher.waiting, self.dispatcher.running), (1, 0))
-        self.answer(workers[-1])
-        self.assertEqual([worker.boxes for worker in workers], [[b"\0\1a\0\1b\0\0"]] * 3)
-        self.assertEqual(job.box, b"")
-        self.assertEqual(self.ended(), {"done": 1})
-        self.assertEqual(len(self.ann.answers), 1)
-
-    def test_keeps_no_request(self) -> None:
-        """The request of a job that might have run again is let go when it is answered."""
-        worker = self.ready(self.retried)
-        self.submit(self.ann, box=b"\0\1a\0\1b\0\0")
-        self.answer(worker)
-        self.assertEqual([job.box for job in self.dispatcher.counters.recent], [b""])
-
-    def test_only_declared(self) -> None:
-        """A job of a type without retries runs once, whatever becomes of it."""
-        worker = self.ready(self.retried)
-        job = self.submit(self.ann, "Once")
-        self.assertEqual(job.box, b"")
-        self.die(worker)
-        self.assertIn("WORKER_LOST", self.ann.failure_of(job))
-
-    def test_only_after_a_death(self) -> None:
-        """An error that the job answers is its answer."""
-        worker = self.ready(self.retried)
-        self.submit(self.ann)
-        self.answer(worker, failed=True)
-        self.assertEqual(self.ended(), {"failed": 1})
-
-    def test_at_the_tail(self) -> None:
-        """A job that is tried again waits behind its client's other jobs."""
-        worker = self.ready(self.retried)
-        jobs = [self.submit(self.ann) for _ in range(3)]
-        self.die(worker)
-        self.clock.advance(LONGEST_RETRY)
-        worker = self.ready(self.retried)
-        for _ in range(3):
-            self.answer(worker)
-        self.assertEqual(worker.given, [jobs[1], jobs[2], jobs[0]])
-
     @settings(max_examples=20)
     @given(seed=st.integers(0, 2**32))
     def test_delays(self, seed: int) -> None:
@@ -1192,290 +885,9 @@ class RetryTests(DispatcherTestCase):
         dispatcher.worker_gone(worker, Death("died"))
         dispatcher.cancel(job)
 
-    def test_client_gone(self) -> None:
-        """Nobody's job is not tried again, resting or running."""
-        worker = self.ready(catalogue(Echo={"retries": 5, "on_disconnect": "finish"}))
-        other = self.ready(catalogue(Echo={"retries": 5, "on_disconnect": "finish"}))
-        third = self.ready(catalogue(Echo={"retries": 5, "on_disconnect": "finish"}))
-        for _ in range(3):
-            self.submit(self.ann)
-        self.die(worker)
-        self.die(other)
-        self.assertEqual(self.dispatcher.waiting, 2)
-        self.leave(self.ann)
-        self.assertEqual(self.dispatcher.waiting, 0)
-        self.die(third)
-        self.assertEqual(self.ended(), {"cancelled": 2, "lost": 1})
 
-    def test_other_clients_rest_on(self) -> None:
-        """A client that goes takes only its own resting jobs with it."""
-        workers = [self.ready(self.retried) for _ in range(3)]
-        self.submit(self.ann)
-        theirs = self.submit(self.bob)
-        self.submit(self.ann)
-        for worker in workers:
-            self.die(worker)
-        self.leave(self.ann)
-        worker = self.ready(self.retried)
-        self.clock.advance(LONGEST_RETRY)
-        self.assertIs(worker.job, theirs)
-        self.answer(worker)
-
-    def test_on_hold(self) -> None:
-        """A job of a client on hold rests, and then waits for the release."""
-        worker = self.ready(self.retried)
-        job = self.submit(self.ann)
-        self.dispatcher.hold(self.ann)
-        self.die(worker)
-        worker = self.ready(self.retried)
-        self.clock.advance(LONGEST_RETRY)
-        self.assertIsNone(worker.job)
-        self.dispatcher.release(self.ann)
-        self.assertIs(worker.job, job)
-        self.answer(worker)
-
-    def test_resting_jobs_count(self) -> None:
-        """Jobs that rest are among those that wait, for every bound."""
-        self.dispatcher.admission.max_queued = 1
-        worker = self.ready(self.retried)
-        job = self.submit(self.ann, box=bytes(100))
-        self.die(worker)
-        self.assertIn("QUEUE_FULL", self.bob.failure_of(self.submit(self.bob)))
-        self.dispatcher.admission.max_queued = 2
-        self.dispatcher.admission.max_queued_bytes = 150
-        self.assertIn("have 100 bytes", self.bob.failure_of(self.submit(self.bob, box=bytes(51))))
-        self.submit(self.bob, box=bytes(50))
-        self.cancel_all([job])
-
-    def test_quarantine(self) -> None:
-        """A job whose command comes into quarantine while it rests is lost, and so is told."""
-        self.serve(quarantine_after=1)
-        worker = self.ready(self.retried)
-        job = self.submit(self.ann)
-        self.die(worker)
-        self.ready(self.retried)
-        self.clock.advance(LONGEST_RETRY)
-        self.assertIn("WORKER_LOST", self.ann.failure_of(job))
-
-    def test_more_retries_after_a_reload(self) -> None:
-        """A job whose request was dropped is not tried again, whatever new code would allow."""
-        worker = self.ready(catalogue("Echo"))
-        job = self.submit(self.ann)
-        self.ready(self.retried)
-        self.die(worker)
-        self.assertIn("WORKER_LOST", self.ann.failure_of(job))
-
-    def test_fewer_retries_after_a_reload(self) -> None:
-        """New code that allows fewer attempts is obeyed by the jobs that run already."""
-        worker = self.ready(self.retried)
-        job = self.submit(self.ann)
-        self.ready(catalogue("Echo"))
-        self.die(worker)
-        self.assertIn("WORKER_LOST", self.ann.failure_of(job))
-
-    def test_not_after_a_part(self) -> None:
-        """A job that has sent a part of its result is not tried again: it would come twice."""
-        worker = self.ready(self.retried)
-        job = self.submit(self.ann, wants_chunks=True)
-        self.report(worker, parts=True)
-        self.die(worker)
-        self.assertIn("WORKER_LOST", self.ann.failure_of(job))
-
-    def test_after_progress(self) -> None:
-        """A job that has told how far it is may be tried again."""
-        worker = self.ready(self.retried)
-        job = self.submit(self.ann)
-        self.report(worker)
-        self.die(worker)
-        self.assertEqual(job.state, JobState.QUEUED)
-        self.dispatcher.cancel(job)
-
-
-class BrokenTests(DispatcherTestCase):
-    """The rules themselves raise in the middle of an event, as when memory runs out."""
-
-    def setUp(self) -> None:
-        """Have clients who do not look whether the state is whole: it is not."""
-        super().setUp()
-        self.ann.watch = self.bob.watch = None
-
-    def tearDown(self) -> None:
-        """The counters may be wrong from then on, but nothing else."""
-
-    def break_once(self, whom: object, name: str) -> None:
-        """Have a method raise when it is next called, and work again after that."""
-
-        def raise_it(*_: object, **__: object) -> None:
-            patch.restore()
-            raise MemoryError
-
-        patch = self.patch(whom, name, raise_it)
-
-    def assert_ends(self, job: Job) -> None:
-        """The job has ended, its client knows why, and the log has it once; the next one runs."""
-        self.assertIn(
-            f"JOB_FAILED: the server failed while it dealt with job {job.id} Echo",
-            self.ann.failure_of(job),
-        )
-        self.assertEqual(len(self.flushLoggedErrors(MemoryError)), 1)
-        worker = self.ready()
-        following = self.submit(self.ann)
-        self.assertIs(worker.job, following)
-        self.answer(worker)
-        self.assertEqual(self.ended(), {"failed": 1, "done": 1})
-
-    def test_queue(self) -> None:
-        """A job that could not be queued ends."""
-        self.break_once(self.dispatcher.state.queue, "push")
-        self.assert_ends(self.submit(self.ann))
-
-    def test_start(self) -> None:
-        """A job that could not be started ends, when the worker that may have it is gone."""
-        worker = self.ready()
-        self.break_once(self.dispatcher.state.queue, "started")
-        job = self.submit(self.ann)
-        self.assertEqual(self.ann.failures, [])
-        self.assertIsNotNone(worker.killed)
-        self.die(worker)
-        self.assert_ends(job)
-
-    def test_turn(self) -> None:
-        """So does a job that could not be started when its turn came."""
-        job = self.submit(self.ann)
-        self.break_once(self.dispatcher.admission, "obstacle")
-        worker = self.ready()
-        self.dispatcher.dismiss(worker)
-        self.assert_ends(job)
-
-    def test_answer(self) -> None:
-        """An answer is told, though its worker could be given nothing after it."""
-        worker = self.ready()
-        job = self.submit(self.ann)
-        self.break_once(self.dispatcher.state.queue, "ended")
-        self.answer(worker)
-        self.assertEqual(self.ann.answers, [(job, False, b"\0\0")])
-        self.assertEqual(len(self.flushLoggedErrors(MemoryError)), 1)
-        self.assertIsNotNone(worker.killed)
-
-    def test_death(self) -> None:
-        """A job whose loss could not be dealt with ends none the less."""
-        worker = self.ready()
-        job = self.submit(self.ann)
-        self.break_once(self.dispatcher.state.quarantine, "worker_lost")
-        self.die(worker)
-        self.assert_ends(job)
-
-    def test_kill(self) -> None:
-        """A worker that could not be killed is given nothing any more, and is killed again."""
-        worker = self.ready()
-        self.submit(self.ann, wants_chunks=True)
-        following = self.submit(self.bob)
-        for name in ("pause", "kill"):
-            self.break_once(worker, name)
-        self.dispatcher.hold(self.ann)
-        self.answer(worker)
-        self.assertEqual((worker.job, following.state), (None, JobState.QUEUED))
-        self.assertEqual(self.supervisor.released, [worker])
-        self.assertEqual(len(self.flushLoggedErrors(MemoryError)), 2)
-        self.clock.advance(KILL_AGAIN)
-        self.assertIsNotNone(worker.killed)
-
-
-class QuarantineTests(DispatcherTestCase):
+class QuarantineBatchTests(DispatcherTestCase):
     performs = catalogue("Echo", "Bad")
-
-    def lose(self, times: int, command: str = "Bad") -> None:
-        """Have so many workers die of this command."""
-        for _ in range(times):
-            worker = self.ready(self.performs)
-            self.submit(self.bob, command)
-            self.assertIsNotNone(worker.job)
-            self.die(worker)
-
-    def test_pardon(self) -> None:
-        """A quarantine that is lifted is over at once; what is in none cannot be pardoned."""
-        self.serve(quarantine_after=1)
-        self.assertFalse(self.dispatcher.pardon(b"Echo"))
-        self.submit(self.ann)
-        self.die(self.ready())
-        self.clock.advance(10)
-        self.assertEqual(self.dispatcher.kept_away(), {b"Echo": 20.0})
-        self.assertTrue(self.dispatcher.pardon(b"Echo"))
-        self.assertEqual(self.dispatcher.kept_away(), {})
-        worker = self.ready()
-        job = self.submit(self.ann)
-        self.assertIs(worker.job, job)
-
-    def test_threshold(self) -> None:
-        """The command that kills the fifth worker in a row is refused for a while; others run."""
-        self.lose(4)
-        ok = self.ready(self.performs)
-        self.submit(self.bob, "Bad")
-        self.die(ok)
-        self.assertEqual(self.dispatcher.counters.refused, 0)
-        job = self.submit(self.ann, "Bad")
-        self.assertEqual(
-            self.ann.failure_of(job),
-            "NO_WORKERS: Bad has killed too many workers in a row, and is refused for another 30 s",
-        )
-        worker = self.ready(self.performs)
-        self.assertIs(self.submit(self.ann).worker, worker)
-
-    def test_is_over(self) -> None:
-        """When the quarantine is over the command is tried again, and one loss sends it back."""
-        self.lose(5)
-        self.clock.advance(29.5)
-        self.assertIn("for another 1 s", self.ann.failure_of(self.submit(self.ann, "Bad")))
-        self.clock.advance(0.5)
-        self.lose(1)
-        self.assertIn("for another 30 s", self.ann.failure_of(self.submit(self.ann, "Bad")))
-
-    def test_success(self) -> None:
-        """A worker that survives the command clears its name."""
-        self.lose(4)
-        worker = self.ready(self.performs)
-        self.submit(self.ann, "Bad")
-        self.answer(worker, failed=True)
-        self.dispatcher.dismiss_idle(self.clock.seconds())
-        self.lose(4)
-        self.assertEqual(self.dispatcher.counters.refused, 0)
-
-    def test_success_lifts_it(self) -> None:
-        """A job that was running when its command came into quarantine, and succeeds, ends it."""
-        survivor = self.ready(self.performs)
-        self.submit(self.ann, "Bad")
-        self.lose(5)
-        self.answer(survivor)
-        self.assertIs(self.submit(self.ann, "Bad"), survivor.job)
-
-    def test_off(self) -> None:
-        """With a threshold of 0 nothing is ever refused for its losses."""
-        self.serve(quarantine_after=0)
-        self.lose(50)
-        self.assertEqual(self.dispatcher.counters.refused, 0)
-
-    def test_stopped_jobs_do_not_count(self) -> None:
-        """Workers that were killed to stop a job are no losses."""
-        for _ in range(10):
-            worker = self.ready(self.performs)
-            self.dispatcher.cancel(self.submit(self.ann, "Bad"))
-            self.die(worker)
-        self.assertIs(self.submit(self.ann, "Bad"), self.ready(self.performs).job)
-
-    def test_waiting_jobs_end_when_their_turn_comes(self) -> None:
-        """Waiting jobs of a quarantined command are ended, and cost no workers; others run."""
-        bad = [self.submit(self.ann, "Bad") for _ in range(8)]
-        good = self.submit(self.ann)
-        for _ in range(5):
-            self.die(self.ready(self.performs))
-        worker = self.ready(self.performs)
-        self.assertIs(worker.job, good)
-        self.answer(worker)
-        self.assertEqual(len(self.ann.failures), len(bad))
-        texts = [self.ann.failure_of(job) for job in bad]
-        self.assertEqual(
-            [text.split(":")[0] for text in texts], ["WORKER_LOST"] * 5 + ["NO_WORKERS"] * 3
-        )
 
     def many_waiting(self, good: int) -> list[Job]:
         """Fill the queue with more quarantined jobs than end at once, and good ones behind."""
@@ -1543,294 +955,3 @@ class QuarantineTests(DispatcherTestCase):
             self.clock.advance(0)
         self.assertIsNotNone(worker.job)
         self.assertEqual(self.dispatcher.waiting, 494)
-
-
-class MaxRunningTests(DispatcherTestCase):
-    two = catalogue("Echo", Few={"max_running": 2})
-
-    def running(self) -> int:
-        """How many jobs of the limited type run."""
-        return sum(job.command == b"Few" for job in self.dispatcher.state.assignments.running())
-
-    def test_limit(self) -> None:
-        """No more jobs of a type run than may; the next starts when one has ended."""
-        workers = [self.ready(self.two) for _ in range(4)]
-        jobs = [self.submit(self.ann, "Few") for _ in range(4)]
-        self.assertEqual([job.state.value for job in jobs], ["running"] * 2 + ["queued"] * 2)
-        self.assertEqual((self.dispatcher.idle, self.dispatcher.waiting), (2, 2))
-        self.answer(workers[3])
-        self.assertEqual(jobs[2].state, JobState.RUNNING)
-        self.assertEqual(self.running(), 2)
-
-    def test_others_overtake(self) -> None:
-        """While a type's jobs are kept back all others go on, of the same client, too."""
-        workers = [self.ready(self.two) for _ in range(3)]
-        few = [self.submit(self.ann, "Few") for _ in range(5)]
-        other = self.submit(self.ann)
-        self.assertEqual(other.state, JobState.RUNNING)
-        self.assertEqual(self.submit(self.bob).state, JobState.QUEUED)
-        self.answer(workers[0])
-        self.assertEqual((self.running(), self.dispatcher.waiting), (2, 3))
-        self.cancel_all(few[2:])
-
-    def test_ends_of_every_kind_make_room(self) -> None:
-        """A death, a cancel and a time limit make room for the next of the type."""
-        policy = catalogue("Echo", Few={"max_running": 1, "time_limit": 1.0})
-        jobs = [self.submit(self.ann, "Few") for _ in range(4)]
-        spare = self.ready(policy)
-        for end in (self.die, lambda w: self.dispatcher.cancel(w.job), lambda w: None):
-            busy, other = spare, self.ready(policy)
-            if busy.job is None:
-                busy, other = other, busy
-            end(busy)
-            if not busy.dead:
-                self.assertIsNone(other.job)
-                self.clock.advance(1)
-                self.clock.advance(GRACE)
-                self.die(busy)
-            self.assertIsNotNone(other.job)
-            spare = other
-        self.assertEqual(spare.job, jobs[3])
-        self.answer(spare)
-
-    def test_last_jobs_make_room(self) -> None:
-        """The last job of a worker makes room that others use at once."""
-        policy = catalogue("Echo", Few={"max_running": 1})
-        first, second, third = (self.ready(policy) for _ in range(3))
-        self.submit(self.ann, "Few")
-        jobs = [self.submit(self.ann, "Few") for _ in range(2)]
-        self.assertIsNone(self.dispatcher.call_back([third]))
-        self.answer(third)
-        self.assertEqual(jobs[0].state, JobState.RUNNING)
-        second.finish()
-        self.dispatcher.answers.job_finished(second, False, b"\0\0", reusable=False)
-        self.assertEqual(self.supervisor.released, [third, second])
-        self.assertIs(first.job, jobs[1])
-        self.answer(first)
-
-    def test_resting_jobs_make_room(self) -> None:
-        """A job that rests before its next attempt does not count as running."""
-        policy = catalogue(Few={"max_running": 1, "retries": 1})
-        worker, other = self.ready(policy), self.ready(policy)
-        first, second = self.submit(self.ann, "Few"), self.submit(self.ann, "Few")
-        self.assertIsNone(worker.job)
-        self.die(other)
-        self.assertIs(worker.job, second)
-        self.clock.advance(LONGEST_RETRY)
-        other = self.ready(policy)
-        self.assertIsNone(other.job)
-        self.answer(worker)
-        self.assertEqual(first.state, JobState.RUNNING)
-        self.assertEqual(self.running(), 1)
-
-    def test_turns_are_one_in_all_lanes(self) -> None:
-        """A client with jobs of many types gets no more turns than one with jobs of one."""
-        policy = catalogue("Echo", Few={"max_running": 2}, Rare={"max_running": 2})
-        worker = self.ready(policy)
-        self.submit(self.bob)
-        for command in ("Few", "Rare", "Echo"):
-            for _ in range(3):
-                self.submit(self.ann, command)
-        theirs = [self.submit(self.bob) for _ in range(4)]
-        for _ in range(8):
-            self.answer(worker)
-        order = ["bob" if job in theirs else "ann" for job in worker.given[1:]]
-        self.assertEqual(order, ["ann", "bob"] * 4)
-
-    def test_catalogue_after_the_jobs(self) -> None:
-        """A limit that becomes known when its jobs wait already holds for them."""
-        jobs = [self.submit(self.ann, "Few") for _ in range(3)]
-        other = self.submit(self.ann)
-        workers = [self.ready(self.two) for _ in range(4)]
-        self.assertEqual([job.state.value for job in jobs], ["running"] * 2 + ["queued"])
-        self.assertEqual(other.state, JobState.RUNNING)
-        self.assertIsNone(workers[3].job)
-
-    def test_limit_comes_with_new_code(self) -> None:
-        """A limit that new code brings counts the jobs that run already."""
-        old = catalogue("Few")
-        workers = [self.ready(old) for _ in range(3)]
-        for _ in range(3):
-            self.submit(self.ann, "Few")
-        waiting = [self.submit(self.ann, "Few") for _ in range(2)]
-        self.ready(self.two)
-        self.assertEqual(self.running(), 3)
-        self.answer(workers[0])
-        self.assertEqual((self.running(), self.dispatcher.waiting), (2, 2))
-        self.answer(workers[1])
-        self.assertEqual((self.running(), self.dispatcher.waiting), (2, 1))
-        self.cancel_all(waiting)
-
-    def test_limit_changes_with_new_code(self) -> None:
-        """A higher limit starts more at once, a lower one lets the surplus end, none frees all."""
-        workers = [self.ready(self.two) for _ in range(5)]
-        for _ in range(6):
-            self.submit(self.ann, "Few")
-        self.ready(catalogue(Few={"max_running": 4}))
-        self.assertEqual(self.running(), 4)
-        lower = self.ready(catalogue(Few={"max_running": 1}))
-        for worker in workers:
-            if worker.job is not None and self.running() > 1:
-                self.answer(worker)
-                self.assertEqual(self.dispatcher.waiting, 2)
-        self.assertEqual(self.running(), 1)
-        self.die(lower)
-        self.ready(catalogue("Few"))
-        self.assertEqual((self.running(), self.dispatcher.waiting), (3, 0))
-
-    def test_death_of_last_old_worker(self) -> None:
-        """The death of the last worker of the old code makes room for one job, not for two."""
-        old, new = catalogue("Echo", Few={"max_running": 2}), catalogue(Few={"max_running": 2})
-        last = self.ready(old)
-        self.submit(self.ann, "Few")
-        for _ in range(3):
-            self.ready(new)
-        jobs = [self.submit(self.ann, "Few") for _ in range(3)]
-        self.assertEqual(self.running(), 2)
-        self.die(last)
-        self.assertEqual((self.running(), self.dispatcher.waiting), (2, 1))
-        self.cancel_all(jobs)
-
-    def test_client_of_kept_back_jobs_goes(self) -> None:
-        """Jobs that are kept back go with their client."""
-        worker = self.ready(catalogue(Few={"max_running": 1}))
-        self.submit(self.bob, "Few")
-        for _ in range(3):
-            self.submit(self.ann, "Few")
-        self.leave(self.ann)
-        self.assertEqual(self.dispatcher.waiting, 0)
-        self.answer(worker)
-
-
-class ByteBoundTests(DispatcherTestCase):
-    def setUp(self) -> None:
-        """Have room for 1000 bytes to wait."""
-        super().setUp()
-        self.serve(max_queued_bytes=1000)
-
-    def test_refused(self) -> None:
-        """A job that would have the waiting requests exceed their bytes is refused at once."""
-        first = self.submit(self.ann, box=bytes(600))
-        job = self.submit(self.bob, box=bytes(401))
-        self.assertEqual(
-            self.bob.failure_of(job),
-            "QUEUE_FULL: the jobs that wait have 600 bytes, and with this one would have more than "
-            "--max-queued-bytes 1000",
-        )
-        self.submit(self.bob, box=bytes(400))
-        self.dispatcher.cancel(first)
-        self.submit(self.bob, box=bytes(600))
-        self.assertEqual(len(self.bob.failures), 1)
-
-    def test_every_end_frees_them(self) -> None:
-        """The bytes of jobs that start, are cancelled, too late or lose their client are free."""
-        for _ in range(3):
-            self.submit(self.ann, box=bytes(300))
-        worker = self.ready()
-        self.dispatcher.cancel(next(iter(self.dispatcher.state.queue)))
-        self.submit(self.bob, deadline=1, box=bytes(700))
-        self.leave(self.ann)
-        self.clock.advance(1)
-        self.assertEqual(self.dispatcher.state.queue.size, 0)
-        self.die(worker)
-
-    def test_not_for_what_starts_at_once(self) -> None:
-        """A job that an idle worker takes does not wait, whatever its size."""
-        worker = self.ready()
-        self.assertIs(self.submit(self.ann, box=bytes(5000)), worker.job)
-
-
-class ReportTests(DispatcherTestCase):
-    def test_to_its_client(self) -> None:
-        """What a job reports reaches its client, in order, and nobody else."""
-        worker, other = self.ready(), self.ready()
-        theirs, mine = self.submit(self.bob), self.submit(self.ann)
-        self.report(worker)
-        self.report(worker, parts=True)
-        self.report(other)
-        self.assertEqual(self.ann.reports, [(mine, b"news", False), (mine, b"news", True)])
-        self.assertEqual(self.bob.reports, [(theirs, b"news", False)])
-
-    def test_not_after_a_stop(self) -> None:
-        """Nothing is told of a job that is being stopped but its end."""
-        worker = self.ready()
-        job = self.submit(self.ann)
-        self.dispatcher.cancel(job)
-        self.report(worker)
-        self.assertEqual(self.ann.reports, [])
-        self.die(worker)
-
-    def test_not_to_a_client_that_has_gone(self) -> None:
-        """What a job reports that may finish without its client goes nowhere."""
-        worker = self.ready(catalogue(Echo={"on_disconnect": "finish"}))
-        self.submit(self.ann)
-        self.leave(self.ann)
-        self.report(worker)
-        self.answer(worker)
-
-    def test_hold_from_report(self) -> None:
-        """A client that has too much to read is put on hold while it is told, and the job waits."""
-        worker = self.ready()
-        self.submit(self.ann, wants_chunks=True)
-        self.ann.when_reported = lambda _: self.dispatcher.hold(self.ann)
-        self.report(worker, parts=True)
-        self.assertTrue(worker.paused)
-        self.dispatcher.release(self.ann)
-        self.assertFalse(worker.paused)
-        self.answer(worker)
-
-    def test_hold_pauses_only_jobs_with_parts(self) -> None:
-        """Only the workers of the held client's jobs that send parts of their results wait."""
-        workers = [self.ready() for _ in range(3)]
-        self.submit(self.bob, wants_chunks=True)
-        self.submit(self.ann)
-        self.submit(self.ann, wants_chunks=True)
-        self.dispatcher.hold(self.ann)
-        self.assertEqual([worker.paused for worker in workers], [True, False, False])
-        self.dispatcher.release(self.bob)
-        self.assertTrue(workers[0].paused)
-
-    def test_client_gone_while_on_hold(self) -> None:
-        """A job that waits for a client to read goes on, to be stopped or to finish, without it."""
-        worker = self.ready(catalogue("Stop", Finish={"on_disconnect": "finish"}))
-        self.submit(self.ann, "Finish", wants_chunks=True)
-        other = self.ready(catalogue("Stop", Finish={"on_disconnect": "finish"}))
-        self.submit(self.ann, "Stop", wants_chunks=True)
-        self.dispatcher.hold(self.ann)
-        self.leave(self.ann)
-        self.assertEqual([worker.paused, other.paused], [False, False])
-        self.assertEqual([worker.interrupts, other.interrupts], [[], [b"cancelled"]])
-        self.answer(worker)
-        self.die(other)
-
-    def test_time_limit_of_a_paused_job(self) -> None:
-        """A job that waits for its client to read has its time limit all the same."""
-        worker = self.ready(catalogue(Echo={"time_limit": 5.0}))
-        job = self.submit(self.ann, wants_chunks=True)
-        self.dispatcher.hold(self.ann)
-        self.clock.advance(5)
-        self.assertEqual((worker.paused, worker.interrupts), (False, [b"time"]))
-        self.answer(worker)
-        self.die(worker)
-        self.assertIn("TIMED_OUT", self.ann.failure_of(job))
-
-
-class DismissTests(DispatcherTestCase):
-    def test_longest_idle_first(self) -> None:
-        """The worker that has been idle for the longest time is let go first."""
-        first, second = self.ready(), self.ready()
-        self.clock.advance(10)
-        self.ready()
-        self.assertIs(self.dispatcher.dismiss_idle(1000), first)
-        self.assertIs(self.dispatcher.dismiss_idle(1000), second)
-        self.assertIsNone(self.dispatcher.dismiss_idle(1000))
-        self.assertEqual(self.dispatcher.idle, 1)
-
-    def test_gets_no_job(self) -> None:
-        """A worker that was let go gets no job any more, and its end is nobody's loss."""
-        worker = self.ready()
-        self.dispatcher.dismiss_idle(2000)
-        self.submit(self.ann)
-        self.assertIsNone(worker.job)
-        self.die(worker)
-        self.assertEqual(self.dispatcher.waiting, 1)

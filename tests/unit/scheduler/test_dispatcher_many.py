@@ -6,9 +6,8 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from dangad.scheduler.chores import PART
-from dangad.scheduler.dispatcher import Dispatcher
-from tests.fakes import FakeClient, FakeSupervisor, catalogue
-from tests.unit.scheduler.test_dispatcher import ECHO, DispatcherTestCase
+from tests.fakes import FakeClient, catalogue
+from tests.unit.scheduler.stories import ECHO, DispatcherTestCase
 from tests.unit.scheduler.test_pacing import Turns
 
 if TYPE_CHECKING:
@@ -21,11 +20,11 @@ LIMITED = catalogue(Echo={"max_running": 1})
 class ManyTests(DispatcherTestCase):
     def setUp(self) -> None:
         """Have room for many jobs, and a clock whose turns can be told apart."""
+        super().setUp()
         self.clock: Any = Turns()
         self.clock.advance(1000)
-        self.dispatcher = Dispatcher(self.clock, 10 * MANY, quarantine_after=0)
-        self.supervisor = FakeSupervisor()
-        self.dispatcher.supervised_by(self.supervisor)
+        self.serve(quarantine_after=0)
+        self.dispatcher.admission.max_queued = 10 * MANY
         self.ann, self.bob = FakeClient("ann"), FakeClient("bob")
 
     def submit_many(self, client: FakeClient, *args: Any, **options: Any) -> list[Job]:

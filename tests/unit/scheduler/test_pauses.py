@@ -6,110 +6,109 @@ from dangad.scheduler.pauses import ASIDE, HURRY, KEEP, LOOK_INTERVAL, PATIENCE,
 from dangad.scheduler.record import END_STATES, Job, JobState
 from dangad.scheduler.wariness import DEBT
 from tests.fakes import FakeClient, FakeWorker, catalogue
-from tests.unit.scheduler.test_dispatcher import DispatcherTestCase
+from tests.unit.scheduler.stories import DispatcherTestCase
 
-PERFORMS = catalogue("Echo", "Long")
+BESIDE = "ready x, bob: b, ready w, ann: a/parts, w runs a"
+"""One worker for Ann's parts, and one that is busy for somebody else."""
+PAUSES = {
+    "while no other job waits, it may wait for its client as long as that likes": f"""
+        {BESIDE}, ann pauses {100 * PATIENCE}, w undisturbed, w answers, x answers
+    """,
+    "while others wait, it ends when the patience is over; its client is told why": f"""
+        {BESIDE}, eve: e, ann pauses {PATIENCE - LOOK_INTERVAL}, w undisturbed
+        ann pauses {LOOK_INTERVAL}, w interrupted cancelled, paused, w dies, a told "CANCELLED: Echo
+        was ended: its client did not read the parts of its result for 10 s in all, while other jobs
+        waited for its worker", ready y, y runs e
+    """,
+    "jobs of clients that do not read wait for these, and for no worker": f"""
+        {BESIDE}, ann: c, ann pauses {3 * PATIENCE}, w undisturbed
+    """,
+    "to read a little now and then does not help: all pauses count together": f"""
+        {BESIDE}, eve: e, {round(PATIENCE) - 1}x ann reads_a_little, w undisturbed, ann pauses 1.5
+        w interrupted cancelled
+    """,
+    "who reads steadily may take any time, and more pauses than patience": f"""
+        {BESIDE}, eve: e, {5 * round(PATIENCE)}x ann reads_steadily, w undisturbed
+    """,
+    "when all workers are held like this, the one that was longest ends much sooner": f"""
+        {BESIDE}, x answers, eve: e/parts, x runs e, bob: c, hold ann, pass {LOOK_INTERVAL}
+        hold eve, pass {HURRY - LOOK_INTERVAL}, w interrupted cancelled, x undisturbed, w dies
+        ready y, y runs c, pass {2 * HURRY}, x undisturbed
+    """,
+    "nothing is looked at any more when the client has gone, or the job has ended": f"""
+        {BESIDE}, eve: e, hold ann, ann leaves, w dies, pass {2 * PATIENCE}, 2x x answers
+    """,
+}
+COST = "ready w x, ann: cost, cancel cost, x dies"
+"""A client has cost one of two workers."""
+COSTS = {
+    "until the worker is replaced, the other one is left to others, job by job": f"""
+        {COST}, bob: b, w answers, ann: a, 5x bob comes_and_goes, queued a, ready y, running a
+        y answers, bob: c, y answers, wait {KEEP}
+    """,
+    "with nobody else there it is not kept back at all": f"{COST}, ann: a, w answers",
+    "if none can be started, that counts no longer after a time": f"""
+        {COST}, bob: b, w answers, ann: a, {round(DEBT / KEEP) * 2}x bob comes_and_goes
+        w runs a, w answers
+    """,
+    "jobs of one client that stand back keep their order, whichever of them can start": f"""
+        {COST}, bob: b, w answers, ann: a1-4, wait {KEEP}, 4x w answers, w ran a1-4
+    """,
+    "when that is over they are not overtaken by jobs that came later, and are prefetched": f"""
+        {COST}, bob: b, w answers, ann: a1-5, queued a1-5, ready y, ann: c1-5, 4x both answer
+        done a1-5, 4x both answer, done c1-5, wait {KEEP}
+    """,
+}
 
 
-class PauseTests(DispatcherTestCase):
-    def setUp(self) -> None:
-        """Have two workers: one for Ann's parts, and one that is busy for somebody else."""
-        super().setUp()
-        self.eve = FakeClient("eve")
-        self.other = self.ready()
-        self.busy = self.submit(self.bob)
-        self.worker = self.ready()
-        self.parts = self.submit(self.ann, wants_chunks=True)
+class StoryTests(DispatcherTestCase):
+    """What is told in stories."""
 
-    def pause(self, seconds: float) -> None:
-        """Ann does not read for so long, and then does."""
-        self.dispatcher.hold(self.ann)
-        self.wait(seconds)
-        if not self.worker.interrupts:
-            self.dispatcher.release(self.ann)
-
-    def wait(self, seconds: float) -> None:
+    def do_pass(self, seconds: str) -> None:
         """Time passes, bit by bit."""
-        for _ in range(round(seconds / LOOK_INTERVAL)):
+        for _ in range(round(float(seconds) / LOOK_INTERVAL)):
             self.clock.advance(LOOK_INTERVAL)
+
+    def do_pauses(self, client: FakeClient, seconds: str) -> None:
+        """A client does not read for so long, and then does."""
+        self.dispatcher.hold(client)
+        self.do_pass(seconds)
+        if not self.named["w"].interrupts:
+            self.dispatcher.release(client)
 
     def send(self, size: int) -> None:
         """Ann is sent a part."""
-        self.dispatcher.answers.job_reported(self.worker, bytes(size), parts=True)
+        self.dispatcher.answers.job_reported(self.named["w"], bytes(size), parts=True)
 
-    def test_nobody_waits(self) -> None:
-        """While no other job waits, it may wait for its client as long as that likes."""
-        self.pause(100 * PATIENCE)
-        self.assertEqual(self.worker.interrupts, [])
-        self.assertIs(self.answer(self.worker), self.parts)
-        self.answer(self.other)
+    def do_reads_a_little(self, client: FakeClient) -> None:
+        """A client pauses, and then reads a little."""
+        self.do_pauses(client, "1")
+        self.send(1000)
+        self.do_pass("5")
 
-    def test_others_wait(self) -> None:
-        """While others wait, it ends when the patience is over; its client is told why."""
-        waiting = self.submit(self.eve)
-        self.pause(PATIENCE - LOOK_INTERVAL)
-        self.assertEqual(self.worker.interrupts, [])
-        self.pause(LOOK_INTERVAL)
-        self.assertEqual((self.worker.interrupts, self.worker.paused), ([b"cancelled"], False))
-        self.die(self.worker)
-        self.assertEqual(
-            self.ann.failure_of(self.parts),
-            "CANCELLED: Echo was ended: its client did not read the parts of its result for 10 s "
-            "in all, while other jobs waited for its worker",
-        )
-        self.assertIs(self.ready().job, waiting)
+    def do_reads_steadily(self, client: FakeClient) -> None:
+        """It pauses, and then reads as much as it should."""
+        self.do_pauses(client, "1")
+        self.send(RATE)
 
-    def test_only_its_own_wait(self) -> None:
-        """Jobs of clients that do not read wait for these, and for no worker."""
-        self.submit(self.ann)
-        self.pause(3 * PATIENCE)
-        self.assertEqual(self.worker.interrupts, [])
+    def do_comes_and_goes(self, client: FakeClient) -> None:
+        """A client has a job done at once, unless the worker is somebody else's."""
+        if self.named["w"].job is None:
+            self.play(f"{client.name}: next, w runs next, w answers, wait {KEEP / 2}")
 
-    def test_now_and_then(self) -> None:
-        """To read a little now and then does not help: all pauses count together."""
-        self.submit(self.eve)
-        for _ in range(round(PATIENCE) - 1):
-            self.pause(1.0)
-            self.send(1000)
-            self.wait(5.0)
-        self.assertEqual(self.worker.interrupts, [])
-        self.pause(1.5)
-        self.assertEqual(self.worker.interrupts, [b"cancelled"])
+    def do_both(self, _: str) -> None:
+        """Both workers answer, if they have jobs."""
+        for name in ("w", "y"):
+            if self.named[name].job is not None:
+                self.answer(self.named[name])
 
-    def test_steadily(self) -> None:
-        """Who reads steadily may take any time, and more pauses than patience."""
-        self.submit(self.eve)
-        for _ in range(5 * round(PATIENCE)):
-            self.pause(1.0)
-            self.send(RATE)
-        self.assertEqual(self.worker.interrupts, [])
+    def test_pauses(self) -> None:
+        """A job waits for its client, and others for its worker."""
+        self.tell(PAUSES)
 
-    def test_all_paused(self) -> None:
-        """When all workers are held like this, the one that was longest ends much sooner."""
-        self.answer(self.other)
-        second = self.submit(self.eve, wants_chunks=True)
-        self.assertIs(self.other.job, second)
-        waiting = self.submit(self.bob)
-        self.dispatcher.hold(self.ann)
-        self.wait(LOOK_INTERVAL)
-        self.dispatcher.hold(self.eve)
-        self.wait(HURRY - LOOK_INTERVAL)
-        self.assertEqual((self.worker.interrupts, self.other.interrupts), ([b"cancelled"], []))
-        self.die(self.worker)
-        self.worker = self.ready()
-        self.assertIs(self.worker.job, waiting)
-        self.wait(2 * HURRY)
-        self.assertEqual(self.other.interrupts, [])
-
-    def test_client_gone(self) -> None:
-        """Nothing is looked at any more when the client has gone, or the job has ended."""
-        self.submit(self.eve)
-        self.dispatcher.hold(self.ann)
-        self.leave(self.ann)
-        self.die(self.worker)
-        self.wait(2 * PATIENCE)
-        self.answer(self.other)
-        self.answer(self.other)
+    def test_costs(self) -> None:
+        """A client whose jobs cost workers, and one that has a job at a time."""
+        self.tell(COSTS)
 
 
 class ManyUnreadTests(DispatcherTestCase):
@@ -118,13 +117,14 @@ class ManyUnreadTests(DispatcherTestCase):
     def setUp(self) -> None:
         """Have room for all of them."""
         super().setUp()
+        self.code = catalogue("Echo", "Long")
         self.dispatcher.admission.max_queued = 2000
         self.workers: list[FakeWorker] = []
         self.unread: list[FakeClient] = []
 
     def begin(self, workers: int, unread: int) -> None:
         """Have so many workers, and so many clients that do not read."""
-        self.workers = [self.ready(PERFORMS) for _ in range(workers)]
+        self.workers = [self.ready() for _ in range(workers)]
         self.unread = [FakeClient(f"unread {number}") for number in range(unread)]
         for client in self.unread:
             self.submit(client, wants_chunks=True)
@@ -145,7 +145,7 @@ class ManyUnreadTests(DispatcherTestCase):
         for index, worker in enumerate(self.workers):
             if worker.interrupts:
                 self.die(worker)
-                self.workers[index] = self.ready(PERFORMS)
+                self.workers[index] = self.ready()
         self.clock.advance(0)
         for worker in self.workers:
             while worker.job is not None and not worker.paused:
@@ -299,93 +299,3 @@ class ManyUnreadTests(DispatcherTestCase):
         self.clock.advance(KEEP)
         self.ann = FakeClient("ann")
         self.assertEqual((self.dispatcher.waiting, self.dispatcher.running), (0, 0))
-
-
-class CostTests(DispatcherTestCase):
-    """A client whose jobs cost workers, and one that has a job at a time."""
-
-    def setUp(self) -> None:
-        """Have two workers."""
-        super().setUp()
-        self.workers = [self.ready(), self.ready()]
-
-    def lose(self, client: FakeClient) -> FakeWorker:
-        """A job of the client costs a worker; the one that is left."""
-        job = self.submit(client)
-        worker = job.worker
-        assert isinstance(worker, FakeWorker)
-        self.dispatcher.cancel(job)
-        self.die(worker)
-        [left] = [other for other in self.workers if not other.dead]
-        return left
-
-    def test_last_worker(self) -> None:
-        """Until the worker is replaced, the other one is left to others, job by job."""
-        left = self.lose(self.ann)
-        self.answer_one(self.bob)
-        wanted = self.submit(self.ann)
-        for _ in range(5):
-            self.answer_one(self.bob)
-            self.clock.advance(KEEP / 2)
-            self.assertIs(wanted.state, JobState.QUEUED)
-        self.ready()
-        self.assertIs(wanted.state, JobState.RUNNING)
-        self.answer_one(self.bob)
-        assert isinstance(wanted.worker, FakeWorker)
-        self.answer(wanted.worker)
-        self.assertIsNone(left.job)
-        self.clock.advance(KEEP)
-
-    def answer_one(self, client: FakeClient) -> None:
-        """A job of the client is done at once."""
-        job = self.submit(client)
-        assert isinstance(job.worker, FakeWorker)
-        self.answer(job.worker)
-        self.assertIs(job.state, JobState.DONE)
-
-    def test_nobody_else(self) -> None:
-        """With nobody else there it is not kept back at all."""
-        self.lose(self.ann)
-        job = self.submit(self.ann)
-        assert isinstance(job.worker, FakeWorker)
-        self.answer(job.worker)
-
-    def test_no_replacement(self) -> None:
-        """If none can be started, that counts no longer after a time."""
-        self.lose(self.ann)
-        since = self.clock.seconds()
-        self.answer_one(self.bob)
-        wanted = self.submit(self.ann)
-        while wanted.state is JobState.QUEUED:
-            self.assertLessEqual(self.clock.seconds() - since, DEBT)
-            self.answer_one(self.bob)
-            self.clock.advance(KEEP / 2)
-        assert isinstance(wanted.worker, FakeWorker)
-        self.answer(wanted.worker)
-
-    def test_order(self) -> None:
-        """Jobs of one client that stand back keep their order, whichever of them can start."""
-        self.lose(self.ann)
-        self.answer_one(self.bob)
-        jobs = [self.submit(self.ann) for _ in range(4)]
-        self.clock.advance(KEEP)
-        for job in jobs:
-            assert isinstance(job.worker, FakeWorker)
-            self.answer(job.worker)
-
-    def test_prefetched(self) -> None:
-        """When that is over they are not overtaken by jobs that came later, and are prefetched."""
-        self.lose(self.ann)
-        self.answer_one(self.bob)
-        jobs = [self.submit(self.ann) for _ in range(5)]
-        self.assertEqual({job.state for job in jobs}, {JobState.QUEUED})
-        workers = [worker for worker in self.workers if not worker.dead] + [self.ready()]
-        later = [self.submit(self.ann) for _ in range(5)]
-        for _ in range(10):
-            for worker in workers:
-                if worker.job is not None:
-                    self.answer(worker)
-        ended = [job for job, *_ in self.ann.answers if job in jobs or job in later]
-        self.assertEqual(set(ended[:5]), set(jobs))
-        self.assertEqual(len(ended), 10)
-        self.clock.advance(KEEP)
