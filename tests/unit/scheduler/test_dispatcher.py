@@ -20,7 +20,7 @@ from dangad.scheduler.retries import FIRST_RETRY, LONGEST_RETRY
 from dangad.scheduler.state import LOGGED_ENDS
 from dangad.wire import boxes
 from tests.fakes import FakeClient, FakeWorker, catalogue, make_job
-from tests.unit.scheduler.stories import ECHO, MAX_QUEUED, DispatcherTestCase
+from tests.unit.scheduler.dispatching import ECHO, MAX_QUEUED, DispatcherTestCase
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred

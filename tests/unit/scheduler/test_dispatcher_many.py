@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dangad.scheduler.chores import PART
 from tests.fakes import FakeClient, catalogue
-from tests.unit.scheduler.stories import ECHO, DispatcherTestCase
+from tests.unit.scheduler.dispatching import ECHO, DispatcherTestCase
 from tests.unit.scheduler.test_pacing import Turns
 
 if TYPE_CHECKING:

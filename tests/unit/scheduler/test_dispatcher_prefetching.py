@@ -12,7 +12,8 @@ from dangad.scheduler.prefetch import MOST, MOST_BYTES, QUIET_TIME, SLOW
 from dangad.scheduler.record import Job, JobState
 from dangad.scheduler.state import AGEING
 from tests.fakes import FakeClient, FakeWorker, catalogue
-from tests.unit.scheduler.stories import DispatcherTestCase, types
+from tests.unit.scheduler.dispatching import DispatcherTestCase
+from tests.unit.scheduler.stories import types
 
 TYPES = "Echo Print Few:max_running=1 Timed:time_limit=5.0 Again:retries=2"
 PERFORMS = types([*TYPES.split(), "Finish:on_disconnect=finish"])

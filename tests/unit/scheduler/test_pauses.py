@@ -6,7 +6,7 @@ from dangad.scheduler.pauses import ASIDE, HURRY, KEEP, LOOK_INTERVAL, PATIENCE,
 from dangad.scheduler.record import END_STATES, Job, JobState
 from dangad.scheduler.wariness import DEBT
 from tests.fakes import FakeClient, FakeWorker, catalogue
-from tests.unit.scheduler.stories import DispatcherTestCase
+from tests.unit.scheduler.dispatching import DispatcherTestCase
 
 BESIDE = "ready x, bob: b, ready w, ann: a/parts, w runs a"
 """One worker for Ann's parts, and one that is busy for somebody else."""

@@ -1,11 +1,14 @@
+"""How many workers there are, when they start and leave: most of it told in short stories.
+
+Workers are ``w1``, ``w2`` and so on, in the order of their starts. ``of 2-4 spare=1`` is a
+supervisor of 2 to 4 workers that keeps a spare one, ``go`` has it start them, and them say Hello.
+"""
+
 from __future__ import annotations
 
 import errno
 import itertools
-from typing import TYPE_CHECKING
-
-from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase
+from typing import TYPE_CHECKING, Any
 
 from dangad.errors import NoWorkers, ReloadFailed
 from dangad.scheduler import failingstarts, watch
@@ -13,18 +16,21 @@ from dangad.scheduler import supervisor as rules
 from dangad.scheduler.dispatcher import Dispatcher
 from dangad.scheduler.supervisor import Supervisor
 from dangad.scheduler.workerrecord import RecycleLimits, WorkerState
-from tests.fakes import FakeClient, FakeSpawner, FakeWorker, catalogue, make_job
+from tests.fakes import FakeSpawner, FakeWorker, catalogue, make_job
+from tests.unit.scheduler.stories import StoryTestCase, types, value_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IDelayedCall
+    from twisted.internet.task import Clock
 
     from dangad.scheduler.record import Job
 
-ECHO = catalogue("Echo")
 HOUR = 3600
+NO_PROCESS = "Resource temporarily unavailable"
+LIMITS = ("age", "memory", "max_memory")
 
 
 class TurningSpawner(FakeSpawner):
@@ -61,67 +67,55 @@ class TurningSpawner(FakeSpawner):
         self.turn()
 
 
-class SupervisorTestCase(SynchronousTestCase):
+class SupervisorTestCase(StoryTestCase):
     """A supervisor with a real dispatcher, a clock, and workers that are no processes."""
 
-    def setUp(self) -> None:
-        """Make a supervisor of 1 to 4."""
-        self.clock = Clock()
-        self.clock.advance(1000)
-        self.ann = FakeClient("ann")
+    def begin_anew(self) -> None:
+        """Have a supervisor of 1 to 4."""
+        super().begin_anew()
+        self.code = catalogue("Echo")
+        self.failing = ""
+        self.asked: Deferred[None] | None = None
         self.supervise(1, 4)
 
     def supervise(
-        self,
-        min_workers: int,
-        max_workers: int,
-        *,
-        quarantine_after: int = 5,
-        spare: int = 0,
-        at_once: int = 100,
-        recycle_limits: RecycleLimits | None = None,
-        relief_after: float = 0.0,
+        self, min_workers: int, max_workers: int, *, quarantine_after: int = 5, **options: Any
     ) -> None:
         """Make a supervisor of this size, not yet started."""
+        limits = {name: options.pop(name) for name in LIMITS if name in options}
         self.dispatcher = Dispatcher(self.clock, 10_000, quarantine_after=quarantine_after)
         self.supervisor = Supervisor(
             self.clock,
             self.dispatcher,
             min_workers,
             max_workers,
-            spare,
-            recycle_limits,
-            starts_at_once=at_once,
-            relief_after=relief_after,
+            options.pop("spare", 0),
+            RecycleLimits(**limits),
+            starts_at_once=options.pop("at_once", 100),
+            relief_after=options.pop("relief_after", 0.0),
         )
+        self.assertEqual(options, {})
         self.spawner = TurningSpawner(self.supervisor, self.dispatcher, self.clock)
+        self.spawner.when_spawned = self.name_it
+        self.named = {}
 
-    def start(self) -> None:
-        """Begin."""
-        self.supervisor.start(self.spawner)
-        self.spawner.turn()
-
-    def boot(self) -> None:
-        """Have all workers that start say Hello."""
-        self.spawner.boot_all(ECHO)
-
-    def start_and_boot(self) -> None:
-        """Begin, with workers that are ready at once."""
-        self.start()
-        self.boot()
+    def name_it(self, worker: FakeWorker) -> None:
+        """Give a worker that was started its name, and its fate."""
+        self.named[f"w{len(self.named) + 1}"] = worker
+        if self.failing == "no more":
+            self.clock.callLater(0, self.spawner.boot, worker, self.code)
+        elif self.failing:
+            self.clock.callLater(0, self.spawner.die, worker, self.failing)
 
     def submit(self, count: int = 1) -> list[Job]:
-        """So many new jobs."""
+        """So many new jobs of Ann's."""
         jobs = [make_job(self.ann) for _ in range(count)]
         for job in jobs:
+            self.jobs[f"j{len(self.jobs) + 1}"] = job
+            self.owners[job] = self.ann
             self.dispatcher.submit(job)
         self.spawner.turn()
         return jobs
-
-    def pass_time(self, seconds: float, step: float = 0.05) -> None:
-        """Let time pass in small steps, as a reactor would."""
-        for _ in range(round(seconds / step)):
-            self.clock.advance(step)
 
     def pending(self) -> list[IDelayedCall]:
         """The calls that wait, but for the next look at all workers, which is one in a second."""
@@ -130,230 +124,613 @@ class SupervisorTestCase(SynchronousTestCase):
         looks = [call for call in calls if call.getTime() <= soon]
         return [call for call in calls if call not in looks[:1]]
 
-    def pids(self) -> list[int]:
-        """The workers that have not left."""
-        return [worker.pid for worker in self.spawner.workers if not worker.stopping]
+    def staying(self) -> list[FakeWorker]:
+        """The workers that have not been asked to stop."""
+        return [worker for worker in self.spawner.workers if not worker.stopping]
 
-    def bury(self) -> None:
-        """Have all who were asked to stop, or killed, be gone."""
+    # What happens in stories.
+
+    def do_of(self, size: str, *options: str) -> None:
+        """There is a supervisor of this size, with these options."""
+        pairs: dict[str, Any] = {
+            name: value_of(value) for name, _, value in (each.partition("=") for each in options)
+        }
+        least, _, most = size.partition("-")
+        self.supervise(int(least), int(most), **pairs)
+
+    def do_start(self) -> None:
+        """The supervisor begins."""
+        self.supervisor.start(self.spawner)
+        self.spawner.turn()
+
+    def do_boot(self, *workers: str) -> None:
+        """These workers say Hello, or all that start."""
+        for name in workers:
+            self.spawner.boot(self.named[name], self.code)
+        if not workers:
+            self.spawner.boot_all(self.code)
+
+    def do_go(self) -> None:
+        """The supervisor begins, with workers that are ready at once."""
+        self.do_start()
+        self.do_boot()
+
+    def do_types(self, *words: str) -> None:
+        """Workers that say Hello from now on perform these."""
+        self.code = types(words)
+
+    def do_jobs(self, count: str) -> None:
+        """Ann submits jobs: the next of j1, j2 and so on."""
+        self.submit(int(count))
+
+    def do_answers(self, worker: FakeWorker) -> None:
+        """A worker answers its job."""
+        self.spawner.answer(worker)
+
+    def do_spoils(self, worker: FakeWorker) -> None:
+        """It answers, and cannot be used any more."""
+        self.spawner.answer(worker, reusable=False)
+
+    def do_all_answer(self) -> None:
+        """Each worker answers that has a job, until none has."""
+        while self.spawner.busy:
+            self.spawner.answer(self.spawner.busy[0])
+
+    def do_dies(self, worker: FakeWorker, how: str = "was killed by SIGKILL") -> None:
+        """A worker is gone."""
+        self.spawner.die(worker, how)
+
+    def do_lose(self) -> None:
+        """A job comes, its worker dies of it, and the next says Hello."""
+        self.submit()
+        for worker in self.spawner.busy:
+            self.spawner.die(worker)
+        self.do_boot()
+
+    def do_bury(self) -> None:
+        """All who were asked to stop, or killed, are gone."""
         for worker in list(self.spawner.workers):
             if worker.stopping or worker.killed is not None:
                 self.spawner.die(worker)
 
-    def kill_all(self) -> None:
-        """Have all workers die in one turn of the reactor."""
+    def do_kill_all(self) -> None:
+        """All workers die in one turn of the reactor."""
         for worker in list(self.spawner.workers):
             FakeSpawner.die(self.spawner, worker)
         self.spawner.turn()
 
-    def turn_over(self) -> None:
-        """Have all who start say Hello, and all who leave be gone, until nothing changes."""
-        while self.spawner.starting or len(self.pids()) < len(self.spawner.workers):
-            self.boot()
-            self.bury()
+    def do_turn(self) -> None:
+        """The reactor turns until nothing is left to be done at once."""
+        self.spawner.turn()
 
-    def fail_starts(self, how: str = "exited (status 1)") -> None:
-        """Have each start from now on fail at the next turn of the clock."""
-        self.spawner.when_spawned = lambda worker: self.clock.callLater(
-            0, self.spawner.die, worker, how
-        )
+    def do_turn_over(self) -> None:
+        """All who start say Hello, and all who leave are gone, until nothing changes."""
+        while self.spawner.starting or len(self.staying()) < len(self.spawner.workers):
+            self.do_boot()
+            self.do_bury()
+
+    def do_fail(self, how: str = "exited (status 1)") -> None:
+        """Each start from now on fails at the next turn of the clock."""
+        self.failing = how
         for worker in self.spawner.starting:
             self.spawner.die(worker, how)
 
-    def repair_starts(self) -> None:
-        """Have each start from now on succeed at the next turn of the clock."""
+    def do_repair(self) -> None:
+        """Each start from now on succeeds at the next turn of the clock."""
         self.spawner.refusal = None
-        self.spawner.when_spawned = lambda worker: self.clock.callLater(
-            0, self.spawner.boot, worker, ECHO
-        )
+        self.failing = "no more"
 
-    def spawned_in(self, seconds: float, step: float = 0.05) -> int:
-        """How many workers are started in the next seconds."""
-        before = self.spawner.spawned
-        self.pass_time(seconds, step)
-        return self.spawner.spawned - before
+    def do_slow(self) -> None:
+        """Each start from now on waits until it is told to go on."""
+        self.failing = ""
 
+    def do_no_process(self) -> None:
+        """The system has no room for another process."""
+        self.spawner.refusal = OSError(errno.EAGAIN, NO_PROCESS)
 
-class SizeTests(SupervisorTestCase):
-    def test_at_the_start(self) -> None:
-        """At the start there is the minimum, or a worker for each job that waits; before, none."""
-        for minimum, jobs, spawned in ((3, 0, 3), (1, 3, 3), (0, 0, 0)):
-            self.supervise(minimum, 5)
-            self.submit(jobs)
-            self.assertEqual((self.spawner.spawned, self.clock.getDelayedCalls()), (0, []))
-            self.start_and_boot()
-            self.assertEqual((self.spawner.spawned, self.dispatcher.running), (spawned, jobs))
-            self.supervisor.stop()
+    def do_pass(self, seconds: str, step: str = "0.05") -> None:
+        """Time passes in small steps, as in a reactor."""
+        for _ in range(round(float(seconds) / float(step))):
+            self.clock.advance(float(step))
 
-    def test_grows_while_jobs_wait(self) -> None:
-        """For each job that waits a worker is started, those counted that start already."""
-        self.start_and_boot()
-        for spawned in (1, 2, 3):
-            self.submit(1)
-            self.assertEqual(self.spawner.spawned, spawned)
-        self.boot()
-        for worker in self.spawner.busy:
-            self.spawner.answer(worker)
-        self.submit(1)
-        self.assertEqual(self.spawner.spawned, 3)
+    def do_hour(self) -> None:
+        """An hour passes."""
+        self.do_pass(str(HOUR), "0.5")
 
-    def test_grows_no_further_than_the_maximum(self) -> None:
-        """However many jobs wait, there are never more workers than the maximum."""
-        self.start_and_boot()
-        self.submit(100)
-        self.boot()
-        self.assertEqual((self.supervisor.size, len(self.spawner.busy)), (4, 4))
-        self.spawner.die(self.spawner.busy[0])
-        self.assertEqual(self.supervisor.size, 4)
+    def do_scale(self, least: str, most: str) -> None:
+        """The operator wants so many workers."""
+        self.supervisor.scale(int(least), int(most))
 
-    def test_no_growth_for_what_is_on_hold(self) -> None:
-        """While a worker is idle, jobs that may not start are no reason for more workers."""
-        self.supervise(2, 4)
-        self.start_and_boot()
-        self.dispatcher.hold(self.ann)
-        self.submit(10)
-        self.clock.advance(failingstarts.PROBATION)
-        self.spawner.die(self.spawner.idle[0])
-        self.assertEqual(self.supervisor.size, 2)
+    def do_recycle(self, *workers: str) -> None:
+        """These workers have done their jobs, as their links tell."""
+        for name in workers:
+            self.supervisor.recycle_worker(self.named[name], "it has done 1 jobs")
 
-    def surplus(self) -> None:
-        """Have four workers that have nothing to do any more."""
-        self.start_and_boot()
-        self.submit(4)
-        self.boot()
-        for worker in self.spawner.busy:
-            self.spawner.answer(worker)
+    def do_grows(self, worker: FakeWorker, size: str) -> None:
+        """A worker has so many bytes of memory."""
+        worker.resident = int(size)
 
-    def test_surplus_that_dies(self) -> None:
-        """A worker above the minimum that dies with nothing to do is not replaced."""
-        self.surplus()
-        self.spawner.die(self.spawner.idle[0])
-        self.assertEqual(self.supervisor.size, 3)
+    def do_freezes(self, worker: FakeWorker) -> None:
+        """A worker gives no sign of life any more."""
+        worker.when_pinged = None
 
-    def test_surplus_is_let_go(self) -> None:
-        """One that has nothing to do for long is asked to stop; if it is missed, another starts."""
-        self.surplus()
-        self.pass_time(2 * rules.IDLE_TIME)
-        stopping = [worker for worker in self.spawner.workers if worker.stopping]
-        self.assertEqual((len(stopping), self.supervisor.size), (3, 1))
-        self.submit(1)
-        self.assertEqual(self.spawner.spawned, 4)
-        for worker in stopping:
-            self.spawner.die(worker, "exited (status 0)")
-        self.submit(1)
-        self.boot()
-        self.assertEqual((self.spawner.spawned, self.dispatcher.running), (5, 2))
+    def do_stops_reading(self, worker: FakeWorker) -> None:
+        """A worker does not read what it is sent."""
+        worker.reads = False
 
-    def test_busy_workers_are_not_let_go(self) -> None:
-        """However long a job takes, its worker is not surplus, nor is one that is used."""
-        self.start_and_boot()
-        self.submit(2)
-        self.boot()
-        long, other = self.spawner.busy
-        for _ in range(20):
-            self.pass_time(rules.IDLE_TIME / 3)
-            if other.job:
-                self.spawner.answer(other)
-            self.submit(1)
-        self.assertEqual([long.stopping, other.stopping], [False, False])
-        self.spawner.answer(long)
-        self.pass_time(3 * rules.IDLE_TIME)
-        self.assertEqual(self.supervisor.size, 1)
+    def do_reads(self, worker: FakeWorker) -> None:
+        """It reads again."""
+        worker.reads = True
 
-    def test_no_minimum(self) -> None:
-        """With a minimum of none, workers come when jobs or questions do, and go after them."""
-        self.supervise(0, 2)
-        self.start()
-        self.assertEqual(self.spawner.spawned, 0)
-        asked = self.dispatcher.describe()
-        self.boot()
-        self.assertEqual(self.successResultOf(asked), ECHO)
-        self.submit(1)
-        self.boot()
-        self.spawner.answer(self.spawner.busy[0])
-        self.pass_time(2 * rules.IDLE_TIME)
-        self.assertEqual(self.supervisor.size, 0)
+    def do_reload(self) -> None:
+        """The operator wants the workers replaced."""
+        self.asked = self.supervisor.reload()
 
+    def do_stop(self) -> None:
+        """The supervisor stops."""
+        self.supervisor.stop()
 
-class DeathTests(SupervisorTestCase):
-    def test_busy(self) -> None:
-        """A worker that dies busy is replaced at once, and its job is lost."""
-        self.start_and_boot()
-        (job,) = self.submit()
-        self.spawner.die(self.spawner.busy[0], "was killed by SIGSEGV")
-        self.assertIn("was killed by SIGSEGV", self.ann.failure_of(job))
-        self.assertEqual(self.spawner.spawned, 2)
-        self.boot()
-        self.assertEqual(self.dispatcher.idle, 1)
+    # What is true then.
 
-    def test_idle(self) -> None:
-        """One that dies idle is replaced at once: after work, after a while, and the first time."""
-        for before in (
-            lambda: self.submit() and self.spawner.answer(self.spawner.busy[0]),
-            lambda: self.clock.advance(failingstarts.PROBATION),
-            lambda: None,
-        ):
-            self.supervise(1, 4)
-            self.start_and_boot()
-            before()
-            self.spawner.die(self.spawner.idle[0])
-            self.clock.advance(0)
-            self.assertEqual((self.spawner.spawned, self.dispatcher.idle), (2, 0))
-            self.supervisor.stop()
+    def see_size(self, *sizes: str) -> None:
+        """How many workers there are, or one of these numbers."""
+        self.assertIn(str(self.supervisor.size), sizes)
 
-    def test_many_at_once(self) -> None:
-        """If all workers are killed at once the minimum is there again in a moment."""
-        self.supervise(4, 8)
-        self.start_and_boot()
-        self.submit(4)
-        self.kill_all()
-        self.assertEqual(self.supervisor.size, 4)
+    def see_spawned(self, count: str) -> None:
+        """How many workers were ever started."""
+        self.assertEqual(self.spawner.spawned, int(count))
 
-    def test_all_idle_at_once(self) -> None:
-        """If all idle workers are killed at once they are replaced without a growing delay."""
-        self.supervise(8, 8)
-        self.start_and_boot()
-        self.kill_all()
-        self.assertEqual(self.supervisor.size, 8)
-        self.boot()
-        self.pass_time(1)
-        self.kill_all()
-        self.pass_time(failingstarts.FIRST_DELAY + 0.05)
-        self.assertEqual(self.supervisor.size, 8)
+    def see_starting(self, count: str) -> None:
+        """How many workers have not said Hello."""
+        self.assertEqual(len(self.spawner.starting), int(count))
 
-    def test_client_submits_when_told(self) -> None:
-        """A client that tries again in the moment of the loss does not make the pool too large."""
-        self.supervise(1, 1)
-        self.start_and_boot()
-        self.submit()
-        self.ann.when_told = lambda _: len(self.ann.failures) < 3 and self.submit()
-        for _ in range(3):
-            self.spawner.die(self.spawner.busy[0])
-            self.assertEqual(self.supervisor.size, 1)
-            self.boot()
+    def see_alive(self, *workers: str) -> None:
+        """Which workers have not left, and were not asked to."""
+        self.assertEqual([self.name_of(worker) for worker in self.staying()], [*workers])
 
-    def test_dies_at_each_job(self) -> None:
-        """Jobs that kill their workers cost a start each, and no delay for the next job."""
-        self.supervise(1, 4, quarantine_after=0)
-        self.start_and_boot()
-        for _ in range(50):
-            self.submit()
-            self.spawner.die(self.spawner.busy[0])
-            self.boot()
-        self.dispatcher.state.quiet.flush()  # of so many deaths not each has its line
-        self.assertEqual(self.spawner.spawned, 51)
+    def see_leaves(self, *workers: FakeWorker) -> None:
+        """Whether a worker was asked to stop."""
+        self.assertTrue(all(worker.stopping for worker in workers))
+
+    def see_pinged(self, worker: FakeWorker, count: str) -> None:
+        """How often a worker was asked for a sign of life."""
+        self.assertEqual(worker.pings, int(count))
+
+    def see_quiet(self) -> None:
+        """Nothing waits for its time, but the next look at all workers."""
         self.assertEqual(self.pending(), [])
 
-    def test_quarantined_command_costs_no_more_starts(self) -> None:
-        """A command that keeps killing its workers costs five of them, and then none."""
-        self.start_and_boot()
-        for _ in range(50):
-            self.submit()
-            for worker in self.spawner.busy:
-                self.spawner.die(worker)
-            self.boot()
-        self.assertEqual(self.spawner.spawned, 6)
-        self.assertEqual(len(self.spawner.idle), 1)
+    def see_reloading(self, state: str, generation: str) -> None:
+        """How far the reload is."""
+        reloading = self.supervisor.reloading
+        self.assertEqual((reloading.state.value, reloading.generation), (state, int(generation)))
+
+    def see_reloaded(self, error: str = "") -> None:
+        """The reload has succeeded, or failed with this."""
+        assert self.asked is not None
+        if error:
+            self.assertIn(error, str(self.failureResultOf(self.asked, ReloadFailed).value))
+        else:
+            self.successResultOf(self.asked)
+
+    def see_not_reloaded(self) -> None:
+        """The reload has not come to its end."""
+        assert self.asked is not None
+        self.assertNoResult(self.asked)
+
+    def see_generations(self, *generations: str) -> None:
+        """The generations of the workers."""
+        records = self.supervisor.records.values()
+        self.assertEqual(sorted(record.generation for record in records), [*map(int, generations)])
+
+    def see_described(self, *commands: str) -> None:
+        """What can be performed."""
+        self.assertEqual(self.successResultOf(self.dispatcher.describe()), catalogue(*commands))
+
+
+SURPLUS = "go, jobs 4, boot, all_answer"
+"""Four workers that have nothing to do any more."""
+SIZES = {
+    "at the start there is the minimum": "of 3-5, quiet, spawned 0, go, spawned 3",
+    "or a worker for each job that waits": "of 1-5, jobs 3, spawned 0, go, spawned 3, busy 3",
+    "or none": "of 0-5, go, spawned 0",
+    "for each job that waits a worker is started, those counted that start already": """
+        go, jobs 1, spawned 1, jobs 1, spawned 2, jobs 1, spawned 3, boot, all_answer, jobs 1
+        spawned 3
+    """,
+    "however many jobs wait, there are never more workers than the maximum": """
+        go, jobs 100, boot, size 4, busy 4, w2 dies, size 4
+    """,
+    "while a worker is idle, jobs that may not start are no reason for more workers": f"""
+        of 2-4, go, hold ann, jobs 10, wait {failingstarts.PROBATION}, w1 dies, size 2
+    """,
+    "a worker above the minimum that dies with nothing to do is not replaced": f"""
+        {SURPLUS}, w1 dies, size 3
+    """,
+    "one that has nothing to do for long is asked to stop; if it is missed, another starts": f"""
+        {SURPLUS}, pass {2 * rules.IDLE_TIME}, size 1, jobs 1, spawned 4, bury, jobs 1, boot
+        spawned 5, busy 2
+    """,
+    "however long a job takes, its worker is not surplus, nor is one that is used": f"""
+        go, jobs 2, boot, 20x w2 works_on, alive w1 w2, w1 answers, w2 answers
+        pass {3 * rules.IDLE_TIME}, size 1
+    """,
+    "with a minimum of none, workers come when jobs do, and go after them": f"""
+        of 0-2, start, spawned 0, jobs 1, boot, busy 1, w1 answers, pass {2 * rules.IDLE_TIME}
+        size 0
+    """,
+}
+DEATHS = {
+    "a worker that dies busy is replaced at once, and its job is lost": """
+        go, jobs 1, w1 dies "was killed by SIGSEGV", j1 told "was killed by SIGSEGV", spawned 2
+        boot, idle 1
+    """,
+    "one that dies idle after work is replaced at once": """
+        go, jobs 1, w1 answers, w1 dies, turn, spawned 2, idle 0
+    """,
+    "so is one after a while": f"""
+        go, wait {failingstarts.PROBATION}, w1 dies, turn, spawned 2, idle 0
+    """,
+    "and the first time": "go, w1 dies, turn, spawned 2, idle 0",
+    "if all workers are killed at once the minimum is there again in a moment": """
+        of 4-8, go, jobs 4, kill_all, size 4
+    """,
+    "if all idle ones are killed at once they are replaced without a growing delay": f"""
+        of 8-8, go, kill_all, size 8, boot, pass 1, kill_all
+        pass {failingstarts.FIRST_DELAY + 0.05}, size 8
+    """,
+    "a client that tries again in the moment of the loss does not make the pool too large": """
+        of 1-1, go, jobs 1, ann reacts: jobs 1, w1 dies, size 1, boot, ann reacts: jobs 1, w2 dies
+        size 1, boot, busy 1
+    """,
+    "jobs that kill their workers cost a start each, and no delay for the next job": """
+        of 1-4 quarantine_after=0, go, 50x lose, flush, spawned 51, quiet
+    """,
+    "a command that keeps killing its workers costs five of them, and then none": """
+        go, 50x lose, spawned 6, idle 1
+    """,
+}
+FAILURES = {
+    "eight workers that fail for one reason are tried again as soon as one that fails": """
+        of 8-8, start, fail, 2x wait 0, repair, pass 0.2, idle 8
+    """,
+    "when starts succeed again the pool is whole with the next try": f"""
+        of 2-4, fail, start, hour, repair, pass {failingstarts.LONGEST_DELAY + 1}, idle 2
+    """,
+    "failures before a good start do not slow down the replacement of what fails later": """
+        fail, start, hour, repair, pass 60, slow, jobs 4, starting 3, newest dies, starting 3
+    """,
+    "once a worker has done some work, earlier failures slow nothing down any more": """
+        jobs 1, fail, start, pass 2, repair, pass 1.5, busy 1, slow, busiest dies, starting 1
+        newest dies, turn, size 1
+    """,
+    "when the last worker dies at its work, a new one is tried at once, failures or not": """
+        of 2-2, start, boot w1, fail, pass 300, jobs 1, slow, starting 0, w1 dies, starting 2
+    """,
+    "a system that cannot start a process is asked again, and what it said is passed on": f"""
+        no_process, start, jobs 1, pass {failingstarts.PATIENCE + 1}, j1 told "NO_WORKERS: no worker
+        can be started: no process can be started: {NO_PROCESS}", repair, pass 60, idle 1
+    """,
+    "while starts fail jobs wait for some seconds, and are then refused with the reason": f"""
+        start, jobs 1, pass 1, fail "exited (status 1)", pass {failingstarts.PATIENCE - 0.5}
+        ann failures 0, pass 1, j1 told "NO_WORKERS: no worker can be started: worker"
+        j1 told "exited (status 1)", jobs 1, j2 told NO_WORKERS
+    """,
+    "if a worker was ready for a moment, jobs wait as long again for the next": f"""
+        fail, start, pass 3, repair, pass 1, fail, idlest dies, jobs 1
+        pass {failingstarts.PATIENCE - 0.5}, ann failures 0, pass 1, ann failures 1
+    """,
+    "the reason that clients are told is that of the latest failure": """
+        fail "exited (status 1)", start, pass 60, fail "exited (status 7)", pass 60, jobs 1
+        j1 told "(status 7)"
+    """,
+    "jobs wait for a worker that only takes its time to start": f"""
+        start, jobs 1, pass {rules.START_TIMEOUT - 1}, ann failures 0, boot, busy 1
+    """,
+    "as long as one worker serves, no job is refused, whatever other starts do": """
+        of 2-2, start, fail, wait 0, slow, wait 0.2, newest boots, fail, jobs 3, pass 120
+        ann failures 0
+    """,
+    "after NO_WORKERS the first worker that is ready makes the server accept jobs again": f"""
+        of 1-2, fail, start, jobs 1, pass 20, ann failures 1, repair
+        pass {failingstarts.LONGEST_DELAY + 1}, jobs 1, ann failures 1
+    """,
+    "it is looked for even if none need live, and refused jobs are no demand for any": f"""
+        of 0-2, fail, start, jobs 1, pass 20, ann failures 1, repair
+        pass {failingstarts.LONGEST_DELAY + 1}, jobs 1, ann failures 1
+    """,
+    "a worker that does not say Hello in time is killed, and counts as a failed start": f"""
+        start, jobs 1, pass {rules.START_TIMEOUT + 0.1}
+        w1 killed "did not start within 60 s (--start-timeout), and was killed", w1 dies
+        pass {failingstarts.PATIENCE + 0.1}, j1 told "worker {{w1}} did not start within 60 s"
+        spawned 2
+    """,
+    "a worker that said Hello in time is left alone": f"""
+        start, pass {rules.START_TIMEOUT - 1}, boot, pass 10, w1 undisturbed, quiet
+    """,
+}
+SCALES = {
+    "with a spare worker, one is idle as long as there may be more, whatever is busy": """
+        of 1-3 spare=1, go, idle 1, jobs 1, busy 1, boot, idle 1, jobs 1, busy 2, boot, idle 1
+        jobs 1, boot, busy 3, size 3
+    """,
+    "spares are counted above the busy workers, not above the minimum": """
+        of 2-8 spare=2, go, size 2, jobs 1, size 3
+    """,
+    "when the busy are idle again, all but the minimum and the spares leave after a time": f"""
+        of 0-8 spare=1, go, jobs 4, boot, all_answer, pass {2 * rules.IDLE_TIME}, bury, size 1
+    """,
+    "more workers are started at once": "go, scale 3 5, boot, size 3, idle 3",
+    "of idle workers those beyond the new maximum leave at once": """
+        of 4-4, go, scale 1 1, size 1, idle 1
+    """,
+    "busy workers beyond the new maximum end their jobs first, and get no others": """
+        of 3-3, go, jobs 5, scale 1 1, busy 3, all_answer, done j1-5, size 1
+    """,
+    "only a few are starting at a time; each that is ready, or fails, makes room for one": """
+        of 1-1 at_once=3, go, scale 50 50, turn, starting 3, boot w3, starting 3, idle 2
+        w2 dies, starting 3, boot, starting 0, idle 50
+    """,
+    "who wants fewer has the starts of an earlier order stopped, and no more made": """
+        of 1-1 at_once=3, go, scale 50 50, turn, scale 1 1, bury, turn, spawned 4, idle 1, quiet
+        w4 killed "was not wanted any more while it started"
+    """,
+    "who wants somewhat fewer keeps of the starts what is still wanted": """
+        of 1-1 at_once=3, go, scale 50 50, turn, scale 3 3, bury, boot, spawned 4, idle 3
+    """,
+    "starts for jobs that were done meanwhile by others are not made": """
+        of 1-50 at_once=2, go, jobs 5, all_answer, boot, size 3
+    """,
+    "if many are too many, they are let go a few in a turn, and all in the end": f"""
+        of 60-60, go, scale 1 1, alive_count {60 - rules.LEAVE_AT_ONCE}, turn, alive_count 1
+    """,
+}
+RECYCLING = {
+    "a worker to be recycled goes on until its replacement is ready, and then leaves": """
+        of 1-1, go, recycle w1, spawned 2, idle 1, jobs 1, w1 runs j1, w1 answers, boot, w1 leaves
+        idle 1, size 1
+    """,
+    "one that is busy then ends its job first, and gets no other": """
+        of 1-1, go, jobs 1, recycle w1, boot, jobs 2, w2 runs j2, w1 answers, w1 leaves, waiting 1
+    """,
+    "of several that are due the first leaves that is idle; a long job holds up nothing": """
+        of 3-3, go, jobs 3, recycle w1 w2 w3, boot, w1 answers, w1 leaves, bury, boot, w2 answers
+        w2 leaves, bury, boot, alive w3 w4 w5 w6, w3 answers, bury, spawned 6, size 3
+    """,
+    "however many are due, there is never more than one worker above the maximum": """
+        of 4-4, go, recycle w1 w2 w3 w4, size 5, turn_over, spawned 8, alive w5 w6 w7 w8
+    """,
+    "a worker that is recycling and not needed leaves at once": """
+        go, jobs 2, boot, all_answer, recycle w1, spawned 2, size 1
+    """,
+    "if its replacement cannot be started, the old one serves on, and it is tried again": f"""
+        of 1-1, go, fail, recycle w1, pass 60, jobs 1, w1 runs j1, repair
+        pass {failingstarts.LONGEST_DELAY}, w1 answers, w1 leaves, size 1
+    """,
+    "a worker that is old enough is replaced": """
+        of 1-1 age=60, go, pass 59, spawned 1, pass 3, spawned 2
+    """,
+    "a worker that has grown is replaced when it is idle": """
+        of 1-1 memory=100, go, w1 grows 100, pass 2, spawned 1, w1 grows 101, pass 2, spawned 2
+        w1 undisturbed
+    """,
+    "or busy": """
+        of 1-1 memory=100, go, jobs 1, w1 grows 100, pass 2, spawned 1, w1 grows 101, pass 2
+        spawned 2, w1 undisturbed
+    """,
+    "a worker that has more memory than it may is killed, and its job told why": f"""
+        of 1-1 max_memory={2**20}, go, jobs 1, w1 grows {2**21}, pass 2, bury
+        j1 told "had 2.0 MiB of memory, where --max-memory is 1", boot, idle 1
+    """,
+    "one that is killed so while it is idle is asked for no sign of life any more": f"""
+        of 1-1 max_memory={2**20}, go, w1 grows {2**21}, wait {watch.HEARTBEAT + 1}
+        w1 killed "had 2.0 MiB of memory", w1 pinged 0
+    """,
+    "a worker that is not reusable leaves after its answer, and is replaced": """
+        go, jobs 2, w1 spoils, ann answered j1, w1 leaves, boot, running j2
+    """,
+}
+HEARTBEATS = {
+    "an idle worker is asked for a sign of life now and then, and gives it": f"""
+        go, pass {4 * watch.HEARTBEAT}, w1 pinged 3, w1 undisturbed
+    """,
+    "one that does not give it is killed and replaced, and is given no job meanwhile": f"""
+        go, w1 freezes, pass {watch.HEARTBEAT + watch.HEARTBEAT_PATIENCE + 2}
+        w1 killed "gave no sign of life for 5 s and was killed", jobs 1, bury, boot, busy 1
+    """,
+    "a job that was given to a frozen worker is lost when that is found out, not never": f"""
+        go, w1 freezes, pass {watch.HEARTBEAT + 1}, jobs 1, pass {watch.HEARTBEAT_PATIENCE + 1}
+        bury, j1 told WORKER_LOST
+    """,
+    "one that was frozen when it was given a job, and does not read it, is found out": f"""
+        go, jobs 1, w1 stops_reading, pass {watch.HEARTBEAT_PATIENCE - 1}, w1 undisturbed, pass 3
+        bury, j1 told "did not read what it was sent for 5 s"
+    """,
+    "one that reads its job late goes on": f"""
+        go, jobs 1, w1 stops_reading, pass {watch.HEARTBEAT_PATIENCE - 1}, w1 reads
+        pass {watch.HEARTBEAT_PATIENCE - 1}, w1 stops_reading, pass {watch.HEARTBEAT_PATIENCE - 1}
+        w1 reads, pass {watch.HEARTBEAT_PATIENCE - 1}, w1 undisturbed
+    """,
+    "a worker that is busy is not asked": f"""
+        go, jobs 1, pass {HOUR} 1, w1 pinged 0, w1 undisturbed
+    """,
+}
+RELOADS = {
+    "all workers are replaced, one by one, and as many as ever are there all the time": """
+        of 3-3, go, reload, size 4, not_reloaded, boot, idle 3, bury, not_reloaded, boot, idle 3
+        bury, not_reloaded, boot, idle 3, bury, reloaded, alive w4 w5 w6, reloading done 2
+    """,
+    "if the first new worker does not start, the old ones stay, and the reason is told": f"""
+        of 2-2, go, reload, w3 dies "could not start: no module named x", pass {HOUR} 1
+        reloaded "could not start: no module named x", alive w1 w2, idle 2, reloading failed 1
+    """,
+    "if the system has no room for a process, the reload fails with that": f"""
+        go, no_process, reload, reloaded "{NO_PROCESS}"
+    """,
+    "after a failure the next reload is tried at once, and may succeed": """
+        go, reload, w2 dies, reloaded "was killed", reload, turn_over, reloaded
+    """,
+    "if a later one does not start, those that are replaced already stay so": """
+        of 2-2, go, reload, boot, bury, w4 dies, reloaded "was killed", pass 60, generations 1 2
+    """,
+    "a worker that is busy ends its job, and is replaced then": """
+        of 1-1, go, jobs 1, reload, boot, alive w1 w2, w1 answers, bury, reloaded
+    """,
+    "a reload in the middle of another replaces what that has begun": """
+        of 2-2, go, reload, boot, reload, turn_over, reloaded, generations 3 3
+    """,
+    "a worker that was still starting, with whatever code, is started anew": """
+        start, reload, w1 killed, bury, boot, reloaded
+    """,
+    "with no worker at all, one is started to see whether the code can be served": """
+        of 0-2, start, reload, boot, reloaded
+    """,
+    "when workers cannot start, a reload tries at once instead of at the next try": """
+        start, fail, pass 100, repair, reload, pass 0.1, reloaded, idle 1
+    """,
+    "a reload that is under way when the server stops, or comes later, fails with that": """
+        go, reload, stop, reloaded stopping, reload, reloaded stopping
+    """,
+    "new commands come with the first new worker, old ones go with the last old one": """
+        of 2-2, types Echo Old, go, types Echo New, reload, boot, bury, ann: old/Old new/New
+        w2 runs old, w3 runs new, described Echo New Old, ann: late/Old, boot, w2 answers, bury
+        late told UNHANDLED, described Echo New
+    """,
+    "if a replacement performs other commands than the rest, the rest is replaced, too": f"""
+        of 2-2, types Echo Old, go, pass {failingstarts.PROBATION + 1}, w1 dies, types Echo New
+        turn_over, spawned 4, size 2, described Echo New
+    """,
+}
+HELD = "of 2-2 relief_after=5.0, go, jobs 4"
+"""One client's jobs have both workers."""
+RELIEF = {
+    "a client that is alone has all workers, for as long as it likes": f"""
+        {HELD}, live 60, alive w1 w2, w1 answers, busy 2, waiting 1
+    """,
+    "after some seconds there is a worker more, for Bob's jobs and not for Ann's": f"""
+        {HELD}, bob: b1, live 4, alive w1 w2, live 3, w3 runs b1, w3 answers, w3 runs nothing
+        bob: b2, w3 runs b2, running j1-2
+    """,
+    "if that is busy, too, others wait": f"{HELD}, bob: b1-2, live 60, alive w1 w2 w3",
+    "as long as workers become free now and then, turns are enough": f"""
+        {HELD}, bob: b1-10, live 4, w1 answers, live 4, w2 answers, live 4, w1 answers, live 4
+        w2 answers, alive w1 w2
+    """,
+    "so it is if a job starts and ends before anybody looks, and the next comes at once": f"""
+        {HELD}, jobs 10, bob: b1, live 4, w1 answers, w1 runs b1, w1 answers
+        bob: b2, live 4, w1 answers, w1 runs b2, w1 answers, bob: b3, live 4, alive w1 w2
+    """,
+    "it leaves when it has had nothing to do for a while, and comes again if need be": f"""
+        {HELD}, bob: b1, live 7, w3 answers, live 60, w3 leaves, bury, live 60, alive w1 w2
+        bob: b2, live 7, running b2
+    """,
+    "once a job of the client's has ended, as many workers are left as may be": f"""
+        {HELD}, bob: b1, live 7, w1 answers, live 2, w2 answers, live 2, w3 answers, live 60
+        alive_count 2, all_answer, waiting 0
+    """,
+    "it can be switched off": "of 2-2, go, jobs 2, bob: b, live 60, alive w1 w2",
+}
+
+
+class StoryTests(SupervisorTestCase):
+    """What is told in stories."""
+
+    def act(self, subject: str, verb: str, *rest: str) -> None:
+        """``newest``, ``busiest`` and ``idlest`` are workers, too, whatever their names are."""
+        found = {
+            "newest": self.spawner.starting[-1:],
+            "busiest": self.spawner.busy[:1],
+            "idlest": self.spawner.idle[:1],
+        }.get(subject, [])
+        super().act(self.name_of(found[0]) if found else subject, verb, *rest)
+
+    def do_boots(self, worker: FakeWorker) -> None:
+        """A worker says Hello."""
+        self.spawner.boot(worker, self.code)
+
+    def do_works_on(self, worker: FakeWorker) -> None:
+        """A worker has one job after the other."""
+        self.do_pass(str(rules.IDLE_TIME / 3))
+        if worker.job:
+            self.spawner.answer(worker)
+        self.submit()
+
+    def do_flush(self) -> None:
+        """Of so many deaths not each has its line in the log."""
+        self.dispatcher.state.quiet.flush()
+
+    def do_live(self, seconds: str) -> None:
+        """Time passes, and what is started meanwhile says Hello."""
+        for _ in range(round(2 * float(seconds))):
+            self.clock.advance(0.5)
+            self.do_boot()
+
+    def see_alive_count(self, count: str) -> None:
+        """How many workers have not left."""
+        self.assertEqual(len(self.staying()), int(count))
+
+    def test_sizes(self) -> None:
+        """How many workers there are."""
+        self.tell(SIZES)
+
+    def test_deaths(self) -> None:
+        """Which dead workers are replaced, and when."""
+        self.tell(DEATHS)
+
+    def test_failures(self) -> None:
+        """What happens while workers do not start."""
+        self.tell(FAILURES)
+
+    def test_scales(self) -> None:
+        """Spare workers, and what operators order."""
+        self.tell(SCALES)
+
+    def test_recycling(self) -> None:
+        """Which workers are replaced although they live."""
+        self.tell(RECYCLING)
+
+    def test_heartbeats(self) -> None:
+        """How frozen workers are found out."""
+        self.tell(HEARTBEATS)
+
+    def test_reloads(self) -> None:
+        """How all workers are replaced."""
+        self.tell(RELOADS)
+
+    def test_relief(self) -> None:
+        """One client's jobs have both workers, and another's wait."""
+        self.tell(RELIEF)
+
+
+class SupervisorTests(SupervisorTestCase):
+    def test_questions(self) -> None:
+        """Whoever asks what is performed has a worker started, and is told if none can be."""
+        self.play("of 0-2, start")
+        asked = self.dispatcher.describe()
+        self.play("boot, spawned 1")
+        self.assertEqual(self.successResultOf(asked), self.code)
+        self.play("of 1-4, start")
+        asked = self.dispatcher.describe()
+        self.play(f"fail, pass {failingstarts.PATIENCE + 1}")
+        self.failureResultOf(asked, NoWorkers)
+
+    def test_nonsense(self) -> None:
+        """Numbers that make no sense are refused, and nothing changes."""
+        self.play("go")
+        for numbers in ((-1, 2), (0, 0), (3, 2)):
+            self.assertRaises(ValueError, self.supervisor.scale, *numbers)
+        self.assertEqual((self.supervisor.min_workers, self.supervisor.max_workers), (1, 4))
+
+    def test_reload_whose_callers_differ(self) -> None:
+        """A second reload ends the first as well; that nobody waits any more ends none."""
+        self.play("of 2-2, go")
+        first = self.supervisor.reload()
+        self.play("boot")
+        gone = self.supervisor.reload()
+        gone.addErrback(lambda _: None)
+        gone.cancel()
+        self.play("turn_over, reloading done 3")
+        self.successResultOf(first)
 
 
 class BackoffTests(SupervisorTestCase):
@@ -366,7 +743,7 @@ class BackoffTests(SupervisorTestCase):
             self.clock.callLater(0, self.spawner.die, worker, "exited (status 1)")
 
         self.spawner.when_spawned = spawned
-        self.start()
+        self.do_start()
         while len(starts) < 15:
             next_call = min(call.getTime() for call in self.clock.getDelayedCalls())
             self.clock.advance(next_call - self.clock.seconds())
@@ -378,383 +755,66 @@ class BackoffTests(SupervisorTestCase):
 
     def test_no_busy_loop(self) -> None:
         """Whatever keeps workers from starting, or living, it is tried about twice a minute."""
-
-        def start_to_fail() -> None:
-            self.fail_starts()
-            self.start()
-            self.submit(100)
-
-        def start_to_die_idle() -> None:
-            def boot_and_die(worker: FakeWorker) -> None:
-                self.spawner.boot(worker, ECHO)
-                self.clock.callLater(0.1, self.spawner.die, worker)
-
-            self.spawner.when_spawned = lambda worker: self.clock.callLater(0, boot_and_die, worker)
-            self.start()
-
-        def have_no_processes() -> None:
-            self.spawner.refusal = OSError(errno.EAGAIN, "Resource temporarily unavailable")
-            self.start()
-            self.submit(10)
-
-        def fail_beside_a_good_one() -> None:
-            self.start()
-            self.spawner.boot(self.spawner.starting[0], ECHO)
-            self.pass_time(10)
-            self.fail_starts()
-
-        for begin, sizes, most in (
-            (start_to_fail, (1, 4), 200),
-            (start_to_die_idle, (2, 4), 400),
-            (have_no_processes, (3, 4), 200),
-            (fail_beside_a_good_one, (2, 2), 200),
+        for story, most in (
+            ("of 1-4, fail, start, jobs 100", 200),
+            ("of 2-4, short_lives, start", 400),
+            ("of 3-4, no_process, start, jobs 10", 200),
+            ("of 2-2, start, boot w1, pass 10, fail", 200),
         ):
-            self.supervise(*sizes)
-            begin()
-            self.assertLess(self.spawned_in(HOUR, step=0.5), most, begin)
-            self.supervisor.stop()
+            self.begin_anew()
+            self.play(story)
+            before = self.spawner.spawned
+            self.play("hour")
+            self.assertLess(self.spawner.spawned - before, most, story)
+
+    def do_short_lives(self) -> None:
+        """Each worker says Hello, and dies soon."""
+
+        def boot_and_die(worker: FakeWorker) -> None:
+            self.spawner.boot(worker, self.code)
+            self.clock.callLater(0.1, self.spawner.die, worker)
+
+        self.spawner.when_spawned = lambda worker: self.clock.callLater(0, boot_and_die, worker)
 
     def test_no_busy_loop_in_a_full_pool(self) -> None:
         """A pool that starts nothing, and says nothing, does not hang the server."""
         self.spawner.spawn = lambda: None  # type: ignore[method-assign]
-        self.start()
+        self.do_start()
         self.assertEqual(self.supervisor.size, 0)
-
-    def test_workers_that_fail_together_count_once(self) -> None:
-        """Eight workers that fail for one reason are tried again as soon as one that fails."""
-        self.supervise(8, 8)
-        self.start()
-        self.fail_starts()
-        self.clock.advance(0)
-        self.clock.advance(0)
-        self.repair_starts()
-        self.pass_time(0.2)
-        self.assertEqual(self.dispatcher.idle, 8)
-
-    def test_recovery(self) -> None:
-        """When starts succeed again the pool is whole with the next try."""
-        self.supervise(2, 4)
-        self.fail_starts()
-        self.start()
-        self.pass_time(HOUR, step=0.5)
-        self.repair_starts()
-        self.pass_time(failingstarts.LONGEST_DELAY + 1)
-        self.assertEqual(self.dispatcher.idle, 2)
-
-    def test_failures_long_ago(self) -> None:
-        """Failures before a good start do not slow down the replacement of what fails later."""
-        self.fail_starts()
-        self.start()
-        self.pass_time(HOUR, step=0.5)
-        self.repair_starts()
-        self.pass_time(60)
-        self.spawner.when_spawned = None
-        self.submit(4)
-        before = self.spawner.spawned
-        self.spawner.die(self.spawner.starting[0], "was killed by SIGKILL")
-        self.assertGreater(self.spawner.spawned, before)
-
-    def test_failures_before_some_work(self) -> None:
-        """Once a worker has done some work, earlier failures slow nothing down any more."""
-        self.submit()
-        self.fail_starts()
-        self.start()
-        self.pass_time(2)
-        self.repair_starts()
-        self.pass_time(1.5)
-        self.spawner.when_spawned = None
-        self.spawner.die(self.spawner.busy[0])
-        self.spawner.die(self.spawner.starting[0])
-        self.clock.advance(0)
-        self.assertEqual(self.supervisor.size, 1)
-
-    def test_last_good_worker_dies_while_others_fail(self) -> None:
-        """When the last worker dies at its work, a new one is tried at once, failures or not."""
-        self.supervise(2, 2)
-        self.start()
-        self.spawner.boot(self.spawner.starting[0], ECHO)
-        self.fail_starts()
-        self.pass_time(300)
-        self.submit()
-        before = self.spawner.spawned
-        self.spawner.die(self.spawner.busy[0])
-        self.assertGreater(self.spawner.spawned, before)
-
-    def test_spawn_raises(self) -> None:
-        """A system that cannot start a process is asked again, and what it said is passed on."""
-        self.spawner.refusal = OSError(errno.EAGAIN, "Resource temporarily unavailable")
-        self.start()
-        (job,) = self.submit()
-        self.pass_time(failingstarts.PATIENCE + 1)
-        self.assertEqual(
-            self.ann.failure_of(job),
-            "NO_WORKERS: no worker can be started: "
-            "no process can be started: Resource temporarily unavailable",
-        )
-        self.repair_starts()
-        self.pass_time(60)
-        self.assertEqual(self.dispatcher.idle, 1)
-
-
-class PatienceTests(SupervisorTestCase):
-    def test_jobs_wait_a_while(self) -> None:
-        """While starts fail jobs wait for some seconds, and are then refused with the reason."""
-        self.start()
-        (job,) = self.submit()
-        self.pass_time(1)
-        self.fail_starts("exited (status 1)")
-        self.pass_time(failingstarts.PATIENCE - 0.5)
-        self.assertEqual(self.ann.failures, [])
-        self.pass_time(1)
-        self.assertRegex(
-            self.ann.failure_of(job),
-            r"^NO_WORKERS: no worker can be started: worker \d+ exited \(status 1\)$",
-        )
-        (late,) = self.submit()
-        self.assertIn("NO_WORKERS", self.ann.failure_of(late))
-
-    def test_patience_begins_anew(self) -> None:
-        """If a worker was ready for a moment, jobs wait as long again for the next."""
-        self.fail_starts()
-        self.start()
-        self.pass_time(3)
-        self.repair_starts()
-        self.pass_time(1)
-        self.fail_starts()
-        self.spawner.die(self.spawner.idle[0])
-        self.submit()
-        self.pass_time(failingstarts.PATIENCE - 0.5)
-        self.assertEqual(self.ann.failures, [])
-        self.pass_time(1)
-        self.assertEqual(len(self.ann.failures), 1)
-
-    def test_latest_reason(self) -> None:
-        """The reason that clients are told is that of the latest failure."""
-        self.fail_starts("exited (status 1)")
-        self.start()
-        self.pass_time(60)
-        self.fail_starts("exited (status 7)")
-        self.pass_time(60)
-        (job,) = self.submit()
-        self.assertIn("(status 7)", self.ann.failure_of(job))
-
-    def test_slow_start_is_waited_for(self) -> None:
-        """Jobs wait for a worker that only takes its time to start."""
-        self.start()
-        self.submit()
-        self.pass_time(rules.START_TIMEOUT - 1)
-        self.assertEqual(self.ann.failures, [])
-        self.boot()
-        self.assertEqual(self.dispatcher.running, 1)
-
-    def test_one_good_worker_is_enough(self) -> None:
-        """As long as one worker records, no job is refused, whatever other starts do."""
-        self.supervise(2, 2)
-        self.start()
-        self.fail_starts()
-        self.clock.advance(0)
-        self.spawner.when_spawned = None
-        self.clock.advance(0.2)
-        self.spawner.boot(self.spawner.starting[0], ECHO)
-        self.fail_starts()
-        self.submit(3)
-        self.pass_time(120)
-        self.assertEqual(self.ann.failures, [])
-
-    def test_recovers_by_itself(self) -> None:
-        """After NO_WORKERS the first worker that is ready makes the server accept jobs again.
-
-        It is looked for even if none need live, and refused jobs are no demand for any.
-        """
-        for minimum in (1, 0):
-            self.ann = FakeClient("ann")
-            self.supervise(minimum, 2)
-            self.fail_starts()
-            self.start()
-            self.submit()
-            self.pass_time(20)
-            self.assertEqual(len(self.ann.failures), 1)
-            self.repair_starts()
-            self.pass_time(failingstarts.LONGEST_DELAY + 1)
-            self.submit()
-            self.assertEqual(len(self.ann.failures), 1)
-            self.supervisor.stop()
-
-    def test_question_while_no_worker_starts(self) -> None:
-        """Whoever asks what the server performs is told that no worker can be started."""
-        self.start()
-        asked = self.dispatcher.describe()
-        self.fail_starts()
-        self.pass_time(failingstarts.PATIENCE + 1)
-        self.failureResultOf(asked, NoWorkers)
-
-
-class BootLimitTests(SupervisorTestCase):
-    def test_hanging_start_is_killed(self) -> None:
-        """A worker that does not say Hello in time is killed, and counts as a failed start."""
-        self.start()
-        (job,) = self.submit()
-        (worker,) = self.spawner.starting
-        self.pass_time(rules.START_TIMEOUT + 0.1)
-        self.assertEqual(
-            worker.killed, "did not start within 60 s (--start-timeout), and was killed"
-        )
-        self.spawner.die(worker)
-        self.pass_time(failingstarts.PATIENCE + 0.1)
-        self.assertIn(f"worker {worker.pid} did not start within 60 s", self.ann.failure_of(job))
-        self.assertEqual(self.spawner.spawned, 2)
-
-    def test_limit_ends_with_hello(self) -> None:
-        """A worker that said Hello in time is left alone."""
-        self.start()
-        self.pass_time(rules.START_TIMEOUT - 1)
-        self.boot()
-        self.pass_time(10)
-        self.assertIsNone(self.spawner.workers[0].killed)
-        self.assertEqual(self.pending(), [])
 
 
 class StopTests(SupervisorTestCase):
-    def stop(self) -> None:
-        """Stop, and see that nothing goes on afterwards."""
-        self.supervisor.stop()
+    def test_nothing_goes_on(self) -> None:
+        """A supervisor that is stopped starts nothing and leaves no timer, whatever went on."""
+        for story in ("", "start", "go", "start, fail, pass 2, slow", SURPLUS, "start, stop"):
+            with self.subTest(story):
+                self.begin_anew()
+                self.play(f"{story}, stop")
+                self.see_stopped()
+
+    def see_stopped(self) -> None:
+        """Nothing goes on."""
         self.assertEqual(self.clock.getDelayedCalls(), [])
         states = {record.state for record in self.supervisor.records.values()}
         self.assertLessEqual(states, {WorkerState.STOPPING})
         before = self.spawner.spawned
-        for worker in list(self.spawner.workers):
-            self.spawner.die(worker)
-        self.submit(3)
-        self.pass_time(100)
-        self.assertEqual(self.spawner.spawned, before)
-        self.assertEqual(self.pending(), [])
+        self.play(f"kill_all, jobs 3, pass 100, spawned {before}, quiet")
 
-    def test_nothing_goes_on(self) -> None:
-        """A supervisor that is stopped starts nothing and leaves no timer, whatever went on."""
-
-        def wait_between_failed_starts() -> None:
-            self.start()
-            self.fail_starts()
-            self.pass_time(2)
-            self.spawner.when_spawned = None
-
-        def have_surplus() -> None:
-            self.start_and_boot()
-            self.submit(4)
-            self.boot()
-            for worker in self.spawner.busy:
-                self.spawner.answer(worker)
-
-        def stop_twice() -> None:
-            self.start()
-            self.supervisor.stop()
-
-        for begin in (
-            lambda: None,
-            self.start,
-            self.start_and_boot,
-            wait_between_failed_starts,
-            have_surplus,
-            stop_twice,
-        ):
-            self.supervise(1, 4)
-            begin()
-            self.stop()
-            self.dispatcher.client_gone(self.ann)
-
-    def test_busy(self) -> None:
-        """So it is when it is stopped while jobs run, whose ends are told all the same."""
-        self.start_and_boot()
-        (job,) = self.submit()
-        self.stop()
-        self.assertIn("WORKER_LOST", self.ann.failure_of(job))
-
-    def test_hello_after_the_stop(self) -> None:
-        """A worker that says Hello after the stop gets no job."""
-        self.start()
-        self.supervisor.stop()
-        self.spawner.boot(self.spawner.starting[0], ECHO)
-        self.submit()
-        self.assertEqual(self.dispatcher.running, 0)
-        self.spawner.die(self.spawner.workers[0])
+    def test_stopped(self) -> None:
+        """So it is when it is stopped while jobs run, or workers start."""
+        self.tell(
+            {
+                "the ends of jobs are told": "go, jobs 1, stop, stopped, j1 told WORKER_LOST",
+                "who says Hello gets no job": "start, stop, boot w1, jobs 1, busy 0, w1 dies",
+            }
+        )
 
     def test_stopped_by_the_last_job_of_a_drain(self) -> None:
         """The end of a drain may stop the supervisor in the moment of the last worker's death."""
-        self.start_and_boot()
-        self.submit()
+        self.play("go, jobs 1")
         self.dispatcher.drain(10).addCallback(lambda _: self.supervisor.stop())
-        self.spawner.die(self.spawner.busy[0])
-        self.assertEqual((self.spawner.spawned, self.clock.getDelayedCalls()), (1, []))
-
-
-class SpareTests(SupervisorTestCase):
-    def test_ready_before_it_is_needed(self) -> None:
-        """With a spare worker, one is idle as long as there may be more, whatever is busy."""
-        self.supervise(1, 3, spare=1)
-        self.start_and_boot()
-        self.assertEqual(self.dispatcher.idle, 1)
-        for busy in (1, 2):
-            self.submit()
-            self.assertEqual(self.dispatcher.running, busy)
-            self.boot()
-            self.assertEqual(self.dispatcher.idle, 1)
-        self.submit()
-        self.boot()
-        self.assertEqual((self.dispatcher.running, self.supervisor.size), (3, 3))
-
-    def test_beyond_the_minimum(self) -> None:
-        """Spares are counted above the busy workers, not above the minimum."""
-        self.supervise(2, 8, spare=2)
-        self.start_and_boot()
-        self.assertEqual(self.supervisor.size, 2)
-        self.submit()
-        self.assertEqual(self.supervisor.size, 3)
-
-    def test_let_go_when_idle(self) -> None:
-        """When the busy are idle again, all but the minimum and the spares leave after a time."""
-        self.supervise(0, 8, spare=1)
-        self.start_and_boot()
-        self.submit(4)
-        self.boot()
-        while self.spawner.busy:
-            self.spawner.answer(self.spawner.busy[0])
-        self.pass_time(2 * rules.IDLE_TIME)
-        self.bury()
-        self.assertEqual(self.supervisor.size, 1)
-
-
-class ScaleTests(SupervisorTestCase):
-    def test_more(self) -> None:
-        """More workers are started at once."""
-        self.start_and_boot()
-        self.supervisor.scale(3, 5)
-        self.boot()
-        self.assertEqual((self.supervisor.size, self.dispatcher.idle), (3, 3))
-
-    def test_fewer_idle(self) -> None:
-        """Of idle workers those beyond the new maximum leave at once."""
-        self.supervise(4, 4)
-        self.start_and_boot()
-        self.supervisor.scale(1, 1)
-        self.assertEqual((self.supervisor.size, self.dispatcher.idle), (1, 1))
-
-    def test_fewer_busy(self) -> None:
-        """Busy workers beyond the new maximum end their jobs first, and get no others."""
-        self.supervise(3, 3)
-        self.start_and_boot()
-        jobs = self.submit(5)
-        self.supervisor.scale(1, 1)
-        self.assertEqual(self.dispatcher.running, 3)
-        for _ in jobs:
-            self.spawner.answer(self.spawner.busy[0])
-        self.assertEqual([len(self.ann.answers), self.supervisor.size], [5, 1])
-
-    def test_nonsense(self) -> None:
-        """Numbers that make no sense are refused, and nothing changes."""
-        self.start_and_boot()
-        for numbers in ((-1, 2), (0, 0), (3, 2)):
-            self.assertRaises(ValueError, self.supervisor.scale, *numbers)
-        self.assertEqual((self.supervisor.min_workers, self.supervisor.max_workers), (1, 4))
+        self.play("w1 dies, spawned 1")
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
 class PaceTests(SupervisorTestCase):
@@ -781,74 +841,14 @@ class PaceTests(SupervisorTestCase):
     def test_one_in_a_turn_for_many_jobs(self) -> None:
         """So it is if many jobs come in one turn, or many workers die in one."""
         self.supervise(1, 20)
-        self.start_and_boot()
+        self.do_go()
         jobs = [make_job(self.ann) for _ in range(10)]
         self.assertEqual(self.spawned_by(lambda: list(map(self.dispatcher.submit, jobs))), 1)
-        self.boot()
+        self.do_boot()
         self.assertEqual(len(self.spawner.busy), 10)
         died = list(self.spawner.workers)
         die = FakeSpawner.die
         self.assertEqual(self.spawned_by(lambda: [die(self.spawner, worker) for worker in died]), 1)
-
-    def test_few_at_a_time(self) -> None:
-        """Only a few are starting at a time; each that is ready, or fails, makes room for one."""
-        self.supervise(1, 1, at_once=3)
-        self.start_and_boot()
-        self.supervisor.scale(50, 50)
-        self.spawner.turn()
-        self.assertEqual(len(self.spawner.starting), 3)
-        self.spawner.boot(self.spawner.starting[1], ECHO)
-        self.assertEqual((len(self.spawner.starting), self.dispatcher.idle), (3, 2))
-        self.spawner.die(self.spawner.starting[0], "exited (status 1)")
-        self.assertEqual(len(self.spawner.starting), 3)
-        self.boot()
-        self.assertEqual((self.spawner.starting, self.dispatcher.idle), ([], 50))
-
-    def test_later_order(self) -> None:
-        """Who wants fewer has the starts of an earlier order stopped, and no more made."""
-        self.supervise(1, 1, at_once=3)
-        self.start_and_boot()
-        self.supervisor.scale(50, 50)
-        self.spawner.turn()
-        self.supervisor.scale(1, 1)
-        self.assertEqual(
-            [worker.killed for worker in self.spawner.starting],
-            ["was not wanted any more while it started"] * 3,
-        )
-        self.bury()
-        self.spawner.turn()
-        self.assertEqual((self.spawner.spawned, self.dispatcher.idle), (4, 1))
-        self.assertEqual(self.pending(), [])
-
-    def test_later_order_in_between(self) -> None:
-        """Who wants somewhat fewer keeps of the starts what is still wanted."""
-        self.supervise(1, 1, at_once=3)
-        self.start_and_boot()
-        self.supervisor.scale(50, 50)
-        self.spawner.turn()
-        self.supervisor.scale(3, 3)
-        self.bury()
-        self.boot()
-        self.assertEqual((self.spawner.spawned, self.dispatcher.idle), (4, 3))
-
-    def test_jobs_that_are_gone(self) -> None:
-        """Starts for jobs that were done meanwhile by others are not made."""
-        self.supervise(1, 50, at_once=2)
-        self.start_and_boot()
-        self.submit(5)
-        while self.spawner.busy:
-            self.spawner.answer(self.spawner.busy[0])
-        self.boot()
-        self.assertEqual(self.supervisor.size, 3)
-
-    def test_many_leave(self) -> None:
-        """If many are too many, they are let go a few in a turn, and all in the end."""
-        self.supervise(60, 60)
-        self.start_and_boot()
-        self.supervisor.scale(1, 1)
-        self.assertEqual(len(self.pids()), 60 - rules.LEAVE_AT_ONCE)
-        self.spawner.turn()
-        self.assertEqual(len(self.pids()), 1)
 
     def test_stop(self) -> None:
         """A supervisor that is stopped between two starts makes none any more."""
@@ -857,520 +857,3 @@ class PaceTests(SupervisorTestCase):
         self.supervisor.stop()
         self.spawner.turn()
         self.assertEqual(self.spawner.spawned, 1)
-
-
-class RecyclingTests(SupervisorTestCase):
-    def recycling(self, worker: FakeWorker) -> None:
-        """Tell that the worker has done its jobs, as its link does."""
-        self.supervisor.recycle_worker(worker, "it has done 1 jobs")
-
-    def test_replacement_first(self) -> None:
-        """A worker to be recycled goes on until its replacement is ready, and then leaves."""
-        self.supervise(1, 1)
-        self.start_and_boot()
-        (old,) = self.spawner.workers
-        self.recycling(old)
-        self.assertEqual((self.spawner.spawned, self.dispatcher.idle), (2, 1))
-        self.submit()
-        self.assertIs(self.spawner.busy[0], old)
-        self.spawner.answer(old)
-        self.boot()
-        self.assertTrue(old.stopping)
-        self.assertEqual((self.dispatcher.idle, self.supervisor.size), (1, 1))
-
-    def test_busy_when_its_replacement_is_ready(self) -> None:
-        """One that is busy then ends its job first, and gets no other."""
-        self.supervise(1, 1)
-        self.start_and_boot()
-        (old,) = self.spawner.workers
-        self.submit()
-        self.recycling(old)
-        self.boot()
-        jobs = self.submit(2)
-        self.assertIs(jobs[0].worker, self.spawner.workers[1])
-        self.spawner.answer(old)
-        self.assertTrue(old.stopping)
-        self.assertEqual(self.dispatcher.waiting, 1)
-
-    def test_first_that_is_idle(self) -> None:
-        """Of several that are due the first leaves that is idle; a long job holds up nothing."""
-        self.supervise(3, 3)
-        self.start_and_boot()
-        jobs = self.submit(3)
-        long, *others = (job.worker for job in jobs)
-        for worker in list(self.spawner.workers):
-            self.recycling(worker)
-        for other in others:
-            self.boot()
-            assert isinstance(other, FakeWorker)
-            self.spawner.answer(other)
-            self.assertTrue(other.stopping)
-            self.bury()
-        self.boot()
-        assert isinstance(long, FakeWorker)
-        self.assertFalse(long.stopping)
-        self.spawner.answer(long)
-        self.bury()
-        self.assertEqual((self.spawner.spawned, self.supervisor.size), (6, 3))
-
-    def test_one_at_a_time(self) -> None:
-        """However many are due, there is never more than one worker above the maximum."""
-        self.supervise(4, 4)
-        self.start_and_boot()
-        for worker in list(self.spawner.workers):
-            self.recycling(worker)
-        self.assertEqual(self.supervisor.size, 5)
-        before = {worker.pid for worker in self.spawner.workers[:4]}
-        self.turn_over()
-        self.assertEqual((self.spawner.spawned, self.supervisor.size), (8, 4))
-        self.assertFalse(before.intersection(self.pids()))
-
-    def test_surplus_is_not_replaced(self) -> None:
-        """A worker that is recycling and not needed leaves at once."""
-        self.supervise(1, 4)
-        self.start_and_boot()
-        self.submit(2)
-        self.boot()
-        while self.spawner.busy:
-            self.spawner.answer(self.spawner.busy[0])
-        self.recycling(self.spawner.workers[0])
-        self.assertEqual((self.spawner.spawned, self.supervisor.size), (2, 1))
-
-    def test_replacement_does_not_start(self) -> None:
-        """If its replacement cannot be started, the old one serves on, and it is tried again."""
-        self.supervise(1, 1)
-        self.start_and_boot()
-        (old,) = self.spawner.workers
-        self.fail_starts()
-        self.recycling(old)
-        self.pass_time(60)
-        (job,) = self.submit()
-        self.assertIs(job.worker, old)
-        self.repair_starts()
-        self.pass_time(failingstarts.LONGEST_DELAY)
-        self.spawner.answer(old)
-        self.assertTrue(old.stopping)
-        self.assertEqual(self.supervisor.size, 1)
-
-    def test_age(self) -> None:
-        """A worker that is old enough is replaced."""
-        self.supervise(1, 1, recycle_limits=RecycleLimits(age=60))
-        self.start_and_boot()
-        self.pass_time(59)
-        self.assertEqual(self.spawner.spawned, 1)
-        self.pass_time(3)
-        self.assertEqual(self.spawner.spawned, 2)
-
-    def test_memory(self) -> None:
-        """A worker that has grown is replaced, whether it is idle or busy."""
-        for busy in (False, True):
-            self.supervise(1, 1, recycle_limits=RecycleLimits(memory=10**8))
-            self.start_and_boot()
-            if busy:
-                self.submit()
-            (old,) = self.spawner.workers
-            old.resident = 10**8
-            self.pass_time(2)
-            self.assertEqual(self.spawner.spawned, 1)
-            old.resident += 1
-            self.pass_time(2)
-            self.assertEqual(self.spawner.spawned, 2)
-            self.assertIsNone(old.killed)
-
-    def test_too_much_memory(self) -> None:
-        """A worker that has more memory than it may is killed, and its job told why."""
-        self.supervise(1, 1, recycle_limits=RecycleLimits(max_memory=2**20))
-        self.start_and_boot()
-        (job,) = self.submit()
-        (worker,) = self.spawner.workers
-        worker.resident = 2**21
-        self.pass_time(2)
-        self.bury()
-        self.assertIn("had 2.0 MiB of memory, where --max-memory is 1", self.ann.failure_of(job))
-        self.boot()
-        self.assertEqual(self.dispatcher.idle, 1)
-
-    def test_killed_and_not_asked(self) -> None:
-        """One that is killed so while it is idle is asked for no sign of life any more."""
-        self.supervise(1, 1, recycle_limits=RecycleLimits(max_memory=2**20))
-        self.start_and_boot()
-        (worker,) = self.spawner.workers
-        worker.resident = 2**21
-        self.clock.advance(watch.HEARTBEAT + 1)  # the first look finds both at once
-        assert worker.killed is not None
-        self.assertIn("had 2.0 MiB of memory", worker.killed)
-        self.assertEqual(worker.pings, 0)
-
-    def test_not_fit(self) -> None:
-        """A worker that is not reusable leaves after its answer, and is replaced."""
-        self.start_and_boot()
-        first, second = self.submit(2)
-        worker = first.worker
-        assert isinstance(worker, FakeWorker)
-        self.spawner.answer(worker, reusable=False)
-        self.assertEqual([answer[0] for answer in self.ann.answers], [first])
-        self.assertTrue(worker.stopping)
-        self.boot()
-        self.assertIn(second.worker, self.spawner.busy)
-
-
-class HeartbeatTests(SupervisorTestCase):
-    def test_lives(self) -> None:
-        """An idle worker is asked for a sign of life now and then, and gives it."""
-        self.start_and_boot()
-        self.pass_time(4 * watch.HEARTBEAT)
-        (worker,) = self.spawner.workers
-        self.assertGreaterEqual(worker.pings, 3)
-        self.assertIsNone(worker.killed)
-
-    def test_frozen(self) -> None:
-        """One that does not give it is killed and replaced, and is given no job meanwhile."""
-        self.start_and_boot()
-        (worker,) = self.spawner.workers
-        worker.when_pinged = None
-        self.pass_time(watch.HEARTBEAT + watch.HEARTBEAT_PATIENCE + 2)
-        self.assertEqual(worker.killed, "gave no sign of life for 5 s and was killed")
-        self.submit()
-        self.bury()
-        self.boot()
-        self.assertEqual(self.dispatcher.running, 1)
-
-    def test_frozen_before_a_job(self) -> None:
-        """A job that was given to a frozen worker is lost when that is found out, not never."""
-        self.start_and_boot()
-        (worker,) = self.spawner.workers
-        worker.when_pinged = None
-        self.pass_time(watch.HEARTBEAT + 1)
-        (job,) = self.submit()
-        self.pass_time(watch.HEARTBEAT_PATIENCE + 1)
-        self.bury()
-        self.assertIn("WORKER_LOST", self.ann.failure_of(job))
-
-    def test_does_not_read(self) -> None:
-        """One that was frozen when it was given a job, and does not read it, is found out."""
-        self.start_and_boot()
-        (job,) = self.submit()
-        (worker,) = self.spawner.workers
-        worker.reads = False
-        self.pass_time(watch.HEARTBEAT_PATIENCE - 1)
-        self.assertIsNone(worker.killed)
-        self.pass_time(3)
-        self.bury()
-        self.assertIn("did not read what it was sent for 5 s", self.ann.failure_of(job))
-
-    def test_reads_late(self) -> None:
-        """One that reads its job late goes on."""
-        self.start_and_boot()
-        self.submit()
-        (worker,) = self.spawner.workers
-        for reads in (False, True, False, True):
-            worker.reads = reads
-            self.pass_time(watch.HEARTBEAT_PATIENCE - 1)
-        self.assertIsNone(worker.killed)
-
-    def test_busy(self) -> None:
-        """A worker that is busy is not asked."""
-        self.start_and_boot()
-        self.submit()
-        self.pass_time(HOUR, 1)
-        (worker,) = self.spawner.workers
-        self.assertEqual((worker.pings, worker.killed), (0, None))
-
-
-NEW = catalogue("Echo", "New")
-OLD = catalogue("Echo", "Old")
-
-
-class ReloadTests(SupervisorTestCase):
-    def roll(self, performs: str) -> None:
-        """Have all who start say Hello with this catalogue, and all who leave be gone."""
-        while self.spawner.starting or len(self.pids()) < len(self.spawner.workers):
-            self.spawner.boot_all(performs)
-            self.bury()
-
-    def test_rolls(self) -> None:
-        """All workers are replaced, one by one, and as many as ever are there all the time."""
-        self.supervise(3, 3)
-        self.start_and_boot()
-        before = set(self.pids())
-        done = self.supervisor.reload()
-        self.assertEqual(self.supervisor.size, 4)
-        for _ in range(3):
-            self.assertNoResult(done)
-            self.boot()
-            self.assertEqual(self.dispatcher.idle, 3)
-            self.bury()
-        self.successResultOf(done)
-        self.assertFalse(before.intersection(self.pids()))
-        self.assertEqual((self.supervisor.size, self.supervisor.reloading.generation), (3, 2))
-        self.assertEqual(self.supervisor.reloading.state.value, "done")
-
-    def test_fails(self) -> None:
-        """If the first new worker does not start, the old ones stay, and the reason is told."""
-        self.supervise(2, 2)
-        self.start_and_boot()
-        before = self.pids()
-        done = self.supervisor.reload()
-        self.spawner.die(self.spawner.starting[0], "could not start: no module named x")
-        self.pass_time(HOUR, 1)
-        failed = self.failureResultOf(done, ReloadFailed)
-        self.assertIn("could not start: no module named x", str(failed.value))
-        self.assertEqual((self.pids(), self.dispatcher.idle), (before, 2))
-        self.assertEqual(self.supervisor.reloading.state.value, "failed")
-        self.assertEqual(self.supervisor.reloading.generation, 1)
-
-    def test_no_process(self) -> None:
-        """If the system has no room for a process, the reload fails with that."""
-        self.start_and_boot()
-        self.spawner.refusal = OSError(errno.EAGAIN, "Resource temporarily unavailable")
-        failed = self.failureResultOf(self.supervisor.reload(), ReloadFailed)
-        self.assertIn("Resource temporarily unavailable", str(failed.value))
-
-    def test_again_after_a_failure(self) -> None:
-        """After a failure the next reload is tried at once, and may succeed."""
-        self.start_and_boot()
-        self.failureResultOf(self.fail_reload(), ReloadFailed)
-        done = self.supervisor.reload()
-        self.turn_over()
-        self.successResultOf(done)
-
-    def fail_reload(self) -> Deferred[None]:
-        """Reload, with a new worker that does not start."""
-        done = self.supervisor.reload()
-        self.spawner.die(self.spawner.starting[0], "exited (status 1)")
-        return done
-
-    def test_fails_in_the_middle(self) -> None:
-        """If a later one does not start, those that are replaced already stay so."""
-        self.supervise(2, 2)
-        self.start_and_boot()
-        done = self.supervisor.reload()
-        self.boot()
-        self.bury()
-        self.spawner.die(self.spawner.starting[0], "exited (status 1)")
-        self.failureResultOf(done, ReloadFailed)
-        self.pass_time(60)
-        generations = sorted(record.generation for record in self.supervisor.records.values())
-        self.assertEqual(generations, [1, 2])
-
-    def test_busy(self) -> None:
-        """A worker that is busy ends its job, and is replaced then."""
-        self.supervise(1, 1)
-        self.start_and_boot()
-        (job,) = self.submit()
-        old = job.worker
-        assert isinstance(old, FakeWorker)
-        done = self.supervisor.reload()
-        self.boot()
-        self.assertFalse(old.stopping)
-        self.spawner.answer(old)
-        self.bury()
-        self.successResultOf(done)
-
-    def test_twice(self) -> None:
-        """A reload in the middle of another replaces what that has begun, and ends both."""
-        self.supervise(2, 2)
-        self.start_and_boot()
-        first = self.supervisor.reload()
-        self.boot()
-        second = self.supervisor.reload()
-        self.turn_over()
-        self.successResultOf(first)
-        self.successResultOf(second)
-        self.assertEqual({record.generation for record in self.supervisor.records.values()}, {3})
-
-    def test_while_one_starts(self) -> None:
-        """A worker that was still starting, with whatever code, is started anew."""
-        self.start()
-        (early,) = self.spawner.workers
-        done = self.supervisor.reload()
-        self.assertIsNotNone(early.killed)
-        self.bury()
-        self.boot()
-        self.successResultOf(done)
-
-    def test_without_workers(self) -> None:
-        """With no worker at all, one is started to see whether the code can be served."""
-        self.supervise(0, 2)
-        self.start()
-        done = self.supervisor.reload()
-        self.boot()
-        self.successResultOf(done)
-
-    def test_recovers_from_broken_code(self) -> None:
-        """When workers cannot start, a reload tries at once instead of at the next try."""
-        self.start()
-        self.fail_starts()
-        self.pass_time(100)
-        self.repair_starts()
-        done = self.supervisor.reload()
-        self.pass_time(0.1)
-        self.successResultOf(done)
-        self.assertEqual(self.dispatcher.idle, 1)
-
-    def test_server_stops(self) -> None:
-        """A reload that is under way when the server stops, or comes later, fails with that."""
-        self.start_and_boot()
-        done = self.supervisor.reload()
-        self.supervisor.stop()
-        for asked in (done, self.supervisor.reload()):
-            self.assertIn("stopping", str(self.failureResultOf(asked, ReloadFailed).value))
-
-    def test_caller_gone(self) -> None:
-        """That nobody waits for the end any more does not end the reload."""
-        self.start_and_boot()
-        done = self.supervisor.reload()
-        done.addErrback(lambda _: None)
-        done.cancel()
-        self.turn_over()
-        self.assertEqual(self.supervisor.reloading.state.value, "done")
-
-    def test_new_and_old_commands(self) -> None:
-        """New commands come with the first new worker, old ones go with the last old one."""
-        self.supervise(2, 2)
-        self.start()
-        self.spawner.boot_all(OLD)
-        old_workers = list(self.spawner.workers)
-        self.supervisor.reload()
-        self.spawner.boot_all(NEW)
-        self.bury()
-        (new,) = [worker for worker in self.spawner.idle if worker not in old_workers]
-        old_job, new_job = (make_job(self.ann, name) for name in ("Old", "New"))
-        self.dispatcher.submit(old_job)
-        self.dispatcher.submit(new_job)
-        self.assertIn(old_job.worker, old_workers)
-        self.assertIs(new_job.worker, new)
-        described = self.successResultOf(self.dispatcher.describe())
-        self.assertEqual(described, catalogue("Echo", "New", "Old"))
-        waiting = make_job(self.ann, "Old")
-        self.dispatcher.submit(waiting)
-        assert isinstance(old_job.worker, FakeWorker)
-        self.spawner.boot_all(NEW)
-        self.spawner.answer(old_job.worker)
-        self.bury()
-        self.assertIn("UNHANDLED", self.ann.failure_of(waiting))
-        self.assertEqual(self.successResultOf(self.dispatcher.describe()), NEW)
-
-    def test_code_that_changed_by_itself(self) -> None:
-        """If a replacement performs other commands than the rest, the rest is replaced, too."""
-        self.supervise(2, 2)
-        self.start()
-        self.spawner.boot_all(OLD)
-        self.pass_time(failingstarts.PROBATION + 1)
-        self.spawner.die(self.spawner.idle[0])
-        self.roll(NEW)
-        self.assertEqual((self.spawner.spawned, self.supervisor.size), (4, 2))
-        self.assertEqual(self.successResultOf(self.dispatcher.describe()), NEW)
-
-
-class ReliefTests(SupervisorTestCase):
-    """One client's jobs have both workers, and another's wait."""
-
-    def setUp(self) -> None:
-        """Have both workers perform jobs of Ann's, which has two more waiting."""
-        super().setUp()
-        self.supervise(2, 2, relief_after=5.0)
-        self.start_and_boot()
-        self.bob = FakeClient("bob")
-        self.running = self.submit(4)[:2]
-        self.holders = list(self.spawner.workers)
-
-    def submit_for_bob(self) -> Job:
-        """A job of Bob's."""
-        job = make_job(self.bob)
-        self.dispatcher.submit(job)
-        return job
-
-    def wait(self, seconds: float) -> None:
-        """Let time pass, and what is started meanwhile say Hello."""
-        for _ in range(round(2 * seconds)):
-            self.clock.advance(0.5)
-            self.boot()
-
-    def test_alone(self) -> None:
-        """A client that is alone has all workers, for as long as it likes."""
-        self.wait(HOUR / 60)
-        self.assertEqual(len(self.spawner.workers), 2)
-        self.spawner.answer(self.holders[0])
-        self.assertEqual((self.dispatcher.running, self.dispatcher.waiting), (2, 1))
-
-    def test_relieved(self) -> None:
-        """After some seconds there is a worker more, for Bob's jobs and not for Ann's."""
-        job = self.submit_for_bob()
-        self.wait(4)
-        self.assertEqual(len(self.spawner.workers), 2)
-        self.wait(3)
-        (relief,) = set(self.spawner.workers) - set(self.holders)
-        self.assertIs(relief.job, job)
-        self.spawner.answer(relief)
-        self.assertIsNone(relief.job)
-        next_job = self.submit_for_bob()
-        self.assertIs(relief.job, next_job)
-        self.assertEqual({worker.job for worker in self.holders}, set(self.running))
-
-    def test_never_more_than_one(self) -> None:
-        """If that is busy, too, others wait."""
-        self.submit_for_bob()
-        self.submit_for_bob()
-        self.wait(60)
-        self.assertEqual(len(self.spawner.workers), 3)
-
-    def test_not_while_jobs_start(self) -> None:
-        """As long as workers become free now and then, turns are enough."""
-        for _ in range(10):
-            self.submit_for_bob()
-        for _ in range(5):
-            self.wait(4)
-            worker = next(each for each in self.holders if each.job is not None)
-            self.spawner.answer(worker)
-            self.assertEqual(len(self.spawner.workers), 2)
-
-    def test_not_while_jobs_start_between_looks(self) -> None:
-        """So it is if a job starts and ends before anybody looks, and the next comes at once."""
-        self.submit(10)
-        for _ in range(5):
-            job = self.submit_for_bob()
-            self.wait(4)
-            self.spawner.answer(self.holders[0])
-            self.assertIs(self.holders[0].job, job)
-            self.spawner.answer(self.holders[0])
-        self.assertEqual(self.spawner.workers, self.holders)
-
-    def test_leaves_when_nobody_needs_it(self) -> None:
-        """It leaves when it has had nothing to do for a while, and comes again if need be."""
-        self.submit_for_bob()
-        self.wait(7)
-        (relief,) = set(self.spawner.workers) - set(self.holders)
-        self.spawner.answer(relief)
-        self.wait(60)
-        self.assertTrue(relief.stopping)
-        self.bury()
-        self.wait(60)
-        self.assertEqual(self.spawner.workers, self.holders)
-        job = self.submit_for_bob()
-        self.wait(7)
-        self.assertIn(job, [worker.job for worker in self.spawner.workers])
-
-    def test_ends_with_the_hold(self) -> None:
-        """Once a job of the client's has ended, as many workers are left as may be."""
-        self.submit_for_bob()
-        self.wait(7)
-        for worker in list(self.spawner.workers):
-            self.spawner.answer(worker)
-            self.wait(2)
-        self.wait(60)
-        self.assertEqual(len([each for each in self.spawner.workers if not each.stopping]), 2)
-        while any(worker.job for worker in self.spawner.workers):
-            for worker in list(self.spawner.workers):
-                if worker.job is not None:
-                    self.spawner.answer(worker)
-        self.assertEqual(self.dispatcher.waiting, 0)
-
-    def test_never(self) -> None:
-        """It can be switched off."""
-        self.supervise(2, 2, relief_after=0.0)
-        self.start_and_boot()
-        self.submit(2)
-        self.submit_for_bob()
-        self.wait(60)
-        self.assertEqual(len(self.spawner.workers), 2)
