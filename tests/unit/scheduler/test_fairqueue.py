@@ -52,9 +52,7 @@ class QueueTestCase(SynchronousTestCase):
 
 
 ORDERS = (
-    # What comes and goes, and whose the next jobs are: "a2" are two jobs of Ann's, "aH" a high one,
-    # "aX2" two in the lane X; "!a" holds Ann, "~a" releases her, "!X" and "~X" close a lane and
-    # open it; "@30" is a time, ">ab" the next two jobs, and ">9" any nine.
+    # What comes and goes, and whose the next jobs are: see Script.
     ("clients take turns, in the order of their coming", "a3 b2 c >abcaba-"),
     ("a flood delays another by one turn", "a10000 >a b2 >babaa"),
     ("who was just served comes after all others", "a b c >a a >bca"),
@@ -71,6 +69,40 @@ ORDERS = (
     ("what is in a closed lane waits", "!X aX2 a2 bY >aba- ~X >aa-"),
     ("a client has one turn in all lanes", "a2 aX2 aY2 b6 >abababababab"),
     ("an opened lane is no head start", "!X aX3 bX3 a3 >aaa ~X >bababa"),
+    ("an empty queue has no job to give", ">-"),
+    ("a client's own jobs go by priority", "aL2 a2 aH2 =a5,a6,a3,a4,a1,a2"),
+    ("whose urgent job is taken out stands with what is left", "aH aL b .a1 >ba"),
+    ("to take one's jobs out gains no other turn", "a3 b3 c3 >a .a2 .a3 aH >bca"),
+    ("one's own aged low jobs take turns", "aL3 @10 aH5 @20 =a4,a5 @30 =a1,a6,a2,a7,a3,a8"),
+    ("also in lanes of their own", "aL @10 aHX9 @20 =a2 @30 =a3,a1"),
+    ("to take out a job in one lane costs no turn in another", "b a b9 aX !X >b .a2 >a"),
+    ("jobs that were set aside have their turn when called", "a b c a ^3 .b1 *a1 =a1 *c1 =c1,a2,-"),
+    ("they are called in turns, but of nobody on hold", "a3 b ^4 !a *b1 *- ~a *a1 *a2 *a3"),
+    # Jobs that were taken out, and are put back.
+    ("what is put back goes before what came meanwhile", "a [1 b a ] c =a1,b1,c1,a2"),
+    ("and is the next of its priority, and of no other", "aL2 a2 [3 bH ] =b1,a3,a4,a1,a2"),
+    ("and waits in its lane until this is opened", "aX2 [1 !X ] >- ~X =a1,a2"),
+    ("and is the next, whatever is in other lanes", "a2 bX [1 ] =a1,b1,a2"),
+    ("also in its own lane", "a2 aX2 [3 ] !X =a1,a2 ~X =a3,a4"),
+    ("from several workers", "aH3 a2 bL2 [7 ] =a1,b1,a2,b2,a3,a4,a5"),
+    (
+        "a more urgent job has the turn of what is put back for it",
+        "aL2 bL2 {3 aH ] =a3,b1,b2,a1,a2",
+    ),
+    # How many workers a client has, while others wait.
+    ("of two workers one client gets one", "+a aH9 b3 $b &b $b &b $b &b $a"),
+    ("one that is alone gets all", "+a a3 $aaa-"),
+    ("so it does if what the others have may not start", "!X !b +a a2 b cX $aa-"),
+    ("while others' jobs run, all have their turns", "+a +a +a +b aH bL $ab"),
+    ("who has jobs running has its turn after who has none", "+a +c aH2 b2 >baba"),
+    ("none has more than may", "#2 +a +a aH2 $- bL $b- &a $a-"),
+    ("jobs that go on without a client are nobody's who waits", "+a /a b $b"),
+    # Which jobs that were taken out, and rest, what may start ought to go before.
+    ("none, if it waits behind them", "aH9 bL9 cL {8 ?nnnnnnnn"),
+    ("who comes goes before rounds later by more than one", "aH9 >a {4 bL ?nyyy"),
+    ("who comes with something urgent before its own round", "a4 b4 >a {2 cH ?yy"),
+    ("who outranks others, before all of theirs", "aH2 {1 eL ?n eH ?y"),
+    ("what may not start, before none", "a5 >a {2 !b bH !X cHX ?nn ~X ?yy !X ~b ?yy"),
 )
 STRICT_ORDERS = (
     # The same for clients who outrank others; Dot does not.
@@ -83,50 +115,184 @@ STRICT_ORDERS = (
     ("an aged flood delays a job by one turn", "a10000 @60 >100 b >ba"),
     ("an aged low flood delays each by one start", "aL10000 @60 >100 b3 cH3 >cacacbaba"),
     ("clients with aged jobs take turns", "aL5 bL5 cH20 @30 >cacbcacb"),
+    ("priorities are strict, whoever came first", "aL2 b2 cH2 =c1,c2,b1,b2,a1,a2"),
+    ("what is put back is as old as it was", "aL @10 aL [1 ] bH3 @29.9 >bb @30 =a1"),
+    ("the bound holds without starts for long", "aL @38 bH50 c50 @40 >b @60 =a1"),
 )
 
 
-class OrderTests(QueueTestCase):
-    def play(self, script: str) -> list[tuple[str, str]]:
-        """What was to come out, and what did."""
-        clients = {"a": self.ann, "b": self.bob, "c": self.cid, "d": FakeClient("dot")}
-        now, compared = 0.0, []
-        for word in script.split():
-            kind, rest = word[0], word[1:]
-            if kind == "@":
-                now = float(rest)
-            elif kind == ">" and rest.isdigit():
-                self.pop_clients(int(rest), now)
-            elif kind == ">":
-                compared.append((rest, self.pop_clients(len(rest), now)))
-            elif kind in "!~" and rest in clients:
-                (self.queue.hold if kind == "!" else self.queue.release)(clients[rest])
-            elif kind in "!~":
-                lane = rest.encode()
-                (self.queue.close_lane if kind == "!" else self.queue.open_lane)(lane)
-            else:
-                priority = {"H": HIGH, "L": LOW}.get(rest[:1], NORMAL)
-                lane_or_none = rest[:1].encode() if rest[:1] in {"X", "Y"} else None
-                for _ in range(int(rest.lstrip("HLXY") or 1)):
-                    job = make_job(clients[kind], priority=priority, accepted_at=now)
-                    self.queue.push(clients[kind], job, lane_or_none)
-        return compared
+class Script:
+    """What comes and goes in a queue, told in words of few letters; a, b and c are clients.
 
+    ``a2`` are two jobs of Ann's, ``aH`` is a high one, ``aX2`` are two in the lane X; ``!a`` holds
+    Ann, ``~a`` releases her, ``!X`` and ``~X`` close a lane and open it, ``/a`` drops her; ``@30``
+    is a time. ``>ab-`` are the clients of the next jobs, ``=a1,b1,-`` the jobs, ``>9`` any nine.
+    ``.a2`` takes a job out; ``^2`` sets the next two aside, and ``*a1`` is that this one is called.
+    ``[2`` takes two out, as for a worker, and ``]`` puts them back; ``{2`` has two rest, and
+    ``?ny`` tells whether others ought to go before them. ``+a`` starts a job of Ann's at once,
+    ``$ab`` the next two, ``&a`` ends one of hers; ``#2`` is how many of a client may run.
+    """
+
+    def __init__(self, outranks: bool) -> None:
+        self.queue = JobQueue(AGEING)
+        names = ("ann", "bob", "cid")
+        self.clients = {name[0]: FakeClient(name, outranks) for name in names}
+        self.clients |= {"d": FakeClient("dot"), "e": FakeClient("eve", outranks=True)}
+        self.now = 0.0
+        self.jobs: dict[str, Job] = {}
+        self.numbers: Counter[str] = Counter()
+        self.taken: list[Job] = []
+        self.running: list[tuple[str, Job]] = []
+
+    def name_of(self, job: Job | None) -> str:
+        """A job's name."""
+        return next((name for name, each in self.jobs.items() if each is job), "-")
+
+    def next(self) -> Job:
+        """The next job."""
+        job = self.queue.pop(self.now)
+        assert job is not None
+        return job
+
+    def make(self, client: str, priority: Priority = NORMAL) -> Job:
+        """Another job of a client's."""
+        self.numbers[client] += 1
+        job = make_job(self.clients[client], priority=priority, accepted_at=self.now)
+        self.jobs[f"{client}{self.numbers[client]}"] = job
+        return job
+
+    def start(self) -> str:
+        """Whose job is started next."""
+        name = self.name_of(job := self.queue.pop(self.now))
+        if job is not None:
+            self.queue.started(job)
+            self.running.append((name[0], job))
+        return name[0]
+
+    def push(self, word: str) -> None:
+        """Jobs come, as ``aHX2`` says."""
+        client, rest = word[0], word[1:]
+        priority = {"H": HIGH, "L": LOW}.get(rest[:1], NORMAL)
+        rest = rest.lstrip("HL")
+        lane = rest[0].encode() if rest[:1] in {"X", "Y"} else None
+        for _ in range(int(rest.lstrip("XY") or 1)):
+            job = self.make(client, priority)
+            job.lane = lane
+            self.queue.push(self.clients[client], job, lane)
+
+    def drop(self, client: str) -> None:
+        """A client goes."""
+        self.queue.drop(self.clients[client])
+
+    def hold(self, whom: str) -> None:
+        """A client is held, or a lane closed."""
+        if whom in self.clients:
+            self.queue.hold(self.clients[whom])
+        else:
+            self.queue.close_lane(whom.encode())
+
+    def release(self, whom: str) -> None:
+        """A client is released, or a lane opened."""
+        if whom in self.clients:
+            self.queue.release(self.clients[whom])
+        else:
+            self.queue.open_lane(whom.encode())
+
+    def wait(self, until: str) -> None:
+        """It is some time later."""
+        self.now = float(until)
+
+    def bound(self, count: str) -> None:
+        """So many jobs of a client may run."""
+        self.queue.most_running = int(count)
+
+    def remove(self, name: str) -> None:
+        """A job is taken out."""
+        assert self.queue.remove(self.jobs[name])
+
+    def set_aside(self, count: str) -> None:
+        """The next jobs are set aside."""
+        for _ in range(int(count)):
+            self.queue.set_aside(self.next())
+
+    def take(self, count: str) -> None:
+        """The next jobs are taken out for a worker."""
+        jobs = [self.queue.pop_prefetch(self.now, lambda _: True) for _ in range(int(count))]
+        self.taken = [job for job in jobs if job is not None]
+
+    def rest(self, count: str) -> None:
+        """They are, and rest."""
+        self.take(count)
+        for job in self.taken:
+            self.queue.rest(job)
+
+    def put_back(self, _: str) -> None:
+        """What was taken out is put back."""
+        for job in reversed(self.taken):
+            self.queue.put_back(job)
+
+    def run_one(self, client: str) -> None:
+        """A job of a client's has found an idle worker."""
+        self.running.append((client, self.make(client)))
+        self.queue.started(self.running[-1][1])
+
+    def end(self, client: str) -> None:
+        """A job of a client's ends."""
+        pair = next(pair for pair in self.running if pair[0] == client)
+        self.running.remove(pair)
+        self.queue.ended(pair[1])
+
+    def say(self, word: str) -> str | None:
+        """Have it happen; what is true, if it was a question."""
+        deeds = {
+            "!": self.hold,
+            "~": self.release,
+            "/": self.drop,
+            "@": self.wait,
+            "#": self.bound,
+            ".": self.remove,
+            "^": self.set_aside,
+            "[": self.take,
+            "{": self.rest,
+            "]": self.put_back,
+            "+": self.run_one,
+            "&": self.end,
+        }
+        kind, rest = word[0], word[1:]
+        if kind.isalpha():
+            self.push(word)
+        elif kind == ">" and rest.isdigit():
+            for _ in range(int(rest)):
+                self.next()
+        elif kind in deeds:
+            deeds[kind](rest)
+        else:
+            return self.answer(kind, rest)
+        return None
+
+    def answer(self, kind: str, expected: str) -> str:
+        """What is true, in the form of what was expected."""
+        if kind == ">":
+            return "".join(self.name_of(self.queue.pop(self.now))[0] for _ in expected)
+        if kind == "=":
+            return ",".join(self.name_of(self.queue.pop(self.now)) for _ in expected.split(","))
+        if kind == "$":
+            return "".join(self.start() for _ in expected)
+        if kind == "?":
+            return "".join("y" if self.queue.is_before(job) else "n" for job in self.taken)
+        return self.name_of(self.queue.call_one())
+
+
+class OrderTests(QueueTestCase):
     def test_orders(self) -> None:
         """The order is that of the module's docstring, example by example."""
         for outranks, rows in ((False, ORDERS), (True, STRICT_ORDERS)):
-            for what, script in rows:
-                self.queue = JobQueue(AGEING)
-                names = ("ann", "bob", "cid")
-                self.ann, self.bob, self.cid = (FakeClient(name, outranks) for name in names)
-                for expected, found in self.play(script):
-                    self.assertEqual(found, expected, f"{what}: {script}")
-
-    def test_empty(self) -> None:
-        """An empty queue has no job to give."""
-        self.assertIsNone(self.queue.pop(0.0))
-        self.assertEqual(len(self.queue), 0)
-        self.assertEqual(list(self.queue), [])
+            for what, story in rows:
+                with self.subTest(what):
+                    script = Script(outranks)
+                    for word in story.split():
+                        told = script.say(word)
+                        self.assertIn(told, (None, word[1:]), f"{word} in {story}")
 
     def test_iteration(self) -> None:
         """All waiting jobs can be looked at, held ones included, without being taken."""
@@ -139,11 +305,6 @@ class OrderTests(QueueTestCase):
 
 
 class PriorityTests(QueueTestCase):
-    def test_own_jobs(self) -> None:
-        """A client's own jobs go by priority, whichever came first."""
-        low, normal, high = (self.push(self.ann, 2, each) for each in (LOW, NORMAL, HIGH))
-        self.assertEqual(self.pop_all(), high + normal + low)
-
     def test_many_newcomers(self) -> None:
         """Who connects anew for each high job gets no more than two turns of three."""
         self.push(self.ann, 30, LOW)
@@ -155,54 +316,9 @@ class PriorityTests(QueueTestCase):
             order += self.pop_clients(1)
         self.assertGreaterEqual(order.count("a"), 9, order)
 
-    def test_the_more_urgent_job_goes(self) -> None:
-        """A client whose urgent job is taken out stands with what is left."""
-        (high,) = self.push(self.ann, 1, HIGH)
-        self.push(self.ann, 1, LOW)
-        self.push(self.bob, 1, NORMAL)
-        self.queue.remove(high)
-        self.assertEqual(self.pop_clients(2), "ba")
-
-    def test_cancelling_gains_no_turn(self) -> None:
-        """Who has had a turn and takes its jobs out, has no other in this round."""
-        for client in (self.ann, self.bob, self.cid):
-            self.push(client, 3)
-        self.pop_clients(1)
-        for job in list(self.queue):
-            if job.client is self.ann:
-                self.queue.remove(job)
-        self.push(self.ann, 1, HIGH)
-        self.assertEqual(self.pop_clients(3), "bca")
-
-
-class OwnAgeingTests(QueueTestCase):
-    def test_own_low_jobs(self) -> None:
-        """A client's own low job is overtaken until it has aged, and then takes turns."""
-        self.push(self.ann, 3, LOW)
-        high = self.push(self.ann, 5, HIGH, at=10)
-        self.assertEqual([self.queue.pop(20.0) for _ in range(2)], high[:2])
-        priorities = [job.priority for job in self.pop_all(AGEING)]
-        self.assertEqual(priorities, [LOW, HIGH, LOW, HIGH, LOW, HIGH])
-
-    def test_own_jobs_in_another_lane(self) -> None:
-        """So it is if the more urgent jobs are in a lane of their own."""
-        low = self.push(self.ann, 1, LOW)
-        for _ in range(9):
-            self.queue.push(self.ann, make_job(self.ann, priority=HIGH, accepted_at=10), b"X")
-        self.queue.pop(20.0)
-        self.assertIn(low[0], [self.queue.pop(AGEING) for _ in range(3)])
-
 
 class ShareTests(QueueTestCase):
     """How many workers a client has, while others wait."""
-
-    def start(self, now: float = 0.0) -> str:
-        """The first letter of the client whose job is started next."""
-        job = self.queue.pop(now)
-        if job is None:
-            return "-"
-        self.queue.started(job)
-        return str(job.client)[1]
 
     def run_one(self, client: FakeClient) -> Job:
         """A job of `client` that has found an idle worker."""
@@ -210,78 +326,11 @@ class ShareTests(QueueTestCase):
         self.queue.started(job)
         return job
 
-    def test_long_jobs_do_not_take_all_workers(self) -> None:
-        """Of two workers one client gets one, as long as another has jobs waiting."""
-        long = self.run_one(self.ann)
-        self.push(self.ann, 9, HIGH)
-        short = self.push(self.bob, 3)
-        self.assertEqual(self.start(), "b")
-        for job in short[:2]:
-            self.queue.ended(job)
-            self.assertEqual(self.start(), "b")
-        self.queue.ended(short[2])
-        self.assertEqual(self.start(), "a")
-        self.queue.ended(long)
-
     def test_remembered_jobs_keep_no_client(self) -> None:
         """A job that is remembered after its end keeps nothing of its client's connection."""
         job = self.run_one(self.ann)
         self.queue.ended(job)
         self.assertIsNone(job.runner)
-
-    def test_alone(self) -> None:
-        """A client that is alone gets all."""
-        self.run_one(self.ann)
-        self.push(self.ann, 3)
-        self.assertEqual([self.start() for _ in range(4)], list("aaa-"))
-
-    def test_others_that_may_not_start(self) -> None:
-        """It gets all, too, while what the others have may not start."""
-        self.run_one(self.ann)
-        self.push(self.ann, 2)
-        self.push(self.bob, 1)
-        self.queue.push(self.cid, make_job(self.cid), b"X")
-        self.queue.close_lane(b"X")
-        self.queue.hold(self.bob)
-        self.assertEqual([self.start() for _ in range(3)], list("aa-"))
-
-    def test_others_that_run(self) -> None:
-        """While jobs of others run, clients have their turns whatever they have running."""
-        for _ in range(3):
-            self.run_one(self.ann)
-        self.run_one(self.bob)
-        self.push(self.ann, 1, HIGH)
-        self.push(self.bob, 1, LOW)
-        self.assertEqual(self.start() + self.start(), "ab")
-
-    def test_running_jobs_were_turns(self) -> None:
-        """Who has jobs running and comes with more has its turn after one who has none."""
-        self.run_one(self.ann)
-        self.run_one(self.cid)
-        self.push(self.ann, 2, HIGH)
-        self.push(self.bob, 2)
-        self.assertEqual(self.pop_clients(4), "baba")
-
-    def test_most_running(self) -> None:
-        """No client has more jobs running than may, even if nobody else waits."""
-        self.queue.most_running = 2
-        jobs = [self.run_one(self.ann) for _ in range(2)]
-        self.push(self.ann, 2, HIGH)
-        self.assertTrue(self.queue.runs_enough(self.ann))
-        self.assertEqual(self.start(), "-")
-        self.push(self.bob, 1, LOW)
-        self.assertEqual(self.start() + self.start(), "b-")
-        self.queue.ended(jobs[0])
-        self.assertEqual(self.start() + self.start(), "a-")
-
-    def test_client_gone(self) -> None:
-        """Jobs that go on when their client is gone are nobody's who waits."""
-        job = self.run_one(self.ann)
-        job.client = None
-        self.queue.drop(self.ann)
-        self.push(self.bob, 1)
-        self.assertEqual(self.start(), "b")
-        self.queue.ended(job)
 
 
 class OutrankingTests(QueueTestCase):
@@ -293,13 +342,6 @@ class OutrankingTests(QueueTestCase):
         self.ann, self.bob, self.cid = (FakeClient(name, True) for name in ("ann", "bob", "cid"))
         self.dot = FakeClient("dot")
 
-    def test_priorities_are_strict(self) -> None:
-        """High goes before normal, and normal before low, whoever came first."""
-        low = self.push(self.ann, 2, LOW)
-        normal = self.push(self.bob, 2, NORMAL)
-        high = self.push(self.cid, 2, HIGH)
-        self.assertEqual(self.pop_all(), high + normal + low)
-
     def test_bound_on_overtaking(self) -> None:
         """Whatever comes of higher priorities, a low job waits no longer than twice its time."""
         (job,) = self.push(self.ann, 1, LOW)
@@ -310,15 +352,6 @@ class OutrankingTests(QueueTestCase):
             self.queue.pop(now)
             now += 0.5
         self.assertLessEqual(now, AGEING + 1.5)
-
-    def test_rare_starts(self) -> None:
-        """The bound holds if, for longer than the time, there was no start at all."""
-        (job,) = self.push(self.ann, 1, LOW)
-        self.push(self.bob, 50, HIGH, at=38)
-        self.push(self.cid, 50, NORMAL, at=38)
-        self.pop_clients(1, now=40)
-        started = [self.queue.pop(2 * AGEING) for _ in range(3)]
-        self.assertTrue(job not in self.queue or job in started)
 
     def test_cancelling_does_not_keep_a_turn_young(self) -> None:
         """A client that cancels and submits for ever does not stop the ageing of those behind."""
@@ -351,26 +384,6 @@ class RemovalTests(QueueTestCase):
 
 
 class LaneTests(QueueTestCase):
-    def push_to(self, client: FakeClient, lane: bytes | None, count: int = 1) -> list[Job]:
-        """Let so many jobs of `client` wait in this lane, and return them."""
-        jobs = [make_job(client) for _ in range(count)]
-        for job in jobs:
-            self.queue.push(client, job, lane)
-        return jobs
-
-    def test_cancelling_in_one_lane_costs_no_turn_in_another(self) -> None:
-        """A client whose job in one lane is taken out keeps its place in the other."""
-        self.push_to(self.bob, None)
-        (mine,) = self.push_to(self.ann, None)
-        self.push_to(self.bob, None, 20)
-        self.push_to(self.cid, None, 20)
-        for _ in range(2):
-            (other,) = self.push_to(self.ann, b"X")
-            self.queue.close_lane(b"X")
-            self.assertIsNot(self.queue.pop(0.0), None)
-            self.queue.remove(other)
-        self.assertNotIn(mine, list(self.queue))
-
     def test_rest(self) -> None:
         """A job that rests counts, is seen, and has no turn until it is put in again."""
         job = make_job(self.ann, box=bytes(100))
@@ -390,21 +403,6 @@ class LaneTests(QueueTestCase):
         self.assertEqual(self.queue.drop(self.ann), [mine])
         self.assertEqual([self.queue.remove(theirs) for _ in range(2)], [True, False])
         self.assertEqual((len(self.queue), self.queue.size), (0, 0))
-
-    def test_set_aside(self) -> None:
-        """Jobs that were set aside at their turn have it again when called for, in their order."""
-        jobs = [*self.push(self.ann), *self.push(self.bob), *self.push(self.cid)]
-        (last,) = self.push_to(self.ann, None)
-        for job in jobs:
-            self.assertIs(self.queue.pop(0.0), job)
-            self.queue.set_aside(job)
-        self.assertEqual((len(self.queue), len(self.queue.aside)), (4, 3))
-        self.assertTrue(self.queue.remove(jobs[1]))
-        self.queue.call_one()
-        self.assertIs(self.queue.pop(0.0), jobs[0])
-        self.queue.call_one()
-        self.assertEqual([self.queue.pop(0.0) for _ in range(3)], [jobs[2], last, None])
-        self.assertEqual((len(self.queue), len(self.queue.aside)), (0, 0))
 
     def test_called_in_turn(self) -> None:
         """Clients take turns, each with its jobs in order; who is on hold or has had one waits."""
@@ -458,24 +456,6 @@ class PutBackTests(QueueTestCase):
         for job in reversed(jobs):
             self.queue.put_back(job)
 
-    def push_in(self, client: FakeClient, lane: bytes | None, count: int = 1) -> list[Job]:
-        """Let so many jobs of `client` wait in this lane, and return them."""
-        jobs = [make_job(client) for _ in range(count)]
-        for job in jobs:
-            job.lane = lane
-            self.queue.push(client, job, lane)
-        return jobs
-
-    def test_what_came_meanwhile(self) -> None:
-        """What was put back goes before what came while it was out."""
-        (job,) = self.push(self.ann)
-        taken = self.pop(1)
-        (new,) = self.push(self.bob)
-        (newer,) = self.push(self.ann)
-        self.put_back(taken)
-        (newest,) = self.push(self.cid)
-        self.assertEqual(self.pop_all(), [job, new, newest, newer])
-
     def test_from_several_workers(self) -> None:
         """Whichever are put back first, they have their turns in the order that they had."""
         self.push(self.ann, 3, HIGH)
@@ -488,61 +468,6 @@ class PutBackTests(QueueTestCase):
             self.put_back(first)
             self.put_back(second)
             self.assertEqual(self.pop(7), taken)
-
-    def test_by_priority(self) -> None:
-        """A job that is put back is the next of its priority, and of no other."""
-        low = self.push(self.ann, 2, LOW)
-        normal = self.push(self.ann, 2, NORMAL)
-        taken = self.pop(3)
-        high = self.push(self.bob, 1, HIGH)
-        self.put_back(taken)
-        self.assertEqual(self.pop_all(), [*high, *normal, *low])
-
-    def test_as_old_as_it_was(self) -> None:
-        """A job that is put back ages from when it came, whatever its client's others do."""
-        for client in (self.ann, self.bob):
-            client.outranks = True
-        (low,) = self.push(self.ann, 1, LOW, at=0)
-        self.push(self.ann, 1, LOW, at=10)
-        self.put_back(self.pop(1))
-        self.push(self.bob, 3, HIGH, at=10)
-        self.assertEqual(self.pop_clients(2, now=AGEING - 0.1), "bb")
-        self.assertIs(self.queue.pop(AGEING), low)
-
-    def test_into_a_closed_lane(self) -> None:
-        """A job that is put back into a closed lane waits until it is opened, and is its next."""
-        jobs = self.push_in(self.ann, b"X", 2)
-        taken = self.pop(1)
-        self.queue.close_lane(b"X")
-        self.put_back(taken)
-        self.assertEqual(self.pop_all(), [])
-        self.queue.open_lane(b"X")
-        self.assertEqual(self.pop_all(), jobs)
-
-    def test_one_client_in_several_lanes(self) -> None:
-        """Each job is put back into its own lane, as the next there."""
-        for lane in (None, b"X"):
-            self.push_in(self.ann, lane, 2)
-        everything = set(self.queue)
-        taken = self.pop(3)
-        self.put_back(taken)
-        self.assertEqual(set(self.queue), everything)
-        self.queue.close_lane(b"X")
-        common = self.pop_all()
-        self.assertEqual([job.id for job in common], sorted(job.id for job in common))
-        self.assertEqual({job.lane for job in common}, {None})
-        self.assertEqual(len(common), 2)
-        self.queue.open_lane(b"X")
-        others = self.pop_all()
-        self.assertEqual([job.id for job in others], sorted(job.id for job in others))
-        self.assertEqual(len(others), 2)
-
-    def test_next_again_in_several_lanes(self) -> None:
-        """A job that is put back is the next, whatever waits in other lanes."""
-        mine = self.push_in(self.ann, None, 2)
-        theirs = self.push_in(self.bob, b"X")
-        self.put_back(self.pop(1))
-        self.assertEqual(self.pop_all(), [mine[0], *theirs, mine[1]])
 
     def test_can_be_taken_out(self) -> None:
         """A job that was put back can be removed, and goes with its client's."""
@@ -619,31 +544,6 @@ class PrefetchTests(QueueTestCase):
         """For each of these jobs, whether what may start ought to go before it."""
         return [self.queue.is_before(job) for job in jobs]
 
-    def test_those_in_line(self) -> None:
-        """What waits behind the prefetched jobs is before none of them."""
-        self.push(self.ann, 9, HIGH)
-        self.push(self.bob, 9, LOW)
-        self.push(self.cid, 1, LOW)
-        self.assertEqual(self.before(self.prefetch(8)), [False] * 8)
-
-    def test_newcomer(self) -> None:
-        """Who comes is before all of a round that is later by more than one."""
-        self.push(self.ann, 9, HIGH)
-        self.pop_clients(1)
-        prefetched = self.prefetch(4)
-        self.push(self.bob, 1, LOW)
-        self.assertEqual(self.before(prefetched), [False, True, True, True])
-
-    def test_urgent_newcomer(self) -> None:
-        """Who comes with a more urgent job is before the others of its round, too."""
-        for client in (self.ann, self.bob):
-            self.push(client, 4)
-        self.pop_clients(1)
-        prefetched = self.prefetch(2)
-        self.push(self.cid, 1, HIGH)
-        self.assertEqual(self.before(prefetched), [True, True])
-        self.assertEqual(self.news(), (self.cid, HIGH))
-
     def test_begun(self) -> None:
         """A round runs from when the first of its jobs is begun."""
         self.push(self.ann, 9)
@@ -656,35 +556,6 @@ class PrefetchTests(QueueTestCase):
         self.assertEqual(self.before(prefetched[2:]), [False])
         self.queue.put_back(prefetched[2])
         self.assertEqual(self.pop_clients(3), "baa")
-
-    def test_outranked(self) -> None:
-        """The high job of one who outranks others is before all of theirs."""
-        self.push(self.ann, 2, HIGH)
-        prefetched = self.prefetch(1)
-        eve = FakeClient("eve", outranks=True)
-        self.push(eve, 1, LOW)
-        self.assertEqual(self.before(prefetched), [False])
-        self.push(eve, 1, HIGH)
-        self.assertEqual(self.before(prefetched), [True])
-
-    def test_may_not_start(self) -> None:
-        """What may not start is before nothing until it may."""
-        self.push(self.ann, 5)
-        self.pop_clients(1)
-        prefetched = self.prefetch(2)
-        self.queue.hold(self.bob)
-        self.push(self.bob, 1, HIGH)
-        self.queue.close_lane(b"X")
-        self.queue.push(self.cid, make_job(self.cid, priority=HIGH), b"X")
-        self.assertEqual(self.before(prefetched), [False, False])
-        self.news()
-        self.queue.open_lane(b"X")
-        self.assertIsNotNone(self.news())
-        self.assertEqual(self.before(prefetched), [True, True])
-        self.queue.close_lane(b"X")
-        self.queue.release(self.bob)
-        self.assertIsNotNone(self.news())
-        self.assertEqual(self.before(prefetched), [True, True])
 
     def test_news(self) -> None:
         """Who comes to a turn is told once; another job like the last is no news."""
@@ -699,18 +570,6 @@ class PrefetchTests(QueueTestCase):
         self.push(self.bob, 1)
         self.queue.drop(self.bob)
         self.assertEqual(self.news(), (None, LOW))
-
-    def test_own_urgent_job(self) -> None:
-        """A client's more urgent job has the turn of what is put back for it."""
-        low = self.push(self.ann, 2, LOW)
-        self.push(self.bob, 2, LOW)
-        prefetched = self.prefetch(3)
-        (high,) = self.push(self.ann, 1, HIGH)
-        for job in reversed(prefetched):
-            self.queue.put_back(job)
-        order = self.pop_all()
-        self.assertIs(order[0], high)
-        self.assertEqual([job for job in order if job.client is self.ann], [high, *low])
 
     def test_changes_nothing(self) -> None:
         """To ask costs nobody a turn, in whichever lanes the jobs are."""
