@@ -1,53 +1,32 @@
 """The short stories in which tests of the scheduler's rules speak.
 
-A story is a row of sentences, with commas or line ends between them. First the deeds, then what
-must be true, and so on; names stand for themselves, the first time and always::
+They are in the form of :mod:`tests.unit.telling`: first the deeds, then what must be true, and so
+on; names stand for themselves, the first time and always::
 
     ready w, ann: a b, w runs a, w dies, a told "WORKER_LOST", queued b
 
 ``ann: a few/Few/low/5s`` is that Ann submits two jobs, the second of type ``Few``, with low
-priority and a deadline; ``parts`` has it ask for parts, ``100B`` gives its request a size. ``a1-3``
-are three jobs. ``3x w answers`` is that it does so three times. ``bob reacts: cancel b`` has Bob do
-that when he is told of an outcome next. ``types Few:max_running=2`` are the job types that those
-workers perform that come from then on. Every other word is a method of the test case,
-``do_`` or ``see_`` before it.
+priority and a deadline; ``parts`` has it ask for parts, ``100B`` gives its request a size.
+``bob reacts: cancel b`` has Bob do that when he is told of an outcome next. Workers that come after
+``types Few:max_running=2`` perform these types.
 """
 
 from __future__ import annotations
 
-import re
-import shlex
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase
 
 from dangad.scheduler.record import Job, JobState
 from dangad.wire.values import Priority
 from tests.fakes import FakeClient, FakeWorker, catalogue, make_job
+from tests.unit.telling import TellingTestCase, names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from dangad.scheduler.dispatcher import Dispatcher
-
-_SENTENCE = re.compile(r'(?:[^,\n"]|"[^"]*")+')
-_RANGE = re.compile(r"(\D+)(\d+)-(\d+)$")
-_TIMES = re.compile(r"(\d+)x$")
-
-
-def names(words: Iterable[str]) -> list[str]:
-    """The names in these words, where ``a1-3`` is ``a1 a2 a3``, each with the rest of its word."""
-    found = []
-    for word in words:
-        name, slash, rest = word.partition("/")
-        if (match := _RANGE.match(name)) is None:
-            found.append(word)
-            continue
-        stem, first, last = match.groups()
-        found += [f"{stem}{n}{slash}{rest}" for n in range(int(first), int(last) + 1)]
-    return found
 
 
 def value_of(word: str) -> object:
@@ -66,14 +45,10 @@ def types(words: Iterable[str]) -> str:
     return catalogue(**policies)
 
 
-class StoryTestCase(SynchronousTestCase):
+class StoryTestCase(TellingTestCase):
     """Clients of a dispatcher and its workers, by their names; what stories can tell of all."""
 
     dispatcher: Dispatcher
-
-    def setUp(self) -> None:
-        """Begin the first story."""
-        self.begin_anew()
 
     def begin_anew(self) -> None:
         """Have a new clock, and nobody whom others know."""
@@ -111,59 +86,33 @@ class StoryTestCase(SynchronousTestCase):
         client.gone = True
         self.dispatcher.client_gone(client)
 
-    def tell(self, stories: dict[str, str], prelude: str = "") -> None:
-        """Tell each of these stories, which have what they show as their names."""
-        for shows, story in stories.items():
-            with self.subTest(shows):
-                self.begin_anew()
-                self.play(f"{prelude}\n{story}")
-                self.assertEqual(self.reactions, [], "nobody was told")
-                self.tearDown()
-
-    def play(self, story: str) -> None:
-        """Have happen what the story tells, and see that it is true."""
-        for sentence in filter(str.strip, _SENTENCE.findall(story)):
-            try:
-                self.say(sentence.strip())
-            except Exception as error:
-                error.add_note(f"in {sentence.strip()!r} of: {story}")
-                raise
+    def see_all_is_over(self) -> None:
+        """See that nothing is left of a story, and all have reacted who were to."""
+        self.assertEqual(self.reactions, [], "nobody was told")
+        self.tearDown()
 
     def say(self, sentence: str) -> None:
         """Have one sentence be true."""
         subject, colon, deed = sentence.partition(" reacts: ")
+        first, *rest = sentence.split()
         if colon:
             self.react(self.client(subject), deed)
-            return
-        first, *rest = shlex.split(sentence)
-        if times := _TIMES.match(first):
-            for _ in range(int(times[1])):
-                self.say(sentence.split(None, 1)[1])
-        elif first.endswith(":"):
-            for word in names(rest):
-                self.ask(self.client(first[:-1]), word)
         elif first in _STATES:
             states = {name: self.jobs[name].state.value for name in names(rest)}
             self.assertEqual(states, dict.fromkeys(states, _STATES[first]))
-        elif hasattr(self, f"do_{first}"):
-            getattr(self, f"do_{first}")(*names(rest))
-        elif hasattr(self, f"see_{first}"):
-            getattr(self, f"see_{first}")(*rest)
         else:
-            self.act(first, *rest)
+            super().say(sentence)
 
-    def act(self, subject: str, verb: str, *rest: str) -> None:
-        """Have a worker, client or job do something, or see that it has."""
-        method = getattr(self, f"do_{verb}", None) or getattr(self, f"see_{verb}")
-        for things in (self.named, self.clients, self.jobs):
-            if subject in things:
-                method(things[subject], *rest)
-                return
-        raise AssertionError(f"nobody is called {subject!r}")
+    def find(self, name: str) -> FakeWorker | FakeClient | Job:
+        """The worker, client or job of this name."""
+        things: dict[str, Any] = {**self.jobs, **self.clients, **self.named}
+        found: FakeWorker | FakeClient | Job = things[name]
+        return found
 
-    def ask(self, client: FakeClient, word: str) -> None:
+    def ask(self, name: str, word: str) -> None:
         """Have a client submit a job: its name, and what there is to say about it."""
-        name, *rest = word.split("/")
+        client = self.client(name)
+        job_name, *rest = word.split("/")
         options: dict[str, Any] = {}
         for about in rest:
             if about.upper() in Priority.__members__:
@@ -176,7 +125,7 @@ class StoryTestCase(SynchronousTestCase):
                 options["deadline"] = float(about[:-1])
             else:
                 options["command"] = about
-        self.jobs[name] = job = make_job(client, **options)
+        self.jobs[job_name] = job = make_job(client, **options)
         self.owners[job] = client
         self.dispatcher.submit(job)
 

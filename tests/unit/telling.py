@@ -1,0 +1,99 @@
+"""Short stories in which tests tell what happens, and what is true then.
+
+A story is a row of sentences, with commas or line ends between them. ``3x w answers`` is that it
+does so three times. A sentence begins with a verb, as ``wait 5``, or with somebody's name, as
+``w answers``; verbs are methods of the test case with ``do_`` or ``see_`` before them. ``ann: a b``
+is that Ann asks for `a` and then for `b`. ``a1-3`` are three names.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_SENTENCE = re.compile(r'(?:[^,\n"]|"[^"]*")+')
+_RANGE = re.compile(r"(\D+)(\d+)-(\d+)$")
+_TIMES = re.compile(r"(\d+)x$")
+
+
+def names(words: Iterable[str]) -> list[str]:
+    """The names in these words, where ``a1-3`` is ``a1 a2 a3``, each with the rest of its word."""
+    found = []
+    for word in words:
+        name, slash, rest = word.partition("/")
+        if (match := _RANGE.match(name)) is None:
+            found.append(word)
+            continue
+        stem, first, last = match.groups()
+        found += [f"{stem}{n}{slash}{rest}" for n in range(int(first), int(last) + 1)]
+    return found
+
+
+class TellingTestCase(SynchronousTestCase):
+    """A test case whose tests may be stories."""
+
+    def setUp(self) -> None:
+        """Begin the first story."""
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Have everything new, as at the begin of a test."""
+        raise NotImplementedError
+
+    def find(self, name: str) -> Any:
+        """Who is called this."""
+        raise NotImplementedError
+
+    def ask(self, name: str, word: str) -> None:
+        """Have somebody ask for something."""
+        raise NotImplementedError
+
+    def see_all_is_over(self) -> None:
+        """See that nothing is left of a story."""
+
+    def tell(self, stories: dict[str, str], prelude: str = "") -> None:
+        """Tell each of these stories, which have what they show as their names."""
+        for shows, story in stories.items():
+            with self.subTest(shows):
+                self.begin_anew()
+                self.play(f"{prelude}\n{story}")
+                self.see_all_is_over()
+
+    def play(self, story: str) -> None:
+        """Have happen what the story tells, and see that it is true."""
+        for sentence in filter(str.strip, _SENTENCE.findall(story)):
+            try:
+                self.say(sentence.strip())
+            except Exception as error:
+                error.add_note(f"in {sentence.strip()!r} of: {story}")
+                raise
+
+    def say(self, sentence: str) -> None:
+        """Have one sentence be true."""
+        first, *rest = shlex.split(sentence)
+        if times := _TIMES.match(first):
+            for _ in range(int(times[1])):
+                self.say(sentence.split(None, 1)[1])
+        elif first.endswith(":"):
+            for word in names(rest):
+                self.ask(first[:-1], word)
+        elif (verb := self.verb(first)) is not None:
+            verb(*(names(rest) if hasattr(self, f"do_{first}") else rest))
+        else:
+            self.act(first, *rest)
+
+    def act(self, subject: str, verb: str, *rest: str) -> None:
+        """Have somebody do something, or see that it is so."""
+        method = self.verb(verb)
+        assert method is not None, f"nobody knows what {verb!r} is"
+        method(self.find(subject), *rest)
+
+    def verb(self, word: str) -> Any:
+        """The method of this name, None if there is none."""
+        return getattr(self, f"do_{word}", None) or getattr(self, f"see_{word}", None)
