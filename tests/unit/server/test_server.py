@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, cast
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet import error
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IFileDescriptorReceiver, IPushProducer, ITCPTransport
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.protocols import amp
 from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import directlyProvides, implementer
 from zope.interface.verify import verifyObject
 
@@ -46,11 +46,14 @@ from dangad.wire.catalogue import Policy
 from dangad.wire.values import Priority
 from tests.fakes import OneJobAtATime
 from tests.unit.host.test_turns import TurnClock
+from tests.unit.telling import TellingTestCase, names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
 Answer = dict[bytes, bytes]
+STEP = 1.0
+"""A second, in which nothing that looks at clients now and then misses a look."""
 
 CATALOGUE = json.dumps(
     {
@@ -257,7 +260,7 @@ def echo(tag: bytes) -> Answer:
     return ok(tag, data=tag)
 
 
-class ServerCase(SynchronousTestCase):
+class ServerCase(TellingTestCase):
     """A server for fake workers and fake clients, with small limits."""
 
     max_payload = 10_000
@@ -268,14 +271,21 @@ class ServerCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Make the server, and begin to note log events."""
+        self.events: list[LogEvent] = []
+        observer = cast("ILogObserver", lambda event: self.events.append(event))
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
         super().setUp()
+
+    def begin_anew(self) -> None:
+        """Make another server."""
         self.clock = Clock()
         self.dispatcher = Dispatcher(self.clock, self.max_queued)
         self.factory = self.front_door()
-        self.events: list[LogEvent] = []
-        observer = cast("ILogObserver", self.events.append)
-        globalLogPublisher.addObserver(observer)
-        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        self.events.clear()
+        self.workers: dict[str, FakeWorker] = {}
+        self.clients: dict[str, FakeClient] = {}
+        self.waited: Deferred[Any] = Deferred()
 
     def front_door(self) -> ClientFactory:
         """Another way in to the same dispatcher."""
@@ -330,6 +340,199 @@ class ServerCase(SynchronousTestCase):
         for text in texts:
             self.assertIn(text, answer[b"_error_description"].decode())
 
+    # What happens in stories.
+
+    def find(self, name: str) -> FakeWorker | FakeClient:
+        """The worker or client of this name."""
+        return self.workers.get(name) or self.named(name)
+
+    def named(self, name: str) -> FakeClient:
+        """The client of this name, who connects when first heard of."""
+        if name not in self.clients:
+            self.clients[name] = self.client()
+        return self.clients[name]
+
+    def request_of(self, word: str) -> bytes:
+        """The request that a word stands for: its tag, or "-", its command and its pairs."""
+        tag, *rest = word.split("/")
+        command, pairs = b"Echo", {}
+        for about in rest:
+            key, equals, value = about.partition("=")
+            if about.endswith("B") and about[0].isdigit():
+                pairs["data"] = bytes(int(about[:-1]))
+            elif equals:
+                pairs[key] = value.encode()
+            else:
+                command = about.encode()
+        return request(command, None if tag == "-" else tag.encode(), **pairs)
+
+    def ask(self, name: str, word: str) -> None:
+        """A client sends a request."""
+        self.named(name).line.send(self.request_of(word))
+
+    def do_pours(self, client: FakeClient, *words: str) -> None:
+        """A client sends requests in one piece; "garbage" is none."""
+        pieces = [
+            b"\xff\xff" if word == "garbage" else self.request_of(word) for word in names(words)
+        ]
+        client.line.send(b"".join(pieces))
+
+    def do_begins(self, client: FakeClient, word: str) -> None:
+        """A client sends a request but for its last byte."""
+        client.line.send(self.request_of(word)[:-1])
+
+    def do_ends(self, client: FakeClient, word: str) -> None:
+        """It sends the last byte."""
+        client.line.send(self.request_of(word)[-1:])
+
+    def do_connect(self, *names: str) -> None:
+        """Clients connect, and say nothing yet."""
+        for name in names:
+            self.named(name)
+
+    def do_ready(self, *names: str) -> None:
+        """Workers are ready."""
+        for name in names:
+            self.workers[name] = self.worker()
+
+    def do_quick(self, *names: str) -> None:
+        """So are these, who answer at once."""
+        for name in names:
+            self.workers[name] = self.worker(at_once=True)
+
+    def do_answers(self, worker: FakeWorker, *pairs: str) -> None:
+        """A worker answers its last job, with its tag as the data, or these pairs, or 60 kB."""
+        if pairs == ("much",):
+            worker.answer(a=bytes(60_000), b=bytes(60_000))
+        else:
+            split = (each.partition("=") for each in pairs)
+            worker.answer(False, **{key: value.encode() for key, _, value in split})
+
+    def do_fails(self, worker: FakeWorker, code: str, text: str) -> None:
+        """It answers with an error."""
+        worker.answer(True, _error_code=code.encode(), _error_description=text.encode())
+
+    def do_dies(self, worker: FakeWorker) -> None:
+        """It is gone."""
+        worker.die()
+
+    def do_leaves(self, client: FakeClient) -> None:
+        """A client disconnects."""
+        client.line.drop()
+
+    def do_breaks(self, client: FakeClient) -> None:
+        """Whatever is written to a client fails from now on."""
+        client.line.failing = True
+
+    def do_settle(self) -> None:
+        """Connections are gone that were to be closed, and are not held up."""
+        for client in self.clients.values():
+            client.line.settle()
+
+    def do_wait(self, seconds: str) -> None:
+        """Time passes, in steps in which it is looked at who reads and who writes."""
+        for _ in range(int(float(seconds) / STEP)):
+            self.clock.advance(STEP)
+        self.clock.advance(float(seconds) % STEP)
+
+    def do_at_most(self, limit: str, number: str) -> None:
+        """The front door has this limit."""
+        setattr(self.factory, limit, int(number))
+
+    def do_drain(self) -> None:
+        """The server ends its jobs."""
+        self.waited = self.dispatcher.drain(30.0)
+
+    def do_close(self) -> None:
+        """The front door is closed, within 5 s."""
+        self.waited = self.factory.close(5.0)
+
+    # What is true then.
+
+    def see_hears(self, client: FakeClient, *words: str) -> None:
+        """Which answers a client can read: echoes, such with other pairs, or ``7!CODE``."""
+        expected, answers = [], client.answers()
+        for number, word in enumerate(names(words)):
+            tag, *pairs = word.split("/")
+            if "!" in tag:
+                failed, _, code = tag.encode().partition(b"!")
+                self.assert_error(answers[number], failed, code)
+                expected.append(answers[number])
+                continue
+            split = (each.partition("=") for each in pairs if each)
+            own = ok(tag.encode(), **{key: value.encode() for key, _, value in split})
+            expected.append(own if pairs else echo(tag.encode()))
+        self.assertEqual(answers, expected)
+
+    def see_told(self, client: FakeClient, tag: str, code: str, *texts: str) -> None:
+        """The one error that a client can read."""
+        self.assert_error(client.answer(), tag.encode(), code.encode(), *texts)
+
+    def see_heard(self, client: FakeClient, *tags: str) -> None:
+        """The tags of all answers that a client can read."""
+        answers = client.answers()
+        self.assertEqual([answer[b"_answer"].decode() for answer in answers], [*tags])
+
+    def see_got(self, worker: FakeWorker, *tags: str) -> None:
+        """The tags of the jobs that a worker was given."""
+        self.assertEqual([(job.tag or b"-").decode() for job in worker.jobs], [*tags])
+
+    def see_interrupted(self, worker: FakeWorker) -> None:
+        """A worker is to stop its job."""
+        self.assertEqual((worker.interrupts, worker.killed), ([b"cancelled"], []))
+
+    def see_undisturbed(self, worker: FakeWorker) -> None:
+        """It is not."""
+        self.assertEqual(worker.interrupts + worker.killed, [])
+
+    def see_read(self, *names: str) -> None:
+        """Exactly these clients are read."""
+        reading = sorted(name for name, client in self.clients.items() if client.line.reading)
+        self.assertEqual(reading, sorted(names))
+
+    def see_cut_off(self, *names: str) -> None:
+        """Exactly these clients were cut off."""
+        cut_off = sorted(name for name, client in self.clients.items() if client.line.cut_off)
+        self.assertEqual(cut_off, sorted(names))
+
+    def see_open(self, *names: str) -> None:
+        """Exactly these clients are connected, and are to stay so."""
+        served = sorted(name for name, client in self.clients.items() if not client.closed)
+        self.assertEqual(served, sorted(names))
+
+    def see_jobs(self, running: str, waiting: str) -> None:
+        """How many jobs run, and wait."""
+        counts = (self.dispatcher.running, self.dispatcher.waiting)
+        self.assertEqual(counts, (int(running), int(waiting)))
+
+    def see_cancelled(self, count: str) -> None:
+        """How many jobs were cancelled."""
+        self.assertEqual(self.dispatcher.counters.ended[JobState.CANCELLED], int(count))
+
+    def see_connections(self, count: str) -> None:
+        """How many connections count."""
+        self.assertEqual(self.factory.connections, int(count))
+
+    def see_logged(self, text: str) -> None:
+        """What was logged last."""
+        self.assertIn(text, self.logged()[-1])
+
+    def see_failed(self, count: str) -> None:
+        """How many failures of the system were logged."""
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), int(count))
+
+    def see_over(self) -> None:
+        """What was waited for is over."""
+        self.successResultOf(self.waited)
+
+    def see_not_over(self) -> None:
+        """It is not."""
+        self.assertNoResult(self.waited)
+
+    def see_quiet(self) -> None:
+        """No alarm is left."""
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
 
 class PromiseTest(ServerCase):
     def test_interfaces(self) -> None:
@@ -347,6 +550,235 @@ class PromiseTest(ServerCase):
         )
 
 
+ANSWERS = {
+    "a worker's error goes back as an AMP error, as the worker wrote it": """
+        ready w, c: 7, w fails MINE no, c told 7 MINE no
+    """,
+    "whichever job ends first is answered first, under its own tag": """
+        ready x y, c: a b, x answers, y answers, c hears b a
+    """,
+    "tags are each connection's own": """
+        ready x y, c: 1, d: 1, x answers of=d, y answers of=c, c hears 1/of=c, d hears 1/of=d
+    """,
+    "a request without _ask runs, and nothing about it is told": """
+        ready w, c: -, w answers, w got -, c: -/Nope -/_priority=odd, c hears, open c
+    """,
+    "the death of the worker is the answer": """
+        ready w, c: 7, w dies, c told 7 WORKER_LOST 4711 SIGKILL Echo
+    """,
+    "once a request is answered, its tag is free": """
+        ready w, c: 7, w answers, c hears 7, c: 7, w answers, c hears 7
+    """,
+    "a second request under the tag of an unanswered one is refused; the first goes on": """
+        ready w, c: 7 7, c told 7 BAD_ARGUMENTS "'7'" "in use", w got 7, w answers, c hears 7
+    """,
+    "a tag of 255 bytes serves; a longer one gets an error under its name": f"""
+        ready w, c: {"t" * 255}, w answers, c hears {"t" * 255}, c: {"t" * 256}
+        c told {"t" * 256} BAD_ARGUMENTS 256 255
+    """,
+    "until a worker has told what is performed, requests wait; then they are refused": """
+        c: 1/Nope 2, c hears, ready w, c told 1 UNHANDLED Nope, w answers, c hears 2
+    """,
+    "garbage cancels the client's jobs, and touches nobody else's": """
+        ready w, c pours 1 2 garbage, d: 3, settle, w interrupted, w dies, quick x, d hears 3
+        cancelled 2
+    """,
+    "what follows garbage is no request, even if it comes before the connection is gone": """
+        ready w, c pours garbage, c receives 7, w got, settle
+    """,
+}
+OWN_COMMANDS = {
+    "Ping is answered at once, with no worker and with none idle": """
+        c: 1/dangad.Ping, c hears 1/, c: -/dangad.Ping, c hears
+    """,
+    "a server that stops before it knows its catalogue says so": """
+        c: 1/dangad.Describe, drain, c told 1 SHUTTING_DOWN, c: 2/dangad.Describe
+        c told 2 SHUTTING_DOWN
+    """,
+    "a job that waits is over at once when it is cancelled, and its own request is answered": """
+        ready w, c: 1 2, c: 3/dangad.Cancel/tag=2, c hears 2!CANCELLED 3/
+        w answers, c hears 1, w got 1
+    """,
+    "a job that runs is over when its worker is dead; cancelling it again changes nothing": """
+        ready w, c: 1 2/dangad.Cancel/tag=1, c hears 2/, c: 3/dangad.Cancel/tag=1, c hears 3/
+        w interrupted, w dies, c told 1 CANCELLED "into its run", c: 4/dangad.Cancel/tag=1
+        c hears 4/
+    """,
+    "cancelling what has ended, never was, or is somebody else's changes nothing": """
+        ready w, c: 1, w answers, c hears 1, d: 5, c: 2/dangad.Cancel/tag=1 3/dangad.Cancel/tag=5
+        c: 4/dangad.Cancel/tag=6 5/dangad.Cancel/tag=, c hears 2/ 3/ 4/ 5/, w undisturbed
+    """,
+    "Cancel does its work also if nobody wants to hear of it": """
+        ready w, c: 1 -/dangad.Cancel/tag=1, w interrupted, c hears
+    """,
+    "Cancel without its argument is a bad request": """
+        c: 1/dangad.Cancel, c told 1 BAD_ARGUMENTS "'tag'"
+    """,
+}
+DISCONNECTS = {
+    "the jobs of a client that is gone never start, or are killed; others' go on": """
+        ready w, c: 1 2 3, d: 4, c leaves, w interrupted, w dies, quick x, d hears 4, cancelled 3
+        jobs 0 0, connections 1
+    """,
+    "a running job whose type says so ends by itself, and its answer goes nowhere": """
+        ready w, c: 1/Finish 2/Finish, c leaves, w undisturbed, w answers, w got 1, c hears
+        cancelled 1
+    """,
+    "jobs that nobody wanted an answer to end with their client like any others": """
+        ready w, c: - -, c leaves, w interrupted, jobs 1 0
+    """,
+    "a client that goes without having read its answers leaves nothing behind": """
+        ready w, c: 1, w answers much, c leaves, held, connections 0
+    """,
+    "half a request is no request": "ready w, c begins 1, c leaves, w got",
+    "a client that leaves while it is not read leaves nothing behind": f"""
+        ready w, c pours t1-{MAX_INSTANT}/Nope, read, c leaves, quiet
+    """,
+}
+PACES = {
+    "with a payload's worth of requests unanswered, a client is not read": """
+        ready w, c pours t1-9/4000B, jobs 1 2, read, 3x w answers, c hears t1-3
+        3x w answers, c hears t4-6, 3x w answers, c hears t7-9, read c
+    """,
+    "the cap is each connection's own": "at_most max_in_flight 2, c: 1 2, d: 3, read d",
+    "garbage that is found when reading goes on, in the middle of an answer, closes too": """
+        at_most max_in_flight 1, ready w, c pours 1 garbage, cut_off, w answers, cut_off c, settle
+        jobs 0 0
+    """,
+    "a client that does not read is not read, and its jobs do not start until it has read": """
+        ready w, c: big, connect d, w answers much, read d, c: 1, d: 2, w answers, d hears 2
+        w got big 2, c heard big, read c d, w answers, c hears 1
+    """,
+    "jobs submitted before the congestion wait it out; other clients' overtake them": """
+        ready w, c: big t1-5, ready x, w answers much, x answers, x got t1, jobs 1 3
+        d: 6, x answers, d hears 6, jobs 1 3, c heard big, c heard t1, jobs 2 2
+    """,
+    "a client that has read but still has too much in flight is not read yet": """
+        at_most max_in_flight 2, ready w x, c pours 1 2 3, x answers much, read, c heard 1, read
+        jobs 2 0
+    """,
+    "one that leaves its answers unread for minutes is cut off, and its jobs end": f"""
+        ready w, c: 1 2, w answers much, wait {STALL_TIME - STALL_LOOK}, cut_off, wait {STALL_LOOK}
+        cut_off c, logged "has read 0 bytes in 300 s, of answers of which 120", settle
+        w interrupted
+    """,
+    "one that has to wait with a request, because its other requests do, is in no hurry": f"""
+        at_most max_in_flight 1, ready w, c pours 1 2, wait {BOX_TIME + BOX_LOOK}, w answers
+        w answers, c hears 1 2
+    """,
+    "one whose request does not get on is told if it can be, and disconnected": f"""
+        c begins 1/data=x, wait {BOX_TIME + BOX_LOOK}
+        c told 1 BAD_ARGUMENTS "did not get on for 60 s", open
+        logged "does not get on with a request", quiet
+    """,
+}
+FAILING = {
+    "a write that fails closes that connection; all others go on": """
+        ready w, c: 1 2, d: 3, c breaks, w answers, failed 1, cut_off c, 2x w answers, d hears 3
+        settle, jobs 0 0, connections 1
+    """,
+    "when no worker can be had, a broken client does not keep others from being told": """
+        c: 1, d: 1, e: 1, f: 1, c breaks, e breaks, no_workers, failed 2
+        d told 1 NO_WORKERS "there is no memory", f told 1 NO_WORKERS "there is no memory"
+    """,
+}
+IDLE = {
+    "of those that had nothing to do for long, the longest idle is closed for a new one": f"""
+        at_most max_connections 2, quick w, connect c d, wait 1, c: 1, c hears 1, wait {IDLE_TIME}
+        e: 1, open c e, e hears 1, w got 1 1, connections 2, logged "nothing to do for 31 s"
+    """,
+    "not one that waits for a job, or has just been answered, or sends a request": f"""
+        at_most max_connections 2, ready w, c: 1, d begins 2, wait {IDLE_TIME + 1}, e: 3, open c d
+        w answers, wait {IDLE_TIME - 1}, connect f, open c f, c hears 1
+    """,
+    "while there is room, a connection may be idle for ever": f"""
+        at_most max_connections 2, connect c, wait {10 * IDLE_TIME}, connect d, open c d
+    """,
+}
+LIMITS = {
+    "a job that finds no room is refused with the limit's name; the others are done": """
+        c: 1 2 3, c told 3 QUEUE_FULL "--max-queued", quick w, c hears 2 1
+    """,
+    "a server that stops refuses new jobs, and finishes those that it has": """
+        ready w, c: 1, drain, c: 2, c told 2 SHUTTING_DOWN, not_over, w answers, c hears 1, over
+    """,
+    "the first request of one connection too many is refused, and it is closed": """
+        connect c d e f, connections 3, f begins -, open c d e f, f ends -, f: 7
+        f told 7 QUEUE_FULL "3 connections" "--max-connections", settle, open c d e, quiet
+        c leaves, g: 1/dangad.Ping, g hears 1/
+    """,
+    "a large request is refused like any other": """
+        connect c d e, f: 7/60000B, f told 7 QUEUE_FULL
+    """,
+    "who is refused and says nothing is cut off after some seconds": f"""
+        connect c d e f g, g pours garbage, cut_off g, wait {REFUSAL_TIME}, cut_off f g
+    """,
+}
+CLOSES = {
+    "with nobody connected, nothing is waited for": "close, over, quiet",
+    "a connection is closed when its client has read what was written, paused or not": """
+        ready w, connect d, c: 1, w answers much, close, settle, not_over, c heard 1, over, quiet
+        connections 0
+    """,
+    "nobody who does not read can keep the server from stopping": """
+        ready w, c: 1, w answers, close, wait 4.9, settle, not_over, wait 0.2, settle, over
+    """,
+    "what a client sends after that is not performed": """
+        at_most max_in_flight 1, ready w, c pours 1/Finish 2, close, c receives 3, w answers
+        w got 1, settle, connections 0
+    """,
+    "no connection and no alarm is left of those that were being refused": """
+        connect c d e f, close, settle, over, quiet
+    """,
+}
+
+
+class StoryTest(ServerCase):
+    """What is told in stories."""
+
+    def do_receives(self, client: FakeClient, word: str) -> None:
+        """The server receives a request although it wants to read no more."""
+        client.line.protocol.dataReceived(self.request_of(word))
+
+    def do_no_workers(self) -> None:
+        """No worker can be had."""
+        self.dispatcher.no_workers("there is no memory")
+
+    def see_held(self, *names: str) -> None:
+        """Exactly these clients are on hold."""
+        queue = self.dispatcher.state.queue
+        held = [n for n, client in self.clients.items() if queue.is_on_hold(client.line.protocol)]
+        self.assertEqual(held, [*names])
+
+    def test_answers(self) -> None:
+        """What clients are answered."""
+        self.tell(ANSWERS)
+
+    def test_own_commands(self) -> None:
+        """What the server performs itself."""
+        self.tell(OWN_COMMANDS)
+
+    def test_disconnects(self) -> None:
+        """What becomes of the jobs of clients that go."""
+        self.tell(DISCONNECTS)
+
+    def test_paces(self) -> None:
+        """How fast clients are read."""
+        self.tell(PACES)
+
+    def test_failing(self) -> None:
+        """What the failure of a connection means."""
+        self.tell(FAILING)
+
+    def test_idle(self) -> None:
+        """Which connections are closed for new ones."""
+        self.tell(IDLE)
+
+    def test_closes(self) -> None:
+        """How the front door is closed."""
+        self.tell(CLOSES, "at_most max_connections 3")
+
+
 class AnswerTest(ServerCase):
     def test_a_job_and_its_answer(self) -> None:
         """The worker gets the box byte for byte, and its answer goes back under the tag."""
@@ -358,13 +790,6 @@ class AnswerTest(ServerCase):
         worker.answer(data=b"hello")
         self.assertEqual(client.line.take(), boxes.pack([(b"_answer", b"7"), (b"data", b"hello")]))
 
-    def test_an_error_of_the_worker(self) -> None:
-        """A worker's error goes back as an AMP error, as the worker wrote it."""
-        worker, client = self.worker(), self.client()
-        client.call(b"Echo", b"7")
-        worker.answer(True, _error_code=b"MINE", _error_description=b"no")
-        self.assert_error(client.answer(), b"7", b"MINE", "no")
-
     def test_out_of_order(self) -> None:
         """Whichever job ends first is answered first, each under its own tag."""
         workers, client = [self.worker() for _ in range(3)], self.client()
@@ -375,17 +800,6 @@ class AnswerTest(ServerCase):
             worker.answer()
         self.assertEqual(client.answers(), [echo(b""), echo(b"\x00\xff"), echo(b"first")])
 
-    def test_two_clients_with_the_same_tag(self) -> None:
-        """Tags are each connection's own."""
-        workers = [self.worker(), self.worker()]
-        clients = [self.client(), self.client()]
-        for number, client in enumerate(clients):
-            client.call(b"Echo", b"1", number=b"%d" % number)
-        for worker in workers:
-            worker.answer(number=boxes.unpack(worker.boxes[0])[b"number"])
-        for number, client in enumerate(clients):
-            self.assertEqual(client.answers(), [ok(b"1", number=b"%d" % number)])
-
     def test_two_front_doors(self) -> None:
         """No two jobs have the same id, whichever way they came in."""
         workers = [self.worker(), self.worker()]
@@ -394,24 +808,6 @@ class AnswerTest(ServerCase):
             self.factory = self.front_door()
         self.assertEqual({worker.jobs[0].id for worker in workers}, {1, 2})
 
-    def test_without_a_tag(self) -> None:
-        """A request without _ask runs, and nothing about it is told."""
-        worker, client = self.worker(), self.client()
-        client.call(b"Echo")
-        worker.answer()
-        client.call(b"Nope")
-        client.call(b"Echo", _priority=b"odd")
-        self.assertEqual([job.state for job in worker.jobs], [JobState.DONE])
-        self.assertEqual(client.answers(), [])
-        self.assertEqual(client.closed, False)
-
-    def test_a_dead_worker(self) -> None:
-        """The death of the worker is the answer."""
-        worker, client = self.worker(), self.client()
-        client.call(b"Echo", b"7")
-        worker.die()
-        self.assert_error(client.answer(), b"7", b"WORKER_LOST", "4711", "SIGKILL", "Echo")
-
     def test_large_answers(self) -> None:
         """An answer of any size goes out whole."""
         worker, client = self.worker(), self.client()
@@ -419,14 +815,6 @@ class AnswerTest(ServerCase):
             client.call(b"Echo", b"%d" % size)
             worker.answer(a=bytes(size), b=bytes(size))
             self.assertEqual(client.answer(), ok(b"%d" % size, a=bytes(size), b=bytes(size)))
-
-    def test_a_tag_may_be_used_again(self) -> None:
-        """Once a request is answered, its tag is free."""
-        worker, client = self.worker(), self.client()
-        for _ in range(2):
-            client.call(b"Echo", b"7")
-            worker.answer()
-            self.assertEqual(client.answers(), [echo(b"7")])
 
     @settings(deadline=None)
     @given(st.lists(st.integers(1, 200), max_size=60))
@@ -496,17 +884,6 @@ class BadRequestTest(ServerCase):
         worker.answer()
         self.assertEqual(client.answers(), [echo(b"8")])
 
-    def test_unknown_commands_before_the_first_worker(self) -> None:
-        """Until a worker has told what is performed, requests wait; then they are refused."""
-        client = self.client()
-        client.call(b"Nope", b"1")
-        client.call(b"Echo", b"2")
-        self.assertEqual(client.answers(), [])
-        worker = self.worker()
-        self.assert_error(client.answer(), b"1", b"UNHANDLED", "Nope")
-        worker.answer()
-        self.assertEqual(client.answers(), [echo(b"2")])
-
     def test_the_longest_command_name(self) -> None:
         """A name of any length is no trouble, and is not repeated in full."""
         self.worker()
@@ -530,26 +907,6 @@ class BadRequestTest(ServerCase):
         client.line.send(boxes.pack([(b"_error", b"1"), (b"_error_code", b"X")]))
         self.assertEqual(client.answers(), [])
         self.assertEqual(client.closed, False)
-
-    def test_a_tag_in_use(self) -> None:
-        """A second request under the tag of an unanswered one is refused; the first goes on."""
-        worker, client = self.worker(), self.client()
-        client.call(b"Echo", b"7")
-        client.call(b"Echo", b"7")
-        self.assert_error(client.answer(), b"7", b"BAD_ARGUMENTS", "'7'", "in use")
-        self.assertEqual(len(worker.jobs), 1)
-        worker.answer()
-        self.assertEqual(client.answers(), [echo(b"7")])
-
-    def test_long_tags(self) -> None:
-        """A tag of 255 bytes serves; a longer one gets an error under its name."""
-        worker, client = self.worker(), self.client()
-        client.call(b"Echo", b"t" * 255)
-        worker.answer()
-        self.assertEqual(client.answers(), [echo(b"t" * 255)])
-        client.call(b"Echo", b"t" * 256)
-        self.assert_error(client.answer(), b"t" * 256, b"BAD_ARGUMENTS", "256", "255")
-        self.assertEqual(len(worker.jobs), 1)
 
     def test_too_large(self) -> None:
         """A request over the limit is refused with both numbers, and the connection lives."""
@@ -611,36 +968,8 @@ class GarbageTest(ServerCase):
         self.assertEqual(len(self.logged()), 2)
         self.assertIn("and 998 more", self.logged()[-1])
 
-    def test_jobs_end_with_their_connection(self) -> None:
-        """Garbage cancels the client's jobs, and touches nobody else's."""
-        worker, client, other = self.worker(), self.client(), self.client()
-        client.line.send(request(b"Echo", b"1") + request(b"Echo", b"2") + b"\xff\xff")
-        other.call(b"Echo", b"3")
-        client.line.settle()
-        self.assertEqual(worker.interrupts, [b"cancelled"])
-        worker.die()
-        self.worker(at_once=True)
-        self.assertEqual(other.answers(), [echo(b"3")])
-        self.assertEqual(self.dispatcher.counters.ended[JobState.CANCELLED], 2)
-
-    def test_nothing_is_read_behind_garbage(self) -> None:
-        """What follows garbage is no request, even if it comes before the connection is gone."""
-        worker, client = self.worker(), self.client()
-        client.line.send(b"\xff\xff")
-        client.line.protocol.dataReceived(request(b"Echo", b"7"))
-        self.assertEqual(worker.jobs, [])
-        client.line.settle()
-
 
 class OwnCommandTest(ServerCase):
-    def test_ping(self) -> None:
-        """Ping is answered at once, with no worker and with none idle."""
-        client = self.client()
-        client.call(b"dangad.Ping", b"1")
-        self.assertEqual(client.answers(), [ok(b"1")])
-        client.call(b"dangad.Ping")
-        self.assertEqual(client.answers(), [])
-
     def test_describe(self) -> None:
         """Describe is answered when the first worker has told, and at once from then on."""
         client = self.client()
@@ -666,15 +995,6 @@ class OwnCommandTest(ServerCase):
         told = commands.Describe.parseResponse(amp.AmpBox(answer), None)
         self.assertEqual(told, {"catalogue": json.dumps(catalogue)})
 
-    def test_describe_while_stopping(self) -> None:
-        """A server that stops before it knows says so."""
-        client = self.client()
-        client.call(b"dangad.Describe", b"1")
-        self.dispatcher.drain(1.0)
-        self.assert_error(client.answer(), b"1", b"SHUTTING_DOWN")
-        client.call(b"dangad.Describe", b"2")
-        self.assert_error(client.answer(), b"2", b"SHUTTING_DOWN")
-
     def test_describe_and_disconnect(self) -> None:
         """A client that does not wait for the catalogue is forgotten."""
         client = self.client()
@@ -684,98 +1004,8 @@ class OwnCommandTest(ServerCase):
         self.worker()
         self.assertEqual(client.line.outbox, b"")
 
-    def test_cancel_a_waiting_job(self) -> None:
-        """A job that waits is over at once, and its own request is answered."""
-        worker, client = self.worker(), self.client()
-        client.call(b"Echo", b"1")
-        client.call(b"Echo", b"2")
-        client.call(b"dangad.Cancel", b"3", tag=b"2")
-        answers = {
-            answer.get(b"_error") or answer[b"_answer"]: answer for answer in client.answers()
-        }
-        self.assertEqual(set(answers), {b"2", b"3"})
-        self.assert_error(answers[b"2"], b"2", b"CANCELLED", "never ran")
-        self.assertEqual(answers[b"3"], ok(b"3"))
-        worker.answer()
-        self.assertEqual(client.answers(), [echo(b"1")])
-        self.assertEqual(len(worker.jobs), 1)
-
-    def test_cancel_a_running_job(self) -> None:
-        """A job that runs is over when its worker is dead; cancelling it again changes nothing."""
-        worker, client = self.worker(), self.client()
-        client.call(b"Echo", b"1")
-        for tag in (b"2", b"3"):
-            client.call(b"dangad.Cancel", tag, tag=b"1")
-            self.assertEqual(client.answers(), [ok(tag)])
-        self.assertEqual(worker.interrupts, [b"cancelled"])
-        worker.die()
-        self.assert_error(client.answer(), b"1", b"CANCELLED", "into its run")
-        client.call(b"dangad.Cancel", b"4", tag=b"1")
-        self.assertEqual(client.answers(), [ok(b"4")])
-
-    def test_cancel_too_late(self) -> None:
-        """Cancelling what has ended, never was, or is somebody else's changes nothing."""
-        worker, client, other = self.worker(), self.client(), self.client()
-        client.call(b"Echo", b"1")
-        worker.answer()
-        self.assertEqual(client.answers(), [echo(b"1")])
-        other.call(b"Echo", b"5")
-        for target in (b"1", b"5", b"6", b""):
-            client.call(b"dangad.Cancel", b"2", tag=target)
-            self.assertEqual(client.answers(), [ok(b"2")])
-        self.assertEqual(worker.interrupts + worker.killed, [])
-
-    def test_cancel_without_an_answer(self) -> None:
-        """Cancel does its work also if nobody wants to hear of it."""
-        worker, client = self.worker(), self.client()
-        client.call(b"Echo", b"1")
-        client.call(b"dangad.Cancel", tag=b"1")
-        self.assertEqual(worker.interrupts, [b"cancelled"])
-        self.assertEqual(client.answers(), [])
-
-    def test_cancel_nothing(self) -> None:
-        """Cancel without its argument is a bad request."""
-        client = self.client()
-        client.call(b"dangad.Cancel", b"1")
-        self.assert_error(client.answer(), b"1", b"BAD_ARGUMENTS", "'tag'")
-
 
 class DisconnectTest(ServerCase):
-    def test_disconnect(self) -> None:
-        """The jobs of a client that is gone never start, or are killed; others' go on."""
-        worker, client, other = self.worker(), self.client(), self.client()
-        for tag in (b"1", b"2", b"3"):
-            client.call(b"Echo", tag)
-        other.call(b"Echo", b"4")
-        client.line.drop()
-        self.assertEqual(worker.interrupts, [b"cancelled"])
-        worker.die()
-        self.worker(at_once=True)
-        self.assertEqual(other.answers(), [echo(b"4")])
-        self.assertEqual(self.dispatcher.counters.ended[JobState.CANCELLED], 3)
-        self.assertEqual((self.dispatcher.waiting, self.factory.connections), (0, 1))
-
-    def test_jobs_that_finish(self) -> None:
-        """A running job whose type says so ends by itself, and its answer goes nowhere."""
-        worker, client = self.worker(), self.client()
-        client.call(b"Finish", b"1")
-        client.call(b"Finish", b"2")
-        client.line.drop()
-        self.assertEqual(worker.interrupts + worker.killed, [])
-        worker.answer()
-        self.assertEqual([job.state for job in worker.jobs], [JobState.DONE])
-        self.assertEqual(client.line.outbox, b"")
-        self.assertEqual(self.dispatcher.counters.ended[JobState.CANCELLED], 1)
-
-    def test_jobs_without_a_tag(self) -> None:
-        """Jobs that nobody wanted an answer to end with their client like any others."""
-        worker, client = self.worker(), self.client()
-        client.call(b"Echo")
-        client.call(b"Echo")
-        client.line.drop()
-        self.assertEqual(worker.interrupts, [b"cancelled"])
-        self.assertEqual(self.dispatcher.waiting, 0)
-
     def test_disconnect_after_all_answers(self) -> None:
         """Of a client that has gone when all its jobs had ended, nothing is kept."""
         worker = self.worker()
@@ -791,23 +1021,6 @@ class DisconnectTest(ServerCase):
         worker.jobs.clear()
         gc.collect()
         self.assertIsNone(connection())
-
-    def test_disconnect_while_paused(self) -> None:
-        """A client that goes without having read its answers leaves nothing behind."""
-        worker, client = self.worker(), self.client()
-        client.call(b"Echo", b"1")
-        worker.answer(a=bytes(60_000), b=bytes(60_000))
-        connection = client.line.protocol
-        client.line.drop()
-        self.assertFalse(self.dispatcher.state.queue.is_on_hold(connection))
-        self.assertEqual(self.factory.connections, 0)
-
-    def test_disconnect_in_the_middle_of_a_box(self) -> None:
-        """Half a request is no request."""
-        worker, client = self.worker(), self.client()
-        client.line.send(request(b"Echo", b"1")[:-1])
-        client.line.drop()
-        self.assertEqual(worker.jobs, [])
 
 
 class PaceTest(ServerCase):
@@ -828,29 +1041,6 @@ class PaceTest(ServerCase):
             self.assertLessEqual(self.dispatcher.waiting + self.dispatcher.running, 10)
         self.assertEqual(answers, [echo(b"%d" % tag) for tag in range(36)])
         self.assertTrue(client.line.reading)
-
-    def test_in_flight_bytes(self) -> None:
-        """With a payload's worth of requests unanswered, the client is not read either."""
-        worker, client = self.worker(), self.client()
-        requests = [request(b"Echo", b"%d" % tag, data=bytes(4000)) for tag in range(9)]
-        client.line.send(b"".join(requests))
-        self.assertEqual(self.dispatcher.waiting + self.dispatcher.running, 3)
-        self.assertFalse(client.line.reading)
-        answers = []
-        for _ in range(9):
-            worker.answer()
-            answers += client.answers()
-        self.assertEqual(answers, [echo(b"%d" % tag) for tag in range(9)])
-        self.assertEqual(worker.boxes, requests)
-        self.assertTrue(client.line.reading)
-
-    def test_other_clients_are_read(self) -> None:
-        """The cap is each connection's own."""
-        self.worker()
-        client, other = self.client(), self.client()
-        for tag in range(10):
-            client.call(b"Echo", b"%d" % tag)
-        self.assertEqual((client.line.reading, other.line.reading), (False, True))
 
     def test_describe_counts(self) -> None:
         """Requests for a catalogue that nobody has told yet are in flight, too."""
@@ -885,57 +1075,8 @@ class PaceTest(ServerCase):
         answers = self.read_all(client)
         self.assertEqual(answers, [echo(b"%d" % tag) for tag in range(3000)])
 
-    def test_garbage_behind_a_pause(self) -> None:
-        """Garbage that is found when reading goes on, in the middle of an answer, closes too."""
-        self.factory.max_in_flight = 1
-        worker, client = self.worker(), self.client()
-        client.line.send(request(b"Echo", b"1") + b"\xff\xff")
-        self.assertFalse(client.line.cut_off)
-        worker.answer()
-        self.assertTrue(client.line.cut_off)
-        client.line.settle()
-        self.assertEqual(self.dispatcher.idle, 1)
-
 
 class CongestionTest(ServerCase):
-    def congest(self, client: FakeClient, worker: FakeWorker) -> None:
-        """Have the client asked for more than it reads."""
-        client.call(b"Echo", b"big")
-        worker.answer(a=bytes(60_000), b=bytes(60_000))
-
-    def test_a_client_that_does_not_read(self) -> None:
-        """It is not read, its jobs do not start, and both go on when it has read."""
-        worker, client, other = self.worker(), self.client(), self.client()
-        self.congest(client, worker)
-        self.assertFalse(client.line.reading)
-        client.call(b"Echo", b"1")
-        other.call(b"Echo", b"2")
-        worker.answer()
-        self.assertEqual(other.answers(), [echo(b"2")])
-        self.assertEqual(len(worker.jobs), 2)
-        self.assertEqual([answer[b"_answer"] for answer in client.answers()], [b"big"])
-        self.assertTrue(client.line.reading)
-        worker.answer()
-        self.assertEqual(client.answers(), [echo(b"1")])
-
-    def test_jobs_that_wait_already(self) -> None:
-        """Jobs submitted before the congestion wait it out; other clients' overtake them."""
-        worker, client, other = self.worker(), self.client(), self.client()
-        client.call(b"Echo", b"big")
-        for tag in range(5):
-            client.call(b"Echo", b"%d" % tag)
-        second = self.worker()
-        worker.answer(a=bytes(60_000), b=bytes(60_000))
-        second.answer()
-        self.assertEqual([job.tag for job in second.jobs], [b"0"])
-        self.assertGreaterEqual(self.dispatcher.waiting, 3)
-        other.call(b"Echo", b"other")
-        second.answer()
-        self.assertEqual(other.answers(), [echo(b"other")])
-        self.assertEqual(self.dispatcher.idle, 1)
-        client.answers()
-        self.assertEqual(self.dispatcher.idle, 0)
-
     def test_a_flood_that_is_never_read(self) -> None:
         """Whatever is asked, no more is written than a buffer and the answers under way."""
         self.worker(at_once=True)
@@ -972,19 +1113,6 @@ class CongestionTest(ServerCase):
             [{b"_command": b"dangad.Progress", b"tag": b"1", b"done": b"999"}],
         )
 
-    def test_released_but_full(self) -> None:
-        """A client that has read but still has too much in flight is not read yet."""
-        self.factory.max_in_flight = 2
-        workers, client = [self.worker(), self.worker()], self.client()
-        client.call(b"Echo", b"1")
-        client.call(b"Echo", b"2")
-        client.call(b"Echo", b"3")
-        workers[0].answer(a=bytes(60_000), b=bytes(60_000))
-        self.assertFalse(client.line.reading)
-        client.answers()
-        self.assertFalse(client.line.reading, "2 and 3 are in flight")
-        self.assertEqual(self.dispatcher.running, 2)
-
     def test_flood_of_refused_requests(self) -> None:
         """Who sends nothing but what is refused is read at a bounded pace, and answered in full."""
         self.worker()
@@ -995,14 +1123,6 @@ class CongestionTest(ServerCase):
             self.assertFalse(client.line.reading)
             self.clock.advance(INSTANT_REST)
         self.assertTrue(client.line.reading)
-
-    def test_rest_of_a_client_that_leaves(self) -> None:
-        """A client that leaves in the middle of such a rest leaves nothing behind."""
-        self.worker()
-        client = self.client()
-        client.line.send(request(b"Nope", b"7") * MAX_INSTANT)
-        client.line.drop()
-        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_congested_again_while_released(self) -> None:
         """Answers that come during the release may fill the buffer again at once."""
@@ -1015,36 +1135,6 @@ class CongestionTest(ServerCase):
             self.assertEqual(len(more), 1)
             answers += more
         self.assertEqual(answers, [echo(b"%02d" % tag) for tag in range(50)])
-
-    def pass_time(self, seconds: float) -> None:
-        """Let time pass, in the steps in which it is looked at who reads."""
-        self.clock.pump([STALL_LOOK] * int(seconds / STALL_LOOK))
-
-    def test_stalled(self) -> None:
-        """A client that leaves its answers unread for minutes is cut off, and its jobs end."""
-        worker, client = self.worker(), self.client()
-        client.call(b"Echo", b"1")
-        client.call(b"Echo", b"2")
-        worker.answer(a=bytes(60_000), b=bytes(60_000))
-        self.pass_time(STALL_TIME - STALL_LOOK)
-        self.assertFalse(client.line.cut_off)
-        self.pass_time(STALL_LOOK)
-        self.assertTrue(client.line.cut_off)
-        self.assertIn("has read 0 bytes in 300 s, of answers of which 120", self.logged()[-1])
-        client.line.settle()
-        self.assertEqual(worker.interrupts, [b"cancelled"])
-
-    def test_slow_but_reading(self) -> None:
-        """One that reads little by little is not, however long it takes."""
-        worker, client = self.worker(), self.client()
-        client.call(b"Echo", b"1")
-        worker.answer(False, **{f"a{number}": bytes(60_000) for number in range(100)})
-        came = 0
-        while came < 6_000_000:
-            self.pass_time(STALL_TIME - STALL_LOOK)
-            came += len(client.line.take())
-            self.assertFalse(client.line.cut_off)
-        self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
 class MemoryTest(ServerCase):
@@ -1133,32 +1223,6 @@ class MemoryTest(ServerCase):
         self.assertEqual(self.factory.budget.total, 0)
 
 
-class SlowRequestTest(ServerCase):
-    def wait(self) -> None:
-        """Let more time pass than a request may take."""
-        self.clock.pump([BOX_LOOK] * int(BOX_TIME / BOX_LOOK + 1))
-
-    def test_a_request_that_does_not_get_on(self) -> None:
-        """Its client is told if it can be, and disconnected; the log says why."""
-        client = self.client()
-        client.line.send(boxes.pair(boxes.ASK, b"1") + boxes.pair(b"data", b"x"))
-        self.wait()
-        self.assert_error(client.answer(), b"1", b"BAD_ARGUMENTS", "did not get on for 60 s")
-        self.assertFalse(client.line.connected)
-        self.assertIn("does not get on with a request", self.logged()[-1])
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-
-    def test_a_request_that_is_not_read(self) -> None:
-        """A client that has to wait, because its other requests do, is in no hurry."""
-        self.factory.max_in_flight = 1
-        worker, client = self.worker(), self.client()
-        client.line.send(request(b"Echo", b"1") + request(b"Echo", b"2"))
-        self.wait()
-        worker.answer()
-        worker.answer()
-        self.assertEqual(client.answers(), [echo(b"1"), echo(b"2")])
-
-
 class OwnCommandFloodTest(ServerCase):
     def test_a_flood_for_the_catalogue(self) -> None:
         """Who asks for a large catalogue again and again gets no more of it than is read."""
@@ -1183,46 +1247,6 @@ class OwnCommandFloodTest(ServerCase):
         self.assertEqual(len(client.answers()), MAX_INSTANT)
         self.assertEqual(client.answers(), [])
         self.assertEqual(len(self.read_all(client)), 2 * MAX_INSTANT)
-
-
-class IdleTest(ServerCase):
-    max_connections = 2
-
-    def test_idle_connections_make_room(self) -> None:
-        """Of those that had nothing to do for long, the longest idle is closed for a new one."""
-        worker, first, second = self.worker(at_once=True), self.client(), self.client()
-        self.clock.advance(1)
-        first.call(b"Echo", b"1")
-        first.answers()
-        self.clock.advance(IDLE_TIME)
-        third = self.client()
-        self.assertEqual([each.closed for each in (first, second, third)], [False, True, False])
-        third.call(b"Echo", b"1")
-        self.assertEqual(third.answers(), [echo(b"1")])
-        self.assertEqual(len(worker.jobs), 2)
-        self.assertEqual(self.factory.connections, 2)
-        self.assertIn("nothing to do for 31 s", self.logged()[-1])
-
-    def test_who_is_not_idle(self) -> None:
-        """Not one that waits for a job, or has just been answered, or sends a request."""
-        worker, busy, half = self.worker(), self.client(), self.client()
-        busy.call(b"Echo", b"1")
-        half.line.send(request(b"Echo", b"2")[:-1])
-        self.clock.advance(IDLE_TIME + 1)
-        self.client().call(b"Echo", b"3")
-        self.assertEqual((busy.closed, half.closed), (False, False))
-        worker.answer()
-        self.clock.advance(IDLE_TIME - 1)
-        self.client()
-        self.assertFalse(busy.closed)
-        self.assertEqual(busy.answers(), [echo(b"1")])
-
-    def test_below_the_limit(self) -> None:
-        """While there is room, a connection may be idle for ever."""
-        client = self.client()
-        self.clock.advance(1000 * IDLE_TIME)
-        self.client()
-        self.assertFalse(client.closed)
 
 
 class ManyTest(ServerCase):
@@ -1297,94 +1321,13 @@ class ManyTest(ServerCase):
             clients = [self.client() for _ in range(CLOSED_AT_ONCE + 10)]
 
 
-class BrokenTransportTest(ServerCase):
-    def test_a_write_that_fails(self) -> None:
-        """It closes that connection; the worker, the dispatcher and other clients go on."""
-        worker, client, other = self.worker(), self.client(), self.client()
-        client.call(b"Echo", b"1")
-        client.call(b"Echo", b"2")
-        other.call(b"Echo", b"3")
-        client.line.failing = True
-        worker.answer()
-        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
-        self.assertTrue(client.line.cut_off)
-        while self.dispatcher.running:
-            worker.answer()
-        self.assertEqual(other.answers(), [echo(b"3")])
-        client.line.settle()
-        self.assertEqual((self.dispatcher.idle, self.factory.connections), (1, 1))
-
-    def test_many_that_fail_at_once(self) -> None:
-        """When no worker can be had, a broken client does not keep others from being told."""
-        clients = [self.client() for _ in range(5)]
-        for client in clients:
-            client.call(b"Echo", b"1")
-        clients[1].line.failing = clients[3].line.failing = True
-        self.dispatcher.no_workers("there is no memory")
-        self.assertEqual(len(self.flushLoggedErrors(OSError)), 2)
-        for client in clients[::2]:
-            self.assert_error(client.answer(), b"1", b"NO_WORKERS", "there is no memory")
-
-
 class LimitTest(ServerCase):
     max_connections = 3
     max_queued = 2
 
-    def test_queue_full(self) -> None:
-        """A job that finds no room is refused with the limit's name; the others are done."""
-        client = self.client()
-        for tag in (b"1", b"2", b"3"):
-            client.call(b"Echo", tag)
-        self.assert_error(client.answer(), b"3", b"QUEUE_FULL", "--max-queued")
-        self.worker(at_once=True)
-        self.assertEqual({answer[b"_answer"] for answer in client.answers()}, {b"1", b"2"})
-
-    def test_draining(self) -> None:
-        """A server that stops refuses new jobs, and finishes those that it has."""
-        worker, client = self.worker(), self.client()
-        client.call(b"Echo", b"1")
-        drained = self.dispatcher.drain(30.0)
-        client.call(b"Echo", b"2")
-        self.assert_error(client.answer(), b"2", b"SHUTTING_DOWN")
-        self.assertNoResult(drained)
-        worker.answer()
-        self.assertEqual(client.answers(), [echo(b"1")])
-        self.successResultOf(drained)
-
-    def test_one_connection_too_many(self) -> None:
-        """Its first request is refused with the limit's name, and it is closed."""
-        clients = [self.client() for _ in range(3)]
-        late = self.client()
-        self.assertEqual(self.factory.connections, 3)
-        late.line.send(request(b"Echo")[:5])
-        self.assertFalse(late.closed)
-        late.line.send(request(b"Echo")[5:], request(b"Echo", b"7") + request(b"Echo", b"8"))
-        self.assert_error(late.answer(), b"7", b"QUEUE_FULL", "3 connections", "--max-connections")
-        self.assertFalse(late.line.connected)
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-        clients[0].line.drop()
-        welcome = self.client()
-        welcome.call(b"dangad.Ping", b"1")
-        self.assertEqual(welcome.answers(), [ok(b"1")])
-
-    def test_a_refused_client_is_told_whatever_it_sends(self) -> None:
-        """A large request, or one without a command, is refused like any other."""
-        for _ in range(3):
-            self.client()
-        for box in (request(b"Echo", b"7", data=bytes(60_000)), request(None, b"7")):
-            late = self.client()
-            late.line.send(*(box[start : start + 1000] for start in range(0, len(box), 1000)))
-            self.assert_error(late.answer(), b"7", b"QUEUE_FULL")
-
-    def test_a_refused_client_that_says_nothing(self) -> None:
-        """It is cut off after some seconds; and at once if it sends garbage."""
-        for _ in range(3):
-            self.client()
-        silent, garbled = self.client(), self.client()
-        garbled.line.send(b"GET / HTTP/1.1\r\n")
-        self.assertEqual((silent.line.cut_off, garbled.line.cut_off), (False, True))
-        self.clock.advance(REFUSAL_TIME)
-        self.assertTrue(silent.line.cut_off)
+    def test_limits(self) -> None:
+        """Jobs and connections for which there is no room are told so."""
+        self.tell(LIMITS)
 
     def test_refusals_are_bounded(self) -> None:
         """So many at once are told why; one more is closed without a word."""
@@ -1404,69 +1347,6 @@ class LimitTest(ServerCase):
         for _ in range(100):
             late.line.send(boxes.pair(b"data", bytes(65535)))
             self.assertEqual(late.line.protocol._reader.held, 0)
-
-
-class CloseTest(ServerCase):
-    max_connections = 3
-
-    def close(self) -> tuple[Any, Callable[[], None]]:
-        """Begin to close, and give the Deferred and what to call when it must have fired."""
-        closed = self.factory.close(5.0)
-        return closed, lambda: self.assertIsNone(self.successResultOf(closed))
-
-    def test_no_connections(self) -> None:
-        """With nobody connected, nothing is waited for."""
-        _, done = self.close()
-        done()
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-
-    def test_answers_go_out_first(self) -> None:
-        """A connection is closed when its client has read what was written, paused or not."""
-        worker, client, other = self.worker(), self.client(), self.client()
-        client.call(b"Echo", b"1")
-        worker.answer(a=bytes(60_000), b=bytes(60_000))
-        closed, done = self.close()
-        other.line.settle()
-        self.assertNoResult(closed)
-        self.assertEqual([answer[b"_answer"] for answer in client.answers()], [b"1"])
-        done()
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-        self.assertEqual(self.factory.connections, 0)
-
-    def test_who_does_not_read_is_cut_off(self) -> None:
-        """Nobody can keep the server from stopping."""
-        worker, client = self.worker(), self.client()
-        client.call(b"Echo", b"1")
-        worker.answer()
-        closed, done = self.close()
-        self.clock.advance(4.9)
-        client.line.settle()
-        self.assertNoResult(closed)
-        self.clock.advance(0.2)
-        client.line.settle()
-        done()
-
-    def test_nothing_is_read_any_more(self) -> None:
-        """What a client sends after that is not performed."""
-        self.factory.max_in_flight = 1
-        worker, client = self.worker(), self.client()
-        client.line.send(request(b"Finish", b"1") + request(b"Echo", b"2"))
-        self.close()
-        client.line.protocol.dataReceived(request(b"Echo", b"3"))
-        worker.answer()
-        self.assertEqual(len(worker.jobs), 1)
-        client.line.settle()
-        self.assertEqual(self.factory.connections, 0)
-
-    def test_refused_connections_are_closed_too(self) -> None:
-        """No connection and no alarm is left of those that were being refused."""
-        clients = [self.client() for _ in range(3)]
-        late = self.client()
-        _, done = self.close()
-        for client in (*clients, late):
-            client.line.settle()
-        done()
-        self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
 class TCPLine(Line):
