@@ -204,12 +204,67 @@ class AgainstTheServer(SynchronousTestCase):
         """Have the worker of the `number`th job answer with an error."""
         self.answer(number, True, _error_code=code, _error_description=text.encode())
 
-    def test_answer(self) -> None:
-        """A job's answer is a dict of its response, with None for what is left out."""
-        answer = self.run_job(Greet, name="Zoë")
-        self.assertNoResult(answer)
-        self.answer(1, greeting="Hello, Zoë".encode())
-        self.assertEqual(self.successResultOf(answer), {"greeting": "Hello, Zoë", "note": None})
+    def test_answers(self) -> None:
+        """An answer is a dict of the response, with None for what is left out, or is wrong."""
+        for number, (strings, response) in enumerate(
+            (
+                ({"greeting": "Hello, Zoë".encode()}, {"greeting": "Hello, Zoë", "note": None}),
+                ({}, "has no 'greeting'"),
+                ({"greeting": b"\xff"}, "'greeting' in the answer to Greet is no Unicode: Unicode"),
+            ),
+            1,
+        ):
+            answer = self.run_job(Greet, name="Zoë")
+            self.assertNoResult(answer)
+            self.answer(number, **strings)
+            if isinstance(response, dict):
+                self.assertEqual(self.successResultOf(answer), response)
+            else:
+                text = str(self.failureResultOf(answer, dangad.BadResponse).value)
+                self.assertIn(response, text)
+
+    def test_errors(self) -> None:
+        """A code of dangad's, or one that is declared, comes as its class; others as they are."""
+        kinds = {code: kind for kind, code in dangad.ERRORS.items()}
+        unknown = {b"UNCOMMON": amp.RemoteAmpError, b"F\xfcR": amp.RemoteAmpError}
+        for number, (code, kind) in enumerate({**kinds, b"REFUSED": Refused, **unknown}.items(), 1):
+            answer = self.run_job(Greet, name="A")
+            self.fail(number, code, f"text {number}: ü")
+            raised: Any = self.failureResultOf(answer, kind).value
+            self.assertIn(f"text {number}: ü", str(raised))
+            if code in unknown:
+                description = (raised.errorCode, raised.description)
+                self.assertEqual(description, (code, f"text {number}: ü"))
+
+    def test_options(self) -> None:
+        """A priority is a word or a Priority, a deadline seconds, of which none may be left."""
+        for options, sent in (
+            ({"priority": "low"}, {b"_priority": b"low"}),
+            ({"priority": Priority.LOW}, {b"_priority": b"low"}),
+            ({"deadline": 2}, {b"_deadline": b"2.000000"}),
+            ({"deadline": 0.25}, {b"_deadline": b"0.250000"}),
+            ({"deadline": -1}, {b"_deadline": b"0.000000"}),
+            ({}, {}),
+        ):
+            self.client.run(Greet, {"name": "A"}, **options)
+            (box,) = self.link.sent()
+            self.assertEqual(
+                {key: value for key, value in box.items() if key.startswith((b"_p", b"_d"))}, sent
+            )
+
+    def test_cancel(self) -> None:
+        """Cancelling ends the Deferred at once, and a job that waits or runs."""
+        answers = [self.run_job(Greet, name="A") for _ in range(4)]
+        stopped: list[list[int]] = []
+        for number in (3, 0):
+            answers[number].cancel()
+            self.failureResultOf(answers[number], CancelledError)
+            self.link.pump()
+            self.assertEqual(self.dispatcher.waiting, 0)
+            stopped.append([w.given[0].id for w in self.workers if w.interrupts])
+        self.assertEqual(stopped, [[], [1]])
+        self.answer(2, greeting=b"hi")
+        self.successResultOf(answers[1])
 
     def test_any_pieces(self) -> None:
         """It makes no difference how the bytes are split on their way."""
@@ -269,51 +324,6 @@ class AgainstTheServer(SynchronousTestCase):
             [b"3", b"me", b"c", b"high"],
         )
 
-    def test_priority(self) -> None:
-        """A priority is a word or a Priority, and reaches the job; none is sent by itself."""
-        for priority in ("low", Priority.LOW):
-            self.run_job(Greet, name="A", priority=priority)
-        self.run_job(Greet, name="A")
-        self.assertEqual(
-            [self.job(number).priority for number in (1, 2, 3)],
-            [Priority.LOW, Priority.LOW, Priority.NORMAL],
-        )
-        self.assertNotIn(b"_priority", boxes.unpack(self.box(3)))
-
-    def test_deadline(self) -> None:
-        """A deadline is sent as decimal seconds; one that has passed is sent as none left."""
-        for deadline, sent in ((2, b"2.000000"), (0.25, b"0.250000"), (-1, b"0.000000")):
-            self.client.run(Greet, name="A", deadline=deadline)
-            (box,) = self.link.sent()
-            self.assertEqual(box[b"_deadline"], sent)
-
-    def test_declared_error(self) -> None:
-        """An error that the command declares is raised as its class."""
-        answer = self.run_job(Greet, name="A")
-        self.fail(1, b"REFUSED", "not today: ü")
-        self.assertEqual(str(self.failureResultOf(answer, Refused).value), "not today: ü")
-
-    def test_error_of_another_making(self) -> None:
-        """A declared error that cannot be made of its text comes as code and text."""
-        answer = self.run_job(Greet, name="A")
-        self.fail(1, b"UNCOMMON", "text")
-        raised: Any = self.failureResultOf(answer, amp.RemoteAmpError).value
-        self.assertEqual((raised.errorCode, raised.description), (b"UNCOMMON", "text"))
-
-    def test_errors_of_dangad(self) -> None:
-        """Each code of dangad's comes as its class, with the server's text."""
-        for number, (kind, code) in enumerate(dangad.ERRORS.items(), 1):
-            answer = self.run_job(Greet, name="A")
-            self.fail(number, code, f"text {number}")
-            self.assertEqual(str(self.failureResultOf(answer, kind).value), f"text {number}")
-
-    def test_unknown_error(self) -> None:
-        """A code that nobody knows is kept."""
-        answer = self.run_job(Greet, name="A")
-        self.fail(1, b"F\xfcR", "text")
-        raised: Any = self.failureResultOf(answer, amp.RemoteAmpError).value
-        self.assertEqual((raised.errorCode, raised.description), (b"F\xfcR", "text"))
-
     def test_unhandled_command(self) -> None:
         """A command that nobody performs is UnhandledCommand; the connection lives on."""
         answer = self.run_job(Unserved)
@@ -338,44 +348,12 @@ class AgainstTheServer(SynchronousTestCase):
         self.clock.advance(0)  # the request has used up its turn
         self.successResultOf(self.pumped(alive))
 
-    def test_wrong_response(self) -> None:
-        """An answer that the command does not declare is BadResponse, which names the key."""
-        for number, strings, text in (
-            (1, {}, "has no 'greeting'"),
-            (2, {"greeting": b"\xff"}, "'greeting' in the answer to Greet is no Unicode: Unicode"),
-        ):
-            answer = self.run_job(Greet, name="A")
-            self.answer(number, **strings)
-            self.assertIn(text, str(self.failureResultOf(answer, dangad.BadResponse).value))
-
     def test_no_answer_wanted(self) -> None:
         """A command that wants no answer fires with None at once, and its job runs."""
         self.assertIsNone(self.successResultOf(self.run_job(Notify, text="x")))
         self.assertIsNone(self.job(1).tag)
         self.answer(1)
         self.successResultOf(self.pumped(self.client.ping()))
-
-    def test_cancel_waiting(self) -> None:
-        """Cancelling ends the Deferred at once, and a job that waits never starts."""
-        answers = [self.run_job(Greet, name="A") for _ in range(4)]
-        answers[3].cancel()
-        self.failureResultOf(answers[3], CancelledError)
-        self.assertEqual(self.dispatcher.waiting, 1)
-        self.link.pump()
-        self.assertEqual(self.dispatcher.waiting, 0)
-        self.answer(1, greeting=b"hi")
-        self.successResultOf(answers[0])
-
-    def test_cancel_running(self) -> None:
-        """Cancelling has the worker of a running job stopped, and of no other."""
-        answers = [self.run_job(Greet, name="A") for _ in range(2)]
-        answers[0].cancel()
-        self.failureResultOf(answers[0], CancelledError)
-        self.link.pump()
-        self.assertEqual(
-            [bool(worker.interrupts) for worker in self.workers if worker.given],
-            [worker.given[0].id == 1 for worker in self.workers if worker.given],
-        )
 
     def test_answer_that_crosses_the_cancel(self) -> None:
         """An answer that comes after all is dropped, and the next one finds its request."""
@@ -394,12 +372,6 @@ class AgainstTheServer(SynchronousTestCase):
             [entry["name"] for entry in catalogue["commands"]],
             sorted(command.__name__ for command in SERVED),
         )
-
-    def test_ping(self) -> None:
-        """A ping is answered before jobs, with nothing."""
-        job = self.run_job(Greet, name="A")
-        self.assertIsNone(self.successResultOf(self.pumped(self.client.ping())))
-        self.assertNoResult(job)
 
     def test_server_closes(self) -> None:
         """When the connection is lost, everything under way fails, and watchers are told."""
@@ -486,6 +458,46 @@ class AgainstTheServer(SynchronousTestCase):
         return answer
 
 
+class Sly(amp.Command):
+    """Have an argument of a reserved name."""
+
+    arguments = [(b"_ask", amp.Integer())]
+
+
+class Pass(amp.Command):
+    """Have an argument that no worker could take."""
+
+    arguments = [(b"fd", amp.Descriptor())]
+
+
+LONG_NAME = "n" * 254
+Long = type("Long", (amp.Command,), {"arguments": [(LONG_NAME.encode(), Blob())]})
+RIGHT = {"small": b"", "large": b"", "numbers": [], "rows": [], "is_it": True}
+WRONG: tuple[tuple[type[amp.Command], dict[str, Any], str], ...] = (
+    (Greet, {}, "'name' of Greet is missing"),
+    (Greet, {"name": None}, "'name' of Greet is missing"),
+    (Greet, {"name": "A", "nmae": "B"}, "no argument 'nmae'"),
+    (Greet, {"name": "A", "nmae": "B"}, "name, times"),
+    (Greet, {"name": 1}, "'name' of Greet is a int, where Unicode"),
+    (Greet, {"name": "A", "times": 2.7}, "'times' of Greet is a float, where Integer"),
+    (Everything, RIGHT | {"small": "x"}, "'small' of Everything is a str, where String"),
+    (Everything, RIGHT | {"large": "x"}, "'large' of Everything is a str, where String"),
+    (Everything, RIGHT | {"numbers": ["x"]}, "'numbers' of Everything, at [0], is a str"),
+    (Everything, RIGHT | {"rows": [{"at": WHEN}]}, "'rows' of Everything, at [0], has no 'path'"),
+    (Everything, RIGHT | {"is_it": 1}, "'is_it' of Everything is a int, where Boolean"),
+    # A value over AMP's limit is named, with the type that would take it.
+    (Everything, RIGHT | {"small": bytes(65_536)}, "'small' of Everything is 65536 bytes"),
+    (Everything, RIGHT | {"small": bytes(65_536)}, "dangad.Blob()"),
+    (Everything, RIGHT | {"numbers": [1] * 30_000}, "dangad.Large(ListOf(...))"),
+    (Greet, {"name": "ü" * 40_000}, "dangad.Large(Unicode(...))"),
+    (Long, {LONG_NAME: bytes(65_536)}, "Long needs a key of 256 bytes"),
+    (Long, {LONG_NAME: bytes(65_536)}, "choose a shorter name"),
+    (Sly, {"_ask": 1}, "reserved"),
+    (Pass, {"fd": 1}, "Descriptor"),
+)
+"""What cannot be sent, and what is said of it."""
+
+
 class WhatCannotBeSent(SynchronousTestCase):
     """Wrong uses of `run` fail its Deferred, send nothing, and name what is wrong."""
 
@@ -500,51 +512,11 @@ class WhatCannotBeSent(SynchronousTestCase):
         self.assertEqual(self.link.to_server.value(), b"")
         return text
 
-    def everything(self, **changes: Any) -> str:
-        """What is wrong with arguments that differ in these from right ones."""
-        right = {"small": b"", "large": b"", "numbers": [], "rows": [], "is_it": True}
-        return self.wrong(Everything, {**right, **changes})
-
-    def test_missing(self) -> None:
-        """An argument that is left out, or None, is named."""
-        self.assertIn("'name' of Greet is missing", self.wrong(Greet))
-        self.assertIn("'name' of Greet is missing", self.wrong(Greet, name=None))
-
-    def test_unknown(self) -> None:
-        """So are arguments that the command does not have, beside those that it has."""
-        text = self.wrong(Greet, name="A", nmae="B")
-        self.assertIn("no argument 'nmae'", text)
-        self.assertIn("name, times", text)
-
-    def test_types(self) -> None:
-        """A value of a wrong type is named, with what the declared one takes."""
-        for text, wrong in (
-            ("'name' of Greet is a int, where Unicode", self.wrong(Greet, name=1)),
-            ("'times' of Greet is a float, where Integer", self.wrong(Greet, name="A", times=2.7)),
-            ("'small' of Everything is a str, where String", self.everything(small="x")),
-            ("'large' of Everything is a str, where String", self.everything(large="x")),
-            ("'numbers' of Everything, at [0], is a str", self.everything(numbers=["x"])),
-            ("'rows' of Everything, at [0], has no 'path'", self.everything(rows=[{"at": WHEN}])),
-            ("'is_it' of Everything is a int, where Boolean", self.everything(is_it=1)),
-        ):
+    def test_arguments(self) -> None:
+        """Arguments that are missing, unknown, of wrong types or too long are named."""
+        for command, arguments, text in WRONG:
             with self.subTest(text):
-                self.assertIn(text, wrong)
-
-    def test_too_long(self) -> None:
-        """A value over AMP's limit is named, with the type that would take it."""
-        text = self.everything(small=bytes(65_536))
-        self.assertIn("'small' of Everything is 65536 bytes", text)
-        self.assertIn("dangad.Blob()", text)
-        self.assertIn("dangad.Large(ListOf(...))", self.everything(numbers=[1] * 30_000))
-        self.assertIn("dangad.Large(Unicode(...))", self.wrong(Greet, name="ü" * 40_000))
-
-    def test_long_key(self) -> None:
-        """A Large value whose further keys would be too long for AMP gets the right advice."""
-        name = "n" * 254
-        long = type("Long", (amp.Command,), {"arguments": [(name.encode(), Blob())]})
-        text = self.wrong(long, {name: bytes(65_536)})
-        self.assertIn("Long needs a key of 256 bytes", text)
-        self.assertIn("choose a shorter name", text)
+                self.assertIn(text, self.wrong(command, **arguments))
 
     def test_options(self) -> None:
         """A priority that is none, and a deadline that is no number of seconds."""
@@ -562,30 +534,11 @@ class WhatCannotBeSent(SynchronousTestCase):
         (sent,) = self.link.sent()
         self.assertNotIn(b"deadline", sent)
 
-    def test_reserved_keys(self) -> None:
-        """A command with an argument of a reserved name is not sent."""
-
-        class Sly(amp.Command):
-            arguments = [(b"_ask", amp.Integer())]
-
-        self.assertIn("reserved", self.wrong(Sly, _ask=1))
-
     def test_no_command(self) -> None:
-        """Neither is what is no command."""
+        """What is no command is not sent, and nothing without a connection."""
         nonsense: tuple[Any, ...] = (None, "Greet", [], object)
         for thing in nonsense:
             self.failureResultOf(self.link.client.run(thing))
-
-    def test_descriptors(self) -> None:
-        """Nor is a descriptor, which no worker could take."""
-
-        class Pass(amp.Command):
-            arguments = [(b"fd", amp.Descriptor())]
-
-        self.assertIn("Descriptor", self.wrong(Pass, fd=1))
-
-    def test_not_connected_yet(self) -> None:
-        """A client without a connection sends nothing, too."""
         client = Client()
         self.failureResultOf(client.run(Greet, name="A"), NotSent)
         self.successResultOf(client.close())
@@ -611,27 +564,24 @@ class AgainstAHostileServer(SynchronousTestCase):
         self.link.lose(error.ConnectionAborted())
         self.assertIn(text, str(self.failureResultOf(self.answer, Disconnected).value))
 
-    def test_no_amp(self) -> None:
-        """A server that speaks something else."""
-        self.client.dataReceived(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        self.assert_closed("does not speak AMP")
-        self.client.dataReceived(b"more of it" * 10_000)
-
-    def test_aimless_box(self) -> None:
-        """A box that is neither an answer nor a request."""
-        self.client.dataReceived(boxes.pack([(b"x", b"y")]))
-        self.assert_closed("neither an answer nor a request")
-
-    def test_answer_to_nothing(self) -> None:
-        """An answer to what was not asked, or twice to the same."""
-        self.client.dataReceived(boxes.pack([(b"_answer", b"nobody's")]))
-        self.assert_closed("nobody's")
+    def test_nonsense(self) -> None:
+        """Bytes that are no AMP, aimless boxes, and answers to nothing close the connection."""
+        for data, text in (
+            (b"HTTP/1.1 400 Bad Request\r\n\r\n", "does not speak AMP"),
+            (boxes.pack([(b"x", b"y")]), "neither an answer nor a request"),
+            (boxes.pack([(b"_answer", b"nobody's")]), "nobody's"),
+        ):
+            with self.subTest(text):
+                self.setUp()
+                self.client.dataReceived(data)
+                self.assert_closed(text)
+                self.client.dataReceived(b"more of it" * 10_000)
 
     def test_two_answers(self) -> None:
-        """Two answers to one request: the first counts."""
-        box = boxes.pack([(b"_answer", self.tag), (b"greeting", b"hi")])
-        self.client.dataReceived(box + box)
-        self.successResultOf(self.answer)
+        """Of two answers to one request the first counts, though it is an error without a word."""
+        good = boxes.pack([(b"_answer", self.tag), (b"greeting", b"hi")])
+        self.client.dataReceived(boxes.pack([(b"_error", self.tag)]) + good)
+        self.failureResultOf(self.answer, amp.RemoteAmpError)
         self.assertTrue(self.link.to_server.disconnected)
 
     def test_answer_too_large(self) -> None:
@@ -665,11 +615,6 @@ class AgainstAHostileServer(SynchronousTestCase):
         self.assertEqual((sent[b"_error"], sent[b"_error_code"]), (b"7", b"UNHANDLED"))
         self.assertNoResult(self.answer)
 
-    def test_error_without_a_word(self) -> None:
-        """An error box with neither code nor text still fails its request."""
-        self.client.dataReceived(boxes.pack([(b"_error", self.tag)]))
-        self.failureResultOf(self.answer, amp.RemoteAmpError)
-
     def test_descriptors(self) -> None:
         """A descriptor that comes over a UNIX socket is closed."""
         descriptor = os.open(os.devnull, os.O_RDONLY)
@@ -692,24 +637,21 @@ class AgainstAHostileServer(SynchronousTestCase):
 class Connecting(SynchronousTestCase):
     """`connect`, and clients that come back."""
 
-    def test_description(self) -> None:
-        """An endpoint's description is enough, and connecting gives a client."""
-        reactor = MemoryReactorClock()
-        connecting = connect(reactor, "unix:/run/dangad.sock")
-        (path, factory, *_) = reactor.unixClients[0]
-        self.assertEqual(path, "/run/dangad.sock")
-        client = self.connected(factory)
-        self.assertIs(self.successResultOf(connecting), client._wrappedProtocol)
-        self.assertIsInstance(client._wrappedProtocol, Client)
+    def test_connect(self) -> None:
+        """An endpoint's description is enough, and none is the server's default."""
+        for description, path in (
+            (["unix:/run/dangad.sock"], "/run/dangad.sock"),
+            ([], "dangad.sock"),
+        ):
+            reactor = MemoryReactorClock()
+            connecting = dangad.connect(reactor, *description)
+            self.assertEqual(reactor.unixClients[0][0], path)
+            client = self.connected(reactor.unixClients[0][1])
+            self.assertIs(self.successResultOf(connecting), client._wrappedProtocol)
+            self.assertIsInstance(client._wrappedProtocol, dangad.Client)
 
-    def test_default(self) -> None:
-        """Without an endpoint it is the server's default, in the working directory."""
-        reactor = MemoryReactorClock()
-        connect(reactor)
-        self.assertEqual(reactor.unixClients[0][0], "dangad.sock")
-
-    def test_endpoint(self) -> None:
-        """An endpoint will do, too, and its failure is connect's."""
+    def test_connect_in_vain(self) -> None:
+        """A failing endpoint, a description that cannot be read, and cancelling fail it."""
 
         class Closed:
             def connect(self, factory: object) -> Deferred[Any]:
@@ -717,14 +659,8 @@ class Connecting(SynchronousTestCase):
 
         endpoint: Any = Closed()
         self.failureResultOf(connect(None, endpoint), error.ConnectionRefusedError)
-
-    def test_wrong_description(self) -> None:
-        """A description that cannot be read fails the Deferred."""
         for text in ("dangad.sock", "nosuch:thing", "tcp:localhost", ""):
             self.failureResultOf(connect(MemoryReactorClock(), text))
-
-    def test_cancel(self) -> None:
-        """Cancelling gives up connecting."""
         reactor = MemoryReactorClock()
         connecting = connect(reactor, "tcp:127.0.0.1:7003")
         connecting.cancel()
@@ -760,11 +696,6 @@ class Connecting(SynchronousTestCase):
 
 class Names(SynchronousTestCase):
     """What the package says of itself."""
-
-    def test_exported(self) -> None:
-        """The package exports what users of the client need."""
-        self.assertIs(dangad.connect, connect)
-        self.assertIs(dangad.Client, Client)
 
     def test_not_sent_is_disconnected(self) -> None:
         """Who catches a lost connection catches one lost before, too, as Python's own kind."""

@@ -137,13 +137,18 @@ class ProgressTests(StreamCase):
         self.answer(6, tag=b"2")
         self.assertEqual(self.successResultOf(other), {"size": 6})
 
-    def test_failing_callback(self) -> None:
-        """An exception in the callback is logged, and the connection lives on."""
+    def test_callbacks(self) -> None:
+        """A callback may fail, which is logged, or cancel the request: the connection lives on."""
         answer = self.client.run(Fetch, path="a", progress=lambda *_: 1 / 0)
         self.progress(1, 2, "")
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.answer(1)
         self.successResultOf(answer)
+        other = self.client.run(Fetch, path="a", progress=lambda *_: other.cancel())
+        self.progress(1, 2, "", tag=b"2")
+        self.progress(2, 2, "", tag=b"2")
+        self.failureResultOf(other, CancelledError)
+        self.assertEqual(self.cancelled(), [b"2"])
 
     def test_after_the_end(self) -> None:
         """What comes for a request that was answered or cancelled is dropped."""
@@ -156,14 +161,6 @@ class ProgressTests(StreamCase):
         self.chunk(b"x")
         self.assertEqual(self.told, [])
         self.assertFalse(self.transport.disconnecting)
-
-    def test_cancel_in_callback(self) -> None:
-        """The callback may cancel the request."""
-        answer = self.client.run(Fetch, path="a", progress=lambda *_: answer.cancel())
-        self.progress(1, 2, "")
-        self.progress(2, 2, "")
-        self.failureResultOf(answer, CancelledError)
-        self.assertEqual(self.cancelled(), [b"1"])
 
     def test_unreadable(self) -> None:
         """News that cannot be read close the connection."""
@@ -206,15 +203,30 @@ class StreamTests(StreamCase):
         self.assertEqual(self.successResultOf(done), {"size": 3})
 
     def test_read_late(self) -> None:
-        """What comes before anybody reads is kept, the end included."""
-        stream = self.client.stream(Fetch, path="a")
-        self.chunk(b"a")
-        self.chunk(b"b")
-        self.answer(2)
-        done = self.run_in(read_all(stream, self.read))
-        self.assertEqual(self.successResultOf(done), {"size": 2})
-        self.assertEqual(self.read, [b"a", b"b"])
-        self.assertEqual(self.successResultOf(self.run_in(read_all(stream, []))), {"size": 2})
+        """What comes before anybody reads is kept, the end included, which is told again."""
+        for end, kind in (
+            (lambda: self.answer(2), None),
+            (lambda: self.refuse(b"REFUSED"), Refused),
+            (lambda: self.refuse(b"TIMED_OUT"), dangad.TimedOut),
+            (lambda: self.say({boxes.ANSWER: b"1"}), dangad.BadResponse),
+            (lambda: self.client.connectionLost(Failure(error.ConnectionLost())), Disconnected),
+        ):
+            with self.subTest(kind=kind):
+                self.connect()
+                read: list[bytes] = []
+                stream = self.client.stream(Fetch, path="a")
+                self.chunk(b"a")
+                self.chunk(b"b")
+                end()
+                for chunks in (read, []):
+                    done = self.run_in(read_all(stream, chunks))
+                    if kind is None:
+                        self.assertEqual(self.successResultOf(done), {"size": 2})
+                    else:
+                        self.failureResultOf(done, kind)
+                self.assertEqual(read, [b"a", b"b"])
+        late = self.client.stream(Fetch, path="a")
+        self.failureResultOf(self.run_in(read_all(late, [])), NotSent)
 
     def test_options(self) -> None:
         """Priority, deadline and progress are those of an ordinary call."""
@@ -223,13 +235,8 @@ class StreamTests(StreamCase):
             Fetch, path="a", priority="low", deadline=2, progress=lambda *news: told.append(news)
         )
         (request,) = self.sent()
-        self.assertEqual(
-            [
-                request[key]
-                for key in (boxes.PRIORITY, boxes.DEADLINE, boxes.PROGRESS, boxes.CHUNKS)
-            ],
-            [b"low", b"2.000000", b"1", b"1"],
-        )
+        options = (boxes.PRIORITY, boxes.DEADLINE, boxes.PROGRESS, boxes.CHUNKS)
+        self.assertEqual([request[key] for key in options], [b"low", b"2.000000", b"1", b"1"])
         self.progress(1, 2, "x")
         self.assertEqual(told, [(1, 2, "x")])
         stream.cancel()
@@ -257,35 +264,6 @@ class StreamTests(StreamCase):
         self.assertEqual([box for box in self.sent() if b"tag" in box], [])
         self.answer(9)
         self.assertEqual(self.successResultOf(done), {"size": 9})
-
-    def check_error(self, kind: type[Exception], end: Callable[[], object]) -> None:
-        """The error comes after the chunks before it."""
-        stream = self.client.stream(Fetch, path="a")
-        self.chunk(b"a")
-        end()
-        self.failureResultOf(self.run_in(read_all(stream, self.read)), kind)
-        self.assertEqual(self.read, [b"a"])
-        self.failureResultOf(stream.result(), kind)
-
-    def test_declared_error(self) -> None:
-        """An error that the command declares is raised by the iterator."""
-        self.check_error(Refused, lambda: self.refuse(b"REFUSED"))
-
-    def test_error_of_dangad(self) -> None:
-        """So is one of dangad's."""
-        self.check_error(dangad.TimedOut, lambda: self.refuse(b"TIMED_OUT"))
-
-    def test_wrong_answer(self) -> None:
-        """So is an answer that cannot be read."""
-        self.check_error(dangad.BadResponse, lambda: self.say({boxes.ANSWER: b"1"}))
-
-    def test_disconnected(self) -> None:
-        """So is the end of the connection."""
-        self.check_error(
-            Disconnected, lambda: self.client.connectionLost(Failure(error.ConnectionLost()))
-        )
-        late = self.client.stream(Fetch, path="a")
-        self.failureResultOf(self.run_in(read_all(late, [])), NotSent)
 
     def test_what_cannot_be_streamed(self) -> None:
         """Wrong arguments, and a command without answer, are told by the iterator."""
@@ -321,13 +299,6 @@ class StreamTests(StreamCase):
 class LeavingTests(StreamCase):
     """A stream that nobody reads any more has its job cancelled."""
 
-    def start(self, reading: Callable[[Stream], Coroutine[Any, Any, Any]]) -> Deferred[Any]:
-        """Read a stream, of which nobody else knows, and have one chunk come."""
-        done = self.run_in(reading(self.client.stream(Fetch, path="a")))
-        self.sent()
-        self.chunk(b"a")
-        return done
-
     def test_break(self) -> None:
         """A loop that is left ends the job."""
 
@@ -350,44 +321,45 @@ class LeavingTests(StreamCase):
         self.refuse(b"CANCELLED")
         self.assertFalse(self.transport.disconnecting)
 
-    def test_exception(self) -> None:
-        """So does an exception in it."""
+    def test_leaving(self) -> None:
+        """So does an exception, the end of `async with`, and cancelling who reads or waits."""
+        kept: list[Stream] = []
 
-        async def reading(stream: Stream) -> None:
+        async def raising(stream: Stream) -> None:
             async with stream:
                 async for _ in stream:
                     raise ZeroDivisionError
 
-        self.failureResultOf(self.start(reading), ZeroDivisionError)
-        self.assertEqual(self.cancelled(), [b"1"])
-
-    def test_async_with(self) -> None:
-        """With `async with` it is by the end of the block, whoever still has the stream."""
-        kept: list[Stream] = []
-
-        async def reading(stream: Stream) -> None:
+        async def leaving(stream: Stream) -> None:
             kept.append(stream)
             async with stream:
                 async for _ in stream:
                     break
 
-        self.successResultOf(self.start(reading))
-        self.assertEqual(self.cancelled(), [b"1"])
-        self.failureResultOf(kept[0].result(), CancelledError)
+        async def waiting(stream: Stream) -> None:
+            await stream.result()
 
-    def test_cancelled_coroutine(self) -> None:
-        """So does cancelling the coroutine that waits for a chunk."""
-        done = self.start(lambda stream: read_all(stream, []))
-        done.cancel()
-        self.failureResultOf(done, CancelledError)
-        self.assertEqual(self.cancelled(), [b"1"])
+        async def reading(stream: Stream) -> None:
+            await read_all(stream, [])
 
-    def test_cancelled_result(self) -> None:
-        """So does cancelling the wait for the result."""
-        done = self.client.stream(Fetch, path="a").result()
-        done.cancel()
-        self.failureResultOf(done, CancelledError)
-        self.assertEqual(self.cancelled(), [b"1"])
+        for reader, kind in (
+            (raising, ZeroDivisionError),
+            (leaving, None),
+            (waiting, CancelledError),
+            (reading, CancelledError),
+        ):
+            with self.subTest(reader=reader):
+                self.connect()
+                done = self.run_in(reader(self.client.stream(Fetch, path="a")))
+                self.sent()
+                self.chunk(b"a")
+                done.cancel()
+                if kind is None:
+                    self.successResultOf(done)
+                    self.failureResultOf(kept[0].result(), CancelledError)
+                else:
+                    self.failureResultOf(done, kind)
+                self.assertEqual(self.cancelled(), [b"1"])
 
     def test_never_read(self) -> None:
         """A stream that is thrown away unread is cancelled; one that has ended is not."""
@@ -435,13 +407,15 @@ class PaceTests(StreamCase):
         return chunk
 
     def test_pause_and_resume(self) -> None:
-        """It is read again when enough was read."""
-        self.take()
-        self.take()
-        self.assertEqual(self.transport.producerState, "paused")
-        self.take()
-        self.assertEqual(self.transport.producerState, "producing")
+        """It is read again when enough was read; its end comes through, after the chunks."""
+        for state in ("paused", "paused", "producing"):
+            self.assertEqual(self.transport.producerState, "paused")
+            self.take()
+            self.assertEqual(self.transport.producerState, state)
         self.assertLess(self.SIZE, ENOUGH_READ)
+        self.client.connectionLost(Failure(error.ConnectionLost()))
+        self.take()
+        self.failureResultOf(self.run_in(self.stream.__anext__()), Disconnected)
 
     def test_what_was_read_already(self) -> None:
         """What had come with the last bytes is not lost."""
@@ -453,13 +427,6 @@ class PaceTests(StreamCase):
         self.assertEqual(self.successResultOf(done), {"size": 7})
         self.assertEqual(list(map(len, read)), [self.SIZE] * 4 + [4])
 
-    def test_leaving(self) -> None:
-        """Who leaves lets the connection be read again."""
-        self.stream.cancel()
-        self.assertEqual(self.transport.producerState, "producing")
-        self.chunk(bytes(MAX_UNREAD * 2))
-        self.assertEqual(self.transport.producerState, "producing")
-
     def test_two_full(self) -> None:
         """Of two slow readers the slower one counts."""
         other = self.client.stream(Fetch, path="b")
@@ -467,6 +434,8 @@ class PaceTests(StreamCase):
         self.stream.cancel()
         self.assertEqual(self.transport.producerState, "paused")
         other.cancel()
+        self.assertEqual(self.transport.producerState, "producing")
+        self.chunk(bytes(MAX_UNREAD * 2))  # who has left lets the connection be read
         self.assertEqual(self.transport.producerState, "producing")
 
     def test_very_small_chunks(self) -> None:
@@ -477,10 +446,3 @@ class PaceTests(StreamCase):
             self.chunk(b"", tag=b"2")
         self.assertEqual(self.transport.producerState, "paused")
         stream.cancel()
-
-    def test_connection_lost(self) -> None:
-        """The end of the connection comes through, after the chunks."""
-        self.client.connectionLost(Failure(error.ConnectionLost()))
-        for _ in range(4):
-            self.take()
-        self.failureResultOf(self.run_in(self.stream.__anext__()), Disconnected)
