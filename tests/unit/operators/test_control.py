@@ -146,7 +146,68 @@ class PromiseTest(ControlCase):
             self.assert_error(client.answer(), b"1", b"UNHANDLED", name.decode())
 
 
+PARDON, SCALE, STACK_OF = (
+    each.commandName for each in (commands.Pardon, commands.Scale, commands.Stack)
+)
+NOT_AWAY = "BAD_ARGUMENTS: 'Other' is not in quarantine; in quarantine: Thumbnail"
+NONSENSE = "BAD_ARGUMENTS: 5 to -2 workers make no sense"
+OPERATIONS: tuple[tuple[bytes, dict[str, bytes], str | dict[str, bytes], str], ...] = (
+    (PARDON, {"command": b"Thumbnail"}, {}, "Pardon command=Thumbnail"),
+    (PARDON, {"command": b"Other"}, NOT_AWAY, "Pardon command=Other"),
+    (SCALE, {"min": b"2", "max": b"5"}, {}, "Scale min=2 max=5"),
+    (
+        SCALE,
+        {"min": b"2", "max": b"900", "force": b"True"},
+        {},
+        "Scale min=2 max=900 force=True",
+    ),
+    (SCALE, {"min": b"5", "max": b"-2"}, NONSENSE, "Scale min=5 max=-2"),
+    (STACK_OF, {"job": b"%d" % JOB}, {"stack": STACK.encode()}, "Stack job=120"),
+    (STACK_OF, {"job": b"7"}, "NOT_RUNNING: no job 7 runs", "Stack job=7"),
+    (b"dangad.control.Want", {"min": b"1", "max": b"6"}, {}, "Want min=1 max=6"),  # the old name
+)
+"""What operators order, what they are answered, and what is logged."""
+
+
 class CommandTest(ControlCase):
+    def test_operations(self) -> None:
+        """What operators order is passed on and logged, and so is what comes of it."""
+        operator = self.operator()
+        for command, pairs, expected, logged in OPERATIONS:
+            with self.subTest(logged):
+                self.events.clear()
+                operator.call(command, b"1", **pairs)
+                lines = [f"operator: {logged}"]
+                if isinstance(expected, str):
+                    code, _, text = expected.partition(": ")
+                    self.assert_error(operator.answer(), b"1", code.encode(), text)
+                    lines.append(f"operator: {logged}: {expected}")
+                else:
+                    self.assertEqual(operator.answer(), ok(b"1", **expected))
+                self.assertEqual(self.logged(), lines)
+        self.assertEqual(self.operations.wanted, [(2, 5), (1, 6)])
+        self.assertEqual(self.operations.forced, [(2, 900)])
+
+    def test_reload(self) -> None:
+        """A reload is answered when it has ended; meanwhile the connection is of use."""
+        for error, code in (
+            (None, b""),
+            (ReloadFailed("jobs.py is broken"), b"RELOAD_FAILED"),
+            (ShuttingDown("the server drains"), b"SHUTTING_DOWN"),
+        ):
+            operator = self.operator()
+            operator.call(commands.Reload.commandName, b"1")
+            self.assertEqual(self.logged()[-1], "operator: Reload")
+            self.assert_lives(operator)
+            if error is None:
+                self.operations.reloads.pop().callback(None)
+                self.assertEqual(operator.answer(), ok(b"1"))
+            else:
+                self.operations.reloads.pop().errback(error)
+                self.assert_error(operator.answer(), b"1", code, str(error))
+                line = f"operator: Reload: {code.decode()}: {error}"
+                self.assertEqual(self.logged()[-1], line)
+
     def test_looking(self) -> None:
         """Status, workers and recent jobs are told as they are, and nothing is logged."""
         self.assert_document(commands.Status, STATUS)
@@ -159,81 +220,6 @@ class CommandTest(ControlCase):
         self.operations.recent_document = [{**RECENT[0], "command": "Zoë\udcff"}] * 1000
         self.assert_document(commands.Recent, self.operations.recent_document)
 
-    def test_pardon(self) -> None:
-        """A command that is in quarantine is pardoned; one that is not is an error."""
-        operator = self.operator()
-        operator.call(commands.Pardon.commandName, b"1", command=b"Thumbnail")
-        self.assertEqual(operator.answer(), ok(b"1"))
-        operator.call(commands.Pardon.commandName, b"2", command=b"Other")
-        text = "'Other' is not in quarantine; in quarantine: Thumbnail"
-        self.assert_error(operator.answer(), b"2", b"BAD_ARGUMENTS", text)
-        self.assertEqual(self.logged()[0], "operator: Pardon command=Thumbnail")
-
-    def test_scale(self) -> None:
-        """How many workers there may be is passed on, and logged."""
-        operator = self.operator()
-        operator.call(commands.Scale.commandName, b"1", min=b"2", max=b"5")
-        self.assertEqual(operator.answer(), ok(b"1"))
-        self.assertEqual(self.operations.wanted, [(2, 5)])
-        self.assertEqual(self.operations.forced, [])
-        operator.call(commands.Scale.commandName, b"2", min=b"2", max=b"900", force=b"True")
-        self.assertEqual(operator.answer(), ok(b"2"))
-        self.assertEqual(self.operations.forced, [(2, 900)])
-        self.assertEqual(
-            self.logged(),
-            ["operator: Scale min=2 max=5", "operator: Scale min=2 max=900 force=True"],
-        )
-
-    def test_old_name(self) -> None:
-        """A program that sends the name that Scale had before is answered alike."""
-        operator = self.operator()
-        operator.call(b"dangad.control.Want", b"1", min=b"2", max=b"5")
-        self.assertEqual(operator.answer(), ok(b"1"))
-        self.assertEqual(self.operations.wanted, [(2, 5)])
-
-    def test_scale_to_what_makes_no_sense(self) -> None:
-        """Numbers that make no sense are refused with the reason, which is logged."""
-        operator = self.operator()
-        operator.call(commands.Scale.commandName, b"1", min=b"5", max=b"-2")
-        text = "5 to -2 workers make no sense"
-        self.assert_error(operator.answer(), b"1", b"BAD_ARGUMENTS", text)
-        self.assertEqual(
-            self.logged()[1:], [f"operator: Scale min=5 max=-2: BAD_ARGUMENTS: {text}"]
-        )
-
-    def test_stack(self) -> None:
-        """The stack of a running job is told as text; of another job there is none."""
-        operator = self.operator()
-        operator.call(commands.Stack.commandName, b"1", job=b"%d" % JOB)
-        self.assertEqual(operator.answer(), ok(b"1", stack=STACK.encode()))
-        operator.call(commands.Stack.commandName, b"2", job=b"7")
-        self.assert_error(operator.answer(), b"2", b"NOT_RUNNING", "no job 7 runs")
-        self.assertEqual(
-            self.logged(),
-            [
-                "operator: Stack job=120",
-                "operator: Stack job=7",
-                "operator: Stack job=7: NOT_RUNNING: no job 7 runs",
-            ],
-        )
-
-    def test_reload(self) -> None:
-        """A reload is answered when it has ended; meanwhile the connection is of use."""
-        operator = self.operator()
-        operator.call(commands.Reload.commandName, b"1")
-        self.assert_lives(operator)
-        self.operations.reloads.pop().callback(None)
-        self.assertEqual(operator.answer(), ok(b"1"))
-        self.assertIn("operator: Reload", self.logged())
-
-    def test_reload_that_fails(self) -> None:
-        """A reload that fails tells why, and the log does, too."""
-        operator = self.operator()
-        operator.call(commands.Reload.commandName, b"1")
-        self.operations.reloads.pop().errback(ReloadFailed("jobs.py is broken"))
-        self.assert_error(operator.answer(), b"1", b"RELOAD_FAILED", "jobs.py is broken")
-        self.assertEqual(self.logged()[-1], "operator: Reload: RELOAD_FAILED: jobs.py is broken")
-
     def test_drain(self) -> None:
         """A drain is answered with the counters, to everybody who asked for it."""
         operators = [self.operator(), self.operator()]
@@ -244,13 +230,6 @@ class CommandTest(ControlCase):
             drain.callback(COUNTERS)
         for operator in operators:
             self.assertEqual(operator.answer(), ok(b"1", document=json.dumps(COUNTERS).encode()))
-
-    def test_other_errors(self) -> None:
-        """Any of dangad's errors that an operation meets is told by its code."""
-        operator = self.operator()
-        operator.call(commands.Reload.commandName, b"1")
-        self.operations.reloads.pop().errback(ShuttingDown("the server drains"))
-        self.assert_error(operator.answer(), b"1", b"SHUTTING_DOWN", "the server drains")
 
     def test_defects(self) -> None:
         """A defect of the server's is logged with its traceback, and the operator is told so."""
@@ -273,13 +252,6 @@ class CommandTest(ControlCase):
         operator.call(b"Nothing")
         self.assertEqual(self.operations.wanted, [(3, 3)])
         self.assert_lives(operator)
-
-    def test_bytes_in_pieces(self) -> None:
-        """How the bytes are split makes no difference."""
-        operator = self.operator()
-        replies = request(commands.Scale.commandName, b"1", min=b"1", max=b"2") * 2
-        operator.line.send(*(replies[place : place + 1] for place in range(len(replies))))
-        self.assertEqual(operator.answers(), [ok(b"1")] * 2)
 
 
 class LeavingTest(ControlCase):
@@ -306,6 +278,7 @@ class LeavingTest(ControlCase):
 
     def test_close(self) -> None:
         """When the server ends, all connections are closed, whoever waits for what."""
+        self.successResultOf(ControlFactory(self.clock, self.operations).close())  # with none
         operators = [self.operator() for _ in range(3)]
         operators[0].call(commands.Reload.commandName, b"1")
         closed = self.factory.close()
@@ -323,45 +296,37 @@ class LeavingTest(ControlCase):
         gc.collect()  # would log what was raised and nobody heard
         self.assertEqual(self.flushLoggedErrors(), [])
 
-    def test_close_with_nobody_there(self) -> None:
-        """With nobody connected, the end is at once."""
-        self.operator().line.drop()
-        self.successResultOf(self.factory.close())
+
+REFUSED: tuple[tuple[bytes, str], ...] = (
+    (request(None, b"1", min=b"1"), "BAD_ARGUMENTS: has no _command"),
+    (request(b"Echo", b"1"), "UNHANDLED: operators have no command 'Echo'"),
+    (request(b"", b"1"), "UNHANDLED: no command ''"),
+    (request(b"StartTLS", b"1"), "UNHANDLED: StartTLS"),
+    (request(b"dangad.Ping", b"1"), "UNHANDLED: dangad.Ping"),
+    (request(b"\xff" * 200, b"1"), r"UNHANDLED: \xff"),
+    (request(SCALE, b"1", min=b"1"), "BAD_ARGUMENTS: argument 'max' is missing"),
+    (request(SCALE, b"1", min=b"x", max=b"1"), "BAD_ARGUMENTS: 'min' is 'x', which is no"),
+    (request(SCALE, b"1", min=b"", max=b"1"), "BAD_ARGUMENTS: 'min' is ''"),
+    (request(SCALE, b"1", min=b"1", max=b"1.5"), "BAD_ARGUMENTS: no Integer"),
+    (request(SCALE, b"1", min=b"1", max=b"2", force=b""), "BAD_ARGUMENTS: 'force' is ''"),
+    (request(STACK_OF, b"1", job=b"\xff"), r"BAD_ARGUMENTS: 'job' is '\xff'"),
+    (request(STACK_OF, b"1"), "BAD_ARGUMENTS: argument 'job' is missing"),
+    (request(STACK_OF, b"1", job=b"9" * MAX_REQUEST), f"TOO_LARGE: at most {MAX_REQUEST}"),
+    (request(b"Echo", b"1", data=b"x" * 60_000), "TOO_LARGE: bytes"),
+)
+"""Requests that cannot be read, and why."""
 
 
 class BadInputTest(ControlCase):
     def test_refused(self) -> None:
-        """What cannot be read is refused with the reason, and the connection lives on."""
-        scale, stack = commands.Scale.commandName, commands.Stack.commandName
+        """What cannot be read is refused with the reason, in any pieces; nothing else happens."""
         operator = self.operator()
-        for box, code, text in (
-            (request(None, b"1", min=b"1"), b"BAD_ARGUMENTS", "has no _command"),
-            (request(b"Echo", b"1"), b"UNHANDLED", "operators have no command 'Echo'"),
-            (request(b"", b"1"), b"UNHANDLED", "no command ''"),
-            (request(b"StartTLS", b"1"), b"UNHANDLED", "StartTLS"),
-            (request(b"dangad.Ping", b"1"), b"UNHANDLED", "dangad.Ping"),
-            (request(b"\xff" * 200, b"1"), b"UNHANDLED", r"\xff"),
-            (request(scale, b"1", min=b"1"), b"BAD_ARGUMENTS", "argument 'max' is missing"),
-            (
-                request(scale, b"1", min=b"x", max=b"1"),
-                b"BAD_ARGUMENTS",
-                "'min' is 'x', which is no",
-            ),
-            (request(scale, b"1", min=b"", max=b"1"), b"BAD_ARGUMENTS", "'min' is ''"),
-            (request(scale, b"1", min=b"1", max=b"1.5"), b"BAD_ARGUMENTS", "no Integer"),
-            (
-                request(scale, b"1", min=b"1", max=b"2", force=b""),
-                b"BAD_ARGUMENTS",
-                "'force' is ''",
-            ),
-            (request(stack, b"1", job=b"\xff"), b"BAD_ARGUMENTS", r"'job' is '\xff'"),
-            (request(stack, b"1"), b"BAD_ARGUMENTS", "argument 'job' is missing"),
-            (request(stack, b"1", job=b"9" * MAX_REQUEST), b"TOO_LARGE", f"at most {MAX_REQUEST}"),
-            (request(b"Echo", b"1", data=b"x" * 60_000), b"TOO_LARGE", "bytes"),
-        ):
-            operator.line.send(box)
-            self.assert_error(operator.answer(), b"1", code, text)
-            self.assert_lives(operator)
+        for box, error in REFUSED:
+            code, _, text = error.partition(": ")
+            for size in (len(box), 97):
+                operator.line.send(*(box[n : n + size] for n in range(0, len(box), size)))
+                self.assert_error(operator.answer(), b"1", code.encode(), text)
+                self.assert_lives(operator)
         self.assertEqual(set(self.operations.wanted), {(1, 1)})
 
     def test_garbage(self) -> None:

@@ -1136,6 +1136,18 @@ class CongestionTest(ServerCase):
             answers += more
         self.assertEqual(answers, [echo(b"%02d" % tag) for tag in range(50)])
 
+    def test_slow_but_reading(self) -> None:
+        """One that reads little by little is not cut off, however long it takes."""
+        self.play("ready w, c: 1")
+        line = self.clients["c"].line
+        self.workers["w"].answer(False, **{f"a{number}": bytes(60_000) for number in range(100)})
+        came = 0
+        while came < 6_000_000:
+            self.do_wait(str(STALL_TIME - STALL_LOOK))
+            came += len(line.take())
+            self.assertFalse(line.cut_off)
+        self.see_quiet()
+
 
 class MemoryTest(ServerCase):
     """Little may be held for all clients together."""
