@@ -185,7 +185,7 @@ class CommandTest(ControlCase):
                 else:
                     self.assertEqual(operator.answer(), ok(b"1", **expected))
                 self.assertEqual(self.logged(), lines)
-        self.assertEqual(self.operations.wanted, [(2, 5), (1, 6)])
+        self.assertEqual(self.operations.wanted, [(2, 5), (2, 900), (1, 6)])
         self.assertEqual(self.operations.forced, [(2, 900)])
 
     def test_reload(self) -> None:

@@ -58,22 +58,11 @@ class PrefetchTestCase(SynchronousTestCase):
         """How many jobs the first worker may have prefetched."""
         return self.prefetch.room(self.first, waiting, busy)
 
-    def push(self, priority: Priority = NORMAL, client: FakeClient | None = None) -> Job:
-        """A job, of Ann's if nobody else is named, that waits in the queue."""
-        client = client or self.ann
-        job = make_job(client, priority=priority)
-        self.queue.push(client, job)
-        return job
-
-    def give(
-        self,
-        worker: FakeWorker,
-        priority: Priority = NORMAL,
-        client: FakeClient | None = None,
-    ) -> Job:
+    def give(self, worker: FakeWorker) -> Job:
         """A job that `worker` has prefetched."""
-        job = self.push(priority, client)
-        self.assertIs(self.queue.pop(0.0), job)
+        self.queue.push(self.ann, make_job(self.ann))
+        job = self.queue.pop(0.0)
+        assert job is not None
         self.assertTrue(self.prefetch.give(worker, job))
         return job
 
@@ -158,103 +147,17 @@ class ReclaimTests(PrefetchTestCase):
         self.prefetch.reclaim_all()
         self.assertEqual(self.assignments.prefetched, 0)
 
-    def test_order(self) -> None:
-        """What is reclaimed waits in its order, before what has come since."""
-        jobs = [self.give(self.first) for _ in range(3)]
-        later = self.push()
-        self.assertTrue(self.prefetch.reclaim(self.first))
-        self.assertEqual((self.assignments.prefetched, self.assignments.size), (0, 0))
-        self.assertEqual([self.queue.pop(0.0) for _ in range(4)], [*jobs, later])
-        self.assertFalse(self.prefetch.reclaim(self.first))
-
-    def test_begun_stays(self) -> None:
-        """What the worker has begun by now stays with it, and is its last."""
-        running = self.first.job
-        assert running is not None
-        jobs = [self.give(self.first) for _ in range(3)]
-        self.first.go_on()
-        self.first.go_on()
-        self.assertTrue(self.prefetch.reclaim(self.first))
-        self.assertEqual([job.worker for job in jobs], [self.first, self.first, None])
-        self.assertIs(self.assignments.last(self.first), jobs[1])
-        self.assertEqual([self.queue.pop(0.0) for _ in range(2)], [jobs[2], None])
-        self.assertFalse(self.prefetch.reclaim(self.first))
-        self.assertEqual([self.begin(self.first) for _ in range(2)], jobs[:2])
-
-    def test_some(self) -> None:
-        """For an idle worker jobs are reclaimed from one other, of those that have begun none."""
-        begun, jobs = self.give(self.first), [self.give(self.second) for _ in range(2)]
-        self.first.go_on()
-        self.assertTrue(self.prefetch.reclaim_some())
-        self.assertEqual([self.queue.pop(0.0) for _ in range(3)], [*jobs, None])
-        self.assertFalse(self.prefetch.reclaim_some())
-        self.assertIs(self.begin(self.first), begun)
-        self.give(self.first)
-        self.give(self.second)
-        self.assertTrue(self.prefetch.reclaim_some())
-        self.assertEqual(self.assignments.prefetched, 1)
-
     def test_longest_waiting(self) -> None:
         """The worker that has begun none for longest is known: to be given more changes nothing."""
         for worker in (self.first, self.second, self.first, self.second, self.first):
             self.give(worker)
-        self.assertIs(self.assignments.first_with_prefetched(), self.first)
-        self.begin(self.first)
-        self.assertIs(self.assignments.first_with_prefetched(), self.second)
-        self.begin(self.second)
-        self.assertIs(self.assignments.first_with_prefetched(), self.first)
-        self.begin(self.second)
-        self.begin(self.first)
-        self.assertIs(self.assignments.first_with_prefetched(), self.first)
-
-    def test_gives_way(self) -> None:
-        """What is prefetched gives way to a higher priority of its client's, and to no other."""
-        for priority in (HIGH, NORMAL, LOW):
-            for other in (LOW, NORMAL, HIGH):
-                self.give(self.first, HIGH)
-                self.give(self.first, priority)
-                urgent = self.push(other)
-                self.prefetch.reclaim_outranked()
-                self.assertEqual(self.assignments.prefetched, 0 if other < priority else 2)
-                self.queue.remove(urgent)
-                self.prefetch.reclaim_all()
-                self.queue.drop(self.ann)
-
-    def test_gives_way_to_what_was_reclaimed(self) -> None:
-        """What one worker gives back may be more urgent than what another has prefetched."""
-        self.give(self.first, HIGH)
-        self.give(self.second, LOW)
-        self.prefetch.reclaim(self.first)
-        self.assertEqual(self.second.prefetched, [])
-
-
-class FailureTests(PrefetchTestCase):
-    """A worker that raises: whatever it was, it may have begun what it was given."""
-
-    def raise_it(self, *_: object) -> bool:
-        """What the worker does."""
-        raise MemoryError
-
-    def test_given(self) -> None:
-        """A job counts as given, since it may be in the pipe; no more are to follow."""
-        job = self.push()
-        self.queue.pop(0.0)
-        self.first.can_prefetch = False
-        self.assertFalse(self.prefetch.give(self.first, job))
-        self.assertEqual((job.worker, self.queue.pop(0.0)), (None, job))
-        self.patch(self.first, "give", self.raise_it)
-        self.assertFalse(self.prefetch.give(self.first, job))
-        self.assertEqual((self.failed, job.worker), ([(self.first, job)], self.first))
-        self.assertEqual((self.assignments.prefetched, len(self.queue)), (1, 0))
-
-    def test_reclaimed(self) -> None:
-        """All counts as begun, until it can be learned what was not."""
-        jobs = [self.give(self.first) for _ in range(2)]
-        patch = self.patch(self.first, "reclaim", self.raise_it)
-        self.assertFalse(self.prefetch.reclaim(self.first))
-        self.assertEqual(self.failed, [(self.first, jobs[0])])
-        self.assertEqual({job.worker for job in jobs}, {self.first})
-        patch.restore()
-        self.first.go_on()
-        self.assertTrue(self.prefetch.reclaim(self.first))
-        self.assertEqual([job.worker for job in jobs], [self.first, None])
+        for begins, first in (
+            (None, self.first),
+            (self.first, self.second),
+            (self.second, self.first),
+            (self.second, self.first),
+            (self.first, self.first),
+        ):
+            if begins is not None:
+                self.begin(begins)
+            self.assertIs(self.assignments.first_with_prefetched(), first)
