@@ -53,37 +53,47 @@ def logged(*pieces: bytes) -> list[str]:
     return [formatEvent(event) for event in events]
 
 
+PRINTED: tuple[tuple[bytes, list[str]], ...] = (
+    (b"", []),
+    (b"one\ntwo\n", ["one", "two"]),
+    (b"one", ["one"]),
+    (b"\n\n", ["", ""]),
+    # What is no UTF-8, or would be obeyed by a terminal, is escaped; a line may end in CRLF.
+    (b"\xff {pid} \xc3\xa9\r\n", ["\\xff {pid} é"]),
+    (b"\x1b[2Jgone\rback\tx\x00\n", ["\\x1b[2Jgone\\rback\tx\\x00"]),
+    # A line that is too long is cut; of very many lines those over the limit are counted.
+    (b"x" * (3 * MAX_LINE + 5) + b"\n", [*["x" * MAX_LINE] * 3, "xxxxx"]),
+    (b"x\n" * (MAX_LINES + 234), [*["x"] * MAX_LINES, "234 more lines of output were dropped"]),
+)
+"""What a job prints, and its lines in the log."""
+FRAMES = [f"  File {number}" for number in range(20)]
+LAST: tuple[tuple[list[str], str], ...] = (
+    (["", "  "], ""),
+    (
+        [*(f"line {n}" for n in range(9)), "", "x" * 500, "end"],
+        f"line 7 | line 8 | {'x' * 200} | end",
+    ),
+    # Of a report on a crash the innermost frames count, which come first.
+    (
+        ["before", "Fatal Python error: Aborted", "", "Current thread:", *FRAMES],
+        "Fatal Python error: Aborted | Current thread: | File 0 | File 1",
+    ),
+)
+"""What a worker that died has printed, and what its client is told of that."""
+
+
 class JobOutputTests(SynchronousTestCase):
-    def test_line_by_line(self) -> None:
-        """Each line of a job's output is one log line, with the worker's pid and the job's id."""
-        self.assertEqual(
-            logged(b"one\ntwo\n"), ["worker 4711 job 7: one", "worker 4711 job 7: two"]
-        )
-
-    def test_pieces(self) -> None:
-        """A line that comes in pieces is still one line."""
-        self.assertEqual(logged(b"o", b"n", b"", b"e\nt", b"wo\n"), logged(b"one\ntwo\n"))
-
-    def test_last_line_without_an_end(self) -> None:
-        """What a job prints without ending the line is logged when the job ends."""
-        self.assertEqual(logged(b"one"), ["worker 4711 job 7: one"])
-
-    def test_empty_lines(self) -> None:
-        """Empty lines are lines, and no output is none."""
-        self.assertEqual(len(logged(b"\n\n")), 2)
+    def test_lines(self) -> None:
+        """Each line of a job's output, and a rest, is one log line, with pid and id."""
         self.assertEqual(logged(), [])
-        self.assertEqual(logged(b""), [])
+        for printed, lines in PRINTED:
+            with self.subTest(printed[:80]):
+                self.assertEqual(logged(printed), [f"worker 4711 job 7: {line}" for line in lines])
 
-    def test_odd_bytes(self) -> None:
-        """What is no UTF-8 is shown as escapes, braces as they are, and a line may end in CRLF."""
-        self.assertEqual(logged(b"\xff {pid} \xc3\xa9\r\n"), ["worker 4711 job 7: \\xff {pid} é"])
-
-    def test_long_line(self) -> None:
-        """A line that is too long is cut into several, and nothing of it is lost."""
-        lines = logged(b"x" * (3 * MAX_LINE + 5) + b"\n")
-        self.assertEqual(
-            [len(line) - len("worker 4711 job 7: ") for line in lines], [4096] * 3 + [5]
-        )
+    def test_last_lines(self) -> None:
+        """Of what a dead worker printed, the client is told the last lines, cut."""
+        for lines, told in LAST:
+            self.assertEqual(last_lines(lines), told)
 
     def test_line_without_end(self) -> None:
         """A line that never ends is logged as it comes, and not kept."""
@@ -93,12 +103,6 @@ class JobOutputTests(SynchronousTestCase):
             for _ in range(100):
                 output.received(b"x" * 1000)
         self.assertEqual(len(events), 100 * 1000 // MAX_LINE)
-
-    def test_too_many_lines(self) -> None:
-        """Of a job that fills the log, what is over the limit is only counted."""
-        lines = logged(b"x\n" * (MAX_LINES + 234))
-        self.assertEqual(len(lines), MAX_LINES + 1)
-        self.assertEqual(lines[-1], "worker 4711 job 7: 234 more lines of output were dropped")
 
     def test_flood_in_pieces(self) -> None:
         """However a flood comes, each of its lines is counted, and the last ones are known."""
@@ -112,13 +116,6 @@ class JobOutputTests(SynchronousTestCase):
                 self.assertEqual(output.tail[-1], "line 9999")
                 output.end_job()
             self.assertEqual(events[-1]["dropped"], 10_000 - MAX_LINES)
-
-    def test_control_characters(self) -> None:
-        """What a terminal would obey is shown as an escape; a tab is a tab."""
-        self.assertEqual(
-            logged(b"\x1b[2Jgone\rback\tx\x00\n"),
-            ["worker 4711 job 7: \\x1b[2Jgone\\rback\tx\\x00"],
-        )
 
     def test_next_job_starts_afresh(self) -> None:
         """Each job may print as much, if the one before it was not just now."""
@@ -169,19 +166,14 @@ class JobOutputTests(SynchronousTestCase):
             output.received(b"x\n" * 2 * MAX_LINES + b"rest")
             output.begin_job(7)
             output.received(b"mine\n")
-        self.assertEqual([event["job"] for event in events], [0] * (MAX_LINES + 1) + [7])
-        self.assertEqual(events[-1]["line"], "mine")
-
-    def test_unended_line_before_a_job(self) -> None:
-        """A line begun between jobs is not joined with what the next job prints."""
-        output = output_of_worker()
-        with capturedLogs() as events:
-            output.received(b"booting...")
-            output.begin_job(7)
-            output.received(b"mine\n")
-        self.assertEqual(
-            [(event["job"], event["line"]) for event in events], [(0, "booting..."), (7, "mine")]
-        )
+            output.end_job()
+            output.received(b"a line that is begun")
+            output.begin_job(8)
+            output.received(b"mine, too\n")
+        jobs = [event["job"] for event in events]
+        self.assertEqual(jobs, [0] * (MAX_LINES + 1) + [7, 0, 8])
+        lines = [event["line"] for event in events[-3:]]
+        self.assertEqual(lines, ["mine", "a line that is begun", "mine, too"])
 
     def test_close(self) -> None:
         """When the worker dies, what it printed last is logged."""
@@ -201,25 +193,6 @@ class JobOutputTests(SynchronousTestCase):
         edges = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
         pieces = [text[start:end] for start, end in itertools.pairwise(edges)]
         self.assertEqual(logged(*pieces), logged(text))
-
-
-class LastLinesTests(SynchronousTestCase):
-    def test_last(self) -> None:
-        """Of what a dead worker printed, the client is told the last lines, cut."""
-        lines = [*(f"line {number}" for number in range(9)), "", "x" * 500, "end"]
-        self.assertEqual(last_lines(lines), f"line 7 | line 8 | {'x' * 200} | end")
-
-    def test_crash(self) -> None:
-        """Of a report on a crash, it is told the innermost frames, which come first."""
-        frames = [f"  File {number}" for number in range(20)]
-        lines = ["before", "Fatal Python error: Aborted", "", "Current thread:", *frames]
-        self.assertEqual(
-            last_lines(lines), "Fatal Python error: Aborted | Current thread: | File 0 | File 1"
-        )
-
-    def test_nothing(self) -> None:
-        """What printed nothing, or nothing but space, is not spoken of."""
-        self.assertEqual(last_lines(["", "  "]), "")
 
 
 class TurnsTests(SynchronousTestCase):
