@@ -2,20 +2,25 @@
 
 A story is a row of sentences, with commas or line ends between them. ``3x w answers`` is that it
 does so three times. A sentence begins with a verb, as ``wait 5``, or with somebody's name, as
-``w answers``; verbs are methods of the test case with ``do_`` or ``see_`` before them. ``ann: a b``
-is that Ann asks for `a` and then for `b`. ``a1-3`` are three names.
+``w answers``. What a verb does stands in the test case's `deeds`; what is true, as words, in its
+`facts`. Longer ones are methods, with ``do_`` or ``see_`` before the verb. ``ann: a b`` is that Ann
+asks for `a` and then for `b`. ``a1-3`` are three names.
 """
 
 from __future__ import annotations
 
 import re
 import shlex
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.trial.unittest import SynchronousTestCase
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+
+    Deeds = dict[str, Callable[..., object]]
+    """By its verb, what somebody does, or what is true; the test case comes first."""
 
 _SENTENCE = re.compile(r'(?:[^,\n"]|"[^"]*")+')
 _RANGE = re.compile(r"(\D+)(\d+)-(\d+)$")
@@ -37,6 +42,9 @@ def names(words: Iterable[str]) -> list[str]:
 
 class TellingTestCase(SynchronousTestCase):
     """A test case whose tests may be stories."""
+
+    deeds: ClassVar[Deeds] = {}
+    facts: ClassVar[Deeds] = {}
 
     def setUp(self) -> None:
         """Begin the first story."""
@@ -84,16 +92,24 @@ class TellingTestCase(SynchronousTestCase):
             for word in names(rest):
                 self.ask(first[:-1], word)
         elif (verb := self.verb(first)) is not None:
-            verb(*(names(rest) if hasattr(self, f"do_{first}") else rest))
+            verb(*names(rest))
         else:
-            self.act(first, *rest)
-
-    def act(self, subject: str, verb: str, *rest: str) -> None:
-        """Have somebody do something, or see that it is so."""
-        method = self.verb(verb)
-        assert method is not None, f"nobody knows what {verb!r} is"
-        method(self.find(subject), *rest)
+            verb = self.verb(rest[0])
+            assert verb is not None, f"nobody knows what {rest[0]!r} is"
+            verb(self.find(first), *names(rest[1:]))
 
     def verb(self, word: str) -> Any:
-        """The method of this name, None if there is none."""
+        """What is to be called for this verb; None if it is none."""
+        if word in self.deeds:
+            return partial(self.deeds[word], self)
+        if word in self.facts:
+            return partial(self.check, word)
         return getattr(self, f"do_{word}", None) or getattr(self, f"see_{word}", None)
+
+    def check(self, fact: str, *words: Any) -> None:
+        """See that a fact is what the words say, of whom it is the first of them is somebody."""
+        about = [word for word in words if not isinstance(word, str)]
+        found: Any = self.facts[fact](self, *about)
+        found = found if isinstance(found, list) else [found]
+        told = [f"{each:g}" if isinstance(each, float) else str(each) for each in found]
+        self.assertEqual(told, [word for word in words if isinstance(word, str)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from dangad.scheduler.dispatcher import Dispatcher
 from dangad.scheduler.record import Death, Job
@@ -11,6 +11,9 @@ from dangad.wire.values import Priority
 from tests.fakes import FakeClient, FakeSupervisor, FakeWorker, catalogue, make_job
 from tests.unit.scheduler.stories import StoryTestCase, types, value_of
 from tests.unit.scheduler.whole import assert_whole
+
+if TYPE_CHECKING:
+    from tests.unit.telling import Deeds
 
 ECHO = catalogue("Echo")
 MAX_QUEUED = 20
@@ -21,6 +24,25 @@ class DispatcherTestCase(StoryTestCase):
 
     performs = ECHO
     """The catalogue of workers that say nothing else."""
+    deeds: ClassVar[Deeds] = StoryTestCase.deeds | {
+        "types": lambda case, *words: setattr(case, "code", types(words)),
+        "answers": lambda case, worker: case.answer(worker),
+        "fails": lambda case, worker: case.answer(worker, failed=True),
+        "spoils": lambda case, worker: case.answer(worker, reusable=False),  # its last answer
+        "tells": lambda case, worker: case.dispatcher.answers.job_reported(worker, b"news", False),
+        "sends": lambda case, worker: case.dispatcher.answers.job_reported(worker, b"part", True),
+        "dies": lambda case, worker, *how: case.die(worker, *how),
+        "rest": lambda case: case.clock.advance(LONGEST_RETRY),  # before a job's next attempt
+        "drain": lambda case, seconds: case.dispatcher.drain(float(seconds)),
+        "no_workers": lambda case, why: case.dispatcher.no_workers(why),
+    }
+    facts: ClassVar[Deeds] = StoryTestCase.facts | {
+        "queued_bytes": lambda case: case.dispatcher.state.queue.size,
+        "demanded": lambda case: list(case.supervisor.demands),
+        "released": lambda case: [case.name_of(each) for each in case.supervisor.released],
+        "paused": lambda case: [name for name, each in case.named.items() if each.paused],
+        "logged": lambda case: len(case.flushLoggedErrors(MemoryError)),  # failures of the server's
+    }
 
     def begin_anew(self) -> None:
         """Have a new clock and a new dispatcher, and nobody who knows it."""
@@ -107,10 +129,6 @@ class DispatcherTestCase(StoryTestCase):
 
     # What happens in stories.
 
-    def do_types(self, *words: str) -> None:
-        """Workers that come from now on perform these."""
-        self.code = types(words)
-
     def do_server(self, *options: str) -> None:
         """The dispatcher is made with these options; those of the queue may change later, too."""
         pairs = {k: value_of(v) for k, _, v in (item.partition("=") for item in options)}
@@ -125,30 +143,6 @@ class DispatcherTestCase(StoryTestCase):
         for name in workers:
             self.named[name] = self.ready()
 
-    def do_answers(self, worker: FakeWorker, body: str = "\0\0") -> None:
-        """A worker answers its job."""
-        self.answer(worker, body=body.encode())
-
-    def do_fails(self, worker: FakeWorker) -> None:
-        """It answers with an error."""
-        self.answer(worker, failed=True)
-
-    def do_spoils(self, worker: FakeWorker) -> None:
-        """It answers, and cannot be used any more."""
-        self.answer(worker, reusable=False)
-
-    def do_tells(self, worker: FakeWorker) -> None:
-        """A worker tells news of its job."""
-        self.dispatcher.answers.job_reported(worker, b"news", False)
-
-    def do_sends(self, worker: FakeWorker) -> None:
-        """It sends a part of its job's result."""
-        self.dispatcher.answers.job_reported(worker, b"part", True)
-
-    def do_dies(self, worker: FakeWorker, how: str = "was killed by SIGKILL") -> None:
-        """A worker is gone."""
-        self.die(worker, how)
-
     def do_lose(self, count: str) -> None:
         """So many workers come, one after the other, and die of the job that they get."""
         for _ in range(int(count)):
@@ -156,18 +150,10 @@ class DispatcherTestCase(StoryTestCase):
             self.assertIsNotNone(worker.job)
             self.die(worker)
 
-    def do_rest(self) -> None:
-        """As much passes as the longest rest before a job's next attempt."""
-        self.clock.advance(LONGEST_RETRY)
-
     def do_turns(self, count: str) -> None:
         """The reactor turns."""
         for _ in range(int(count)):
             self.clock.advance(0)
-
-    def do_drain(self, seconds: str) -> None:
-        """The server stops."""
-        self.dispatcher.drain(float(seconds))
 
     def do_dismiss(self, worker: str = "") -> None:
         """The supervisor lets this worker go, or whoever is idle."""
@@ -180,10 +166,6 @@ class DispatcherTestCase(StoryTestCase):
         """The supervisor wants one of these workers, none of which is idle."""
         self.assertIsNone(self.dispatcher.call_back([self.named[name] for name in workers]))
 
-    def do_no_workers(self, why: str) -> None:
-        """No worker can be had."""
-        self.dispatcher.no_workers(why)
-
     def do_break(self, path: str) -> None:
         """A method of the dispatcher, or of a worker, raises once."""
         *owners, name = path.split(".")
@@ -193,23 +175,3 @@ class DispatcherTestCase(StoryTestCase):
         self.break_once(thing, name)
 
     # What is true then.
-
-    def see_paused(self, *workers: str) -> None:
-        """Exactly these workers are held back."""
-        self.assertEqual(sorted(n for n, w in self.named.items() if w.paused), sorted(workers))
-
-    def see_demanded(self, *counts: str) -> None:
-        """For how many jobs workers were asked for, each time."""
-        self.assertEqual(self.supervisor.demands, [int(count) for count in counts])
-
-    def see_released(self, *workers: str) -> None:
-        """Which workers the supervisor was told it may have, in order."""
-        self.assertEqual([self.name_of(each) for each in self.supervisor.released], [*workers])
-
-    def see_queued_bytes(self, size: str) -> None:
-        """How many bytes those that wait have."""
-        self.assertEqual(self.dispatcher.state.queue.size, int(size))
-
-    def see_logged(self, count: str) -> None:
-        """How many failures of the server's own were logged."""
-        self.assertEqual(len(self.flushLoggedErrors(MemoryError)), int(count))

@@ -14,7 +14,7 @@ priority and a deadline; ``parts`` has it ask for parts, ``100B`` gives its requ
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.internet.task import Clock
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from dangad.scheduler.dispatcher import Dispatcher
+    from tests.unit.telling import Deeds
 
 
 def value_of(word: str) -> object:
@@ -47,6 +48,38 @@ def types(words: Iterable[str]) -> str:
 
 class StoryTestCase(TellingTestCase):
     """Clients of a dispatcher and its workers, by their names; what stories can tell of all."""
+
+    deeds: ClassVar[Deeds] = {
+        "wait": lambda case, seconds: case.clock.advance(float(seconds)),
+        "lag": lambda case, seconds: case.late(float(seconds)),  # the reactor is too busy to notice
+        "cancel": lambda case, *jobs: case.cancel_all(case.of(jobs)),
+        "hold": lambda case, client: case.dispatcher.hold(case.client(client)),
+        "release": lambda case, client: case.dispatcher.release(case.client(client)),
+        "leaves": lambda case, client: case.leave(client),
+    }
+    facts: ClassVar[Deeds] = {
+        "waiting": lambda case: case.dispatcher.waiting,  # jobs
+        "busy": lambda case: case.dispatcher.running,  # workers
+        "idle": lambda case: case.dispatcher.idle,
+        "refused": lambda case: case.dispatcher.counters.refused,
+        "ended": lambda case: [f"{end.replace(' ', '_')}={n}" for end, n in case.ended().items()],
+        # Of a worker: its job, whether it may go on with it, and its request's size.
+        "runs": lambda case, worker: case.name_of(worker.job),
+        "undisturbed": lambda _, worker: [
+            *worker.interrupts,
+            *([worker.killed] * bool(worker.killed)),
+        ],
+        "interrupted": lambda _, worker: [why.decode() for why in worker.interrupts],
+        "read": lambda _, worker: len(worker.boxes[-1]),
+        # Of a job: which attempt it is, how long it has waited, the bytes of its request.
+        "attempt": lambda _, job: job.attempt,
+        "waited": lambda _, job: job.wait,
+        "keeps": lambda _, job: len(job.box),
+        # Of a client: its answers and news, in order, and how many of its jobs failed.
+        "answered": lambda case, client: [case.name_of(job) for job, *_ in client.answers],
+        "news": lambda case, client: [case.name_of(job) for job, *_ in client.reports],
+        "failures": lambda _, client: len(client.failures),
+    }
 
     dispatcher: Dispatcher
 
@@ -80,6 +113,10 @@ class StoryTestCase(TellingTestCase):
         """How many jobs came to which end, without those to which none came."""
         ended = self.dispatcher.counters.ended.items()
         return {state.value: count for state, count in ended if count}
+
+    def late(self, seconds: float) -> None:
+        """Time passes, and the reactor does not notice yet."""
+        self.clock.rightNow += seconds
 
     def leave(self, client: FakeClient) -> None:
         """Have `client` disconnect; if it is told anything afterwards, it raises."""
@@ -150,37 +187,7 @@ class StoryTestCase(TellingTestCase):
         things: dict[str, object] = {**self.jobs, **self.named}
         return next((name for name, each in things.items() if each is thing), "nothing")
 
-    # What happens.
-
-    def do_cancel(self, *jobs: str) -> None:
-        """Jobs are cancelled."""
-        self.cancel_all(self.of(jobs))
-
-    def do_hold(self, client: str) -> None:
-        """A client does not read."""
-        self.dispatcher.hold(self.client(client))
-
-    def do_release(self, client: str) -> None:
-        """A client reads again."""
-        self.dispatcher.release(self.client(client))
-
-    def do_leaves(self, client: FakeClient) -> None:
-        """A client disconnects."""
-        self.leave(client)
-
-    def do_wait(self, seconds: str) -> None:
-        """Time passes."""
-        self.clock.advance(float(seconds))
-
-    def do_lag(self, seconds: str) -> None:
-        """Time passes, and the reactor is too busy to notice."""
-        self.clock.rightNow += float(seconds)
-
     # What is true then.
-
-    def see_runs(self, worker: FakeWorker, *job: str) -> None:
-        """Which job the worker runs."""
-        self.assertEqual(self.name_of(worker.job), *job)
 
     def see_ran(self, worker: FakeWorker, *jobs: str) -> None:
         """Which jobs the worker was given last, in order."""
@@ -192,38 +199,9 @@ class StoryTestCase(TellingTestCase):
         given = worker.given[-len(clients) :]
         self.assertEqual([self.owners[job].name for job in given], [*clients])
 
-    def see_undisturbed(self, worker: FakeWorker) -> None:
-        """The worker was neither interrupted nor killed."""
-        self.assertEqual((worker.interrupts, worker.killed), ([], None))
-
-    def see_interrupted(self, worker: FakeWorker, *why: str) -> None:
-        """The worker was interrupted, for this."""
-        self.assertEqual(worker.interrupts, [word.encode() for word in why])
-
     def see_killed(self, worker: FakeWorker, why: str = "") -> None:
         """The worker is being killed, for this."""
         self.assertIn(why, worker.killed or "it is not")
-
-    def see_waiting(self, count: str) -> None:
-        """How many jobs wait."""
-        self.assertEqual(self.dispatcher.waiting, int(count))
-
-    def see_busy(self, count: str) -> None:
-        """How many workers run a job."""
-        self.assertEqual(self.dispatcher.running, int(count))
-
-    def see_idle(self, count: str) -> None:
-        """How many workers are idle."""
-        self.assertEqual(self.dispatcher.idle, int(count))
-
-    def see_refused(self, count: str) -> None:
-        """How many jobs were refused."""
-        self.assertEqual(self.dispatcher.counters.refused, int(count))
-
-    def see_ended(self, *ends: str) -> None:
-        """How many jobs came to which end."""
-        counts = (end.split("=") for end in ends)
-        self.assertEqual(self.ended(), {_STATES[state]: int(count) for state, count in counts})
 
     def see_performing(self, command: str, count: str) -> None:
         """How many jobs of a type run."""
@@ -231,14 +209,6 @@ class StoryTestCase(TellingTestCase):
             job.command.decode() for job in self.dispatcher.state.assignments.running()
         )
         self.assertEqual(running[command], int(count))
-
-    def see_attempt(self, job: Job, number: str) -> None:
-        """How often a job was begun."""
-        self.assertEqual(job.attempt, int(number))
-
-    def see_waited(self, job: Job, seconds: str) -> None:
-        """How long a job waited."""
-        self.assertEqual(job.wait, float(seconds))
 
     def see_told(self, job: Job, text: str) -> None:
         """Its client was told that the job ended with this, once; ``{w}`` is a worker's pid."""
@@ -249,26 +219,6 @@ class StoryTestCase(TellingTestCase):
         text = " ".join(text.split())
         told = [str_of(client, job) for client in self.clients.values() if job.id in client.told]
         self.assertEqual([text in each for each in told], [True], told)
-
-    def see_read(self, worker: FakeWorker, size: str) -> None:
-        """How many bytes the last request has that the worker was given."""
-        self.assertEqual(len(worker.boxes[-1]), int(size))
-
-    def see_keeps(self, job: Job, size: str) -> None:
-        """How many bytes of its request a job still has."""
-        self.assertEqual(len(job.box), int(size))
-
-    def see_answered(self, client: FakeClient, *jobs: str) -> None:
-        """Which answers a client has, in order."""
-        self.assertEqual([self.name_of(job) for job, *_ in client.answers], names(jobs))
-
-    def see_failures(self, client: FakeClient, count: str) -> None:
-        """How many of a client's jobs ended without an answer."""
-        self.assertEqual(len(client.failures), int(count))
-
-    def see_news(self, client: FakeClient, *jobs: str) -> None:
-        """Of which jobs a client was told news, in order."""
-        self.assertEqual([self.name_of(job) for job, *_ in client.reports], [*jobs])
 
 
 _STATES = {state.value.replace(" ", "_"): state.value for state in JobState}

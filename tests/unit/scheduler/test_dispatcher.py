@@ -287,7 +287,7 @@ RETRIES = {
     """,
 }
 BROKEN_END = 'a told "JOB_FAILED: the server failed while it dealt with job {a} Echo", logged 1'
-GOES_ON = "ready z, ann: next, z runs next, z answers, ended failed=1 done=1"
+GOES_ON = "ready z, ann: next, z runs next, z answers, ended done=1 failed=1"
 BROKEN = {
     "a job that could not be queued ends": f"""
         break state.queue.push, ann: a, {BROKEN_END}, {GOES_ON}

@@ -6,7 +6,7 @@ order of events, :mod:`tests.unit.scheduler.test_rules_properties` sees to.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from dangad.scheduler.prefetch import MOST, MOST_BYTES, QUIET_TIME, SLOW
 from dangad.scheduler.record import Job, JobState
@@ -14,6 +14,9 @@ from dangad.scheduler.state import AGEING
 from tests.fakes import FakeClient, FakeWorker, catalogue
 from tests.unit.scheduler.dispatching import DispatcherTestCase
 from tests.unit.scheduler.stories import types
+
+if TYPE_CHECKING:
+    from tests.unit.telling import Deeds
 
 TYPES = "Echo Print Few:max_running=1 Timed:time_limit=5.0 Again:retries=2"
 PERFORMS = types([*TYPES.split(), "Finish:on_disconnect=finish"])
@@ -27,6 +30,18 @@ class PrefetchTestCase(DispatcherTestCase):
     """
 
     performs = PERFORMS
+    deeds: ClassVar[Deeds] = DispatcherTestCase.deeds | {
+        "prints": lambda case, worker: case.answer(worker, printed=True),
+        "goes_on": lambda _, worker: worker.go_on(),  # it answers, unnoticed, and begins the next
+        "dies_unread": lambda case, worker: case.die_unread(worker),
+        "prefetches_nothing": lambda _, worker: setattr(worker, "can_prefetch", False),
+    }
+    facts: ClassVar[Deeds] = DispatcherTestCase.facts | {
+        "has": lambda case, worker: [case.name_of(job) for job in worker.prefetched],
+        "gave_back": lambda _, worker: worker.reclaimed,
+        "last_demanded": lambda case: case.supervisor.demands[-1],
+        "seconds": lambda _, job: job.seconds,  # that it is told it has
+    }
     practised: tuple[str, ...] = ("Print", "Few", "Timed", "Again", "Finish", "Echo")
     """The types of which the worker has done many jobs in no time."""
 
@@ -97,30 +112,6 @@ class PrefetchTestCase(DispatcherTestCase):
         """A worker answers after so long."""
         self.clock.advance(float(seconds))
         self.answer(worker)
-
-    def do_prints(self, worker: FakeWorker) -> None:
-        """It answers, and its job has printed something."""
-        self.answer(worker, printed=True)
-
-    def do_goes_on(self, worker: FakeWorker) -> None:
-        """It answers unnoticed, and begins the next."""
-        worker.go_on()
-
-    def do_dies_unread(self, worker: FakeWorker) -> None:
-        """It is gone before it had read its job."""
-        self.die_unread(worker)
-
-    def do_prefetches_nothing(self, worker: FakeWorker) -> None:
-        """From now on it takes no job behind another."""
-        worker.can_prefetch = False
-
-    def see_has(self, worker: FakeWorker, *jobs: str) -> None:
-        """Which jobs it has prefetched."""
-        self.assertEqual(worker.prefetched, self.of(jobs))
-
-    def see_gave_back(self, worker: FakeWorker, count: str) -> None:
-        """How many jobs were reclaimed from it."""
-        self.assertEqual(worker.reclaimed, int(count))
 
 
 def behind(jobs: str) -> str:
@@ -295,14 +286,6 @@ class StoryTests(PrefetchTestCase):
     def do_kill(self, worker: str) -> None:
         """A worker is killed."""
         self.named[worker].kill("wrote garbage and was killed")
-
-    def see_last_demanded(self, count: str) -> None:
-        """For how many jobs workers were asked for last."""
-        self.assertEqual(self.supervisor.demands[-1], int(count))
-
-    def see_seconds(self, job: Job, seconds: str) -> None:
-        """How many seconds a job is told that it has."""
-        self.assertEqual(job.seconds, float(seconds))
 
     def see_started_at(self, job: Job, when: str) -> None:
         """When a job was begun, and that its worker is known."""

@@ -6,9 +6,9 @@ supervisor of 2 to 4 workers that keeps a spare one, ``go`` has it start them, a
 
 from __future__ import annotations
 
-import errno
 import itertools
-from typing import TYPE_CHECKING, Any
+import json
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from dangad.errors import NoWorkers, ReloadFailed
 from dangad.scheduler import failingstarts, watch
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from twisted.internet.task import Clock
 
     from dangad.scheduler.record import Job
+    from tests.unit.telling import Deeds
 
 HOUR = 3600
 NO_PROCESS = "Resource temporarily unavailable"
@@ -69,6 +70,46 @@ class TurningSpawner(FakeSpawner):
 
 class SupervisorTestCase(StoryTestCase):
     """A supervisor with a real dispatcher, a clock, and workers that are no processes."""
+
+    deeds: ClassVar[Deeds] = StoryTestCase.deeds | {
+        "types": lambda case, *words: setattr(case, "code", types(words)),
+        "jobs": lambda case, count: case.submit(int(count)),  # the next of j1, j2 and so on
+        "answers": lambda case, worker: case.spawner.answer(worker),
+        "spoils": lambda case, worker: case.spawner.answer(worker, reusable=False),
+        "dies": lambda case, worker, *how: case.spawner.die(worker, *how),
+        "boots": lambda case, worker: case.spawner.boot(worker, case.code),
+        "turn": lambda case: case.spawner.turn(),
+        "slow": lambda case: setattr(case, "failing", ""),  # starts wait for the story to go on
+        "no_process": lambda case: setattr(case.spawner, "refusal", OSError(11, NO_PROCESS)),
+        "hour": lambda case: case.do_pass(HOUR, 0.5),
+        "scale": lambda case, least, most: case.supervisor.scale(int(least), int(most)),
+        "grows": lambda _, worker, size: setattr(worker, "resident", int(size)),
+        "freezes": lambda _, worker: setattr(worker, "when_pinged", None),
+        "stops_reading": lambda _, worker: setattr(worker, "reads", False),
+        "reads": lambda _, worker: setattr(worker, "reads", True),
+        "reload": lambda case: setattr(case, "asked", case.supervisor.reload()),
+        "stop": lambda case: case.supervisor.stop(),
+        "flush": lambda case: case.dispatcher.state.quiet.flush(),  # the log of many deaths
+    }
+    facts: ClassVar[Deeds] = StoryTestCase.facts | {
+        "size": lambda case: case.supervisor.size,
+        "spawned": lambda case: case.spawner.spawned,  # workers, ever
+        "starting": lambda case: len(case.spawner.starting),
+        "alive": lambda case: [case.name_of(worker) for worker in case.staying()],
+        "alive_count": lambda case: len(case.staying()),
+        "quiet": lambda case: case.pending(),  # nothing waits for its time
+        "leaves": lambda _, worker: [] if worker.stopping else ["it stays"],
+        "pinged": lambda _, worker: worker.pings,
+        "reloading": lambda case: [
+            case.supervisor.reloading.state.value,
+            case.supervisor.reloading.generation,
+        ],
+        "generations": lambda case: sorted(r.generation for r in case.supervisor.records.values()),
+        "described": lambda case: [
+            entry["name"]
+            for entry in json.loads(case.successResultOf(case.dispatcher.describe()))["commands"]
+        ],
+    }
 
     def begin_anew(self) -> None:
         """Have a supervisor of 1 to 4."""
@@ -155,30 +196,10 @@ class SupervisorTestCase(StoryTestCase):
         self.do_start()
         self.do_boot()
 
-    def do_types(self, *words: str) -> None:
-        """Workers that say Hello from now on perform these."""
-        self.code = types(words)
-
-    def do_jobs(self, count: str) -> None:
-        """Ann submits jobs: the next of j1, j2 and so on."""
-        self.submit(int(count))
-
-    def do_answers(self, worker: FakeWorker) -> None:
-        """A worker answers its job."""
-        self.spawner.answer(worker)
-
-    def do_spoils(self, worker: FakeWorker) -> None:
-        """It answers, and cannot be used any more."""
-        self.spawner.answer(worker, reusable=False)
-
     def do_all_answer(self) -> None:
         """Each worker answers that has a job, until none has."""
         while self.spawner.busy:
             self.spawner.answer(self.spawner.busy[0])
-
-    def do_dies(self, worker: FakeWorker, how: str = "was killed by SIGKILL") -> None:
-        """A worker is gone."""
-        self.spawner.die(worker, how)
 
     def do_lose(self) -> None:
         """A job comes, its worker dies of it, and the next says Hello."""
@@ -199,10 +220,6 @@ class SupervisorTestCase(StoryTestCase):
             FakeSpawner.die(self.spawner, worker)
         self.spawner.turn()
 
-    def do_turn(self) -> None:
-        """The reactor turns until nothing is left to be done at once."""
-        self.spawner.turn()
-
     def do_turn_over(self) -> None:
         """All who start say Hello, and all who leave are gone, until nothing changes."""
         while self.spawner.starting or len(self.staying()) < len(self.spawner.workers):
@@ -220,90 +237,17 @@ class SupervisorTestCase(StoryTestCase):
         self.spawner.refusal = None
         self.failing = "no more"
 
-    def do_slow(self) -> None:
-        """Each start from now on waits until it is told to go on."""
-        self.failing = ""
-
-    def do_no_process(self) -> None:
-        """The system has no room for another process."""
-        self.spawner.refusal = OSError(errno.EAGAIN, NO_PROCESS)
-
-    def do_pass(self, seconds: str, step: str = "0.05") -> None:
+    def do_pass(self, seconds: str | float, step: str | float = 0.05) -> None:
         """Time passes in small steps, as in a reactor."""
         for _ in range(round(float(seconds) / float(step))):
             self.clock.advance(float(step))
-
-    def do_hour(self) -> None:
-        """An hour passes."""
-        self.do_pass(str(HOUR), "0.5")
-
-    def do_scale(self, least: str, most: str) -> None:
-        """The operator wants so many workers."""
-        self.supervisor.scale(int(least), int(most))
 
     def do_recycle(self, *workers: str) -> None:
         """These workers have done their jobs, as their links tell."""
         for name in workers:
             self.supervisor.recycle_worker(self.named[name], "it has done 1 jobs")
 
-    def do_grows(self, worker: FakeWorker, size: str) -> None:
-        """A worker has so many bytes of memory."""
-        worker.resident = int(size)
-
-    def do_freezes(self, worker: FakeWorker) -> None:
-        """A worker gives no sign of life any more."""
-        worker.when_pinged = None
-
-    def do_stops_reading(self, worker: FakeWorker) -> None:
-        """A worker does not read what it is sent."""
-        worker.reads = False
-
-    def do_reads(self, worker: FakeWorker) -> None:
-        """It reads again."""
-        worker.reads = True
-
-    def do_reload(self) -> None:
-        """The operator wants the workers replaced."""
-        self.asked = self.supervisor.reload()
-
-    def do_stop(self) -> None:
-        """The supervisor stops."""
-        self.supervisor.stop()
-
     # What is true then.
-
-    def see_size(self, *sizes: str) -> None:
-        """How many workers there are, or one of these numbers."""
-        self.assertIn(str(self.supervisor.size), sizes)
-
-    def see_spawned(self, count: str) -> None:
-        """How many workers were ever started."""
-        self.assertEqual(self.spawner.spawned, int(count))
-
-    def see_starting(self, count: str) -> None:
-        """How many workers have not said Hello."""
-        self.assertEqual(len(self.spawner.starting), int(count))
-
-    def see_alive(self, *workers: str) -> None:
-        """Which workers have not left, and were not asked to."""
-        self.assertEqual([self.name_of(worker) for worker in self.staying()], [*workers])
-
-    def see_leaves(self, *workers: FakeWorker) -> None:
-        """Whether a worker was asked to stop."""
-        self.assertTrue(all(worker.stopping for worker in workers))
-
-    def see_pinged(self, worker: FakeWorker, count: str) -> None:
-        """How often a worker was asked for a sign of life."""
-        self.assertEqual(worker.pings, int(count))
-
-    def see_quiet(self) -> None:
-        """Nothing waits for its time, but the next look at all workers."""
-        self.assertEqual(self.pending(), [])
-
-    def see_reloading(self, state: str, generation: str) -> None:
-        """How far the reload is."""
-        reloading = self.supervisor.reloading
-        self.assertEqual((reloading.state.value, reloading.generation), (state, int(generation)))
 
     def see_reloaded(self, error: str = "") -> None:
         """The reload has succeeded, or failed with this."""
@@ -317,15 +261,6 @@ class SupervisorTestCase(StoryTestCase):
         """The reload has not come to its end."""
         assert self.asked is not None
         self.assertNoResult(self.asked)
-
-    def see_generations(self, *generations: str) -> None:
-        """The generations of the workers."""
-        records = self.supervisor.records.values()
-        self.assertEqual(sorted(record.generation for record in records), [*map(int, generations)])
-
-    def see_described(self, *commands: str) -> None:
-        """What can be performed."""
-        self.assertEqual(self.successResultOf(self.dispatcher.describe()), catalogue(*commands))
 
 
 SURPLUS = "go, jobs 4, boot, all_answer"
@@ -635,18 +570,14 @@ RELIEF = {
 class StoryTests(SupervisorTestCase):
     """What is told in stories."""
 
-    def act(self, subject: str, verb: str, *rest: str) -> None:
+    def find(self, name: str) -> Any:
         """``newest``, ``busiest`` and ``idlest`` are workers, too, whatever their names are."""
         found = {
             "newest": self.spawner.starting[-1:],
             "busiest": self.spawner.busy[:1],
             "idlest": self.spawner.idle[:1],
-        }.get(subject, [])
-        super().act(self.name_of(found[0]) if found else subject, verb, *rest)
-
-    def do_boots(self, worker: FakeWorker) -> None:
-        """A worker says Hello."""
-        self.spawner.boot(worker, self.code)
+        }.get(name)
+        return found[0] if found else super().find(name)
 
     def do_works_on(self, worker: FakeWorker) -> None:
         """A worker has one job after the other."""
@@ -655,19 +586,11 @@ class StoryTests(SupervisorTestCase):
             self.spawner.answer(worker)
         self.submit()
 
-    def do_flush(self) -> None:
-        """Of so many deaths not each has its line in the log."""
-        self.dispatcher.state.quiet.flush()
-
     def do_live(self, seconds: str) -> None:
         """Time passes, and what is started meanwhile says Hello."""
         for _ in range(round(2 * float(seconds))):
             self.clock.advance(0.5)
             self.do_boot()
-
-    def see_alive_count(self, count: str) -> None:
-        """How many workers have not left."""
-        self.assertEqual(len(self.staying()), int(count))
 
     def test_sizes(self) -> None:
         """How many workers there are."""
