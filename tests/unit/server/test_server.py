@@ -7,7 +7,7 @@ import gc
 import json
 import os
 import weakref
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -46,10 +46,12 @@ from dangad.wire.catalogue import Policy
 from dangad.wire.values import Priority
 from tests.fakes import OneJobAtATime
 from tests.unit.host.test_turns import TurnClock
-from tests.unit.telling import TellingTestCase, names
+from tests.unit.telling import TellingTestCase
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+
+    from tests.unit.telling import Deeds
 
 Answer = dict[bytes, bytes]
 STEP = 1.0
@@ -263,6 +265,48 @@ def echo(tag: bytes) -> Answer:
 class ServerCase(TellingTestCase):
     """A server for fake workers and fake clients, with small limits."""
 
+    deeds: ClassVar[Deeds] = {
+        "ready": lambda case, *names: case.add_workers(names, at_once=False),
+        "quick": lambda case, *names: case.add_workers(names, at_once=True),  # who answer at once
+        "fails": lambda _, worker, code, text: worker.answer(
+            True, _error_code=code.encode(), _error_description=text.encode()
+        ),
+        "dies": lambda _, worker: worker.die(),
+        "connect": lambda case, *names: [case.named(name) for name in names],
+        "begins": lambda case, client, word: client.line.send(case.request_of(word)[:-1]),
+        "ends": lambda case, client, word: client.line.send(case.request_of(word)[-1:]),
+        "receives": lambda case, client, word: client.line.protocol.dataReceived(  # unasked
+            case.request_of(word)
+        ),
+        "leaves": lambda _, client: client.line.drop(),
+        "breaks": lambda _, client: setattr(client.line, "failing", True),
+        "settle": lambda case: [client.line.settle() for client in case.clients.values()],
+        "at_most": lambda case, limit, number: setattr(case.factory, limit, int(number)),
+        "no_workers": lambda case: case.dispatcher.no_workers("there is no memory"),
+        "drain": lambda case: setattr(case, "waited", case.dispatcher.drain(30.0)),
+        "close": lambda case: setattr(case, "waited", case.factory.close(5.0)),
+    }
+    facts: ClassVar[Deeds] = {
+        "heard": lambda _, client: [answer[b"_answer"].decode() for answer in client.answers()],
+        "got": lambda _, worker: [(job.tag or b"-").decode() for job in worker.jobs],
+        "interrupted": lambda _, worker: [] if worker.interrupts == [b"cancelled"] else ["not"],
+        "undisturbed": lambda _, worker: worker.interrupts + worker.killed,
+        "jobs": lambda case: [case.dispatcher.running, case.dispatcher.waiting],
+        "cancelled": lambda case: case.dispatcher.counters.ended[JobState.CANCELLED],
+        "connections": lambda case: case.factory.connections,
+        "failed": lambda case: len(case.flushLoggedErrors(OSError)),  # as was logged
+        "over": lambda case: case.successResultOf(case.waited) or [],
+        "not_over": lambda case: case.assertNoResult(case.waited) or [],
+        "quiet": lambda case: case.clock.getDelayedCalls(),
+        # The clients of whom this is true, in the order of their coming.
+        "read": lambda case: case.those(lambda client: client.line.reading),
+        "cut_off": lambda case: case.those(lambda client: client.line.cut_off),
+        "open": lambda case: case.those(lambda client: not client.closed),
+        "held": lambda case: case.those(
+            lambda client: case.dispatcher.state.queue.is_on_hold(client.line.protocol)
+        ),
+    }
+
     max_payload = 10_000
     max_in_flight = 1000
     max_connections = 100
@@ -352,6 +396,14 @@ class ServerCase(TellingTestCase):
             self.clients[name] = self.client()
         return self.clients[name]
 
+    def those(self, is_so: Callable[[FakeClient], bool]) -> list[str]:
+        """The names of the clients of whom something is true."""
+        return [name for name, client in self.clients.items() if is_so(client)]
+
+    def add_workers(self, names: Iterable[str], *, at_once: bool) -> None:
+        """Have workers that are ready."""
+        self.workers |= {name: self.worker(at_once) for name in names}
+
     def request_of(self, word: str) -> bytes:
         """The request that a word stands for: its tag, or "-", its command and its pairs."""
         tag, *rest = word.split("/")
@@ -372,33 +424,8 @@ class ServerCase(TellingTestCase):
 
     def do_pours(self, client: FakeClient, *words: str) -> None:
         """A client sends requests in one piece; "garbage" is none."""
-        pieces = [
-            b"\xff\xff" if word == "garbage" else self.request_of(word) for word in names(words)
-        ]
+        pieces = [b"\xff\xff" if word == "garbage" else self.request_of(word) for word in words]
         client.line.send(b"".join(pieces))
-
-    def do_begins(self, client: FakeClient, word: str) -> None:
-        """A client sends a request but for its last byte."""
-        client.line.send(self.request_of(word)[:-1])
-
-    def do_ends(self, client: FakeClient, word: str) -> None:
-        """It sends the last byte."""
-        client.line.send(self.request_of(word)[-1:])
-
-    def do_connect(self, *names: str) -> None:
-        """Clients connect, and say nothing yet."""
-        for name in names:
-            self.named(name)
-
-    def do_ready(self, *names: str) -> None:
-        """Workers are ready."""
-        for name in names:
-            self.workers[name] = self.worker()
-
-    def do_quick(self, *names: str) -> None:
-        """So are these, who answer at once."""
-        for name in names:
-            self.workers[name] = self.worker(at_once=True)
 
     def do_answers(self, worker: FakeWorker, *pairs: str) -> None:
         """A worker answers its last job, with its tag as the data, or these pairs, or 60 kB."""
@@ -408,51 +435,18 @@ class ServerCase(TellingTestCase):
             split = (each.partition("=") for each in pairs)
             worker.answer(False, **{key: value.encode() for key, _, value in split})
 
-    def do_fails(self, worker: FakeWorker, code: str, text: str) -> None:
-        """It answers with an error."""
-        worker.answer(True, _error_code=code.encode(), _error_description=text.encode())
-
-    def do_dies(self, worker: FakeWorker) -> None:
-        """It is gone."""
-        worker.die()
-
-    def do_leaves(self, client: FakeClient) -> None:
-        """A client disconnects."""
-        client.line.drop()
-
-    def do_breaks(self, client: FakeClient) -> None:
-        """Whatever is written to a client fails from now on."""
-        client.line.failing = True
-
-    def do_settle(self) -> None:
-        """Connections are gone that were to be closed, and are not held up."""
-        for client in self.clients.values():
-            client.line.settle()
-
     def do_wait(self, seconds: str) -> None:
         """Time passes, in steps in which it is looked at who reads and who writes."""
         for _ in range(int(float(seconds) / STEP)):
             self.clock.advance(STEP)
         self.clock.advance(float(seconds) % STEP)
 
-    def do_at_most(self, limit: str, number: str) -> None:
-        """The front door has this limit."""
-        setattr(self.factory, limit, int(number))
-
-    def do_drain(self) -> None:
-        """The server ends its jobs."""
-        self.waited = self.dispatcher.drain(30.0)
-
-    def do_close(self) -> None:
-        """The front door is closed, within 5 s."""
-        self.waited = self.factory.close(5.0)
-
     # What is true then.
 
     def see_hears(self, client: FakeClient, *words: str) -> None:
         """Which answers a client can read: echoes, such with other pairs, or ``7!CODE``."""
         expected, answers = [], client.answers()
-        for number, word in enumerate(names(words)):
+        for number, word in enumerate(words):
             tag, *pairs = word.split("/")
             if "!" in tag:
                 failed, _, code = tag.encode().partition(b"!")
@@ -468,70 +462,9 @@ class ServerCase(TellingTestCase):
         """The one error that a client can read."""
         self.assert_error(client.answer(), tag.encode(), code.encode(), *texts)
 
-    def see_heard(self, client: FakeClient, *tags: str) -> None:
-        """The tags of all answers that a client can read."""
-        answers = client.answers()
-        self.assertEqual([answer[b"_answer"].decode() for answer in answers], [*tags])
-
-    def see_got(self, worker: FakeWorker, *tags: str) -> None:
-        """The tags of the jobs that a worker was given."""
-        self.assertEqual([(job.tag or b"-").decode() for job in worker.jobs], [*tags])
-
-    def see_interrupted(self, worker: FakeWorker) -> None:
-        """A worker is to stop its job."""
-        self.assertEqual((worker.interrupts, worker.killed), ([b"cancelled"], []))
-
-    def see_undisturbed(self, worker: FakeWorker) -> None:
-        """It is not."""
-        self.assertEqual(worker.interrupts + worker.killed, [])
-
-    def see_read(self, *names: str) -> None:
-        """Exactly these clients are read."""
-        reading = sorted(name for name, client in self.clients.items() if client.line.reading)
-        self.assertEqual(reading, sorted(names))
-
-    def see_cut_off(self, *names: str) -> None:
-        """Exactly these clients were cut off."""
-        cut_off = sorted(name for name, client in self.clients.items() if client.line.cut_off)
-        self.assertEqual(cut_off, sorted(names))
-
-    def see_open(self, *names: str) -> None:
-        """Exactly these clients are connected, and are to stay so."""
-        served = sorted(name for name, client in self.clients.items() if not client.closed)
-        self.assertEqual(served, sorted(names))
-
-    def see_jobs(self, running: str, waiting: str) -> None:
-        """How many jobs run, and wait."""
-        counts = (self.dispatcher.running, self.dispatcher.waiting)
-        self.assertEqual(counts, (int(running), int(waiting)))
-
-    def see_cancelled(self, count: str) -> None:
-        """How many jobs were cancelled."""
-        self.assertEqual(self.dispatcher.counters.ended[JobState.CANCELLED], int(count))
-
-    def see_connections(self, count: str) -> None:
-        """How many connections count."""
-        self.assertEqual(self.factory.connections, int(count))
-
     def see_logged(self, text: str) -> None:
         """What was logged last."""
         self.assertIn(text, self.logged()[-1])
-
-    def see_failed(self, count: str) -> None:
-        """How many failures of the system were logged."""
-        self.assertEqual(len(self.flushLoggedErrors(OSError)), int(count))
-
-    def see_over(self) -> None:
-        """What was waited for is over."""
-        self.successResultOf(self.waited)
-
-    def see_not_over(self) -> None:
-        """It is not."""
-        self.assertNoResult(self.waited)
-
-    def see_quiet(self) -> None:
-        """No alarm is left."""
-        self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
 class PromiseTest(ServerCase):
@@ -735,20 +668,6 @@ CLOSES = {
 
 class StoryTest(ServerCase):
     """What is told in stories."""
-
-    def do_receives(self, client: FakeClient, word: str) -> None:
-        """The server receives a request although it wants to read no more."""
-        client.line.protocol.dataReceived(self.request_of(word))
-
-    def do_no_workers(self) -> None:
-        """No worker can be had."""
-        self.dispatcher.no_workers("there is no memory")
-
-    def see_held(self, *names: str) -> None:
-        """Exactly these clients are on hold."""
-        queue = self.dispatcher.state.queue
-        held = [n for n, client in self.clients.items() if queue.is_on_hold(client.line.protocol)]
-        self.assertEqual(held, [*names])
 
     def test_answers(self) -> None:
         """What clients are answered."""
@@ -1146,7 +1065,7 @@ class CongestionTest(ServerCase):
             self.do_wait(str(STALL_TIME - STALL_LOOK))
             came += len(line.take())
             self.assertFalse(line.cut_off)
-        self.see_quiet()
+        self.play("quiet")
 
 
 class MemoryTest(ServerCase):
