@@ -108,6 +108,11 @@ class PrefetchTestCase(DispatcherTestCase):
                 if worker.job is not None:
                     self.answer(worker)
 
+    def do_finishes(self, worker: FakeWorker) -> None:
+        """A worker answers until it has no job."""
+        while worker.job is not None:
+            self.answer(worker)
+
     def do_works(self, worker: FakeWorker, seconds: str) -> None:
         """A worker answers after so long."""
         self.clock.advance(float(seconds))
@@ -215,10 +220,11 @@ OVERTAKING = {
     """,
     "what is behind a job that turns out to be long is begun by another worker": f"""
         ready x, ann: a1-12, w answers, x answers, w has a4-7, wait {1.5 * SLOW}, x answers, w has
+        x finishes, x ran a12 a4-7
     """,
     "what is behind a job that is not so long stays": f"""
         ready x, ann: a1-12, w answers, x answers, w has a4-7, wait {0.5 * SLOW}, x answers
-        w has a4-7
+        w has a4-7, x finishes, done a4-7
     """,
 }
 TIMES = {

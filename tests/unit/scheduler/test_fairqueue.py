@@ -84,6 +84,7 @@ ORDERS = (
     ("and waits in its lane until this is opened", "aX2 [1 !X ] >- ~X =a1,a2"),
     ("and is the next, whatever is in other lanes", "a2 bX [1 ] =a1,b1,a2"),
     ("also in its own lane", "a2 aX2 [3 ] !X =a1,a2 ~X =a3,a4"),
+    ("and goes with its client", "a3 b [2 ] /a >b-"),
     ("from several workers", "aH3 a2 bL2 [7 ] =a1,b1,a2,b2,a3,a4,a5"),
     (
         "a more urgent job has the turn of what is put back for it",

@@ -161,3 +161,34 @@ class ReclaimTests(PrefetchTestCase):
             if begins is not None:
                 self.begin(begins)
             self.assertIs(self.assignments.first_with_prefetched(), first)
+
+
+class FailureTests(PrefetchTestCase):
+    """A worker that raises: whatever it was, it may have begun what it was given."""
+
+    def raise_it(self, *_: object) -> bool:
+        """What the worker does."""
+        raise MemoryError
+
+    def test_given(self) -> None:
+        """A job counts as given, since it may be in the pipe; no more are to follow."""
+        job = make_job(self.ann)
+        self.first.can_prefetch = False
+        self.assertFalse(self.prefetch.give(self.first, job))
+        self.assertEqual((job.worker, self.queue.pop(0.0)), (None, job))
+        self.patch(self.first, "give", self.raise_it)
+        self.assertFalse(self.prefetch.give(self.first, job))
+        self.assertEqual((self.failed, job.worker), ([(self.first, job)], self.first))
+        self.assertEqual((self.assignments.prefetched, len(self.queue)), (1, 0))
+
+    def test_reclaimed(self) -> None:
+        """All counts as begun, until it can be learned what was not."""
+        jobs = [self.give(self.first) for _ in range(2)]
+        patch = self.patch(self.first, "reclaim", self.raise_it)
+        self.assertFalse(self.prefetch.reclaim(self.first))
+        self.assertEqual(self.failed, [(self.first, jobs[0])])
+        self.assertEqual({job.worker for job in jobs}, {self.first})
+        patch.restore()
+        self.first.go_on()
+        self.assertTrue(self.prefetch.reclaim(self.first))
+        self.assertEqual([job.worker for job in jobs], [self.first, None])
