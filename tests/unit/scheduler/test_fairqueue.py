@@ -425,6 +425,18 @@ class LaneTests(QueueTestCase):
         order = [self.queue.call_one() for _ in range(4)]
         self.assertEqual([job for job in order if job is not theirs], mine)
 
+    def test_called_in_vain(self) -> None:
+        """A client whose job was called, and could not start, lets the others go first."""
+        mine, (theirs,) = self.push(self.ann, 2), self.push(self.bob)
+        for _ in range(3):
+            job = self.queue.pop(0.0)
+            assert job is not None
+            self.queue.set_aside(job)
+        self.assertIs(self.queue.call_one(), mine[0])
+        self.assertTrue(self.queue.remove(mine[0]))
+        self.queue.set_aside(mine[0], first=True)
+        self.assertEqual([self.queue.call_one() for _ in range(3)], [theirs, *mine])
+
     def test_all_of_a_client(self) -> None:
         """All jobs of a client are called together, before those that came since."""
         jobs = self.push(self.ann, 3)
