@@ -49,7 +49,7 @@ from tests.unit.host.test_turns import TurnClock
 from tests.unit.telling import TellingTestCase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from tests.unit.telling import Deeds
 
@@ -278,8 +278,10 @@ class ServerCase(TellingTestCase):
         "receives": lambda case, client, word: client.line.protocol.dataReceived(  # unasked
             case.request_of(word)
         ),
+        "narrow": lambda case, name: setattr(case.named(name).line, "capacity", 10),
         "leaves": lambda _, client: client.line.drop(),
         "breaks": lambda _, client: setattr(client.line, "failing", True),
+        "pump": lambda case: [client.line.pump() for client in case.clients.values()],
         "settle": lambda case: [client.line.settle() for client in case.clients.values()],
         "at_most": lambda case, limit, number: setattr(case.factory, limit, int(number)),
         "no_workers": lambda case: case.dispatcher.no_workers("there is no memory"),
@@ -291,6 +293,7 @@ class ServerCase(TellingTestCase):
         "got": lambda _, worker: [(job.tag or b"-").decode() for job in worker.jobs],
         "interrupted": lambda _, worker: [] if worker.interrupts == [b"cancelled"] else ["not"],
         "undisturbed": lambda _, worker: worker.interrupts + worker.killed,
+        "asking": lambda case: case.dispatcher.state.registry.waiting,  # for the catalogue
         "jobs": lambda case: [case.dispatcher.running, case.dispatcher.waiting],
         "cancelled": lambda case: case.dispatcher.counters.ended[JobState.CANCELLED],
         "connections": lambda case: case.factory.connections,
@@ -445,7 +448,16 @@ class ServerCase(TellingTestCase):
 
     def see_hears(self, client: FakeClient, *words: str) -> None:
         """Which answers a client can read: echoes, such with other pairs, or ``7!CODE``."""
-        expected, answers = [], client.answers()
+        self.assert_answers(client.answers(), words)
+
+    def see_hears_all(self, client: FakeClient, *words: str) -> None:
+        """Which answers a client is sent as time passes, until none comes."""
+        self.assert_answers(self.read_all(client), words)
+
+    def assert_answers(self, answers: list[Answer], words: Sequence[str]) -> None:
+        """The answers are what the words say."""
+        self.assertEqual(len(answers), len(words))
+        expected = []
         for number, word in enumerate(words):
             tag, *pairs = word.split("/")
             if "!" in tag:
@@ -521,6 +533,12 @@ ANSWERS = {
     """,
 }
 OWN_COMMANDS = {
+    "Describe is answered when the first worker has told, and at once from then on": """
+        c: 1/dangad.Describe 2/dangad.Ping, c hears 2/, ready w, c: 3/dangad.Describe, c heard 1 3
+    """,
+    "a client that does not wait for the catalogue is forgotten": """
+        c: 1/dangad.Describe, asking 1, c leaves, asking 0, ready w, c hears
+    """,
     "Ping is answered at once, with no worker and with none idle": """
         c: 1/dangad.Ping, c hears 1/, c: -/dangad.Ping, c hears
     """,
@@ -569,6 +587,34 @@ DISCONNECTS = {
     """,
 }
 PACES = {
+    "with as many requests unanswered as may be, a client is not read; nothing is lost": """
+        at_most max_in_flight 3, ready w, c pours t1-5, c: t6, jobs 1 2, read, w answers
+        c hears t1, jobs 1 2, read, w answers, c hears t2, w answers, c hears t3, w answers
+        c hears t4, w answers, c hears t5, pump, w answers, c hears t6, read c
+    """,
+    "requests for a catalogue that nobody has told yet are in flight, too": """
+        at_most max_in_flight 10, c pours d1-12/dangad.Describe, read, asking 10, ready w, asking 0
+        c heard d1, c heard d2-11, c heard d12, read c
+    """,
+    "any number of requests that are refused at once are answered in turn": """
+        at_most max_in_flight 10, ready w, c: t1-9, c pours n1-3000/Nope
+        c hears_all n1-3000!UNHANDLED, read c
+    """,
+    "answers that come from within submit neither recurse nor change the order": """
+        at_most max_in_flight 1, quick w, c pours t1-3000, c hears_all t1-3000
+    """,
+    "who sends nothing but what is refused is read at a bounded pace": f"""
+        ready w, c pours n1-{2 * MAX_INSTANT}/Nope, c hears n1-{MAX_INSTANT}!UNHANDLED, read
+        wait {INSTANT_REST}, c hears n{MAX_INSTANT + 1}-{2 * MAX_INSTANT}!UNHANDLED, read
+        wait {INSTANT_REST}, read c
+    """,
+    "so is a flood of pings": f"""
+        c pours p1-{3 * MAX_INSTANT}/dangad.Ping, c hears p1-{MAX_INSTANT}/, c hears
+        c hears_all p{MAX_INSTANT + 1}-{3 * MAX_INSTANT}/
+    """,
+    "answers that come during the release may fill the buffer again at once": """
+        narrow c, quick w, c pours t1-5, c hears t1, c hears t2, c hears t3, c hears t4, c hears t5
+    """,
     "with a payload's worth of requests unanswered, a client is not read": """
         ready w, c pours t1-9/4000B, jobs 1 2, read, 3x w answers, c hears t1-3
         3x w answers, c hears t4-6, 3x w answers, c hears t7-9, read c
@@ -889,19 +935,6 @@ class GarbageTest(ServerCase):
 
 
 class OwnCommandTest(ServerCase):
-    def test_describe(self) -> None:
-        """Describe is answered when the first worker has told, and at once from then on."""
-        client = self.client()
-        client.call(b"dangad.Describe", b"1")
-        client.call(b"dangad.Ping", b"2")
-        self.assertEqual(client.answers(), [ok(b"2")])
-        self.worker()
-        client.call(b"dangad.Describe", b"3")
-        catalogue = CATALOGUE.encode()
-        self.assertEqual(
-            client.answers(), [ok(b"1", catalogue=catalogue), ok(b"3", catalogue=catalogue)]
-        )
-
     def test_describe_a_large_catalogue(self) -> None:
         """A catalogue of more than one value's length is laid over several keys."""
         catalogue = json.loads(CATALOGUE)
@@ -913,15 +946,6 @@ class OwnCommandTest(ServerCase):
         self.assertEqual(answer.pop(b"_answer"), b"1")
         told = commands.Describe.parseResponse(amp.AmpBox(answer), None)
         self.assertEqual(told, {"catalogue": json.dumps(catalogue)})
-
-    def test_describe_and_disconnect(self) -> None:
-        """A client that does not wait for the catalogue is forgotten."""
-        client = self.client()
-        client.call(b"dangad.Describe", b"1")
-        client.line.drop()
-        self.assertEqual(self.dispatcher.state.registry.waiting, 0)
-        self.worker()
-        self.assertEqual(client.line.outbox, b"")
 
 
 class DisconnectTest(ServerCase):
@@ -940,59 +964,6 @@ class DisconnectTest(ServerCase):
         worker.jobs.clear()
         gc.collect()
         self.assertIsNone(connection())
-
-
-class PaceTest(ServerCase):
-    max_in_flight = 10
-
-    def test_in_flight_cap(self) -> None:
-        """With as many requests unanswered as may be, the client is not read; nothing is lost."""
-        worker, client = self.worker(), self.client()
-        client.line.send(b"".join(request(b"Echo", b"%d" % tag) for tag in range(35)))
-        client.call(b"Echo", b"35")
-        self.assertFalse(client.line.reading)
-        self.assertEqual(self.dispatcher.waiting + self.dispatcher.running, 10)
-        answers = []
-        for _ in range(36):
-            worker.answer()
-            client.line.pump()
-            answers += client.answers()
-            self.assertLessEqual(self.dispatcher.waiting + self.dispatcher.running, 10)
-        self.assertEqual(answers, [echo(b"%d" % tag) for tag in range(36)])
-        self.assertTrue(client.line.reading)
-
-    def test_describe_counts(self) -> None:
-        """Requests for a catalogue that nobody has told yet are in flight, too."""
-        client = self.client()
-        client.line.send(b"".join(request(b"dangad.Describe", b"%d" % n) for n in range(25)))
-        self.assertFalse(client.line.reading)
-        self.assertEqual(self.dispatcher.state.registry.waiting, 10)
-        self.worker()
-        tags = {int(answer[b"_answer"]) for answer in client.answers()}
-        self.assertEqual(tags, set(range(25)))
-        self.assertTrue(client.line.reading)
-
-    def test_many_refusals_at_the_cap(self) -> None:
-        """Any number of requests that are refused at once, in one piece, are answered in turn."""
-        self.worker()
-        client = self.client()
-        for tag in range(9):
-            client.call(b"Echo", b"%d" % tag)
-        client.line.send(b"".join(request(b"Nope", b"n%d" % tag) for tag in range(3000)))
-        answers = self.read_all(client)
-        self.assertEqual(
-            [answer[b"_error"] for answer in answers], [b"n%d" % n for n in range(3000)]
-        )
-        self.assertTrue(client.line.reading)
-
-    def test_many_instant_answers_at_the_cap(self) -> None:
-        """Answers that come from within submit neither recurse nor change the order."""
-        self.factory.max_in_flight = 1
-        self.worker(at_once=True)
-        client = self.client()
-        client.line.send(b"".join(request(b"Echo", b"%d" % tag) for tag in range(3000)))
-        answers = self.read_all(client)
-        self.assertEqual(answers, [echo(b"%d" % tag) for tag in range(3000)])
 
 
 class CongestionTest(ServerCase):
@@ -1031,29 +1002,6 @@ class CongestionTest(ServerCase):
             [box for box in told if b"_command" in box],
             [{b"_command": b"dangad.Progress", b"tag": b"1", b"done": b"999"}],
         )
-
-    def test_flood_of_refused_requests(self) -> None:
-        """Who sends nothing but what is refused is read at a bounded pace, and answered in full."""
-        self.worker()
-        client = self.client()
-        client.line.send(b"".join(request(b"Nope", b"%d" % n) for n in range(3 * MAX_INSTANT)))
-        for _ in range(3):
-            self.assertEqual(len(client.answers()), MAX_INSTANT)
-            self.assertFalse(client.line.reading)
-            self.clock.advance(INSTANT_REST)
-        self.assertTrue(client.line.reading)
-
-    def test_congested_again_while_released(self) -> None:
-        """Answers that come during the release may fill the buffer again at once."""
-        client = self.client()
-        client.line.capacity = 10
-        self.worker(at_once=True)
-        client.line.send(b"".join(request(b"Echo", b"%02d" % tag) for tag in range(50)))
-        answers: list[Answer] = []
-        while more := client.answers():
-            self.assertEqual(len(more), 1)
-            answers += more
-        self.assertEqual(answers, [echo(b"%02d" % tag) for tag in range(50)])
 
     def test_slow_but_reading(self) -> None:
         """One that reads little by little is not cut off, however long it takes."""
@@ -1169,15 +1117,6 @@ class OwnCommandFloodTest(ServerCase):
         self.assertLess(client.line.peak, 200_000)
         self.assertEqual(len(self.read_all(client)), 300)
         self.assertEqual(worker.jobs, [])
-
-    def test_a_flood_of_pings(self) -> None:
-        """It is answered in full, at a bounded pace."""
-        client = self.client()
-        pings = [request(b"dangad.Ping", b"%d" % tag) for tag in range(3 * MAX_INSTANT)]
-        client.line.send(b"".join(pings))
-        self.assertEqual(len(client.answers()), MAX_INSTANT)
-        self.assertEqual(client.answers(), [])
-        self.assertEqual(len(self.read_all(client)), 2 * MAX_INSTANT)
 
 
 class ManyTest(ServerCase):
