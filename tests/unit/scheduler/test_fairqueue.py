@@ -149,11 +149,10 @@ class Script:
         """A job's name."""
         return next((name for name, each in self.jobs.items() if each is job), "-")
 
-    def next(self) -> Job:
-        """The next job."""
-        job = self.queue.pop(self.now)
-        assert job is not None
-        return job
+    def next(self, count: str = "1") -> list[Job]:
+        """The next jobs."""
+        jobs = [self.queue.pop(self.now) for _ in range(int(count))]
+        return [job for job in jobs if job is not None]
 
     def make(self, client: str, priority: Priority = NORMAL) -> Job:
         """Another job of a client's."""
@@ -161,14 +160,6 @@ class Script:
         job = make_job(self.clients[client], priority=priority, accepted_at=self.now)
         self.jobs[f"{client}{self.numbers[client]}"] = job
         return job
-
-    def start(self) -> str:
-        """Whose job is started next."""
-        name = self.name_of(job := self.queue.pop(self.now))
-        if job is not None:
-            self.queue.started(job)
-            self.running.append((name[0], job))
-        return name[0]
 
     def push(self, word: str) -> None:
         """Jobs come, as ``aHX2`` says."""
@@ -181,61 +172,13 @@ class Script:
             job.lane = lane
             self.queue.push(self.clients[client], job, lane)
 
-    def drop(self, client: str) -> None:
-        """A client goes."""
-        self.queue.drop(self.clients[client])
-
-    def hold(self, whom: str) -> None:
-        """A client is held, or a lane closed."""
-        if whom in self.clients:
-            self.queue.hold(self.clients[whom])
-        else:
-            self.queue.close_lane(whom.encode())
-
-    def release(self, whom: str) -> None:
-        """A client is released, or a lane opened."""
-        if whom in self.clients:
-            self.queue.release(self.clients[whom])
-        else:
-            self.queue.open_lane(whom.encode())
-
-    def wait(self, until: str) -> None:
-        """It is some time later."""
-        self.now = float(until)
-
-    def bound(self, count: str) -> None:
-        """So many jobs of a client may run."""
-        self.queue.most_running = int(count)
-
-    def remove(self, name: str) -> None:
-        """A job is taken out."""
-        assert self.queue.remove(self.jobs[name])
-
-    def set_aside(self, count: str) -> None:
-        """The next jobs are set aside."""
-        for _ in range(int(count)):
-            self.queue.set_aside(self.next())
-
-    def take(self, count: str) -> None:
-        """The next jobs are taken out for a worker."""
-        jobs = [self.queue.pop_prefetch(self.now, lambda _: True) for _ in range(int(count))]
-        self.taken = [job for job in jobs if job is not None]
-
-    def rest(self, count: str) -> None:
-        """They are, and rest."""
-        self.take(count)
-        for job in self.taken:
-            self.queue.rest(job)
-
-    def put_back(self, _: str) -> None:
-        """What was taken out is put back."""
-        for job in reversed(self.taken):
-            self.queue.put_back(job)
-
-    def run_one(self, client: str) -> None:
-        """A job of a client's has found an idle worker."""
-        self.running.append((client, self.make(client)))
-        self.queue.started(self.running[-1][1])
+    def start(self, job: Job | None) -> str:
+        """Whose job is started."""
+        name = self.name_of(job)[0]
+        if job is not None:
+            self.queue.started(job)
+            self.running.append((name, job))
+        return name
 
     def end(self, client: str) -> None:
         """A job of a client's ends."""
@@ -243,30 +186,36 @@ class Script:
         self.running.remove(pair)
         self.queue.ended(pair[1])
 
+    def take(self, count: str) -> list[Job]:
+        """The next jobs are taken out for a worker."""
+        jobs = [self.queue.pop_prefetch(self.now, lambda _: True) for _ in range(int(count))]
+        self.taken = [job for job in jobs if job is not None]
+        return self.taken
+
     def say(self, word: str) -> str | None:
         """Have it happen; what is true, if it was a question."""
-        deeds = {
-            "!": self.hold,
-            "~": self.release,
-            "/": self.drop,
-            "@": self.wait,
-            "#": self.bound,
-            ".": self.remove,
-            "^": self.set_aside,
-            "[": self.take,
-            "{": self.rest,
-            "]": self.put_back,
-            "+": self.run_one,
-            "&": self.end,
-        }
         kind, rest = word[0], word[1:]
+        queue, client = self.queue, self.clients.get(rest)
+        deeds: dict[str, Callable[[], object]] = {
+            "!": lambda: queue.hold(client) if client else queue.close_lane(rest.encode()),
+            "~": lambda: queue.release(client) if client else queue.open_lane(rest.encode()),
+            "/": lambda: client and queue.drop(client),
+            "@": lambda: setattr(self, "now", float(rest)),
+            "#": lambda: setattr(queue, "most_running", int(rest)),
+            ".": lambda: queue.remove(self.jobs[rest]),
+            "^": lambda: list(map(queue.set_aside, self.next(rest))),
+            "[": lambda: self.take(rest),
+            "{": lambda: list(map(queue.rest, self.take(rest))),
+            "]": lambda: list(map(queue.put_back, reversed(self.taken))),
+            "+": lambda: self.start(self.make(rest)),
+            "&": lambda: self.end(rest),
+        }
         if kind.isalpha():
             self.push(word)
         elif kind == ">" and rest.isdigit():
-            for _ in range(int(rest)):
-                self.next()
+            self.next(rest)
         elif kind in deeds:
-            deeds[kind](rest)
+            deeds[kind]()
         else:
             return self.answer(kind, rest)
         return None
@@ -278,7 +227,7 @@ class Script:
         if kind == "=":
             return ",".join(self.name_of(self.queue.pop(self.now)) for _ in expected.split(","))
         if kind == "$":
-            return "".join(self.start() for _ in expected)
+            return "".join(self.start(self.queue.pop(self.now)) for _ in expected)
         if kind == "?":
             return "".join("y" if self.queue.is_before(job) else "n" for job in self.taken)
         return self.name_of(self.queue.call_one())
