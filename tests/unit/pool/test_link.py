@@ -64,11 +64,27 @@ class LinkCase(SynchronousTestCase):
                 answers[box[0][1]] = pairs
         return answers
 
-    def error(self, tag: bytes) -> tuple[bytes, str]:
-        """The error that the client was told, the only one, for the request of that tag."""
-        ((told, pairs),) = self.told().items()
-        self.assertEqual(told, tag)
-        return pairs[boxes.ERROR_CODE], pairs[boxes.ERROR_DESCRIPTION].decode()
+    def assert_lost(self, why: str = "") -> None:
+        """The client's only request ends because its worker was lost, for this."""
+        self.hops.settle()
+        ((tag, pairs),) = self.told().items()
+        self.assertEqual((tag, pairs[boxes.ERROR_CODE]), (b"1", b"WORKER_LOST"))
+        self.assertIn(why, pairs[boxes.ERROR_DESCRIPTION].decode())
+
+    def take(self) -> tuple[int, bytes]:
+        """Have the worker take its job out of the pipe: the job's id, and the box."""
+        box = self.worker.pipe.next_job()
+        assert box is not None
+        return workerboxes.read_job(box)[0], box
+
+    def ask_many(self, steps: int | None = None) -> None:
+        """Ask for forty jobs, and have so many steps happen, or all."""
+        for number in range(40):
+            self.ask(b"%d" % number)
+        for _ in range(steps or 0):
+            self.hops.step()
+        if steps is None:
+            self.hops.settle()
 
     def watch(self, seconds: float) -> None:
         """Let the supervisor look at its workers for so long, and do nothing else."""
@@ -161,17 +177,12 @@ class OthersTests(SynchronousTestCase):
 class InterruptTests(LinkCase):
     def test_prefetched_and_begun(self) -> None:
         """A job is interrupted while it runs, though the answers before it are not read yet."""
-        for number in range(40):
-            self.ask(b"%d" % number)
-        for _ in range(20):
-            self.hops.step()
+        self.ask_many(20)
         running, following = (
             job for job in self.hops.dispatcher.state.assignments.jobs[self.worker.link][:2]
         )
         self.worker.work()  # the answer to the first is in the pipe
-        box = self.worker.take()  # it has begun the second
-        assert box is not None
-        self.assertEqual(workerboxes.read_job(box)[0], following.id)
+        self.assertEqual(self.take()[0], following.id)  # it has begun the second
         worker = self.worker
         self.hops.dispatcher.cancel(following)
         self.assertIn(commands.STOP_SIGNAL, worker.process.signals)
@@ -195,9 +206,7 @@ class GivenTests(LinkCase):
 
     def test_performed(self) -> None:
         """Each job that it has begun counts, prefetched or not."""
-        for number in range(40):
-            self.ask(b"%d" % number)
-        self.hops.settle()
+        self.ask_many()
         self.assertEqual(len(self.told()), 40)
         self.assertEqual(self.worker.link.performed, 40)
 
@@ -210,9 +219,8 @@ class GivenTests(LinkCase):
         """A worker that says so with its answer is given no other job."""
         self.ask(b"1")
         self.ask(b"2")
-        spoilt, box = self.worker, self.worker.take()
-        assert box is not None
-        self.answer(workerboxes.read_job(box)[0], workerboxes.NOT_REUSABLE)
+        spoilt, (job_id, _) = self.worker, self.take()
+        self.answer(job_id, workerboxes.NOT_REUSABLE)
         self.assertEqual(set(self.told()), {b"1"})
         self.assertIs(spoilt.link.state, WorkerState.STOPPING)
         spoilt.die(None)
@@ -222,17 +230,12 @@ class GivenTests(LinkCase):
     def test_not_given(self) -> None:
         """An answer to another job than it was given is garbage; none after that counts."""
         self.ask(b"1")
-        box = self.worker.take()
-        assert box is not None
-        job_id, *_ = workerboxes.read_job(box)
+        job_id, _ = self.take()
         self.answer(job_id + 1)
         self.assertTrue(self.worker.killed)
         self.answer(job_id)
         self.assertEqual(self.told(), {})
-        self.hops.settle()
-        code, text = self.error(b"1")
-        self.assertEqual(code, b"WORKER_LOST")
-        self.assertIn("an answer to job", text)
+        self.assert_lost("an answer to job")
 
     def test_full(self) -> None:
         """What its full pipe does not take it was not given, nor is it waited for."""
@@ -252,8 +255,7 @@ class GivenTests(LinkCase):
     def test_paused_at_the_end(self) -> None:
         """A worker that was paused is heard again when its job has ended all the same."""
         self.ask(b"1")
-        box = self.worker.take()
-        assert box is not None
+        _, box = self.take()
         self.worker.link.pause()
         output = self.worker.process.pipes[FROM_WORKER]
         self.assertFalse(output.reads)
@@ -275,10 +277,7 @@ class RobbedTests(LinkCase):
         robbed.work()
         self.watch(1)
         self.assertTrue(robbed.killed)
-        self.hops.settle()
-        code, text = self.error(b"1")
-        self.assertEqual(code, b"WORKER_LOST")
-        self.assertIn("did not have a job that something else had read from its pipe", text)
+        self.assert_lost("did not have a job that something else had read from its pipe")
         self.ask(b"2")
         self.hops.settle()
         self.assertEqual(self.told()[b"2"][b"data"], b"of 2")
@@ -292,8 +291,7 @@ class RobbedTests(LinkCase):
         self.assertEqual(self.worker.rob(), workerboxes.PING_BOX)
         self.watch(PATIENCE)
         self.assertTrue(robbed.killed)
-        self.hops.settle()
-        self.assertEqual(self.error(b"1")[0], b"WORKER_LOST")
+        self.assert_lost()
 
     def test_large(self) -> None:
         """So it is with a request that is larger than the pipe."""
@@ -316,10 +314,7 @@ class RobbedTests(LinkCase):
 
     def test_some_prefetched(self) -> None:
         """So it is with prefetched jobs, of which each is answered or lost, once."""
-        for number in range(40):
-            self.ask(b"%d" % number)
-        for _ in range(20):
-            self.hops.step()
+        self.ask_many(20)
         self.assertGreater(self.hops.dispatcher.state.assignments.prefetched, 1)
         robbed = self.worker
         for _ in range(2):
@@ -336,11 +331,9 @@ class RobbedTests(LinkCase):
     def test_honest(self) -> None:
         """A worker that is busy for long, with something prefetched or not, is left alone."""
         self.ask(b"1")
-        box = self.worker.pipe.next_job()
+        job_id, _ = self.take()
         self.watch(1000)
         self.assertFalse(self.worker.killed)
-        assert box is not None
-        job_id, *_ = workerboxes.read_job(box)
         head = workerboxes.answer_head(job_id, False, b"0 0 0", 0)
         self.worker.write(head + boxes.END)
         self.hops.settle()
@@ -357,9 +350,7 @@ class LongJobTests(LinkCase):
     def test_goes_on(self) -> None:
         """It answers the job and then the question, at one stroke, and is given the next job."""
         self.ask(b"1")
-        worker = self.worker
-        box = worker.take()
-        assert box is not None
+        worker, (_, box) = self.worker, self.take()
         self.watch(3)
         worker.perform(box)
         worker.take()  # the question
@@ -400,9 +391,7 @@ class UnreadTests(LinkCase):
                 self.hops.settle()
             self.ask(b"1")
             self.ask(b"2")
-            box = self.worker.take()
-            assert box is not None
-            self.worker.perform(box)
+            self.worker.perform(self.take()[1])
             self.worker.die()
             self.hops.settle()
             answers = self.told()
@@ -413,8 +402,7 @@ class UnreadTests(LinkCase):
         self.ask(b"1", size=LARGE)
         self.worker.rob(100)
         self.worker.die()
-        self.hops.settle()
-        self.assertEqual(self.error(b"1")[0], b"WORKER_LOST")
+        self.assert_lost()
 
 
 class NewsTests(LinkCase):
@@ -432,10 +420,7 @@ class NewsTests(LinkCase):
         self.ask(b"1")
         self.worker.pipe.next_job()
         self.report()
-        self.hops.settle()
-        code, text = self.error(b"1")
-        self.assertEqual(code, b"WORKER_LOST")
-        self.assertIn("wrote garbage to its pipe (news that nobody has asked for)", text)
+        self.assert_lost("wrote garbage to its pipe (news that nobody has asked for)")
 
     def test_flood(self) -> None:
         """More progress than ``progress()`` sends ends the worker, and reaches no client."""

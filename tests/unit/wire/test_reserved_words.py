@@ -265,7 +265,7 @@ class JobTests(HopsCase):
         self.hops.close()
 
     def test_news(self) -> None:
-        """What it writes as its progress is progress, or it has written garbage."""
+        """What it writes as its progress, or a part of its result, is that, or garbage."""
         good = [(b"done", b"1"), (b"total", b"-2"), (b"message", "wörd".encode())]
         bad: list[list[tuple[bytes, bytes]]] = [
             [],
@@ -278,41 +278,25 @@ class JobTests(HopsCase):
             [(b"done", b"much"), *good[1:]],
             [*good[:2], (b"message", b"\xff")],
         ]
-        for pairs in [good, *bad]:
-            self.start()
-            self.ask(b"mine", (boxes.PROGRESS, b"1"))
-            ((job_id, _),) = [
-                (each.id, each) for each in self.hops.dispatcher.state.assignments.running()
-            ]
-            self.worker.write(workerboxes.report_head(job_id) + boxes.pack(pairs))
-            self.worker.tell()
-            self.assertEqual(self.worker.killed, pairs is not good, pairs)
-            told = self.client.boxes()
-            name = commands.Progress.commandName
-            expected = [[(boxes.COMMAND, name), (b"tag", b"mine"), *good]]
-            self.assertEqual(told, expected if pairs is good else [])
-            self.hops.close()
-
-    def test_parts(self) -> None:
-        """What it writes as a part of its result is one, or it has written garbage."""
-        for pairs, fine in (
-            ([(b"data", b"1")], True),
-            ([(b"data", FULL), (b"data.1", FULL), (b"data.2", b"3")], True),
-            ([(b"data", FULL), (b"data.1", b"2"), (b"data.2", b"3")], False),
-            ([], False),
-            ([(b"data", b"1"), (b"data.2", b"2")], False),
-            ([(b"data", b"1"), (b"tag", b"theirs")], False),
-            ([(b"data", b"1"), (boxes.COMMAND, b"theirs")], False),
+        progress = (workerboxes.report_head, commands.Progress.commandName)
+        part = (workerboxes.part_head, commands.Chunk.commandName)
+        for (head, name), pairs, fine in (
+            (progress, good, True),
+            *((progress, pairs, False) for pairs in bad),
+            (part, [(b"data", b"1")], True),
+            (part, [(b"data", FULL), (b"data.1", FULL), (b"data.2", b"3")], True),
+            (part, [(b"data", FULL), (b"data.1", b"2"), (b"data.2", b"3")], False),
+            (part, [], False),
+            (part, [(b"data", b"1"), (b"data.2", b"2")], False),
+            (part, [(b"data", b"1"), (b"tag", b"theirs")], False),
+            (part, [(b"data", b"1"), (boxes.COMMAND, b"theirs")], False),
         ):
             self.start()
-            self.ask(b"mine", (boxes.CHUNKS, b"1"))
-            ((job_id, _),) = [
-                (each.id, each) for each in self.hops.dispatcher.state.assignments.running()
-            ]
-            box = workerboxes.part_head(job_id) + boxes.pack(pairs)
+            self.ask(b"mine", (boxes.PROGRESS, b"1"), (boxes.CHUNKS, b"1"))
+            (running,) = self.hops.dispatcher.state.assignments.running()
+            box = head(running.id) + boxes.pack(pairs)
             self.worker.connector.childDataReceived(FROM_WORKER, box)
             self.assertEqual(self.worker.killed, not fine, [key for key, _ in pairs])
-            name = commands.Chunk.commandName
             expected = [[(boxes.COMMAND, name), (b"tag", b"mine"), *pairs]]
             self.assertEqual(self.client.boxes(), expected if fine else [])
             self.hops.close()
