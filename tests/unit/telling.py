@@ -65,13 +65,22 @@ class TellingTestCase(SynchronousTestCase):
     def see_all_is_over(self) -> None:
         """See that nothing is left of a story."""
 
-    def tell(self, stories: dict[str, str], prelude: str = "") -> None:
-        """Tell each of these stories, which have what they show as their names."""
-        for shows, story in stories.items():
-            with self.subTest(shows):
+    def tell(self, *tables: dict[str, str], prelude: str = "") -> None:
+        """Tell the stories of these tables, which have what they show as their names.
+
+        Whatever is not true in one of them keeps none of the others from being told.
+        """
+        wrong = []
+        for shows, story in (each for stories in tables for each in stories.items()):
+            try:
                 self.begin_anew()
                 self.play(f"{prelude}\n{story}")
                 self.see_all_is_over()
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is raised below
+                error.add_note(f"which shows that {shows}")
+                wrong.append(error)
+        if wrong:
+            raise ExceptionGroup("what is told is not true", wrong)
 
     def play(self, story: str) -> None:
         """Have happen what the story tells, and see that it is true."""

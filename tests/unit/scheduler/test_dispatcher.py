@@ -427,69 +427,15 @@ REPORTS = {
 class StoryTests(DispatcherTestCase):
     """What is told in stories."""
 
-    def test_starts(self) -> None:
-        """Which job starts when, and where."""
-        self.tell(STARTS)
-
-    def test_answers(self) -> None:
-        """What follows from an answer."""
-        self.tell(ANSWERS)
-
-    def test_refusals(self) -> None:
-        """Which jobs are turned away, and what the client is told."""
-        self.tell(REFUSALS)
-
-    def test_deaths(self) -> None:
-        """What a worker's death means."""
-        self.tell(DEATHS)
-
-    def test_cancels(self) -> None:
-        """What is cancelled, and what crosses with it."""
-        self.tell(CANCELS)
-
-    def test_disconnects(self) -> None:
-        """What becomes of the jobs of a client that goes."""
-        self.tell(DISCONNECTS)
-
-    def test_holds(self) -> None:
-        """What clients on hold have."""
-        self.tell(HOLDS)
-
-    def test_drains(self) -> None:
-        """How a server comes to its end."""
-        self.tell(DRAINS)
-
-    def test_deadlines(self) -> None:
-        """Until when a job may wait."""
-        self.tell(DEADLINES)
-
-    def test_time_limits(self) -> None:
-        """For how long a job may run."""
-        self.tell(TIME_LIMITS, "types Free Echo:time_limit=10.0")
-
-    def test_retries(self) -> None:
-        """Which jobs run again, and when."""
-        self.tell(RETRIES, "types Once Echo:retries=2")
-
-    def test_broken(self) -> None:
-        """The rules themselves raise in the middle of an event, as when memory runs out."""
-        self.tell(BROKEN)
-
-    def test_quarantines(self) -> None:
-        """Which commands are kept away from the workers."""
-        self.tell(QUARANTINES, "types Echo Bad")
-
-    def test_limits(self) -> None:
-        """How many jobs of a type run at once."""
-        self.tell(LIMITS, "types Echo Few:max_running=2")
-
-    def test_bytes(self) -> None:
-        """How many bytes may wait."""
-        self.tell(BYTES, "server max_queued_bytes=1000")
-
-    def test_reports(self) -> None:
-        """What jobs tell while they run."""
-        self.tell(REPORTS)
+    def test_stories(self) -> None:
+        """They are true."""
+        self.tell(STARTS, ANSWERS, REFUSALS, DEATHS, CANCELS, DISCONNECTS, HOLDS, DRAINS, DEADLINES)
+        self.tell(BROKEN, REPORTS)
+        self.tell(TIME_LIMITS, prelude="types Free Echo:time_limit=10.0")
+        self.tell(RETRIES, prelude="types Once Echo:retries=2")
+        self.tell(QUARANTINES, prelude="types Echo Bad")
+        self.tell(LIMITS, prelude="types Echo Few:max_running=2")
+        self.tell(BYTES, prelude="server max_queued_bytes=1000")
 
 
 class DispatcherTests(DispatcherTestCase):

@@ -298,25 +298,9 @@ class StoryTests(PrefetchTestCase):
         self.assertEqual((job.started_at, job.pid), (float(when), self.worker.pid))
         self.assertIs(self.dispatcher.job_of(self.worker), job)
 
-    def test_giving(self) -> None:
-        """Which jobs are prefetched, and how many."""
-        self.tell(GIVING)
-
-    def test_kept_back(self) -> None:
-        """Which jobs are not prefetched."""
-        self.tell(KEPT_BACK)
-
-    def test_overtaking(self) -> None:
-        """What goes before prefetched jobs."""
-        self.tell(OVERTAKING)
-
-    def test_times(self) -> None:
-        """The deadlines and time limits of prefetched jobs."""
-        self.tell(TIMES)
-
-    def test_deaths(self) -> None:
-        """What a worker's death means for the jobs that it has, and has not read."""
-        self.tell(DEATHS)
+    def test_stories(self) -> None:
+        """They are true."""
+        self.tell(GIVING, KEPT_BACK, OVERTAKING, TIMES, DEATHS)
 
     def test_not_before_jobs_are_known_to_be_short(self) -> None:
         """A dispatcher that knows nothing of its jobs prefetches none."""

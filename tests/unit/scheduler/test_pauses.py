@@ -111,13 +111,9 @@ class StoryTests(DispatcherTestCase):
             if self.named[name].job is not None:
                 self.answer(self.named[name])
 
-    def test_pauses(self) -> None:
-        """A job waits for its client, and others for its worker."""
-        self.tell(PAUSES)
-
-    def test_costs(self) -> None:
-        """A client whose jobs cost workers, and one that has a job at a time."""
-        self.tell(COSTS)
+    def test_stories(self) -> None:
+        """They are true."""
+        self.tell(PAUSES, COSTS)
 
 
 class ManyUnreadTests(DispatcherTestCase):

@@ -592,37 +592,9 @@ class StoryTests(SupervisorTestCase):
             self.clock.advance(0.5)
             self.do_boot()
 
-    def test_sizes(self) -> None:
-        """How many workers there are."""
-        self.tell(SIZES)
-
-    def test_deaths(self) -> None:
-        """Which dead workers are replaced, and when."""
-        self.tell(DEATHS)
-
-    def test_failures(self) -> None:
-        """What happens while workers do not start."""
-        self.tell(FAILURES)
-
-    def test_scales(self) -> None:
-        """Spare workers, and what operators order."""
-        self.tell(SCALES)
-
-    def test_recycling(self) -> None:
-        """Which workers are replaced although they live."""
-        self.tell(RECYCLING)
-
-    def test_heartbeats(self) -> None:
-        """How frozen workers are found out."""
-        self.tell(HEARTBEATS)
-
-    def test_reloads(self) -> None:
-        """How all workers are replaced."""
-        self.tell(RELOADS)
-
-    def test_relief(self) -> None:
-        """One client's jobs have both workers, and another's wait."""
-        self.tell(RELIEF)
+    def test_stories(self) -> None:
+        """They are true."""
+        self.tell(SIZES, DEATHS, FAILURES, SCALES, RECYCLING, HEARTBEATS, RELOADS, RELIEF)
 
 
 class SupervisorTests(SupervisorTestCase):

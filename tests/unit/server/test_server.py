@@ -714,33 +714,10 @@ CLOSES = {
 class StoryTest(ServerCase):
     """What is told in stories."""
 
-    def test_answers(self) -> None:
-        """What clients are answered."""
-        self.tell(ANSWERS)
-
-    def test_own_commands(self) -> None:
-        """What the server performs itself."""
-        self.tell(OWN_COMMANDS)
-
-    def test_disconnects(self) -> None:
-        """What becomes of the jobs of clients that go."""
-        self.tell(DISCONNECTS)
-
-    def test_paces(self) -> None:
-        """How fast clients are read."""
-        self.tell(PACES)
-
-    def test_failing(self) -> None:
-        """What the failure of a connection means."""
-        self.tell(FAILING)
-
-    def test_idle(self) -> None:
-        """Which connections are closed for new ones."""
-        self.tell(IDLE)
-
-    def test_closes(self) -> None:
-        """How the front door is closed."""
-        self.tell(CLOSES, "at_most max_connections 3")
+    def test_stories(self) -> None:
+        """They are true."""
+        self.tell(ANSWERS, OWN_COMMANDS, DISCONNECTS, PACES, FAILING, IDLE)
+        self.tell(CLOSES, prelude="at_most max_connections 3")
 
 
 class AnswerTest(ServerCase):
@@ -1194,7 +1171,7 @@ class LimitTest(ServerCase):
     max_connections = 3
     max_queued = 2
 
-    def test_limits(self) -> None:
+    def test_stories(self) -> None:
         """Jobs and connections for which there is no room are told so."""
         self.tell(LIMITS)
 
