@@ -19,7 +19,7 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.protocols import amp
 from twisted.python.failure import Failure
-from zope.interface import directlyProvides, implementer
+from zope.interface import directlyProvides
 from zope.interface.verify import verifyObject
 
 from dangad import errors
@@ -44,7 +44,7 @@ from dangad.server.stallwatch import STALL_TIME
 from dangad.wire import boxes, commands
 from dangad.wire.catalogue import Policy
 from dangad.wire.values import Priority
-from tests.fakes import OneJobAtATime
+from tests import fakes
 from tests.unit.host.test_turns import TurnClock
 from tests.unit.telling import TellingTestCase
 
@@ -74,54 +74,35 @@ CATALOGUE = json.dumps(
 )
 
 
-@implementer(IWorker)
-class FakeWorker(OneJobAtATime):
+class FakeWorker(fakes.FakeWorker):
     """A worker that answers when the test says so, or at once, in the middle of `give`."""
 
     def __init__(self, dispatcher: Dispatcher, pid: int, at_once: bool) -> None:
+        super().__init__()
         self.pid = pid
-        self.jobs: list[Job] = []
-        self.boxes: list[bytes] = []
-        self.interrupts: list[bytes] = []
-        self.killed: list[str] = []
-        self.paused = False
+        self.can_prefetch = False
+        self.say_hello()
         self._dispatcher = dispatcher
         self._at_once = at_once
 
     def give(self, job: Job) -> bool:
         """Note the job, or answer it."""
-        self.jobs.append(job)
-        self.boxes.append(bytes(job.box))
+        taken = super().give(job)
         if self._at_once:
             self.answer()
-        return True
-
-    def interrupt(self, job: Job, why: bytes) -> None:
-        """Note why, and go on."""
-        assert job is self.jobs[-1]
-        self.interrupts.append(why)
-
-    def pause(self) -> None:
-        """Write no more, until `resume`."""
-        self.paused = True
-
-    def resume(self) -> None:
-        """Write on."""
-        self.paused = False
-
-    def kill(self, reason: str) -> None:
-        """Note why, and live on until `die`."""
-        self.killed.append(reason)
+        return taken
 
     def answer(self, failed: bool = False, **pairs: bytes) -> None:
-        """Answer the last job, by default with its own tag as the data."""
+        """Answer the job, by default with its own tag as the data."""
+        job = self.finish()
         if not (failed or pairs):
-            pairs = {"data": self.jobs[-1].tag or b""}
+            pairs = {"data": job.tag or b""}
         body = boxes.pack((key.encode(), value) for key, value in pairs.items())
         self._dispatcher.answers.job_finished(self, failed, body)
 
     def die(self, how: str = "was killed by SIGKILL") -> None:
         """Be dead."""
+        super().die()
         self._dispatcher.worker_gone(self, Death(how))
 
 
@@ -290,9 +271,9 @@ class ServerCase(TellingTestCase):
     }
     facts: ClassVar[Deeds] = {
         "heard": lambda _, client: [answer[b"_answer"].decode() for answer in client.answers()],
-        "got": lambda _, worker: [(job.tag or b"-").decode() for job in worker.jobs],
+        "got": lambda _, worker: [(job.tag or b"-").decode() for job in worker.given],
         "interrupted": lambda _, worker: [] if worker.interrupts == [b"cancelled"] else ["not"],
-        "undisturbed": lambda _, worker: worker.interrupts + worker.killed,
+        "undisturbed": lambda _, worker: [*worker.interrupts, *filter(None, [worker.killed])],
         "asking": lambda case: case.dispatcher.state.registry.waiting,  # for the catalogue
         "jobs": lambda case: [case.dispatcher.running, case.dispatcher.waiting],
         "cancelled": lambda case: case.dispatcher.counters.ended[JobState.CANCELLED],
@@ -726,7 +707,7 @@ class AnswerTest(ServerCase):
         worker, client = self.worker(), self.client()
         box = request(b"Echo", b"7", data=b"hello", _unknown=b"kept")
         client.line.send(box)
-        [job] = worker.jobs
+        [job] = worker.given
         self.assertEqual((worker.boxes, job.command, job.tag), ([box], b"Echo", b"7"))
         worker.answer(data=b"hello")
         self.assertEqual(client.line.take(), boxes.pack([(b"_answer", b"7"), (b"data", b"hello")]))
@@ -736,7 +717,7 @@ class AnswerTest(ServerCase):
         workers, client = [self.worker() for _ in range(3)], self.client()
         for tag in (b"first", b"", b"\x00\xff"):
             client.call(b"Echo", tag)
-        workers.sort(key=lambda worker: worker.jobs[0].tag or b"")
+        workers.sort(key=lambda worker: worker.given[0].tag or b"")
         for worker in workers:
             worker.answer()
         self.assertEqual(client.answers(), [echo(b""), echo(b"\x00\xff"), echo(b"first")])
@@ -747,7 +728,7 @@ class AnswerTest(ServerCase):
         for _ in workers:
             self.client().call(b"Echo", b"1")
             self.factory = self.front_door()
-        self.assertEqual({worker.jobs[0].id for worker in workers}, {1, 2})
+        self.assertEqual({worker.given[0].id for worker in workers}, {1, 2})
 
     def test_large_answers(self) -> None:
         """An answer of any size goes out whole."""
@@ -787,7 +768,7 @@ class BadRequestTest(ServerCase):
                 self.assert_error(client.answer(), b"7", b"BAD_ARGUMENTS", key, expected)
         client.call(b"Echo", b"7", _priority=b"x" * 60_000)
         self.assertLess(len(client.answer()[b"_error_description"]), 200)
-        self.assertEqual(worker.jobs, [])
+        self.assertEqual(worker.given, [])
         self.assertEqual(client.closed, False)
 
     def test_readable_options(self) -> None:
@@ -802,7 +783,7 @@ class BadRequestTest(ServerCase):
             ({"_progress": b"0", "_chunks": b"0"}, Priority.NORMAL, None),
         ):
             client.call(b"Echo", b"7", **options)
-            job = worker.jobs[-1]
+            job = worker.given[-1]
             self.assertEqual((job.priority, job.deadline), (priority, deadline))
             worker.answer()
             self.assertEqual(client.answers(), [echo(b"7")])
@@ -862,7 +843,7 @@ class BadRequestTest(ServerCase):
         client.call(b"Echo", b"9")
         worker.answer()
         self.assertEqual(client.answers(), [echo(b"9")])
-        self.assertEqual(len(worker.jobs), 2)
+        self.assertEqual(len(worker.given), 2)
 
     def test_too_large_and_the_keys_come_last(self) -> None:
         """The tag is found wherever it stands in a box that is too large."""
@@ -937,7 +918,7 @@ class DisconnectTest(ServerCase):
         connection = weakref.ref(client.line.protocol)
         client.line.drop()
         del client
-        worker.jobs.clear()
+        worker.given.clear()
         gc.collect()
         self.assertIsNone(connection())
 
@@ -963,7 +944,7 @@ class CongestionTest(ServerCase):
         worker, other, client = self.worker(), self.worker(), self.client()
         client.call(b"Echo", b"1")
         client.call(b"Echo", b"2")
-        [running] = [each for each in (worker, other) if each.jobs[-1].tag == b"1"]
+        [running] = [each for each in (worker, other) if each.given[-1].tag == b"1"]
         done = other if running is worker else worker
         done.answer(a=bytes(60_000), b=bytes(60_000))
         for number in range(1000):
@@ -1092,7 +1073,7 @@ class OwnCommandFloodTest(ServerCase):
         self.assertLess(client.line.protocol._writer.held, 200_000)
         self.assertLess(client.line.peak, 200_000)
         self.assertEqual(len(self.read_all(client)), 300)
-        self.assertEqual(worker.jobs, [])
+        self.assertEqual(worker.given, [])
 
 
 class ManyTest(ServerCase):
@@ -1118,20 +1099,20 @@ class ManyTest(ServerCase):
         clients = [self.client() for _ in range(50)]
         for client in clients:
             client.line.send(b"".join(request(b"Echo", b"%d" % tag) for tag in range(100)))
-        self.assertLessEqual(len(worker.jobs), QUOTA)
+        self.assertLessEqual(len(worker.given), QUOTA)
         late = self.client()
         late.call(b"Echo", b"late")
-        before = len(worker.jobs)
+        before = len(worker.given)
         turns = 0
-        while not any(job.tag == b"late" for job in worker.jobs):
+        while not any(job.tag == b"late" for job in worker.given):
             turns += 1
             self.turns_clock.turn()
-            self.assertLessEqual(len(worker.jobs) - before, QUOTA)
-            before = len(worker.jobs)
+            self.assertLessEqual(len(worker.given) - before, QUOTA)
+            before = len(worker.given)
         self.assertLess(turns, 5)
         for _ in range(100):
             self.turns_clock.turn()
-        self.assertEqual(len(worker.jobs), 50 * 100 + 1)
+        self.assertEqual(len(worker.given), 50 * 100 + 1)
         for client in clients:
             self.assertEqual(len(client.answers()), 100)
 
@@ -1239,7 +1220,7 @@ class DescriptorTest(ServerCase):
         worker, client = self.worker(at_once=True), self.client()
         client.line.protocol.fileDescriptorReceived(os.open(os.devnull, os.O_RDONLY))
         client.line.protocol.dataReceived(request(b"Echo", b"1"))
-        self.assertEqual(worker.jobs, [])
+        self.assertEqual(worker.given, [])
 
 
 class StockTest(ServerCase):
