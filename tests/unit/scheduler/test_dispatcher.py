@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 
 from dangad.errors import NoWorkers, QueueFull, ShuttingDown
@@ -524,33 +523,26 @@ class LogTests(DispatcherTestCase):
     def test_log_of_jobs(self) -> None:
         """With log_jobs each end is logged with the job's id, its wait and its runtime."""
         self.dispatcher.counters.log_jobs = True
-        job = self.submit(self.ann)
-        self.clock.advance(2)
-        worker = self.ready()
-        self.clock.advance(3)
+        self.play("ann: a, wait 2, ready w, wait 3")
         with capturedLogs() as events:
-            self.answer(worker)
-        text = f"job {job.id} Echo done worker={worker.pid} wait=2.000000 runtime=3.000000"
-        text += " cpu=0.250000 peak_memory=2048000"
+            self.play("w answers")
+        text = f"job {self.jobs['a'].id} Echo done worker={self.named['w'].pid} wait=2.000000"
+        text += " runtime=3.000000 cpu=0.250000 peak_memory=2048000"
         self.assertEqual([formatEvent(event) for event in events], [text])
 
     def test_log_of_what_went_wrong(self) -> None:
         """With log_jobs the line of a job that ends without a result has its code and its text."""
         self.dispatcher.counters.log_jobs = True
-        worker = self.ready()
+        error = boxes.error_pairs(b"NO_SUCH_WORD", "no\x1bsuch word " + 1000 * "x")
         with capturedLogs() as events:
-            self.submit(self.ann)
-            error = boxes.error_pairs(b"NO_SUCH_WORD", "no\x1bsuch word " + 1000 * "x")
-            self.answer(worker, failed=True, body=boxes.pack(error))
-            self.submit(self.ann)
-            self.die(worker)
+            self.play("ready w, ann: a")
+            self.answer(self.named["w"], failed=True, body=boxes.pack(error))
+            self.play("ann: b, w dies")
         declared, lost = [formatEvent(event) for event in events]
         self.assertRegex(
             declared, r"Echo failed .* NO_SUCH_WORD: no\\x1bsuch word x{200,290}\.\.\.$"
         )
-        self.assertRegex(
-            lost, r"Echo lost .* WORKER_LOST: worker \d+ was killed by SIGKILL 0.0 s into"
-        )
+        self.assertRegex(lost, r"Echo lost .* WORKER_LOST: worker \d+ was killed by SIGKILL 0.0 s")
 
     def test_recent(self) -> None:
         """Of a job that has ended it is known who asked for it, and what went wrong."""
@@ -559,9 +551,7 @@ class LogTests(DispatcherTestCase):
             self.submit(self.ann)
             error = boxes.pack(boxes.error_pairs(b"BAD_RESPONSE", "no word"))
             self.answer(worker, failed, error if failed else b"\0\0")
-        self.submit(self.bob)
-        self.submit(self.bob)
-        self.leave(self.bob)
+        self.play("bob: a b, bob leaves")
         self.die(worker)
         ended = [(job.asker, job.ended_for) for job in self.dispatcher.counters.recent]
         self.assertEqual(ended[:2], [("ann", None), ("ann", ("BAD_RESPONSE", "no word"))])
@@ -587,14 +577,11 @@ class LogTests(DispatcherTestCase):
 
     def test_log_of_failures_only(self) -> None:
         """Without log_jobs an answer is not logged, and a job that is lost is."""
-        worker = self.ready()
-        self.submit(self.ann)
         with capturedLogs() as events:
-            self.answer(worker)
+            self.play("ready w, ann: a, w answers")
             self.assertEqual(events, [])
-            job = self.submit(self.ann)
-            self.die(worker)
-        self.assertEqual([event["job"] for event in events], [job.id])
+            self.play("ann: b, w dies")
+        self.assertEqual([event["job"] for event in events], [self.jobs["b"].id])
 
 
 ENDINGS: dict[str, dict[str, str]] = {
@@ -807,70 +794,48 @@ class RetryTests(DispatcherTestCase):
 
         However often it is: no number of attempts is too many for the arithmetic.
         """
-        clock = Clock()
-        dispatcher = Dispatcher(clock, quarantine_after=0, chance=random.Random(seed))
-        many = catalogue(Echo={"retries": 10**6})
-        job = make_job(self.ann)
-        dispatcher.submit(job)
+        self.begin_anew()
+        self.serve(quarantine_after=0, chance=random.Random(seed))
+        self.play("types Echo:retries=1000000, ann: a")
         for attempt in range(1, 12):
-            worker = FakeWorker()
-            worker.say_hello()
-            dispatcher.worker_ready(worker, many)
-            worker.die()
-            dispatcher.worker_gone(worker, Death("died"))
-            (alarm,) = clock.getDelayedCalls()
+            self.play("lose 1")
+            (alarm,) = self.clock.getDelayedCalls()
             base = min(LONGEST_RETRY, FIRST_RETRY * 2 ** (attempt - 1))
-            delay = alarm.getTime() - clock.seconds()
+            delay = alarm.getTime() - self.clock.seconds()
             self.assertTrue(0.5 * base - 1e-6 <= delay <= 1.5 * base + 1e-6, (attempt, delay))
-            clock.advance(delay)
-        job.attempt = 5000
-        worker = FakeWorker()
-        worker.say_hello()
-        dispatcher.worker_ready(worker, many)
-        worker.die()
-        dispatcher.worker_gone(worker, Death("died"))
-        dispatcher.cancel(job)
+            self.clock.advance(delay)
+        self.jobs["a"].attempt = 5000
+        self.play("lose 1, cancel a")
 
 
 class QuarantineBatchTests(DispatcherTestCase):
+    """The queue has more quarantined jobs than end at once."""
+
     performs = catalogue("Echo", "Bad")
 
-    def many_waiting(self, good: int) -> list[Job]:
-        """Fill the queue with more quarantined jobs than end at once, and good ones behind."""
+    def begin_anew(self) -> None:
+        """Have them wait."""
+        super().begin_anew()
         self.ann.watch = None  # a worker is idle then, and goes on in the next turn
-        self.dispatcher.admission.max_queued = 1000
-        waiting = [self.submit(self.ann, "Bad") for _ in range(3 * PART)]
-        for _ in range(5):
-            self.die(self.ready(self.performs))
-        return waiting + [self.submit(self.ann) for _ in range(good)]
+        self.play(f"server max_queued=1000, ann: b1-{3 * PART}/Bad, lose 5")
 
     def test_ends_in_batches(self) -> None:
         """However many of its jobs wait, only so many end in one turn of the reactor."""
-        jobs = self.many_waiting(good=1)
-        worker = self.ready(self.performs)
+        self.play("ann: good, ready w")
         before = -1
-        while worker.job is None:
+        while self.named["w"].job is None:
             self.assertLessEqual(len(self.ann.failures), before + PART + 6)
             before = len(self.ann.failures)
             self.clock.advance(0)
-        self.assertIs(worker.job, jobs[-1])
-        self.assertEqual(len(self.ann.failures), 3 * PART)
+        self.play(f"w runs good, ann failures {3 * PART}")
 
     def test_nobody_jumps_the_queue_between_batches(self) -> None:
         """A job that comes while a worker waits for the next batch waits for its turn, too."""
-        jobs = self.many_waiting(good=2)
-        worker = self.ready(self.performs)
-        late = self.submit(self.ann)
-        self.assertIsNone(worker.job)
-        for _ in range(5):
-            self.clock.advance(0)
-        for _ in range(2):
-            self.answer(worker)
-        self.assertEqual(worker.given, [*jobs[-2:], late])
+        self.play("ann: g1-2, ready w, ann: late, w runs nothing, turns 5, 2x w answers")
+        self.play("w ran g1 g2 late")
 
     def test_submit_from_the_end_of_a_batch(self) -> None:
         """A client may submit more while it is told that its job is refused for its command."""
-        self.many_waiting(good=0)
         left = [PART]
 
         def submit_another(job: Job) -> None:
@@ -879,25 +844,19 @@ class QuarantineBatchTests(DispatcherTestCase):
                 self.submit(self.ann)
 
         self.ann.when_told = submit_another
-        worker = self.ready(self.performs)
-        for _ in range(5):
-            self.clock.advance(0)
-        while worker.job is not None:
-            self.answer(worker)
-        self.assertEqual((self.dispatcher.waiting, self.dispatcher.idle), (0, 1))
+        self.play("ready w, turns 5")
+        while self.named["w"].job is not None:
+            self.play("w answers")
+        self.play("waiting 0, idle 1")
 
     def test_many_clients_submit_from_the_end_of_a_batch(self) -> None:
         """However many clients react to the end of their jobs at once, the stack stays flat."""
-        clients = [FakeClient(str(number)) for number in range(500)]
+        self.serve()
         self.dispatcher.admission.max_queued = 10_000
+        clients = [FakeClient(str(number)) for number in range(500)]
         for client in clients:
             self.submit(client, "Bad")
-        for _ in range(5):
-            self.die(self.ready(self.performs))
+        self.play("lose 5")
         for client in clients:
             client.when_told = lambda job, client=client: self.submit(client)
-        worker = self.ready(self.performs)
-        for _ in range(6):
-            self.clock.advance(0)
-        self.assertIsNotNone(worker.job)
-        self.assertEqual(self.dispatcher.waiting, 494)
+        self.play("ready w, turns 6, waiting 494, busy 1")
