@@ -121,4 +121,4 @@ class TellingTestCase(SynchronousTestCase):
         found: Any = self.facts[fact](self, *about)
         found = found if isinstance(found, list) else [found]
         told = [f"{each:g}" if isinstance(each, float) else str(each) for each in found]
-        self.assertEqual(told, [word for word in words if isinstance(word, str)])
+        self.assertEqual(told, [" ".join(word.split()) for word in words if isinstance(word, str)])
