@@ -391,7 +391,8 @@ class ServerCase(TellingTestCase):
     def request_of(self, word: str) -> bytes:
         """The request that a word stands for: its tag, or "-", its command and its pairs."""
         tag, *rest = word.split("/")
-        command, pairs = b"Echo", {}
+        command: bytes | None = b"Echo"
+        pairs: dict[str, bytes] = {}
         for about in rest:
             key, equals, value = about.partition("=")
             if about.endswith("B") and about[0].isdigit():
@@ -399,7 +400,7 @@ class ServerCase(TellingTestCase):
             elif equals:
                 pairs[key] = value.encode()
             else:
-                command = about.encode()
+                command = None if about == "nothing" else about.encode()
         return request(command, None if tag == "-" else tag.encode(), **pairs)
 
     def ask(self, name: str, word: str) -> None:
@@ -666,8 +667,8 @@ LIMITS = {
         f told 7 QUEUE_FULL "3 connections" "--max-connections", settle, open c d e, quiet
         c leaves, g: 1/dangad.Ping, g hears 1/
     """,
-    "a large request is refused like any other": """
-        connect c d e, f: 7/60000B, f told 7 QUEUE_FULL
+    "a large request, or one without a command, is refused like any other": """
+        connect c d e, f: 7/60000B, f told 7 QUEUE_FULL, settle, g: 7/nothing, g told 7 QUEUE_FULL
     """,
     "who is refused and says nothing is cut off after some seconds": f"""
         connect c d e f g, g pours garbage, cut_off g, wait {REFUSAL_TIME}, cut_off f g
