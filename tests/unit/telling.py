@@ -116,7 +116,7 @@ class TellingTestCase(SynchronousTestCase):
         return getattr(self, f"do_{word}", None) or getattr(self, f"see_{word}", None)
 
     def check(self, fact: str, *words: Any) -> None:
-        """See that a fact is what the words say, of whom it is the first of them is somebody."""
+        """See that a fact is what the words say; whom it is about comes before them."""
         about = [word for word in words if not isinstance(word, str)]
         found: Any = self.facts[fact](self, *about)
         found = found if isinstance(found, list) else [found]

@@ -238,39 +238,20 @@ class RulesMachine:
         wants_chunks=BOTH,
         size=[2, 20, 50],
     )
-    def submit(
-        self,
-        client: int,
-        command: str,
-        priority: Priority,
-        deadline: float | None,
-        wants_chunks: bool,
-        size: int,
-    ) -> None:
+    def submit(self, client: int, **about: Any) -> None:
         """A client submits a job."""
-        self.submit_for(
-            self.clients[client], command, priority, deadline, wants_chunks=wants_chunks, size=size
-        )
+        self.submit_for(self.clients[client], **about)
 
     def submit_for(
         self,
         client: FakeClient,
         command: str,
         priority: Priority = Priority.NORMAL,
-        deadline: float | None = None,
-        *,
-        wants_chunks: bool = False,
         size: int = 2,
+        **about: Any,
     ) -> None:
         """Submit a job, and see that it is accepted or refused as it must be."""
-        job = make_job(
-            client,
-            command,
-            priority,
-            deadline=deadline,
-            wants_chunks=wants_chunks,
-            box=bytes(size),
-        )
+        job = make_job(client, command, priority, box=bytes(size), **about)
         self.jobs.append(job)
         self.open.append(job)
         self.owners[job.id] = client
@@ -280,7 +261,7 @@ class RulesMachine:
             self.refused.add(job.id)
             assert self.dispatcher.counters.refused > before
             assert client.failures
-        assert job.id in self.refused or not (draining or deadline == 0)
+        assert job.id in self.refused or not (draining or job.deadline == 0)
 
     @deed(client=CLIENTS, priority=PRIORITIES, times=range(2, 9))
     def flood(self, client: int, priority: Priority, times: int) -> None:
