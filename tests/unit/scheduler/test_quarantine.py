@@ -9,50 +9,37 @@ from dangad.scheduler.quarantine import Quarantine
 BAD, GOOD = b"Bad", b"Good"
 
 
+ROWS: tuple[tuple[int, str], ...] = (
+    # Threshold, and what happens: "-" is a loss, "x" one that sends the command into quarantine,
+    # "+" a success, "@130" the time, ">29" how long the command is kept away.
+    (3, "@100 - - x >30"),
+    # A quarantine lasts its time, and not a moment longer; then one more loss sends it back.
+    (1, "@100 x @101 >29 @129.5 >0.5 @130 >0 @131 >0"),
+    (3, "@100 - - x @131 x @162 x @193 x >30"),
+    # A success begins the count anew, and lifts a quarantine.
+    (2, "@100 - + - x + >0 -"),
+    # Losses that are far apart are no row.
+    (3, "@0 - @50 - @100 - @150 - @200 - @250 - @300 - @350 - @400 - @450 - >0"),
+    (0, "@100 - - - - - - - - - - >0"),
+)
+
+
 class QuarantineTests(SynchronousTestCase):
-    def test_threshold(self) -> None:
-        """A command is kept away from its third loss in a row on, and no other is."""
-        quarantine = Quarantine(3, 30.0)
-        self.assertEqual([quarantine.worker_lost(BAD, 100) for _ in range(3)], [False, False, True])
-        self.assertEqual(quarantine.seconds_left(BAD, 100), 30)
-        self.assertEqual(quarantine.seconds_left(GOOD, 100), 0)
-
-    def test_time(self) -> None:
-        """A quarantine lasts its time, and not a moment longer."""
-        quarantine = Quarantine(1, 30.0)
-        quarantine.worker_lost(BAD, 100)
-        self.assertEqual(
-            [quarantine.seconds_left(BAD, now) for now in (101, 129.5, 130, 131)], [29, 0.5, 0, 0]
-        )
-
-    def test_one_loss_afterwards(self) -> None:
-        """After its quarantine one more loss sends a command back, again and again."""
-        quarantine = Quarantine(3, 30.0)
-        sent_back = [quarantine.worker_lost(BAD, now) for now in (100, 100, 100, 131, 162, 193)]
-        self.assertEqual(sent_back, [False, False, True, True, True, True])
-        self.assertEqual(quarantine.seconds_left(BAD, 193), 30)
-
-    def test_success(self) -> None:
-        """A success begins the count anew, and lifts a quarantine."""
-        quarantine = Quarantine(2, 30.0)
-        quarantine.worker_lost(BAD, 100)
-        quarantine.succeeded(BAD)
-        self.assertFalse(quarantine.worker_lost(BAD, 100))
-        self.assertTrue(quarantine.worker_lost(BAD, 100))
-        quarantine.succeeded(BAD)
-        self.assertEqual(quarantine.seconds_left(BAD, 100), 0)
-        self.assertFalse(quarantine.worker_lost(BAD, 100))
-
-    def test_rare_losses(self) -> None:
-        """Losses that are far apart are no row."""
-        quarantine = Quarantine(3, 30.0)
-        self.assertFalse(any(quarantine.worker_lost(BAD, now) for now in range(0, 5000, 50)))
-
-    def test_off(self) -> None:
-        """With a threshold of 0 nothing is kept away."""
-        quarantine = Quarantine(0, 30.0)
-        self.assertFalse(any(quarantine.worker_lost(BAD, 100) for _ in range(1000)))
-        self.assertEqual(quarantine.seconds_left(BAD, 100), 0)
+    def test_rows(self) -> None:
+        """A command is kept away after so many losses in a row, and no other is."""
+        for threshold, row in ROWS:
+            quarantine, now = Quarantine(threshold, 30.0), 0.0
+            for word in row.split():
+                with self.subTest(row=row, word=word):
+                    if word[0] == "@":
+                        now = float(word[1:])
+                    elif word[0] == ">":
+                        self.assertEqual(quarantine.seconds_left(BAD, now), float(word[1:]))
+                    elif word == "+":
+                        quarantine.succeeded(BAD)
+                    else:
+                        self.assertEqual(quarantine.worker_lost(BAD, now), word == "x")
+                    self.assertEqual(quarantine.seconds_left(GOOD, now), 0)
 
     @given(
         threshold=st.integers(0, 4),
