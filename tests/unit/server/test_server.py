@@ -31,7 +31,6 @@ from dangad.scheduler.record import Death, Job, JobState
 from dangad.server.acceptgate import AcceptGate
 from dangad.server.boxwatch import BOX_TIME, IBoxSender
 from dangad.server.boxwatch import LOOK_INTERVAL as BOX_LOOK
-from dangad.server.connection import ClientConnection
 from dangad.server.eagerwriter import IUnreadWatcher
 from dangad.server.factory import CLOSED_AT_ONCE, IDLE_TIME, MAX_REFUSALS, ClientFactory
 from dangad.server.flowcontrol import INSTANT_REST, MAX_INSTANT
@@ -486,6 +485,9 @@ ANSWERS = {
     "tags are each connection's own": """
         ready x y, c: 1, d: 1, x answers of=d, y answers of=c, c hears 1/of=c, d hears 1/of=d
     """,
+    "a box that asks for nothing is told so; the connection lives": """
+        c: 7/nothing/data=x, c told 7 BAD_ARGUMENTS _command, open c
+    """,
     "a request without _ask runs, and nothing about it is told": """
         ready w, c: -, w answers, w got -, c: -/Nope -/_priority=odd, c hears, open c
     """,
@@ -706,22 +708,15 @@ class AnswerTest(ServerCase):
     def test_a_job_and_its_answer(self) -> None:
         """The worker gets the box byte for byte, and its answer goes back under the tag."""
         worker, client = self.worker(), self.client()
-        box = request(b"Echo", b"7", data=b"hello", _unknown=b"kept")
-        client.line.send(box)
-        [job] = worker.given
-        self.assertEqual((worker.boxes, job.command, job.tag), ([box], b"Echo", b"7"))
-        worker.answer(data=b"hello")
-        self.assertEqual(client.line.take(), boxes.pack([(b"_answer", b"7"), (b"data", b"hello")]))
-
-    def test_out_of_order(self) -> None:
-        """Whichever job ends first is answered first, each under its own tag."""
-        workers, client = [self.worker() for _ in range(3)], self.client()
-        for tag in (b"first", b"", b"\x00\xff"):
-            client.call(b"Echo", tag)
-        workers.sort(key=lambda worker: worker.given[0].tag or b"")
-        for worker in workers:
-            worker.answer()
-        self.assertEqual(client.answers(), [echo(b""), echo(b"\x00\xff"), echo(b"first")])
+        for tag in (b"7", b"", b"\x00\xff"):
+            box = request(b"Echo", tag, data=b"hello", _unknown=b"kept")
+            client.line.send(box)
+            job = worker.given[-1]
+            self.assertEqual((worker.boxes[-1], job.command, job.tag), (box, b"Echo", tag))
+            worker.answer(data=b"hello")
+            self.assertEqual(
+                client.line.take(), boxes.pack([(b"_answer", tag), (b"data", b"hello")])
+            )
 
     def test_two_front_doors(self) -> None:
         """No two jobs have the same id, whichever way they came in."""
@@ -815,13 +810,6 @@ class BadRequestTest(ServerCase):
         answer = client.answer()
         self.assert_error(answer, b"7", b"UNHANDLED")
         self.assertLess(len(answer[b"_error_description"]), 200)
-
-    def test_no_command(self) -> None:
-        """A box that asks for nothing is told so; the connection lives."""
-        client = self.client()
-        client.line.send(request(None, b"7", data=b"x"))
-        self.assert_error(client.answer(), b"7", b"BAD_ARGUMENTS", "_command")
-        self.assertEqual(client.closed, False)
 
     def test_answers_to_nothing(self) -> None:
         """Answer and error boxes, which a server may be sent, are passed over."""
@@ -1080,19 +1068,11 @@ class OwnCommandFloodTest(ServerCase):
 class ManyTest(ServerCase):
     max_connections = 1000
 
-    def setUp(self) -> None:
+    def begin_anew(self) -> None:
         """Have a clock with turns."""
-        super().setUp()
-        self.turns_clock = TurnClock()
-        self.clock = self.turns_clock
-        self.factory = ClientFactory(
-            self.clock,
-            self.dispatcher,
-            AcceptGate(self.clock, [], lambda: 0),
-            max_payload=self.max_payload,
-            max_in_flight=self.max_in_flight,
-            max_connections=self.max_connections,
-        )
+        super().begin_anew()
+        self.clock = self.turns_clock = TurnClock()
+        self.factory = self.front_door()
 
     def test_one_turn(self) -> None:
         """However many requests come at once, few are taken in a turn; nobody is passed over."""
@@ -1258,11 +1238,3 @@ class StockTest(ServerCase):
         outcome(client.callRemoteString(b"Nope")).trap(amp.UnhandledCommand)
         outcome(client.callRemote(commands.Ping))
         self.assertIsNone(client.callRemoteString(b"Echo", requiresAnswer=False, data=b"x"))
-
-
-class ConnectionTest(ServerCase):
-    def test_types(self) -> None:
-        """A connection within the limit is served, one above it refused."""
-        self.factory.max_connections = 1
-        self.assertIsInstance(self.factory.buildProtocol(None), ClientConnection)
-        self.assertIsInstance(self.factory.buildProtocol(None), RefusedConnection)
