@@ -32,6 +32,7 @@ class PrefetchTestCase(DispatcherTestCase):
     performs = PERFORMS
     deeds: ClassVar[Deeds] = DispatcherTestCase.deeds | {
         "prints": lambda case, worker: case.answer(worker, printed=True),
+        "kill": lambda case, name: case.named[name].kill("grew too large, and was killed"),
         "goes_on": lambda _, worker: worker.go_on(),  # it answers, unnoticed, and begins the next
         "dies_unread": lambda case, worker: case.die_unread(worker),
         "prefetches_nothing": lambda _, worker: setattr(worker, "can_prefetch", False),
@@ -289,10 +290,6 @@ class StoryTests(PrefetchTestCase):
         """Both clients have priorities that rank before those of all others."""
         self.ann.outranks = self.bob.outranks = True
 
-    def do_kill(self, worker: str) -> None:
-        """A worker is killed."""
-        self.named[worker].kill("wrote garbage and was killed")
-
     def see_started_at(self, job: Job, when: str) -> None:
         """When a job was begun, and that its worker is known."""
         self.assertEqual((job.started_at, job.pid), (float(when), self.worker.pid))
@@ -388,10 +385,6 @@ GARBAGE: tuple[tuple[str, int, str, str, bool], ...] = (
 
 class OutcomeTests(PrefetchTestCase):
     """A job of Ann's runs, with three of Bob's behind it, and something happens."""
-
-    def do_kill(self, worker: str) -> None:
-        """The supervisor kills the worker."""
-        self.named[worker].kill("grew too large, and was killed")
 
     def do_is_buried(self, worker: FakeWorker) -> None:
         """The worker is gone, when the answers are read that it has written."""
