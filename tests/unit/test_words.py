@@ -72,7 +72,7 @@ def _listed(*options: str) -> list[str]:
 class WordsTest(SynchronousTestCase):
     def test_retired(self) -> None:
         """No file of the repository has a word that was given up."""
-        any_word = re.compile("|".join(RETIRED), re.IGNORECASE)
+        words = [re.compile(old.lower()) for old in RETIRED]  # in any case takes twice as long
         found = []
         for name in files():
             if name.startswith(SKIPPED) or not (ROOT / name).is_file():
@@ -81,12 +81,14 @@ class WordsTest(SynchronousTestCase):
                 text = (ROOT / name).read_text("utf-8")
             except UnicodeDecodeError as error:
                 self.fail(f"{name} is no text in UTF-8: {error}")
-            for number, line in enumerate([name, *text.splitlines()]):
-                if any_word.search(line):
-                    found += [
-                        f"{name}:{number}: {word[0]!r} is called: {new}"
-                        for old, new in RETIRED.items()
-                        for word in re.finditer(old, line, re.IGNORECASE)
-                        if (name, old) not in ALLOWED
-                    ]
+            text = f"{name}\n{text}"
+            low = text.lower()
+            if any(word.search(low) for word in words):
+                found += [
+                    f"{name}:{number}: {word[0]!r} is called: {new}"
+                    for number, line in enumerate(text.splitlines())
+                    for old, new in RETIRED.items()
+                    for word in re.finditer(old, line, re.IGNORECASE)
+                    if (name, old) not in ALLOWED
+                ]
         self.assertEqual(found, [], "\n" + "\n".join(found))

@@ -81,7 +81,7 @@ class SupervisorTestCase(StoryTestCase):
         "turn": lambda case: case.spawner.turn(),
         "slow": lambda case: setattr(case, "failing", ""),  # starts wait for the story to go on
         "no_process": lambda case: setattr(case.spawner, "refusal", OSError(11, NO_PROCESS)),
-        "hour": lambda case: case.do_pass(HOUR, 0.5),
+        "hour": lambda case: case.do_pass(HOUR, 1.0),
         "scale": lambda case, least, most: case.supervisor.scale(int(least), int(most)),
         "grows": lambda _, worker, size: setattr(worker, "resident", int(size)),
         "freezes": lambda _, worker: setattr(worker, "when_pinged", None),
