@@ -138,23 +138,6 @@ def _change_everything() -> None:
     sys.setrecursionlimit(5000)
 
 
-def state() -> str:
-    """All that the last deed changes."""
-    umask = os.umask(0o077)
-    os.umask(umask)
-    return repr(
-        (
-            os.getcwd(),
-            os.environ.get("CHANGED"),
-            signal.getsignal(signal.SIGTERM) == signal.SIG_DFL,
-            umask,
-            locale.setlocale(locale.LC_ALL),
-            sys.getrecursionlimit(),
-            signal.pthread_sigmask(signal.SIG_BLOCK, ()),
-        )
-    )
-
-
 DEEDS: dict[str, Callable[[], object]] = {
     "exit 0": lambda: sys.exit(0),
     "exit 1": lambda: sys.exit(1),

@@ -63,12 +63,6 @@ class Crash(amp.Command):
     errors = {**dangad.ERRORS}
 
 
-class State(amp.Command):
-    """Answers with what a deed may have changed, and with the worker's pid."""
-
-    response = [(b"state", amp.Unicode()), (b"pid", amp.Integer())]
-
-
 @job(Echo)
 def echo(value: int, gate: str | None) -> dict[str, int]:
     """Answer."""
@@ -91,12 +85,6 @@ def crash(when: str, how: str, mark: str, gate: str, value: int) -> dict[str, in
         case "doubled":
             _double_the_answer()
     return {"value": value}
-
-
-@job(State)
-def state() -> dict[str, Any]:
-    """Tell."""
-    return {"state": crashdeeds.state(), "pid": os.getpid()}
 
 
 def _with_the_answer(how: str, half: bool) -> None:

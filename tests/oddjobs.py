@@ -46,10 +46,6 @@ class Spoil(Wait):
     """The same, and then it removes the worker's directory, so that no job may follow."""
 
 
-class WaitAnyway(Wait):
-    """The same, and it goes on when the client is gone."""
-
-
 class Facts(amp.Command):
     """What a worker's process looks like from inside, as JSON would say it."""
 
@@ -97,11 +93,6 @@ async def _fails_later() -> dict[str, int]:
     raise Oops("later")
 
 
-def _print_much() -> None:
-    for number in range(30_000):
-        print(f"line {number} ".ljust(79, "."))
-
-
 def _write_to_descriptors() -> None:
     os.write(1, b"raw to one\n")
     os.write(2, b"raw to two, and no newline")
@@ -119,10 +110,6 @@ def _raise(error: BaseException) -> None:
 def _close_all_and_hang() -> None:
     os.closerange(3, 4096)
     time.sleep(600)
-
-
-def _leave_child() -> None:
-    subprocess.Popen(["sleep", "600"])
 
 
 _go = threading.Event()
@@ -147,10 +134,6 @@ def _let_speak_and_die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _fork_and_return() -> None:
-    os.fork()
-
-
 async def _ps() -> dict[str, int]:
     return {"pid": len(await getProcessOutput("/bin/echo", (b"hi",)))}
 
@@ -163,15 +146,12 @@ _DEEDS: dict[str, Any] = {
     "oops": lambda: _raise(Oops("declared")),
     "system exit": lambda: sys.exit(0),
     "keyboard interrupt": lambda: _raise(KeyboardInterrupt()),
-    "print much": _print_much,
     "descriptors": _write_to_descriptors,
     "log": _log,
     "exit 3": lambda: os._exit(3),
     "segfault": lambda: ctypes.string_at(0),
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "close all and hang": _close_all_and_hang,
-    "leave child": _leave_child,
-    "fork and return": _fork_and_return,
     "leave speaker": _leave_speaker,
     "let speak and die": _let_speak_and_die,
     "write to 4": lambda: os.write(4, b"garbage"),
@@ -198,7 +178,6 @@ def odd(what: str, detail: str | None) -> Any:
 
 
 @job(Wait)
-@job(WaitAnyway, on_disconnect="finish")
 def wait(path: str, mark: str | None) -> dict[str, int]:
     """Leave a mark with the pid in it, and wait for a file, looking often."""
     if mark is not None:
@@ -250,34 +229,11 @@ class Limited(Endless):
     """The same, for half a second at most."""
 
 
-class Flaky(amp.Command):
-    """Kills its worker as long as there are fewer marks than asked for."""
-
-    arguments = [(b"marks", amp.Unicode()), (b"deaths", amp.Integer())]
-    response = [(b"attempt", amp.Integer())]
-    errors = {**dangad.ERRORS}
-
-
-class Deadly(amp.Command):
-    """Kills its worker."""
-
-    response = [(b"pid", amp.Integer())]
-    errors = {**dangad.ERRORS}
-
-
 class Parts(amp.Command):
     """Yields so many chunks of so many bytes, and reports its progress as often."""
 
     arguments = [(b"count", amp.Integer()), (b"size", amp.Integer())]
     response = [(b"sent", amp.Integer())]
-    errors = {**dangad.ERRORS}
-
-
-class One(amp.Command):
-    """Waits for a file; only one at a time."""
-
-    arguments = [(b"path", amp.Unicode()), (b"mark", amp.Unicode())]
-    response = [(b"pid", amp.Integer())]
     errors = {**dangad.ERRORS}
 
 
@@ -344,22 +300,6 @@ def endless(how: str, mark: str) -> Any:
     return _WAYS[how](mark)
 
 
-@job(Flaky, retries=3)
-def flaky(marks: str, deaths: int) -> dict[str, int]:
-    """Leave a mark, and die or answer."""
-    attempt = current_job().attempt
-    _leave(f"{marks}.{attempt}")
-    if attempt <= deaths:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return {"attempt": attempt}
-
-
-@job(Deadly)
-def deadly() -> None:
-    """Die."""
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 @job(Parts)
 def parts(count: int, size: int) -> Generator[bytes, None, dict[str, int]]:
     """Yield, and report."""
@@ -406,13 +346,7 @@ def misreport(how: str) -> dict[str, int]:
         case "number":
             report("one", 2)
         case "large":
-            current_job().send(bytes(300_000))
+            current_job().send(bytes(70_000_000))
         case "text":
             current_job().send("text")  # type: ignore[arg-type]
     return {"pid": os.getpid()}
-
-
-@job(One, max_running=1)
-def one(path: str, mark: str) -> dict[str, int]:
-    """Leave a mark, and wait."""
-    return {"pid": wait(path, mark)["pid"]}

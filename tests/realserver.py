@@ -1,22 +1,26 @@
-"""A test case with a real server: workers in processes, clients over a UNIX socket."""
+"""A real server in the process of the tests: workers in processes, clients over a UNIX socket."""
 
 import os
 import tempfile
+from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
 
+import pytest_twisted  # type: ignore[import-untyped]
 from twisted.internet import reactor as _reactor
-from twisted.internet import task
-from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
+from twisted.internet.task import deferLater
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.protocols import amp
-from twisted.trial.unittest import TestCase
 
+import dangad
+from dangad.client import Client
 from dangad.limits import Limits
 from dangad.pool.launch import WorkerSettings
 from dangad.service import DangadService
 
 reactor: Any = _reactor
+Fixture = Callable[..., AsyncIterator[Any]]
+async_fixture: Callable[[Fixture], Fixture] = pytest_twisted.async_yield_fixture
 
 PATIENCE = 60.0
 """Seconds after which something that should have happened is taken for hung."""
@@ -28,7 +32,7 @@ async def until(condition: Any) -> Any:
         value = condition()
         if value:
             return value
-        await task.deferLater(reactor, 0.01)
+        await deferLater(reactor, 0.01)
     raise AssertionError(f"{condition} did not come true")
 
 
@@ -51,65 +55,94 @@ def _state(pid: int) -> str:
         return ""
 
 
-class RealServerCase(TestCase):
-    """Starts a server before each test, and sees that nothing of it is left afterwards."""
+class RealServer:
+    """A server in a folder of its own, its clients, and what is logged while it runs."""
 
-    timeout = 90
-    jobs: tuple[str, ...] = ("tests.oddjobs",)
-    protocol: type[amp.AMP] = amp.AMP
-    limits = Limits(min_workers=1, max_workers=2, drain=5.0)
-
-    def setUp(self) -> None:
-        """Begin to note log events, and start the server."""
-        super().setUp()
+    def __init__(self) -> None:
+        """Make the folder; see :meth:`start`."""
+        self._folder = tempfile.TemporaryDirectory()
+        self.folder = self._folder.name
+        self.socket = self.path("socket")
         self.events: list[LogEvent] = []
-        observer = cast("ILogObserver", self.events.append)
-        globalLogPublisher.addObserver(observer)
-        self.addCleanup(globalLogPublisher.removeObserver, observer)
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = folder.name
         self.connections: list[Any] = []
-        self.start(self.settings())
+        self.clients: list[Client] = []
+        self._observer = cast("ILogObserver", self.events.append)
 
-    def settings(self) -> WorkerSettings:
-        """What the workers are given."""
-        return WorkerSettings(self.jobs, self.limits.max_payload)
+    def start(
+        self, *jobs: str, tcp: bool = False, worker: dict[str, Any] | None = None, **limits: Any
+    ) -> None:
+        """Begin to note log events, and start the server.
 
-    def start(self, settings: WorkerSettings) -> None:
-        """Start a server, to be stopped at the end of the test."""
-        self.socket = os.path.join(self.folder, "socket")
-        self.service = DangadService(reactor, [f"unix:{self.socket}"], settings, self.limits)
-        self.service.startService()
-        self.addCleanup(self.stop)
-
-    def stop(self) -> Deferred[None]:
-        """Stop the server and close the connections."""
-
-        async def stop() -> None:
-            pids = self.pids()
-            await self.service.stopService()
-            for connection in self.connections:
-                if connection.transport is not None:
-                    connection.transport.abortConnection()
-                await until(lambda connection=connection: connection.transport is None)
-            assert not [pid for pid in pids if alive(pid)]
-
-        if not self.service.running:
-            return Deferred.fromCoroutine(_nothing())
-        return Deferred.fromCoroutine(stop())
-
-    async def connect(self) -> Any:
-        """A new connection of stock AMP."""
-        connection = await connectProtocol(
-            UNIXClientEndpoint(reactor, self.socket), self.protocol()
+        :param jobs: the job modules; odd ones by default.
+        :param tcp: whether it listens on a port, too.
+        :param worker: fields of :class:`WorkerSettings`.
+        :param limits: fields of :class:`Limits`.
+        """
+        self.limits = Limits(**{"min_workers": 1, "max_workers": 2, "drain": 5.0} | limits)
+        settings = WorkerSettings(
+            jobs or ("tests.oddjobs",), self.limits.max_payload, **(worker or {})
         )
-        self.connections.append(connection)
-        return connection
+        endpoints = [f"unix:{self.socket}", *["tcp:0:interface=127.0.0.1"][: int(tcp)]]
+        self.service = DangadService(reactor, endpoints, settings, self.limits)
+        globalLogPublisher.addObserver(self._observer)
+        self.service.startService()
+
+    async def stop(self) -> None:
+        """Stop the server, close the connections, and see that no worker is left."""
+        await deferLater(reactor, 0)  # what has ended the test may be in the middle of a call
+        pids = self.pids()
+        if self.service.running:
+            await self.service.stopService()
+        await self._disconnect()
+        globalLogPublisher.removeObserver(self._observer)
+        self._folder.cleanup()
+        assert not [pid for pid in pids if alive(pid)]
+
+    async def rest(self) -> None:
+        """Between two tests: close the connections, wait for the end of all jobs, and forget."""
+        await deferLater(reactor, 0)  # as above
+        await self._disconnect()
+        dispatcher = self.service.dispatcher
+        await until(lambda: not dispatcher.running and not dispatcher.waiting)
+        self.events.clear()
+
+    async def _disconnect(self) -> None:
+        for client in self.clients:
+            await client.close()
+        for connection in self.connections:
+            if connection.transport is not None:
+                connection.transport.abortConnection()
+            await until(lambda connection=connection: connection.transport is None)
+        self.clients.clear()
+        self.connections.clear()
+
+    async def connect(self, protocol: type[amp.AMP] = amp.AMP) -> Any:
+        """A new connection of stock AMP."""
+        endpoint = UNIXClientEndpoint(reactor, self.socket)
+        self.connections.append(await connectProtocol(endpoint, protocol()))
+        return self.connections[-1]
+
+    async def client(self) -> Client:
+        """A new client of dangad's own."""
+        self.clients.append(await dangad.connect(reactor, f"unix:{self.socket}"))
+        return self.clients[-1]
+
+    def path(self, name: str) -> str:
+        """A path in the folder."""
+        return os.path.join(self.folder, name)
 
     def pids(self) -> list[int]:
         """The processes of the pool."""
         return [link.pid for link in self.service.pool.processes]
+
+    def workers(self, state: str) -> list[int]:
+        """The pids of the workers in that state."""
+        found = self.service.operations.workers()
+        return [worker["pid"] for worker in found if worker["state"] == state]
+
+    def paused(self) -> list[int]:
+        """The pids of the workers that wait because their client does not read."""
+        return [link.pid for link in self.service.pool.processes if link._paused]
 
     def lines(self) -> list[tuple[int, int, str]]:
         """What workers printed, as it was logged: pid, job, line."""
@@ -117,14 +150,28 @@ class RealServerCase(TestCase):
             (event["pid"], event["job"], event["line"]) for event in self.events if "line" in event
         ]
 
-    def logged(self, namespace: str) -> list[str]:
-        """The log events of one module, as text."""
-        return [
+    def logged(self, namespace: str) -> str:
+        """The log events of one module, as lines of text."""
+        return "\n".join(
             event["log_format"].format(**event)
             for event in self.events
             if event.get("log_namespace") == namespace and event.get("log_format")
-        ]
+        )
 
 
-async def _nothing() -> None:
-    """Do nothing, asynchronously."""
+def shared_server(*jobs: str, **options: Any) -> Any:
+    """A fixture: one server for all tests of a module, each of which gets it as `server`."""
+
+    async def one() -> AsyncIterator[RealServer]:
+        server = RealServer()
+        server.start(*jobs, **options)
+        yield server
+        await server.stop()
+
+    return pytest_twisted.async_yield_fixture(scope="module")(one)
+
+
+def touch(path: str) -> None:
+    """Make the file for which somebody waits."""
+    with open(path, "w"):
+        pass

@@ -12,10 +12,9 @@ from typing import Any
 
 from twisted.protocols import amp
 
-from dangad.limits import Limits
 from tests.otheruser import DAEMON, NOBODY, connect_as, needs_root
 from tests.real.test_twistd import PATIENCE, PING, PONG, TwistdCase
-from tests.realserver import RealServerCase, until
+from tests.realserver import RealServer, until
 
 LOOPBACK = "tcp:0:interface=127.0.0.1"
 
@@ -164,16 +163,6 @@ class RefusalTests(DoorsCase):
         self.check("--allow-users", "none-such", says="--allow-groups: there is no user none-such")
 
 
-class AnnouncedTests(RealServerCase):
-    """A server that cannot have its first worker described at once."""
-
-    limits = Limits(min_workers=1, max_workers=1, max_queued=0, drain=5.0)
-
-    async def test_late(self) -> None:
-        """That it serves is told in the end."""
-        await until(lambda: any("serves" in line for line in self.logged("dangad.service")))
-
-
 class LeftoverTests(DoorsCase):
     """What a server leaves behind that is killed, and what that means to the next."""
 
@@ -243,3 +232,9 @@ while sys.stdin.readline():
     say("dead")
 """
 """Listens when it is told to, and then closes its socket as the kernel does for the dead."""
+
+
+async def test_announced_late(own_server: RealServer) -> None:
+    """That it serves is told in the end where the first worker cannot be described at once."""
+    own_server.start(max_queued=0)
+    await until(lambda: "serves" in own_server.logged("dangad.service"))

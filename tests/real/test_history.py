@@ -12,7 +12,6 @@ from twisted.trial.unittest import TestCase
 from tests.history import History, Noticed, Reconciliation, Story
 from tests.historyload import PATIENCE, Load, summary
 from tests.loadedserver import MIN_WORKERS, RECYCLE_JOBS
-from tests.real.test_workers import async_test
 from tests.realserver import reactor
 
 SEED = 3
@@ -39,7 +38,6 @@ class HistoryTests(TestCase):
         self.assertEqual(found, [], f"seed {SEED}: {summary(load, history)}\n" + "\n".join(shown))
         return record.stories.values()
 
-    @async_test
     async def test_reconciles(self) -> None:
         """No job is lost, doubled, or run after it was let go, and nothing is left behind.
 
@@ -59,7 +57,6 @@ class HistoryTests(TestCase):
         self.assertTrue(any(isinstance(event, Noticed) for event in history.events))
         self.assertIn(f"it has done {RECYCLE_JOBS} jobs", load.server.log.read_text())
 
-    @async_test
     async def test_reconciles_beside_hostile_clients(self) -> None:
         """Nor is it when others send what they should not, and have jobs that harm their worker.
 

@@ -17,7 +17,6 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from dangad.pool.jobpipe import PIECE, JobPipe, Scratch
-from tests.real.test_workers import async_test
 from tests.realserver import until
 
 if TYPE_CHECKING:
@@ -338,7 +337,6 @@ class StreamTests(PipeSetting, TestCase):
         self.assertEqual(begin + b"".join(pieces), large)
         self.assertLessEqual(max(map(len, pieces)), select.PIPE_BUF)
 
-    @async_test
     async def test_larger_than_the_pipe(self) -> None:
         """What the pipe does not take at once follows as it is read; then there are packets."""
         box = b"".join(b"%07d" % number for number in range(100_000))
@@ -387,7 +385,6 @@ class StreamTests(PipeSetting, TestCase):
         self.assertEqual(bytes(read), b"header" + box)
         self.assertLessEqual(most, PIECE + len(b"header"))
 
-    @async_test
     async def test_full(self) -> None:
         """What a full pipe refuses as a packet follows none the less if it is to be written."""
         written = self.fill(100)

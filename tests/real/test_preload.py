@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,11 @@ import pytest
 from twisted.protocols import amp
 
 from dangad.errors import ReloadFailed
-from dangad.limits import PRELOADED, Limits
-from dangad.pool.launch import WorkerSettings, default_path
+from dangad.limits import PRELOADED
+from dangad.pool.launch import default_path
 from dangad.worker import hooks
 from dangad.worker.jobtypes import BadJobType
-from tests.real import test_template as lean
-from tests.real.test_workers import async_test
-from tests.realserver import RealServerCase, until
+from tests.realserver import RealServer, until
 
 MODULE = """
 import os, random, ssl
@@ -76,149 +76,79 @@ class Tell(amp.Command):
     ]
 
 
-class ModuleCase(RealServerCase):
-    """A server whose template preloads a module."""
-
-    jobs = ("preloaded_jobs",)
-    client: Any
-
-    def settings(self) -> WorkerSettings:
-        """A module of this test's own."""
-        self.write(MODULE.format(version=1))
-        path = (self.folder, *default_path())
-        return WorkerSettings(
-            self.jobs, path=path, start=PRELOADED, max_memory=self.limits.max_memory
-        )
-
-    def write(self, text: str) -> None:
-        """Change the module."""
-        Path(self.folder, f"{self.jobs[0]}.py").write_text(text)
-
-    async def tell(self) -> dict[str, Any]:
-        """Ask the worker that is idle."""
-        answer: dict[str, Any] = await self.client.callRemote(Tell)
-        return answer
-
-    @property
-    def templates(self) -> set[int]:
-        """The templates that there are."""
-        pids: set[int] = self.service.pool.starter.template.pids
-        return pids
+def write(server: RealServer, text: str) -> None:
+    """Change the module."""
+    Path(server.path("preloaded_jobs.py")).write_text(text)
 
 
-class ServerTests(ModuleCase):
-    """The module is shared, changed, and not to be shared."""
-
-    @async_test
-    async def test_shared(self) -> None:
-        """The module is imported once; each worker begins and ends by its own functions."""
-        self.client = await self.connect()
-        first = await self.tell()
-        self.assertEqual({first["imported_by"]}, self.templates)
-        self.assertEqual(first["begun"], [first["pid"], 1])
-        self.service.supervisor.scale(0, 1)
-        self.service.supervisor.recycle_worker(next(iter(self.service.pool.processes)), "a test")
-        await until(lambda: first["pid"] not in self.pids())
-        second = await self.tell()
-        self.assertEqual(second["imported_by"], first["imported_by"])
-        self.assertNotEqual(second["random"], first["random"])
-        self.assertEqual(second["begun"], [second["pid"], 1])
-        lines = [line for pid, _, line in self.lines() if pid == first["pid"]]
-        self.assertEqual(lines[-1], f"the worker ends {first['pid']}")
-        self.assertIn("ZeroDivisionError: division by zero", lines)
-
-    @async_test
-    async def test_reload(self) -> None:
-        """A reload has another template if the new code can be imported; else the old stays."""
-        self.client = await self.connect()
-        old = await self.tell()
-        self.write(MODULE.format(version=2))
-        self.assertEqual((await self.tell())["version"], 1)
-        await self.service.supervisor.reload()
-        new = await self.tell()
-        self.assertEqual(new["version"], 2)
-        await until(lambda: self.templates == {new["imported_by"]})
-        self.assertNotEqual(new["imported_by"], old["imported_by"])
-        self.write("1 / 0")
-        with pytest.raises(ReloadFailed, match=r"ZeroDivisionError: division by zero \(.*line 1\)"):
-            await self.service.supervisor.reload()
-        before = set(self.pids())
-        self.service.pool.kill_all("was killed by a test")
-        await until(lambda: not before & set(self.pids()))
-        self.assertEqual((await self.tell())["version"], 2)
-        await until(lambda: self.templates == {new["imported_by"]})
-
-    @async_test
-    async def test_unshareable(self) -> None:
-        """What cannot be shared is imported by each worker, until a reload finds it fit."""
-        self.client = await self.connect()
-        text = MODULE.format(version=2)
-        self.write(f"{text}\nimport socket\nkept = socket.socketpair()\n")
-        await self.service.supervisor.reload()
-        lean = await self.tell()
-        self.assertEqual(lean["imported_by"], lean["pid"])
-        [said] = [text for text in self.logged("dangad.pool.template") if "preloaded" in text]
-        self.assertIn("preloaded_jobs has left a socket, which forks cannot share", said)
-        self.write(text)
-        await self.service.supervisor.reload()
-        self.assertEqual({(await self.tell())["imported_by"]}, self.templates)
+def templates(server: RealServer) -> set[int]:
+    """The templates that there are."""
+    pids: set[int] = server.service.pool.starter.template.pids
+    return pids
 
 
-class MemoryTests(ModuleCase):
-    """A limit of memory is about what a worker takes beyond what it shares."""
-
-    limits = Limits(min_workers=1, max_workers=1, max_memory=60 * 2**20, drain=5.0)
-
-    def write(self, text: str) -> None:
-        """Have it share more than the limit, and take some more with each job."""
-        more = "model = bytes(range(256)) * 2**18\ntaken = []\n"
-        text = text.replace("\n    return", "\n    taken.append(b'x' * 2**24)\n    return")
-        super().write(more + text)
-
-    @async_test
-    async def test_own(self) -> None:
-        """The model does not count; what jobs have taken does."""
-        self.client = await self.connect()
-        first = await self.tell()
-        [worker] = self.service.pool.processes
-        self.assertLess(2**24, worker.memory())
-        self.assertLess(worker.memory(), 2**25)
-        with pytest.raises(
-            amp.UnknownRemoteError, match=r"ran out of memory \(--max-memory 60 MiB\)"
-        ):
-            await self.tell_often()
-        self.assertNotEqual((await self.tell())["pid"], first["pid"])
-
-    async def tell_often(self) -> None:
-        """Have the worker take too much."""
-        for _ in range(5):
-            await self.tell()
+async def begin(server: RealServer) -> Callable[[], Awaitable[dict[str, Any]]]:
+    """Have a server whose template preloads the module; asks the worker that is idle."""
+    write(server, MODULE.format(version=1))
+    worker = {"path": (server.folder, *default_path()), "start": PRELOADED}
+    server.start("preloaded_jobs", worker=worker)
+    client = await server.connect()
+    return partial(client.callRemote, Tell)
 
 
-class PreloadedTests(lean.TemplateCase):
-    """Settings with which the other tests of templates are repeated."""
+async def test_shared(own_server: RealServer) -> None:
+    """The module is imported once; each worker begins and ends by its own functions."""
+    tell = await begin(own_server)
+    first = await tell()
+    assert {first["imported_by"]} == templates(own_server)
+    assert first["begun"] == [first["pid"], 1]
+    supervisor = own_server.service.supervisor
+    supervisor.scale(0, 1)
+    supervisor.recycle_worker(next(iter(own_server.service.pool.processes)), "a test")
+    await until(lambda: first["pid"] not in own_server.pids())
+    second = await tell()
+    assert second["imported_by"] == first["imported_by"]
+    assert second["random"] != first["random"]
+    assert second["begun"] == [second["pid"], 1]
+    lines = [line for pid, _, line in own_server.lines() if pid == first["pid"]]
+    assert lines[-1] == f"the worker ends {first['pid']}"
+    assert "ZeroDivisionError: division by zero" in lines
 
-    def settings(self) -> WorkerSettings:
-        """Preload."""
-        return WorkerSettings(self.jobs, self.limits.max_payload, start=PRELOADED)
+
+async def test_reload(own_server: RealServer) -> None:
+    """A reload has another template if the new code can be imported; else the old stays."""
+    tell = await begin(own_server)
+    old = await tell()
+    write(own_server, MODULE.format(version=2))
+    assert (await tell())["version"] == 1
+    await own_server.service.supervisor.reload()
+    new = await tell()
+    assert new["version"] == 2
+    await until(lambda: templates(own_server) == {new["imported_by"]})
+    assert new["imported_by"] != old["imported_by"]
+    write(own_server, "1 / 0")
+    with pytest.raises(ReloadFailed, match=r"ZeroDivisionError: division by zero \(.*line 1\)"):
+        await own_server.service.supervisor.reload()
+    before = set(own_server.pids())
+    own_server.service.pool.kill_all("was killed by a test")
+    await until(lambda: not before & set(own_server.pids()))
+    assert (await tell())["version"] == 2
+    await until(lambda: templates(own_server) == {new["imported_by"]})
 
 
-class PreloadedDeathTests(PreloadedTests, lean.DeathTests):
-    """A template that preloads may die like any."""
-
-
-class PreloadedOrderTests(PreloadedTests, lean.OrderTests):
-    """What is ordered of it is made once, or not at all."""
-
-
-class PreloadedManyTests(PreloadedTests, lean.ManyTests):
-    """It can fork hundreds of times."""
-
-
-class PreloadedLikenessTests(PreloadedTests, lean.LikenessTests):
-    """Its forks are to their jobs what fresh workers are."""
-
-    warm = PRELOADED
+async def test_unshareable(own_server: RealServer) -> None:
+    """What cannot be shared is imported by each worker, until a reload finds it fit."""
+    tell = await begin(own_server)
+    text = MODULE.format(version=2)
+    write(own_server, f"{text}\nimport socket\nkept = socket.socketpair()\n")
+    await own_server.service.supervisor.reload()
+    lean = await tell()
+    assert lean["imported_by"] == lean["pid"]
+    says = "preloaded_jobs has left a socket, which forks cannot share"
+    assert says in own_server.logged("dangad.pool.template")
+    write(own_server, text)
+    await own_server.service.supervisor.reload()
+    assert {(await tell())["imported_by"]} == templates(own_server)
 
 
 TRIAL = """

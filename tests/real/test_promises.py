@@ -27,7 +27,6 @@ from zope.interface.verify import verifyObject
 from dangad.errors import Cancelled, DangadError, QueueFull, WorkerLost
 from dangad.pool.guardian import Guardian
 from dangad.pool.launch import WorkerSettings
-from dangad.pool.link import STOP_GRACE
 from dangad.pool.processes import FROM_WORKER, TO_WORKER, WorkerPool
 from dangad.scheduler.dispatcher import Dispatcher
 from dangad.scheduler.interfaces import IClient, IProcess, ISpawner, ISupervisor
@@ -38,12 +37,11 @@ from dangad.server.factory import ClientFactory
 from dangad.wire import boxes, commands
 from tests.fakes import FakeClient, FakeSpawner, FakeSupervisor, catalogue, make_job
 from tests.oddjobs import Endless, Odd, Spoil, Wait
-from tests.real.test_workers import async_test
 from tests.realserver import PATIENCE, alive, is_frozen, until
 from tests.unit.server.test_server import Line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from dangad.scheduler.record import Death, Job
 
@@ -156,57 +154,32 @@ class WorkerPromises(AsyncPromises):
 
     recorder: RecordingDispatcher
 
-    async def start_worker(self) -> Any:
-        """A worker that is idle."""
-        raise NotImplementedError
-
-    def quick(self, fails: bool = False) -> Job:
-        """A job that ends by itself at once."""
-        raise NotImplementedError
-
-    def waiting(self) -> Job:
-        """A job that ends by itself when `let_end` is called."""
-        raise NotImplementedError
-
-    def endless(self) -> Job:
-        """A job that ends only if it is interrupted."""
-        raise NotImplementedError
-
-    def spoiling(self) -> Job:
-        """A job that ends when `let_end` is called, and leaves its worker not reusable."""
-        raise NotImplementedError
-
-    async def begun(self, worker: Any) -> None:
-        """The worker's job runs in it."""
-        raise NotImplementedError
-
-    def go_on(self, worker: Any, job: Job, following: Job) -> None:
-        """Have the waiting `job` end, unnoticed, and those behind it, until `following` runs."""
-        raise NotImplementedError
-
-    def let_end(self, worker: Any) -> None:
-        """Have the waiting job end in the worker, its answer written but not yet taken."""
-        raise NotImplementedError
-
-    async def told_of_end(self, worker: Any) -> None:
-        """Wait until it is told that the job of the worker has ended."""
-        raise NotImplementedError
-
-    async def told_of_ends(self, worker: Any, count: int) -> None:
-        """Wait until it has been told that so many jobs of the worker have ended."""
-        raise NotImplementedError
-
-    async def fall_dead(self, worker: Any) -> None:
-        """Have the process die of something else than the parent."""
-        raise NotImplementedError
-
-    async def told_of_death(self, worker: Any) -> None:
-        """Wait until it is told that the worker is gone, and for what may be told after that."""
-        raise NotImplementedError
-
-    async def told_nothing(self, worker: Any) -> None:
-        """Give what might be told wrongly an opportunity."""
-        raise NotImplementedError
+    start_worker: Callable[[], Coroutine[Any, Any, Any]]
+    """A worker that is idle."""
+    quick: Callable[..., Job]
+    """A job that ends by itself at once."""
+    waiting: Callable[[], Job]
+    """A job that ends by itself when `let_end` is called."""
+    endless: Callable[[], Job]
+    """A job that ends only if it is interrupted."""
+    spoiling: Callable[[], Job]
+    """A job that ends when `let_end` is called, and leaves its worker not reusable."""
+    begun: Callable[[Any], Coroutine[Any, Any, None]]
+    """The worker's job runs in it."""
+    go_on: Callable[[Any, Job, Job], None]
+    """Have the waiting `job` end, unnoticed, and those behind it, until `following` runs."""
+    let_end: Callable[[Any], None]
+    """Have the waiting job end in the worker, its answer written but not yet taken."""
+    told_of_end: Callable[[Any], Coroutine[Any, Any, None]]
+    """Wait until it is told that the job of the worker has ended."""
+    told_of_ends: Callable[[Any, int], Coroutine[Any, Any, None]]
+    """Wait until it has been told that so many jobs of the worker have ended."""
+    fall_dead: Callable[[Any], Coroutine[Any, Any, None]]
+    """Have the process die of something else than the parent."""
+    told_of_death: Callable[[Any], Coroutine[Any, Any, None]]
+    """Wait until it is told that the worker is gone, and for what may be told after that."""
+    told_nothing: Callable[[Any], Coroutine[Any, Any, None]]
+    """Give what might be told wrongly an opportunity."""
 
     async def setting(self) -> Any:
         """A worker that is idle, with all that was told so far forgotten."""
@@ -259,17 +232,11 @@ class WorkerPromises(AsyncPromises):
         await self.told_of_end(worker)
         self.assertEqual(self.recorder.told, [("job_finished", worker, False)])
 
-    @async_test
-    async def test_interface(self) -> None:
-        """It has all that the dispatcher may ask for, and a process id for people."""
-        worker = await self.setting()
-        verifyObject(IProcess, worker)
-        self.assertGreater(worker.pid, 0)
-
-    @async_test
     async def test_state(self) -> None:
         """It is idle, busy while it has a job, stopping when it is asked to exit, and dead."""
         worker, _ = await self.busy()
+        verifyObject(IProcess, worker)
+        self.assertGreater(worker.pid, 0)
         self.assertIs(worker.state, WorkerState.BUSY)
         self.prefetch(worker, self.quick())
         self.let_end(worker)
@@ -280,7 +247,6 @@ class WorkerPromises(AsyncPromises):
         await self.told_of_death(worker)
         self.assertIs(worker.state, WorkerState.DEAD)
 
-    @async_test
     async def test_state_of_the_killed(self) -> None:
         """It is stopping from the kill on, whatever it did, until it is dead."""
         idle = await self.setting()
@@ -293,7 +259,6 @@ class WorkerPromises(AsyncPromises):
         await self.told_of_death(busy)
         self.assertEqual([idle.state, busy.state], [WorkerState.DEAD] * 2)
 
-    @async_test
     async def test_answer(self) -> None:
         """The dispatcher hears of a job's end once, good or bad, and the worker is idle again."""
         worker = await self.setting()
@@ -305,19 +270,19 @@ class WorkerPromises(AsyncPromises):
             self.assertEqual(self.recorder.told, [("job_finished", worker, fails)])
             await self.assert_idle(worker)
 
-    @async_test
     async def test_death(self) -> None:
-        """Of a worker that dies, idle or in its job, the dispatcher hears that it is gone."""
-        for busy in (False, True):
+        """Of a worker that dies, idle, busy or paused, the dispatcher hears that it is gone."""
+        for busy, paused in ((False, False), (True, False), (True, True)):
             worker = await self.setting()
             if busy:
                 worker.give(self.endless())
                 await self.begun(worker)
+            if paused:
+                worker.pause()
             await self.fall_dead(worker)
             await self.told_of_death(worker)
             self.assertEqual(self.gone(worker), "was killed by SIGKILL")
 
-    @async_test
     async def test_kill(self) -> None:
         """A worker that is killed is gone, for the first reason given; its job has not finished.
 
@@ -343,7 +308,6 @@ class WorkerPromises(AsyncPromises):
             await self.told_of_death(worker)
             self.assertEqual(self.gone(worker), "was in the way")
 
-    @async_test
     async def test_kill_after_the_end(self) -> None:
         """So it is if the job had ended in the worker; an answer that was written counts.
 
@@ -361,7 +325,6 @@ class WorkerPromises(AsyncPromises):
             await self.told_of_death(worker)
             self.assertEqual(self.gone_at_last(worker), "was in the way")
 
-    @async_test
     async def test_stop(self) -> None:
         """An idle worker that is to stop exits by itself, and nothing else is told."""
         for has_performed in (False, True):
@@ -374,26 +337,36 @@ class WorkerPromises(AsyncPromises):
             await self.told_of_death(worker)
             self.assertEqual(self.gone(worker), "exited (status 0)")
 
-    @async_test
     async def test_interrupt(self) -> None:
         """An interrupted job ends by itself, for either reason, and its worker with it.
 
-        So does one that was only just given, and may not have begun.
+        So does one that was only just given, and may not have begun, and one behind which all that
+        was prefetched was reclaimed.
         """
-        for why, begun in ((b"cancelled", True), (b"time", True), (b"cancelled", False)):
+        for why, begun, prefetched in (
+            (b"cancelled", True, False),
+            (b"time", True, False),
+            (b"cancelled", False, False),
+            (b"cancelled", True, True),
+        ):
             worker = await self.setting()
             job = self.endless()
             worker.give(job)
             if begun:
                 await self.begun(worker)
+            if prefetched:
+                self.prefetch(worker, self.quick(), self.quick())
+                self.reclaim(worker)
             worker.interrupt(job, why)
             self.assertEqual(self.recorder.told, [])
             await self.told_of_death(worker)
             self.assertEqual(self.gone(worker), "exited (status 0)")
 
-    @async_test
     async def test_interrupt_after_the_end(self) -> None:
-        """An interrupt does nothing if the job has ended in the worker, nor to the next job."""
+        """An interrupt does nothing if the job has ended, nor to the next job.
+
+        That is so whether or not the dispatcher has heard of the end.
+        """
         worker = await self.setting()
         job = self.waiting()
         worker.give(job)
@@ -402,20 +375,10 @@ class WorkerPromises(AsyncPromises):
         worker.interrupt(job, b"cancelled")
         await self.told_of_end(worker)
         self.assertEqual(self.recorder.told, [("job_finished", worker, False)])
-        await self.assert_idle(worker)
-
-    @async_test
-    async def test_interrupt_after_news_of_the_end(self) -> None:
-        """Nor does it if the dispatcher has heard of the end, and gave no job since."""
-        worker = await self.setting()
-        job = self.quick()
-        worker.give(job)
-        await self.told_of_end(worker)
         worker.interrupt(job, b"time")
         await self.assert_idle(worker)
         await self.assert_idle(worker)
 
-    @async_test
     async def test_pause(self) -> None:
         """Nothing is told of a job while it is paused; when it is resumed, all is."""
         worker = await self.setting()
@@ -430,7 +393,6 @@ class WorkerPromises(AsyncPromises):
         self.assertEqual(self.recorder.told, [("job_finished", worker, False)])
         await self.assert_idle(worker)
 
-    @async_test
     async def test_pause_and_resume_in_any_order(self) -> None:
         """Any number of either, in any order, is harmless while a job runs; the last counts."""
         worker = await self.setting()
@@ -446,30 +408,6 @@ class WorkerPromises(AsyncPromises):
             self.recorder.told.clear()
         await self.assert_idle(worker)
 
-    @async_test
-    async def test_death_while_paused(self) -> None:
-        """The death of a paused worker is told none the less."""
-        worker = await self.setting()
-        worker.give(self.endless())
-        await self.begun(worker)
-        worker.pause()
-        await self.fall_dead(worker)
-        await self.told_of_death(worker)
-        self.assertEqual(self.gone(worker), "was killed by SIGKILL")
-
-    @async_test
-    async def test_prefetching(self) -> None:
-        """Prefetched jobs are begun in their order, each after the answer to the one before."""
-        worker, _ = await self.busy()
-        self.assertGreater(worker.room, 0)
-        self.prefetch(worker, self.quick(), self.quick(fails=True), self.quick())
-        self.let_end(worker)
-        await self.told_of_ends(worker, 4)
-        failed = [False, False, True, False]
-        self.assertEqual(self.recorder.told, [("job_finished", worker, each) for each in failed])
-        await self.assert_idle(worker)
-
-    @async_test
     async def test_prefetching_one_by_one(self) -> None:
         """One may be prefetched when the one before has begun, again and again."""
         worker, job = await self.busy()
@@ -485,10 +423,13 @@ class WorkerPromises(AsyncPromises):
         await self.told_of_ends(worker, 1)
         await self.assert_idle(worker)
 
-    @async_test
     async def test_reclaim(self) -> None:
-        """What has not been begun can be reclaimed, in order; then the worker never begins it."""
+        """What has not been begun can be reclaimed, in order; then the worker never begins it.
+
+        Where nothing is prefetched, nothing is reclaimed.
+        """
         worker, _ = await self.busy()
+        self.assertEqual(self.reclaim(worker), [])
         ids = self.prefetch(worker, self.quick(), self.quick(), self.quick())
         self.assertEqual(self.reclaim(worker), ids)
         self.assertEqual(self.reclaim(worker), [])
@@ -496,20 +437,13 @@ class WorkerPromises(AsyncPromises):
         await self.told_of_ends(worker, 1)
         await self.assert_idle(worker)
 
-    @async_test
-    async def test_reclaim_of_nothing(self) -> None:
-        """From a worker that has nothing prefetched, nothing is reclaimed, and its job goes on."""
-        worker, _ = await self.busy()
-        self.assertEqual(worker.reclaim(), [])
-        self.let_end(worker)
-        await self.told_of_ends(worker, 1)
-        self.assertEqual(worker.reclaim(), [])
-        await self.assert_idle(worker)
-
-    @async_test
     async def test_given_again(self) -> None:
-        """What was reclaimed may be given again, in any order."""
+        """What was reclaimed may be given again, in any order.
+
+        Prefetched jobs are begun in their order, each after the answer to the one before.
+        """
         worker, _ = await self.busy()
+        self.assertGreater(worker.room, 0)
         jobs = [self.quick(), self.quick(), self.quick(fails=True)]
         for _ in range(4):
             ids = self.prefetch(worker, *jobs)
@@ -522,7 +456,6 @@ class WorkerPromises(AsyncPromises):
         self.assertEqual(self.recorder.told, [("job_finished", worker, each) for each in failed])
         await self.assert_idle(worker)
 
-    @async_test
     async def test_reclaim_of_what_was_begun(self) -> None:
         """What the worker has begun stays with it, and the answer to the one before is there."""
         worker, job = await self.busy()
@@ -536,7 +469,6 @@ class WorkerPromises(AsyncPromises):
         await self.told_of_ends(worker, 2)
         await self.assert_idle(worker)
 
-    @async_test
     async def test_pause_with_jobs_prefetched(self) -> None:
         """Nothing is told while a worker is paused that goes on to the next job meanwhile."""
         worker, job = await self.busy()
@@ -552,20 +484,6 @@ class WorkerPromises(AsyncPromises):
         await self.told_of_ends(worker, 2)
         await self.assert_idle(worker)
 
-    @async_test
-    async def test_interrupt_after_reclaim(self) -> None:
-        """A job behind which all was reclaimed is interrupted as any other."""
-        worker = await self.setting()
-        job = self.endless()
-        worker.give(job)
-        await self.begun(worker)
-        self.prefetch(worker, self.quick(), self.quick())
-        self.reclaim(worker)
-        worker.interrupt(job, b"cancelled")
-        await self.told_of_death(worker)
-        self.assertEqual(self.gone(worker), "exited (status 0)")
-
-    @async_test
     async def test_death_with_jobs_prefetched(self) -> None:
         """What a worker that died had not begun can be reclaimed when its death is told."""
         worker, _ = await self.busy()
@@ -576,7 +494,6 @@ class WorkerPromises(AsyncPromises):
         self.assertEqual(self.recorder.reclaimed, ids)
         self.assertEqual(self.recorder.deaths[0].unread, b"")
 
-    @async_test
     async def test_kill_with_jobs_prefetched(self) -> None:
         """So can what one had prefetched that was killed; what it had answered before counts."""
         worker, job = await self.busy()
@@ -590,7 +507,6 @@ class WorkerPromises(AsyncPromises):
         self.assertEqual(self.recorder.deaths[0].how, "was in the way")
         self.assertEqual(self.recorder.reclaimed, rest)
 
-    @async_test
     async def test_not_reusable_with_jobs_prefetched(self) -> None:
         """A worker that is not reusable begins none of those that it has prefetched."""
         worker = await self.setting()
@@ -693,7 +609,6 @@ class FakeWorkerTest(WorkerPromises, TestCase):
         self.assertRaises(AssertionError, self.spawner.answer, worker)
         self.assertRaises(AssertionError, self.spawner.report, worker)
 
-    @async_test
     async def test_only_idle_workers_take_jobs(self) -> None:
         """A job for a worker that starts, stops, is killed or is dead is an error."""
         self.spawner.spawn()
@@ -706,7 +621,6 @@ class FakeWorkerTest(WorkerPromises, TestCase):
         for worker in (stopping, killed, dead):
             self.assertRaises(AssertionError, worker.give, make_job(None))
 
-    @async_test
     async def test_only_the_last_job_is_interrupted(self) -> None:
         """An interrupt of a job that the worker was not given, or not last, is an error."""
         worker = await self.start_worker()
@@ -745,7 +659,6 @@ class RealPoolCase(TestCase):
         self.pool = WorkerPool(self.clock, supervisor, recorder, Guardian(reactor), settings)
         self.addCleanup(self.empty_pool)
 
-    @async_test
     async def empty_pool(self) -> None:
         """Kill what is left."""
         self.pool.kill_all("was killed: the test is over")
@@ -851,20 +764,6 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         for _ in range(10):
             await task.deferLater(reactor, 0)
 
-    @async_test
-    async def test_give_to_the_dead(self) -> None:
-        """A worker that has died, which nobody knows yet, takes its job, and then is gone."""
-        for size in (0, 300_000):
-            worker = await self.setting()
-            await self.fall_dead(worker)
-            job = self.quick()
-            job.box = boxes.pack((b"%d" % n, bytes(60_000)) for n in range(size // 60_000))
-            worker.give(job)
-            worker.interrupt(job, b"cancelled")
-            await self.told_of_death(worker)
-            self.gone(worker)
-
-    @async_test
     async def test_give_to_the_killed(self) -> None:
         """So does one that was killed, not by the dispatcher, while it was idle."""
         worker = await self.setting()
@@ -873,7 +772,6 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         await self.told_of_death(worker)
         self.assertEqual(self.gone(worker), "wrote garbage")
 
-    @async_test
     async def test_interrupt_before_the_job_is_read(self) -> None:
         """A job that is too large to be written at once is interrupted all the same."""
         worker = await self.setting()
@@ -884,17 +782,6 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         await self.told_of_death(worker)
         self.assertEqual(self.gone(worker), "was killed before it had read its job")
 
-    @async_test
-    async def test_stop_of_a_stubborn_worker(self) -> None:
-        """A worker that does not exit by itself is killed after a while."""
-        worker = await self.setting()
-        os.kill(worker.pid, signal.SIGSTOP)
-        worker.stop()
-        self.clock.advance(STOP_GRACE)
-        await self.told_of_death(worker)
-        self.assertEqual(self.gone(worker), "had not exited after 5 s and was killed")
-
-    @async_test
     async def test_calls_after_death(self) -> None:
         """What the dispatcher asks of a worker between its death and the news does nothing."""
         worker = await self.setting()
@@ -920,7 +807,6 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         """Have it read again."""
         os.kill(worker.pid, signal.SIGCONT)
 
-    @async_test
     async def test_reclaim_before_the_job_is_read(self) -> None:
         """What a worker has prefetched is reclaimed alone, even if its own job is not read yet."""
         worker = await self.frozen()
@@ -935,7 +821,6 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         self.assertEqual(self.recorder.told, [("job_finished", worker, each) for each in failed])
         await self.assert_idle(worker)
 
-    @async_test
     async def test_reclaim_while_it_reads(self) -> None:
         """So it is if the worker reads at the same moment: each job goes to one of the two."""
         worker = await self.setting()
@@ -952,7 +837,6 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
                 self.assertLessEqual(set(self.recorder.words()), {"job_finished"})
             self.assertEqual(self.recorder.told, count * [("job_finished", worker, False)])
 
-    @async_test
     async def test_reclaim_when_it_awakes(self) -> None:
         """So it is if the worker begins to read while the parent does, as late as that can be."""
         worker = await self.frozen()
@@ -979,7 +863,6 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         self.assertEqual(self.recorder.told, count * [("job_finished", worker, False)])
         await self.assert_idle(worker)
 
-    @async_test
     async def test_reclaim_behind_a_ping(self) -> None:
         """So it is if a ping lies before the job, which is answered."""
         worker = await self.frozen()
@@ -994,7 +877,6 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         await until(lambda: not life.silent)
         await self.assert_idle(worker)
 
-    @async_test
     async def test_has_read(self) -> None:
         """Jobs that are prefetched need not be read; the one that was given to run must be."""
         worker = await self.frozen()
@@ -1011,20 +893,6 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         self.prefetch(worker, self.quick())
         self.assertTrue(worker.has_read())
 
-    @async_test
-    async def test_too_large_prefetched(self) -> None:
-        """A job that makes no packet is not prefetched, and nothing of it is."""
-        worker, _ = await self.busy()
-        ids = self.prefetch(worker, self.quick())
-        large = self.make(Odd, what="nothing", detail="x" * select.PIPE_BUF)
-        self.assertFalse(worker.give(large))
-        ids += self.prefetch(worker, self.quick())
-        self.assertEqual(self.reclaim(worker), ids)
-        self.let_end(worker)
-        await self.told_of_ends(worker, 1)
-        await self.assert_idle(worker)
-
-    @async_test
     async def test_largest_prefetched(self) -> None:
         """One that just does is prefetched, reclaimed, and done as any other."""
         worker, _ = await self.busy()
@@ -1044,7 +912,6 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         await self.told_of_ends(worker, 2)
         await self.assert_idle(worker)
 
-    @async_test
     async def test_behind_a_large_job(self) -> None:
         """Behind a job that is no packet nothing is prefetched; behind the next it is again."""
         worker = await self.setting()
@@ -1059,59 +926,24 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         await self.begun(worker)
         self.assertTrue(worker.give(self.quick()))
 
-    @async_test
-    async def test_full_pipe(self) -> None:
-        """What the pipe does not take is not prefetched, and all else is reclaimed."""
-        worker = await self.frozen()
-        worker.give(self.quick())
-        given: list[Job] = []
-        while worker.give(job := self.quick()):
-            given.append(job)
-        self.assertGreater(len(given), 7)
-        self.assertFalse(worker.give(job))
-        self.assertEqual(worker.reclaim(), [job.id for job in given])
-        self.thaw(worker)
-        await self.told_of_ends(worker, 1)
-        await self.assert_idle(worker)
-
-    @async_test
     async def test_unread_at_death(self) -> None:
-        """A request that a dead worker had not read is told, and prefetched jobs are kept."""
-        worker = await self.frozen()
-        job = self.quick()
-        job.seconds = 2.5
-        worker.give(job)
-        ids = self.prefetch(worker, self.quick(), self.quick())
-        await self.fall_dead(worker)
-        await self.told_of_death(worker)
-        self.gone(worker)
-        self.assertEqual(self.recorder.deaths[0].unread, job.box)
-        self.assertEqual(self.recorder.reclaimed, ids)
+        """A request that a dead worker had not read is told, and prefetched jobs are kept.
 
-    @async_test
-    async def test_unread_behind_a_ping_at_death(self) -> None:
-        """So it is if the worker had not read a ping before, and has nothing prefetched."""
-        worker = await self.frozen()
-        worker.ping()
-        job = self.quick()
-        worker.give(job)
-        await self.fall_dead(worker)
-        await self.told_of_death(worker)
-        self.gone(worker)
-        self.assertEqual(self.recorder.deaths[0].unread, job.box)
-        self.assertEqual(self.recorder.reclaimed, [])
-
-    @async_test
-    async def test_death_in_a_prefetched_job(self) -> None:
-        """A job that was prefetched and costs the worker is the one that it had begun."""
-        worker, _ = await self.busy()
-        deadly = self.make(Odd, what="kill")
-        *_, last = self.prefetch(worker, self.quick(), deadly, self.quick())
-        self.let_end(worker)
-        await self.told_of_death(worker)
-        self.assertEqual(self.recorder.words(), ["job_finished", "job_finished", "worker_gone"])
-        self.assertEqual(self.recorder.reclaimed, [last])
-        self.assertEqual(self.recorder.deaths[0].unread, b"")
+        So it is if the worker had not read a ping before, and has nothing prefetched.
+        """
+        for pinged in (False, True):
+            worker = await self.frozen()
+            if pinged:
+                worker.ping()
+            job = self.quick()
+            job.seconds = 2.5
+            worker.give(job)
+            ids = [] if pinged else self.prefetch(worker, self.quick(), self.quick())
+            await self.fall_dead(worker)
+            await self.told_of_death(worker)
+            self.gone(worker)
+            self.assertEqual(self.recorder.deaths[-1].unread, job.box)
+            self.assertEqual(self.recorder.reclaimed, ids)
 
 
 # Clients.
@@ -1157,17 +989,12 @@ class ClientPromises(Promises):
     requests: Requests
     client: Any
 
-    def submit(self, count: int, later: int = 0) -> list[Job]:
-        """Have the client submit so many jobs now, and `later` when it is told of an end."""
-        raise NotImplementedError
-
-    def read_slowly(self) -> None:
-        """Have the next news be too much for the client."""
-        raise NotImplementedError
-
-    def heard(self) -> list[News]:
-        """What has reached the client: the tag, what it is, and what it says, in order."""
-        raise NotImplementedError
+    submit: Callable[..., list[Job]]
+    """Have the client submit so many jobs now, and `later` when it is told of an end."""
+    read_slowly: Callable[[], None]
+    """Have the next news be too much for the client."""
+    heard: Callable[[], list[News]]
+    """What has reached the client: the tag, what it is, and what it says, in order."""
 
     def test_interface(self) -> None:
         """It has all that the dispatcher may ask for."""
@@ -1380,21 +1207,14 @@ class SpawnerPromises(AsyncPromises):
     recorder: RecordingDispatcher
     spawner: Any
 
-    async def greeted(self, worker: Any) -> None:
-        """Wait until the worker has said Hello."""
-        raise NotImplementedError
-
-    async def gone(self, worker: Any) -> None:
-        """Wait until the worker, which has a reason to be gone, is gone."""
-        raise NotImplementedError
-
-    def break_starts(self) -> None:
-        """Have the system have no room for another process."""
-        raise NotImplementedError
-
-    def repair_starts(self) -> None:
-        """Have it have room again."""
-        raise NotImplementedError
+    greeted: Callable[[Any], Coroutine[Any, Any, None]]
+    """Wait until the worker has said Hello."""
+    gone: Callable[[Any], Coroutine[Any, Any, None]]
+    """Wait until the worker, which has a reason to be gone, is gone."""
+    break_starts: Callable[[], None]
+    """Have the system have no room for another process."""
+    repair_starts: Callable[[], None]
+    """Have it have room again."""
 
     def spawn(self) -> Any:
         """Start a worker, which is told before that returns, and nothing else."""
@@ -1409,7 +1229,6 @@ class SpawnerPromises(AsyncPromises):
         """It has all that the supervisor may ask for."""
         verifyObject(ISpawner, self.spawner)
 
-    @async_test
     async def test_life(self) -> None:
         """A worker's start, its Hello with a catalogue, and its end are told once each."""
         worker = self.spawn()
@@ -1423,7 +1242,6 @@ class SpawnerPromises(AsyncPromises):
         await self.gone(worker)
         self.assertEqual(self.recorder.told[2:], [("worker_exited", worker, "was in the way", 0)])
 
-    @async_test
     async def test_no_hello(self) -> None:
         """A worker that is gone before its Hello has never booted."""
         worker = self.spawn()
@@ -1433,7 +1251,6 @@ class SpawnerPromises(AsyncPromises):
         self.assertIs(worker.state, WorkerState.DEAD)
         self.assertEqual(self.recorder.told[1:], [("worker_exited", worker, "took its time", 0)])
 
-    @async_test
     async def test_two_lives(self) -> None:
         """Each call starts one worker, with a life and a process id of its own."""
         first, second = self.spawn(), self.spawn()
@@ -1447,7 +1264,6 @@ class SpawnerPromises(AsyncPromises):
             exits = ["worker_exited"] * (worker is second)
             self.assertEqual(told, ["worker_started", "worker_booted", *exits])
 
-    @async_test
     async def test_no_room(self) -> None:
         """If there is no room for a process, that is raised, and nothing is told."""
         self.break_starts()
@@ -1541,7 +1357,6 @@ class BrokenWorkerPoolTest(RealPoolCase):
 
     jobs = ("tests.no_such_module",)
 
-    @async_test
     async def test_cannot_boot(self) -> None:
         """A worker that cannot say Hello is started and gone, and the reason is told."""
         recorder = RecordingDispatcher()

@@ -29,7 +29,7 @@ RETIRED = {
     r"\bvitals\b": "procfs",
     r"surroundings": "process state",
     r"rehears": "job runner",
-    r"\ba_story\b|\bOffice\b": "async_test, RecordingDispatcher",
+    r"\ba_story\b|\bOffice\b": "RecordingDispatcher",
 }
 """Patterns, in any case, and the words instead. *Quarantine* and *lane* are words of today."""
 
