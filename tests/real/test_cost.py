@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +12,9 @@ from zope.interface import implementer
 
 from dangad.scheduler.dispatcher import Dispatcher
 from dangad.scheduler.interfaces import IClient, IWorker
-from dangad.scheduler.prefetch import MOST
 from dangad.scheduler.record import Death, Job
 from dangad.wire.values import Priority
-from tests.echopath import PERFORMS, EchoPath, StoppedClock
+from tests.echopath import PERFORMS, StoppedClock
 from tests.fakes import OneJobAtATime
 
 if TYPE_CHECKING:
@@ -122,45 +120,6 @@ class CostTests(SynchronousTestCase):
             "death": count_opcodes(lose, some),
             "hold": count_opcodes(hold_and_release, everybody[:10]),
         }
-
-
-ECHO_OPCODES = 2810
-"""What an echo may cost in the code of dangad and of the test: a tenth more than when counted."""
-PREFETCHED_OPCODES = 3820
-"""What one may cost, likewise, while many wait."""
-WORKER_OPCODES = 1930
-"""What one may cost a worker, likewise."""
-
-
-class EchoTests(SynchronousTestCase):
-    def test_opcodes_prefetched(self) -> None:
-        """So much it costs where workers have prefetched jobs."""
-        path = EchoPath()
-        path.fill(60, 30)
-        self.assertEqual(len(path.pipe.written), 30 + 1 + MOST)
-        cost = count_opcodes(path.burst, list(range(SAMPLE))) / SAMPLE
-        self.assertEqual(len(path.pipe.written), 30 + 1 + MOST + SAMPLE)
-        nothing = count_opcodes(lambda _: None, list(range(SAMPLE))) / SAMPLE
-        self.assertLess(cost - nothing, PREFETCHED_OPCODES)
-        self.assertGreater(cost - nothing, PREFETCHED_OPCODES / 2, "the bound is too wide by now")
-
-    def test_opcodes(self) -> None:
-        """An echo costs the parent no more than it did: who makes it dearer, does so knowingly."""
-        numbers = list(range(1, SAMPLE + 1))
-        cost = count_opcodes(EchoPath().echo, numbers) / SAMPLE
-        nothing = count_opcodes(lambda _: None, numbers) / SAMPLE
-        self.assertLess(cost - nothing, ECHO_OPCODES)
-        self.assertGreater(cost - nothing, ECHO_OPCODES / 2, "the bound is too wide by now")
-
-
-class WorkerTests(SynchronousTestCase):
-    def test_opcodes(self) -> None:
-        """An echo costs the worker no more than it did, with all that is looked at after it."""
-        command = [sys.executable, "-m", "tests.countedworker"]
-        done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE)
-        cost = int(done.stdout)
-        self.assertLess(cost, WORKER_OPCODES)
-        self.assertGreater(cost, WORKER_OPCODES / 2, "the bound is too wide by now")
 
 
 def count_opcodes(event: Callable[[Any], object], subjects: list[Any]) -> int:

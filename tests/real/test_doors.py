@@ -129,55 +129,8 @@ class UserTests(DoorsCase):
         self.assertRegex(log, r"dangad \S+ serves \d+ commands? with 1 to \d+ workers")
 
 
-class RefusalTests(DoorsCase):
-    """A server that would be open to more than was asked for does not start."""
-
-    def check(self, *options: str, says: str) -> None:
-        """It fails with one line, and leaves nothing behind."""
-        before = sorted(os.listdir(self.folder))
-        result = self.run_twistd("-n", "dangad", *options)
-        self.assertEqual((result.returncode, result.stderr.count("\n")), (1, 1), result.stderr)
-        self.assertIn(says, result.stderr)
-        self.assertEqual(sorted(os.listdir(self.folder)), before)
-
-    def test_beyond_the_machine(self) -> None:
-        """TCP on any other interface than the loopback one, for clients and operators."""
-        self.check("--listen", "unix:s", "--listen", "tcp:0", says="tcp:0: anybody who can reach")
-        self.check("--listen", "unix:s", "--control", "tcp:0", says="--insecure")
-
-    def test_taken_port(self) -> None:
-        """A port that somebody has: what to do is said, and the other sockets are gone again."""
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            endpoint = f"tcp:{taken.getsockname()[1]}:interface=127.0.0.1"
-            self.check(
-                "--listen",
-                "unix:s",
-                "--listen",
-                endpoint,
-                says=f"cannot listen on {endpoint}: Address already",
-            )
-            self.check("--listen", "unix:s", "--control", endpoint, says="choose another port")
-
-    def test_unknown_names(self) -> None:
-        """A user that there is not."""
-        self.check("--allow-users", "none-such", says="--allow-groups: there is no user none-such")
-
-
 class LeftoverTests(DoorsCase):
     """What a server leaves behind that is killed, and what that means to the next."""
-
-    def test_killed(self) -> None:
-        """After kill -9, the sockets are there, and the next server takes their place."""
-        first = self.start_twistd("--listen", "unix:s")
-        first.kill()
-        first.wait()
-        self.assertTrue(stat.S_ISSOCK(os.stat(self.path("s")).st_mode))
-        (self.folder / "log").unlink()
-        second = self.start_twistd("--listen", "unix:s")
-        self.assertEqual(self.ask(PING, "s"), PONG)
-        second.terminate()
-        second.wait(PATIENCE)
-        self.assertEqual(os.listdir(self.folder), ["log"])
 
     def test_race(self) -> None:
         """Of servers that race for one path, where a dead one was, exactly one gets it."""

@@ -232,6 +232,9 @@ async def test_numbers(own_server: RealServer) -> None:
     assert len(own_server.pids()) == 3
     touch(own_server.path("end"))
     await gatherResults(jobs)
+    for few, many, says in ((3, 2, "3 to 2 workers"), (1, 1_000_000, "too many for this machine")):
+        with pytest.raises(ValueError, match=says):
+            own_server.service.operations.scale(few, many)
     for number in (1, 3):
         own_server.service.operations.scale(number, number)
         await until(lambda number=number: len(own_server.workers("idle")) == number)

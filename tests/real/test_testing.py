@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Generator
-from pathlib import Path
 from typing import Any, NoReturn
 from unittest import mock
 
@@ -26,8 +25,6 @@ from dangad.pool.launch import BrokenJobs
 from dangad.server.listening import CannotListen
 from tests import oddjobs
 from tests.realserver import PATIENCE, alive, until
-
-ROOT = Path(__file__).parent.parent.parent
 
 reactor: Any = _reactor
 
@@ -217,9 +214,6 @@ class PerformTests(SynchronousTestCase):
         answer = testing.perform(add, numbers=(1, 2, 3), unit=None)
         self.assertEqual(answer, {"sum": 6, "unit": None})
         self.assertEqual(testing.perform(add, numbers=[], unit="m"), {"sum": 0, "unit": "m"})
-
-    def test_large(self) -> None:
-        """Values above AMP's limit."""
         self.assertEqual(len(testing.perform(repeat, what=b"x" * 70_000, times=10)["all"]), 700_000)
 
     def test_bad_arguments(self) -> None:
@@ -291,21 +285,18 @@ class PerformTests(SynchronousTestCase):
         self.assertEqual(dangad.current_job().id, 0)
 
     def test_all_progress(self) -> None:
-        """All that a job reports is told, however fast it comes, and with what fails."""
-        runner = testing.JobRunner()
-        runner.perform(spell, word="abc")
-        with self.assertRaises(Unreadable):
-            runner.perform(spell, word="?")
-        self.assertEqual(runner.progress, [(1, 3, "a"), (2, 3, "b"), (3, 3, "c"), (1, 1, "?")])
-        self.assertEqual(runner.progress[0].message, "a")
+        """All that a job reports is told, however fast it comes, and with what fails.
 
-    def test_generator(self) -> None:
-        """A generator is run to its end, and answers with what it returns; its parts are lost."""
-        self.assertEqual(testing.perform(spell, word="abc"), {"letters": 3})
+        A generator answers with what it returns; its parts are lost.
+        """
+        runner = testing.JobRunner()
+        self.assertEqual(runner.perform(spell, word="abc"), {"letters": 3})
         with self.assertRaises(Unreadable) as caught:
-            testing.perform(spell, word="ab?")
+            runner.perform(spell, word="?")
         self.assertIsInstance(caught.exception.__cause__, Unreadable)
         self.assertIsNot(caught.exception.__cause__, caught.exception)
+        self.assertEqual(runner.progress, [(1, 3, "a"), (2, 3, "b"), (3, 3, "c"), (1, 1, "?")])
+        self.assertEqual(runner.progress[0].message, "a")
 
     def test_chunks(self) -> None:
         """Who asks for partial results gets them, in order, those before an error among them."""
@@ -366,7 +357,7 @@ class PerformTests(SynchronousTestCase):
             "import sys, dangad.testing\n"
             "print({'twisted.internet.reactor', 'pytest', 'pytest_twisted'} & set(sys.modules))"
         )
-        said = subprocess.check_output([sys.executable, "-c", program], cwd=ROOT, text=True)
+        said = subprocess.check_output([sys.executable, "-c", program], text=True)
         self.assertEqual(said, "set()\n")
 
 
@@ -402,13 +393,6 @@ class PerformAsyncTests(SynchronousTestCase):
         later.waiting.pop().callback(None)
         self.assertEqual(self.successResultOf(plain), {})
 
-    def test_cancel_with_chunks(self) -> None:
-        """Cancelling it cancels the function's Deferred, with partial results, too."""
-        answer = testing.JobRunner(chunks=True).perform_async(send_later)
-        answer.cancel()
-        self.failureResultOf(answer, CancelledError)
-        self.assertTrue(later.waiting.pop().called)
-
     def test_fails_later(self) -> None:
         """An error that comes later is like one that comes at once."""
         answer = testing.perform_async(tell_later)
@@ -440,12 +424,13 @@ class PerformAsyncTests(SynchronousTestCase):
         self.assertEqual(dangad.current_job().id, 0)
 
     def test_cancel(self) -> None:
-        """Cancelling cancels what the function waits for."""
-        answer = testing.perform_async(tell_later)
-        answer.cancel()
-        self.failureResultOf(answer, CancelledError)
-        self.assertTrue(later.waiting[0].called)
-        self.assertEqual(dangad.current_job().id, 0)
+        """Cancelling cancels what the function waits for, with partial results, too."""
+        for chunks, function in ((False, tell_later), (True, send_later)):
+            answer = testing.JobRunner(chunks=chunks).perform_async(function)
+            answer.cancel()
+            self.failureResultOf(answer, CancelledError)
+            self.assertTrue(later.waiting.pop().called)
+            self.assertEqual(dangad.current_job().id, 0)
 
 
 class ServerTests(TestCase):
@@ -467,41 +452,34 @@ class ServerTests(TestCase):
             self.assertNotEqual(pid, os.getpid())
             folder = os.path.dirname(server.endpoint.partition(":")[2])
             self.assertEqual(os.stat(folder).st_mode & 0o777, 0o700)
+            self.assertRaises(RuntimeError, getattr, server, "port")
         self.assertFalse(alive(pid))
         self.assertFalse(os.path.exists(folder))
         await client.when_disconnected()
         self.assertRaises(RuntimeError, getattr, server, "endpoint")
 
     async def test_like_in_process(self) -> None:
-        """Every deed ends by the real server as it does in-process."""
+        """Every deed ends by the real server as it does in-process, and the same parts are sent.
+
+        Stock AMP reaches it by its endpoint, and by a port if it asked for one.
+        """
         cases = "raise/oops/system exit/keyboard interrupt/none/wrong type/extra/deferred/typo"
-        async with testing.serve("tests.oddjobs") as server:
+        runner = testing.JobRunner(chunks=True)
+        expected: Any = runner.perform(oddjobs.parts, count=3, size=5)
+        async with testing.serve("tests.oddjobs", tcp=True) as server:
             client = await server.connect()
+            stream = client.stream(oddjobs.Parts, count=3, size=5)
+            self.assertEqual([chunk async for chunk in stream], runner.chunks)
+            self.assertEqual(await stream.result(), expected)
             for what in [*cases.split("/"), 3, None, "x" * 70_000]:
                 with self.subTest(what), stderr():
                     real = await _end(client.run(oddjobs.Odd, what=what))
                     expected = await _end(testing.perform_async(oddjobs.odd, what=what))
                     self.assertEqual(expected, real)
-
-    async def test_chunks_like_in_process(self) -> None:
-        """A job sends by the real server what it sends in-process."""
-        runner = testing.JobRunner(chunks=True)
-        expected = runner.perform(oddjobs.parts, count=3, size=5)
-        async with testing.serve("tests.oddjobs") as server:
-            client = await server.connect()
-            stream = client.stream(oddjobs.Parts, count=3, size=5)
-            self.assertEqual([chunk async for chunk in stream], runner.chunks)
-            self.assertEqual(await stream.result(), expected)
-
-    async def test_addresses(self) -> None:
-        """Stock AMP reaches it by its endpoint, and by a port if it asked for one."""
-        async with testing.serve("tests.oddjobs", tcp=True) as server:
             for endpoint in (server.endpoint, f"tcp:127.0.0.1:{server.port}"):
-                client = await connectProtocol(clientFromString(reactor, endpoint), amp.AMP())
-                answer = await client.callRemote(oddjobs.Long, size=100_000)
+                stock = await connectProtocol(clientFromString(reactor, endpoint), amp.AMP())
+                answer = await stock.callRemote(oddjobs.Long, size=100_000)
                 self.assertEqual(len(answer["data"]), 100_000)
-        async with testing.serve("tests.oddjobs") as server:
-            self.assertRaises(RuntimeError, getattr, server, "port")
 
     async def test_options(self) -> None:
         """Workers get the test's path and environment, and what they are given besides."""
@@ -603,155 +581,3 @@ async def _end(answer: Deferred[Any]) -> tuple[type[Exception], str] | list[str]
         return list(await answer)
     except Exception as error:  # noqa: BLE001
         return type(error), str(error)
-
-
-PROJECT = {
-    "pytest.ini": "[pytest]\naddopts = -p no:cacheprovider\nfilterwarnings = error\n",
-    "thumbs/__init__.py": "",
-    "thumbs/jobs.py": """
-from twisted.protocols import amp
-import dangad
-
-class UnreadableImage(Exception):
-    pass
-
-class Thumbnail(amp.Command):
-    arguments = [(b"image", dangad.Blob()), (b"width", amp.Integer())]
-    response = [(b"thumbnail", dangad.Blob())]
-    errors = {UnreadableImage: b"UNREADABLE_IMAGE"}
-
-class Broken(amp.Command):
-    response = [(b"thumbnail", dangad.Blob())]
-
-@dangad.job(Thumbnail)
-def thumbnail(image, width):
-    if not image:
-        raise UnreadableImage("it is empty")
-    return {"thumbnail": image[:width]}
-
-@dangad.job(Broken)
-def broken():
-    return {"thumbnail": "text"}
-""",
-    "thumbs/test_jobs.py": """
-from twisted.trial.unittest import TestCase
-from dangad.testing import perform, serve
-from thumbs.jobs import Thumbnail, UnreadableImage, broken, thumbnail
-
-class InProcessTests(TestCase):
-    def test_thumbnail(self):
-        self.assertEqual(perform(thumbnail, image=b"x" * 10**6, width=3), {"thumbnail": b"xxx"})
-        self.assertRaises(UnreadableImage, perform, thumbnail, image=b"", width=3)
-
-    def test_broken(self):
-        perform(broken)
-
-class ServedTests(TestCase):
-    def setUp(self):
-        self.server = serve("thumbs.jobs")
-        self.addCleanup(self.server.stop)
-        return self.server.start()
-
-    async def test_thumbnail(self):
-        client = await self.server.connect()
-        answer = await client.run(Thumbnail, image=b"x" * 10**6, width=3)
-        self.assertEqual(answer, {"thumbnail": b"xxx"})
-        with self.assertRaises(UnreadableImage):
-            await client.run(Thumbnail, image=b"", width=3)
-""",
-    "thumbs/test_with_pytest.py": """
-import pytest
-import pytest_twisted
-import dangad.testing
-from thumbs.jobs import Broken, Thumbnail, thumbnail
-
-server = dangad.testing.server_fixture("thumbs.jobs", max_workers=1)
-shared = dangad.testing.server_fixture("thumbs.jobs", scope="module", tcp=True)
-
-def test_in_process():
-    with pytest.raises(dangad.BadArguments):
-        dangad.testing.perform(thumbnail, image=b"x", width="wide")
-
-@pytest_twisted.ensureDeferred
-async def test_asynchronous():
-    answer = await dangad.testing.perform_async(thumbnail, image=b"xx", width=1)
-    assert answer == {"thumbnail": b"x"}
-
-@pytest_twisted.ensureDeferred
-async def test_server(server):
-    client = await server.connect()
-    assert await client.run(Thumbnail, image=b"xx", width=1) == {"thumbnail": b"x"}
-
-@pytest_twisted.ensureDeferred
-async def test_broken(server):
-    client = await server.connect()
-    await client.run(Broken)
-
-@pytest.mark.parametrize("time", [1, 2])
-def test_shared(shared, time, ports=set()):
-    ports.add(shared.port)
-    assert len(ports) == 1
-""",
-    "tests/jobs_of_tests.py": """
-from twisted.protocols import amp
-import dangad
-
-class Own(amp.Command):
-    pass
-
-@dangad.job(Own)
-def own():
-    return {}
-""",
-    "tests/test_own.py": """
-import pytest_twisted
-import dangad.testing
-from jobs_of_tests import Own
-
-server = dangad.testing.server_fixture("jobs_of_tests")
-
-@pytest_twisted.ensureDeferred
-async def test_found_where_pytest_finds_it(server):
-    client = await server.connect()
-    assert await client.run(Own) == {}
-""",
-}
-
-
-class ProjectTests(SynchronousTestCase):
-    """A project of a user's own, far from this repository, under either runner."""
-
-    def run_tests(self, *command: str) -> str:
-        """What a runner says about the project's tests, some of which fail."""
-        with tempfile.TemporaryDirectory() as folder:
-            for name, text in PROJECT.items():
-                path = Path(folder, name)
-                path.parent.mkdir(exist_ok=True)
-                path.write_text(text)
-            environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
-            done = subprocess.run(
-                [sys.executable, "-m", *command],
-                cwd=folder,
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                timeout=PATIENCE,
-                check=False,
-            )
-        self.assertEqual(done.returncode, 1, done.stdout)
-        return done.stdout
-
-    def test_trial(self) -> None:
-        """With trial: the broken job type fails its test, by name, and no other fails."""
-        said = self.run_tests("twisted.trial", "--temp-directory", "temp", "thumbs.test_jobs")
-        self.assertIn("FAILED (errors=1, successes=2)", said)
-        self.assertRegex(said, "dangad.errors.BadResponse: 'thumbnail' is a str")
-
-    def test_pytest(self) -> None:
-        """With pytest and pytest-twisted: the same, in the test's process and on the server."""
-        # Trial's asynchronous tests come first: none runs after one of pytest-twisted's.
-        said = self.run_tests("pytest", "thumbs", "tests")
-        self.assertIn("2 failed, 8 passed", said)
-        self.assertIn("InProcessTests::test_broken - dangad.errors.BadResponse", said)
-        self.assertIn("test_with_pytest.py::test_broken - dangad.errors.BadResponse", said)

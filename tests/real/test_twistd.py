@@ -203,28 +203,6 @@ class RunTests(TwistdCase):
         self.assertFalse([pid for pid in self.ready_workers() if alive(pid)])
         self.assertEqual(sorted(os.listdir(self.folder)), ["__pycache__", "log", "naps.py"])
 
-    def test_workers_settings(self) -> None:
-        """Options give the workers a directory, a path and variables of their own."""
-        elsewhere, library = self.folder / "elsewhere", self.folder / "library"
-        elsewhere.mkdir()
-        library.mkdir()
-        (library / "looks.py").write_text(
-            "import os\n"
-            "from twisted.protocols import amp\n"
-            "from dangad import job\n"
-            "class Look(amp.Command):\n"
-            "    response = [(b'seen', amp.Unicode())]\n"
-            "@job(Look)\n"
-            "def look():\n"
-            "    return {'seen': f'{os.getcwd()} {os.environ[\"COLOUR\"]}'}\n"
-        )
-        self.start_twistd(
-            *("--listen", "unix:dangad.sock", "--jobs", "looks", "--worker-path", "library"),
-            *("--worker-directory", "elsewhere", "--worker-env", "COLOUR=light=blue"),
-        )
-        answer = self.ask(b"\0\4_ask\0\0011\0\x08_command\0\4Look\0\0")
-        self.assertIn(f"{elsewhere.resolve()} light=blue".encode(), answer)
-
     def test_daemon(self) -> None:
         """As a daemon with the defaults it serves its UNIX socket, and cleans up behind itself.
 
