@@ -212,101 +212,85 @@ class PagesTest(SynchronousTestCase):
         self.assertTrue(filled.startswith("before\n") and filled.endswith("\nafter\n"))
 
 
+RELAY = "bare Twisted relay"
+QUESTIONS: dict[str, tuple[Any, list[Contender], dict[str, tuple[str, ...]]]] = {
+    "echo": (
+        echo,
+        [contenders.dangad(), contenders.blocking_relay(), contenders.bare_relay()],
+        {
+            DANGAD: ("serial", "serial_p99", "throughput", "parent_cpu"),
+            RELAY: ("serial", "serial_p99", "throughput", "parent_cpu"),
+            contenders.blocking_relay().name: ("serial", "serial_p99"),
+        },
+    ),
+    "reactors": (reactors, [], dict.fromkeys(reactors.REACTORS, tuple(reactors.MEASURES))),
+    "cpu_bound": (
+        cpu_bound,
+        [contenders.ampoule_alone(), contenders.process_pool()],
+        dict.fromkeys(
+            (contenders.ampoule_alone().name, contenders.process_pool().name), ("share",)
+        ),
+    ),
+    "connections": (connections, [], {DANGAD: ("median_alone", "median_among")}),
+    "backlog": (backlog, [], {DANGAD: ("cpu_short", "cpu_long")}),
+    "payload": (payload, [], dict.fromkeys((DANGAD, RELAY), ("throughput",))),
+    "starts": (
+        starts,
+        [],
+        {
+            **dict.fromkeys(starts.STARTS, ("start", "isolated")),
+            starts.PRELOADED: ("start", "isolated", "memory", "one"),
+        },
+    ),
+    "startup": (
+        startup,
+        [],
+        {DANGAD: ("first_answer",), "its parts + 0.3 s": ("reactor", "worker", "allowed")},
+    ),
+    "models": (
+        models,
+        models.peers()[1:2],
+        {models.FORK: ("short_listing_median", "10_cpu_median", "100_memory")},
+    ),
+}
+"""Each question, who takes part, and what is measured of whom: what needs nothing installed."""
+
+
+def ask(question: Any, taking_part: list[Contender]) -> Findings:
+    """What comes of a question, asked in small sizes."""
+    bench = Bench(question.MEASURES, quick=True, say=quiet)
+    question.run(bench, *([taking_part] if taking_part else []))
+    return bench.findings
+
+
 class QuestionsTest(SynchronousTestCase):
-    """Each question can be asked, of what needs nothing installed, and in small sizes."""
-
-    def ask(self, question: Any, *taking_part: Contender) -> Findings:
-        """What comes of a question; nothing may fail."""
-        bench = Bench(question.MEASURES, quick=True, say=quiet)
-        question.run(bench, *([taking_part] if taking_part else []))
-        self.assertEqual(bench.findings.failed, {})
-        return bench.findings
-
-    def assertMeasured(self, findings: Findings, contender: str, *measures: str) -> None:
-        """Assert that the contender has one positive value of each quantity."""
-        for measure in measures:
-            (value,) = findings.values(contender, measure)
-            self.assertGreater(value, 0, measure)
-
-    def test_echo(self) -> None:
-        """Echo jobs are measured on dangad and on both relays."""
-        built_in = [
-            contenders.dangad(),
-            contenders.blocking_relay(),
-            contenders.bare_relay(),
-        ]
-        findings = self.ask(echo, *built_in)
-        for contender in built_in:
-            self.assertMeasured(findings, contender.name, "serial", "serial_p99")
-        for name in (DANGAD, "bare Twisted relay"):
-            self.assertMeasured(findings, name, "throughput", "parent_cpu")
-
-    def test_reactors(self) -> None:
-        """Echo jobs are measured on each reactor."""
-        findings = self.ask(reactors)
-        for name in reactors.REACTORS:
-            self.assertMeasured(findings, name, *reactors.MEASURES)
-
-    def test_cpu_bound(self) -> None:
-        """Computing jobs are done by the pools inside their caller."""
-        pools = contenders.ampoule_alone(), contenders.process_pool()
-        findings = self.ask(cpu_bound, *pools)
-        for pool in pools:
-            self.assertMeasured(findings, pool.name, "share")
-
-    def test_connections(self) -> None:
-        """Idle connections are opened, and an active client is measured with and without them."""
-        self.assertMeasured(self.ask(connections), DANGAD, "median_alone", "median_among")
-
-    def test_backlog(self) -> None:
-        """A queue is filled and let go."""
-        self.assertMeasured(self.ask(backlog), DANGAD, "cpu_short", "cpu_long")
-
-    def test_payload(self) -> None:
-        """A large payload comes back whole, from dangad and from the relay."""
-        findings = self.ask(payload)
-        for name in (DANGAD, "bare Twisted relay"):
-            self.assertMeasured(findings, name, "throughput")
-
-    def test_starts(self) -> None:
-        """A new worker answers, forked or not, and shares its memory or not."""
-        findings = self.ask(starts)
-        for name in starts.STARTS:
-            self.assertMeasured(findings, name, "start", "isolated")
-        self.assertMeasured(findings, starts.PRELOADED, "memory", "one")
-
-    def test_startup(self) -> None:
-        """The start is measured, and its parts."""
-        findings = self.ask(startup)
-        self.assertMeasured(findings, DANGAD, "first_answer")
-        self.assertMeasured(findings, "its parts + 0.3 s", "reactor", "worker", "allowed")
+    def test_questions(self) -> None:
+        """Each question can be asked; nothing fails, and each quantity has one positive value."""
+        for name, (question, taking_part, measures) in QUESTIONS.items():
+            with self.subTest(name):
+                findings = ask(question, taking_part)
+                self.assertEqual(findings.failed, {})
+                for contender, measure in (
+                    (each, measure) for each, some in measures.items() for measure in some
+                ):
+                    (value,) = findings.values(contender, measure)
+                    self.assertGreater(value, 0, (contender, measure))
 
     def test_stalls(self) -> None:
         """Turns of the loop are measured while things happen, and when the server ends."""
         happenings = ("100,000 jobs are cancelled", "a drain gives up 100,000 jobs")
         self.patch(stalls, "HAPPENINGS", {name: stalls.HAPPENINGS[name] for name in happenings})
-        findings = self.ask(stalls)
+        findings = ask(stalls, [])
         for name in happenings:
-            self.assertMeasured(findings, name, *(stalls.MEASURES.keys() - {"collected"}))
+            for measure in stalls.MEASURES.keys() - {"collected"}:
+                (value,) = findings.values(name, measure)
+                self.assertGreater(value, 0, (name, measure))
             self.assertTrue(findings.values(name, "collected"))
-
-    def test_models(self) -> None:
-        """A fork per connection serves idle and active clients."""
-        findings = self.ask(models, models.peers()[1])
-        self.assertMeasured(
-            findings, models.FORK, "short_listing_median", "10_cpu_median", "100_memory"
-        )
-
-
-class WrongAnswerTest(SynchronousTestCase):
-    """Answers are checked."""
 
     def test_wrong_answer(self) -> None:
         """A server that answers something else is found out by the first job."""
-        liar = Contender("a liar", _boot_liar)
-        bench = Bench(echo.MEASURES, quick=True, say=quiet)
-        echo.run(bench, [liar])
-        self.assertIn("WrongAnswer", bench.findings.failed["a liar"])
+        failed = ask(echo, [Contender("a liar", _boot_liar)]).failed
+        self.assertIn("WrongAnswer", failed["a liar"])
 
 
 class EndTest(SynchronousTestCase):

@@ -179,44 +179,37 @@ class CommandTest(OperatorCase):
         output = await self.output("stack", str(JOB), "--json")
         self.assertEqual(json.loads(output), {"job": JOB, "stack": STACK})
 
-    async def test_reload(self) -> None:
-        """`reload` waits for the end of it, and tells what workers there are then."""
-        for words, shown in (
-            (["reload"], "".join(show_reloaded(STATUS))),
-            (["reload", "--json"], json.dumps(STATUS)),
-        ):
-            running = self.start(*words)
-            await until(lambda: self.operations.reloads)
-            self.assertFalse(running.called)
-            self.operations.reloads.pop().callback(None)
-            self.assertEqual(self.good(await running), f"{shown}\n")
+    async def test_waiting(self) -> None:
+        """`reload` waits for its end, and tells what workers there are then.
 
-    async def test_reload_that_fails(self) -> None:
-        """`reload` says in one line why the new code does not start, with status 1."""
+        So does `drain` for the accepted jobs, which it counts.
+        """
+        stories: tuple[tuple[str, Any, Any, Any, list[str]], ...] = (
+            ("reload", self.operations.reloads, None, STATUS, show_reloaded(STATUS)),
+            ("drain", self.operations.drains, COUNTERS, COUNTERS, show_counters(COUNTERS)),
+        )
+        for name, waiting, result, document, lines in stories:
+            for option, shown in (([], "".join(lines)), (["--json"], json.dumps(document))):
+                running = self.start(name, *option)
+                await until(lambda waiting=waiting: waiting)
+                self.assertFalse(running.called)
+                waiting.pop().callback(result)
+                self.assertEqual(self.good(await running), f"{shown}\n")
+
+    async def test_refusals(self) -> None:
+        """What the server refuses is one line with its code, and a status that tells the kind.
+
+        If new code does not start, that says why.
+        """
+        text = await self.complaint(1, "stack", "7")
+        self.assertEqual(text, "NOT_RUNNING: no job 7 runs")
+        text = await self.complaint(2, "scale", "5", "2", "--json")
+        self.assertEqual(text, "BAD_ARGUMENTS: 5 to 2 workers make no sense")
         running = self.start("reload")
         await until(lambda: self.operations.reloads)
         self.operations.reloads.pop().errback(ReloadFailed("jobs.py:\nSyntaxError"))
         text = self.bad(1, await running)
         self.assertEqual(text, r"RELOAD_FAILED: jobs.py:\nSyntaxError")
-
-    async def test_drain(self) -> None:
-        """`drain` waits for the end of the accepted jobs, and counts them."""
-        for words, shown in (
-            (["drain"], "".join(show_counters(COUNTERS))),
-            (["drain", "--json"], json.dumps(COUNTERS)),
-        ):
-            running = self.start(*words)
-            await until(lambda: self.operations.drains)
-            self.assertFalse(running.called)
-            self.operations.drains.pop().callback(COUNTERS)
-            self.assertEqual(self.good(await running), f"{shown}\n")
-
-    async def test_refusals(self) -> None:
-        """What the server refuses is one line with its code, and a status that tells the kind."""
-        text = await self.complaint(1, "stack", "7")
-        self.assertEqual(text, "NOT_RUNNING: no job 7 runs")
-        text = await self.complaint(2, "scale", "5", "2", "--json")
-        self.assertEqual(text, "BAD_ARGUMENTS: 5 to 2 workers make no sense")
 
     async def test_server_ends(self) -> None:
         """A server that ends before it has answered is a lost connection, with status 3."""

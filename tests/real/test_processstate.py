@@ -11,21 +11,99 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 from dangad.worker.processstate import NotReusable, ProcessState
 from tests.realserver import PATIENCE
 
-LOOP_PRELUDE = """
-import asyncio
+PRELUDE = """
+import asyncio, os, subprocess
 from dangad.worker.loops import current_loop
 from dangad.worker.processstate import ProcessState
 
 async def nothing():
     pass
 """
+
+
+def variables() -> tuple[type, str | None, str]:
+    """Those of this process, and of programs that it starts."""
+    with os.popen('echo "$ODD $NEW"') as output:
+        return type(os.environ), os.environ.get("PATH"), output.read()
+
+
+def change_variables() -> None:
+    """Set, change and delete some."""
+    os.environ["ODD"] = "after"
+    os.environ["NEW"] = "new"
+    del os.environ["PATH"]
+
+
+def mode_of_a_file() -> int:
+    """That of one that is made, which the umask decides."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.close(os.open(f"{folder}/file", os.O_CREAT | os.O_WRONLY, 0o666))
+        return os.stat(f"{folder}/file").st_mode
+
+
+def profile() -> None:
+    """Set a timer that kills where its handler is missing."""
+    signal.signal(signal.SIGPROF, lambda *_: None)
+    signal.setitimer(signal.ITIMER_PROF, 600)
+
+
+def has_timer(kind: int) -> bool:
+    """Whether a timer runs."""
+    return signal.getitimer(kind)[0] > 0
+
+
+OTHER_LOCALE = "C.UTF-8" if locale.setlocale(locale.LC_ALL) == "C" else "C"
+CHANGES: list[tuple[Callable[[], Any], Callable[[], Any], str]] = [
+    (os.getcwd, lambda: os.chdir("/"), "the working directory"),
+    (variables, change_variables, "the environment"),
+    (variables, lambda: setattr(os, "environ", {"ODD": "after"}), "the environment"),
+    *(
+        (
+            partial(signal.getsignal, number),
+            partial(signal.signal, number, signal.SIG_IGN),
+            "signal handlers",
+        )
+        for number in (signal.SIGINT, signal.SIGURG, signal.SIGCHLD, signal.SIGUSR2)
+    ),
+    (partial(has_timer, signal.ITIMER_REAL), lambda: signal.alarm(600), "the timer"),
+    (partial(has_timer, signal.ITIMER_PROF), profile, "signal handlers"),
+    (
+        lambda: signal.pthread_sigmask(signal.SIG_BLOCK, ()),
+        lambda: signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals()),
+        "the signal mask",
+    ),
+    (mode_of_a_file, lambda: os.umask(0o777), "the umask"),
+    (
+        lambda: locale.setlocale(locale.LC_ALL),
+        lambda: locale.setlocale(locale.LC_ALL, OTHER_LOCALE),
+        "the locale",
+    ),
+    (sys.getrecursionlimit, lambda: sys.setrecursionlimit(100_000), "the recursion limit"),
+    (
+        lambda: (sys.stdin, sys.stdout, sys.stderr),
+        lambda: setattr(sys, "stdout", None),
+        "the standard streams",
+    ),
+    (
+        socket.getdefaulttimeout,
+        lambda: socket.setdefaulttimeout(1),
+        "the default timeout of sockets",
+    ),
+    (gc.isenabled, gc.disable, "the garbage collector"),
+    (sys.getswitchinterval, lambda: sys.setswitchinterval(0.5), "the switch interval"),
+    (sys.getprofile, lambda: sys.setprofile(lambda *_: None), "the profile function"),
+    (sys.gettrace, lambda: sys.settrace(lambda *_: None), "the trace function"),
+]
+"""What a job can change: how to look at it, how it is changed, and how it is named."""
 
 
 class ProcessStateTests(SynchronousTestCase):
@@ -41,102 +119,45 @@ class ProcessStateTests(SynchronousTestCase):
         os.environ["ODD"] = "before"
         self.process_state = ProcessState()
 
-    def check(self, look: Callable[[], Any], deed: Callable[[], Any], name: str) -> None:
-        """What the deed changes is named, and is as it was when looked at again."""
-        before = look()
-        deed()
-        self.assertNotEqual(look(), before)
-        self.assertEqual(self.process_state.restore(), [name])
-        self.assertEqual(look(), before)
-        self.assertEqual(self.process_state.restore(), [])
+    def test_put_back(self) -> None:
+        """What a job changes is named, and is as it was for the next job."""
+        for look, deed, name in CHANGES:
+            with self.subTest(name):
+                before = look()
+                deed()
+                self.assertNotEqual(look(), before)
+                self.assertEqual(self.process_state.restore(), [name])
+                self.assertEqual(look(), before)
+                self.assertEqual(self.process_state.restore(), [])
 
-    def test_nothing(self) -> None:
-        """A job that changes nothing is not said to have changed anything."""
-        self.assertEqual(self.process_state.restore(), [])
-
-    def test_directory(self) -> None:
-        """The working directory is put back."""
-        self.check(os.getcwd, lambda: os.chdir("/"), "the working directory")
+    def test_several(self) -> None:
+        """All that a job has changed is named."""
+        os.chdir("/")
+        os.umask(0o111)
+        os.environ["ODD"] = "after"
+        changed = ["the umask", "the environment", "the working directory"]
+        self.assertEqual(self.process_state.restore(), changed)
 
     def test_removed_directory(self) -> None:
-        """It is so when the job removed the directory that it had changed to."""
+        """A job may remove the directory that it had changed to.
 
-        def deed() -> None:
-            os.mkdir("inner")
-            os.chdir("inner")
-            os.rmdir("../inner")
-
-        deed()
+        If it removes the worker's own the worker is not reusable.
+        """
+        os.mkdir("inner")
+        os.chdir("inner")
+        os.rmdir("../inner")
         self.assertEqual(self.process_state.restore(), ["the working directory"])
         self.assertEqual(os.getcwd(), self.folder)
-
-    def test_no_way_back(self) -> None:
-        """A worker whose own directory the job has removed is not reusable."""
         shutil.rmtree(self.folder)
-        with self.assertRaises(NotReusable) as caught:
+        with self.assertRaisesRegex(NotReusable, r"directory cannot be put back.*No such file"):
             self.process_state.restore()
-        self.assertIn("the working directory cannot be put back", str(caught.exception))
-        self.assertIn("No such file", str(caught.exception))
-
-    def test_environment(self) -> None:
-        """Variables that were set, changed and deleted are as they were, for programs too."""
-
-        def look() -> tuple[dict[str, str], str]:
-            with os.popen('echo "$ODD $NEW"') as output:
-                return dict(os.environ), output.read()
-
-        def deed() -> None:
-            os.environ["ODD"] = "after"
-            os.environ["NEW"] = "new"
-            del os.environ["PATH"]
-
-        self.check(look, deed, "the environment")
-
-    def test_replaced_environment(self) -> None:
-        """A dict in the place of ``os.environ`` does not stay there."""
-        deed: Any = lambda: setattr(os, "environ", {"ODD": "after"})  # noqa: E731
-        self.check(lambda: (type(os.environ), os.environ["ODD"]), deed, "the environment")
-
-    def test_handlers(self) -> None:
-        """Signal handlers are put back, whichever signal they were for."""
-        for number in (signal.SIGINT, signal.SIGURG, signal.SIGCHLD, signal.SIGUSR2):
-            self.check(
-                lambda number=number: signal.getsignal(number),  # type: ignore[misc]
-                lambda number=number: signal.signal(number, signal.SIG_IGN),  # type: ignore[misc]
-                "signal handlers",
-            )
-
-    def test_timer(self) -> None:
-        """An alarm that the job has set does not hit the next job."""
-        self.check(
-            lambda: signal.getitimer(signal.ITIMER_REAL)[0] > 0,
-            lambda: signal.alarm(600),
-            "the timer",
-        )
 
     def test_timer_of_a_module(self) -> None:
-        """One that a job module set on import goes on."""
+        """An alarm that a job module set on import goes on."""
         signal.alarm(600)
         self.addCleanup(signal.alarm, 0)
         self.assertEqual(ProcessState().restore(), [])
-        self.assertTrue(signal.getitimer(signal.ITIMER_REAL)[0])
-
-    def test_profiling_timer(self) -> None:
-        """A timer whose handler goes is stopped, for without the handler it would kill."""
-
-        def deed() -> None:
-            signal.signal(signal.SIGPROF, lambda *_: None)
-            signal.setitimer(signal.ITIMER_PROF, 600)
-
-        self.check(lambda: signal.getitimer(signal.ITIMER_PROF)[0] > 0, deed, "signal handlers")
-
-    def test_mask(self) -> None:
-        """Signals that the job has blocked come through again."""
-        self.check(
-            lambda: signal.pthread_sigmask(signal.SIG_BLOCK, ()),
-            lambda: signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals()),
-            "the signal mask",
-        )
+        self.assertTrue(has_timer(signal.ITIMER_REAL))
 
     def test_blocked_signals_that_came(self) -> None:
         """Those that came meanwhile kill nobody; they reach the handler, if there is one."""
@@ -151,138 +172,54 @@ class ProcessStateTests(SynchronousTestCase):
         self.assertEqual(process_state.restore(), ["signal handlers", "the signal mask"])
         self.assertEqual(came, [signal.SIGURG])
 
-    def test_umask(self) -> None:
-        """The umask is put back."""
 
-        def look() -> int:
-            with tempfile.NamedTemporaryFile(dir=self.folder) as file:
-                os.unlink(file.name)
-                os.close(os.open(file.name, os.O_CREAT | os.O_WRONLY, 0o666))
-                return os.stat(file.name).st_mode
-
-        self.check(look, lambda: os.umask(0o777), "the umask")
-
-    def test_locale(self) -> None:
-        """The locale is put back."""
-        before = locale.setlocale(locale.LC_ALL)
-        other = "C.UTF-8" if before == "C" else "C"
-        self.check(
-            lambda: locale.setlocale(locale.LC_ALL),
-            lambda: locale.setlocale(locale.LC_ALL, other),
-            "the locale",
-        )
-
-    def test_recursion_limit(self) -> None:
-        """The recursion limit is put back."""
-        self.check(
-            sys.getrecursionlimit, lambda: sys.setrecursionlimit(100_000), "the recursion limit"
-        )
-
-    def test_streams(self) -> None:
-        """Objects that the job has put in the place of the standard streams go."""
-        self.check(
-            lambda: (sys.stdin, sys.stdout, sys.stderr),
-            lambda: setattr(sys, "stdout", None),
-            "the standard streams",
-        )
-
-    def test_smaller_things(self) -> None:
-        """So do the default timeout of sockets, the collector's rest, and the switch interval."""
-        self.check(
-            socket.getdefaulttimeout,
-            lambda: socket.setdefaulttimeout(1),
-            "the default timeout of sockets",
-        )
-        self.check(gc.isenabled, gc.disable, "the garbage collector")
-        self.check(sys.getswitchinterval, lambda: sys.setswitchinterval(0.5), "the switch interval")
-
-    def test_trace_and_profile(self) -> None:
-        """A debugger or profiler that a job has left on is taken off."""
-        self.check(sys.getprofile, lambda: sys.setprofile(lambda *_: None), "the profile function")
-        self.check(sys.gettrace, lambda: sys.settrace(lambda *_: None), "the trace function")
-
-    def test_several(self) -> None:
-        """All that a job has changed is named."""
-        os.chdir("/")
-        os.umask(0o111)
-        os.environ["ODD"] = "after"
-        self.assertEqual(
-            self.process_state.restore(),
-            ["the umask", "the environment", "the working directory"],
-        )
-
-
-class EventLoopTests(SynchronousTestCase):
-    """asyncio's current loop, in processes of their own."""
-
-    def check(self, program: str) -> None:
-        """The program goes through, as a worker that has imported asyncio."""
-        output = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", LOOP_PRELUDE + program],
-            capture_output=True,
-            check=False,
-            text=True,
-            timeout=PATIENCE,
-        )
-        self.assertEqual(output.stderr, "")
-
-    def test_none(self) -> None:
-        """After a job that has run a loop of its own, there is none, as in a new process."""
-        self.check("""
+LOOPS = {
+    "none": """
 process_state = ProcessState()
 asyncio.run(nothing())
 assert process_state.restore() == []
 assert current_loop() == (None, None)
-""")
-
-    def test_of_a_module(self) -> None:
-        """A loop that a job module has made the current one is it again."""
-        self.check("""
+""",
+    "of a module": """
 loop = asyncio.new_event_loop()
 asyncio.set_event_loop(loop)
 process_state = ProcessState()
 asyncio.run(nothing())
 process_state.restore()
 assert asyncio.get_event_loop() is loop
-""")
-
-    def test_of_the_reactor(self) -> None:
-        """With a reactor of asyncio's, installed by a job, its loop is the one of all jobs."""
-        self.check("""
+""",
+    "of the reactor": """
 process_state = ProcessState()
 from twisted.internet import asyncioreactor
 asyncioreactor.install(asyncio.new_event_loop())
-asyncio.run(nothing())
-process_state.restore()
-from twisted.internet import reactor
-assert asyncio.get_event_loop() is reactor._asyncioEventloop
-asyncio.run(nothing())
-process_state.restore()
-assert asyncio.get_event_loop() is reactor._asyncioEventloop
-""")
+for _ in range(2):
+    asyncio.run(nothing())
+    process_state.restore()
+    from twisted.internet import reactor
+    assert asyncio.get_event_loop() is reactor._asyncioEventloop
+""",
+}
+"""What is asyncio's current loop after a job that has run one of its own.
+
+It is none, as in a new process; the one of a job module; or that of asyncio's reactor, which a job
+has installed for all.
+"""
+
+GROUP = """
+os.setpgid(0, 0)
+process_state = ProcessState()
+other = subprocess.Popen(["sleep", "600"], process_group=0)
+os.setpgid(0, other.pid)
+assert process_state.restore() == ["the process group"]
+assert os.getpgrp() == os.getpid()
+other.kill()
+other.wait()
+"""
+"""A worker is signalled, and killed, with its process group: another that a job joins is left."""
 
 
-class ProcessGroupTests(SynchronousTestCase):
-    """A worker is signalled, and killed, with its process group."""
-
-    def test_another(self) -> None:
-        """One that a job has joined is left again."""
-        program = (
-            "import os, subprocess\n"
-            "from dangad.worker.processstate import ProcessState\n"
-            "os.setpgid(0, 0)\n"
-            "process_state = ProcessState()\n"
-            "other = subprocess.Popen(['sleep', '600'], process_group=0)\n"
-            "os.setpgid(0, other.pid)\n"
-            "print(process_state.restore(), os.getpgrp() == os.getpid())\n"
-            "other.kill()\n"
-            "other.wait()\n"
-        )
-        output = subprocess.run(
-            [sys.executable, "-c", program],
-            capture_output=True,
-            check=True,
-            text=True,
-            timeout=PATIENCE,
-        )
-        self.assertEqual(output.stdout, "['the process group'] True\n")
+@pytest.mark.parametrize("program", [*LOOPS.values(), GROUP], ids=[*LOOPS, "process group"])
+def test_in_another_process(program: str) -> None:
+    """What cannot be changed in this process is put back in one of its own."""
+    command = [sys.executable, "-W", "ignore", "-c", PRELUDE + program]
+    subprocess.run(command, check=True, timeout=PATIENCE)
