@@ -1,9 +1,10 @@
-"""The how-to pages about jobs are true: their files are written, their commands run.
+"""The how-to pages and the tutorial are true: their files are written, their commands run.
 
-A block that begins with ``# some_file.py`` is that file; in a ``console`` block each line that
-begins with ``$ `` is run by a shell, and has to print the lines that follow, where ``...`` stands
-for anything. Each page has a directory and a server of its own. What only looks at the server is
-asked again until it shows what the page shows: a job in the background may not have come yet.
+A block that begins with ``# some_file.py`` is that file; a ``diff`` block changes one; in a
+``console`` block each line that begins with ``$ `` is run by a shell, and has to print the lines
+that follow, where ``...`` stands for anything. Each page has a directory and a server of its own.
+What only looks at the server is asked again until it shows what the page shows: a job in the
+background may not have come yet.
 """
 
 import importlib
@@ -13,10 +14,11 @@ import signal
 import subprocess
 import tempfile
 import time
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
-from unittest import skipIf
 
+import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 from dangad import tap
@@ -35,109 +37,129 @@ NUMBERS = {"two": 2, "each": 1}
 UNITS = {"MiB": 2**20}
 
 
-class HowToTest(SynchronousTestCase):
-    """One reader a page, from its first line to its last."""
+class Reader:
+    """Has an empty directory, and a shell in which dangad is installed."""
 
-    def setUp(self) -> None:
-        """An empty directory, and a shell in which dangad is installed."""
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = Path(folder.name, "project")
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        """What runs at the end of the page is ended when the `stack` is left."""
+        self.folder = folder / "project"
         self.folder.mkdir()
-        self.environment = environment_variables()
+        self._stack = stack
+        self._environment = environment_variables()
 
-    def read(self, page: str) -> None:
-        """Do what the page says."""
-        for block in BLOCK.finditer((PAGES / page).read_text()):
-            if block["kind"] == "console":
-                for command, output in commands_of(block["body"]):
-                    self.run_command(command, output)
-            elif block["kind"] == "python":
-                name = block["body"].partition("\n")[0].removeprefix("# ")
-                self.assertRegex(name, r"^\w+\.py$", "a block without a file name")
-                self.folder.joinpath(name).write_text(block["body"])
+    def read(self, page: Path, *files: str) -> set[str]:
+        """Do what the page says, where blocks of these kinds are files; the kinds of its blocks."""
+        kinds = set()
+        for block in BLOCK.finditer(page.read_text()):
+            kind, body = block["kind"], block["body"]
+            kinds.add(kind)
+            if kind == "console":
+                for command, output in commands_of(body):
+                    self._run_command(command, output)
+            elif kind == "diff":
+                self._change_file(body)
+            elif kind in files:
+                self._write_file(body)
+        return kinds
 
-    def run_command(self, command: str, expected: str) -> None:
+    def _write_file(self, body: str) -> None:
+        """Write the file that the first line names; if that is no comment in it, without."""
+        first, _, rest = body.partition("\n")
+        name = first.removeprefix("# ")
+        assert re.fullmatch(r"[\w/]+\.\w+", name), f"a block without a file name: {name}"
+        self.folder.joinpath(name).write_text(body if name.endswith(".py") else rest)
+
+    def _change_file(self, body: str) -> None:
+        """Replace the lines with a minus by those with a plus."""
+        first, _, rest = body.partition("\n")
+        path = self.folder / first.removeprefix("# ")
+        old, new = (
+            "".join(line[1:] for line in rest.splitlines(keepends=True) if line[0] in signs)
+            for signs in ("- ", "+ ")
+        )
+        text = path.read_text()
+        assert text.count(old) == 1, old
+        path.write_text(text.replace(old, new))
+
+    def _run_command(self, command: str, expected: str) -> None:
         """Run it, and compare what it prints with what is expected."""
         pattern = re.compile(pattern_of(expected))
         deadline = time.monotonic() + PATIENCE
-        printed = self.output_of(command, pattern, deadline)
+        printed = self._output_of(command, pattern, deadline)
         while (
             command.startswith(LOOKS)
             and not pattern.fullmatch(printed)
             and time.monotonic() < deadline
         ):
-            printed = self.output_of(command, pattern, deadline)
-        self.assertIsNotNone(pattern.fullmatch(printed), f"{command}\n{printed}")
+            printed = self._output_of(command, pattern, deadline)
+        assert pattern.fullmatch(printed), f"{command}\n{printed}"
 
-    def output_of(self, command: str, pattern: re.Pattern[str], deadline: float) -> str:
+    def _output_of(self, command: str, pattern: re.Pattern[str], deadline: float) -> str:
         """What it prints until it ends; or, if it stays, until that is what the page shows."""
         number, path = tempfile.mkstemp(dir=self.folder.parent)
         process = subprocess.Popen(
             ["/bin/sh", "-c", command if "|" in command else f"exec {command}"],
             cwd=self.folder,
-            env=self.environment,
+            env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=number,
             stderr=subprocess.STDOUT,
         )
         os.close(number)
-        self.addCleanup(self.end, process)
+        self._stack.callback(end, process)
         printed = Path(path).read_text
         stays = command.startswith("twistd ")
         while process.poll() is None and time.monotonic() < deadline:
             if stays and (begun := pattern.match(printed())):
                 return begun[0]
             time.sleep(0.01)
-        self.assertIsNotNone(process.returncode, f"{command} has not ended\n{printed()}")
+        assert process.returncode is not None, f"{command} has not ended\n{printed()}"
         return printed()
 
-    def end(self, process: subprocess.Popen[bytes]) -> None:
-        """Press Ctrl-C, if there is anybody to hear it."""
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-            process.wait(PATIENCE)
 
-    def test_writing_job_types(self) -> None:
-        """Arguments, errors, asynchronous jobs, threads and processes are as the page shows."""
-        self.read("writing-job-types.md")
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Press Ctrl-C, if there is anybody to hear it."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        process.wait(PATIENCE)
 
-    def test_priorities(self) -> None:
-        """Priorities, turns and deadlines are as the page shows."""
-        self.read("priorities.md")
 
-    def test_cancelling(self) -> None:
-        """What is cancelled or takes too long is stopped, and cleans up."""
-        self.read("cancelling.md")
+@pytest.mark.parametrize(
+    "page",
+    [
+        "writing-job-types",
+        "priorities",
+        "cancelling",
+        "retries",
+        "progress",
+        "calling",
+        "testing",
+        "operating",
+        "memory",
+        pytest.param(
+            "heavy-modules",
+            marks=pytest.mark.skipif(
+                find_spec("sklearn") is None, reason="scikit-learn is not installed"
+            ),
+        ),
+    ],
+)
+def test_page(tmp_path: Path, page: str) -> None:
+    """All is as a how-to page shows."""
+    with ExitStack() as stack:
+        Reader(tmp_path, stack).read(PAGES / f"{page}.md", "python")
 
-    def test_retries(self) -> None:
-        """Jobs are tried again, and their command is quarantined, as the page shows."""
-        self.read("retries.md")
 
-    def test_progress(self) -> None:
-        """Progress and partial results come as the page shows."""
-        self.read("progress.md")
-
-    def test_calling(self) -> None:
-        """Programs that call jobs meet the errors that the page shows, and connect again."""
-        self.read("calling.md")
-
-    def test_testing(self) -> None:
-        """Tests of job types and of programs pass as the page shows."""
-        self.read("testing.md")
-
-    def test_operating(self) -> None:
-        """A day of an operator's is as the page shows."""
-        self.read("operating.md")
-
-    @skipIf(find_spec("sklearn") is None, "scikit-learn is not installed")
-    def test_heavy_modules(self) -> None:
-        """Workers share a model, as the page shows."""
-        self.read("heavy-modules.md")
-
-    def test_memory(self) -> None:
-        """A worker that takes more memory than it may is ended, as the page shows."""
-        self.read("memory.md")
+def test_tutorial(tmp_path: Path) -> None:
+    """Everything in the tutorial works as it says, and its server leaves no socket."""
+    with ExitStack() as stack:
+        reader = Reader(tmp_path, stack)
+        package = reader.folder / "wordcount"
+        package.mkdir()
+        (package / "__init__.py").touch()
+        kinds = reader.read(PAGES.parent / "tutorial.md", "python", "text")
+    assert "dangad.sock" not in os.listdir(reader.folder)
+    assert kinds == {"console", "diff", "python", "sh", "text"}
 
 
 class FormTest(SynchronousTestCase):

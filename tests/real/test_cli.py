@@ -59,7 +59,7 @@ from tests.realserver import alive
 from tests.warmcommand import WarmCommand
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 ROOT = Path(__file__).parent.parent.parent
 PATIENCE = 60.0
@@ -183,20 +183,24 @@ def test_words_that_make_no_value(kind: amp.Argument, words: list[str | bytes], 
     assert len(str(raised.value)) < 300
 
 
-def test_a_naive_date_is_local_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A date without a zone means the time on the user's wall, in winter and in summer."""
-    monkeypatch.setenv("TZ", "Europe/Vienna")
-    time.tzset()
-    try:
-        assert (
-            value_of(amp.DateTime(), "2026-01-01T12:00").isoformat() == "2026-01-01T12:00:00+01:00"
-        )
-        assert (
-            value_of(amp.DateTime(), "2026-07-01T12:00").isoformat() == "2026-07-01T12:00:00+02:00"
-        )
-    finally:
-        monkeypatch.undo()
+@pytest.fixture
+def in_zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Sets the zone of the clock on the wall."""
+
+    def set_zone(name: str) -> None:
+        monkeypatch.setenv("TZ", name)
         time.tzset()
+
+    yield set_zone
+    monkeypatch.undo()
+    time.tzset()
+
+
+def test_a_naive_date_is_local_time(in_zone: Callable[[str], None]) -> None:
+    """A date without a zone means the time on the user's wall, in winter and in summer."""
+    in_zone("Europe/Vienna")
+    for date, zone in (("2026-01-01T12:00", "+01:00"), ("2026-07-01T12:00", "+02:00")):
+        assert value_of(amp.DateTime(), date).isoformat() == f"{date}:00{zone}"
 
 
 def test_which_arguments() -> None:
@@ -308,16 +312,6 @@ def test_escapes(text: str, shown: str) -> None:
 WHEN = datetime.datetime(2026, 11, 23, 14, 30, 5, 123_456, tzinfo=UTC)
 
 
-@pytest.fixture
-def in_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A clock on the wall that shows UTC."""
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
-
-
 ANSWERS: list[tuple[list[tuple[bytes, amp.Argument]], dict[str, Any], str, Any]] = [
     ([], {}, "", {}),
     ([(b"count", amp.Integer())], {"count": 4}, "count  4\n", {"count": 4}),
@@ -405,12 +399,16 @@ ANSWERS: list[tuple[list[tuple[bytes, amp.Argument]], dict[str, Any], str, Any]]
 ]
 
 
-@pytest.mark.usefixtures("in_utc")
 @pytest.mark.parametrize(("kinds", "response", "table", "document"), ANSWERS)
 def test_answers(
-    kinds: list[tuple[bytes, amp.Argument]], response: dict[str, Any], table: str, document: Any
+    in_zone: Callable[[str], None],
+    kinds: list[tuple[bytes, amp.Argument]],
+    response: dict[str, Any],
+    table: str,
+    document: Any,
 ) -> None:
     """Answers of all types, as a table and as JSON."""
+    in_zone("UTC")
     assert answer_as_table(keys_of(kinds), response) == table
     line = answer_as_json(keys_of(kinds), response)
     assert line.endswith("\n")
@@ -426,17 +424,12 @@ def test_json_comes_back() -> None:
     assert value_of(rows, json.dumps(document["rows"])) == response["rows"]
 
 
-def test_times_at_the_end_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_times_at_the_end_of_time(in_zone: Callable[[str], None]) -> None:
     """A time that no local clock can show is shown as it came."""
-    key = keys_of([(b"t", amp.DateTime())])
-    monkeypatch.setenv("TZ", "Pacific/Auckland")
-    time.tzset()
-    try:
-        last = datetime.datetime.max.replace(tzinfo=UTC)
-        assert answer_as_table(key, {"t": last}) == "t  9999-12-31 23:59:59+00:00\n"
-    finally:
-        monkeypatch.undo()
-        time.tzset()
+    in_zone("Pacific/Auckland")
+    last = datetime.datetime.max.replace(tzinfo=UTC)
+    shown = answer_as_table(keys_of([(b"t", amp.DateTime())]), {"t": last})
+    assert shown == "t  9999-12-31 23:59:59+00:00\n"
 
 
 @pytest.mark.parametrize(
@@ -733,7 +726,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def test_list_directory(server: Server) -> None:
-    """A directory is listed as a table, names that are no UTF-8 and the like escaped."""
+    """A directory is listed as a table, names that are no UTF-8 and the like escaped.
+
+    For machines the same comes as JSON, on which nothing is lost. A path may be in any bytes.
+    """
     lines = server.output("call", "ListDirectory", "path=listed").decode().splitlines()
     assert [line.split() for line in lines] == [
         ["NAME", "KIND", "SIZE", "MODIFIED"],
@@ -742,10 +738,6 @@ def test_list_directory(server: Server) -> None:
         ["\\xff\\x1b", "file", "0", "1970-01-01", "00:00:00+00:00"],
     ]
     assert len({line.index("19") for line in lines[1:]}) == 1
-
-
-def test_list_directory_json(server: Server) -> None:
-    """For machines the same comes as JSON, on which nothing is lost."""
     document = json.loads(server.output("call", "ListDirectory", "path=listed", "--json"))
     assert document["entries"][0] == {
         "name": "a.txt",
@@ -754,10 +746,6 @@ def test_list_directory_json(server: Server) -> None:
         "modified": "1970-01-01T00:00:00+00:00",
     }
     assert document["entries"][2]["name"] == {"base64": "/xs="}
-
-
-def test_path_that_is_not_utf_8(server: Server) -> None:
-    """A path may be typed in any bytes."""
     typed = os.fsdecode(b"path=listed/\xff\x1b")
     assert server.output("call", "ReadFile", "--raw", "size", typed) == b"0"
 
@@ -859,33 +847,32 @@ def test_wrong_usage(server: Server, words: list[str], text: str) -> None:
 
 
 def test_closed_streams(server: Server) -> None:
-    """A standard input that is closed or not for reading is missed only if it is asked for."""
-    for redirection, why in (("<&-", "it is closed"), ("0>/dev/null", "Bad file descriptor")):
-        script = f'exec "$@" {redirection}'
-        for words, end in (
-            (["call", "Echo", "data=x"], (0, b"x", "")),
-            (
-                ["call", "Echo", "data=@-"],
-                (2, b"", f"data=@-: cannot read the standard input: {why}"),
-            ),
-        ):
-            done = subprocess.run(
-                ["sh", "-c", script, "sh", *server.command(*words)],
-                cwd=server.folder,
-                env=server.environment,
-                capture_output=True,
-                timeout=PATIENCE,
-            )
-            complaint = done.stderr.decode().removeprefix("dangad: ").rstrip("\n")
-            assert (done.returncode, done.stdout, complaint) == end
-    done = subprocess.run(
-        ["sh", "-c", 'exec "$@" >&-', "sh", *server.command("commands")],
+    """A standard input that is closed or not for reading is missed only if it is asked for.
+
+    A closed standard output is an error.
+    """
+    needed = "dangad: data=@-: cannot read the standard input:"
+    for redirection, data, status, output, complaint in (
+        ("<&-", "x", 0, b"x", ""),
+        ("<&-", "@-", 2, b"", f"{needed} it is closed\n"),
+        ("0>/dev/null", "x", 0, b"x", ""),
+        ("0>/dev/null", "@-", 2, b"", f"{needed} Bad file descriptor\n"),
+    ):
+        done = redirected(server, redirection, "call", "Echo", f"data={data}")
+        assert (done.returncode, done.stdout, done.stderr.decode()) == (status, output, complaint)
+    done = redirected(server, ">&-", "commands")
+    assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
+
+
+def redirected(server: Server, redirection: str, *words: str) -> subprocess.CompletedProcess[bytes]:
+    """What the command did when a shell has redirected its streams so."""
+    return subprocess.run(
+        ["sh", "-c", f'exec "$@" {redirection}', "sh", *server.command(*words)],
         cwd=server.folder,
         env=server.environment,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         timeout=PATIENCE,
     )
-    assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -911,14 +898,6 @@ def test_options_between_words(server: Server) -> None:
     ):
         answer = json.loads(server.output(*words.split(), DANGAD_CONNECT="/nowhere"))
         assert answer["data"] == "o\n", words
-
-
-def test_options_reach_the_server(server: Server) -> None:
-    """A priority and a deadline are taken with the job."""
-    output = server.output(
-        *("call", "Sleep", "seconds=0", "--priority", "high", "--deadline", "60", "--json")
-    )
-    assert json.loads(output)["slept"] < 1
 
 
 def test_where_to_connect(server: Server, tmp_path: Path) -> None:
@@ -1050,13 +1029,12 @@ def test_stream(server: Server) -> None:
     )
 
 
-def test_stream_on_a_terminal(server: Server) -> None:
-    """So on a terminal, where no bar then disturbs them."""
-    assert on_a_terminal(server, "call", "Parts", "how=well", "--stream") == b"abc"
-
-
 def test_progress_on_a_terminal(server: Server) -> None:
-    """A terminal is shown a bar, which is gone at the end; nothing else is."""
+    """A terminal is shown a bar, which is gone at the end; nothing else is.
+
+    No bar disturbs partial results that are shown there.
+    """
+    assert on_a_terminal(server, "call", "Parts", "how=well", "--stream") == b"abc"
     output = on_a_terminal(server, "call", "Parts", "how=well")
     *bars, last = output.split(b"\x1b[2K")
     assert b" 33% 1/3 chunk a\\x1b " in SEQUENCE_OF_BYTES.sub(b"", bars[1])
@@ -1066,20 +1044,11 @@ def test_progress_on_a_terminal(server: Server) -> None:
 
 def test_progress_while_writing_to_a_file(server: Server) -> None:
     """The bar is on the standard error, and so is there when the output goes to a file."""
-    main, terminal = pty.openpty()
     copy = server.folder / "copy"
-    with (
-        copy.open("wb") as file,
-        server.start("call", "Parts", "how=well", "--stream", stdout=file, stderr=terminal),
-    ):
-        os.close(terminal)
-        output = b""
-        with contextlib.suppress(OSError):
-            while piece := os.read(main, 65_536):
-                output += piece
-    os.close(main)
-    assert b" 33% 1/3 chunk" in SEQUENCE_OF_BYTES.sub(b"", output)
-    assert output.endswith(b"\x1b[2K")
+    with copy.open("wb") as file:
+        shown = on_a_terminal(server, "call", "Parts", "how=well", "--stream", stdout=file)
+    assert b" 33% 1/3 chunk" in SEQUENCE_OF_BYTES.sub(b"", shown)
+    assert shown.endswith(b"\x1b[2K")
     assert copy.read_bytes() == b"abc"
 
 
@@ -1166,24 +1135,15 @@ def waiting(reader: int) -> int:
     return int(count)
 
 
-def test_reader_of_stream_leaves(server: Server) -> None:
-    """When the reader of a stream has gone, the command ends without a word."""
+@pytest.mark.parametrize("words", [["call", "ReadFile", "path=big"], ["commands"]])
+def test_reader_leaves(server: Server, words: list[str]) -> None:
+    """When the reader of a stream, or of all output, has gone, the command ends without a word."""
     reader, writer = os.pipe()
-    words = ("call", "ReadFile", "path=big")
     with server.start(*words, stdout=writer, stderr=subprocess.PIPE) as process:
         os.close(writer)
-        os.read(reader, 1)
+        if "big" in words[-1]:
+            os.read(reader, 1)
         os.close(reader)
-        _, complaint = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, complaint) == (128 + signal.SIGPIPE, b"")
-
-
-def test_nobody_reads(server: Server) -> None:
-    """When the reader of the output has gone, the command ends without a word."""
-    reader, writer = os.pipe()
-    os.close(reader)
-    with server.start("commands", stdout=writer, stderr=subprocess.PIPE) as process:
-        os.close(writer)
         _, complaint = process.communicate(timeout=PATIENCE)
     assert (process.returncode, complaint) == (128 + signal.SIGPIPE, b"")
 
@@ -1199,10 +1159,10 @@ def test_full_disk(server: Server) -> None:
     assert complaint == b"dangad: cannot write the answer: No space left on device\n"
 
 
-def on_a_terminal(server: Server, *words: str) -> bytes:
+def on_a_terminal(server: Server, *words: str, **streams: Any) -> bytes:
     """What the command writes to a terminal."""
     main, terminal = pty.openpty()
-    with server.start(*words, stdout=terminal, stderr=terminal) as process:
+    with server.start(*words, **{"stdout": terminal, "stderr": terminal} | streams) as process:
         os.close(terminal)
         output = b""
         with contextlib.suppress(OSError):  # how Linux tells that the terminal was closed

@@ -108,6 +108,10 @@ class ExamplesCase(SynchronousTestCase):
         """Make the examples see what is below `root`, until the end of the test."""
         self.patch(os, "environb", os.environb | {b"DANGAD_EXAMPLES_ROOT": os.fsencode(root)})
 
+    def path(self, *parts: str) -> str:
+        """A path in the root."""
+        return os.path.join(self.root, *parts)
+
     def write(self, path: str, content: bytes) -> None:
         """Make a file; the path begins at the directory that has the root in it."""
         with open(os.path.join(self.base, path), "wb") as file:
@@ -115,7 +119,7 @@ class ExamplesCase(SynchronousTestCase):
 
     def link(self, target: str, path: str) -> None:
         """Make a symlink in the root."""
-        os.symlink(target, os.path.join(self.root, path))
+        os.symlink(target, self.path(path))
 
     def read(self, path: str, **range_: int) -> Any:
         """What ReadFile reads."""
@@ -187,12 +191,18 @@ class JobTypes(SynchronousTestCase):
 
 class Listing(ExamplesCase):
     def test_entries(self) -> None:
-        """Each entry has name, kind, size and modification time, in the order of the names."""
-        os.mkfifo(os.path.join(self.root, "fifo"))
+        """Each entry has name, kind, size and modification time, in the order of the names.
+
+        What is none of the seven kinds that POSIX knows is "other".
+        """
+        self.assertEqual(confined.kind_of(os.stat("/dev/null").st_mode), "character device")
+        self.assertEqual(confined.kind_of(stat.S_IFBLK), "block device")
+        self.assertEqual(confined.kind_of(0), "other")
+        os.mkfifo(self.path("fifo"))
         self.link("no/where", "broken")
         with socket.socket(socket.AF_UNIX) as unix:
-            unix.bind(os.path.join(self.root, "socket"))
-        os.utime(os.path.join(self.root, "top"), ns=(0, 1_700_000_000_123_456_789))
+            unix.bind(self.path("socket"))
+        os.utime(self.path("top"), ns=(0, 1_700_000_000_123_456_789))
         entries = run(ListDirectory, path="")["entries"]
         self.assertEqual(
             [(entry["name"], entry["kind"]) for entry in entries],
@@ -209,16 +219,6 @@ class Listing(ExamplesCase):
             entries[-1]["modified"],
             datetime.datetime(2023, 11, 14, 22, 13, 20, 123456, tzinfo=datetime.UTC),
         )
-
-    def test_every_kind_has_a_word(self) -> None:
-        """What is none of the seven kinds that POSIX knows is "other"."""
-        self.assertEqual(confined.kind_of(os.stat("/dev/null").st_mode), "character device")
-        self.assertEqual(confined.kind_of(stat.S_IFBLK), "block device")
-        self.assertEqual(confined.kind_of(0), "other")
-
-    def test_empty(self) -> None:
-        """An empty directory has an empty list of entries."""
-        self.assertEqual(run(ListDirectory, path="docs/deep"), {"entries": []})
 
     def test_names_that_are_not_utf8(self) -> None:
         """Such names survive, and the file of that name can be asked for."""
@@ -240,7 +240,7 @@ class Listing(ExamplesCase):
 
     def test_ten_thousand_files(self) -> None:
         """A directory of 10,000 files is listed whole, in far more than 65,535 bytes."""
-        many = os.path.join(self.root, "many")
+        many = self.path("many")
         os.mkdir(many)
         directory = os.open(many, os.O_RDONLY)
         expected = [b"file %05d" % number for number in range(10_000)]
@@ -264,7 +264,7 @@ class Listing(ExamplesCase):
         def scan_then_delete(directory: int) -> Iterator[list[os.DirEntry[str]]]:
             with scan(directory) as found:
                 entries = list(found)
-            os.unlink(os.path.join(self.root, "top"))
+            os.unlink(self.path("top"))
             yield entries
 
         self.patch(os, "scandir", scan_then_delete)
@@ -280,7 +280,7 @@ class Listing(ExamplesCase):
 
     def test_not_a_directory(self) -> None:
         """Listing something else, or through something else, is ``NOT_A_DIRECTORY``."""
-        os.mkfifo(os.path.join(self.root, "fifo"))
+        os.mkfifo(self.path("fifo"))
         self.link("top", "to-top")
         with self.alarm(5):
             for path in ("top", "top/", "top/.", "top/..", "top/x", "fifo", "fifo/x", "to-top"):
@@ -290,18 +290,17 @@ class Listing(ExamplesCase):
 
 
 class Reading(ExamplesCase):
-    def test_whole(self) -> None:
-        """Without a range, the answer is the whole file and its size."""
-        self.assertEqual(run(ReadFile, path="docs/a.txt"), {"data": b"hello, world", "size": 12})
+    def test_ranges(self) -> None:
+        """A range gives its bytes; what is beyond the end of the file is left out.
 
-    def test_more_than_one_value(self) -> None:
-        """A file far beyond 65,535 bytes comes back byte for byte."""
+        Without a range, the answer is the whole file and its size. Negative numbers are
+        ``BAD_RANGE``, not Python's counting from the end.
+        """
         content = os.urandom(1_000_000)
         self.write("root/big", content)
-        self.assertEqual(self.read("big"), content)
-
-    def test_ranges(self) -> None:
-        """A range gives its bytes; what is beyond the end of the file is left out."""
+        self.assertEqual(run(ReadFile, path="big"), {"data": content, "size": 1_000_000})
+        self.assertIn("-1", self.refused(BadRange, ReadFile, path="top", offset=-1))
+        self.assertIn("-2", self.refused(BadRange, ReadFile, path="top", length=-2))
         for offset, length in ((0, 5), (7, None), (7, 3), (None, 4), (7, 99), (0, 0), (12, 1)):
             arguments = {"offset": offset, "length": length}
             start = offset or 0
@@ -314,14 +313,9 @@ class Reading(ExamplesCase):
             run(ReadFile, path="docs/a.txt", offset=2**70, length=2**70), {"data": b"", "size": 12}
         )
 
-    def test_bad_ranges(self) -> None:
-        """Negative numbers are ``BAD_RANGE``, not Python's counting from the end."""
-        self.assertIn("-1", self.refused(BadRange, ReadFile, path="top", offset=-1))
-        self.assertIn("-2", self.refused(BadRange, ReadFile, path="top", length=-2))
-
     def test_more_than_an_answer_holds(self) -> None:
         """A huge file is not read into memory: the client is told to ask for ranges of it."""
-        with open(os.path.join(self.root, "huge"), "wb") as file:
+        with open(self.path("huge"), "wb") as file:
             file.truncate(2**40)
         for arguments in ({}, {"length": examples.READ_AT_MOST + 1}):
             self.assertIn("66,060,288", self.refused(BadRange, ReadFile, path="huge", **arguments))
@@ -331,7 +325,7 @@ class Reading(ExamplesCase):
     def test_in_parts(self) -> None:
         """To who wants partial results, a file of any size comes as these, and no data after."""
         parts: list[int] = []
-        with open(os.path.join(self.root, "huge"), "wb") as file:
+        with open(self.path("huge"), "wb") as file:
             file.truncate(examples.READ_AT_MOST + 10)
         set_current_job(RunningJob(7, "ReadFile", 1, part=lambda part: parts.append(len(part))))
         self.addCleanup(set_current_job, NO_JOB)
@@ -347,7 +341,7 @@ class Reading(ExamplesCase):
         self.write("root/big", bytes(examples.READ_CHUNK * 3))
 
         def cut(part: bytes) -> None:
-            os.truncate(os.path.join(self.root, "big"), examples.READ_CHUNK + 1)
+            os.truncate(self.path("big"), examples.READ_CHUNK + 1)
             parts.append(part)
 
         parts: list[bytes] = []
@@ -358,10 +352,10 @@ class Reading(ExamplesCase):
 
     def test_not_a_file(self) -> None:
         """Reading a directory, a fifo or a socket is ``NOT_A_FILE``, and is over at once."""
-        os.mkfifo(os.path.join(self.root, "fifo"))
+        os.mkfifo(self.path("fifo"))
         self.link("fifo", "to-fifo")
         with socket.socket(socket.AF_UNIX) as unix:
-            unix.bind(os.path.join(self.root, "socket"))
+            unix.bind(self.path("socket"))
         with self.alarm(5):
             for command in (ReadFile, Checksum):
                 for path in ("", ".", "docs", "docs/..", "fifo", "to-fifo", "socket"):
@@ -386,6 +380,7 @@ class Confinement(ExamplesCase):
         self.link(f"{self.root}/docs/", "to-docs-absolutely")
         self.link("to-docs", "to-to-docs")
         self.link("../docs/../docs", "docs/round")
+        self.link("docs/a.txt", "to-a")
         self.link(f"{self.root}/docs", "docs/deep/to-docs-absolutely")
         for directory in (
             *("docs", "./docs//", "docs/deep/..", "docs/deep/../../docs/."),
@@ -395,14 +390,10 @@ class Confinement(ExamplesCase):
         ):
             self.assertEqual(self.names(directory)[0], b"a.txt", directory)
             self.assertEqual(self.read(f"{directory}/a.txt"), b"hello, world")
-        for root in ("", ".", "docs/..", self.root, f"{self.root}/"):
-            self.assertIn(b"top", self.names(root))
-
-    def test_file_symlink(self) -> None:
-        """A symlink to a file inside the root is read and summed as that file."""
-        self.link("docs/a.txt", "to-a")
         self.assertEqual(self.read("to-a"), b"hello, world")
         self.assertEqual(run(Checksum, path="to-a")["size"], 12)
+        for root in ("", ".", "docs/..", self.root, f"{self.root}/"):
+            self.assertIn(b"top", self.names(root))
 
     def test_root_behind_a_symlink(self) -> None:
         """The root may itself be named by a symlink, and absolute paths by either of its names."""
@@ -471,7 +462,7 @@ class Confinement(ExamplesCase):
     def test_any_path(self, parts: list[str]) -> None:
         """A path is refused as leading outside, or leads to where the system finds it leads."""
         for name, target in LINKS.items():
-            if not os.path.lexists(os.path.join(self.root, name)):
+            if not os.path.lexists(self.path(name)):
                 self.link(target.format(root=self.root), name)
         path = "/".join(["docs", *parts])
         try:
@@ -481,14 +472,14 @@ class Confinement(ExamplesCase):
             return
         except confined.PathError as error:
             try:
-                with open(os.path.join(self.root, path), "rb"):
+                with open(self.path(path), "rb"):
                     self.fail(f"{path} was not opened: {error!r}")
             except OSError as system_error:
                 kind, _ = confined._DECLARED[system_error.errno or 0]
                 # The system calls a file with a slash behind it a directory, or not one.
                 self.assertIn(type(error), {kind, NotADirectory})
             return
-        real = os.path.realpath(os.path.join(self.root, path), strict=True)
+        real = os.path.realpath(self.path(path), strict=True)
         self.assertTrue(os.path.samestat(found, os.stat(real)), real)
         self.assertTrue(real.startswith(f"{self.root}/"), real)
 
@@ -516,7 +507,7 @@ class Confinement(ExamplesCase):
     def test_depth(self) -> None:
         """Directories are entered to a bounded depth, so that a walk cannot use up descriptors."""
         deep = "/".join(["d"] * confined.DEPTH_AT_MOST)
-        os.makedirs(os.path.join(self.root, deep, "d"))
+        os.makedirs(self.path(deep, "d"))
         self.write(f"root/{deep}/file", b"deep")
         self.assertEqual(self.read(f"{deep}/file"), b"deep")
         self.assertEqual(self.names(f"{deep}/d"), [])
@@ -532,16 +523,16 @@ class Confinement(ExamplesCase):
     def test_permission(self) -> None:
         """What the worker's user may not read is ``PERMISSION_DENIED``, wherever on the way."""
         for path in ("locked", "locked/in", "passable", "listable"):
-            os.mkdir(os.path.join(self.root, path))
+            os.mkdir(self.path(path))
         for path in ("locked/file", "passable/file", "listable/file", "private"):
             self.write(f"root/{path}", b"content")
         modes = {"locked": 0, "passable": 0o711, "listable": 0o744, "private": 0, "": 0o755}
         for path, mode in modes.items():
-            os.chmod(os.path.join(self.root, path), mode)
-            self.addCleanup(os.chmod, os.path.join(self.root, path), 0o755)
+            os.chmod(self.path(path), mode)
+            self.addCleanup(os.chmod, self.path(path), 0o755)
         if os.geteuid():  # its owner: the bits for others do not count
-            os.chmod(os.path.join(self.root, "passable"), 0o311)
-            os.chmod(os.path.join(self.root, "listable"), 0o644)
+            os.chmod(self.path("passable"), 0o311)
+            os.chmod(self.path("listable"), 0o644)
         # By its relative name the root is found even where the way to it is closed to others.
         self.addCleanup(os.chdir, os.getcwd())
         os.chdir(self.root)
@@ -578,33 +569,31 @@ class Races(ExamplesCase):
 
     def replace(self, path: str, target: str) -> None:
         """Put a symlink in the place of what is at `path`."""
-        os.rename(os.path.join(self.root, path), os.path.join(self.base, "taken"))
+        os.rename(self.path(path), os.path.join(self.base, "taken"))
         self.link(target, path)
 
     def test_directory_becomes_a_symlink(self) -> None:
-        """A directory that is swapped for a symlink, after it was looked at, is not entered."""
-        for command in ABOUT_PATHS:
-            self.write("outside/a.txt", b"secret")
+        """A directory that is swapped for a symlink after a look is not entered, nor listed."""
+        self.write("outside/a.txt", b"secret")
+        for command, path in (
+            *((each, "docs/a.txt") for each in ABOUT_PATHS),
+            (ListDirectory, "docs"),
+        ):
             self.swapped(b"docs", lambda: self.replace("docs", "../outside"))
-            self.refused(NotADirectory, command, path="docs/a.txt")
-            os.unlink(os.path.join(self.root, "docs"))
-            os.rename(os.path.join(self.base, "taken"), os.path.join(self.root, "docs"))
-
-    def test_listed_directory_becomes_a_symlink(self) -> None:
-        """Nor is it listed."""
-        self.swapped(b"docs", lambda: self.replace("docs", "../outside"))
-        self.refused(NotADirectory, ListDirectory, path="docs")
+            self.refused(NotADirectory, command, path=path)
+            os.unlink(self.path("docs"))
+            os.rename(os.path.join(self.base, "taken"), self.path("docs"))
 
     def test_file_becomes_a_symlink(self) -> None:
         """A file that is swapped for a symlink, after it was looked at, is not opened."""
         for looks, error in ((1, NotAFile), (2, BadPath)):
             self.swapped(b"top", lambda: self.replace("top", "../outside/secret"), looks)
             self.refused(error, ReadFile, path="top")
-            os.rename(os.path.join(self.base, "taken"), os.path.join(self.root, "top"))
+            os.rename(os.path.join(self.base, "taken"), self.path("top"))
 
     def test_file_becomes_something_else(self) -> None:
         """A file that is swapped for a fifo or a directory is not read, nor waited for."""
-        top, old = os.path.join(self.root, "top"), os.path.join(self.base, "old")
+        top, old = self.path("top"), os.path.join(self.base, "old")
         for make, remove in ((os.mkfifo, os.unlink), (os.mkdir, os.rmdir)):
             for looks in (1, 2):
 
@@ -623,7 +612,7 @@ class Races(ExamplesCase):
         self.link("top", "to-top")
 
         def swap() -> None:
-            os.unlink(os.path.join(self.root, "to-top"))
+            os.unlink(self.path("to-top"))
             self.write("root/to-top", b"")
 
         self.swapped(b"to-top", swap)
@@ -633,7 +622,7 @@ class Races(ExamplesCase):
         """Under a thread that swaps a directory and a symlink all the time, nothing gets out."""
         self.write("root/docs/secret", b"inside")
         self.link("../outside", "link")
-        docs, link, spare = (os.path.join(self.root, name) for name in ("docs", "link", "spare"))
+        docs, link, spare = (self.path(name) for name in ("docs", "link", "spare"))
         stop = threading.Event()
 
         def swap() -> None:
@@ -688,7 +677,11 @@ class WithProgress(ExamplesCase):
         self.assertTrue(1 < len(done) <= 100, len(done))
 
     def test_checksum(self) -> None:
-        """The checksum is the file's SHA-256; progress is told in bytes."""
+        """The checksum is the file's SHA-256, of an empty file, too; progress is told in bytes."""
+        self.write("root/empty", b"")
+        answer = run(Checksum, path="empty")
+        self.assertEqual(answer, {"sha256": hashlib.sha256().hexdigest(), "size": 0})
+        self.assertEqual(self.told, [])
         content = os.urandom(2**20) * 5 + b"rest"
         self.write("root/big", content)
         self.assertEqual(
@@ -703,13 +696,6 @@ class WithProgress(ExamplesCase):
         set_current_job(RunningJob(7, "ReadFile", 1, report=self.report, part=lambda _: None))
         run(ReadFile, path="big", offset=1_000_000)
         self.check_told(4_000_000)
-
-    def test_checksum_of_nothing(self) -> None:
-        """An empty file has a checksum, too."""
-        self.write("root/empty", b"")
-        answer = run(Checksum, path="empty")
-        self.assertEqual(answer, {"sha256": hashlib.sha256().hexdigest(), "size": 0})
-        self.assertEqual(self.told, [])
 
     def test_file_grows(self) -> None:
         """A file that grows while it is summed has a growing total, never more done than that."""
@@ -744,11 +730,6 @@ class WithProgress(ExamplesCase):
         self.check_told(1_500_000)
         self.assertEqual(len(self.told), 100)
 
-    def test_primes_out_of_bounds(self) -> None:
-        """Negative and astronomic numbers are ``OUT_OF_BOUNDS``."""
-        for below in (-1, 10**10 + 1, 10**100):
-            self.refused(OutOfBounds, CountPrimes, below=below)
-
 
 class SmallOnes(ExamplesCase):
     def test_sleep(self) -> None:
@@ -758,10 +739,15 @@ class SmallOnes(ExamplesCase):
         self.assertTrue(0.05 <= slept <= time.monotonic() - start, slept)
         self.assertLess(run(Sleep, seconds=0.0)["slept"], 1)
 
-    def test_sleep_out_of_bounds(self) -> None:
-        """Nobody sleeps for less than nothing, for more than a day, or for no number at all."""
+    def test_out_of_bounds(self) -> None:
+        """Nobody sleeps for less than nothing, for more than a day, or for no number at all.
+
+        Nor are primes counted below negative or astronomic numbers.
+        """
         for seconds in (-0.1, 86400.1, math.inf, -math.inf, math.nan):
             self.refused(OutOfBounds, Sleep, seconds=seconds)
+        for below in (-1, 10**10 + 1, 10**100):
+            self.refused(OutOfBounds, CountPrimes, below=below)
 
     def test_echo(self) -> None:
         """Echo gives back the same bytes, few or many."""
