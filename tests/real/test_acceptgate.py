@@ -137,14 +137,10 @@ class GateTest(SynchronousTestCase):
             self.assertIn(text, self.logged()[0])
 
     def test_a_place_is_free_again(self) -> None:
-        """When one connection closes, the ports accept again, and the log says so."""
-        self.enter(3)
-        self.leave(1)
-        self.assert_accepting(True)
-        self.assert_logged(SHUT, OPEN)
+        """When one connection closes, the ports accept again, and the log says so.
 
-    def test_more_came_in_one_go(self) -> None:
-        """Those that a port accepts after it was stopped have to leave first."""
+        Those that a port accepts after it was stopped have to leave first.
+        """
         self.enter(3 + OVERSHOOT)
         self.leave(OVERSHOOT)
         self.assert_accepting(False)
@@ -228,17 +224,15 @@ class GateTest(SynchronousTestCase):
         self.assert_logged(SHUT)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_bursts(self) -> None:
-        """A port of Twisted's is told to accept few connections in one go."""
-        port = self.listen()
-        port.numberAccepts = 100
-        AcceptGate(self.clock, [port], lambda: 0, self.descriptors).start(1)
-        self.assertEqual(port.numberAccepts, BURST)
+    def test_ports(self) -> None:
+        """Of Twisted's ports each accepts few connections in one go.
 
-    def test_backlog(self) -> None:
-        """Many may wait for a port of Twisted's, unless its endpoint says how many."""
+        Many may wait for it, unless its endpoint says how many.
+        """
         by_default, chosen = self.listen(), self.listen(backlog=10)
+        by_default.numberAccepts = 100
         AcceptGate(self.clock, [by_default, chosen], lambda: 0, self.descriptors).start(1)
+        self.assertEqual(by_default.numberAccepts, BURST)
         self.assertEqual((by_default.backlog, chosen.backlog), (BACKLOG, 10))
 
     def listen(self, **options: int) -> Port:
@@ -256,19 +250,18 @@ class PortTest(TwistdCase):
         """Start the server, with one worker at most."""
         super().setUp()
         self.clients: list[socket.socket] = []
-        self.addCleanup(close_all, self.clients)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (SOFT - 1, HARD))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (SOFT, HARD))
         self.server = self.start_twistd("--listen", "unix:dangad.sock", "--max-workers", "1")
 
     def limit(self, most: int) -> None:
         """Set the server's soft limit of open files."""
         resource.prlimit(self.server.pid, resource.RLIMIT_NOFILE, (most, HARD))
 
-    def connect(self) -> socket.socket:
+    def connect(self, path: str = "dangad.sock") -> socket.socket:
         """A new client, which has sent a request."""
-        client = socket.socket(socket.AF_UNIX)
+        client = super().connect(path)
         self.clients.append(client)
-        client.connect(str(self.folder / "dangad.sock"))  # waits while the backlog is full
-        client.settimeout(PATIENCE)
         client.sendall(PING)
         return client
 
@@ -308,7 +301,7 @@ class PortTest(TwistdCase):
         """Clients that come all at once, and do not block, are let in one after the other."""
         self.server.send_signal(signal.SIGSTOP)
         crowd = [socket.socket(socket.AF_UNIX) for _ in range(500)]
-        self.clients += crowd
+        self.addCleanup(close_all, crowd)
         for client in crowd:
             client.setblocking(False)
             client.connect(str(self.folder / "dangad.sock"))
@@ -317,6 +310,12 @@ class PortTest(TwistdCase):
         for client in crowd:
             client.settimeout(PATIENCE)
             self.assert_answered(client)
+
+    def test_limits(self) -> None:
+        """The server raises its soft limit to the hard one; its workers have it as it was."""
+        [worker] = self.ready_workers()
+        self.assertEqual(resource.prlimit(self.server.pid, resource.RLIMIT_NOFILE), (HARD, HARD))
+        self.assertEqual(resource.prlimit(worker, resource.RLIMIT_NOFILE), (SOFT - 1, HARD))
 
     def test_no_descriptors_at_all(self) -> None:
         """With no descriptor left it accepts nobody, says so, and goes on when there are some."""
@@ -342,16 +341,6 @@ class ManyTest(TwistdCase):
         super().setUp()
         resource.setrlimit(resource.RLIMIT_NOFILE, (HARD, HARD))
         self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (SOFT, HARD))
-        self.clients: list[socket.socket] = []
-        self.addCleanup(close_all, self.clients)
-
-    def connect(self) -> socket.socket:
-        """A new client."""
-        client = socket.socket(socket.AF_UNIX)
-        self.clients.append(client)
-        client.connect(str(self.folder / "dangad.sock"))  # waits while the backlog is full
-        client.settimeout(PATIENCE)
-        return client
 
     def test_two_thousand(self) -> None:
         """2,000 idle connections, a job on each, one too many; then all that they took is free."""
@@ -362,32 +351,20 @@ class ManyTest(TwistdCase):
         )
         wait_for(lambda: len(self.ready_workers()) == 2)
         before = descriptors_of(server.pid)
-        for _ in range(count):
-            self.connect()
+        clients = [self.connect() for _ in range(count)]
         wait_for(lambda: descriptors_of(server.pid) == before + count)
-        for number, client in enumerate(self.clients):
+        for number, client in enumerate(clients):
             client.sendall(echo(number))
-        for number, client in enumerate(self.clients):
+        for number, client in enumerate(clients):
             self.assertIn(boxes.pair(b"data", b"%d" % number), client.recv(1000))
         late = self.connect()
         late.sendall(PING)
         self.assertIn(b"QUEUE_FULL", late.recv(1000))
         self.assertEqual(late.recv(1000), b"")
-        close_all(self.clients)
+        close_all([*clients, late])
         wait_for(lambda: descriptors_of(server.pid) == before)
         self.assertEqual(self.ask(PING), PONG)
         self.assertNotIn(SHUT, self.log())
-
-
-class LimitTest(TwistdCase):
-    def test_limits(self) -> None:
-        """The server raises its soft limit to the hard one; its workers have it as it was."""
-        resource.setrlimit(resource.RLIMIT_NOFILE, (SOFT - 1, HARD))
-        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (SOFT, HARD))
-        server = self.start_twistd("--listen", "unix:dangad.sock")
-        [worker] = self.ready_workers()
-        self.assertEqual(resource.prlimit(server.pid, resource.RLIMIT_NOFILE), (HARD, HARD))
-        self.assertEqual(resource.prlimit(worker, resource.RLIMIT_NOFILE), (SOFT - 1, HARD))
 
 
 def close_all(clients: list[socket.socket]) -> None:

@@ -1,6 +1,5 @@
 """Somebody sets the system's clock while the server runs: nothing that it does depends on it."""
 
-import socket
 import subprocess
 import sys
 import time
@@ -66,10 +65,7 @@ class SetClockTests(TwistdCase):
         """Start a server whose clock `shift` can set, and a client."""
         self.write_jobs("timed", JOBS)
         process = self.start_twistd("--jobs", "timed", *options)
-        self.client = socket.socket(socket.AF_UNIX)
-        self.addCleanup(self.client.close)
-        self.client.settimeout(PATIENCE)
-        self.client.connect(str(self.folder / "dangad.sock"))
+        self.client = self.connect()
         return process
 
     def answer(self) -> bytes:

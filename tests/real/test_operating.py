@@ -3,7 +3,6 @@
 import grp
 import os
 import pwd
-import socket
 import subprocess
 import sys
 
@@ -59,17 +58,16 @@ class OperatingTests(TwistdCase):
     def test_drain(self) -> None:
         """`dangad drain` waits for the last job, prints the counters, and the server ends well."""
         process = self.serve()
-        with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(PATIENCE)
-            client.connect(str(self.folder / "dangad.sock"))
-            client.sendall(nap(600) + nap(600, b"2") + PING)
-            self.assertEqual(client.recv(len(PONG)), PONG)
-            drain = self.dangad("drain")
-            wait_for(lambda: "stopping: " in self.log())
-            status, _ = self.dangad("status").communicate(timeout=PATIENCE)
-            self.assertRegex(status, "state +draining")
-            client.sendall(nap(0, b"3"))
-            self.assertIn(b"SHUTTING_DOWN", client.recv(1000))
+        client = self.connect()
+        client.sendall(nap(600) + nap(600, b"2") + PING)
+        self.assertEqual(client.recv(len(PONG)), PONG)
+        drain = self.dangad("drain")
+        wait_for(lambda: "stopping: " in self.log())
+        status, _ = self.dangad("status").communicate(timeout=PATIENCE)
+        self.assertRegex(status, "state +draining")
+        client.sendall(nap(0, b"3"))
+        self.assertIn(b"SHUTTING_DOWN", client.recv(1000))
+        client.close()
         output, _ = drain.communicate(timeout=PATIENCE)
         self.assertEqual(output, "drained: 0 done, 0 failed, 2 cancelled, 0 timed out, 0 lost\n")
         self.assertEqual((drain.returncode, process.wait(PATIENCE)), (0, 0))

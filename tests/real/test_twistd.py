@@ -92,11 +92,17 @@ class TwistdCase(unittest.TestCase):
         """The pids of the workers that have said Hello."""
         return [int(pid) for pid in re.findall(r"worker (\d+) is ready", self.log(name))]
 
+    def connect(self, path: str = "dangad.sock") -> socket.socket:
+        """A client of the UNIX socket, until the end of the test."""
+        client = socket.socket(socket.AF_UNIX)
+        self.addCleanup(client.close)
+        client.connect(str(self.folder / path))  # waits while the backlog is full
+        client.settimeout(PATIENCE)
+        return client
+
     def ask(self, request: bytes, path: str = "dangad.sock") -> bytes:
         """Send a box to the UNIX socket, and give the beginning of the answer."""
-        with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(PATIENCE)
-            client.connect(str(self.folder / path))
+        with self.connect(path) as client:
             client.sendall(request)
             return client.recv(1000)
 
@@ -175,6 +181,13 @@ def nap(seconds: float, tag: bytes = b"1") -> bytes:
 class RunTests(TwistdCase):
     """It starts, serves and stops."""
 
+    def start_naps(self, deed: str = "", *options: str) -> subprocess.Popen[str]:
+        """A server whose jobs sleep, or do a deed."""
+        self.write_jobs(
+            "naps", GOOD_JOBS.replace("time.sleep(seconds)", deed or "time.sleep(seconds)")
+        )
+        return self.start_twistd("--listen", "unix:dangad.sock", "--jobs", "naps", *options)
+
     def test_is_listed(self) -> None:
         """``twistd --help`` lists dangad, and ``twistd dangad --help`` its options."""
         self.assertIn("dangad", self.run_twistd("--help").stdout)
@@ -228,17 +241,14 @@ class RunTests(TwistdCase):
 
     def test_second_signal(self) -> None:
         """A second SIGTERM ends the drain: the job is told so, and nothing is left."""
-        self.write_jobs("naps", GOOD_JOBS)
-        process = self.start_twistd("--listen", "unix:dangad.sock", "--jobs", "naps")
-        with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(PATIENCE)
-            client.connect(str(self.folder / "dangad.sock"))
-            client.sendall(nap(600) + PING)
-            self.assertEqual(client.recv(len(PONG)), PONG)
-            process.terminate()
-            wait_for(lambda: "stopping: 1 job running" in self.log())
-            process.terminate()
-            self.assertIn(b"SHUTTING_DOWN", client.recv(1000))
+        process = self.start_naps()
+        client = self.connect()
+        client.sendall(nap(600) + PING)
+        self.assertEqual(client.recv(len(PONG)), PONG)
+        process.terminate()
+        wait_for(lambda: "stopping: 1 job running" in self.log())
+        process.terminate()
+        self.assertIn(b"SHUTTING_DOWN", client.recv(1000))
         process.wait(PATIENCE)
         self.assertIn(
             "1 job accepted: 0 done, 0 failed, 0 lost, 1 cancelled, 0 timed out; 0 refused",
@@ -248,33 +258,22 @@ class RunTests(TwistdCase):
 
     def test_orphans_of_a_job(self) -> None:
         """When the server was killed, so are its worker, the job's child, guardian and template."""
-        self.write_jobs("naps", GOOD_JOBS.replace("time.sleep(seconds)", CHILD))
-        process = self.start_twistd("--listen", "unix:dangad.sock", "--jobs", "naps")
+        process = self.start_naps(CHILD)
         [worker] = self.ready_workers()
         helpers = children(process.pid) - {worker}
-        with socket.socket(socket.AF_UNIX) as client:
-            client.connect(str(self.folder / "dangad.sock"))
-            client.sendall(nap(600))
-            wait_for((self.folder / "child").exists)
-            child = int((self.folder / "child").read_text())
-            self.assertTrue(alive(child))
-            process.kill()
-            process.wait()
-            wait_for(lambda: not any(map(alive, (worker, child, *helpers))))
+        self.connect().sendall(nap(600))
+        wait_for((self.folder / "child").exists)
+        child = int((self.folder / "child").read_text())
+        self.assertTrue(alive(child))
+        process.kill()
+        process.wait()
+        wait_for(lambda: not any(map(alive, (worker, child, *helpers))))
         self.assertEqual(len(helpers), 2)
-
-    def start_server(self) -> subprocess.Popen[str]:
-        """A server whose jobs make daemons."""
-        self.write_jobs("naps", GOOD_JOBS.replace("time.sleep(seconds)", DAEMON))
-        return self.start_twistd("--listen", "unix:dangad.sock", "--jobs", "naps", "--drain", "0.2")
 
     def start_daemon(self) -> list[int]:
         """The ids of a running job's daemon, and of its child."""
         (self.folder / "child").unlink(missing_ok=True)
-        client = socket.socket(socket.AF_UNIX)
-        self.addCleanup(client.close)
-        client.connect(str(self.folder / "dangad.sock"))
-        client.sendall(nap(600))
+        self.connect().sendall(nap(600))
         wait_for((self.folder / "child").exists)
         daemon = int((self.folder / "child").read_text())
         [child] = wait_for(lambda: children(daemon))
@@ -283,9 +282,9 @@ class RunTests(TwistdCase):
     def test_daemons(self) -> None:
         """A job's daemon is killed when its worker is dead, and the log says so.
 
-        So it is, with what it has started, when the server was killed.
+        So it is, with what it has started, when the server has stopped, or was killed.
         """
-        process = self.start_server()
+        process = self.start_naps(DAEMON, "--drain", "0.2")
         orphans = self.start_daemon()
         self.assertTrue(all(map(alive, orphans)))
         os.kill(self.ready_workers()[0], signal.SIGKILL)
@@ -295,14 +294,11 @@ class RunTests(TwistdCase):
         process.kill()
         process.wait(PATIENCE)
         wait_for(lambda: not any(map(alive, others)))
-
-    def test_daemon_of_a_stopped_server(self) -> None:
-        """No daemon of a job is left when the server has stopped, nor what it has started."""
-        process = self.start_server()
-        orphans = self.start_daemon()
+        process = self.start_naps(DAEMON, "--drain", "0.2")
+        others = self.start_daemon()
         process.terminate()
         process.wait(PATIENCE)
-        wait_for(lambda: not any(map(alive, orphans)))
+        wait_for(lambda: not any(map(alive, others)))
 
     def test_signals_to_it_and_its_guardian(self) -> None:
         """A guardian that is killed is replaced; signals that mean nothing here are harmless.
@@ -323,16 +319,13 @@ class RunTests(TwistdCase):
 
     def test_interrupt(self) -> None:
         """Ctrl-C in a terminal lets the running job end, and answers it."""
-        self.write_jobs("naps", GOOD_JOBS)
-        process = self.start_twistd("--listen", "unix:dangad.sock", "--jobs", "naps")
-        with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(PATIENCE)
-            client.connect(str(self.folder / "dangad.sock"))
-            client.sendall(nap(0.5) + PING)
-            self.assertEqual(client.recv(len(PONG)), PONG)
-            process.send_signal(signal.SIGINT)
-            self.assertEqual(client.recv(100), b"\0\7_answer\0\0011\0\0")
-            self.assertEqual(client.recv(100), b"")
+        process = self.start_naps()
+        client = self.connect()
+        client.sendall(nap(0.5) + PING)
+        self.assertEqual(client.recv(len(PONG)), PONG)
+        process.send_signal(signal.SIGINT)
+        self.assertEqual(client.recv(100), b"\0\7_answer\0\0011\0\0")
+        self.assertEqual(client.recv(100), b"")
         process.wait(PATIENCE)
         self.assertIn("serves 1 command with", self.log())
         self.assertIn("stopped: 1 job accepted: 1 done", self.log())
