@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
-from functools import partial
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -133,11 +132,6 @@ SERVES = {
 }
 
 
-def is_gone(pid: int) -> bool:
-    """Whether there is no such process any more."""
-    return not alive(pid)
-
-
 class StartCase(TwistdCase):
     """Starts a server in a situation."""
 
@@ -160,10 +154,6 @@ class StartCase(TwistdCase):
         """The processes that have imported the module, in order."""
         path = self.folder / "pids"
         return [int(line) for line in path.read_text().split()] if path.exists() else []
-
-    def has_begun(self, process: subprocess.Popen[str]) -> bool:
-        """Whether the server has a worker that is ready, or has failed."""
-        return bool(self.ready_workers()) or process.poll() is not None
 
     def start(self, words: list[str]) -> subprocess.Popen[str]:
         """Start it, to be killed at the end of the test."""
@@ -212,26 +202,20 @@ class FailingTests(StartCase):
                 self.assertFalse([pid for pid in self.importers() if alive(pid)])
 
     def test_ended_meanwhile(self) -> None:
-        """A signal in the middle of the check ends the server and the check, with one line."""
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        """A signal in the middle of the check ends the server and the check, with one line.
+
+        If it is SIGKILL there is none, but the check is gone, too.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL):
             with self.subTest(number):
                 self.setUp()
                 process = self.start(self.prepare(Start(jobs=f"{THREAD}\ntime.sleep(600)")))
                 (checking,) = wait_for(self.importers)
                 process.send_signal(number)
                 self.assertEqual(process.wait(PATIENCE), -number)
-                self.assertRegex(
-                    self.log(),
-                    rf"^twistd dangad: ended by {number.name} while the job modules \(odd\) .*\n$",
-                )
-                wait_for(partial(is_gone, checking))
-
-    def test_killed_meanwhile(self) -> None:
-        """When the server is killed in the middle of the check, the check is gone too."""
-        process = self.start(self.prepare(Start(jobs="import time\ntime.sleep(600)")))
-        (checking,) = wait_for(self.importers)
-        process.kill()
-        wait_for(partial(is_gone, checking))
+                says = rf"twistd dangad: ended by {number.name} while the job modules \(odd\) .*\n"
+                self.assertRegex(self.log(), f"^{'' if number == signal.SIGKILL else says}$")
+                wait_for(lambda checking=checking: not alive(checking))
 
 
 class ServingTests(StartCase):
@@ -243,7 +227,7 @@ class ServingTests(StartCase):
             with self.subTest(title):
                 self.setUp()
                 process = self.start(self.prepare(start))
-                wait_for(partial(self.has_begun, process))
+                wait_for(lambda process=process: self.ready_workers() or process.poll() is not None)
                 self.assertEqual(self.ask(nap(0), "s"), b"\0\7_answer\0\0011\0\0", self.log())
                 checking, *_ = self.importers()
                 self.assertFalse(alive(checking))
@@ -277,7 +261,7 @@ class ServingTests(StartCase):
                     wait_for(lambda: self.ready_workers("twistd.log"))
                 finally:
                     os.kill(pid, signal.SIGTERM)
-                wait_for(partial(is_gone, pid))
+                wait_for(lambda pid=pid: not alive(pid))
 
 
 class WorkerTests(StartCase):

@@ -76,6 +76,16 @@ def options_of(name: str) -> list[str]:
     return options
 
 
+def answer_of(client: socket.socket) -> amp.AmpBox:
+    """Ask for an echo; the answer, or the error."""
+    client.sendall(amp.AmpBox(_ask=b"1", _command=b"Echo", data=b"hello").serialize())
+    received = b""
+    while not received.endswith(b"\0\0") and (data := client.recv(4096)):
+        received += data
+    boxes: list[amp.AmpBox] = amp.parseString(received)
+    return boxes[0]
+
+
 class SystemdTest(SynchronousTestCase):
     def setUp(self) -> None:
         """Make a directory for sockets, whose path is short enough for them."""
@@ -156,25 +166,7 @@ class SystemdTest(SynchronousTestCase):
 
     def assert_answers(self, client: socket.socket) -> None:
         """The client asks for something, and gets it."""
-        client.sendall(amp.AmpBox(_ask=b"1", _command=b"Echo", data=b"hello").serialize())
-        answer = amp.AmpBox(_answer=b"1", data=b"hello").serialize()
-        received = b""
-        while len(received) < len(answer) and (data := client.recv(4096)):
-            received += data
-        self.assertEqual(amp.parseString(received), amp.parseString(answer))
-
-    def test_restart(self) -> None:
-        """A client that connects while no server runs, or it restarts, waits and is answered."""
-        name, listener = self.listen("dangad.socket")
-        client = self.connect(listener)
-        first = self.start(options_of("dangad.service"), {name: listener})
-        self.assert_answers(client)
-        self.stop(first)
-        self.assertEqual(os.stat(listener.getsockname()).st_mode & 0o777, 0o660)
-        client = self.connect(listener)
-        second = self.start(options_of("dangad.service"), {name: listener})
-        self.assert_answers(client)
-        self.stop(second)
+        self.assertEqual(answer_of(client)[b"data"], b"hello")
 
     def test_two_sockets(self) -> None:
         """A UNIX and a TCP socket, each by its name; the page gives the option for the second."""
@@ -200,11 +192,10 @@ class SystemdTest(SynchronousTestCase):
         self.heard(b"READY=1")
         path = self.folder / "dangad.sock"
         self.assertEqual(path.stat().st_mode & 0o777, 0o660)
-        client = socket.socket(socket.AF_UNIX)
-        self.addCleanup(client.close)
-        client.settimeout(PATIENCE)
-        client.connect(str(path))
-        self.assert_answers(client)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(PATIENCE)
+            client.connect(str(path))
+            self.assert_answers(client)
         self.stop(server)
         self.assertEqual(list(self.folder.iterdir()), [])
 
@@ -254,10 +245,14 @@ class SystemdTest(SynchronousTestCase):
         self.stop(server)
 
     def test_nothing_lost_across_a_restart(self) -> None:
-        """Of clients that connect all the time, each is answered, or told to come again."""
+        """Of clients that connect all the time, each is answered, or told to come again.
+
+        A client that connects while no server runs, or it restarts, waits and is answered.
+        """
         name, listener = self.listen("dangad.socket")
+        client = self.connect(listener)
         server = self.start(options_of("dangad.service"), {name: listener})
-        self.assert_answers(self.connect(listener))
+        self.assert_answers(client)
         outcomes: Counter[str] = Counter()
         enough = threading.Event()
         asking = threading.Thread(target=self.ask_until, args=(enough, listener, outcomes))
@@ -266,8 +261,10 @@ class SystemdTest(SynchronousTestCase):
             while outcomes["done"] < 20 and asking.is_alive():
                 self.assert_answers(self.connect(listener))
             self.stop(server)
+            self.assertEqual(os.stat(listener.getsockname()).st_mode & 0o777, 0o660)
+            client = self.connect(listener)
             server = self.start(options_of("dangad.service"), {name: listener})
-            self.assert_answers(self.connect(listener))
+            self.assert_answers(client)
         finally:
             enough.set()
             asking.join()
@@ -284,12 +281,7 @@ class SystemdTest(SynchronousTestCase):
                 with socket.socket(listener.family) as client:
                     client.settimeout(PATIENCE)
                     client.connect(listener.getsockname())
-                    client.sendall(amp.AmpBox(_ask=b"1", _command=b"Echo", data=b"x").serialize())
-                    received = b""
-                    while not received.endswith(b"\0\0") and (data := client.recv(4096)):
-                        received += data
-                [box] = amp.parseString(received)
-                outcomes[box.get(b"_error_code", b"done").decode()] += 1
+                    outcomes[answer_of(client).get(b"_error_code", b"done").decode()] += 1
             except (OSError, ValueError) as error:
                 outcomes[repr(error)] += 1
 
