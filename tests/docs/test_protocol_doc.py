@@ -20,7 +20,8 @@ from dangad.server import boxwatch, factory, owncommands, refusal, stallwatch
 from dangad.server.connection import MAX_TAG
 from dangad.wire import boxes, commands
 from dangad.worker import context
-from tests.real.test_hostile import Client, Server, until
+from tests.real.test_hostile import Client, Server
+from tests.twistdserver import wait_for
 
 if TYPE_CHECKING:
     import socket
@@ -83,7 +84,7 @@ class Conversation:
 
     def _connect_to_idle_server(self) -> socket.socket:
         """A connection to a server whose worker is idle and that has no other client."""
-        until(lambda: self._server.performs(self._server.unix), "an idle worker")
+        wait_for(lambda: self._server.performs(self._server.unix))
         for _ in range(1000):
             connection = self._server.unix()
             client = Client(connection)
@@ -171,7 +172,7 @@ class ProtocolTest(SynchronousTestCase):
             self.assertEqual((prompt, program, name), ("$", "twistd", "dangad"))
             workers = ["--min-workers=1", "--max-workers=1"]
             self.servers[command] = Server(*workers, *options)
-            Path(self.servers[command].path).with_name("hello.txt").write_text("hello")
+            Path(self.servers[command].socket).with_name("hello.txt").write_text("hello")
         return self.servers[command]
 
     def test_examples(self) -> None:

@@ -27,7 +27,8 @@ from dangad.server.acceptgate import (
     Descriptors,
 )
 from dangad.wire import boxes
-from tests.real.test_twistd import PATIENCE, PING, PONG, TwistdCase, wait_for
+from tests.real.test_twistd import PING, PONG, TwistdCase
+from tests.twistdserver import PATIENCE, wait_for
 
 SHUT = "new connections wait"
 OPEN = "connections are accepted again"

@@ -20,7 +20,6 @@ import time
 from decimal import Decimal
 from importlib.metadata import version
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -56,14 +55,13 @@ from dangad.text import printable
 from dangad.wire.catalogue import Policy, describe_command
 from dangad.wire.catalogue import describe_keys as keys_of
 from tests.realserver import alive
+from tests.twistdserver import PATIENCE, ROOT, TwistdServer, wait_for
 from tests.warmcommand import WarmCommand
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
-ROOT = Path(__file__).parent.parent.parent
-PATIENCE = 60.0
-"""Seconds after which something that should have happened is taken for hung."""
 UTC = datetime.UTC
 
 ROW = amp.AmpList([(b"name", amp.Unicode()), (b"the-size", amp.Integer(optional=True))])
@@ -629,39 +627,6 @@ class Server:
             "TZ": "UTC",
         }
 
-    @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
-        """Run the server meanwhile."""
-        twistd = "from twisted.scripts.twistd import run; run()"
-        options = ["--pidfile=", "-n", "dangad", "--listen", "unix:dangad.sock", "--drain", "1"]
-        options += ["--jobs", "dangad.examples", "--jobs", "cli_jobs", "--max-workers", "2"]
-        with (
-            (self.folder / "log").open("wb") as log,
-            subprocess.Popen(
-                [sys.executable, "-c", twistd, *options],
-                cwd=self.folder,
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            ) as process,
-        ):
-            try:
-                wait_for(lambda: process.poll() is not None or self.listens(), "the server")
-                assert process.poll() is None, (self.folder / "log").read_text()
-                yield
-            finally:
-                process.terminate()
-                try:
-                    process.wait(PATIENCE)
-                finally:
-                    process.kill()
-
-    def listens(self) -> bool:
-        """Whether the server takes connections."""
-        with socket.socket(socket.AF_UNIX) as probe:
-            return probe.connect_ex(str(self.socket)) == 0
-
     def command(self, *words: str) -> list[str]:
         """The words that run the command."""
         return [sys.executable, "-m", "dangad.cli", *words]
@@ -697,15 +662,6 @@ class Server:
         return text.removeprefix("dangad: ").rstrip("\n")
 
 
-def wait_for(condition: Any, what: str) -> Any:
-    """The condition's value once it is true; looks often, and not for ever."""
-    end = time.monotonic() + PATIENCE
-    while not (value := condition()):
-        assert time.monotonic() < end, f"{what}: waited in vain"
-        time.sleep(0.01)
-    return value
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A running server, the same for all tests of this module."""
@@ -721,8 +677,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with open(os.fsencode(listed) + b"/\xff\x1b", "wb"):
         pass
     os.utime(os.fsencode(listed) + b"/\xff\x1b", (0, 0))
-    with contextlib.closing(warm), server.running():
+    options = ("--jobs=dangad.examples", "--jobs=cli_jobs", "--max-workers=2", "--drain=1")
+    running = TwistdServer(str(server.folder), *options, environment=server.environment)
+    with contextlib.closing(warm):
         yield server
+    running.stop()
 
 
 def test_list_directory(server: Server) -> None:

@@ -5,7 +5,8 @@ import sys
 import time
 import unittest
 
-from tests.real.test_twistd import PATIENCE, ROOT, TwistdCase, wait_for
+from tests.real.test_twistd import TwistdCase
+from tests.twistdserver import PATIENCE, ROOT, wait_for
 
 SHIFTED = """\
 import time

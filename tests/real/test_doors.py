@@ -13,8 +13,9 @@ from typing import Any
 from twisted.protocols import amp
 
 from tests.otheruser import DAEMON, NOBODY, connect_as, needs_root
-from tests.real.test_twistd import PATIENCE, PING, PONG, TwistdCase
+from tests.real.test_twistd import PING, PONG, TwistdCase
 from tests.realserver import RealServer, until
+from tests.twistdserver import PATIENCE
 
 LOOPBACK = "tcp:0:interface=127.0.0.1"
 

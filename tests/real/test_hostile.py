@@ -5,72 +5,37 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from dangad.wire import boxes
+from tests.twistdserver import PATIENCE, TwistdServer, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-ROOT = Path(__file__).parent.parent.parent
 MIB = 2**20
 
-PATIENCE = 30.0
-"""Seconds after which something that should have happened is taken for hung."""
 MAX_PAYLOAD = 8 * MIB
 ROOM = 60 * MIB
 """What the server may grow by in a test that sends it many times as much."""
 
 
-def until(condition: Callable[[], object], what: str) -> None:
-    """Look often whether the condition is true, and give up in the end."""
-    for _ in range(int(PATIENCE / 0.02)):
-        if condition():
-            return
-        time.sleep(0.02)
-    raise AssertionError(f"{what} did not happen")
-
-
-class Server:
+class Server(TwistdServer):
     """``twistd dangad`` on a UNIX socket and a TCP port of its own."""
 
     def __init__(self, *options: str) -> None:
         """Start it, with these options besides, and wait until it performs jobs."""
-        self._folder = tempfile.TemporaryDirectory()
-        self.path = os.path.join(self._folder.name, "socket")
+        self._temporary = tempfile.TemporaryDirectory()
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
-        self.log = Path(self._folder.name, "log")
-        command = [str(Path(sys.executable).with_name("twistd")), "--nodaemon", "--pidfile="]
-        command += ["dangad", *options]
-        command += [f"--listen=unix:{self.path}:backlog=500"]
-        command += [f"--listen=tcp:{self.port}:interface=127.0.0.1"]
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                command,
-                cwd=self._folder.name,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-        try:
-            until(lambda: self.performs(self.unix), "the start of the server")
-            until(lambda: self.performs(self.tcp), "its service over TCP")
-        except BaseException:
-            print(self.log.read_text())
-            self.stop()
-            raise
+        tcp = f"--listen=tcp:{self.port}:interface=127.0.0.1"
+        super().__init__(self._temporary.name, *options, tcp)
 
     def performs(self, connect: Callable[[], socket.socket]) -> bool:
         """Whether the server performs jobs for a client that connects so."""
@@ -87,7 +52,7 @@ class Server:
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(PATIENCE)
         try:
-            connection.connect(self.path)
+            connection.connect(self.socket)
         except OSError:
             connection.close()
             raise
@@ -96,6 +61,11 @@ class Server:
     def tcp(self) -> socket.socket:
         """A new connection to its TCP port."""
         return socket.create_connection(("127.0.0.1", self.port), PATIENCE)
+
+    def stop(self) -> None:
+        """Stop it, and remove what it left."""
+        super().stop()
+        self._temporary.cleanup()
 
     def memory(self) -> int:
         """The bytes that it has in memory."""
@@ -107,18 +77,6 @@ class Server:
     def descriptors(self) -> int:
         """How many files it has open."""
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
-
-    def stop(self) -> None:
-        """Stop it, and remove what it left."""
-        self.process.terminate()
-        try:
-            self.process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            self.process.send_signal(signal.SIGKILL)
-            self.process.wait()
-            raise
-        finally:
-            self._folder.cleanup()
 
 
 class Client:
@@ -219,7 +177,7 @@ def neighbour(server: Server) -> Iterator[Neighbour]:
     """The good client, when both are warm."""
     calls = Neighbour(server.unix())
     calls.start()
-    until(lambda: calls.calls > 100, "the first calls")
+    wait_for(lambda: calls.calls > 100)
     yield calls
     calls.leave.set()
     calls.join(PATIENCE)
@@ -241,9 +199,9 @@ def look(server: Server, neighbour: Neighbour) -> Iterator[Callable[[], None]]:
     yield look
     assert neighbour.calls > calls
     before = neighbour.calls
-    until(lambda: neighbour.calls > before or neighbour.trouble, "another call")
+    wait_for(lambda: neighbour.calls > before or neighbour.trouble)
     assert neighbour.trouble is None
-    until(lambda: server.descriptors() <= descriptors, "the closing of descriptors")
+    wait_for(lambda: server.descriptors() <= descriptors)
     look()
 
 
@@ -259,7 +217,7 @@ def test_other_protocols(server: Server, look: Callable[[], None]) -> None:
                 sent = pour(connection, itertools.repeat(stream * 1000), at_most=64 * MIB)
                 wait_for_close(connection)
                 assert sent < 64 * MIB
-    assert "the peer does not speak AMP; closing" in server.log.read_text()
+    assert "the peer does not speak AMP; closing" in server.log()
 
 
 def test_an_endless_box(server: Server, look: Callable[[], None]) -> None:

@@ -4,13 +4,12 @@ import ast
 import os
 import re
 import tempfile
-import time
 from collections.abc import Iterator
 
 import pytest
 
-from tests.blockingpeer import PATIENCE, BlockingPeer, code_of, text_of
-from tests.real.test_situations import Server
+from tests.blockingpeer import BlockingPeer, code_of, text_of
+from tests.twistdserver import TextServer, text_server, wait_for
 
 POOLS = {
     f"{kind} by {method}": f"""
@@ -121,17 +120,11 @@ except ChildProcessError:
 """Says whether a job has any child."""
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    """A server for all jobs."""
-    with tempfile.TemporaryDirectory() as folder:
-        running = Server(folder)
-        yield running
-        running.stop()
+server = text_server()
 
 
 @pytest.fixture
-def peer(server: Server) -> Iterator[BlockingPeer]:
+def peer(server: TextServer) -> Iterator[BlockingPeer]:
     """A client."""
     connected = server.connect()
     yield connected
@@ -151,7 +144,7 @@ def gone(pids: list[int]) -> bool:
 
 
 @pytest.mark.parametrize("code", POOLS.values(), ids=POOLS)
-def test_in_good_order(server: Server, peer: BlockingPeer, code: str) -> None:
+def test_in_good_order(server: TextServer, peer: BlockingPeer, code: str) -> None:
     """Pools and processes work in a job, which then has no processes, and costs no worker."""
     before = len(server.log())
     rest, *pids = ask(peer, code)
@@ -162,7 +155,7 @@ def test_in_good_order(server: Server, peer: BlockingPeer, code: str) -> None:
 
 
 @pytest.mark.parametrize("code", LEFT.values(), ids=LEFT)
-def test_left_running(server: Server, peer: BlockingPeer, code: str) -> None:
+def test_left_running(server: TextServer, peer: BlockingPeer, code: str) -> None:
     """What a job has left running is gone when its client is told; the next job has a new worker.
 
     The log names them.
@@ -177,7 +170,7 @@ def test_left_running(server: Server, peer: BlockingPeer, code: str) -> None:
 
 
 @pytest.mark.parametrize("code", DEAD.values(), ids=DEAD)
-def test_left_dead(server: Server, peer: BlockingPeer, code: str) -> None:
+def test_left_dead(server: TextServer, peer: BlockingPeer, code: str) -> None:
     """What ends by itself, and is not waited for, is reaped, and nobody is told."""
     before = len(server.log())
     pids = ask(peer, code)
@@ -186,7 +179,7 @@ def test_left_dead(server: Server, peer: BlockingPeer, code: str) -> None:
     assert "left processes running" not in server.log()[before:]
 
 
-def test_shared_memory(server: Server, peer: BlockingPeer) -> None:
+def test_shared_memory(server: TextServer, peer: BlockingPeer) -> None:
     """Shared memory that a job has left is removed, and the log says so; the worker stays."""
     answer = peer.call(
         b"Python",
@@ -216,16 +209,13 @@ os.kill(os.getpid(), signal.SIGKILL)
     )
     assert code_of(answer) == "WORKER_LOST"
     [name] = re.findall(r"shares (/\w+)", text_of(answer))
-    deadline = time.monotonic() + PATIENCE
-    while os.path.exists("/dev/shm" + name):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(lambda: not os.path.exists("/dev/shm" + name))
 
 
 def test_of_a_module() -> None:
     """A pool that a job module starts on import lives as long as its worker, and so does memory."""
     with tempfile.TemporaryDirectory() as folder:
-        server = Server(folder, "tests.poolingjobs")
+        server = TextServer(folder, "tests.poolingjobs")
         peer = server.connect()
         first, second = (peer.call(b"Pooled") for _ in range(2))
         assert first[b"worker"] == second[b"worker"]

@@ -6,7 +6,8 @@ import pwd
 import subprocess
 import sys
 
-from tests.real.test_twistd import PATIENCE, PING, PONG, ROOT, TwistdCase, nap, wait_for
+from tests.real.test_twistd import PING, PONG, TwistdCase, nap
+from tests.twistdserver import PATIENCE, ROOT, wait_for
 
 NAPS = """
 import os, sys, time

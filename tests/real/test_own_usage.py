@@ -8,19 +8,15 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from dangad.host.memory import memory_of
 from dangad.host.reaping import Taken, reap
-from tests.blockingpeer import PATIENCE, code_of
-from tests.real.test_situations import Server
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from tests.blockingpeer import code_of
+from tests.twistdserver import TextServer, wait_for
 
 MIB = 2**20
 BUSY = 1.0
@@ -52,19 +48,11 @@ os._exit(4)
 """
 
 
-def until(condition: Callable[[], object]) -> None:
-    """Return when the condition has come true."""
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
 def recent(folder: str) -> list[dict[str, Any]]:
     """The jobs that ended last, as operators see them."""
     command = [sys.executable, "-m", "dangad.cli", "recent", "--json"]
     output = subprocess.run(
-        [*command, f"--control=unix:{folder}/control"], check=True, stdout=subprocess.PIPE
+        [*command, f"--control=unix:{folder}/dangad.control"], check=True, stdout=subprocess.PIPE
     ).stdout
     jobs: list[dict[str, Any]] = json.loads(output)
     return jobs
@@ -73,14 +61,14 @@ def recent(folder: str) -> list[dict[str, Any]]:
 def test_orphan() -> None:
     """The daemon of a job that is over is reaped while another runs, which is not charged."""
     with tempfile.TemporaryDirectory() as folder:
-        server = Server(folder, workers=2)
+        server = TextServer(folder, workers=2)
         daemon, go = Path(folder, "daemon"), Path(folder, "go")
         with contextlib.closing(server.connect()) as peer:
             other = peer.ask(b"Python", code=DIES_WHEN_TOLD.format(path=str(go)).encode())
-            until(Path(f"{go} begun").exists)
+            wait_for(Path(f"{go} begun").exists)
             leaves = LEAVES_DAEMON.format(path=str(daemon), busy=BUSY).encode()
             assert code_of(peer.call(b"Python", code=leaves)) == "WORKER_LOST"
-            until(lambda: not os.path.exists(f"/proc/{daemon.read_text()}"))
+            wait_for(lambda: not os.path.exists(f"/proc/{daemon.read_text()}"))
             go.touch()
             assert code_of(peer.answer(other)) == "WORKER_LOST"
         for job in recent(folder):

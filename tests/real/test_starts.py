@@ -16,8 +16,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dangad.server import acceptgate
 from dangad.server.acceptgate import Descriptors
-from tests.real.test_twistd import GOOD_JOBS, PATIENCE, TWISTD, TwistdCase, nap, wait_for
+from tests.real.test_twistd import GOOD_JOBS, TWISTD, TwistdCase, nap
 from tests.realserver import alive
+from tests.twistdserver import PATIENCE, wait_for
 
 NOTE = """
 import os

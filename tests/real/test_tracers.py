@@ -3,16 +3,13 @@
 import contextlib
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.blockingpeer import PATIENCE, code_of
-from tests.real.test_situations import Server
+from tests.blockingpeer import code_of
 from tests.realserver import alive
+from tests.twistdserver import TextServer, text_server, wait_for
 
 SEIZE = """\
 import ctypes, os, signal, time
@@ -98,13 +95,7 @@ def is_allowed() -> bool:
     return subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    """A server with one worker."""
-    with tempfile.TemporaryDirectory() as folder:
-        running = Server(folder, grace=0.3)
-        yield running
-        running.stop()
+server = text_server(grace=0.3)
 
 
 def started(path: Path) -> list[int]:
@@ -112,15 +103,7 @@ def started(path: Path) -> list[int]:
     return [int(line) for line in path.read_text().split()] if path.exists() else []
 
 
-def until(condition: Callable[[], object]) -> None:
-    """Return when the condition has come true."""
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
-def call(server: Server, command: bytes, code: str) -> str:
+def call(server: TextServer, command: bytes, code: str) -> str:
     """The code of the error with which a job ends that runs this Python, or "ok"."""
     with contextlib.closing(server.connect()) as peer:
         return code_of(peer.call(command, code=code.encode()))
@@ -128,7 +111,7 @@ def call(server: Server, command: bytes, code: str) -> str:
 
 @pytest.mark.skipif(not is_allowed(), reason="ptrace is forbidden on this machine")
 @pytest.mark.parametrize("kind", KINDS)
-def test_traced_by_its_own(server: Server, tmp_path: Path, kind: str) -> None:
+def test_traced_by_its_own(server: TextServer, tmp_path: Path, kind: str) -> None:
     """A job with a tracer of its own making is over at its limit; another has its worker then."""
     path = tmp_path / "pids"
     code = f"PATH = {str(path)!r}\n{SEIZE}{KINDS[kind]}{WAITS}"
@@ -136,23 +119,23 @@ def test_traced_by_its_own(server: Server, tmp_path: Path, kind: str) -> None:
     assert call(server, b"Python", "out = 42") == "ok"
     pids = started(path)
     assert pids
-    until(lambda: not any(map(alive, pids)))
+    wait_for(lambda: not any(map(alive, pids)))
 
 
 @pytest.mark.skipif(not is_allowed(), reason="ptrace is forbidden on this machine")
-def test_traced_by_an_operator(server: Server, tmp_path: Path) -> None:
+def test_traced_by_an_operator(server: TextServer, tmp_path: Path) -> None:
     """An operator's debugger is left alone; the log tells who keeps the job from its end."""
     path = tmp_path / "pids"
     with contextlib.closing(server.connect()) as peer:
         code = f"{SEIZE}\ntell({str(path)!r})\ntime.sleep(600)"
         tag = peer.ask(b"Limited", code=code.encode())
-        until(lambda: started(path))
+        wait_for(lambda: started(path))
         (worker,) = started(path)
         program = f"{SEIZE}\nseize({worker})\nprint(flush=True)\ntime.sleep(600)"
         with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as debugger:
             assert debugger.stdout is not None
             debugger.stdout.readline()
-            until(lambda: f"[{debugger.pid}], which trace it" in server.log())
+            wait_for(lambda: f"[{debugger.pid}], which trace it" in server.log())
             assert debugger.poll() is None
             debugger.kill()
         assert code_of(peer.answer(tag)) == "TIMED_OUT"

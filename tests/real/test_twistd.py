@@ -8,11 +8,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import unittest
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from twisted.python.usage import UsageError
 
@@ -20,20 +17,9 @@ from dangad import tap
 from dangad.pool.launch import BrokenJobs, WorkerSettings, default_path
 from dangad.pool.preflight import JobsCheck
 from tests.realserver import alive
+from tests.twistdserver import PATIENCE, ROOT, wait_for
 
-ROOT = Path(__file__).parent.parent.parent
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
-PATIENCE = 60
-
-
-def wait_for(condition: Callable[[], Any]) -> Any:
-    """The condition's value, once it is true; looks often, and gives up in the end."""
-    end = time.monotonic() + PATIENCE
-    while not (value := condition()):
-        if time.monotonic() > end:
-            raise AssertionError(f"{condition} did not come true")
-        time.sleep(0.01)
-    return value
 
 
 class TwistdCase(unittest.TestCase):

@@ -5,15 +5,12 @@ now and then: ``DANGAD_WAITS=200 pytest -o faulthandler_timeout=0 tests/real/tes
 """
 
 import os
-import tempfile
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.blockingpeer import PATIENCE, BlockingPeer, code_of
-from tests.real.test_situations import Server
+from tests.blockingpeer import BlockingPeer, code_of
+from tests.twistdserver import TextServer, text_server, wait_for
 
 TIMES = int(os.environ.get("DANGAD_WAITS", "0"))
 """How often each is to happen in each way; 0 for once, in one."""
@@ -77,13 +74,7 @@ finally:
 """
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    """A server for all of them."""
-    with tempfile.TemporaryDirectory() as folder:
-        running = Server(folder, workers=3, grace=0.5)
-        yield running
-        running.stop()
+server = text_server(workers=3, grace=0.5)
 
 
 def asked(peer: BlockingPeer, way: str, path: Path, wait: str) -> bytes:
@@ -95,10 +86,7 @@ def asked(peer: BlockingPeer, way: str, path: Path, wait: str) -> bytes:
     if way == "deadline":
         return peer.ask(b"Python", code=code, _deadline=b"1")
     tag = peer.ask(b"Python", code=code)
-    end = time.monotonic() + PATIENCE
-    while not path.with_suffix(".begun").exists():
-        assert time.monotonic() < end, "it does not begin"
-        time.sleep(0.005)
+    wait_for(path.with_suffix(".begun").exists)
     peer.ask(b"dangad.Cancel", tag=tag)
     return tag
 
@@ -111,7 +99,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("name", "way"), CASES)
-def test_wait(server: Server, tmp_path: Path, name: str, way: str) -> None:
+def test_wait(server: TextServer, tmp_path: Path, name: str, way: str) -> None:
     """The job is interrupted where it waits, and may clean up; then its client is told."""
     peer = server.connect()
     missed = []
@@ -126,7 +114,7 @@ def test_wait(server: Server, tmp_path: Path, name: str, way: str) -> None:
     assert not missed, f"{len(missed)} of {TIMES or 1}"
 
 
-def test_where_nothing_reaches_it(server: Server) -> None:
+def test_where_nothing_reaches_it(server: TextServer) -> None:
     """Where no signal gets through, in C that does not come back, the worker is killed for it."""
     peer = server.connect()
     code = b"""\

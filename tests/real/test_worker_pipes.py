@@ -1,24 +1,12 @@
 """Real workers whose pipes are closed, or read by what should not."""
 
 import re
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from tests.blockingpeer import code_of, text_of
-from tests.real.test_situations import Server
+from tests.twistdserver import TextServer, text_server
 
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    """A server of one worker, which is stopped at the end if the test has not."""
-    with tempfile.TemporaryDirectory() as folder:
-        running = Server(folder)
-        yield running
-        if running.process.poll() is None:
-            running.stop()
+server = text_server("function")
 
 
 AT_EXIT = """\
@@ -35,7 +23,7 @@ async def main():
 """
 
 
-def test_exits_in_peace(server: Server, tmp_path: Path) -> None:
+def test_exits_in_peace(server: TextServer, tmp_path: Path) -> None:
     """A worker has time to exit, and does, whatever its jobs have left: nothing is killed."""
     mark = tmp_path / "mark"
     peer = server.connect()
@@ -67,7 +55,7 @@ for fd in filter(is_for_jobs, range(3, 300)):
 """
 
 
-def test_read_by_a_job(server: Server) -> None:
+def test_read_by_a_job(server: TextServer) -> None:
     """What a job leaves behind may read the jobs after it, which end soon, and then no more."""
     peer = server.connect()
     assert peer.call(b"Python", code=READ_ALL.encode())[b"out"] == b"True"
