@@ -51,6 +51,11 @@ class Parent:
 class PipeSetting(PipeCase):
     """A pipe, a writer for it, and the end that a worker would read."""
 
+    def setUp(self) -> None:
+        """Make the pipe."""
+        super().setUp()
+        self.make_pipe()
+
     def make_pipe(self) -> None:
         """Make them."""
         self.worker, ours = os.pipe()
@@ -119,52 +124,36 @@ def packets(size: int) -> Iterator[bytes]:
 class PacketTests(PipeSetting, SynchronousTestCase):
     """A pipe whose packets can be reclaimed."""
 
-    def setUp(self) -> None:
-        """Make the pipe."""
-        super().setUp()
-        self.make_pipe()
-
-    def test_can_reclaim(self) -> None:
-        """On Linux what was not read can be reclaimed."""
-        self.assertTrue(self.pipe.can_reclaim)
-
     def test_one_at_a_time(self) -> None:
-        """Each read of the worker's gets one write, and the whole of it, whatever its size."""
+        """Each read of the worker's gets one write, and the whole of it, whatever its size.
+
+        A header and its box are one packet, up to the size of a page.
+        """
         written = [b"a", b"b" * 100, b"c" * select.PIPE_BUF, b"d"]
         for packet in written:
             self.assertTrue(self.pipe.write_packet(packet))
-        self.assertEqual(self.reads(), written)
-
-    def test_header_and_box(self) -> None:
-        """A header and its box are one packet, up to the size of a page."""
-        self.assertTrue(self.pipe.write(b"header", b"box"))
         whole = b"x" * (select.PIPE_BUF - len(b"header"))
-        self.assertTrue(self.pipe.write(b"header", whole))
-        self.assertEqual(self.reads(), [b"headerbox", b"header" + whole])
+        for box in (b"box", whole):
+            self.assertTrue(self.pipe.write(b"header", box))
+        self.assertEqual(self.reads(), [*written, b"headerbox", b"header" + whole])
 
     def test_reclaim(self) -> None:
-        """What was not read is reclaimed in order, packet by packet, and is not there any more."""
+        """What was not read is reclaimed in order, packet by packet, and is not there any more.
+
+        It can be written again. From a pipe that is empty nothing is reclaimed, without a wait.
+        """
+        self.assertTrue(self.pipe.can_reclaim)
+        self.assertEqual(self.reclaim(), [])
         for packet in (b"one", b"two", b"three", b"four"):
             self.pipe.write_packet(packet)
         self.assertEqual(self.read(), b"one")
-        self.assertEqual(self.reclaim(), [b"two", b"three", b"four"])
+        back = self.reclaim()
+        self.assertEqual(back, [b"two", b"three", b"four"])
         self.assertEqual(self.read(), b"")
         self.assertEqual(self.reclaim(), [])
-
-    def test_reclaim_nothing(self) -> None:
-        """From a pipe that is empty, nothing is reclaimed, without a wait."""
-        self.assertEqual(self.reclaim(), [])
-        self.pipe.write_packet(b"one")
-        self.read()
-        self.assertEqual(self.reclaim(), [])
-
-    def test_write_again(self) -> None:
-        """What was reclaimed can be written again, and is a packet again."""
-        self.pipe.write_packet(b"one")
-        self.pipe.write_packet(b"two")
-        for packet in self.reclaim():
+        for packet in back:
             self.pipe.write_packet(packet)
-        self.assertEqual(self.reads(), [b"one", b"two"])
+        self.assertEqual(self.reads(), back)
 
     def test_small_scratch(self) -> None:
         """All is reclaimed, in order, with a scratch pipe of one page, as the kernel may give."""
@@ -290,27 +279,25 @@ class StreamTests(PipeSetting, TestCase):
 
     timeout = 60
 
-    def setUp(self) -> None:
-        """Make the pipe."""
-        super().setUp()
-        self.make_pipe()
-
     def test_larger_than_a_page(self) -> None:
-        """It goes as a stream, of which a worker reads as much at once as is there."""
+        """It goes as a stream, of which a worker reads as much at once as is there.
+
+        The first size that is no packet comes whole, too.
+        """
+        first = b"x" * (select.PIPE_BUF - 1)
+        self.assertFalse(self.pipe.write(b"he", first))
+        self.assertEqual(self.read(), b"he" + first)
         box = b"".join(b"%06d" % number for number in range(5000))
         self.assertFalse(self.pipe.write(b"header", box))
         self.assertTrue(self.pipe.is_flushed)
         self.assertEqual(self.pipe.unread, len(b"header") + len(box))
         self.assertEqual(self.read(), b"header" + box)
 
-    def test_one_byte_more_than_a_page(self) -> None:
-        """The first size that is no packet comes whole, too."""
-        box = b"x" * (select.PIPE_BUF - 1)
-        self.assertFalse(self.pipe.write(b"he", box))
-        self.assertEqual(self.read(), b"he" + box)
-
     def test_packets_again(self) -> None:
-        """Small writes are packets before it, and again once it has been read."""
+        """Small writes are packets before it, and again once it has been read.
+
+        What is written behind one that was not read loses nothing, and is read with it.
+        """
         large = bytes(range(256)) * 50
         self.assertTrue(self.pipe.write_packet(b"one"))
         self.assertFalse(self.pipe.write(b"", large))
@@ -318,15 +305,10 @@ class StreamTests(PipeSetting, TestCase):
         self.assertTrue(self.pipe.write_packet(b"two"))
         self.assertTrue(self.pipe.write(b"thr", b"ee"))
         self.assertEqual(self.reads(), [b"two", b"three"])
-
-    def test_behind_a_stream(self) -> None:
-        """What is written behind a stream that was not read loses nothing and is read with it."""
-        large = bytes(range(256)) * 50
-        self.pipe.write(b"", large)
-        self.pipe.write_packet(b"two")
-        self.pipe.write(b"", large)
-        self.pipe.write_packet(b"three")
-        self.assertEqual(b"".join(self.reads()), large + b"two" + large + b"three")
+        for packet in (b"four", b"five"):
+            self.pipe.write(b"", large)
+            self.pipe.write_packet(packet)
+        self.assertEqual(b"".join(self.reads()), large + b"four" + large + b"five")
 
     def test_reclaim(self) -> None:
         """Of a stream its rest is reclaimed in pieces, which make the whole."""
@@ -407,11 +389,6 @@ class StreamTests(PipeSetting, TestCase):
 
 class PlainPipeTests(PipeSetting, SynchronousTestCase):
     """A pipe where nothing can be reclaimed, on a system that has no packets."""
-
-    def setUp(self) -> None:
-        """Make the pipe."""
-        super().setUp()
-        self.make_pipe()
 
     def open(self) -> JobPipe:
         """See :class:`PipeSetting`."""

@@ -16,7 +16,7 @@ from dangad.pool.launch import default_path
 from tests.oddjobs import Facts, Odd
 from tests.realserver import RealServer, alive, is_frozen, reactor, until
 
-FORKS = 300
+FORKS = 100
 
 
 def template_of(server: RealServer) -> int:
@@ -157,7 +157,7 @@ async def test_no_descriptor_is_left(own_server: RealServer, start: str) -> None
 
 
 async def test_nothing_is_left(own_server: RealServer, start: str) -> None:
-    """With a worker for each job, hundreds of times: no process, no descriptor is left."""
+    """With a worker for each job, a hundred times: no process, no descriptor is left."""
     client = await begin(own_server, start, recycle_jobs=1)
 
     async def fork(number: int) -> tuple[int, ...]:
