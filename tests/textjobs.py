@@ -38,12 +38,6 @@ class Asynchronous(Python):
     commandName = b"Asynchronous"
 
 
-class Streaming(Python):
-    """The same, where the text gives a generator function `main`, whose parts are sent."""
-
-    commandName = b"Streaming"
-
-
 def run(code: str) -> dict[str, Any]:
     """The names that the text has given."""
     names: dict[str, Any] = {"Declared": Declared, "current_job": current_job, "kept": kept}
@@ -73,10 +67,3 @@ def limited(code: str) -> dict[str, str]:
 async def asynchronous(code: str) -> dict[str, str]:
     """See the command."""
     return {"out": repr(await run(code)["main"]())}
-
-
-@job(Streaming)
-def streaming(code: str) -> Any:
-    """See the command."""
-    out = yield from run(code)["main"]()
-    return {"out": repr(out)}

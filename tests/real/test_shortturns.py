@@ -25,8 +25,6 @@ CLIENTS = 3 * EVENTS
 class Crowd(Factory):
     """Connections that note what happens to them, and to which."""
 
-    noisy = False
-
     def __init__(self) -> None:
         self.ended: list[Protocol] = []
         self.heard: list[Protocol] = []
