@@ -87,11 +87,14 @@ def templates(server: RealServer) -> set[int]:
     return pids
 
 
-async def begin(server: RealServer) -> Callable[[], Awaitable[dict[str, Any]]]:
+async def begin(
+    server: RealServer, text: str = MODULE.format(version=1), max_memory: int = 0
+) -> Callable[[], Awaitable[dict[str, Any]]]:
     """Have a server whose template preloads the module; asks the worker that is idle."""
-    write(server, MODULE.format(version=1))
-    worker = {"path": (server.folder, *default_path()), "start": PRELOADED}
-    server.start("preloaded_jobs", worker=worker)
+    write(server, text)
+    path = (server.folder, *default_path())
+    worker = {"path": path, "start": PRELOADED, "max_memory": max_memory}
+    server.start("preloaded_jobs", worker=worker, max_memory=max_memory)
     client = await server.connect()
     return partial(client.callRemote, Tell)
 
@@ -149,6 +152,22 @@ async def test_unshareable(own_server: RealServer) -> None:
     write(own_server, text)
     await own_server.service.supervisor.reload()
     assert {(await tell())["imported_by"]} == templates(own_server)
+
+
+async def test_memory(own_server: RealServer) -> None:
+    """What a worker shares does not count; what its jobs have taken does."""
+    model = "model = bytes(range(256)) * 2**18\ntaken = []\n"
+    text = MODULE.format(version=1).replace(
+        "\n    return", "\n    taken.append(b'x' * 2**24)\n    return"
+    )
+    tell = await begin(own_server, model + text, 60 * 2**20)
+    await tell()
+    [worker] = own_server.service.pool.processes
+    assert 2**24 < worker.memory() < 2**25
+    await tell()
+    await tell()
+    with pytest.raises(amp.UnknownRemoteError, match=r"ran out of memory \(--max-memory 60 MiB\)"):
+        await tell()
 
 
 TRIAL = """

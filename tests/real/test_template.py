@@ -17,6 +17,12 @@ from tests.oddjobs import Facts, Odd
 from tests.realserver import RealServer, alive, is_frozen, reactor, until
 
 FORKS = 100
+THREAD = """
+import threading
+thread = threading.Timer(600, print)
+thread.daemon = True
+thread.start()
+"""
 
 
 def template_of(server: RealServer) -> int:
@@ -154,6 +160,17 @@ async def test_no_descriptor_is_left(own_server: RealServer, start: str) -> None
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (few + 1000, few + 1000))
     await second_worker(own_server, client, len(failures(own_server)))
     assert template_of(own_server) == pid
+
+
+async def test_second_thread(own_server: RealServer) -> None:
+    """Where each Python process has a second thread, workers are started without a template."""
+    Path(own_server.folder, "sitecustomize.py").write_text(THREAD)
+    environment = {**os.environ, "PYTHONPATH": own_server.folder}
+    own_server.start(worker={"environment": environment})
+    client = await own_server.connect()
+    assert (await client.callRemote(Odd, what="nothing"))["pid"] in own_server.pids()
+    says = "something starts threads in each Python process"
+    assert says in own_server.logged("dangad.pool.template")
 
 
 async def test_nothing_is_left(own_server: RealServer, start: str) -> None:

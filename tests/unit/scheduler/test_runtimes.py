@@ -5,7 +5,7 @@ import random
 from twisted.trial.unittest import SynchronousTestCase
 
 from dangad.scheduler.runtimes import ENOUGH, PROBE, RunTimes
-from tests.unit.scheduler import test_dispatcher
+from tests.unit.scheduler.dispatching import DispatcherTestCase
 
 NAME = b"Slow"
 
@@ -73,24 +73,24 @@ class RunTimesTests(SynchronousTestCase):
         self.assertTrue(self.is_too_short(0.5, PROBE))
 
 
-class DeadlineTests(test_dispatcher.DispatcherTestCase):
+class DeadlineTests(DispatcherTestCase):
     """Jobs that cannot be done in time make room for those that can."""
 
     def test_not_started(self) -> None:
         """A job with too little time left ends when its turn comes, or before it comes in."""
-        worker = self.ready()
+        worker, ann, bob = self.ready(), self.connect("ann"), self.connect("bob")
         for _ in range(ENOUGH):
-            self.submit(self.ann, deadline=5)
+            self.submit(ann, deadline=5)
             self.clock.advance(1.0)
             self.answer(worker)
-        self.submit(self.ann)
-        hopeless = self.submit(self.ann, deadline=1.5)
-        hopeful = self.submit(self.ann, deadline=2.5)
-        refused = self.submit(self.bob, deadline=0.5)
+        self.submit(ann)
+        hopeless = self.submit(ann, deadline=1.5)
+        hopeful = self.submit(ann, deadline=2.5)
+        refused = self.submit(bob, deadline=0.5)
         self.clock.advance(0.9)
         self.answer(worker)
         self.assertIs(worker.job, hopeful)
-        for client, job, left in ((self.ann, hopeless, "0.6"), (self.bob, refused, "0.5")):
+        for client, job, left in ((ann, hopeless, "0.6"), (bob, refused, "0.5")):
             self.assertEqual(
                 client.failure_of(job),
                 f"DEADLINE_PASSED: Echo was not started: {left} s were left of its deadline, "
