@@ -121,6 +121,7 @@ def _worker_settings(options: Options) -> WorkerSettings:
         directory=options["worker-directory"],
         environment=options.worker_environment(),
         max_memory=options["max-memory"],
+        recycle_memory=options["recycle-memory"],
         nice=options["worker-nice"],
         umask=options["worker-umask"],
         uid=options["worker-uid"],

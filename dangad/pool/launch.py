@@ -89,6 +89,8 @@ class WorkerSettings:
     """Its environment variables, all of them."""
     max_memory: int = 0
     """Bytes of private memory that it may have; 0 for no limit."""
+    recycle_memory: int = 0
+    """Bytes of memory beyond which it is replaced; 0 for any number."""
     nice: int = 0
     """The number that is added to its nice value, see nice(2)."""
     umask: int | None = None
@@ -134,6 +136,7 @@ class WorkerSettings:
             "path": self.path,
             "preloads": preloads,
             "pythonpath": self.environment.get("PYTHONPATH"),
+            "recycle_memory": self.recycle_memory,
             "template": template,
             "umask": self.umask,
         }

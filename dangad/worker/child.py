@@ -28,6 +28,7 @@ from twisted.python.failure import Failure
 
 from dangad.host.memory import memory_of
 from dangad.host.processcontrol import adopt_orphans, signal_at_parents_death
+from dangad.text import show_bytes
 from dangad.wire.boxes import CHUNKS, COMMAND, END, PROGRESS, unpack
 from dangad.wire.commands import TEMPLATE_BROKEN, TEMPLATE_UNSHAREABLE, Hello, LastWords
 from dangad.wire.workerboxes import NOT_REUSABLE, PRINTED, read_job
@@ -40,7 +41,7 @@ from dangad.worker.perform import Answer, OutOfMemory, Performer
 from dangad.worker.pipe import WorkerPipe, put_out_of_reach
 from dangad.worker.preload import Unshareable, preload, reseed
 from dangad.worker.processstate import NotReusable, ProcessState
-from dangad.worker.settings import CannotStart, limit_memory, take_on
+from dangad.worker.settings import CannotStart, check_size, limit_memory, take_on
 from dangad.worker.stdio import flush_stdio, has_printed, log_to_stderr, own_stdio, show_stacks
 from dangad.worker.template import wait_for_orders
 from dangad.worker.usage import Meter
@@ -104,6 +105,7 @@ def main(settings: dict[str, Any]) -> None:
             limit_memory(settings["max_memory"])
             served.find(settings["jobs"])
         served.hooks.start()
+        check_size(settings)
     except BaseException as error:  # noqa: BLE001 - a module that exits on import has failed, too
         _print_traceback(error)
         flush_stdio()
@@ -268,6 +270,7 @@ def _check(settings: dict[str, Any]) -> NoReturn:
         take_on(settings)
         limit_memory(settings["max_memory"])
         catalogue_of(find_job_types(settings["jobs"]).values())
+        check_size(settings)
     except BaseException as error:  # noqa: BLE001 - a module that exits on import has failed too
         _print_traceback(error)
         reason = _reason(error, settings)
@@ -296,7 +299,8 @@ def _reason(error: BaseException, settings: dict[str, Any]) -> str:
         text = f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
         return f"the job modules cannot be served: {' '.join(text.split())}"[:1000]
     if isinstance(error, MemoryError) and settings["max_memory"]:
-        text += f", with --max-memory {settings['max_memory']}"
+        limit = show_bytes(settings["max_memory"])
+        text += f", where --max-memory is {limit}: raise it"
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)

@@ -12,6 +12,8 @@ import resource
 from typing import Any
 
 from dangad.host.descent import WORKER_OOM_SCORE
+from dangad.host.memory import memory_of
+from dangad.text import show_bytes
 
 
 class CannotStart(Exception):
@@ -67,6 +69,22 @@ def limit_memory(max_memory: int, *, shares: bool = False) -> None:
         if shares:
             max_memory += _data_size()
         resource.setrlimit(resource.RLIMIT_DATA, (max_memory,) * 2)
+
+
+def check_size(settings: dict[str, Any]) -> None:
+    """Check that a worker that has done nothing yet is within the bounds of its memory.
+
+    Otherwise each worker would be killed, or replaced, as soon as it was ready.
+
+    :raises CannotStart: it is not; the text names the option to raise.
+    """
+    memory = memory_of(os.getpid()).resident
+    for option in ("max_memory", "recycle_memory"):
+        if 0 < settings[option] < memory:
+            raise CannotStart(
+                f"a worker has {show_bytes(memory)} of memory before its first job, where "
+                f"--{option.replace('_', '-')} is {show_bytes(settings[option])}: raise it"
+            )
 
 
 def _data_size() -> int:

@@ -84,6 +84,20 @@ FAILS = {
         variables={"PYTHONINSPECT": "1"},
         prints="EOFError",
     ),
+    "a limit of memory that is less than a worker has": Start(
+        r"a worker has \d+ MiB of memory before its first job, where --max-memory is 10 MiB: raise",
+        options=("--max-memory", "10M"),
+    ),
+    "a limit of memory that is less than the import needs": Start(
+        r"cannot be served: MemoryError, where --max-memory is 1\.0 KiB: raise it",
+        jobs="bytearray(2**23)",
+        options=("--max-memory", "1k"),
+        prints="MemoryError",
+    ),
+    "a worker that would be replaced for ever": Start(
+        r"a worker has \d+ MiB of memory before its first job, where --recycle-memory is 10 MiB",
+        options=("--recycle-memory", "10M"),
+    ),
     "an interpreter that cannot be run": Start(
         r"no worker can be started: .*/python: Permission denied",
         before=(
