@@ -138,6 +138,16 @@ class NotRunning(DangadError):
     code = b"NOT_RUNNING"
 
 
+class NoAnswer(DangadError):
+    """A worker has not answered an operator's question in time; the text says in which state it is.
+
+    Only operators meet it. A process that was stopped answers once it is continued; one that waits
+    for a disk or has very much to do may answer if it is asked again.
+    """
+
+    code = b"NO_ANSWER"
+
+
 class ReloadFailed(DangadError):
     """The new code cannot be served, for the reason in the text; the old workers go on.
 

@@ -232,6 +232,9 @@ class DangadService(service.Service):
 
     def reload(self) -> None:
         """Replace the workers, one by one, by workers that import the present job modules."""
+        if self.dispatcher.draining:
+            log.warn("nothing is reloaded: the server is stopping")
+            return
         log.info("reloading")
         self._notifier.reloading()
         reloading = self.supervisor.reloading

@@ -22,7 +22,7 @@ from twisted.internet.task import deferLater
 from twisted.protocols import amp
 from twisted.python.failure import Failure
 
-from dangad.errors import NotRunning, ReloadFailed
+from dangad.errors import NoAnswer, NotRunning, ReloadFailed
 from dangad.wire import boxes, commands
 from tests.history import Frozen, Killed
 from tests.loadedserver import MIN_WORKERS, LoadedServer
@@ -150,7 +150,7 @@ class Trouble:
             await operator.callRemote(command)
         workers = json.loads((await operator.callRemote(commands.Workers))["document"])
         if running := [worker["job"]["id"] for worker in workers if worker["job"]]:
-            with contextlib.suppress(NotRunning):
+            with contextlib.suppress(NotRunning, NoAnswer):
                 await operator.callRemote(commands.Stack, job=chance.choice(running))
                 self.counts["stacks"] += 1
 

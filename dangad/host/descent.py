@@ -93,13 +93,23 @@ def is_descendant(process: int) -> bool:
     return False
 
 
+def state(process: int) -> str:
+    """The letter for what a process does now, see proc_pid_stat(5); empty if this is not known."""
+    return _field(process, "State")
+
+
 def _status(process: int, field: str) -> int:
     """A number from the status of a process or a thread; 0 if it is gone."""
+    return int(_field(process, field) or 0)
+
+
+def _field(process: int, field: str) -> str:
+    """The first word of a field of the status of a process or a thread; empty if it is gone."""
     with contextlib.suppress(OSError), open(f"{PROC}/{process}/status") as file:
         for line in file:
             if line.startswith(f"{field}:"):
-                return int(line.split()[1])
-    return 0
+                return line.split()[1]
+    return ""
 
 
 def is_tracker(process: int) -> bool:

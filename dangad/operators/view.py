@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import fail
 from zope.interface import implementer
 
-from dangad.errors import NotRunning
+from dangad.errors import NoAnswer, NotRunning, ShuttingDown
 from dangad.host.capacity import check_workers
+from dangad.host.descent import state
+from dangad.pool.workeroutput import STACK_TIME
 from dangad.scheduler.interfaces import IOperations
 
 if TYPE_CHECKING:
@@ -28,6 +30,15 @@ if TYPE_CHECKING:
     from dangad.scheduler.supervisor import Supervisor
     from dangad.scheduler.workerrecord import WorkerRecord
     from dangad.server.factory import ClientFactory
+
+_STATES = {
+    "D": "it waits for a disk or a device",
+    "T": "it is stopped, and kill -CONT continues it",
+    "t": "a debugger has stopped it",
+}
+"""What keeps a process in these states from answering."""
+_STOPPING = "the server is stopping"
+"""Why it takes no orders about its workers."""
 
 
 @implementer(IOperations)
@@ -121,6 +132,8 @@ class Operations:
 
     def scale(self, min_workers: int, max_workers: int, force: bool = False) -> None:
         """See :meth:`IOperations.scale`."""
+        if self._dispatcher.draining:
+            raise ShuttingDown(_STOPPING)
         check_workers(max_workers, self._memory_of_one(), force)
         self._supervisor.scale(min_workers, max_workers)
 
@@ -129,10 +142,24 @@ class Operations:
         worker = self._dispatcher.worker_of(job_id)
         if worker is None:
             return fail(NotRunning(f"no job {job_id} is running"))
-        return self._supervisor.records[worker].show_stack()
+        pid = worker.pid
+
+        def check(shown: str) -> str:
+            if shown:
+                return shown
+            if self._dispatcher.worker_of(job_id) is not worker:
+                raise NotRunning(f"job {job_id} has just ended")
+            letter = state(pid)
+            why = _STATES.get(letter, "ask again")
+            said = f"worker {pid} did not answer within {STACK_TIME:g} s: {why} (state {letter})"
+            raise NoAnswer(said)
+
+        return self._supervisor.records[worker].show_stack().addCallback(check)
 
     def reload(self) -> Deferred[None]:
         """See :meth:`IOperations.reload`."""
+        if self._dispatcher.draining:
+            return fail(ShuttingDown(_STOPPING))
         return self._supervisor.reload()
 
     def drain(self) -> Deferred[dict[str, int]]:

@@ -245,20 +245,21 @@ class IOperations(Interface):
 
         Returns at once; the workers come and go later. Raises ValueError if the numbers are not
         valid, or the machine has no room for so many and `force` is not set; the text says why, in
-        one line.
+        one line. Raises ShuttingDown if the server is stopping.
         """
 
     def stack(job_id: int) -> Deferred[str]:
         """The Python stack of the job's worker, which is written to the log, too.
 
-        Fires with text of many lines. Fails with NotRunning if no job of this id runs.
+        Fires with text of many lines. Fails with NotRunning if no job of this id runs, and with
+        NoAnswer if the worker does not react.
         """
 
     def reload() -> Deferred[None]:
         """Replace the workers, one by one, by ones that have imported the job modules anew.
 
         Fires when no older worker is left. Fails with ReloadFailed if the new code does not
-        start; its text is the reason.
+        start; its text is the reason. Fails with ShuttingDown if the server is stopping already.
         """
 
     def drain() -> Deferred[dict[str, int]]:

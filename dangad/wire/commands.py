@@ -11,7 +11,7 @@ import signal
 
 from twisted.protocols import amp
 
-from dangad.errors import BadArguments, NotRunning, ReloadFailed
+from dangad.errors import BadArguments, NoAnswer, NotRunning, ReloadFailed, ShuttingDown
 from dangad.wire.values import Blob, Large
 
 PREFIX = b"dangad."
@@ -108,7 +108,7 @@ class Scale(amp.Command):
         (b"max", amp.Integer()),
         (b"force", amp.Boolean(optional=True)),
     ]
-    errors = {BadArguments: BadArguments.code}
+    errors = {BadArguments: BadArguments.code, ShuttingDown: ShuttingDown.code}
 
 
 class Want(Scale):
@@ -131,14 +131,14 @@ class Stack(amp.Command):
     commandName = b"dangad.control.Stack"
     arguments = [(b"job", amp.Integer())]
     response = [(b"stack", Large(amp.Unicode()))]
-    errors = {NotRunning: NotRunning.code}
+    errors = {NotRunning: NotRunning.code, NoAnswer: NoAnswer.code}
 
 
 class Reload(amp.Command):
     """Replace the workers by ones that import the job modules anew; answered when this is done."""
 
     commandName = b"dangad.control.Reload"
-    errors = {ReloadFailed: ReloadFailed.code}
+    errors = {ReloadFailed: ReloadFailed.code, ShuttingDown: ShuttingDown.code}
 
 
 class Drain(amp.Command):

@@ -66,6 +66,10 @@ class OperatingTests(TwistdCase):
         wait_for(lambda: "stopping: " in self.log())
         status, _ = self.dangad("status").communicate(timeout=PATIENCE)
         self.assertRegex(status, "state +draining")
+        for order in (("scale", "2"), ("reload",)):
+            refused = self.dangad(*order)
+            self.assertEqual(refused.communicate(timeout=PATIENCE)[0], "")
+            self.assertEqual(refused.returncode, 1)
         client.sendall(nap(0, b"3"))
         self.assertIn(b"SHUTTING_DOWN", client.recv(1000))
         client.close()

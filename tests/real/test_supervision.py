@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.protocols import amp
 
 import dangad
-from dangad.errors import NotRunning, ReloadFailed
+from dangad.errors import NoAnswer, NotRunning, ReloadFailed
 from dangad.pool.launch import default_path
 from dangad.scheduler import failingstarts, supervisor, watch
 from tests import fakeoperations
@@ -102,7 +102,7 @@ async def test_resource_usage(server: RealServer, monkeypatch: pytest.MonkeyPatc
 async def test_stack(server: RealServer) -> None:
     """An operator gets the stack of a running job, which goes on, and the log has it.
 
-    There is none of a job that has ended, or never was.
+    There is none of a job that has ended or never was, or whose worker is stopped.
     """
     client = await server.connect()
     job = client.callRemote(Wait, path=server.path("end"), mark=server.path("mark"))
@@ -111,6 +111,12 @@ async def test_stack(server: RealServer) -> None:
     stack = await server.service.operations.stack(number)
     assert re.search(r'File ".*oddjobs\.py", line \d+ in wait\n', stack)
     assert "".join(f"{line}\n" for _, job_id, line in server.lines() if job_id == number) == stack
+    (worker,) = server.workers("busy")
+    os.kill(worker, signal.SIGSTOP)
+    stopped = rf"worker {worker} did not answer .*: it is stopped, .* \(state T\)"
+    with pytest.raises(NoAnswer, match=stopped):
+        await server.service.operations.stack(number)
+    os.kill(worker, signal.SIGCONT)
     touch(server.path("end"))
     await job
     for job_id in (number, number + 1):
