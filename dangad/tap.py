@@ -11,6 +11,7 @@ import sys
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from dangad.addresses import SERVER_FORMS, what_is_wrong
 from dangad.commandline import Options, give_up
 from dangad.host.capacity import OWN_FILES, WORKER_FILES
 from dangad.host.lean import WITHOUT_TLS, import_network
@@ -59,7 +60,8 @@ def makeService(options: Options) -> IService:
                 try:
                     read_endpoint(description).make(reactor)
                 except Exception as error:  # noqa: BLE001 - each kind of endpoint has its own
-                    give_up(f"--{option} {description}: {error}")
+                    wrong = what_is_wrong(description, error, SERVER_FORMS)
+                    give_up(f"--{option} {description}: {wrong}")
             try:
                 allowed = allow(options["allow-users"], options["allow-groups"])
             except ValueError as error:

@@ -11,10 +11,10 @@ import contextlib
 import errno
 import gc
 import os
-import re
 import signal
 from typing import TYPE_CHECKING, Any
 
+from dangad.addresses import description_of
 from dangad.cli.options import DOORS
 from dangad.cli.outcome import (
     FAILED,
@@ -45,17 +45,6 @@ MAX_PAYLOAD = 2**30
 # Connecting.
 
 
-def endpoint_named(text: str) -> str:
-    """The Twisted endpoint description for the value of ``--connect`` or ``--control``.
-
-    A text that does not begin like a description (``word:``), or names an existing file, is the
-    path of a UNIX socket.
-    """
-    if re.match("[A-Za-z0-9]+:", text) and not os.path.exists(text):
-        return text
-    return "unix:" + re.sub(r"([\\:])", r"\\\1", text)
-
-
 def with_client(name: str, given: str | None, use: Callable[[Client], Awaitable[bytes]]) -> bytes:
     """Connect a client, call `use` with it, and return the result.
 
@@ -64,21 +53,21 @@ def with_client(name: str, given: str | None, use: Callable[[Client], Awaitable[
     :raises WrongUsage: the value is not an endpoint.
     :raises Failed: there is no connection, or `use` got an error from the server.
     """
-    where = endpoint_named(given or DOORS[name])
+    where = description_of(given or DOORS[name])
     if where.startswith(WITHOUT_TLS):
         import_network()
-    from twisted.internet.endpoints import clientFromString
     from twisted.protocols import amp
 
     from dangad.client import Disconnected, connect
+    from dangad.client.factory import endpoint_of
     from dangad.errors import DangadError, UnhandledCommand
 
     variable = f"DANGAD_{name.upper()}"
 
     async def work(reactor: Any) -> bytes:
         try:
-            endpoint = clientFromString(reactor, where)
-        except Exception as error:  # noqa: BLE001 - each kind of endpoint has its own
+            endpoint = endpoint_of(reactor, where)
+        except ValueError as error:
             raise WrongUsage(f"--{name} {where}: {error}") from None
         try:
             client = await connect(reactor, endpoint, max_payload=MAX_PAYLOAD)

@@ -40,6 +40,9 @@ class Call:
     """
 
     def __init__(self, command: type[amp.Command]) -> None:
+        given: object = command
+        if not (isinstance(given, type) and issubclass(given, amp.Command)):
+            raise BadArguments(f"the command is {given!r}, not a subclass of amp.Command")
         self.name = command.commandName.decode("ascii", "backslashreplace")
         self.start = boxes.pair(boxes.COMMAND, command.commandName)
         self._arguments = [
@@ -109,11 +112,11 @@ class Call:
             if value is not None and not apart and name in self._names:
                 raise BadArguments(f"{self.name} has an argument {name!r}{_hint(name)}")
         if priority is not None:
-            if priority not in _PRIORITIES:
+            if not (isinstance(priority, (str, Priority)) and priority in _PRIORITIES):
                 raise BadArguments(f"priority is {priority!r}, not 'high', 'normal' or 'low'")
             pairs += _PRIORITIES[priority]
         if deadline is not None:
-            if not deadline < float("inf"):
+            if not _is_finite(deadline):
                 raise BadArguments(f"deadline is {deadline!r}, not a number of seconds")
             pairs += boxes.pair(boxes.DEADLINE, b"%.6f" % max(deadline, 0.0))
         if progress is not None:
@@ -174,6 +177,13 @@ class Call:
 
 prepare = lru_cache(maxsize=1024)(Call)
 """The :class:`Call` for a command; the most recently used ones are cached."""
+
+
+def _is_finite(seconds: Any) -> bool:
+    """Whether a time is a number, and less than infinite."""
+    with contextlib.suppress(TypeError, ArithmeticError):
+        return bool(seconds < float("inf"))
+    return False
 
 
 def _hint(name: str) -> str:

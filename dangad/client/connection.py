@@ -129,10 +129,8 @@ class Client(Protocol):
             logged.
         :param more: more arguments of the command.
         """
-        if arguments:
-            more = {**arguments, **more}
         options = priority, deadline, progress
-        return self._ask(command, more, options, arguments is not None, None)
+        return self._ask(command, arguments, more, options, None)
 
     def stream(
         self,
@@ -164,28 +162,26 @@ class Client(Protocol):
         streams one after the other: this could wait for ever. Connect a second client instead. A
         server cuts off a client that reads nothing for five minutes.
         """
-        if arguments:
-            more = {**arguments, **more}
         options = priority, deadline, progress
         parts = Parts(self._set_pace)
-        parts.belong_to(self._ask(command, more, options, arguments is not None, parts))
+        parts.belong_to(self._ask(command, arguments, more, options, parts))
         return Stream(parts)
 
     def _ask(
         self,
         command: type[amp.Command],
-        arguments: dict[str, Any],
+        arguments: Mapping[str, Any] | None,
+        more: dict[str, Any],
         options: tuple[Any, float | None, Callable[[int, int, str], object] | None],
-        apart: bool,
         parts: Parts | None,
     ) -> Deferred[dict[str, Any]]:
         """The answer to one request, for :meth:`run` and :meth:`stream`."""
         try:
             call = prepare(command)
-            request = call.request(arguments)
+            request = call.request(_joined(arguments, more) if arguments else more)
             start = call.start
             if options != _NO_OPTIONS:
-                start += call.options(*options, apart)
+                start += call.options(*options, apart=arguments is not None)
             if parts is not None:
                 if not command.requiresAnswer:
                     raise BadArguments(f"{call.name} wants no answer, so there is none to stream")
@@ -340,6 +336,17 @@ class Client(Protocol):
         if self._closed is None:
             pairs = [(boxes.COMMAND, commands.Cancel.commandName), (b"tag", tag)]
             self.transport.write(boxes.pack(pairs))
+
+
+def _joined(arguments: Mapping[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """All arguments of a call.
+
+    :raises BadArguments: those that come first are no dict.
+    """
+    try:
+        return {**arguments, **more}
+    except TypeError:
+        raise BadArguments(f"the arguments are {arguments!r}, not a dict") from None
 
 
 def _parse_catalogue(response: dict[str, Any]) -> dict[str, Any]:

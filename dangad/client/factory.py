@@ -11,6 +11,7 @@ from twisted.internet import defer
 from twisted.internet.endpoints import clientFromString
 from twisted.internet.protocol import Factory
 
+from dangad.addresses import CLIENT_FORMS, description_of, what_is_wrong
 from dangad.client.connection import MAX_PAYLOAD, Client
 
 if TYPE_CHECKING:
@@ -30,21 +31,35 @@ def connect(
     """Connect to the server at `endpoint`.
 
     Fires with a :class:`Client` when the connection is made. Fails with the endpoint's failure,
-    usually a :class:`twisted.internet.error.ConnectError`, or with a ValueError or TypeError if the
-    endpoint's description is not valid. Cancelling it gives up connecting.
+    usually a :class:`twisted.internet.error.ConnectError`, or with a ValueError if the endpoint's
+    description is not valid. Cancelling it gives up connecting.
 
     The connection is made only once. When it is lost, the client cannot be used any more. See
     :class:`ClientFactory` for connections that are made again, and why this function does not.
 
     :param endpoint: a Twisted client endpoint, or its description, like ``unix:dangad.sock`` or
-        ``tcp:localhost:7003``.
+        ``tcp:localhost:7003``, or the path of a UNIX socket.
     :param max_payload: bytes of the largest answer to accept; see the server's ``--max-payload``.
     """
     try:
-        target = clientFromString(reactor, endpoint) if isinstance(endpoint, str) else endpoint
+        target = endpoint_of(reactor, endpoint) if isinstance(endpoint, str) else endpoint
         return cast("Deferred[Client]", target.connect(ClientFactory(max_payload)))
     except Exception:  # noqa: BLE001 - endpoints of plugins may raise anything
         return defer.fail()
+
+
+def endpoint_of(reactor: Any, text: str) -> IStreamClientEndpoint:
+    """Twisted's endpoint of this description, or of the UNIX socket with this path.
+
+    :raises ValueError: the description is not valid; the text says why.
+    """
+    if not text:
+        raise ValueError("it is empty")
+    try:
+        endpoint: IStreamClientEndpoint = clientFromString(reactor, description_of(text))
+    except Exception as error:  # noqa: BLE001 - each kind of endpoint has its own
+        raise ValueError(what_is_wrong(text, error, CLIENT_FORMS)) from None
+    return endpoint
 
 
 class ClientFactory(Factory):

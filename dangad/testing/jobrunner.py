@@ -45,9 +45,9 @@ class Report(NamedTuple):
 class _Unhurried(RunningJob):
     """A job whose reports are all sent, and not ten a second, so that a test can foresee them."""
 
-    def progress(self, done: int, total: int, message: str = "") -> None:
+    def progress(self, *told: Any, **named: Any) -> None:
         """Report, and have it sent at once."""
-        super().progress(done, total, message)
+        super().progress(*told, **named)
         self.flush()
 
 

@@ -14,6 +14,8 @@ from contextvars import ContextVar
 from operator import index
 from typing import TYPE_CHECKING, Any
 
+from dangad.text import MOST_QUOTED
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -106,13 +108,14 @@ class RunningJob:
         """Tell the client, if it asked, that `done` of `total` units of work are done.
 
         May be called as often as is convenient: the client is told ten times a second at
-        most, and always of the last call. A message is cut to `MAX_MESSAGE` characters. After
-        the job's end, and in a forked process, it does nothing.
+        most, and always of the last call. A `total` of 0 is one that is not known, and `done` may
+        exceed it. A message is cut to `MAX_MESSAGE` characters. After the job's end, and in a
+        forked process, it does nothing.
 
         :raises TypeError: `done` or `total` is not a whole number, or `message` is not a text.
-        :raises ValueError: `done` or `total` is beyond `MAX_NUMBER`.
+        :raises ValueError: `done` or `total` is less than 0, or beyond `MAX_NUMBER`.
         """
-        report = _whole(done), _whole(total), _text(message)
+        report = _whole("done", done), _whole("total", total), _text(message)
         if self._report is None:
             return
         self._unsent = (report,)
@@ -238,12 +241,16 @@ def run_for(
         _context.reset(token)
 
 
-def _whole(number: int) -> int:
-    """The number as a plain int."""
-    number = int.__index__(index(number))
-    if not -MAX_NUMBER <= number <= MAX_NUMBER:
-        raise ValueError(f"progress is told in numbers of up to {MAX_NUMBER}")
-    return number
+def _whole(name: str, number: int) -> int:
+    """The argument of this name as a plain int."""
+    try:
+        whole = int.__index__(index(number))
+    except TypeError:
+        shown = repr(number)[:MOST_QUOTED]
+        raise TypeError(f"`{name}` is {shown}, where a whole number is needed") from None
+    if not 0 <= whole <= MAX_NUMBER:
+        raise ValueError(f"`{name}` is not between 0 and {MAX_NUMBER}, as progress has to be")
+    return whole
 
 
 def _text(message: str) -> str:

@@ -31,6 +31,7 @@ from twisted.python.filepath import FilePath
 
 import dangad
 from dangad import Blob, Large, cli, tap
+from dangad.addresses import description_of
 from dangad.cli.arguments import (
     TypedText,
     build_arguments,
@@ -49,7 +50,6 @@ from dangad.cli.output import (
     raw_key,
     value_as_bytes,
 )
-from dangad.cli.running import endpoint_named
 from dangad.cli.tables import Column, flow, table
 from dangad.text import printable
 from dangad.wire.catalogue import Policy, describe_command
@@ -527,7 +527,7 @@ def test_endpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("odd:name", r"unix:odd\:name"),
         (r"a\b", r"unix:a\\b"),
     ):
-        assert endpoint_named(text) == endpoint
+        assert description_of(text) == endpoint
 
 
 # The whole, against a real server.

@@ -334,7 +334,10 @@ class MistakeTests(TwistdCase):
         for arguments, says in (
             ("--max-workers 0", "--max-workers 0: not a whole number from 1"),
             ("--control nothing:1", "--control nothing:1: Unknown endpoint type"),
-            ("--listen tcp:http", "--listen tcp:http: "),
+            (
+                "--listen tcp:http",
+                "--listen tcp:http: 'http' is not a number; write tcp:PORT:interface=127.0.0.1",
+            ),
         ):
             self.check(*arguments.split(), says=says)
         for arguments, says in (

@@ -520,11 +520,11 @@ class WhatCannotBeSent(SynchronousTestCase):
 
     def test_options(self) -> None:
         """A priority that is none, and a deadline that is no number of seconds."""
-        self.assertIn("'urgent'", self.wrong(Greet, name="A", priority="urgent"))
-        for deadline in (float("nan"), float("inf")):
-            self.assertIn("deadline", self.wrong(Greet, name="A", deadline=deadline))
-        answer = self.link.client.run(Greet, name="A", deadline="soon")  # type: ignore[arg-type]
-        self.failureResultOf(answer, TypeError)
+        for priority in ("urgent", ["high"]):
+            self.assertIn(repr(priority), self.wrong(Greet, name="A", priority=priority))
+        for deadline in (float("nan"), float("inf"), "5", [5]):
+            says = f"deadline is {deadline!r}, not a number of seconds"
+            self.assertIn(says, self.wrong(Greet, name="A", deadline=deadline))
 
     def test_arguments_named_like_options(self) -> None:
         """What may be meant as an argument is never taken for an option unnoticed."""
@@ -536,9 +536,11 @@ class WhatCannotBeSent(SynchronousTestCase):
 
     def test_no_command(self) -> None:
         """What is no command is not sent, and nothing without a connection."""
-        nonsense: tuple[Any, ...] = (None, "Greet", [], object)
+        nonsense: tuple[Any, ...] = (None, "Greet", object, 5)
         for thing in nonsense:
-            self.failureResultOf(self.link.client.run(thing))
+            self.assertIn(f"{thing!r}, not a subclass of amp.Command", self.wrong(thing))
+        arguments: Any = "A"
+        self.assertIn("the arguments are 'A', not a dict", self.wrong(Greet, arguments))
         client = Client()
         self.failureResultOf(client.run(Greet, name="A"), NotSent)
         self.successResultOf(client.close())
@@ -641,6 +643,7 @@ class Connecting(SynchronousTestCase):
         """An endpoint's description is enough, and none is the server's default."""
         for description, path in (
             (["unix:/run/dangad.sock"], "/run/dangad.sock"),
+            (["./jobs:2.sock"], "./jobs:2.sock"),
             ([], "dangad.sock"),
         ):
             reactor = MemoryReactorClock()
@@ -659,8 +662,15 @@ class Connecting(SynchronousTestCase):
 
         endpoint: Any = Closed()
         self.failureResultOf(connect(None, endpoint), error.ConnectionRefusedError)
-        for text in ("dangad.sock", "nosuch:thing", "tcp:localhost", ""):
-            self.failureResultOf(connect(MemoryReactorClock(), text))
+        for text, says in (
+            ("nosuch:thing", "Unknown endpoint type: 'nosuch'; .* write ./nosuch:thing"),
+            ("tcp:localhost", "it has no port; write tcp:HOST:PORT"),
+            ("tcp:localhost:http", "'http' is not a number; write tcp:HOST:PORT"),
+            ("tcp:localhost:1:prt=2", "prt= is not understood; write tcp:HOST:PORT"),
+            ("", "it is empty"),
+        ):
+            failure = self.failureResultOf(connect(MemoryReactorClock(), text), ValueError)
+            self.assertRegex(failure.getErrorMessage(), f"^{says}$")
         reactor = MemoryReactorClock()
         connecting = connect(reactor, "tcp:127.0.0.1:7003")
         connecting.cancel()

@@ -230,6 +230,12 @@ class EndTests(SynchronousTestCase):
 
         self.job.progress(True, MAX_NUMBER, Odd("caf\udce9"))
         self.assertEqual(repr(self.told), f"[(1, {MAX_NUMBER}, 'caf?')]")
-        for numbers, kind in (((3, 10**5000), ValueError), (("3", 4), TypeError)):
-            self.assertRaises(kind, self.job.progress, *numbers)
+        for numbers, kind, says in (
+            ((3, 10**5000), ValueError, f"`total` is not between 0 and {MAX_NUMBER}"),
+            ((-1, 4), ValueError, "`done` is not between 0 and"),
+            (("3", 4), TypeError, "`done` is '3', where a whole number is needed"),
+            ((3, 4.5), TypeError, "`total` is 4.5, where a whole number is needed"),
+        ):
+            with self.assertRaisesRegex(kind, says):
+                self.job.progress(*numbers)
         self.assertRaises(TypeError, self.job.progress, 1, 2, b"half")
