@@ -6,6 +6,7 @@ Part of :mod:`dangad.tap`. Defaults come from :mod:`dangad.limits`.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from grp import getgrnam
 from pwd import getpwnam, getpwuid, struct_passwd
@@ -26,18 +27,23 @@ DEFAULT_JOBS = ("dangad.examples",)
 NOT_FOR_WORKERS = frozenset({"LISTEN_FDNAMES", "LISTEN_FDS", "LISTEN_PID"}) | NOTIFY_VARIABLES
 """Environment variables of systemd's, which are for the server alone."""
 DEFAULT_CONTROL = "unix:dangad.control"
+MOST_NICE = 19
+"""The largest nice value of a process, see nice(2)."""
+GROUP = "group:dangad.jobs"
+"""What stands for the job modules of all installed packages."""
 
 
-def whole_number(option: str, least: int) -> Callable[[str], int]:
-    """A parser for an option's text: a whole number, `least` or more."""
+def whole_number(option: str, least: int, most: int | None = None) -> Callable[[str], int]:
+    """A parser for an option's text: a whole number, `least` or more, and at most `most`."""
+    bounds = f"from {least}" if most is None else f"from {least} to {most}"
 
     def parse(text: str) -> int:
         number = int(text) if text.isascii() and text.isdigit() else -1
-        if number < least:
-            raise ValueError(f"--{option} {text}: not a whole number from {least}")
+        if number < least or (most is not None and number > most):
+            raise ValueError(f"--{option} {text}: not a whole number {bounds}")
         return number
 
-    parse.coerceDoc = f"A whole number from {least}."  # type: ignore[attr-defined]
+    parse.coerceDoc = f"A whole number {bounds}."  # type: ignore[attr-defined]
     return parse
 
 
@@ -65,7 +71,8 @@ def size(option: str, least: int = 1) -> Callable[[str], int]:
         unit = units.get(text[-1:].lower(), 1)
         digits = text[:-1] if unit > 1 else text
         if not (digits.isascii() and digits.isdigit()) or int(digits) < least:
-            raise ValueError(f"--{option} {text}: not a number of bytes, or one with k, M or G")
+            number = f"a number of bytes from {least}" if least else "a number of bytes"
+            raise ValueError(f"--{option} {text}: not {number}, or one with k, M or G")
         return int(digits) * unit
 
     parse.coerceDoc = "A number of bytes, or one with k, M or G."  # type: ignore[attr-defined]
@@ -177,7 +184,7 @@ class Options(usage.Options):
             None,
             0,
             "How far workers yield to other processes, see nice(2)",
-            whole_number("worker-nice", 0),
+            whole_number("worker-nice", 0, MOST_NICE),
         ],
         _octal("worker-umask", "The workers' file mode mask, if not the server's"),
         ["worker-uid", None, None, "The user that workers run as; only if root starts the server"],
@@ -231,10 +238,19 @@ class Options(usage.Options):
         """
         if module.endswith(".py") or "/" in module:
             raise usage.UsageError(f"--jobs {module}: {_name_module(module)}")
+        if not module.strip():
+            raise usage.UsageError("--jobs names no module")
+        if "," in module or " " in module:
+            words = " ".join(f"--jobs {name}" for name in re.split("[ ,]+", module) if name)
+            raise usage.UsageError(f"--jobs {module}: repeat the option, as in {words}")
+        if ":" in module and module != GROUP:
+            raise usage.UsageError(f"--jobs {module}: the only group is {GROUP}")
         self["jobs"].append(module)
 
     def opt_worker_path(self, directory: str) -> None:
         """A directory where workers look for modules first. Repeatable."""
+        if not os.path.exists(directory):  # an archive will do, too
+            raise usage.UsageError(f"--worker-path {directory}: no such directory")
         self["worker-path"].append(os.path.abspath(directory))
 
     def opt_worker_env(self, setting: str) -> None:
@@ -250,6 +266,11 @@ class Options(usage.Options):
         If the option is given, they keep no others. Repeatable [default: all].
         """
         self["worker-keep-env"].append(name)
+
+    def parseArgs(self, *words: str) -> None:
+        """Refuse words that are no options."""
+        if words:
+            raise usage.UsageError(f"{words[0]!r} is not an option, and there are no arguments")
 
     def postOptions(self) -> None:
         """Fill in the defaults of repeatable options, and check options that depend on others."""
@@ -286,12 +307,9 @@ class Options(usage.Options):
         twistd: Any = self.parent or {}
         if (user or group) and (os.getuid() != 0 or twistd.get("uid") or twistd.get("gid")):
             raise usage.UsageError("--worker-uid and --worker-gid: only for a server run as root")
-        try:
-            account = _account(user) if user else None
-            uid = account.pw_uid if account else None
-            gid = _group(group) if group else account.pw_gid if account else None
-        except KeyError as error:
-            raise usage.UsageError(f"--worker-uid, --worker-gid: {error.args[0]}") from None
+        account = _account(user) if user else None
+        uid = account.pw_uid if account else None
+        gid = _group(group) if group else account.pw_gid if account else None
         return uid, gid
 
     def worker_environment(self) -> dict[str, str]:
@@ -329,11 +347,17 @@ def _name_module(file: str) -> str:
 
 
 def _account(user: str) -> struct_passwd:
-    return getpwuid(int(user)) if user.isdigit() else getpwnam(user)
+    try:
+        return getpwuid(int(user)) if user.isdigit() else getpwnam(user)
+    except KeyError:
+        raise usage.UsageError(f"--worker-uid {user}: there is no such user") from None
 
 
 def _group(group: str) -> int:
-    return int(group) if group.isdigit() else getgrnam(group).gr_gid
+    try:
+        return int(group) if group.isdigit() else getgrnam(group).gr_gid
+    except KeyError:
+        raise usage.UsageError(f"--worker-gid {group}: there is no such group") from None
 
 
 def give_up(message: str) -> NoReturn:

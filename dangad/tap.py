@@ -6,6 +6,7 @@ twistd imports this module for the command ``dangad``. `makeService` imports eve
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 from dataclasses import fields
@@ -15,6 +16,7 @@ from dangad.addresses import SERVER_FORMS, what_is_wrong
 from dangad.commandline import Options, give_up
 from dangad.host.capacity import OWN_FILES, WORKER_FILES
 from dangad.host.lean import WITHOUT_TLS, import_network
+from dangad.host.startfailure import FailedStart, NotStarted, StartFailure
 from dangad.limits import Limits
 
 if TYPE_CHECKING:
@@ -28,8 +30,27 @@ __all__ = ["Options", "makeService"]
 def makeService(options: Options) -> IService:
     """The service for the options.
 
-    The program ends, with one line on stderr, if an endpoint's description is not valid, the job
-    modules cannot be served, or later an endpoint cannot be opened.
+    The program ends, with one line on stderr and in a log outside the terminal, if an endpoint's
+    description is not valid, the job modules cannot be served, or later an endpoint cannot be
+    opened.
+    """
+    twistd: Any = options.parent or {}
+    daemon = not twistd.get("nodaemon", True)
+    logs = bool(daemon or twistd.get("syslog") or twistd.get("logfile") not in (None, "-"))
+    failure = StartFailure(daemon, logs, trace=bool(options["traceback"]))
+    try:
+        return _make_service(options, failure)
+    except NotStarted as reason:
+        if not logs:
+            give_up(str(reason))
+        failure.watch()
+        return FailedStart(reason)
+
+
+def _make_service(options: Options, failure: StartFailure) -> IService:
+    """The service, whose failures to start are shown by `failure`.
+
+    :raises NotStarted: it cannot be made.
     """
     from dangad.pool.launch import BrokenJobs
     from dangad.pool.preflight import JobsCheck
@@ -48,36 +69,23 @@ def makeService(options: Options) -> IService:
             from dangad.host.clock import use_steady_clock
             from dangad.host.logstream import LogStream
             from dangad.host.shortturns import take_few_events
-            from dangad.host.startfailure import StartFailure
-            from dangad.server.endpoints import read_endpoint
             from dangad.server.listening import Access, CannotListen
             from dangad.server.peers import allow
             from dangad.service import DangadService
 
             use_steady_clock(reactor)
             take_few_events(reactor)
-            for option, description in endpoints:
-                try:
-                    read_endpoint(description).make(reactor)
-                except Exception as error:  # noqa: BLE001 - each kind of endpoint has its own
-                    wrong = what_is_wrong(description, error, SERVER_FORMS)
-                    give_up(f"--{option} {description}: {wrong}")
+            _check_endpoints(endpoints, reactor)
             try:
                 allowed = allow(options["allow-users"], options["allow-groups"])
             except ValueError as error:
-                give_up(f"--allow-users, --allow-groups: {error}")
+                raise NotStarted(f"--allow-users, --allow-groups: {error}") from None
             check.wait()
     except BrokenJobs as error:
         if error.traceback:
             sys.stderr.write(f"{error.traceback}\n")
-        give_up(str(error))
-    daemon = not twistd.get("nodaemon", True)
-    failure = StartFailure(
-        CannotListen,
-        daemon=daemon,
-        logs=bool(daemon or twistd.get("syslog") or twistd.get("logfile") not in (None, "-")),
-        trace=bool(options["traceback"]),
-    )
+        raise NotStarted(str(error)) from None
+    failure.expected += (CannotListen,)
     failure.watch()
     reactor.callWhenRunning(failure.end)
     if twistd.get("nodaemon") and not twistd.get("logfile"):
@@ -101,21 +109,47 @@ def makeService(options: Options) -> IService:
     )
 
 
+def _check_endpoints(endpoints: list[tuple[str, str]], reactor: Any) -> None:
+    """Check the descriptions of endpoints, each after the name of its option.
+
+    :raises NotStarted: one cannot be read, or two name the same UNIX socket.
+    """
+    from dangad.server.endpoints import read_endpoint
+
+    sockets: dict[str, str] = {}
+    for option, description in endpoints:
+        named = f"--{option} {description}"
+        try:
+            endpoint = read_endpoint(description)
+            endpoint.make(reactor)
+        except Exception as error:  # noqa: BLE001 - each kind of endpoint has its own
+            wrong = what_is_wrong(description, error, SERVER_FORMS)
+            raise NotStarted(f"{named}: {wrong}") from None
+        if endpoint.path is not None:
+            path = os.path.abspath(endpoint.path)
+            if path in sockets:
+                raise NotStarted(f"{sockets[path]} and {named} name the same socket")
+            sockets[path] = named
+
+
 def _worker_settings(options: Options) -> WorkerSettings:
-    """The workers' settings; ends the program if there are too few descriptors for workers."""
+    """The workers' settings.
+
+    :raises NotStarted: there are too few descriptors for workers, or no working directory.
+    """
     from dangad.pool.launch import NoDirectory, WorkerSettings, default_path
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     least = OWN_FILES + WORKER_FILES * (options["min-workers"] + 1)
     if hard != resource.RLIM_INFINITY and hard < least:
-        give_up(
+        raise NotStarted(
             f"the hard limit of {hard} open files is too low: {least} are the least for "
             f"--min-workers {options['min-workers']}; raise it (ulimit -Hn, LimitNOFILE=)"
         )
     try:
         path = default_path()
     except NoDirectory as error:
-        give_up(str(error))
+        raise NotStarted(str(error)) from None
     return WorkerSettings(
         jobs=tuple(options["jobs"]),
         max_payload=options["max-payload"],

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import click
@@ -83,8 +84,14 @@ def _subcommands_like(_: click.Context, __: click.Parameter, beginning: str) -> 
     return [name for name in listed if name.startswith(beginning)]
 
 
-@click.command("help", hidden=True, add_help_option=False)
-@click.argument("subcommand", required=False, shell_complete=_subcommands_like)
+@click.command(
+    "help",
+    add_help_option=False,
+    params=[
+        click.Argument(["subcommand"], required=False, shell_complete=_subcommands_like),
+        help_option(),
+    ],
+)
 def explain(subcommand: str | None) -> None:
     """Show the help of the program or of a subcommand."""
     words = ["--help"] if subcommand is None else [subcommand, "--help"]
@@ -114,6 +121,8 @@ def _what_was_meant(option: str, context: click.Context, words: Sequence[str]) -
     known = [name for each in context.command.params for name in each.opts if name[:2] == "--"]
     if context.parent is None:
         return unknown_option(option, known, [])
+    if re.fullmatch("-[0-9.]+", option) and context.info_name != "call":
+        return f"{option} is negative; see {context.command_path} --help"
     typed = list(words)[list(words).index(context.info_name or "") :]
     as_typed = [word for word in typed if word.partition("=")[0] == option]
     return unknown_option(as_typed[0] if as_typed else option, known, typed)

@@ -11,7 +11,9 @@ import contextlib
 import errno
 import gc
 import os
+import re
 import signal
+import stat
 from typing import TYPE_CHECKING, Any
 
 from dangad.addresses import description_of
@@ -165,10 +167,21 @@ def _explain(error: amp.RemoteAmpError | DangadError | Disconnected) -> Failed:
     return Failed(FAILED, f"{code}: {error.description}")
 
 
+def _is_socket(path: str) -> bool:
+    """Whether a socket is at the end of `path`, or nothing can be told."""
+    try:
+        return stat.S_ISSOCK(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return True
+
+
 def _why(error: Exception, where: str) -> tuple[str, bool]:
     """Why there is no connection, and whether a server is or was at this endpoint."""
     number = getattr(error, "osError", None)
     is_socket = where.startswith("unix:")
+    path = re.sub(r"\\(.)", r"\1", where.removeprefix("unix:"))
+    if number == errno.ECONNREFUSED and is_socket and not _is_socket(path):
+        return f"{path} is not a socket", False
     if number == errno.ENOENT and is_socket:
         return "no server listens there now: it does not run, is stopping, or is elsewhere", False
     if number == errno.ECONNREFUSED and is_socket:

@@ -13,6 +13,7 @@ import select
 import sys
 from typing import TYPE_CHECKING, Any
 
+from twisted.application.service import Service
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -27,18 +28,36 @@ MAX_SAID = 2**16
 """Bytes of the daemon's message; a pipe takes as many at once."""
 
 
+class NotStarted(Exception):
+    """The server cannot be made; the text says why in one line."""
+
+
+class FailedStart(Service):
+    """Stands for a server that cannot be made, until twistd has opened the log."""
+
+    def __init__(self, reason: NotStarted) -> None:
+        self._reason = reason
+
+    def privilegedStartService(self) -> None:
+        """Fail, now that the log gets the reason.
+
+        :raises NotStarted: always.
+        """
+        raise self._reason
+
+
 class StartFailure:
     """Shows an exception that ends the program before the reactor runs."""
 
-    def __init__(self, expected: type[Exception], daemon: bool, logs: bool, trace: bool) -> None:
+    def __init__(self, daemon: bool, logs: bool, trace: bool) -> None:
         """Remember how to show it.
 
-        :param expected: the kind of exceptions whose text says all that an operator needs.
         :param daemon: whether twistd is about to make this process a daemon.
         :param logs: whether the log is elsewhere than on the terminal.
         :param trace: whether to show on the terminal where an exception was raised.
         """
-        self._expected = expected
+        #: The kinds of exceptions whose text says all that an operator needs.
+        self.expected: tuple[type[Exception], ...] = (NotStarted,)
         self._daemon = daemon
         self._logs = logs
         self._trace = trace
@@ -73,8 +92,8 @@ class StartFailure:
             self._usual[0](kind, error, trace)
             return
         failure = Failure(error, kind, trace)
-        if issubclass(kind, self._expected):
-            text = f"cannot listen on {error}"
+        if issubclass(kind, self.expected):
+            text = str(error)
             if self._logs:
                 log.critical("the server does not start: {text}", text=text)
         else:

@@ -42,6 +42,10 @@ _OTHERS = stat.S_IWGRP | stat.S_IWOTH
 class CannotListen(Exception):
     """An endpoint cannot be opened; the text says which one and why, in one line."""
 
+    def __str__(self) -> str:
+        """The whole line."""
+        return f"cannot listen on {super().__str__()}"
+
 
 @dataclass(frozen=True, slots=True)
 class Access:
@@ -158,7 +162,7 @@ def open_door(
     :raises CannotListen: it cannot be opened, or would be open to more people than allowed.
     """
     if endpoint.reaches_beyond and not access.insecure:
-        raise _too_open(endpoint)
+        raise _too_open(endpoint, option)
     reception = Reception(site, reactor, endpoint.text, endpoint.strict_priorities)
     if endpoint.kind == "stdio":  # its connection is made at once
         reception.allowed = None
@@ -178,14 +182,14 @@ def open_door(
     door = Door(endpoint, outcome[0], reception)
     guard(door.port)
     try:
-        _guard(door, access)
+        _guard(door, access, option)
     except CannotListen:
         door.close_at_once()
         raise
     return door
 
 
-def _guard(door: Door, access: Access) -> None:
+def _guard(door: Door, access: Access, option: str) -> None:
     """Tell the reception which connections to admit.
 
     :raises CannotListen: the endpoint would be open to more people than allowed.
@@ -195,7 +199,7 @@ def _guard(door: Door, access: Access) -> None:
     local = isinstance(host, UNIXAddress) or _is_loopback(host) or endpoint.kind == "stdio"
     if not local:
         if not access.insecure:
-            raise _too_open(endpoint)
+            raise _too_open(endpoint, option)
         auth = endpoint.auth or Auth.NONE
     door.reception.allowed = access.allowed if auth is Auth.USER else None
     if auth is Auth.USER and isinstance(host, (IPv4Address, IPv6Address)):
@@ -208,9 +212,10 @@ def _guard(door: Door, access: Access) -> None:
             ) from None
 
 
-def _too_open(endpoint: Endpoint) -> CannotListen:
+def _too_open(endpoint: Endpoint, option: str) -> CannotListen:
+    harm = "stop the server" if option == "--control" else "run every job"
     return CannotListen(
-        f"{endpoint.text}: anybody who can reach it could run every job: listen on the "
+        f"{endpoint.text}: anybody who can reach it could {harm}: listen on the "
         f"loopback interface (interface=127.0.0.1), or insist by --insecure"
     )
 

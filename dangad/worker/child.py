@@ -292,8 +292,14 @@ def _print_traceback(error: BaseException) -> None:
 
 def _reason(error: BaseException, settings: dict[str, Any]) -> str:
     """One line that says why the job modules cannot be served, and where in them the error is."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(_NOT_THEIRS)
+    ]
+    where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
     if isinstance(error, (BadJobType, CannotStart)):
-        return " ".join(str(error).split())[:1000]
+        return " ".join(f"{error}{where}".split())[:1000]
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     if isinstance(error, SyntaxError) and error.filename:  # str() has only its base name
         text = f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
@@ -301,12 +307,6 @@ def _reason(error: BaseException, settings: dict[str, Any]) -> str:
     if isinstance(error, MemoryError) and settings["max_memory"]:
         limit = show_bytes(settings["max_memory"])
         text += f", where --max-memory is {limit}: raise it"
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(_NOT_THEIRS)
-    ]
-    where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
     if isinstance(error, ModuleNotFoundError) and not frames:
         where = "; start the server in the directory where it is, or name that by --worker-path"
     return " ".join(f"the job modules cannot be served: {text}{where}".split())[:1000]

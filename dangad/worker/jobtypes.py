@@ -154,7 +154,10 @@ def catalogue_of(job_types: Iterable[JobType]) -> str:
 def import_modules(name: str) -> list[Any]:
     """The modules for which `name` stands, as `find_job_types` takes it; they are imported."""
     if name == f"group:{ENTRY_POINT_GROUP}":
-        return [point.load() for point in entry_points(group=ENTRY_POINT_GROUP)]
+        points = entry_points(group=ENTRY_POINT_GROUP)
+        if not points:
+            raise BadJobType(f"{name}: no installed package offers job modules in this group")
+        return [point.load() for point in points]
     return [importlib.import_module(name)]
 
 

@@ -789,6 +789,7 @@ def test_commands(server: Server) -> None:
         (["call", "Sleep", "--jsn"], "there is no option --jsn; did you mean --json?"),
         (["comands"], "did you mean `dangad commands`? see dangad --help"),
         (["Sleep"], "to call a command of the server: `dangad call Sleep`"),
+        (["scale", "-1"], "-1 is negative; see dangad scale --help"),
         (["commands", "--prioriti"], "no option --prioriti; see dangad commands --help"),
         (["commands", "all"], "unexpected extra argument (all); see dangad commands --help"),
         (["call", "Sleep", "seconds=1", "x=1"], "Sleep has no argument 'x'"),
@@ -796,7 +797,10 @@ def test_commands(server: Server) -> None:
         (["call", "Sleep", "seconds"], "'seconds' is no argument: write key=value"),
         (["call", "Sleep", "seconds=0", "--raw", "x"], "other keys: slept"),
         (["call", "Short", "data=@big"], "declare it as dangad.Blob()"),
-        (["--connect", "nosuch:x", "commands"], "Unknown endpoint type"),
+        (
+            ["--connect", "nosuch:x", "commands"],
+            "'nosuch'; for the path of a UNIX socket, write ./nosuch",
+        ),
     ],
 )
 def test_wrong_usage(server: Server, words: list[str], text: str) -> None:
@@ -887,6 +891,10 @@ def test_nobody_listens(server: Server, tmp_path: Path) -> None:
     text = server.complaint(3, "commands", DANGAD_CONNECT=str(dead))
     why = "the socket is there, but its server has died: start it again"
     assert text == f"cannot connect to unix:{dead}: {why}"
+    plain = tmp_path / "plain"
+    plain.touch()
+    text = server.complaint(3, "commands", "--connect", str(plain))
+    assert f"unix:{plain}: {plain} is not a socket" in text
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     text = server.complaint(3, "commands", "--connect", f"tcp:127.0.0.1:{port}")
@@ -1242,12 +1250,12 @@ def test_narrow_terminal() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["help"], ["commands", "--help"], ["help", "status"]]
+    "words", [["--help"], ["help"], ["commands", "--help"], ["help", "status"], ["help", "--help"]]
 )
 def test_help(words: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     """Help is printed, and is a success."""
     assert cli.main(words) == 0
-    assert "--con" in capfd.readouterr().out
+    assert "--help" in capfd.readouterr().out
 
 
 def test_help_on_a_command(server: Server) -> None:

@@ -157,6 +157,8 @@ class OpenTests(SynchronousTestCase):
         ):
             with self.subTest(text), self.assertRaisesRegex(CannotListen, "--insecure"):
                 self.open(text)
+        with self.assertRaisesRegex(CannotListen, "could stop the server: listen on"):
+            open_door(reactor, read_endpoint("tcp:0"), Site(), Access(), "--control")
 
     def test_advice(self) -> None:
         """What cannot be listened on is told with what to change, by the option that said it."""

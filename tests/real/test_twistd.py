@@ -333,6 +333,10 @@ class MistakeTests(TwistdCase):
         """Options that do not exist, or have no sensible value."""
         for arguments, says in (
             ("--max-workers 0", "--max-workers 0: not a whole number from 1"),
+            (
+                "--listen unix:s --control ./s",
+                "--listen unix:s and --control ./s name the same socket",
+            ),
             ("--control nothing:1", "--control nothing:1: Unknown endpoint type"),
             (
                 "--listen tcp:http",
@@ -351,8 +355,14 @@ class MistakeTests(TwistdCase):
             ("--worker-env X", "--worker-env X: write NAME=VALUE"),
             ("--worker-directory nowhere", "--worker-directory nowhere: no such directory"),
             ("--worker-umask 9", "--worker-umask 9: not an octal number from 0 to 777"),
-            ("--worker-nice -1", "--worker-nice -1: not a whole number from 0"),
+            ("--worker-nice -1", "--worker-nice -1: not a whole number from 0 to 19"),
+            ("--worker-nice 30", "--worker-nice 30: not a whole number from 0 to 19"),
             ("--worker-uid nobody-at-all", "--worker-uid"),
+            ("--worker-path nowhere", "--worker-path nowhere: no such directory"),
+            ("--max-payload 0", "--max-payload 0: not a number of bytes from 1, or one with k,"),
+            ("--jobs one,two", "--jobs one,two: repeat the option, as in --jobs one --jobs two;"),
+            ("--jobs=", "--jobs names no module"),
+            ("--jobs group:x.jobs", "--jobs group:x.jobs: the only group is group:dangad.jobs"),
             ("--max-memory much", "--max-memory much: not a number of bytes"),
             ("--recycle-age old", "--recycle-age old: not a number of seconds"),
             ("--recycle-jobs x", "--recycle-jobs x: not a whole number from 0"),
@@ -360,7 +370,7 @@ class MistakeTests(TwistdCase):
             ("--jobs ./thumbs/jobs.py", "write --jobs thumbs.jobs;"),
             ("--jobs ../thumbs/jobs.py", r"write --worker-path \.\./thumbs --jobs jobs;"),
             ("--jobs /srv/jobs.py", "write --worker-path /srv --jobs jobs;"),
-            ("extra", "takes no arguments|Wrong number of arguments"),
+            ("extra", "'extra' is not an option, and there are no arguments; see"),
         ):
             with self.subTest(arguments), self.assertRaisesRegex((SystemExit, UsageError), says):
                 tap.Options().parseOptions(arguments.split())
@@ -369,12 +379,14 @@ class MistakeTests(TwistdCase):
         """Modules that are not there, do not import, or have nothing to serve."""
         self.write_jobs("leaves", "raise SystemExit(0)\n")
         self.write_jobs("empty", "")
+        self.write_jobs("bare", "import dangad\n@dangad.job\ndef nap(): pass\n")
         self.write_jobs("bad", GOOD_JOBS.replace("nap(seconds)", "nap(minutes)"))
         for module, says, traceback in (
             ("nowhere", "No module named 'nowhere'; start the server in .* --worker-path", False),
             ("leaves", "SystemExit", True),
             ("empty", "empty has no job types", False),
-            ("bad", "bad.nap cannot take the arguments of Nap", False),
+            ("bad", r"bad.nap cannot take the arguments of Nap .* \(.*bad\.py, line \d+\)", False),
+            ("bare", r"@job takes a subclass .* \(.*bare\.py, line 2\)", False),
         ):
             settings = WorkerSettings((module,), path=(str(self.folder), *default_path()))
             with (
@@ -408,7 +420,8 @@ class MistakeTests(TwistdCase):
         wait_for(lambda: f"the server does not start: {reason}" in self.log("twistd.log"))
         result = self.run_twistd("dangad", "--jobs", "nowhere")
         self.assertEqual(result.returncode, 1)
-        self.assertIn("No module named 'nowhere'", result.stderr)
+        self.assertRegex(result.stderr, r"\Atwistd dangad: .*No module named 'nowhere'.*\n\Z")
+        self.assertRegex(self.log("twistd.log"), "the server does not start: .*'nowhere'")
         result = self.run_twistd("--rundir=nowhere", "dangad")  # where there is no daemon yet
         self.assertRegex(result.stderr, r"\Atwistd dangad: cannot start: .*'nowhere'.*\n\Z")
         self.assertNotIn("twistd.pid", os.listdir(self.folder))
