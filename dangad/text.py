@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 MOST_QUOTED = 40
 """Bytes of a peer that are quoted in the text of an error, at most."""
 
@@ -31,6 +33,14 @@ def show_seconds(seconds: float) -> str:
 def counted(number: int, noun: str) -> str:
     """A number of things: ``1 job``, ``2 jobs``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def signal_name(number: int) -> str:
+    """A signal's name: ``SIGKILL``; ``signal 64`` for one without a name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def printable(text: str, keep: str = "") -> str:

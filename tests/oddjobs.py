@@ -58,6 +58,7 @@ class Facts(amp.Command):
         (b"own_ids", amp.Boolean()),
         (b"descriptors", amp.ListOf(amp.Integer())),
         (b"pythonpath", amp.Unicode()),
+        (b"argv", amp.ListOf(amp.Unicode())),
     ]
 
 
@@ -207,6 +208,7 @@ def facts() -> dict[str, Any]:
         "own_ids": threading.main_thread().native_id == os.getpid(),
         "descriptors": sorted(int(name) for name in os.listdir("/proc/self/fd")),
         "pythonpath": os.environ.get("PYTHONPATH", "unset"),
+        "argv": sys.argv,
     }
 
 

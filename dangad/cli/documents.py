@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dangad.cli.streams import columns as terminal_columns
 from dangad.cli.tables import NOTHING, Column, list_pairs, table
-from dangad.text import printable, show_bytes, show_seconds
+from dangad.text import counted, printable, show_bytes, show_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -129,9 +129,9 @@ def show_scaled(wanted: dict[str, int]) -> list[str]:
     """How many workers there may be from now on."""
     least, most = wanted["min"], wanted["max"]
     return [
-        f"from now on {least} workers"
+        f"from now on {counted(least, 'worker')}"
         if least == most
-        else f"from now on {least} to {most} workers"
+        else f"from now on {least} to {counted(most, 'worker')}"
     ]
 
 

@@ -139,7 +139,7 @@ def catalogue_as_table(catalogue: dict[str, Any], columns: int | None = None) ->
             printable(entry["name"]),
             printable(describe_keys(entry["arguments"])) or NOTHING,
             printable(describe_keys(entry["response"])) or NOTHING,
-            printable(entry["doc"].partition("\n")[0]),
+            printable(_unmarked(entry["doc"]).partition("\n")[0]),
         ]
         for entry in entries
     ]
@@ -171,7 +171,7 @@ def entry_as_help(entry: dict[str, Any], columns: int | None = None) -> str:
     inner = None if columns is None else columns - len(GAP)
     lines = [printable(" ".join(["usage: dangad call", name, *words]))]
     if entry["doc"]:
-        lines += ["", *_flow(entry["doc"], columns)]
+        lines += ["", *_flow(_unmarked(entry["doc"]), columns)]
     for title, keys in (("arguments", entry["arguments"]), ("response", entry["response"])):
         pairs = [
             (printable(key["key"]), type_name(key["type"]) + ", may be left out" * key["optional"])
@@ -185,6 +185,11 @@ def entry_as_help(entry: dict[str, Any], columns: int | None = None) -> str:
     ]
     lines += ["", "policy:", *(f"  {line}" for line in list_pairs(policy, inner))]
     return "\n".join(lines) + "\n"
+
+
+def _unmarked(doc: str) -> str:
+    """A docstring without its marks for code."""
+    return doc.replace("``", "")
 
 
 def _flow(doc: str, columns: int | None) -> list[str]:

@@ -112,6 +112,13 @@ def _field(process: int, field: str) -> str:
     return ""
 
 
+def program(process: int) -> str:
+    """The name of a process's program, cut to 15 bytes; empty if it is gone."""
+    with contextlib.suppress(OSError), open(f"{PROC}/{process}/comm", errors="replace") as file:
+        return file.read().rstrip("\n")
+    return ""
+
+
 def is_tracker(process: int) -> bool:
     """Whether a process is a resource tracker of :mod:`multiprocessing`, or of a library like it.
 

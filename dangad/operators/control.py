@@ -110,6 +110,8 @@ _PERFORM: dict[
     commands.Drain: _drain,
 }
 _COMMANDS: dict[bytes, type[amp.Command]] = {command.commandName: command for command in _PERFORM}
+_NAMES: dict[type[amp.Command], str] = {commands.Pardon: "Unquarantine"}
+"""The names of commands in the log, where the operator knows another one."""
 _ONLY_LOOK = frozenset({commands.Status, commands.Workers, commands.Recent})
 """Commands that only read: they are answered at once and not logged."""
 
@@ -346,7 +348,8 @@ class ControlFactory(Factory):
             return await perform(self._operations, arguments)
         if self._waiting >= MAX_WAITING:
             raise QueueFull(f"{MAX_WAITING} requests of operators wait to be done")
-        what = " ".join([command.__name__, *(f"{key}={arguments[key]}" for key in arguments)])
+        name = _NAMES.get(command, command.__name__)
+        what = " ".join([name, *(f"{key}={arguments[key]}" for key in arguments)])
         log.info("operator: {what}", what=what)
         self._waiting += 1
         try:

@@ -18,6 +18,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 
 from dangad.host.descent import MARK_VARIABLE
+from dangad.pool.obituary import how_the_process_ended
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -161,7 +162,7 @@ class Guardian(ProcessProtocol):
         if self._stopped is not None:
             self._stopped.callback(None)
             return
-        log.warn("the guardian is gone, and is replaced: {reason}", reason=str(reason.value))
+        log.warn("the guardian {how}, and is replaced", how=how_the_process_ended(reason))
         self._restart = self._reactor.callLater(RESTART_DELAY, self.start)
 
     def _tell(self, line: bytes) -> None:

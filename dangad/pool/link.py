@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet import defer, error
+from twisted.internet import defer
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -23,7 +23,7 @@ from dangad.pool.givenjobs import ROOM, GivenJobs
 from dangad.pool.interruption import Interruption
 from dangad.pool.jobprobe import JobProbe
 from dangad.pool.killing import Killing
-from dangad.pool.obituary import Obituary
+from dangad.pool.obituary import Obituary, is_orderly
 from dangad.pool.workeroutput import WorkerOutput
 from dangad.scheduler.interfaces import IProcess
 from dangad.scheduler.workerrecord import TRANSITIONS, WorkerEvent, WorkerState
@@ -316,8 +316,8 @@ class WorkerLink:
             printed=self.output.tail,
             unread=steps.take("looking for its job", self._given.unread_request) or b"",
         )
+        level = log.info if is_orderly(status, self._given.running) else log.warn
         self._given.row.clear()
-        level = log.info if isinstance(status.value, error.ProcessDone) else log.warn
         level(
             "worker {pid} {how}, after {jobs}{details}",
             pid=self.pid,

@@ -14,7 +14,7 @@ from twisted.internet import error
 from dangad.host.memory import memory_of
 from dangad.pool.output import last_lines
 from dangad.scheduler.record import Death
-from dangad.text import show_bytes
+from dangad.text import show_bytes, signal_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -112,23 +112,27 @@ class Obituary:
         return words
 
 
+def is_orderly(status: Failure, job: Job | None) -> bool:
+    """Whether a worker has exited without an error, and has not lost the `job` that it ran."""
+    return isinstance(status.value, error.ProcessDone) and (
+        job is None or job.stopped_for is not None
+    )
+
+
 def _how_it_ended(status: Failure, booted: bool, printed: Collection[str]) -> str:
     """The process's end in words, with its last output if it began, and never said Hello."""
-    how = _how_the_process_ended(status)
+    how = how_the_process_ended(status)
     if booted or isinstance(status.value, NotForked):
         return how
     words = last_lines(printed)
     return f"{how} before it was ready" + (f"; it printed last: {words}" if words else "")
 
 
-def _how_the_process_ended(status: Failure) -> str:
+def how_the_process_ended(status: Failure) -> str:
     """The process's end in words that follow "worker 4711"."""
     value = status.value
     if isinstance(value, NotForked):
         return str(value)
     if isinstance(value, error.ProcessTerminated) and value.signal is not None:
-        try:
-            return f"was killed by {signal.Signals(value.signal).name}"
-        except ValueError:
-            return f"was killed by signal {value.signal}"
+        return f"was killed by {signal_name(value.signal)}"
     return f"exited (status {getattr(value, 'exitCode', None) or 0})"

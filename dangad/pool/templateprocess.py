@@ -23,7 +23,7 @@ from zope.interface import implementer
 from dangad.pool.launch import BOOTSTRAP
 from dangad.pool.witness import name_senders, receive
 from dangad.scheduler.clockcalls import cancel
-from dangad.text import printable
+from dangad.text import printable, signal_name
 from dangad.wire.commands import TEMPLATE_ORDERS
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ class TemplateProcess(ProcessProtocol):
         value = reason.value
         number = getattr(value, "signal", None)
         exited = f"exited (status {getattr(value, 'exitCode', None) or 0})"
-        self._end = f"was killed by signal {number}" if number else exited
+        self._end = f"was killed by {signal_name(number)}" if number else exited
         for fd in list(self.transport.pipes):
             self.transport.closeChildFD(fd)
         self._reaped(self)

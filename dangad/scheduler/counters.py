@@ -67,15 +67,20 @@ class Counters:
         job.ended_for = printable(code[:MOST_CODE].decode("latin-1")), printable(text)
 
     def log_end(self, job: Job) -> None:
-        """Write to the log what `job` used, and why it failed if it did."""
+        """Write to the log what `job` used, if it is known, and why it failed if it did."""
         took = job.took
-        text = (
-            "job {job} {command} {state} worker={pid} wait={wait:.6f} runtime={runtime:.6f} "
-            "cpu={cpu:.6f} peak_memory={peak}"
-        )
         code, reason = job.ended_for or ("", "")
         log.info(
-            f"{text} {{code}}: {{reason}}" if code else text,
+            "".join(
+                (
+                    "job {job} {command} {state}",
+                    " worker={pid}" if job.pid else "",
+                    " wait={wait:.6f} runtime={runtime:.6f}",
+                    " cpu={cpu:.6f}" if took else "",
+                    " peak_memory={peak}" if took and took.peak_memory else "",
+                    " {code}: {reason}" if code else "",
+                )
+            ),
             job=job.id,
             command=job.name,
             state=job.state.value,

@@ -110,7 +110,8 @@ class FailingStarts:
         self._failed_at = now
         delay = self._delay(self._count - 2) if self._count > 1 else 0.0
         log.warn(
-            "start {failures} in a row failed: {reason}; next try in {delay:.1f} s",
+            "start {failures} in a row failed: {reason}; "
+            "next try in {delay:.1f} s, if one is needed",
             failures=self._count,
             reason=reason,
             delay=delay,

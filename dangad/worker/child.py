@@ -78,6 +78,7 @@ def main(settings: dict[str, Any]) -> None:
 
     :param settings: as in :class:`dangad.pool.launch.WorkerSettings`.
     """
+    sys.argv[1:] = ["dangad-worker"]  # whatever its process is called, and the template's
     _die_with_parent(settings["parent"])
     if settings["check"] is not None:
         _check(settings)
@@ -238,7 +239,7 @@ def _end_offspring(offspring: Offspring) -> bool:
         _log.warning(
             "the job has left processes running, which were killed: %s; the worker is replaced, "
             "for its modules may count on them",
-            ", ".join(map(str, left)),
+            ", ".join(left),
         )
     return not left
 

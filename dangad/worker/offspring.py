@@ -20,7 +20,8 @@ import time
 from _thread import _count as thread_count  # of threads that threading does not know, too
 from typing import TYPE_CHECKING, Any
 
-from dangad.host.descent import PROC, children, children_by_thread, is_tracker, threads
+from dangad.host.descent import PROC, children, children_by_thread, is_tracker, program, threads
+from dangad.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,17 +57,18 @@ class Offspring:
         #: there is no such file.
         self._usual = self._look()
 
-    def end(self) -> list[int]:
-        """Kill and reap the processes of a job; the ids of those that it should have ended itself.
+    def end(self) -> list[str]:
+        """Kill and reap the processes of a job; which ones it should have ended itself.
 
-        Takes next to no time if there are none.
+        They are named by their ids and programs. Takes next to no time if there are none.
         """
         look = self._look()
         if look is not None and look == self._usual and thread_count() <= self._count:
             return []
         if not _has_children():
             return []
-        left: set[int] = set()
+        #: The names of the programs of those that were killed, by id.
+        left: dict[int, str] = {}
         kill_from = time.monotonic() + LINGER
         while True:
             of_jobs = self._of_jobs()
@@ -77,9 +79,9 @@ class Offspring:
             if not running or now > kill_from + PATIENCE:
                 break
             if now >= kill_from:
-                for pid in running - left:
+                for pid in running - left.keys():
                     if now > kill_from + PATIENCE / 2 or not is_tracker(pid):
-                        left.add(pid)
+                        left[pid] = program(pid)
                         _kill(pid)
             time.sleep(_PAUSE)
         if (server := _fork_server()) is not None and server not in self._kept:
@@ -88,8 +90,11 @@ class Offspring:
             _end_tracker(tracker)
         self._usual = self._look()
         reactor: Any = sys.modules.get(_REACTOR)
-        left.update(() if reactor is None else reactor.reapProcessHandlers.keys() - self._kept)
-        return sorted(left)
+        if reactor is not None:
+            for pid in reactor.reapProcessHandlers.keys() - self._kept - left.keys():
+                left[pid] = program(pid)
+        named = sorted(left.items())
+        return [f"{pid} ({printable(name)})" if name else str(pid) for pid, name in named]
 
     def _look(self) -> bytes | None:
         try:

@@ -1232,7 +1232,7 @@ def test_narrow_terminal() -> None:
     """What is said of commands is broken between words, its lists and examples kept as they are."""
     kind = {"name": "Unicode"}
     keys = [{"key": key, "type": kind, "optional": False} for key in ("path", "name", "more")]
-    doc = "Do some things and\nothers.\n\n- one\n- two"
+    doc = "Do ``some`` things and\nothers.\n\n- one\n- two"
     policy = {"time_limit": 60, "retries": None}
     entry = {"name": "Do", "arguments": keys, "response": [], "doc": doc, "policy": policy}
     listing = SEQUENCE.sub("", catalogue_as_table({"commands": [entry]}, 24))

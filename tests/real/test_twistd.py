@@ -297,6 +297,7 @@ class RunTests(TwistdCase):
         [guardian] = [pid for pid in helpers if b"dangad-guardian" in command_line(pid)]
         os.kill(guardian, signal.SIGKILL)
         wait_for(lambda: children(process.pid) - workers - helpers)
+        self.assertIn("the guardian was killed by SIGKILL, and is replaced", self.log())
         process.send_signal(signal.SIGUSR1)
         wait_for(lambda: "SIGUSR1 rotates the log, and there is no log file" in self.log())
         process.send_signal(signal.SIGUSR2)

@@ -6,6 +6,7 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.error import ConnectionDone
+from twisted.logger import LogLevel
 from twisted.protocols import amp
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -525,3 +526,13 @@ class LeavingTests(LinkCase):
         self.worker.die(None)
         self.hops.clock.advance(10)
         self.assertFalse(self.worker.killed)
+
+    def test_loses_a_job(self) -> None:
+        """An exit with status 0 is a warning in the log if it loses a job, and otherwise none."""
+        for asks, level in ((False, LogLevel.info), (True, LogLevel.warn)):
+            if asks:
+                self.ask(b"1")
+            self.worker.die(None)
+            told = [event for event in self.hops.events if event.get("how") == "exited (status 0)"]
+            self.assertEqual(told[-1]["log_level"], level)
+            self.hops.settle()

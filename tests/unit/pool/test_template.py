@@ -311,7 +311,7 @@ class TemplateTests(SynchronousTestCase):
         self.assertEqual(len(self.processes), MOST_FAILURES)
         self.assertEqual(
             worker.reason,
-            "was not forked: 3 templates have forked nothing; the last was killed by signal 9",
+            "was not forked: 3 templates have forked nothing; the last was killed by SIGKILL",
         )
         self.assertIsNotNone(self.template.given_up)
 
@@ -446,7 +446,7 @@ class TemplateTests(SynchronousTestCase):
                 if report is not None:
                     self.report(report)
                 self.lose()
-                reason = reason or "was not forked: the new template was killed by signal 9"
+                reason = reason or "was not forked: the new template was killed by SIGKILL"
                 self.assertEqual(worker.reason, reason)
                 after = self.order()
                 number = old.orders()[-1]

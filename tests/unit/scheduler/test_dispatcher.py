@@ -529,6 +529,11 @@ class LogTests(DispatcherTestCase):
         text = f"job {self.jobs['a'].id} Echo done worker={self.named['w'].pid} wait=2.000000"
         text += " runtime=3.000000 cpu=0.250000 peak_memory=2048000"
         self.assertEqual([formatEvent(event) for event in events], [text])
+        self.submit(self.ann)
+        waits = self.submit(self.ann)
+        with capturedLogs() as events:
+            self.dispatcher.cancel(waits)
+        self.assertRegex(formatEvent(events[0]), r"cancelled wait=0\.0+ runtime=0\.0+ CANCELLED: ")
 
     def test_log_of_what_went_wrong(self) -> None:
         """With log_jobs the line of a job that ends without a result has its code and its text."""
