@@ -7,6 +7,13 @@ import signal
 MOST_QUOTED = 40
 """Bytes of a peer that are quoted in the text of an error, at most."""
 
+_KINDS = {
+    "Integer": "a whole number",
+    "Float": "a number",
+    "Decimal": "a decimal number",
+    "Unicode": "UTF-8 text",
+    "String": "bytes",
+}
 _SIZES = ("bytes", "KiB", "MiB", "GiB", "TiB")
 _TIMES = ((0.9995, 0.001, "ms"), (59.95, 1.0, "s"), (3597.0, 60.0, "min"), (172_800.0, 3600.0, "h"))
 """The units of time: below how many seconds each is used, its seconds, and its name."""
@@ -28,6 +35,11 @@ def show_seconds(seconds: float) -> str:
             digits = 0 if unit == "ms" else 1
             return f"{seconds / size:.{digits}f} {unit}"
     return f"{seconds / 86_400:.1f} d"
+
+
+def kind_in_words(name: str) -> str:
+    """The type of an AMP argument in words that follow "is not": ``a whole number``."""
+    return _KINDS.get(name) or f"{'an' if name[:1] in 'AEIOU' else 'a'} {name}"
 
 
 def counted(number: int, noun: str) -> str:

@@ -39,6 +39,15 @@ TYPE_NAMES = {
 }
 """Names for people of the catalogue's types."""
 
+_WORDS = {
+    "Integer": "a whole number",
+    "Decimal": "a decimal number",
+    "DateTime": "a date and a time",
+    "Unicode": "text",
+    "String": "bytes",
+    CUSTOM: "bytes",
+}
+"""Types in words that follow "is not", where these are not the name with an article."""
 _HINTS = {
     "Boolean": "write true or false, yes or no, 1 or 0",
     "DateTime": "write ISO 8601, as in 2026-11-23T14:30 (local time) or 2026-11-23T14:30Z",
@@ -82,7 +91,7 @@ def read_words(
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not (key and equals):
-            raise WrongUsage(f"{pair!r} is no argument: write key=value")
+            raise WrongUsage(f"{pair!r} is not an argument: write key=value")
         word: str | bytes = text
         if text.startswith("@@"):
             word = text[1:]
@@ -154,7 +163,7 @@ def _from_words(kind: dict[str, Any], words: list[str | bytes], where: str) -> A
             for word in words
         ]
     if len(words) > 1:
-        raise WrongUsage(f"{where} is given {len(words)} times, and is no list")
+        raise WrongUsage(f"{where} is given {len(words)} times, and is not a list")
     word = words[0]
     if kind["name"] in {"String", CUSTOM}:
         return word if isinstance(word, bytes) else os.fsencode(word)
@@ -169,7 +178,7 @@ def _text(kind: dict[str, Any], word: str | bytes, where: str) -> str:
     try:
         return word.decode("utf-8")
     except UnicodeDecodeError:
-        raise WrongUsage(f"{where}: the file is not UTF-8, and no {type_name(kind)}") from None
+        raise WrongUsage(f"{where}: the file is not UTF-8, and so not {_in_words(kind)}") from None
 
 
 def _from_text(kind: dict[str, Any], text: str, where: str) -> Any:
@@ -249,7 +258,7 @@ def _from_json(kind: dict[str, Any], value: Any, where: str) -> Any:
 def _record(keys: list[dict[str, Any]], value: Any, where: str) -> dict[str, Any]:
     """One element of an AmpList."""
     if not isinstance(value, dict):
-        raise WrongUsage(f"{where}: {_quoted(value)} is no object {{{describe_keys(keys)}}}")
+        raise WrongUsage(f"{where}: {_quoted(value)} is not an object {{{describe_keys(keys)}}}")
     declared = {key["key"]: key for key in keys}
     for name in value:
         if name not in declared:
@@ -268,8 +277,13 @@ def _record(keys: list[dict[str, Any]], value: Any, where: str) -> dict[str, Any
 def _wrong(kind: dict[str, Any], value: Any, where: str) -> WrongUsage:
     hint = _HINTS.get(kind["name"])
     return WrongUsage(
-        f"{where}: {_quoted(value)} is no {type_name(kind)}" + (f"; {hint}" if hint else "")
+        f"{where}: {_quoted(value)} is not {_in_words(kind)}" + (f"; {hint}" if hint else "")
     )
+
+
+def _in_words(kind: dict[str, Any]) -> str:
+    """A type of the catalogue in words that follow "is not"."""
+    return _WORDS.get(kind["name"]) or f"a {type_name(kind)}"
 
 
 def _quoted(value: Any) -> str:

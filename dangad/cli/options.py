@@ -88,5 +88,5 @@ def read_seconds(_: click.Context, parameter: click.Parameter, text: str | None)
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds < math.inf:
-        raise click.BadParameter(f"{text!r} is no number of seconds", param=parameter)
+        raise click.BadParameter(f"{text!r} is not a number of seconds, 0 or more", param=parameter)
     return seconds

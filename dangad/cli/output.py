@@ -93,7 +93,7 @@ def _cell(kind: dict[str, Any], value: Any) -> str:
         return printable(json.dumps(_as_json(kind, value), ensure_ascii=False))
     if isinstance(value, bytes):
         if _is_binary(value):
-            return f"{show_bytes(len(value))} that are no text"
+            return f"{show_bytes(len(value))} that are not text"
         return printable(value.decode("utf-8", "surrogateescape"))
     if isinstance(value, bool):
         return "true" if value else "false"

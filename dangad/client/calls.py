@@ -13,6 +13,7 @@ from typing import Any
 from twisted.protocols import amp
 
 from dangad.errors import ERRORS, BadArguments, BadResponse, UnhandledCommand
+from dangad.text import kind_in_words
 from dangad.wire import boxes, values
 from dangad.wire.argumentcheck import WrongValue, check_of, too_long
 from dangad.wire.values import Priority
@@ -138,8 +139,8 @@ class Call:
                 kind.fromBox(key, strings, objects, None)
             except Exception as error:  # noqa: BLE001 - argument classes are anybody's code
                 raise BadResponse(
-                    f"{key.decode()!r} in the answer to {self.name} is no "
-                    f"{type(kind).__name__}: {_summary(error)}"
+                    f"{key.decode()!r} in the answer to {self.name} is not "
+                    f"{kind_in_words(type(kind).__name__)}: {_summary(error)}"
                 ) from None
         return objects
 

@@ -24,7 +24,7 @@ from dangad.errors import BadArguments, DangadError, QueueFull, TooLarge, Unhand
 from dangad.host.quietlog import QuietLog
 from dangad.host.turns import Turns
 from dangad.server.passeddescriptors import dispose
-from dangad.text import quote
+from dangad.text import kind_in_words, quote
 from dangad.wire import boxes, commands
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ class ControlConnection(Protocol):
         """
         tag = box.keys.get(boxes.ASK)
         if tag is None and boxes.COMMAND not in box.keys:
-            raise boxes.Garbage("a box that is no request")
+            raise boxes.Garbage("a box that is not a request")
         self._site.is_active(self)
         self.waiting += 1
         Deferred.fromCoroutine(self._perform(box)).addCallbacks(
@@ -277,8 +277,9 @@ def _read_arguments(command: type[amp.Command], raw: bytes) -> dict[str, Any]:
         try:
             kind.fromBox(key, strings, arguments, None)
         except (ValueError, TypeError):  # the latter by Boolean
+            declared = kind_in_words(type(kind).__name__)
             raise BadArguments(
-                f"argument {key.decode()!r} is {shown}, which is no {type(kind).__name__}"
+                f"argument {key.decode()!r} is {shown}, which is not {declared}"
             ) from None
     return arguments
 

@@ -46,7 +46,9 @@ def stopping() -> DangadError:
 
 
 def stopped(seconds: float) -> DangadError:
-    """The time of the drain is over."""
+    """The time of the drain is over, which may have been none."""
+    if not seconds:
+        return ShuttingDown("the server was stopped at once, before the job had ended")
     return ShuttingDown(f"the server stopped; the job had not ended after {seconds:g} s")
 
 

@@ -221,7 +221,7 @@ def _read_unix(parts: list[str]) -> dict[str, Any]:
         fields["mode"] = int(mode, 8)
     if backlog is not None:
         if not re.fullmatch("[1-9][0-9]{0,8}", backlog):
-            raise ValueError(f"backlog={backlog} is no number from 1")
+            raise ValueError(f"backlog={backlog} is not a whole number from 1")
         fields["backlog"] = int(backlog)
     if said.get("lockfile", "1") not in ("0", "1"):
         raise ValueError(f"lockfile={said['lockfile']} is neither 0 nor 1")

@@ -106,7 +106,7 @@ def read_job(box: bytes) -> tuple[int, int, float | None, int]:
         job_id, attempt, *seconds = value.split(b" ", 2)
         return int(job_id), int(attempt), float(seconds[0]) if seconds else None, start
     except ValueError:
-        raise Garbage(f"a box that is no job: {quote(box)}") from None
+        raise Garbage(f"a box that is not a job: {quote(box)}") from None
 
 
 def stop(job_id: int, why: bytes) -> bytes:
@@ -168,7 +168,7 @@ def check_report(box: Raw, start: int) -> None:
         done, total, message = (box[begin:end] for _, begin, end in pairs)
         if _NUMBER.fullmatch(done) and _NUMBER.fullmatch(total) and _is_text(message):
             return
-    raise Garbage("a report that is no progress")
+    raise Garbage("a report that is not progress")
 
 
 def check_part(box: Raw, start: int) -> None:

@@ -24,7 +24,7 @@ from dangad.errors import (
     TooLarge,
     UnhandledCommand,
 )
-from dangad.text import show_bytes
+from dangad.text import kind_in_words, show_bytes
 from dangad.wire.argumentcheck import WrongValue, check_of, too_long
 from dangad.wire.boxes import COMMAND, error_pairs, pack
 from dangad.wire.catalogue import NO_POLICY, all_errors
@@ -215,8 +215,9 @@ class _Call:
             except BaseException as error:  # noqa: BLE001 - argument classes are anybody's code
                 if is_a(error, KeyError) and not given:
                     raise BadArguments(f"argument {key.decode()!r} is missing") from None
+                kind = kind_in_words(type_name(argument))
                 raise BadArguments(
-                    f"argument {key.decode()!r} is no {type_name(argument)}: {summary_of(error)}"
+                    f"argument {key.decode()!r} is not {kind}: {summary_of(error)}"
                 ) from None
             if has_default and not given and arguments.get(name) is None:
                 arguments.pop(name, None)
@@ -264,8 +265,8 @@ class _Call:
                 raise BadResponse(f"a part of {name!r} {too_long(error)}") from None
             except Exception as error:  # noqa: BLE001 - argument classes are anybody's code
                 raise BadResponse(
-                    f"{name!r} is {_kind(result.get(name))}, which is no "
-                    f"{type_name(argument)}: {summary_of(error)}"
+                    f"{name!r} is {_kind(result.get(name))}, which is not "
+                    f"{kind_in_words(type_name(argument))}: {summary_of(error)}"
                 ) from None
         return strings
 

@@ -143,33 +143,33 @@ def test_words_make_values(kind: amp.Argument, words: list[str | bytes], value: 
 @pytest.mark.parametrize(
     ("kind", "words", "text"),
     [
-        (amp.Integer(), ["x"], "'x' is no integer"),
-        (amp.Integer(), ["1.0"], "'1.0' is no integer"),
-        (amp.Integer(), ["1_0"], "is no integer"),
-        (amp.Integer(), [""], "'' is no integer"),
-        (amp.Integer(), ["9" * 5000], "is no integer"),
-        (amp.Integer(), [b"\xff"], "not UTF-8, and no integer"),
-        (amp.Integer(), ["1", "2"], "given 2 times, and is no list"),
-        (amp.Float(), ["1,5"], "'1,5' is no number"),
-        (amp.Boolean(), ["maybe"], "is no boolean; write true or false, yes or no, 1 or 0"),
-        (amp.Decimal(), ["x"], "'x' is no decimal"),
-        (amp.DateTime(), ["noon"], "is no datetime; write ISO 8601"),
-        (amp.DateTime(), ["2026-13-01"], "is no datetime"),
+        (amp.Integer(), ["x"], "'x' is not a whole number"),
+        (amp.Integer(), ["1.0"], "'1.0' is not a whole number"),
+        (amp.Integer(), ["1_0"], "is not a whole number"),
+        (amp.Integer(), [""], "'' is not a whole number"),
+        (amp.Integer(), ["9" * 5000], "is not a whole number"),
+        (amp.Integer(), [b"\xff"], "not UTF-8, and so not a whole number"),
+        (amp.Integer(), ["1", "2"], "given 2 times, and is not a list"),
+        (amp.Float(), ["1,5"], "'1,5' is not a number"),
+        (amp.Boolean(), ["maybe"], "is not a boolean; write true or false, yes or no, 1 or 0"),
+        (amp.Decimal(), ["x"], "'x' is not a decimal number"),
+        (amp.DateTime(), ["noon"], "is not a date and a time; write ISO 8601"),
+        (amp.DateTime(), ["2026-13-01"], "is not a date and a time"),
         (amp.Path(), ["a\0b", "c"], "given 2 times"),
-        (amp.ListOf(amp.Integer()), ["1", "x"], "'x' is no integer"),
+        (amp.ListOf(amp.Integer()), ["1", "x"], "'x' is not a whole number"),
         (amp.ListOf(amp.Integer()), ["[1, x]"], "the JSON is wrong"),
         (amp.ListOf(amp.Integer()), ["[" * 100_000], "the JSON is wrong"),
-        (amp.ListOf(amp.Integer()), ["[1, [2]]"], "'it'[1]: [2] is no integer"),
+        (amp.ListOf(amp.Integer()), ["[1, [2]]"], "'it'[1]: [2] is not a whole number"),
         (amp.ListOf(amp.Integer()), ["[1.5]"], "'it'[0]"),
-        (amp.ListOf(amp.Integer()), ["[true]"], "true is no integer"),
-        (amp.ListOf(amp.Boolean()), ["[1]"], "1 is no boolean"),
-        (amp.ListOf(amp.String()), ['[{"base64": "!"}]'], "is no bytes"),
+        (amp.ListOf(amp.Integer()), ["[true]"], "true is not a whole number"),
+        (amp.ListOf(amp.Boolean()), ["[1]"], "1 is not a boolean"),
+        (amp.ListOf(amp.String()), ['[{"base64": "!"}]'], "is not bytes"),
         (amp.ListOf(amp.ListOf(amp.Integer())), ["[1]", "[x]"], "the JSON is wrong"),
         (ROW, ["x"], "a list of {name: text, [the-size: integer]}: write a JSON list of objects"),
-        (ROW, ["[1]"], "'it'[0]: 1 is no object"),
+        (ROW, ["[1]"], "'it'[0]: 1 is not an object"),
         (ROW, ['[{"name": "a"}, {}]'], "'it'[1]: key 'name' (text) is missing"),
         (ROW, ['[{"name": "a", "x": 1}]'], "'it'[0] has no key 'x'; its keys: name: text"),
-        (ROW, ['[{"name": "a", "the-size": "b"}]'], "'it'[0].the-size: 'b' is no integer"),
+        (ROW, ['[{"name": "a", "the-size": "b"}]'], "'it'[0].the-size: 'b' is not a whole number"),
     ],
 )
 def test_words_that_make_no_value(kind: amp.Argument, words: list[str | bytes], text: str) -> None:
@@ -240,8 +240,8 @@ def test_words_from_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("pairs", "text"),
     [
-        (["x"], "'x' is no argument: write key=value"),
-        (["=x"], "'=x' is no argument"),
+        (["x"], "'x' is not an argument: write key=value"),
+        (["=x"], "'=x' is not an argument"),
         (["a=@/nonexistent"], "cannot read '/nonexistent': No such file or directory"),
         (["a=@/"], "Is a directory"),
         (["a=@"], "written @@"),
@@ -793,8 +793,8 @@ def test_commands(server: Server) -> None:
         (["commands", "--prioriti"], "no option --prioriti; see dangad commands --help"),
         (["commands", "all"], "unexpected extra argument (all); see dangad commands --help"),
         (["call", "Sleep", "seconds=1", "x=1"], "Sleep has no argument 'x'"),
-        (["call", "Sleep", "seconds=soon"], "argument 'seconds': 'soon' is no number"),
-        (["call", "Sleep", "seconds"], "'seconds' is no argument: write key=value"),
+        (["call", "Sleep", "seconds=soon"], "argument 'seconds': 'soon' is not a number"),
+        (["call", "Sleep", "seconds"], "'seconds' is not an argument: write key=value"),
         (["call", "Sleep", "seconds=0", "--raw", "x"], "other keys: slept"),
         (["call", "Short", "data=@big"], "declare it as dangad.Blob()"),
         (
@@ -1151,14 +1151,14 @@ def test_on_a_terminal(server: Server) -> None:
 
 
 def test_bytes_on_a_terminal(server: Server) -> None:
-    """Of more than a few bytes that are no text, the size is shown, and how to save them."""
+    """Of more than a few bytes that are not text, the size is shown, and how to save them."""
     (server.folder / "listed" / "b").write_bytes(b"\xff" * 2048)
     try:
         shown = on_a_terminal(server, "call", "ReadFile", "path=listed/b")
     finally:
         (server.folder / "listed" / "b").unlink()
     assert shown == (
-        b"data  2.0 KiB that are no text; to save them: --raw data > FILE\nsize  2048\n"
+        b"data  2.0 KiB that are not text; to save them: --raw data > FILE\nsize  2048\n"
     )
 
 
