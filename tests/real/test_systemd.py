@@ -19,7 +19,7 @@ from twisted.protocols import amp
 from twisted.trial.unittest import SynchronousTestCase
 
 from dangad.pool.link import STOP_GRACE
-from dangad.service import FLUSH_TIME
+from dangad.service import FLUSH_TIME, WORKERS_TIME
 from tests.reader import PATIENCE, ROOT, environment_variables, virtual_environment
 
 if TYPE_CHECKING:
@@ -291,5 +291,5 @@ class SystemdTest(SynchronousTestCase):
             options = options_of(name)
             drain = float(options[options.index("--drain") + 1])
             patience = float(unit(name)["Service"]["TimeoutStopSec"])
-            self.assertGreater(patience, drain + FLUSH_TIME + STOP_GRACE)
+            self.assertGreater(patience, drain + WORKERS_TIME + FLUSH_TIME + STOP_GRACE)
             self.assertEqual(unit(name)["Service"]["KillMode"], "mixed")
