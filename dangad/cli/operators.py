@@ -8,8 +8,10 @@ is the help. Its result is a document. With ``--json`` it is written unchanged; 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,12 +23,16 @@ from dangad.cli.running import with_client
 from dangad.cli.streams import encode, say, write
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
 
     from dangad.client import Client
 
     Ask = Callable[..., Awaitable[Any]]
     Show = Callable[[Any], Iterable[str]]
+
+
+PATIENCE = 3.0
+"""Seconds between two looks at the workers for which a reload waits."""
 
 
 def _subcommand(show: Show, *parameters: click.Parameter) -> Callable[[Ask], click.Command]:
@@ -146,13 +152,41 @@ async def stack(client: Client, job: int) -> Any:
 async def reload(client: Client) -> Any:
     """Replace the workers, so that they run the present job modules.
 
-    Workers are replaced one after the other, without a pause. The command waits for the last one.
+    Workers are replaced one after the other, without a pause. The command waits for the last one,
+    and says on a terminal which job keeps it.
     If the new code does not start, the old workers stay, and the exit status is 1.
     """
     from dangad.wire import commands
 
-    await client.run(commands.Reload)
+    with _telling_of_old_jobs(client):
+        await client.run(commands.Reload)
     return await _document(client, "Status")
+
+
+@contextlib.contextmanager
+def _telling_of_old_jobs(client: Client) -> Iterator[None]:
+    """A context in which the user of a terminal is told for which jobs a reload waits."""
+    from twisted.internet.defer import Deferred
+    from twisted.internet.task import LoopingCall
+
+    told: set[int | None] = {None}
+
+    async def look() -> None:
+        workers = await _document(client, "Workers")
+        job, text = documents.last_old_job(await _document(client, "Status"), workers)
+        if job not in told:
+            told.add(job)
+            say(text)
+
+    looking = LoopingCall(lambda: Deferred.fromCoroutine(look()))
+    if sys.stderr is not None and sys.stderr.isatty():
+        # Where this fails, the reload fails too, or its end is told.
+        looking.start(PATIENCE, now=False).addErrback(lambda _: None)
+    try:
+        yield
+    finally:
+        if looking.running:
+            looking.stop()
 
 
 @_subcommand(documents.show_counters)
