@@ -92,7 +92,7 @@ class ReadTests(SynchronousTestCase):
             ("unix:x:660:mode=666", "mode= is there twice"),
             ("unix:x:mod=660", "'mod=660' is not understood; .* mode=, backlog=, lockfile=, auth="),
             ("unix:x:660:9:1:red", "'red' is not understood"),
-            ("unix:x:backlog=0", "no number from 1"),
+            ("unix:x:backlog=0", "not a whole number from 1"),
             ("tcp:1:auth=some", "auth=some is none of user, none"),
             ("tcp:1:auth=none:auth=user", "auth= is there twice"),
             ("tcp:1:priorities=high", "none of strict, fair"),
