@@ -122,7 +122,8 @@ class WorkerSettings:
         :param check: the descriptor on which the process reports whether the job modules can be
             served, before it exits; None for a worker.
         :param template: whether the process forks workers, and is none itself.
-        :param preloads: whether this template imports the job modules.
+        :param preloads: whether this template, or that of the workers to be checked, imports the
+            job modules.
         """
         settings = {
             "check": check,

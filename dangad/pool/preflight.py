@@ -18,6 +18,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from dangad.limits import PRELOADED
 from dangad.pool.launch import BOOTSTRAP, BrokenJobs
 
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ class JobsCheck:
         self._ends_at = time.monotonic() + self._timeout
         reading, writing = os.pipe()
         #: The settings that the process has not been sent yet.
-        self._unsent = self._settings.process_input(check=writing)
+        preloads = self._settings.start == PRELOADED
+        self._unsent = self._settings.process_input(check=writing, preloads=preloads)
         try:
             #: The process, which leads its own group.
             self._process = subprocess.Popen(

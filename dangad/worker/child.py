@@ -106,7 +106,7 @@ def main(settings: dict[str, Any]) -> None:
             limit_memory(settings["max_memory"])
             served.find(settings["jobs"])
         served.hooks.start()
-        check_size(settings)
+        check_size(settings, shared)
     except BaseException as error:  # noqa: BLE001 - a module that exits on import has failed, too
         _print_traceback(error)
         flush_stdio()
@@ -269,9 +269,11 @@ def _check(settings: dict[str, Any]) -> NoReturn:
     reason = None
     try:
         take_on(settings)
-        limit_memory(settings["max_memory"])
+        if not settings["preloads"]:  # otherwise workers share what the import takes
+            limit_memory(settings["max_memory"])
         catalogue_of(find_job_types(settings["jobs"]).values())
-        check_size(settings)
+        if not settings["preloads"]:
+            check_size(settings)
     except BaseException as error:  # noqa: BLE001 - a module that exits on import has failed too
         _print_traceback(error)
         reason = _reason(error, settings)

@@ -71,14 +71,15 @@ def limit_memory(max_memory: int, *, shares: bool = False) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (max_memory,) * 2)
 
 
-def check_size(settings: dict[str, Any]) -> None:
+def check_size(settings: dict[str, Any], shared: int = 0) -> None:
     """Check that a worker that has done nothing yet is within the bounds of its memory.
 
     Otherwise each worker would be killed, or replaced, as soon as it was ready.
 
+    :param shared: the bytes that it shares with other workers.
     :raises CannotStart: it is not; the text names the option to raise.
     """
-    memory = memory_of(os.getpid()).resident
+    memory = memory_of(os.getpid()).resident - shared
     for option in ("max_memory", "recycle_memory"):
         if 0 < settings[option] < memory:
             raise CannotStart(

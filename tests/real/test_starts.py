@@ -135,6 +135,9 @@ SERVES = {
             "PYTHONPATH": ":".join(["/nowhere/" + "x" * 900] * 100),
         },
     ),
+    "a limit of memory that is less than the modules that workers share": Start(
+        jobs="data = bytearray(2**26)", options=("--preload", "--max-memory", "40M")
+    ),
     "a soft limit of few open files": Start(shell="ulimit -Sn 60"),
     "a hard limit of few open files": Start(shell="ulimit -n 150"),
     "a file beyond the limit": Start(
