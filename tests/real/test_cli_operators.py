@@ -7,7 +7,6 @@ import copy
 import io
 import json
 import os
-import pty
 import re
 import signal
 import socket
