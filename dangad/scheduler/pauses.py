@@ -9,8 +9,8 @@ all workers are kept in this way, the job that was paused for longest ends after
 seconds.
 
 This bounds what one job does, but not what a thousand jobs do one after the other. So while any job
-is paused and others wait, and for :data:`WARY` seconds afterwards, jobs that send parts leave the
-last worker that makes progress to others: see :mod:`dangad.scheduler.wariness`.
+is paused and others wait, and for a time afterwards, jobs that send parts leave the last worker
+that makes progress to others: see :mod:`dangad.scheduler.wariness`.
 """
 
 from __future__ import annotations
@@ -30,14 +30,6 @@ HURRY = 2.0
 paused."""
 RATE = 2**20
 """Bytes of parts for which a job may be paused for a second more."""
-WARY = 10.0
-"""Seconds for which jobs that send parts leave the last worker to others, after one of them was
-paused while others waited."""
-KEEP = 0.25
-"""Seconds for which the last worker is kept for jobs without parts, once it is idle: so long may a
-client take to ask for its next job."""
-ASIDE = 5.0
-"""Seconds after which one of the jobs that leave the last worker to others gets it all the same."""
 LOOK_INTERVAL = 0.5
 """Seconds between two looks at the jobs that are paused."""
 

@@ -13,7 +13,7 @@ from collections import Counter, deque
 from typing import TYPE_CHECKING
 
 from dangad.scheduler.chores import PART
-from dangad.scheduler.pauses import ASIDE, HURRY, KEEP, WARY
+from dangad.scheduler.pauses import HURRY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +22,14 @@ if TYPE_CHECKING:
     from dangad.scheduler.record import Job
     from dangad.scheduler.state import State
 
+WARY = 10.0
+"""Seconds for which jobs that send parts leave the last worker to others, after one of them was
+paused while others waited."""
+KEEP = 0.25
+"""Seconds for which the last worker is kept for jobs that do not stand back, once it is idle: so long may a
+client take to ask for its next job."""
+ASIDE = 5.0
+"""Seconds after which one of the jobs that leave the last worker to others gets it all the same."""
 DEBT = 5.0
 """Seconds after which a worker that a client has cost counts as replaced in any case."""
 
@@ -32,8 +40,8 @@ class Wariness:
     These are jobs that send parts, for a time after one was paused while others waited; and the
     jobs of a client whose job has cost a worker, until another worker has started. A job that would
     take that worker is set aside. It may have the worker if no other job runs, nor has done so for
-    :data:`~dangad.scheduler.pauses.KEEP` seconds; and one of them may in any case every
-    :data:`~dangad.scheduler.pauses.ASIDE` seconds.
+    :data:`KEEP` seconds; and one of them may in any case every
+    :data:`ASIDE` seconds.
     """
 
     def __init__(self, state: State, come_back: Callable[[float], object]) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from dangad.scheduler.pauses import ASIDE, HURRY, KEEP, LOOK_INTERVAL, PATIENCE, RATE
+from dangad.scheduler.pauses import HURRY, LOOK_INTERVAL, PATIENCE, RATE
 from dangad.scheduler.record import END_STATES, Job, JobState
-from dangad.scheduler.wariness import DEBT
+from dangad.scheduler.wariness import ASIDE, DEBT, KEEP
 from tests.fakes import FakeClient, FakeWorker, catalogue
 from tests.unit.scheduler.dispatching import DispatcherTestCase
 
