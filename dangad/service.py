@@ -132,6 +132,7 @@ class DangadService(service.Service):
                 limits.recycle_jobs, limits.recycle_memory, limits.recycle_age, limits.max_memory
             ),
             starts_at_once=cores(),
+            leaving_at_once=cores(),
             start_timeout=limits.start_timeout,
             relief_after=limits.relief_after,
         )
@@ -279,9 +280,9 @@ class DangadService(service.Service):
     def _kept_descriptors(self) -> int:
         """The descriptors kept for workers, operators and refused connections.
 
-        There may be two workers more than `max_workers`: one that replaces another, and one relief.
+        There may be a relief at any time: see :mod:`dangad.scheduler.relief`.
         """
-        workers = WORKER_FILES * (self.supervisor.max_workers + 2) + STARTING_FILES * cores()
+        workers = WORKER_FILES * (self.supervisor.most_processes + 1) + STARTING_FILES * cores()
         return workers + MAX_OPERATORS + MAX_REFUSALS * len(self._doors)
 
     def _sweep(self) -> None:

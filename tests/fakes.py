@@ -86,6 +86,8 @@ class FakeClient:
     def __init__(self, name: str = "client", outranks: bool = False) -> None:
         self.name = name
         self.outranks = outranks
+        self.peer = name
+        self.was_served = False
         self.answers: list[tuple[Job, bool, bytes]] = []
         self.reports: list[tuple[Job, bytes, bool]] = []
         self.failures: list[tuple[Job, DangadError]] = []

@@ -97,6 +97,7 @@ class Answers:
             self._endings.worker_failed(worker, job)
         client, job.client = job.client, None
         if client is not None:
+            client.was_served = True
             try:
                 client.deliver(job, failed, body)
             except Exception:  # noqa: BLE001 - whatever it was, it concerns one client
@@ -191,6 +192,7 @@ class Answers:
                 self._lose(job, worker, death, now, running=number == 0)
             except Exception:  # noqa: BLE001 - each of them must end
                 self._endings.end_broken(job)
+        self._matching.wariness.gone(worker)
         if changed:
             self._matching.review()
         self._matching.give_work(now)
@@ -200,8 +202,8 @@ class Answers:
 
         :param running: whether the worker ran it, as far as its answers were read.
         """
-        if running and job.client is not None:
-            self._matching.wariness.charge(job.client)
+        if running:
+            self._matching.wariness.charge(job, worker)
         self._matching.ended(job)
         cancel_alarms(job, ("limit_alarm", "grace_alarm"))
         job.usage = death.usage

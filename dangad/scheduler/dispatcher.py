@@ -83,7 +83,7 @@ class Dispatcher:
         self._endings = endings = Endings(state, self._check_drain, self.client_gone)
         self._matching = matching = Matching(state, self.admission, endings)
         self._prefetch = endings.prefetch
-        self.admission.wariness = matching.wariness
+        self.admission.wariness = endings.wariness = matching.wariness
         self._pauses = endings.pauses = Pauses(
             state.alarms,
             matching.any_could_start,
@@ -223,6 +223,7 @@ class Dispatcher:
             job.asker = client.name
             job.client = None
         self.state.gone.add(client)
+        self._matching.wariness.client_gone(client)
         self.state.queue.hold(client)
         for job in running:
             if job.worker is not None:

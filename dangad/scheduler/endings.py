@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from dangad.scheduler.prefetch import Prefetch
     from dangad.scheduler.record import Job
     from dangad.scheduler.state import State
+    from dangad.scheduler.wariness import Wariness
 
 GRACE = 2.0
 """Seconds that an interrupted job has to clean up before its process is killed."""
@@ -48,6 +49,7 @@ class Endings:
 
     prefetch: Prefetch
     pauses: Pauses
+    wariness: Wariness
     #: Who is told of a worker that is about to die.
     supervisor: ISupervisor | None = None
 
@@ -183,6 +185,7 @@ class Endings:
         cancel_alarms(job, ("limit_alarm",))
         if worker in assignments.doomed:
             return  # it is being killed already
+        self.wariness.charge(job, worker)
         job.grace_alarm = self.set_alarm(job, GRACE, self._grace_is_over)
         if job.grace_alarm is None:
             self.kill(worker, f"was killed: {error}", job)

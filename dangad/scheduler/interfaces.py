@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from twisted.internet.defer import Deferred
 
     from dangad.errors import DangadError
@@ -26,6 +28,14 @@ class IClient(Interface):
     name: str = Attribute("Who it is, in a few words for people.")
     outranks: bool = Attribute(
         "Whether its high jobs go before all jobs of others, and its low ones after; never changes."
+    )
+
+    peer: Hashable = Attribute(
+        "Who is behind it, as far as the system tells; several clients may be one peer's."
+    )
+    was_served: bool = Attribute(
+        "Whether a worker has ever answered one of its jobs; False at first, and then the "
+        "dispatcher's to set."
     )
 
     def deliver(job: Job, failed: bool, body: bytes | memoryview) -> None:

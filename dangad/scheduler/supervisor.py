@@ -17,8 +17,10 @@ The rules:
   the first recycled worker that is idle leaves. Until then all of them go on.
 - If one client's jobs have all workers, and no job has started for `relief_after` seconds, while
   another client waits, there may be one more for the others.
-- A dead worker is replaced at once, and one whose job is being stopped already before its death.
-  If starts fail one after another, see :mod:`dangad.scheduler.failingstarts`.
+- A dead worker is replaced at once. One that leaves, because it was let go or its job is being
+  stopped, is replaced already before it is gone, as long as only a few leave. Each further one
+  keeps its place until it is gone: so the number of processes has a bound, whatever jobs do.
+- If starts fail one after another, see :mod:`dangad.scheduler.failingstarts`.
 - One that does not react, or holds too much memory, is killed: :mod:`dangad.scheduler.watch`.
 """
 
@@ -71,12 +73,15 @@ class Supervisor:
         recycle_limits: RecycleLimits | None = None,
         *,
         starts_at_once: int = 2,
+        leaving_at_once: int = 2,
         start_timeout: float = START_TIMEOUT,
         relief_after: float = 0.0,
     ) -> None:
         """Begin with no workers; `start` begins.
 
         :param starts_at_once: how many may be starting at a time.
+        :param leaving_at_once: how many that leave are replaced before they are gone; no more than
+            `max_workers` are.
         :param start_timeout: the seconds in which a worker must say Hello.
         :param relief_after: seconds for which one client may have all workers while others wait
             and nothing starts, before there is one for these; 0 for ever.
@@ -95,6 +100,7 @@ class Supervisor:
         #: Who starts the processes; None before the start and after the end.
         self._spawner: ISpawner | None = None
         self._start_timeout = start_timeout
+        self._leaving_at_once = leaving_at_once
         #: Which workers are starting, and what is left for the next turn of the reactor.
         self._pace = Pace(clock, starts_at_once, self._adjust)
         #: Whether there may be one worker more.
@@ -132,6 +138,11 @@ class Supervisor:
     def size(self) -> int:
         """How many workers live, those that start included, those that stop not."""
         return sum(not (record.released or record.doomed) for record in self.records.values())
+
+    @property
+    def most_processes(self) -> int:
+        """How many processes there may be, those that leave included."""
+        return self._most + min(self.max_workers, self._leaving_at_once)
 
     # Told by operators.
 
@@ -172,7 +183,7 @@ class Supervisor:
     def demand(self, waiting: int) -> None:
         """See :meth:`ISupervisor.demand`."""
         self._make_room()
-        if self._pace.may_start and (len(self.records) < self._most or self.size < self._most):
+        if self._has_room and (len(self.records) < self._most or self.size < self._most):
             self._fill(waiting)
 
     def worker_doomed(self, worker: IWorker) -> None:
@@ -270,9 +281,14 @@ class Supervisor:
         """How many workers there may be, replacements apart."""
         return self.max_workers + self._relief.extra
 
+    @property
+    def _has_room(self) -> bool:
+        """Whether a process may be started now, if one is missing."""
+        return self._pace.may_start and len(self.records) < self.most_processes
+
     def _fill(self, waiting: int = 0) -> None:
         """Start one worker if some are missing; the others follow in later turns."""
-        if self._pace.may_start and self._needed(waiting) > self.size:
+        if self._has_room and self._needed(waiting) > self.size:
             self._spawn()
 
     def _turn_over(self) -> None:
@@ -302,6 +318,7 @@ class Supervisor:
         """If a job waits for a worker that has done nothing, let one go that has."""
         if (
             self._dispatcher.lacks_unused
+            and self._has_room
             and self.size >= self._most
             and not any(record.starting for record in self.records.values())
         ):

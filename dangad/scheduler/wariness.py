@@ -3,22 +3,28 @@
 Kept by :mod:`dangad.scheduler.matching`; whose turn it is stays
 :mod:`dangad.scheduler.fairqueue`'s to say. A job that sends parts may be paused for long, and keep
 its worker from others meanwhile: :mod:`dangad.scheduler.pauses` bounds this for one job. And a job
-that is stopped, or kills its worker, takes that worker from all, until another has started. Here
-both are bounded for any number of jobs: one worker is left to others.
+that is stopped, or kills its worker, takes that worker from all, until it is gone and another has
+started. Whoever has asked for the job owes this worker for so long, and for as long again: without
+this the next job could cost the new worker at once. Here both are bounded for any number of jobs:
+one worker is left to others.
+
+Debts outlive the connection of who owes them, which may just come back over a new one. Then the
+same peer's other connections stand back, until one of their jobs has been answered. Those that work
+with the server as they should go on: the peer may be all there are, behind one address.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, OrderedDict
 from typing import TYPE_CHECKING
 
 from dangad.scheduler.chores import PART
 from dangad.scheduler.pauses import HURRY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
-    from dangad.scheduler.interfaces import IClient
+    from dangad.scheduler.interfaces import IClient, IWorker
     from dangad.scheduler.record import Job
     from dangad.scheduler.state import State
 
@@ -26,22 +32,23 @@ WARY = 10.0
 """Seconds for which jobs that send parts leave the last worker to others, after one of them was
 paused while others waited."""
 KEEP = 0.25
-"""Seconds for which the last worker is kept for jobs that do not stand back, once it is idle: so long may a
-client take to ask for its next job."""
+"""Seconds for which the last worker is kept for jobs that do not stand back, once it is idle: so
+long may a client take to ask for its next job."""
 ASIDE = 5.0
 """Seconds after which one of the jobs that leave the last worker to others gets it all the same."""
 DEBT = 5.0
-"""Seconds after which a worker that a client has cost counts as replaced in any case."""
+"""Seconds after which a client owes a dead worker no longer, even if it was not replaced; and the
+longest time for which it owes one that was."""
+NEVER = float("inf")
 
 
 class Wariness:
     """Some jobs stand back, and leave the last worker that makes progress to others.
 
     These are jobs that send parts, for a time after one was paused while others waited; and the
-    jobs of a client whose job has cost a worker, until another worker has started. A job that would
-    take that worker is set aside. It may have the worker if no other job runs, nor has done so for
-    :data:`KEEP` seconds; and one of them may in any case every
-    :data:`ASIDE` seconds.
+    jobs of who owes a worker. A job that would take the last worker is set aside. It may have the
+    worker if no other job runs, nor has done so for :data:`KEEP` seconds; and one of them may in
+    any case every :data:`ASIDE` seconds.
     """
 
     def __init__(self, state: State, come_back: Callable[[float], object]) -> None:
@@ -55,10 +62,16 @@ class Wariness:
         self._come_back = come_back
         #: Until when jobs that send parts stand back.
         self._until = 0.0
-        #: The workers that are not replaced: whose job has cost each, and until when it counts.
-        self._debts: deque[tuple[IClient, float]] = deque()
-        #: How many of them each client has cost.
-        self._owing: Counter[IClient] = Counter()
+        #: The workers that are owed: by which client, or by which peer if it is gone; since when.
+        self._debts: dict[IWorker, tuple[Hashable, float]] = {}
+        #: Those of them that are not replaced, in the order of their loss.
+        self._missing: OrderedDict[IWorker, None] = OrderedDict()
+        #: Those of them that are gone, and when it is enough.
+        self._ends: dict[IWorker, float] = {}
+        #: The earliest of these times.
+        self._next_end = NEVER
+        #: How many of them each client owes, and each peer.
+        self._owing: Counter[Hashable] = Counter()
         #: When a job ended last that did not stand back.
         self._other_ended = -KEEP
         #: Since when none of the jobs has started that are set aside.
@@ -71,24 +84,60 @@ class Wariness:
             self._until = state.clock.seconds() + WARY
             self.active = True
 
-    def charge(self, client: IClient) -> None:
-        """A job of `client` has cost a worker."""
-        self._debts.append((client, self._state.clock.seconds() + DEBT))
-        self._owing[client] += 1
+    def charge(self, job: Job, worker: IWorker) -> None:
+        """`job`, which runs, costs `worker`: this is lost, or is about to be."""
+        client = job.runner
+        if client is None or worker in self._debts:
+            return
+        who: Hashable = client if job.client is not None else client.peer
+        self._debts[worker] = who, self._state.clock.seconds()
+        self._missing[worker] = None
+        self._owing[who] += 1
         self.active = True
+
+    def client_gone(self, client: IClient) -> None:
+        """`client` is gone: its peer owes what it has owed."""
+        if client in self._owing:
+            self._owing[client.peer] += self._owing.pop(client)
+            for worker, (who, since) in self._debts.items():
+                if who is client:
+                    self._debts[worker] = client.peer, since
+
+    def gone(self, worker: IWorker) -> None:
+        """`worker` is dead: whoever owes it has some time left, even if it is not replaced."""
+        if worker in self._missing:
+            self._end_at(worker, self._state.clock.seconds() + DEBT)
+        elif worker in self._debts:
+            self._end_soon(worker)
 
     def replaced(self) -> None:
         """A worker has started, in place of the one that was lost first."""
-        if self._debts:
-            client, _ = self._debts.popleft()
-            self._owing[client] -= 1
-            if not self._owing[client]:
-                del self._owing[client]
+        if self._missing:
+            worker, _ = self._missing.popitem(last=False)
+            if worker in self._ends:
+                self._end_soon(worker)
+
+    def _end_soon(self, worker: IWorker) -> None:
+        """`worker` is gone, and another is there; it is owed for as long again as this took."""
+        now = self._state.clock.seconds()
+        self._end_at(worker, now + min(DEBT, now - self._debts[worker][1]))
+
+    def _end_at(self, worker: IWorker, time: float) -> None:
+        self._ends[worker] = time
+        self._next_end = min(self._next_end, time)
 
     def _forget_old(self, now: float) -> None:
-        """Count those workers as replaced that were lost long ago."""
-        while self._debts and self._debts[0][1] <= now:
-            self.replaced()
+        """Have nobody owe those workers any more for which it is enough."""
+        if now < self._next_end:
+            return
+        for worker in [worker for worker, end in self._ends.items() if end <= now]:
+            who, _ = self._debts.pop(worker)
+            self._missing.pop(worker, None)
+            del self._ends[worker]
+            self._owing[who] -= 1
+            if not self._owing[who]:
+                del self._owing[who]
+        self._next_end = min(self._ends.values(), default=NEVER)
 
     def ended(self, job: Job) -> None:
         """`job` has ended: if it did not stand back, another of its client may come at once."""
@@ -98,8 +147,11 @@ class Wariness:
 
     def stands_back(self, job: Job, now: float) -> bool:
         """Whether `job` must not take the last worker just because that is idle."""
-        return job.client is not None and (
-            (job.wants_chunks and now < self._until) or job.client in self._owing
+        client = job.client or job.runner
+        return client is not None and (
+            (job.wants_chunks and now < self._until)
+            or client in self._owing
+            or (not client.was_served and client.peer in self._owing)
         )
 
     def may_wait(self, job: Job, now: float) -> bool:
@@ -177,6 +229,8 @@ class Wariness:
         """Whether a second worker is idle, or has just begun a job that does not stand back."""
         assignments = self._state.assignments
         return len(assignments.idle) > 1 or any(
-            now - job.started_at < HURRY and not self.stands_back(job, now)
+            now - job.started_at < HURRY
+            and job.stopped_for is None  # its worker takes no other job
+            and not self.stands_back(job, now)
             for job in assignments.running()
         )

@@ -18,7 +18,7 @@ from zope.interface import implementer
 from dangad.errors import Forbidden
 from dangad.host.quietlog import QuietLog
 from dangad.server.passeddescriptors import dispose
-from dangad.server.peers import Allowed, Unknown, owner_of
+from dangad.server.peers import Allowed, Owner, Unknown, owner_of
 from dangad.server.refusal import RefusedConnection
 
 if TYPE_CHECKING:
@@ -61,15 +61,20 @@ class Reception(Factory):
         """The protocol of a new connection; None to close the connection at once."""
         return self.make_protocol(addr) if self.allowed is None else _Newcomer(self, addr)
 
-    def make_protocol(self, addr: IAddress | None) -> Any:
-        """The factory's protocol for an admitted connection; None to close it at once."""
+    def make_protocol(self, addr: IAddress | None, user: int | None = None) -> Any:
+        """The factory's protocol for an admitted connection; None to close it at once.
+
+        :param user: whose connection it is, if it is known.
+        """
         protocol: Any = self.site.buildProtocol(addr)
         if protocol is not None and self._outranks:
             protocol.outranks = True
+        if protocol is not None and user is not None:
+            protocol.user = user
         return protocol
 
-    def admit(self, transport: ITCPTransport) -> Forbidden | None:
-        """Find the user of a connection; None if it is admitted, otherwise why it is not."""
+    def admit(self, transport: ITCPTransport) -> Owner | Forbidden:
+        """The owner of a connection if it is admitted, otherwise why it is not."""
         try:
             owner = owner_of(transport)
         except Unknown as error:
@@ -83,7 +88,7 @@ class Reception(Factory):
             return Forbidden(f"the server does not know whose this connection is: {error}")
         allowed = self.allowed
         if allowed is None or allowed.admits(owner):
-            return None
+            return owner
         self._log.warn(
             "user",
             owner.user,
@@ -128,12 +133,12 @@ class _Newcomer(Protocol):
     def makeConnection(self, transport: Any) -> None:
         """Admit the connection, or refuse it."""
         reception = self._reception
-        error = reception.admit(transport)
+        owner = reception.admit(transport)
         protocol: Any = None
-        if error is None:
-            protocol = reception.make_protocol(self._address)
+        if isinstance(owner, Owner):
+            protocol = reception.make_protocol(self._address, owner.user)
         elif len(reception.refusals) < MAX_REFUSALS:
-            protocol = RefusedConnection(reception.clock, error, reception.refusals.discard)
+            protocol = RefusedConnection(reception.clock, owner, reception.refusals.discard)
             reception.refusals.add(protocol)
         if protocol is None:
             transport.abortConnection()

@@ -29,13 +29,14 @@ from dangad.server.holdings import Holdings
 from dangad.server.options import read_options
 from dangad.server.owncommands import OwnCommands
 from dangad.server.passeddescriptors import dispose
-from dangad.server.peers import name_of
+from dangad.server.peers import identity_of, name_of
 from dangad.server.stallwatch import StallWatch
 from dangad.text import quote
 from dangad.wire import boxes, commands
 from dangad.wire.values import Priority
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
     from typing import Protocol as Shape
 
     from twisted.internet.interfaces import IConsumer, IReactorTime
@@ -89,6 +90,8 @@ class ClientConnection(Protocol):
 
     transport: _StreamTransport
     outranks = False
+    #: Whose it is, if access has asked: see :mod:`dangad.server.access`.
+    user: int | None = None
 
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -97,6 +100,10 @@ class ClientConnection(Protocol):
         self._reader = boxes.BoxReader(site.max_payload, boxes.REQUEST_KEYS, views=True)
         #: Who the client is, in words.
         self.name = ""
+        #: Who it is, for the dispatcher: see :class:`IClient`.
+        self.peer: Hashable = None
+        #: Whether a worker has ever answered a job of it; the dispatcher's to set.
+        self.was_served = False
         #: Whether it can be written to.
         self.is_open = False
         #: Whether it has ever had a job; then the dispatcher may keep its turn.
@@ -121,6 +128,7 @@ class ClientConnection(Protocol):
         site = self._site
         self.is_open = True
         self.name = name_of(self.transport)
+        self.peer = identity_of(self.transport, self.user)
         self._active_at = site.clock.seconds()
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)  # no answer waits for an ACK

@@ -26,7 +26,7 @@ from twisted.internet.address import IPv6Address as TCP6Address
 from twisted.internet.address import UNIXAddress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Hashable, Iterable
     from typing import Any
 
     from twisted.internet.interfaces import ITransport
@@ -177,12 +177,34 @@ def name_of(transport: ITransport) -> str:
     if isinstance(peer, TCP4Address | TCP6Address):
         host = f"[{peer.host}]" if isinstance(peer, TCP6Address) else peer.host
         return f"{host}:{peer.port}"
+    process = _unix_process(transport)
+    return "process {} of user {}".format(*process) if process else "a UNIX socket"
+
+
+def identity_of(transport: ITransport, user: int | None) -> Hashable:
+    """Who is at the other end of a connection, for all connections of theirs the same.
+
+    For a UNIX socket it is a process, for TCP a host, and its user.
+
+    :param user: the user of a TCP connection, if it is known.
+    """
+    peer = transport.getPeer()
+    if isinstance(peer, TCP4Address | TCP6Address):
+        return peer.host, user
+    return _unix_process(transport)
+
+
+def _unix_process(transport: ITransport) -> tuple[int, int, int] | None:
+    """The process at the other end of a UNIX socket, its user and its group; None if unknown."""
     connected = getattr(transport, "socket", None)
-    if connected is not None and sys.platform.startswith("linux"):
-        with contextlib.suppress(OSError):
-            ucred = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-            return "process {} of user {}".format(*_UCRED.unpack(ucred))
-    return "a UNIX socket"
+    if connected is None or not sys.platform.startswith("linux"):
+        return None
+    try:
+        ucred = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    except OSError:
+        return None
+    process, user, group = _UCRED.unpack(ucred)
+    return process, user, group
 
 
 def tcp_owner(peer: tuple[str, int], here: tuple[str, int]) -> Owner:

@@ -35,6 +35,8 @@ class QuietClient:
 
     name = "quiet"
     outranks = False
+    peer = "nobody"
+    was_served = False
     deliver = report = fail = abort = _do_nothing
 
 

@@ -6,11 +6,21 @@ import pwd
 import socket
 import tempfile
 import unittest
+from collections.abc import Hashable
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
-from dangad.server.peers import Allowed, Owner, Unknown, allow, can_tell, owner_of, tcp_owner
+from dangad.server.peers import (
+    Allowed,
+    Owner,
+    Unknown,
+    allow,
+    can_tell,
+    identity_of,
+    owner_of,
+    tcp_owner,
+)
 from tests.otheruser import DAEMON, NOBODY, connect_as, family_of, needs_root
 
 OTHERS_GROUP = 4711
@@ -81,6 +91,24 @@ class OwnerTests(unittest.TestCase):
                     self.assertEqual(self.owner(listening).user, os.geteuid())
 
     @needs_root
+    def test_identity(self) -> None:
+        """All connections of one process are one peer's; with TCP, those of a host and a user."""
+        for address, peers in (
+            (f"{self.folder()}/s", [(os.getpid(), os.getuid(), os.getgid())] * 2),
+            (("127.0.0.1", 0), [("127.0.0.1", None), ("127.0.0.1", 4711)]),
+        ):
+            listening, name = self.listen(address)
+            found = [self.identity(listening, name, user) for user in (None, 4711)]
+            self.assertEqual(found, peers)
+
+    def identity(self, listening: socket.socket, address: Any, user: int | None) -> Hashable:
+        """Whose a new connection is, of a user who is known, or is not."""
+        with socket.socket(family_of(address)) as client:
+            client.connect(address)
+            connected, _ = listening.accept()
+            with connected:
+                return identity_of(Connected(connected), user)  # type: ignore[arg-type]
+
     def test_others(self) -> None:
         """Another user's, while the server's user and root have connections, too."""
         for address in (("127.0.0.1", 0), ("::1", 0), os.path.join(self.folder(), "s")):

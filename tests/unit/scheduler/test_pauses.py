@@ -304,3 +304,84 @@ class ManyUnreadTests(DispatcherTestCase):
         self.clock.advance(KEEP)
         self.ann = FakeClient("ann")
         self.assertEqual((self.dispatcher.waiting, self.dispatcher.running), (0, 0))
+
+
+class LeaverTests(DispatcherTestCase):
+    """Who has cost a worker pays from the moment when its job is to stop, whatever it does."""
+
+    def setUp(self) -> None:
+        """Have two workers."""
+        super().setUp()
+        self.ann, self.bob = self.connect("ann"), self.connect("bob")
+        self.workers = [self.ready(), self.ready()]
+
+    def answer_one(self, client: FakeClient) -> None:
+        """A job of the client is done at once."""
+        job = self.submit(client)
+        assert isinstance(job.worker, FakeWorker)
+        self.answer(job.worker)
+        self.assertIs(job.state, JobState.DONE)
+
+    def check_kept(self, client: FakeClient) -> None:
+        """The last worker is kept from the client, whose job does not start."""
+        self.answer_one(self.bob)
+        wanted = self.submit(client)
+        for _ in range(5):
+            self.assertIs(wanted.state, JobState.QUEUED)
+            self.answer_one(self.bob)
+            self.clock.advance(KEEP / 2)
+        self.dispatcher.cancel(wanted)
+        self.clock.advance(KEEP)
+
+    def end(self, *jobs: Job) -> None:
+        """The workers of these jobs are gone."""
+        for job in jobs:
+            assert isinstance(job.worker, FakeWorker)
+            self.die(job.worker)
+
+    def test_while_it_is_stopped(self) -> None:
+        """That is so from the moment when a job is to stop, however long it goes on."""
+        job = self.submit(self.ann)
+        self.dispatcher.cancel(job)
+        self.check_kept(self.ann)
+        self.clock.advance(2 * DEBT)
+        self.check_kept(self.ann)
+        self.end(job)
+
+    def test_as_long_again(self) -> None:
+        """It is so for as long again as it has taken until the old worker was gone, and a new one
+        was there: the next job might cost this one, too.
+        """
+        job = self.submit(self.ann)
+        self.dispatcher.cancel(job)
+        self.clock.advance(HURRY)
+        self.ready()
+        self.clock.advance(HURRY)
+        self.end(job)
+        long = self.submit(self.connect("cid"))
+        self.clock.advance(HURRY)
+        self.check_kept(self.ann)
+        self.clock.advance(HURRY)
+        self.answer_one(self.bob)
+        self.end(self.submit(self.ann), long)
+
+    def test_another_connection(self) -> None:
+        """A client that leaves, and comes back over another connection, owes what it has cost."""
+        job = self.submit(self.ann)
+        self.leave(self.ann)
+        again = self.connect("ann again")
+        again.peer = self.ann.peer
+        self.check_kept(again)
+        self.end(job)
+        self.check_kept(again)
+
+    def test_neighbours(self) -> None:
+        """Other connections of the same peer go on, once one of their jobs was answered."""
+        neighbour = self.connect("neighbour")
+        neighbour.peer = self.ann.peer
+        self.answer_one(neighbour)
+        job = self.submit(self.ann)
+        self.leave(self.ann)
+        for client in (neighbour, self.bob, neighbour):
+            self.answer_one(client)
+        self.end(job)

@@ -155,7 +155,9 @@ class Story:
             self.dispatcher.cancel(self.chance.choice(mine))
 
     def submit(self, client: FakeClient) -> None:
-        """The client submits a job."""
+        """The client submits a job, unless it was cut off."""
+        if client.gone:
+            return
         job = make_job(
             client,
             self.chance.choice(COMMANDS),

@@ -192,6 +192,8 @@ class RulesMachine:
             starts_at_once=STARTS_AT_ONCE,
         )
         self.ceiling = self.supervisor.max_workers
+        #: How many processes there were after the last step.
+        self.processes = 0
         self.spawner = FakeSpawner(self.supervisor, self.dispatcher)
         self.spawner.when_spawned = self.watch
         self.supervisor.start(self.spawner)
@@ -974,12 +976,15 @@ class RulesMachine:
         ]
         self.ceiling = max(self.supervisor.max_workers, min(self.ceiling, len(working) - 1))
         assert len(working) <= self.ceiling + 1  # a replacement comes before the old one goes
+        assert len(records) <= max(self.supervisor.most_processes, self.processes)
+        self.processes = len(records)
         starting = sum(record.starting for record in records.values())
         assert starting <= STARTS_AT_ONCE
         now = self.clock.seconds()
         may_rest = self.spawner.refusal is not None or now - self.failed_at <= LONGEST_DELAY
         due = any(call.getTime() <= now for call in self.clock.getDelayedCalls())
-        if not (may_rest or due or starting == STARTS_AT_ONCE):
+        full = len(records) >= self.supervisor.most_processes
+        if not (may_rest or due or full or starting == STARTS_AT_ONCE):
             assert self.supervisor.size >= self.supervisor.min_workers
 
     def come_to_an_end(self) -> None:

@@ -628,6 +628,43 @@ class SupervisorTests(SupervisorTestCase):
         self.successResultOf(first)
 
 
+class LeavingTests(SupervisorTestCase):
+    def have_all_leave(self, leave: Callable[[FakeWorker], object]) -> None:
+        """Have each of three workers leave, and all that are started in their place.
+
+        Only two of them have others in their place before they are gone.
+
+        :param leave: called with a worker that runs a job, and leaves then.
+        """
+        self.play("of 3-3, go")
+        for _ in range(5):
+            self.submit(3)
+            for worker in self.spawner.workers:
+                if worker.job and not worker.interrupts:
+                    leave(worker)
+            self.spawner.turn()
+            self.do_boot()
+            self.assertEqual(len(self.spawner.workers), 5)
+        self.assertEqual(self.supervisor.size, 0)
+        for size in (1, 2, 3, 3, 3):
+            self.spawner.die(self.spawner.workers[0])
+            self.do_boot()
+            self.assertEqual(self.supervisor.size, size)
+
+    def test_jobs_that_do_not_end(self) -> None:
+        """Workers whose jobs go on although they are to stop, for ever perhaps."""
+
+        def cancel(worker: FakeWorker) -> None:
+            assert worker.job is not None
+            self.dispatcher.cancel(worker.job)
+
+        self.have_all_leave(cancel)
+
+    def test_workers_that_do_not_exit(self) -> None:
+        """Workers that are let go after their jobs, and take their time."""
+        self.have_all_leave(lambda worker: self.spawner.answer(worker, reusable=False))
+
+
 class BackoffTests(SupervisorTestCase):
     def test_delay_doubles(self) -> None:
         """Starts that fail are tried again at once, then after delays that double up to 30 s."""
