@@ -1,4 +1,4 @@
-"""Jobs that stand back for others, and are called for later, each client's in their order.
+"""Jobs that stand back for others, and are called for later, each client's most urgent one first.
 
 Kept by :mod:`dangad.scheduler.fairqueue`, among the jobs that wait without a turn. Who stands back,
 and when one is called for, is :mod:`dangad.scheduler.wariness`'s to say.
@@ -7,13 +7,18 @@ and when one is called for, is :mod:`dangad.scheduler.wariness`'s to say.
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import chain
 from typing import TYPE_CHECKING
 
+from dangad.wire.values import Priority
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from dangad.scheduler.interfaces import IClient
     from dangad.scheduler.record import Job
+
+    Line = dict[Priority, OrderedDict[int, Job]]
 
 MOST_LOOKS = 1000
 """Clients that are looked at to find one whose job can be called for."""
@@ -23,8 +28,8 @@ class Aside:
     """The jobs, in lines by client. The clients take turns."""
 
     def __init__(self) -> None:
-        #: Of each client whose turn is to come, its jobs by id, the next one first.
-        self._lines: OrderedDict[IClient, OrderedDict[int, Job]] = OrderedDict()
+        #: Of each client whose turn is to come, its jobs by priority and id, the next one first.
+        self._lines: OrderedDict[IClient, Line] = OrderedDict()
         #: Whose line each job is in.
         self._clients: dict[int, IClient] = {}
 
@@ -32,18 +37,21 @@ class Aside:
         return len(self._clients)
 
     def add(self, job: Job, *, first: bool) -> None:
-        """Put `job`, which has a client, into its line: at the end, or `first`.
+        """Put `job`, which has a client, into its line, as the last of its priority or `first`.
 
         In the latter case it was called for, and could not start: then others have their turn.
         """
         client = job.client
         if client is None:
             raise ValueError(f"{job!r} has no client")
-        line = self._lines.setdefault(client, OrderedDict())
-        line[job.id] = job
+        line = self._lines.get(client)
+        if line is None:
+            line = self._lines[client] = {priority: OrderedDict() for priority in Priority}
+        jobs = line[job.priority]
+        jobs[job.id] = job
         self._clients[job.id] = client
         if first:
-            line.move_to_end(job.id, last=False)
+            jobs.move_to_end(job.id, last=False)
             self._lines.move_to_end(client)
 
     def discard(self, job: Job) -> None:
@@ -51,8 +59,8 @@ class Aside:
         client = self._clients.pop(job.id, None)
         if client is not None:
             line = self._lines[client]
-            del line[job.id]
-            if not line:
+            del line[job.priority][job.id]
+            if not any(line.values()):
                 del self._lines[client]
 
     def next(self, passed_over: Callable[[IClient], bool]) -> Job | None:
@@ -63,14 +71,26 @@ class Aside:
         for _ in range(min(len(self._lines), MOST_LOOKS)):
             client, line = next(iter(self._lines.items()))
             if not passed_over(client):
-                return next(iter(line.values()))
+                return next(_in_order(line))
             self._lines.move_to_end(client)
         return None
 
     def line(self) -> list[Job]:
-        """All jobs of the client whose turn it is, the last one first; none if there are none."""
-        return list(reversed(next(iter(self._lines.values()), {}).values()))
+        """All jobs of the client whose turn it is, the last one first; none if there are none.
+
+        They share the turns that they had: the more urgent may have come after others.
+        """
+        line = next(iter(self._lines.values()), None)
+        jobs = [] if line is None else list(_in_order(line))[::-1]
+        for job, turn in zip(jobs, sorted((job.turn for job in jobs), reverse=True), strict=True):
+            job.turn = turn
+        return jobs
 
     def any_but(self, passed_over: Callable[[IClient], bool]) -> bool:
         """Whether a client has jobs here that is not passed over."""
         return any(not passed_over(client) for client in self._lines)
+
+
+def _in_order(line: Line) -> Iterator[Job]:
+    """The jobs of a client, the next one first."""
+    return chain.from_iterable(line[priority].values() for priority in Priority)

@@ -391,6 +391,20 @@ class LaneTests(QueueTestCase):
         order = [self.queue.call_one() for _ in range(4)]
         self.assertEqual([job for job in order if job is not theirs], mine)
 
+    def test_priorities_of_those_aside(self) -> None:
+        """The more urgent of a client's jobs are before the others, also if they come later."""
+        order = (Priority.LOW, Priority.NORMAL, Priority.HIGH, Priority.HIGH)
+        for call in (self.queue.call_some, self.queue.call_one):
+            jobs = []
+            for priority in order:
+                jobs += self.push(self.ann, 1, priority)
+                job = self.queue.pop(0.0)
+                assert job is not None
+                self.queue.set_aside(job)
+            for number in (2, 3, 1, 0):
+                call()
+                self.assertIs(self.queue.pop(0.0), jobs[number])
+
 
 class PutBackTests(QueueTestCase):
     def pop(self, count: int) -> list[Job]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from dangad.scheduler.pauses import HURRY, LOOK_INTERVAL, PATIENCE, RATE
 from dangad.scheduler.record import END_STATES, Job, JobState
 from dangad.scheduler.wariness import ASIDE, DEBT, KEEP
+from dangad.wire.values import Priority
 from tests.fakes import FakeClient, FakeWorker, catalogue
 from tests.unit.scheduler.dispatching import DispatcherTestCase
 
@@ -321,6 +322,20 @@ class LeaverTests(DispatcherTestCase):
         assert isinstance(job.worker, FakeWorker)
         self.answer(job.worker)
         self.assertIs(job.state, JobState.DONE)
+
+    def test_priorities(self) -> None:
+        """Its jobs that are more urgent start first, also if they come last."""
+        job = self.submit(self.ann)
+        self.dispatcher.cancel(job)
+        self.end(job)
+        self.answer_one(self.bob)
+        order = (Priority.LOW, Priority.LOW, Priority.NORMAL, Priority.HIGH, Priority.HIGH)
+        jobs = [self.submit(self.ann, priority=priority) for priority in order]
+        self.clock.advance(KEEP)
+        for number in (3, 4, 2, 0, 1):
+            worker = jobs[number].worker
+            assert isinstance(worker, FakeWorker)
+            self.answer(worker)
 
     def check_kept(self, client: FakeClient) -> None:
         """The last worker is kept from the client, whose job does not start."""
