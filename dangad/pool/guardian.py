@@ -76,7 +76,9 @@ shared memory of the processes that are killed.
 STOP_TIME = 2.0
 """Seconds in which the guardian must exit by itself when the server stops."""
 RESTART_DELAY = 1.0
-"""Seconds before a guardian that was killed is replaced."""
+"""Seconds before a guardian that was killed is replaced; they double while that fails, ..."""
+LONGEST_DELAY = 30.0
+"""... up to this, in seconds."""
 
 
 class Guardian(ProcessProtocol):
@@ -97,14 +99,18 @@ class Guardian(ProcessProtocol):
         self._running = False
         #: The call that replaces a dead guardian; None if none is due.
         self._restart: Any = None
+        #: The seconds until the next such call.
+        self._delay = RESTART_DELAY
         #: The call that kills a guardian which does not stop in time; None if none is due.
         self._kill: Any = None
         #: Fires when the stopped guardian is gone; None before `stop`.
         self._stopped: Deferred[None] | None = None
 
     def start(self) -> None:
-        """Start the process."""
-        self._restart = None
+        """Start the process.
+
+        :raises OSError: the system has no room for another one.
+        """
         self._reactor.spawnProcess(
             self,
             sys.executable,
@@ -146,6 +152,7 @@ class Guardian(ProcessProtocol):
     def connectionMade(self) -> None:
         """Tell the new guardian the groups."""
         self._running = True
+        self._delay = RESTART_DELAY
         for group in self._groups:
             self._tell(b"+%d\n" % group)
 
@@ -163,7 +170,21 @@ class Guardian(ProcessProtocol):
             self._stopped.callback(None)
             return
         log.warn("the guardian {how}, and is replaced", how=how_the_process_ended(reason))
-        self._restart = self._reactor.callLater(RESTART_DELAY, self.start)
+        self._restart = self._reactor.callLater(self._delay, self._start_again)
+
+    def _start_again(self) -> None:
+        """Replace the process, now or later."""
+        self._restart = None
+        try:
+            self.start()
+        except Exception as error:  # noqa: BLE001 - without a guardian the rest goes on
+            self._delay = min(2 * self._delay, LONGEST_DELAY)
+            log.warn(
+                "no guardian can be started, and the next try is in {delay:g} s: {error}",
+                delay=self._delay,
+                error=str(error),
+            )
+            self._restart = self._reactor.callLater(self._delay, self._start_again)
 
     def _tell(self, line: bytes) -> None:
         if self._running:
