@@ -88,6 +88,8 @@ class WorkerPipe:
         #: Whether a running job was told to stop.
         self.stopped = False
         signal.signal(STOP_SIGNAL, self._signalled)
+        # A job may leave O_ASYNC on a pipe: SIGIO would kill whichever comes next.
+        signal.signal(signal.SIGIO, _ignore)
 
     def next_job(self) -> bytes | None:
         """Wait for the next job's box; None when the parent has closed the pipe."""
@@ -268,6 +270,10 @@ class WorkerPipe:
         if self._on_stop is None:
             raise exception
         self._on_stop(exception)
+
+
+def _ignore(_number: int, _frame: object) -> None:
+    """Do nothing on a signal; SIG_IGN would be inherited by the programs that jobs start."""
 
 
 def put_out_of_reach(fd: int) -> int:

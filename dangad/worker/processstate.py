@@ -41,6 +41,7 @@ _WATCHED = [
         *(signal.SIGHUP, signal.SIGINT, signal.SIGTERM, STOP_SIGNAL),  # dangad's own
         *(signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF),  # which timers send
         *(signal.SIGCHLD, signal.SIGPIPE, signal.SIGUSR1, signal.SIGUSR2),  # which jobs handle
+        signal.SIGIO,  # which a pipe may send that a job has changed
     )
 ]
 _LIMITS = (

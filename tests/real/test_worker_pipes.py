@@ -38,6 +38,29 @@ def test_exits_in_peace(server: TextServer, tmp_path: Path) -> None:
     assert "killed" not in server.log()
 
 
+ASYNC = """\
+import fcntl, os, signal
+for fd in range(300):
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_ASYNC)
+    except OSError:
+        pass
+signal.signal(signal.SIGIO, lambda *_: 1 / 0)
+out = os.getpid()
+"""
+
+
+def test_signals_of_pipes(server: Server) -> None:
+    """Pipes that a job has made to send signals kill, and disturb, no later job."""
+    peer = server.connect()
+    pid = peer.call(b"Python", code=ASYNC.encode())[b"out"]
+    for _ in range(3):
+        answer = peer.call(b"Python", code=b"import os; out = os.getpid(), len('x' * 100_000)")
+        assert answer[b"out"] == b"(%s, 100000)" % pid, text_of(answer)
+    peer.close()
+
+
 READ_ALL = """\
 import fcntl, os, stat, termios, threading
 def is_for_jobs(fd):

@@ -32,8 +32,8 @@ class PipeTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Make the pipes, with an end of each for the worker to take over."""
-        usual = signal.getsignal(commands.STOP_SIGNAL)
-        self.addCleanup(signal.signal, commands.STOP_SIGNAL, usual)
+        for number in (commands.STOP_SIGNAL, signal.SIGIO):
+            self.addCleanup(signal.signal, number, signal.getsignal(number))
         reads, self.parent_writes = os.pipe()
         self.parent_reads, writes = os.pipe()
         wishes, self.parent_wishes = os.pipe()
