@@ -51,7 +51,7 @@ out = os.getpid()
 """
 
 
-def test_signals_of_pipes(server: Server) -> None:
+def test_signals_of_pipes(server: TextServer) -> None:
     """Pipes that a job has made to send signals kill, and disturb, no later job."""
     peer = server.connect()
     pid = peer.call(b"Python", code=ASYNC.encode())[b"out"]

@@ -210,7 +210,10 @@ class AgainstTheServer(SynchronousTestCase):
             (
                 ({"greeting": "Hello, Zoë".encode()}, {"greeting": "Hello, Zoë", "note": None}),
                 ({}, "has no 'greeting'"),
-                ({"greeting": b"\xff"}, "'greeting' in the answer to Greet is no Unicode: Unicode"),
+                (
+                    {"greeting": b"\xff"},
+                    "'greeting' in the answer to Greet is not UTF-8 text: Unicode",
+                ),
             ),
             1,
         ):

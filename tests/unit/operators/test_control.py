@@ -152,8 +152,8 @@ PARDON, SCALE, STACK_OF = (
 NOT_AWAY = "BAD_ARGUMENTS: 'Other' is not in quarantine; in quarantine: Thumbnail"
 NONSENSE = "BAD_ARGUMENTS: 5 to -2 workers make no sense"
 OPERATIONS: tuple[tuple[bytes, dict[str, bytes], str | dict[str, bytes], str], ...] = (
-    (PARDON, {"command": b"Thumbnail"}, {}, "Pardon command=Thumbnail"),
-    (PARDON, {"command": b"Other"}, NOT_AWAY, "Pardon command=Other"),
+    (PARDON, {"command": b"Thumbnail"}, {}, "Unquarantine command=Thumbnail"),
+    (PARDON, {"command": b"Other"}, NOT_AWAY, "Unquarantine command=Other"),
     (SCALE, {"min": b"2", "max": b"5"}, {}, "Scale min=2 max=5"),
     (
         SCALE,
@@ -307,7 +307,7 @@ REFUSED: tuple[tuple[bytes, str], ...] = (
     (request(SCALE, b"1", min=b"1"), "BAD_ARGUMENTS: argument 'max' is missing"),
     (request(SCALE, b"1", min=b"x", max=b"1"), "BAD_ARGUMENTS: 'min' is 'x', which is no"),
     (request(SCALE, b"1", min=b"", max=b"1"), "BAD_ARGUMENTS: 'min' is ''"),
-    (request(SCALE, b"1", min=b"1", max=b"1.5"), "BAD_ARGUMENTS: no Integer"),
+    (request(SCALE, b"1", min=b"1", max=b"1.5"), "BAD_ARGUMENTS: not a whole number"),
     (request(SCALE, b"1", min=b"1", max=b"2", force=b""), "BAD_ARGUMENTS: 'force' is ''"),
     (request(STACK_OF, b"1", job=b"\xff"), r"BAD_ARGUMENTS: 'job' is '\xff'"),
     (request(STACK_OF, b"1"), "BAD_ARGUMENTS: argument 'job' is missing"),

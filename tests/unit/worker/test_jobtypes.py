@@ -235,7 +235,7 @@ MODULES: tuple[tuple[dict[str, str], list[str], set[bytes] | str], ...] = (
     ({"jobs_twice": "@job(Purge, retries=1)\n" + PURGE}, ["jobs_twice"], "both perform Purge"),
     ({"jobs_same": PURGE, "jobs_name": PURGE}, ["jobs_same", "jobs_name"], "both perform Purge"),
     # Installed packages may offer modules, here those that begin with "offered".
-    ({}, [GROUP], "group:dangad.jobs has no job types"),
+    ({}, [GROUP], "group:dangad.jobs: no installed package offers job modules in this group"),
     ({"offered_1": PURGE, "offered_2": REFRESH}, [GROUP], {b"Purge", b"Refresh"}),
     ({"offered_1": PURGE}, ["offered_1", GROUP], {b"Purge"}),
 )

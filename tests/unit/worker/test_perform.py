@@ -298,7 +298,7 @@ RESPONSES: tuple[tuple[type[amp.Command], Any, Any], ...] = (
     (Give, {"bytes": "x"}, "'bytes' is a str, where String takes bytes"),
     (Give, {"number": "3"}, "'number' is a str, where Integer takes a whole number"),
     (Give, {"number": 2.7}, "'number' is a float, where Integer takes a whole number"),
-    (Give, {"number": 10**5000}, "'number' is a int, which is no Integer: ValueError"),
+    (Give, {"number": 10**5000}, "'number' is a int, which is not a whole number: ValueError"),
     (Give, {"flag": "no"}, "'flag' is a str, where Boolean takes True or False"),
     (Give, {"list": ["a", None]}, "'list'[1] is None, where Unicode takes a str"),
     (Give, {"list": "abc"}, "'list' is a str, where ListOf takes a list"),
@@ -357,12 +357,12 @@ class ResponseTests(PerformTestCase):
 
 ARGUMENTS: tuple[tuple[type[amp.Command], dict[bytes, bytes], str], ...] = (
     (Need, {}, "argument 'max-width' is missing"),
-    (Need, {b"max-width": b""}, "argument 'max-width' is no Integer"),
-    (Work, {b"number": b"five"}, "argument 'number' is no Integer: ValueError"),
-    (Work, {b"number": b""}, "'number' is no Integer"),
-    (Work, {b"number": b"9" * 5000}, "is no Integer: ValueError: Exceeds the limit"),
-    (Work, {b"list": b"\0\1x\0\0\0\0"}, "argument 'list' is no AmpList: KeyError: b'name'"),
-    (Work, {b"colour": b"blue"}, "argument 'colour' is no Colour: KeyError: b'blue'"),
+    (Need, {b"max-width": b""}, "argument 'max-width' is not a whole number"),
+    (Work, {b"number": b"five"}, "argument 'number' is not a whole number: ValueError"),
+    (Work, {b"number": b""}, "'number' is not a whole number"),
+    (Work, {b"number": b"9" * 5000}, "is not a whole number: ValueError: Exceeds the limit"),
+    (Work, {b"list": b"\0\1x\0\0\0\0"}, "argument 'list' is not an AmpList: KeyError: b'name'"),
+    (Work, {b"colour": b"blue"}, "argument 'colour' is not a Colour: KeyError: b'blue'"),
     (Work, {b"colour": b"exit"}, "argument 'colour' is no Colour: SystemExit: no"),
 )
 """What a client sends, and what is wrong with it."""
