@@ -363,7 +363,7 @@ ARGUMENTS: tuple[tuple[type[amp.Command], dict[bytes, bytes], str], ...] = (
     (Work, {b"number": b"9" * 5000}, "is not a whole number: ValueError: Exceeds the limit"),
     (Work, {b"list": b"\0\1x\0\0\0\0"}, "argument 'list' is not an AmpList: KeyError: b'name'"),
     (Work, {b"colour": b"blue"}, "argument 'colour' is not a Colour: KeyError: b'blue'"),
-    (Work, {b"colour": b"exit"}, "argument 'colour' is no Colour: SystemExit: no"),
+    (Work, {b"colour": b"exit"}, "argument 'colour' is not a Colour: SystemExit: no"),
 )
 """What a client sends, and what is wrong with it."""
 
