@@ -251,7 +251,7 @@ raise Unspeakable
         "tells progress in numbers that nobody can read",
         "current_job().progress(0, 1); current_job().progress(3, 10**5000)",
         "JOB_FAILED",
-        "ValueError: progress is told in numbers",
+        "ValueError: `total` is not between 0 and",
         options=(("_progress", b"1"),),
     ),
     Situation("deletes its outputs", "import sys; del sys.stdout, sys.stderr, sys.stdin"),
