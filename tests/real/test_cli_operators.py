@@ -7,6 +7,7 @@ import copy
 import io
 import json
 import os
+import pty
 import re
 import signal
 import socket
@@ -195,6 +196,25 @@ class CommandTest(OperatorCase):
                 self.assertFalse(running.called)
                 waiting.pop().callback(result)
                 self.assertEqual(self.good(await running), f"{shown}\n")
+
+    async def test_reload_that_waits(self) -> None:
+        """On a terminal `reload` says for which job of an old worker it waits."""
+        self.operations.status_document = {**STATUS, "generation": 3}
+        main, terminal = pty.openpty()
+        self.addCleanup(os.close, main)
+        program = subprocess.Popen(
+            [sys.executable, "-m", "dangad.cli", "reload"],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=terminal,
+        )
+        os.close(terminal)
+        said = await deferToThread(os.read, main, 1000)
+        text = "dangad: waiting for worker 4711, which has run Thumbnail (job 120) for 2.1 s"
+        self.assertEqual(said.decode().strip(), text)
+        self.operations.reloads.pop().callback(None)
+        self.assertEqual(await deferToThread(program.wait), 0)
 
     async def test_refusals(self) -> None:
         """What the server refuses is one line with its code, and a status that tells the kind.
