@@ -198,6 +198,8 @@ class TemplateProcess(ProcessProtocol):
                 report, sender = receive(self._ours, REPORT_SIZE)
             except BlockingIOError:
                 return
+            except ConnectionResetError:
+                continue  # it has left an order unread; what it has reported is still there
             except OSError:
                 report, sender = b"", 0
             if not report:

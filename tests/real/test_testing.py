@@ -502,7 +502,7 @@ class ServerTests(TestCase):
         self.assertRaises(TypeError, testing.serve, "tests.oddjobs", max_wokers=1)
 
     async def test_broken_jobs(self) -> None:
-        """A job module that does not import fails the start, soon, with reason and traceback."""
+        """A job module that does not import fails the start, soon, with the reason."""
         server = testing.serve("tests.no_such_jobs", min_workers=2)
         began = reactor.seconds()
         with stderr() as text, self.assertRaises(BrokenJobs) as caught:
@@ -510,7 +510,6 @@ class ServerTests(TestCase):
         self.assertLess(reactor.seconds() - began, 5 + 1)
         reason = "ModuleNotFoundError: No module named 'tests.no_such_jobs'"
         self.assertIn(reason, str(caught.exception))
-        self.assertIn("Traceback", caught.exception.traceback)
         self.assertIn(reason, text.getvalue())
         await server.stop()
 

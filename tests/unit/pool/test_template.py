@@ -230,6 +230,18 @@ class TemplateTests(SynchronousTestCase):
         self.report(b"ready", b"2 20")
         self.assertEqual((first.pid, second.pid), (10, 20))
 
+    def test_death_after_a_report(self) -> None:
+        """What it has reported is heard, although it has left an order unread."""
+        first, second = self.order(), self.order()
+        old = self.process
+        old.say(b"1 10")
+        old.die()
+        self.reactor.turn()
+        self.assertEqual(first.pid, 10)
+        self.assertEqual(self.process.orders(), [b"2"])
+        self.report(b"ready", b"2 20")
+        self.assertEqual(second.pid, 20)
+
     def test_death_between_fork_and_report(self) -> None:
         """A fork that has not told of itself is waited for, although the template is dead."""
         worker = self.order()
