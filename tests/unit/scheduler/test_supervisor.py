@@ -565,6 +565,17 @@ RELIEF = {
     """,
     "it can be switched off": "of 2-2, go, jobs 2, bob: b, live 60, alive w1 w2",
 }
+LEAVING = {
+    "two workers are replaced whose jobs do not end, each further one when it is gone": """
+        of 3-3, go, jobs 3, cancel j1-3, boot, spawned 5, size 2, jobs 2, cancel j4-5, boot
+        spawned 5, size 0, w1 dies, boot, size 1, w2 dies, boot, size 2, w3 dies, boot, size 3
+        w4 dies, boot, size 3, spawned 8
+    """,
+    "and so it is with workers that are let go after their jobs, and take their time": """
+        of 3-3, go, jobs 3, w1 spoils, w2 spoils, w3 spoils, boot, spawned 5, size 2, w1 dies, boot
+        spawned 6, size 3
+    """,
+}
 
 
 class StoryTests(SupervisorTestCase):
@@ -594,7 +605,7 @@ class StoryTests(SupervisorTestCase):
 
     def test_stories(self) -> None:
         """They are true."""
-        self.tell(SIZES, DEATHS, FAILURES, SCALES, RECYCLING, HEARTBEATS, RELOADS, RELIEF)
+        self.tell(SIZES, DEATHS, LEAVING, FAILURES, SCALES, RECYCLING, HEARTBEATS, RELOADS, RELIEF)
 
 
 class SupervisorTests(SupervisorTestCase):
@@ -626,43 +637,6 @@ class SupervisorTests(SupervisorTestCase):
         gone.cancel()
         self.play("turn_over, reloading done 3")
         self.successResultOf(first)
-
-
-class LeavingTests(SupervisorTestCase):
-    def have_all_leave(self, leave: Callable[[FakeWorker], object]) -> None:
-        """Have each of three workers leave, and all that are started in their place.
-
-        Only two of them have others in their place before they are gone.
-
-        :param leave: called with a worker that runs a job, and leaves then.
-        """
-        self.play("of 3-3, go")
-        for _ in range(5):
-            self.submit(3)
-            for worker in self.spawner.workers:
-                if worker.job and not worker.interrupts:
-                    leave(worker)
-            self.spawner.turn()
-            self.do_boot()
-            self.assertEqual(len(self.spawner.workers), 5)
-        self.assertEqual(self.supervisor.size, 0)
-        for size in (1, 2, 3, 3, 3):
-            self.spawner.die(self.spawner.workers[0])
-            self.do_boot()
-            self.assertEqual(self.supervisor.size, size)
-
-    def test_jobs_that_do_not_end(self) -> None:
-        """Workers whose jobs go on although they are to stop, for ever perhaps."""
-
-        def cancel(worker: FakeWorker) -> None:
-            assert worker.job is not None
-            self.dispatcher.cancel(worker.job)
-
-        self.have_all_leave(cancel)
-
-    def test_workers_that_do_not_exit(self) -> None:
-        """Workers that are let go after their jobs, and take their time."""
-        self.have_all_leave(lambda worker: self.spawner.answer(worker, reusable=False))
 
 
 class BackoffTests(SupervisorTestCase):
