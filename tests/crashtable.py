@@ -98,7 +98,7 @@ def exception(name: str, text: str, at_start: Cell = FINE) -> dict[str, Cell]:
         start=at_start,
         modules=no_boot(text),
         hello=no_boot(text),
-        reading=fails(dangad.BadArguments, f"argument 'value' is no Trap: {text}"),
+        reading=fails(dangad.BadArguments, f"argument 'value' is not a Trap: {text}"),
         job=fails(dangad.JobFailed, text),
         stop=Cell(ends=exited(0), prints=name),
     )

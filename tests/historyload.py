@@ -227,12 +227,14 @@ class Load:
         assert "Unhandled Error" not in self._server.log.read_text(), "see the log"
 
     async def _acquaint(self, client: LoggingClient) -> None:
-        """Ask for each type of job once in each priority: the server remembers that it exists."""
+        """Ask for each type of job once in each priority: the server remembers what it takes."""
         for _, command, _, _ in _KINDS:
             for priority in (b"high", b"normal", b"low"):
                 self.jobs += 1
                 arguments = {"name": f"job-{self.jobs}", "deed": "live", "seconds": 0.0}
-                client.send(command, arguments, keys={boxes.PRIORITY: priority})
+                client.send(
+                    command, arguments, keys={boxes.PRIORITY: priority, boxes.DEADLINE: b"60"}
+                )
         await self._until("the first answers", client.is_answered)
         if self._hostile:
             await run_hostility(self._reactor, self.server, self._seed, 0.0, "--acquaint")

@@ -391,7 +391,7 @@ def acquaint(hostility: Hostility) -> None:
     with hostility.connect(random.Random(0)) as connection:
         for name, arguments in kinds.items():
             for priority in (b"high", b"normal", b"low"):
-                pairs = [*arguments, (boxes.PRIORITY, priority)]
+                pairs = [*arguments, (boxes.PRIORITY, priority), (boxes.DEADLINE, b"60")]
                 connection.sendall(request(name + priority, name, *pairs))
         read(connection, 10.0, 3 * len(kinds))
 

@@ -163,7 +163,7 @@ class TemplateProcess(ProcessProtocol):
             self._ours.close()
         if self.dead:
             self._tell()
-        else:
+        elif self.pid:
             self._abandon = self._reactor.callLater(ABANDONED, self._tell)
 
     @property

@@ -16,6 +16,7 @@ with the server as they should go on: the peer may be all there are, behind one 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dangad.scheduler.chores import PART
@@ -42,6 +43,16 @@ longest time for which it owes one that was."""
 NEVER = float("inf")
 
 
+@dataclass(eq=False, slots=True)
+class _Debt:
+    """What is owed for one worker, without holding on to it."""
+
+    who: Hashable
+    """The client, or its peer if it is gone."""
+    since: float
+    """When the worker was lost, or was about to be."""
+
+
 class Wariness:
     """Some jobs stand back, and leave the last worker that makes progress to others.
 
@@ -62,12 +73,12 @@ class Wariness:
         self._come_back = come_back
         #: Until when jobs that send parts stand back.
         self._until = 0.0
-        #: The workers that are owed: by which client, or by which peer if it is gone; since when.
-        self._debts: dict[IWorker, tuple[Hashable, float]] = {}
-        #: Those of them that are not replaced, in the order of their loss.
-        self._missing: OrderedDict[IWorker, None] = OrderedDict()
-        #: Those of them that are gone, and when it is enough.
-        self._ends: dict[IWorker, float] = {}
+        #: What is owed for workers that are not gone yet.
+        self._debts: dict[IWorker, _Debt] = {}
+        #: What is owed for workers that are not replaced, in the order of their loss.
+        self._missing: OrderedDict[_Debt, None] = OrderedDict()
+        #: What is owed for workers that are gone, and when it is enough.
+        self._ends: dict[_Debt, float] = {}
         #: The earliest of these times.
         self._next_end = NEVER
         #: How many of them each client owes, and each peer.
@@ -90,8 +101,8 @@ class Wariness:
         if client is None or worker in self._debts:
             return
         who: Hashable = client if job.client is not None else client.peer
-        self._debts[worker] = who, self._state.clock.seconds()
-        self._missing[worker] = None
+        debt = self._debts[worker] = _Debt(who, self._state.clock.seconds())
+        self._missing[debt] = None
         self._owing[who] += 1
         self.active = True
 
@@ -99,44 +110,45 @@ class Wariness:
         """`client` is gone: its peer owes what it has owed."""
         if client in self._owing:
             self._owing[client.peer] += self._owing.pop(client)
-            for worker, (who, since) in self._debts.items():
-                if who is client:
-                    self._debts[worker] = client.peer, since
+            for debt in (*self._debts.values(), *self._ends):
+                if debt.who is client:
+                    debt.who = client.peer
 
     def gone(self, worker: IWorker) -> None:
         """`worker` is dead: whoever owes it has some time left, even if it is not replaced."""
-        if worker in self._missing:
-            self._end_at(worker, self._state.clock.seconds() + DEBT)
-        elif worker in self._debts:
-            self._end_soon(worker)
+        debt = self._debts.pop(worker, None)
+        if debt is not None and debt in self._missing:
+            self._end_at(debt, self._state.clock.seconds() + DEBT)
+        elif debt is not None:
+            self._end_soon(debt)
 
     def replaced(self) -> None:
         """A worker has started, in place of the one that was lost first."""
         if self._missing:
-            worker, _ = self._missing.popitem(last=False)
-            if worker in self._ends:
-                self._end_soon(worker)
+            debt, _ = self._missing.popitem(last=False)
+            if debt in self._ends:
+                self._end_soon(debt)
+        self._forget_old(self._state.clock.seconds())
 
-    def _end_soon(self, worker: IWorker) -> None:
-        """`worker` is gone, and another is there; it is owed for as long again as this took."""
+    def _end_soon(self, debt: _Debt) -> None:
+        """The worker is gone, and another is there; it is owed for as long again as this took."""
         now = self._state.clock.seconds()
-        self._end_at(worker, now + min(DEBT, now - self._debts[worker][1]))
+        self._end_at(debt, now + min(DEBT, now - debt.since))
 
-    def _end_at(self, worker: IWorker, time: float) -> None:
-        self._ends[worker] = time
+    def _end_at(self, debt: _Debt, time: float) -> None:
+        self._ends[debt] = time
         self._next_end = min(self._next_end, time)
 
     def _forget_old(self, now: float) -> None:
         """Have nobody owe those workers any more for which it is enough."""
         if now < self._next_end:
             return
-        for worker in [worker for worker, end in self._ends.items() if end <= now]:
-            who, _ = self._debts.pop(worker)
-            self._missing.pop(worker, None)
-            del self._ends[worker]
-            self._owing[who] -= 1
-            if not self._owing[who]:
-                del self._owing[who]
+        for debt in [debt for debt, end in self._ends.items() if end <= now]:
+            self._missing.pop(debt, None)
+            del self._ends[debt]
+            self._owing[debt.who] -= 1
+            if not self._owing[debt.who]:
+                del self._owing[debt.who]
         self._next_end = min(self._ends.values(), default=NEVER)
 
     def ended(self, job: Job) -> None:
@@ -173,7 +185,7 @@ class Wariness:
     def check(self, now: float) -> None:
         """End if it is time, client by client: all its jobs that stand back have turns again."""
         self._forget_old(now)
-        if now >= self._until and not self._debts:
+        if now >= self._until and not (self._debts or self._ends):
             self._state.queue.call_some()
             if self._state.queue.aside:
                 self._come_back(0)
