@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MEASURES = {
     "start": Measure("request to first answer of a new worker", "s"),
-    "isolated": Measure("jobs with a worker each, two at a time", "/s"),
+    "isolated": Measure("jobs with a worker each, two at a time", "1/s"),
     "memory": Measure("memory of 8 workers with a model of 500 MB", "B"),
     "one": Measure("memory of one such worker", "B"),
 }
