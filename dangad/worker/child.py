@@ -37,7 +37,7 @@ from dangad.worker.forks import LEFT_TO_PARENT, free_forks, ordinary_handlers
 from dangad.worker.hooks import Hooks
 from dangad.worker.jobtypes import BadJobType, catalogue_of, find_job_types
 from dangad.worker.offspring import Offspring, end_all
-from dangad.worker.perform import Answer, OutOfMemory, Performer
+from dangad.worker.perform import Answer, OutOfMemory, Performer, prepare
 from dangad.worker.pipe import WorkerPipe, put_out_of_reach
 from dangad.worker.preload import Unshareable, preload, reseed
 from dangad.worker.processstate import NotReusable, ProcessState
@@ -146,6 +146,7 @@ class Served:
         self.job_types = find_job_types(modules)
         self.catalogue = catalogue_of(self.job_types.values())
         self.hooks = Hooks(modules)
+        prepare(self.job_types.values())
 
 
 def _leave() -> NoReturn:

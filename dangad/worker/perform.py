@@ -43,7 +43,7 @@ from dangad.worker.failures import (
 from dangad.worker.following import follow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Generator, Iterable, Mapping
 
     from dangad.wire.catalogue import Policy
     from dangad.worker.jobtypes import JobType
@@ -86,7 +86,7 @@ class Performer:
         :param tell: called with one line for each job that ends with a declared error or a bad
             response.
         """
-        self._calls = {name: _Call(job_type) for name, job_type in job_types.items()}
+        self._calls = {name: _call_of(job_type) for name, job_type in job_types.items()}
         self._max_payload = max_payload
         self._wait = wait
         self._max_memory = max_memory
@@ -312,3 +312,17 @@ def _refuse(error: DangadError) -> Answer:
 
 def _kind(value: object) -> str:
     return "None" if value is None else f"a {type_name(value)}"
+
+
+_prepared: dict[int, tuple[JobType, _Call]] = {}
+"""What is known of some job types already, by identity: functions need not be hashable."""
+
+
+def prepare(job_types: Iterable[JobType]) -> None:
+    """Look at the functions and commands now, so that no performer in a fork has to."""
+    _prepared.update({id(job_type): (job_type, _Call(job_type)) for job_type in job_types})
+
+
+def _call_of(job_type: JobType) -> _Call:
+    known, call = _prepared.get(id(job_type), (None, None))
+    return call if call is not None and known is job_type else _Call(job_type)

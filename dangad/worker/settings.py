@@ -79,6 +79,8 @@ def check_size(settings: dict[str, Any], shared: int = 0) -> None:
     :param shared: the bytes that it shares with other workers.
     :raises CannotStart: it is not; the text names the option to raise.
     """
+    if not (settings["max_memory"] or settings["recycle_memory"]):
+        return
     memory = memory_of(os.getpid()).resident - shared
     for option in ("max_memory", "recycle_memory"):
         if 0 < settings[option] < memory:
