@@ -23,7 +23,7 @@ import random
 from functools import partial
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 
 from dangad.limits import DEFAULTS
 from dangad.scheduler import reasons
@@ -122,6 +122,11 @@ class Dispatcher:
     def idle(self) -> int:
         """How many workers are idle."""
         return len(self.state.assignments.idle)
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether somebody waits until a worker has told what it performs."""
+        return self.state.registry.waiting > 0
 
     @property
     def lacks_unused(self) -> bool:
@@ -262,17 +267,14 @@ class Dispatcher:
     def describe(self, by_server: bool = False) -> Deferred[str]:
         """The catalogue of job types, for a client or for the server itself.
 
-        Fires with the JSON document of :mod:`dangad.wire.catalogue`, as soon as the first worker
-        has told it, which counts as demand for one. Fails with :class:`ShuttingDown` if the server
-        stops before, :class:`NoWorkers` if no worker can be had, and, for a client,
-        :class:`QueueFull` if as many as may wait for jobs wait for this.
+        Fires with the JSON document of :mod:`dangad.wire.catalogue`, once a worker has told it,
+        which is demand for one. Fails with :class:`ShuttingDown` if the server stops before,
+        :class:`NoWorkers` if no worker can be had, and :class:`QueueFull` for too many clients.
         """
         registry = self.state.registry
         refusal = None if registry.known else self.admission.refusal_to_describe(by_server)
         if refusal is not None:
-            refused: Deferred[str] = Deferred()
-            refused.errback(refusal)
-            return refused
+            return fail(refusal)
         waiter = registry.catalogue()
         if not registry.known:
             self._matching.demand(1)

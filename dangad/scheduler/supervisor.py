@@ -271,7 +271,9 @@ class Supervisor:
     def _needed(self, waiting: int = 0) -> int:
         """How many workers the jobs want, within the bounds."""
         idle = 0 if self._dispatcher.lacks_unused else self._dispatcher.idle
-        waiting = 0 if idle else max(waiting, self._dispatcher.waiting)  # if so, they are on hold
+        dispatcher = self._dispatcher
+        waiting = max(waiting, dispatcher.waiting, int(dispatcher.is_asked))
+        waiting = 0 if idle else waiting  # if so, they are on hold
         busy = sum(record.serves for record in self.records.values()) - idle
         wanted = busy + waiting + self.spare_workers
         return max(self.min_workers, min(self._most, wanted))
