@@ -17,6 +17,8 @@ class Memory:
     """What it has in RAM now."""
     peak: int = 0
     """The most that it has had."""
+    data: int = 0
+    """What RLIMIT_DATA counts, see getrlimit(2): its private writable memory, used or not."""
 
 
 def memory_of(pid: int) -> Memory:
@@ -24,7 +26,7 @@ def memory_of(pid: int) -> Memory:
     try:
         with open(f"/proc/{pid}/status", "rb") as file:
             fields = dict(line.split(b":", 1) for line in file if line.startswith(b"Vm"))
-        return Memory(_kib(fields[b"VmRSS"]), _kib(fields[b"VmHWM"]))
+        return Memory(*(_kib(fields[name]) for name in (b"VmRSS", b"VmHWM", b"VmData")))
     except (OSError, KeyError, ValueError):
         return Memory()
 

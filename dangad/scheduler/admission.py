@@ -52,9 +52,8 @@ class Admission:
         if job.deadline is not None:
             if job.deadline <= 0:
                 return reasons.came_late(job)
-            takes = state.run_times.too_short(job.command, job.deadline, now)
-            if takes:
-                return reasons.cannot_be_done(job, job.deadline, takes)
+            if (hopeless := self._hopeless(job, job.deadline, now)) is not None:
+                return hopeless
         if may_start and not (self.wariness.active and self.wariness.may_wait(job, now)):
             return None
         if state.queue.count + state.assignments.prefetched >= self.max_queued:
@@ -82,9 +81,8 @@ class Admission:
             left = job.accepted_at + job.deadline - now
             if left <= 0:
                 return reasons.waited_too_long(job)
-            takes = state.run_times.too_short(job.command, left, now)
-            if takes:
-                return reasons.cannot_be_done(job, left, takes)
+            if (hopeless := self._hopeless(job, left, now)) is not None:
+                return hopeless
         if state.quarantine.suspects and (
             seconds := state.quarantine.seconds_left(job.command, now)
         ):
@@ -92,3 +90,8 @@ class Admission:
         if state.to_review is not None and state.registry.lacks(job.command):
             return reasons.unhandled(job)
         return state.given_up
+
+    def _hopeless(self, job: Job, left: float, now: float) -> DangadError | None:
+        """Why `job` is not worth starting with so many seconds left; None if it may be done."""
+        takes = self._state.run_times.too_short(job.command, left, now)
+        return reasons.cannot_be_done(job, left, takes) if takes else None

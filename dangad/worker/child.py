@@ -38,7 +38,7 @@ from dangad.worker.hooks import Hooks
 from dangad.worker.jobtypes import BadJobType, catalogue_of, find_job_types
 from dangad.worker.offspring import Offspring, end_all
 from dangad.worker.perform import Answer, OutOfMemory, Performer, prepare
-from dangad.worker.pipe import WorkerPipe, put_out_of_reach
+from dangad.worker.pipe import WorkerPipe, ignore_signal, put_out_of_reach
 from dangad.worker.preload import Unshareable, preload, reseed
 from dangad.worker.processstate import NotReusable, ProcessState
 from dangad.worker.settings import CannotStart, check_size, limit_memory, take_on
@@ -99,8 +99,9 @@ def main(settings: dict[str, Any]) -> None:
     try:
         if served.job_types:
             reseed()
-            shared = memory_of(os.getpid()).resident
-            limit_memory(settings["max_memory"], shares=True)
+            memory = memory_of(os.getpid())
+            shared = memory.resident
+            limit_memory(settings["max_memory"], memory.data)
         else:
             take_on(settings)
             limit_memory(settings["max_memory"])
@@ -371,8 +372,4 @@ def _leave_signals_to_parent() -> None:
     This takes a handler: programs that a job starts would inherit SIG_IGN.
     """
     for number in LEFT_TO_PARENT:
-        signal.signal(number, _ignore)
-
-
-def _ignore(_number: int, _frame: object) -> None:
-    """Do nothing on a signal."""
+        signal.signal(number, ignore_signal)

@@ -89,7 +89,7 @@ class WorkerPipe:
         self.stopped = False
         signal.signal(STOP_SIGNAL, self._signalled)
         # A job may leave O_ASYNC on a pipe: SIGIO would kill whichever comes next.
-        signal.signal(signal.SIGIO, _ignore)
+        signal.signal(signal.SIGIO, ignore_signal)
 
     def next_job(self) -> bytes | None:
         """Wait for the next job's box; None when the parent has closed the pipe."""
@@ -272,7 +272,7 @@ class WorkerPipe:
         self._on_stop(exception)
 
 
-def _ignore(_number: int, _frame: object) -> None:
+def ignore_signal(_number: int, _frame: object) -> None:
     """Do nothing on a signal; SIG_IGN would be inherited by the programs that jobs start."""
 
 

@@ -56,19 +56,17 @@ def apply_limits(settings: dict[str, Any]) -> None:
         file.write(str(WORKER_OOM_SCORE))
 
 
-def limit_memory(max_memory: int, *, shares: bool = False) -> None:
+def limit_memory(max_memory: int, shared: int = 0) -> None:
     """Bound the memory of this process by RLIMIT_DATA, see getrlimit(2).
 
     On Linux it counts all private writable memory. A request for more fails, in this process and in
     the programs that a job starts.
 
     :param max_memory: in bytes; 0 for no bound.
-    :param shares: whether the memory that the process has now is shared, and does not count.
+    :param shared: the bytes of it that are shared with others, and do not count.
     """
     if max_memory:
-        if shares:
-            max_memory += _data_size()
-        resource.setrlimit(resource.RLIMIT_DATA, (max_memory,) * 2)
+        resource.setrlimit(resource.RLIMIT_DATA, (max_memory + shared,) * 2)
 
 
 def check_size(settings: dict[str, Any], shared: int = 0) -> None:
@@ -88,12 +86,3 @@ def check_size(settings: dict[str, Any], shared: int = 0) -> None:
                 f"a worker has {show_bytes(memory)} of memory before its first job, where "
                 f"--{option.replace('_', '-')} is {show_bytes(settings[option])}: raise it"
             )
-
-
-def _data_size() -> int:
-    """The bytes that RLIMIT_DATA counts; 0 if this is not known."""
-    with contextlib.suppress(OSError), open("/proc/self/status") as file:
-        for line in file:
-            if line.startswith("VmData:"):
-                return int(line.split()[1]) * 2**10
-    return 0
