@@ -111,8 +111,6 @@ class Template:
         self._restart: IDelayedCall | None = None
         #: The processes that are to end by themselves, with when they are killed otherwise.
         self._leaving: dict[TemplateProcess, IDelayedCall | None] = {}
-        #: Those that were late, and are not reaped.
-        self._killed: set[TemplateProcess] = set()
         #: Who waits for the end of all, once none is wanted any more.
         self._stopped: Deferred[None] | None = None
 
@@ -232,9 +230,9 @@ class Template:
             seconds=seconds,
         )
         self._expect(FORK_TIME)
-        if process in self._killed:
+        if process.late:
             process.close()
-        self._killed.add(process)
+        process.late = True
         process.kill()
 
     def _dismiss(self, process: TemplateProcess) -> None:
@@ -279,14 +277,16 @@ class Template:
 
     def _cannot_preload(self, process: TemplateProcess, report: bytes, why: str) -> None:
         """A template has imported the job modules in vain, and exits."""
-        if process is self._process:
+        is_current = process is self._process
+        if is_current:
             self._dismiss(process)
             self._expect(None)
             self._process = None
         if report == TEMPLATE_BROKEN:
-            self._process, self._before = self._process or self._before, None
+            if is_current:
+                self._process, self._before = self._before, None
             self._fail(why, process)
-        elif self._process is None:
+        elif is_current:
             self._preloads = False
             log.warn(
                 "each worker imports the job modules, which cannot be preloaded: {why}", why=why
@@ -294,15 +294,15 @@ class Template:
             self._order_again(process)
 
     def _forked(self, number: int, pid: int, reason: str) -> None:
+        if pid and not self._witness.is_fork(pid):
+            return  # it is told twice, by the template and by the fork, or is not true
         if number in self._unwanted:
             del self._unwanted[number]
             if pid:
                 Unwanted(pid)
-        elif number in self._orders:  # else it is told twice, by the template and by the fork
-            process, template = self._orders[number].process, self._orders[number].template
-            if pid and not self._witness.is_fork(pid):
-                return
-            del self._orders[number]
+        elif number in self._orders:
+            order = self._orders.pop(number)
+            process, template = order.process, order.template
             if pid:
                 self._failures = template.vain = 0
                 process.forked(pid)
@@ -333,7 +333,6 @@ class Template:
 
     def _reaped(self, process: TemplateProcess) -> None:
         self._guardian.forget(process.pid)
-        self._killed.discard(process)
         self._settle(process)
         self._see_if_stopped()
 

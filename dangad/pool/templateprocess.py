@@ -118,6 +118,8 @@ class TemplateProcess(ProcessProtocol):
         self.pid = 0
         #: Whether it has reported that it can fork.
         self.ready = False
+        #: Whether it has done nothing in time, and was killed.
+        self.late = False
         #: How many forks in a row it could not make.
         self.vain = 0
         #: When it is taken for gone if it is not dead before.

@@ -467,6 +467,19 @@ class TemplateTests(SynchronousTestCase):
                 self.assertEqual(after.pid, 30)
                 self.assertFalse(old.told_to_finish())
 
+    def test_renewed_twice_and_broken(self) -> None:
+        """That the code in the middle is broken matters no more, and the old one ends in time."""
+        old = self.begin()
+        self.template.renew()
+        middle, lost = self.process, self.order()
+        self.template.renew()
+        middle.say(b"broken it is wrong")
+        self.reactor.turn()
+        self.assertEqual(lost.reason, "it is wrong")
+        self.assertEqual(self.template.pids, {old.pid, middle.pid, self.process.pid})
+        self.report(b"ready")
+        self.assertTrue(old.told_to_finish())
+
     def test_renewed_twice(self) -> None:
         """A reload in the middle of another: the code that is there last counts."""
         old = self.begin()
