@@ -21,9 +21,10 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from dangad.pool.launch import BOOTSTRAP
+from dangad.pool.obituary import how_the_process_ended
 from dangad.pool.witness import name_senders, receive
 from dangad.scheduler.clockcalls import cancel
-from dangad.text import printable, signal_name
+from dangad.text import printable
 from dangad.wire.commands import TEMPLATE_ORDERS
 
 if TYPE_CHECKING:
@@ -160,12 +161,12 @@ class TemplateProcess(ProcessProtocol):
 
     def close(self) -> None:
         """Wait for no more reports."""
-        if self._ours.fileno() != -1:
+        if not self.closed:
             self._reactor.removeReader(self)
             self._ours.close()
         if self.dead:
             self._tell()
-        elif self.pid:
+        elif self.pid and self._abandon is None:
             self._abandon = self._reactor.callLater(ABANDONED, self._tell)
 
     @property
@@ -232,10 +233,7 @@ class TemplateProcess(ProcessProtocol):
 
     def processExited(self, reason: Failure) -> None:
         """It is dead; what it has forked may still have to tell of that."""
-        value = reason.value
-        number = getattr(value, "signal", None)
-        exited = f"exited (status {getattr(value, 'exitCode', None) or 0})"
-        self._end = f"was killed by {signal_name(number)}" if number else exited
+        self._end = how_the_process_ended(reason)
         for fd in list(self.transport.pipes):
             self.transport.closeChildFD(fd)
         self._reaped(self)
