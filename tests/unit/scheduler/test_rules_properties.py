@@ -962,8 +962,11 @@ class RulesMachine:
         """Neither jobs nor workers are more than may be, nor workers fewer without a reason."""
         queued = self.queued()
         fresh = [job.size for job in queued if not job.attempt and job not in self.returned]
-        assert len(fresh) <= self.dispatcher.admission.max_queued
-        assert sum(fresh) <= self.dispatcher.admission.max_queued_bytes
+        # The worker that was idle when a job was accepted may go to one that stood back, and waited
+        # beyond the bounds since it is tried again.
+        beyond = [job.size for job in self.jobs if job.attempt > 1] if self.was_wary else []
+        assert len(fresh) <= self.dispatcher.admission.max_queued + len(beyond)
+        assert sum(fresh) <= self.dispatcher.admission.max_queued_bytes + sum(beyond)
         alarms = [getattr(job, name) for job in self.open for name in ALARMS]
         others = self.dispatcher.state.alarms.pending - (len(alarms) - alarms.count(None))
         assert 0 <= others <= OTHER_ALARMS, "an alarm is left for what has ended"
