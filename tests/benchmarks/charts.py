@@ -29,9 +29,9 @@ ACCENT = "#2f88d8"
 """dangad's colour."""
 PEER = "#9a9a9a"
 """Everybody else's, where the names stand beside the bars."""
-LINES = (ACCENT, "#d9822b", "#3f9c5f")
+LINES = (ACCENT, "#d9822b", "#3f9c5f", "#b05fc0", "#c0564f")
 """Of lines, which are told apart by their colour and their mark."""
-MARKS = ("o", "s", "^")
+MARKS = ("o", "s", "^", "D", "v")
 
 _STYLE = {
     "axes.edgecolor": INK,

@@ -1,10 +1,11 @@
 """Why one asynchronous parent with workers, and not a process for each client?
 
-Three servers do the same jobs, a directory listing and 20 ms of computing, for the same clients:
-one forks for each connection, one has forked beforehand, and dangad. First four active clients come
-alone, and open a connection for each job: what a process for each connection is best at. Then more
-and more clients are connected and idle, but for one in ten, which is slow; and behind them, each
-time, come the four active ones.
+The same jobs, a directory listing and 20 ms of computing, are done for the same clients by five
+servers: one forks for each connection, one has forked beforehand, one does the jobs in its event
+loop; and dangad, with workers that stay and with a worker for each job. First four active clients
+come alone, and open a connection for each job: what a process for each connection is best at. Then
+more and more clients are connected and idle, but for one in ten, which is slow; and behind them,
+each time, come the four active ones.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ PROCESSES = 16
 """Of the server that has forked beforehand."""
 
 FORK, PREFORK = "fork per connection", f"prefork, {PROCESSES} processes"
+LOOP, ISOLATED = "event loop alone", "dangad, a fork per job"
 """The names of dangad's rivals here."""
 
 JOBS = {"listing": "listing", "cpu": "20 ms of computing"}
@@ -98,7 +100,21 @@ def peers() -> list[Contender]:
         pid = stage.start_python("-m", module, stage.path(SOCKET), str(PROCESSES))
         return _crowd(stage, pid)
 
-    return [Contender(DANGAD, dangad), Contender(FORK, fork), Contender(PREFORK, prefork)]
+    def loop(stage: Stage) -> Running:
+        module = "tests.benchmarks.servers.looping"
+        return _crowd(stage, stage.start_python("-m", module, stage.path(SOCKET)))
+
+    def isolated(stage: Stage) -> Running:
+        options = ("--preload", "--recycle-jobs", "1", "--max-connections", most)
+        return _crowd(stage, start_dangad(stage, *options))
+
+    return [
+        Contender(DANGAD, dangad),
+        Contender(ISOLATED, isolated),
+        Contender(LOOP, loop),
+        Contender(FORK, fork),
+        Contender(PREFORK, prefork),
+    ]
 
 
 def run(bench: Bench, taking_part: Sequence[Contender] | None = None) -> None:

@@ -1,6 +1,6 @@
-"""A connection served by blocking calls: read a request, do the job, write the answer.
+"""A connection's requests and answers, and a connection that is served by blocking calls.
 
-Used by the two servers with a process for each connection. They run the very job functions that
+Used by dangad's rivals here. They run the very job functions that
 dangad's workers run, through the same reader of boxes and the same checks, and speak to the same
 clients; but there are no rules, no limits, and nobody who sees what happens.
 """
@@ -17,6 +17,7 @@ from dangad.worker.perform import Performer
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Iterator
 
 BACKLOG = 4096
 """Connections that wait to be accepted."""
@@ -35,15 +36,24 @@ class Conversations:
 
     def serve(self, client: socket.socket) -> None:
         """Do what the client asks for, until it leaves."""
-        reader = BoxReader(_MAX_PAYLOAD, ())
+        reader = self.reader()
         try:
             while data := client.recv(_READ):
                 reader.feed(data)
-                while (box := reader.next()) is not None:
-                    if box.raw is not None:
-                        client.sendall(self.answer(bytes(box.raw)))
+                for answer in self.answers(reader):
+                    client.sendall(answer)
         except ConnectionError:
             return
+
+    def reader(self) -> BoxReader:
+        """What finds the requests in a connection's bytes."""
+        return BoxReader(_MAX_PAYLOAD, ())
+
+    def answers(self, reader: BoxReader) -> Iterator[bytes]:
+        """The answers to the requests that have come."""
+        while (box := reader.next()) is not None:
+            if box.raw is not None:
+                yield self.answer(bytes(box.raw))
 
     def answer(self, request: bytes) -> bytes:
         """The answer to the request in a box."""
