@@ -1,7 +1,7 @@
 """What job modules want done in each worker when it begins and when it ends.
 
 Authors of jobs decorate with :func:`worker_start` and :func:`worker_stop`;
-:mod:`dangad.worker.child` and :mod:`dangad.testing` call.
+:mod:`dangad.worker.child` calls.
 """
 
 from __future__ import annotations
