@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help test unit soak demo run docs coverage bench clean
+.PHONY: help test unit starts soak demo run docs coverage bench clean
 
 help:      ## list the targets
 	@sed -n 's/^\([a-z]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -21,6 +21,10 @@ test: $(VENV)/.dev      ## every check: format, lint, imports, types, tests, doc
 unit: $(VENV)/.dev      ## the tests of memory alone: the inner loop
 	@$(BIN)/pytest --numprocesses=auto --maxprocesses=4 \
 	    --dist=loadscope --no-loadscope-reorder tests/unit
+
+starts: $(VENV)/.dev      ## the tests with real processes, with each other way to start workers
+	@for start in fresh preloaded; do DANGAD_TEST_START=$$start $(BIN)/pytest --numprocesses=auto \
+	    --maxprocesses=4 --dist=loadscope --no-loadscope-reorder tests/real || exit; done
 
 # The rules are told 2,000 histories at least, which may take longer than their share of the time.
 soak: $(VENV)/.dev      ## random histories of the rules, and of a server under load, SECONDS=120

@@ -26,17 +26,7 @@ class Echo(amp.Command):
 
 
 class Trap(amp.Integer):
-    """An argument that does the deed when it is read, and when its description is made."""
-
-    @property
-    def optional(self) -> bool:
-        """Not a plain attribute, since it is looked at for the catalogue."""
-        crashdeeds.reach("hello")
-        return False
-
-    @optional.setter
-    def optional(self, value: bool) -> None:
-        pass
+    """An argument that does the deed when it is read."""
 
     def fromBox(
         self, name: bytes, strings: dict[bytes, bytes], objects: dict[str, Any], proto: object
@@ -122,7 +112,13 @@ def _wait(gate: str) -> None:
         time.sleep(0.005)
 
 
-if crashdeeds.PLANS in os.environ:
-    atexit.register(crashdeeds.reach, f"stop {os.getpid()}")
-    signal.signal(signal.SIGUSR1, lambda *_: crashdeeds.reach(f"idle {os.getpid()}"))
-    crashdeeds.reach("modules")
+@dangad.worker_start
+def begin() -> None:
+    """Do the deed if this is the moment, or prepare for the others that are no job's."""
+    if crashdeeds.PLANS in os.environ:
+        atexit.register(crashdeeds.reach, f"stop {os.getpid()}")
+        signal.signal(signal.SIGUSR1, lambda *_: crashdeeds.reach(f"idle {os.getpid()}"))
+        crashdeeds.reach("hello")
+
+
+crashdeeds.reach("modules")

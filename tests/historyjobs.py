@@ -27,22 +27,23 @@ STOPS = (dangad.JobCancelled, dangad.TimeLimitExceeded)
 _next_token = itertools.count(1).__next__
 
 
-def _open() -> int:
-    if _FOLDER is None:
-        return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-    path = os.path.join(_FOLDER, f"{os.getpid()}-{time.monotonic_ns()}")
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+_history = -1
 
 
-_history = _open()
+@dangad.worker_start
+def _begin() -> None:
+    global _history
+    path = os.devnull
+    if _FOLDER is not None:
+        path = os.path.join(_FOLDER, f"{os.getpid()}-{time.monotonic_ns()}")
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+    _history = os.open(path, flags, 0o600)
+    _write("boot")
 
 
 def _write(sign: str, name: str = "-", outcome: str = "-") -> None:
     line = f"{time.monotonic():.6f} {sign} {name} {current_job().attempt} {outcome}\n"
     os.write(_history, line.encode())
-
-
-_write("boot")
 
 
 class Declared(Exception):

@@ -42,6 +42,7 @@ from tests.history import (
 from tests.historyhostility import run_hostility
 from tests.historytrouble import Trouble
 from tests.loadedserver import MIN_WORKERS, Footprint, LoadedServer
+from tests.starting import START
 
 PATIENCE = 60.0
 """Seconds after which something that should have happened is taken for hung."""
@@ -180,12 +181,20 @@ class Load:
     """
 
     def __init__(
-        self, reactor: Any, folder: str, seed: int, max_workers: int, *, hostile: bool = False
+        self,
+        reactor: Any,
+        folder: str,
+        seed: int,
+        max_workers: int,
+        *,
+        hostile: bool = False,
+        start: str = START,
     ) -> None:
         """Prepare a run in an empty folder.
 
         :param seed: what chance begins with.
         :param hostile: whether there are hostile clients beside the honest ones.
+        :param start: how the workers are started.
         """
         self.events: list[Any] = []
         self.counts: Counter[str] = Counter()
@@ -198,6 +207,7 @@ class Load:
         self._seed = f"{seed}"
         self._max_workers = max_workers
         self._hostile = hostile
+        self._start = start
         self._end = 0.0
         self._connections = 0
         self._server: LoadedServer | None = None
@@ -210,7 +220,7 @@ class Load:
         :raises AssertionError: the server holds more than after the warm-up, or did not end as
             it began, or something hung.
         """
-        self._server = LoadedServer(self._folder, self._max_workers)
+        self._server = LoadedServer(self._folder, self._max_workers, start=self._start)
         try:
             control = await self._connect()
             await control.send(commands.Describe, {})

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dangad.host.memory import memory_of
+from tests.starting import START
 
 ROOT = Path(__file__).parent.parent
 MIN_WORKERS = 2
@@ -78,7 +79,13 @@ class Footprint:
 class LoadedServer:
     """``twistd dangad`` in a folder, with the jobs of tests.historyjobs and tests.hostilejobs."""
 
-    def __init__(self, folder: str, max_workers: int, options: Sequence[str] = RESTLESS) -> None:
+    def __init__(
+        self,
+        folder: str,
+        max_workers: int,
+        options: Sequence[str] = RESTLESS,
+        start: str = START,
+    ) -> None:
         """Start it; it is there when it listens at `socket`, and at `port` of 127.0.0.1."""
         self.socket = f"{folder}/socket"
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -98,6 +105,7 @@ class LoadedServer:
                     *("--listen", f"unix:{self.socket}", "--control", f"unix:{self.control}"),
                     *("--min-workers", str(MIN_WORKERS), "--max-workers", str(max_workers)),
                     *("--worker-env", f"DANGAD_HISTORY={folder}", *options),
+                    *("--start", start),
                 ],
                 cwd=folder,
                 env=self.environment,

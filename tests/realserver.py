@@ -17,6 +17,7 @@ from dangad.client import Client
 from dangad.limits import Limits
 from dangad.pool.launch import WorkerSettings
 from dangad.service import DangadService
+from tests.starting import START
 
 reactor: Any = _reactor
 Fixture = Callable[..., AsyncIterator[Any]]
@@ -80,7 +81,9 @@ class RealServer:
         """
         self.limits = Limits(**{"min_workers": 1, "max_workers": 2, "drain": 5.0} | limits)
         settings = WorkerSettings(
-            jobs or ("tests.oddjobs",), self.limits.max_payload, **(worker or {})
+            jobs or ("tests.oddjobs",),
+            self.limits.max_payload,
+            **{"start": START, **(worker or {})},
         )
         endpoints = [f"unix:{self.socket}", *["tcp:0:interface=127.0.0.1"][: int(tcp)]]
         self.service = DangadService(reactor, endpoints, settings, self.limits)

@@ -8,12 +8,14 @@ was written down stays in a folder then, which is named.
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import task
 
+from dangad.limits import STARTS
 from tests.history import Reconciliation
 from tests.historyload import Load, summary
 from tests.loadedserver import MIN_WORKERS
@@ -34,8 +36,19 @@ SHOWN = 10
 
 
 async def soak(reactor: Any, seconds: float, seed: int, folder: str) -> bool:
+    """Run the load with each way to start workers; whether all was well."""
+    good = True
+    for start in STARTS:
+        print(f"--start {start}")
+        own = os.path.join(folder, start)
+        os.mkdir(own)
+        good &= await _soak(reactor, seconds / len(STARTS), seed, own, start)
+    return good
+
+
+async def _soak(reactor: Any, seconds: float, seed: int, folder: str, start: str) -> bool:
     """Run the load once; whether it ended well and nothing contradicts in its history."""
-    load = Load(reactor, folder, seed, MAX_WORKERS, hostile=True)
+    load = Load(reactor, folder, seed, MAX_WORKERS, hostile=True, start=start)
     good = True
     try:
         await load.run(*[max(2.0, seconds / ROUNDS - BETWEEN)] * ROUNDS)

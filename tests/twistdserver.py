@@ -15,6 +15,7 @@ import pytest
 
 from dangad.scheduler import endings
 from tests.blockingpeer import BlockingPeer
+from tests.starting import START
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 60.0
@@ -65,7 +66,7 @@ class TwistdServer:
             notices.settimeout(PATIENCE)
             program = [sys.executable, "-c", TWISTD.format(grace=grace)]
             self.process = subprocess.Popen(
-                [*program, "-n", "--pidfile=", "dangad", *sockets, *options],
+                [*program, "-n", "--pidfile=", "dangad", f"--start={START}", *sockets, *options],
                 cwd=folder,
                 env={
                     "PYTHONPATH": str(ROOT),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import OrderedDict
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -54,7 +55,11 @@ class Line:
             yield from jobs.values()
 
     def add(self, job: Job, first: bool = False) -> None:
-        """Put `job` behind the others of its priority, or before them."""
+        """Put `job` behind the others of its priority, or before them.
+
+        In the latter case, those stay before it that were put before the others, too, and had their
+        turns earlier.
+        """
         priority = job.priority
         if priority == self.best:
             jobs = self.urgent
@@ -68,7 +73,9 @@ class Line:
             jobs = self._others.setdefault(priority, OrderedDict())
         jobs[job.id] = job
         if first:
-            jobs.move_to_end(job.id, last=False)
+            earlier = list(takewhile(lambda other: 0 <= other.turn < job.turn, jobs.values()))
+            for other in (job, *reversed(earlier)):
+                jobs.move_to_end(other.id, last=False)
 
     def next(self, old: float) -> Job:
         """The job that has the client's next turn; there must be one.

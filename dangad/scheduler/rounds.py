@@ -94,11 +94,13 @@ class Rounds:
         """Let `job`, which has had its turn, be the next in its lane.
 
         Of several, whichever are put back first, those are before that had their turns earlier. And
-        if the client has a more urgent one by now, that has the turn in its place.
+        if the client has a more urgent one by now, that has the turn in its place. A client that
+        has turns again, which were given back to it, has this one among them.
         """
         owner = self._owners.get(client)
+        owed = owner is not None and owner.owed
         lines = [] if owner is None else owner.lines.values()
-        if on_hold or any(line.best < job.priority for line in lines):
+        if on_hold or owed or any(line.best < job.priority for line in lines):
             self._undo_turn(client, job, lane)
             if not on_hold:
                 self._place(self._owners[client])

@@ -9,6 +9,7 @@ from collections.abc import Collection
 
 from twisted.trial.unittest import TestCase
 
+from dangad.limits import PRELOADED
 from tests.history import History, Noticed, Reconciliation, Story
 from tests.historyload import PATIENCE, Load, summary
 from tests.loadedserver import MIN_WORKERS, RECYCLE_JOBS
@@ -62,7 +63,7 @@ class HistoryTests(TestCase):
 
         And the server is left with nothing of all that.
         """
-        load = Load(reactor, self.folder, SEED, MIN_WORKERS, hostile=True)
+        load = Load(reactor, self.folder, SEED, MIN_WORKERS, hostile=True, start=PRELOADED)
         await load.run(1.0, 2.5, clients=3)
         self.assertGreater(len(self.reconcile(load, load.history())), 50)
         harm = {name for name in load.counts if name.startswith("hostile ")}

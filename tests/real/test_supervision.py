@@ -12,12 +12,14 @@ from twisted.protocols import amp
 
 import dangad
 from dangad.errors import NoAnswer, NotRunning, ReloadFailed
+from dangad.limits import LEAN
 from dangad.pool.launch import default_path
 from dangad.scheduler import failingstarts, supervisor, watch
 from tests import fakeoperations
 from tests.heavyjobs import MIB, Heavy
 from tests.oddjobs import Odd, Wait
 from tests.realserver import RealServer, alive, shared_server, touch, until
+from tests.starting import START
 
 INTERPRETER = 60 * MIB
 """Bytes that a worker with the job modules of the tests has at most by itself."""
@@ -331,7 +333,7 @@ def write(server: RealServer, text: str) -> None:
     path.with_suffix(".new").rename(path)
 
 
-def start(server: RealServer, workers: int) -> None:
+def start(server: RealServer, workers: int, how: str = START) -> None:
     """With the server's folder in the path; without .pyc, to tell fast changes apart."""
     write(server, MODULE.format(version=ONE))
     server.start(
@@ -339,6 +341,7 @@ def start(server: RealServer, workers: int) -> None:
         worker={
             "path": (server.folder, *default_path()),
             "environment": {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+            "start": how,
         },
         min_workers=workers,
         max_workers=workers,
@@ -432,7 +435,7 @@ async def test_breaks_and_is_mended(
 ) -> None:
     """Jobs get NO_WORKERS with the reason, starts grow rare, and all is well once mended."""
     monkeypatch.setattr(failingstarts, "PATIENCE", 0.5)
-    start(own_server, 1)
+    start(own_server, 1, how=LEAN)  # a template that has the module does not see it break
     client = await own_server.connect()
     pid = (await client.callRemote(Both))["pid"]
     write(own_server, BROKEN)

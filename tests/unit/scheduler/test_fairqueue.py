@@ -430,6 +430,15 @@ class PutBackTests(QueueTestCase):
             self.put_back(second)
             self.assertEqual(self.pop(7), taken)
 
+    def test_one_by_one(self) -> None:
+        """A low job that comes in between has its turn after the high ones, which keep theirs."""
+        jobs = self.push(self.ann, 4, HIGH)
+        first, *_, last = self.pop(4)
+        self.put_back([first])
+        jobs += self.push(self.ann, 1, LOW)
+        self.put_back([last])
+        self.assertEqual(self.pop(3), [first, last, jobs[-1]])
+
     def test_can_be_taken_out(self) -> None:
         """A job that was put back can be removed, and goes with its client's."""
         for _ in range(2):
