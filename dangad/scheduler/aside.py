@@ -1,7 +1,7 @@
-"""Jobs that stand back for others, and are called for later, each client's most urgent one first.
+"""Jobs that stand back for others until they are called for, each client's most urgent one first.
 
-Kept by :mod:`dangad.scheduler.fairqueue`, among the jobs that wait without a turn. Who stands back,
-and when one is called for, is :mod:`dangad.scheduler.wariness`'s to say.
+Kept by :mod:`dangad.scheduler.fairqueue`, among the jobs that wait without a turn.
+:mod:`dangad.scheduler.wariness` decides which jobs stand back, and when one is called for.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ if TYPE_CHECKING:
     Line = dict[Priority, OrderedDict[int, Job]]
 
 MOST_LOOKS = 1000
-"""Clients that are looked at to find one whose job can be called for."""
+"""The most clients that are checked at once to find one whose job can be called for."""
 
 
 class Aside:
     """The jobs, in lines by client. The clients take turns."""
 
     def __init__(self) -> None:
-        #: Of each client whose turn is to come, its jobs by priority and id, the next one first.
+        #: The jobs of each client, by priority and id; the next client and the next job are first.
         self._lines: OrderedDict[IClient, Line] = OrderedDict()
-        #: Whose line each job is in.
+        #: The client in whose line each job is, by the job's id.
         self._clients: dict[int, IClient] = {}
 
     def __len__(self) -> int:
         return len(self._clients)
 
     def add(self, job: Job, *, first: bool) -> None:
-        """Put `job`, which has a client, into its line, as the last of its priority or `first`.
+        """Put `job` into its client's line, as the last of its priority, or as the `first`.
 
-        In the latter case it was called for, and could not start: then others have their turn.
+        With `first`, the job was called for and could not start: the other clients are next.
         """
         client = job.client
         if client is None:
@@ -55,7 +55,7 @@ class Aside:
             self._lines.move_to_end(client)
 
     def discard(self, job: Job) -> None:
-        """Take `job` out, if it is there."""
+        """Take `job` out, if it is here."""
         client = self._clients.pop(job.id, None)
         if client is not None:
             line = self._lines[client]
@@ -66,7 +66,7 @@ class Aside:
     def next(self, passed_over: Callable[[IClient], bool]) -> Job | None:
         """The first job of the client whose turn it is.
 
-        None if all clients are passed over, or so many that it is enough for now.
+        None if all clients are passed over, or the first :data:`MOST_LOOKS` are.
         """
         for _ in range(min(len(self._lines), MOST_LOOKS)):
             client, line = next(iter(self._lines.items()))
@@ -76,9 +76,10 @@ class Aside:
         return None
 
     def line(self) -> list[Job]:
-        """All jobs of the client whose turn it is, the last one first; none if there are none.
+        """All jobs of the client whose turn it is, the last one first.
 
-        They share the turns that they had: the more urgent may have come after others.
+        The numbers of their turns are shared out anew, in this order: a more urgent job may have
+        come after the others.
         """
         line = next(iter(self._lines.values()), None)
         jobs = [] if line is None else list(_in_order(line))[::-1]
@@ -87,7 +88,7 @@ class Aside:
         return jobs
 
     def any_but(self, passed_over: Callable[[IClient], bool]) -> bool:
-        """Whether a client has jobs here that is not passed over."""
+        """Whether a client that is not passed over has jobs here."""
         return any(not passed_over(client) for client in self._lines)
 
 

@@ -68,8 +68,8 @@ class JobQueue:
         self.count = 0
         #: The bytes of their requests.
         self.size = 0
-        #: The last client that came to a turn, with the priority of its job; None if it may be any.
-        #: The reader sets it to None.
+        #: The last client that came to a turn, or None for any client, with the priority of its
+        #: job. The reader sets it to None.
         self.news: tuple[IClient | None, Priority] | None = None
         #: The jobs that were set aside; only to be read.
         self.aside = Aside()
@@ -104,7 +104,7 @@ class JobQueue:
     # What waits.
 
     def push(self, client: IClient, job: Job, lane: Lane = None) -> None:
-        """Let `job` wait, since it was accepted, behind its client's of its priority and lane."""
+        """Let `job` wait behind its client's jobs of the same priority in `lane`."""
         if not (self._resting and self._wake(job)):
             self.size += job.size
             self.count += 1
@@ -114,9 +114,9 @@ class JobQueue:
             self.news = client, job.priority
 
     def put_back(self, job: Job) -> None:
-        """Let `job` wait, which was taken out, and may rest by now, as the next.
+        """Let `job`, which was taken out and may rest now, be the next.
 
-        Of several that were taken out, the last is put back first. The job must have a client.
+        Of several jobs that were taken out, put back the last one first. `job` must have a client.
         """
         if (client := job.client) is None:
             raise ValueError(f"{job!r} has no client")
@@ -135,17 +135,17 @@ class JobQueue:
         self.count += 1
 
     def set_aside(self, job: Job, *, first: bool = False) -> None:
-        """Let `job`, which was taken out, wait until it is called for, last of all or first."""
+        """Let `job`, which was taken out, wait until it is called for, as the last or the first."""
         self.rest(job)
         self.aside.add(job, first=first)
 
     def call_some(self) -> None:
-        """Let all jobs of a client that were set aside be its next, in their order."""
+        """Let all jobs of one client that were set aside be the client's next, in their order."""
         for job in self.aside.line():
             self.put_back(job)
 
     def call_one(self, called: Collection[IClient] = ()) -> Job | None:
-        """Let a job that was set aside be the next: one of another client than those `called`."""
+        """Let a job that was set aside be the next, of a client that is not in `called`."""
         if job := self.aside.next(lambda client: client in self._on_hold or client in called):
             self.put_back(job)
         return job
@@ -166,9 +166,9 @@ class JobQueue:
         return True
 
     def drop(self, client: IClient, most: int | None = None) -> list[Job]:
-        """Take out all jobs of `client`, and forget it.
+        """Take out the jobs of `client`, and forget the client.
 
-        :param most: how many are enough; then it is forgotten once they are fewer.
+        :param most: how many jobs are enough; the client is forgotten once fewer are left.
         """
         waiting = chain.from_iterable(kind.jobs_of(client) for kind in self._kinds)
         dropped = list(islice(waiting, most))
@@ -251,7 +251,7 @@ class JobQueue:
             self._kind_of(client, job).begin(job.turn)
 
     def ended(self, job: Job) -> None:
-        """`job` does not run any more, if it did: its start may have failed half way."""
+        """`job` has ended. It may not have counted as running, if its start failed."""
         client = job.runner
         if client is None:
             return
@@ -263,15 +263,15 @@ class JobQueue:
             self._running.pop(client, None)
 
     def runs_enough(self, client: IClient) -> bool:
-        """Whether as many jobs of `client` run as may."""
+        """Whether `client` runs as many jobs as it may."""
         return self._running.get(client, 0) >= self.most_running
 
     def runner_of(self, most: int) -> IClient | None:
-        """The client that has at least so many of the running jobs; None if no client has."""
+        """The client that runs at least so many jobs; None if no client does."""
         return next((client for client, count in self._running.items() if count >= most), None)
 
     def has_turn_beside(self, client: IClient) -> bool:
-        """Whether a job of another may start."""
+        """Whether a job of another client may start."""
         if client in self._on_hold:
             return self.has_turn()
         for kind in self._in_use:
@@ -290,7 +290,7 @@ class JobQueue:
             kind.hold(client)
 
     def release(self, client: IClient) -> None:
-        """Give `client` turns again, in its round after clients with jobs of the same priority."""
+        """Give `client` turns again, in the present round after all equally urgent clients."""
         if client in self._on_hold:
             self._on_hold.discard(client)
             for kind in self._kinds:
@@ -326,21 +326,21 @@ class JobQueue:
     # The order.
 
     def _wake(self, job: Job) -> bool:
-        """Let `job` rest no more; whether it did."""
+        """End the rest of `job`; whether it rested."""
         if self._resting.pop(job.id, None) is None:
             return False
         self.aside.discard(job)
         return True
 
     def _kind_of(self, client: IClient, job: Job) -> Rounds:
-        """The turns that `job` has its turn among."""
+        """The rounds in which `job` has its turn."""
         if not client.outranks:
             return self._kinds[1]
         self._in_use = self._kinds
         return self._kinds[job.priority]
 
     def _is_outranked(self, kind: Rounds) -> bool:
-        """Whether a job may start that goes before all of this kind."""
+        """Whether a job may start that goes before all jobs of this kind."""
         for higher in self._in_use:
             if higher is kind:
                 return False
@@ -379,7 +379,7 @@ class JobQueue:
         return chosen
 
     def _pass_over(self, kind: Rounds, turn: Turn, now: float) -> tuple[Rounds, Turn]:
-        """The turn of another client of this kind than the one that runs all jobs, if any."""
+        """The turn of a client of this kind other than the one that runs all jobs, if any."""
         client = turn[3].client
         if client is None or client not in self._running:
             return kind, turn

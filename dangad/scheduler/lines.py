@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from dangad.scheduler.record import Job
 
 Lane = bytes | None
-"""What can be kept back by itself: the jobs of one type, or all that are of no such type."""
+"""A part of the queue that can be kept back by itself: that of one job type, or None, the common
+one."""
 
 NONE = 3
-"""An urgency that no job has: priorities are numbers from 0 on, the highest first."""
+"""The urgency of a line without jobs. Priorities are the numbers 0 to 2, the highest first."""
 NOWHERE = -1
 """The key of a line that waits for no turn."""
 
@@ -38,14 +39,15 @@ class Line:
         self.urgent: OrderedDict[int, Job] = OrderedDict()
         #: The jobs of each lower priority.
         self._others: dict[int, OrderedDict[int, Job]] = {}
-        #: How many starts there had been at the last of each priority, while there were several.
+        #: The number of the last start of each priority. Starts are numbered only while jobs of
+        #: several priorities wait.
         self._starts = [0] * NONE
-        #: Its place among the turns: the smallest is next, ...
+        #: Its place among the turns: the smallest is next.
         self.key = NOWHERE
-        #: ... and of the same key the line that took its place first.
+        #: Its place among lines with the same key: the line that took its place first is next.
         self.number = 0
-        #: The arrival of the job that was next when the line took its place. Were it that of the
-        #: job that is next now, a client could stay young by cancelling that now and then.
+        #: The arrival of the job that was next when the line took its place. It stays as it is if
+        #: this job is cancelled: otherwise a client could cancel jobs to make its line look young.
         self.since = 0.0
 
     def __iter__(self) -> Iterator[Job]:
@@ -80,8 +82,8 @@ class Line:
     def next(self, old: float) -> Job:
         """The job that has the client's next turn; there must be one.
 
-        It is the first of the highest priority. But the first of a lower one, if it came at
-        `old` or before, takes turns with those above it.
+        It is the first job of the highest priority. But if the first job of a lower priority came
+        at `old` or before, this priority takes turns with the higher ones.
         """
         job = next(iter(self.urgent.values()))
         if self._others:
@@ -92,7 +94,7 @@ class Line:
         return job
 
     def discard(self, job: Job, to_start: bool = False) -> None:
-        """Take out `job`, which is here; if it is to start, that counts as one of its priority."""
+        """Take out `job`, which is here. If it is to start, its priority has had a start."""
         if self._others:
             if to_start:
                 self._starts[job.priority] = max(self._starts) + 1
@@ -110,7 +112,7 @@ class Line:
 
 
 class Owner:
-    """What is known of a client."""
+    """A client as the owner of lines, and its turns."""
 
     __slots__ = ("client", "due", "lines", "owed", "waiting")
 
@@ -118,32 +120,32 @@ class Owner:
         self.client = client
         #: The round of its next turn.
         self.due = 0
-        #: How many turns were given back to it: it has them round by round from then on, though
-        #: others have had theirs.
+        #: How many turns were given back to it. It takes one in each round from `due` on, even if
+        #: these rounds are over for others.
         self.owed = 0
         #: Its jobs in each lane that it has used.
         self.lines: dict[Lane, Line] = {}
-        #: In how many lanes it has any.
+        #: In how many lanes it has jobs now.
         self.waiting = 0
 
 
 class Bench:
-    """Where those wait for their turn who have jobs in one lane."""
+    """The lines of one lane that wait for a turn."""
 
     __slots__ = ("_in_turn", "keys", "queues", "returned")
 
     def __init__(self) -> None:
-        #: The lines of each key and whose they are, the next first.
+        #: The lines of each key, the next one first, with their owners.
         self.queues: dict[int, OrderedDict[Line, Owner]] = {}
-        #: The keys of these, the smallest first.
+        #: The keys of `queues`, the smallest first.
         self.keys: list[int] = []
-        #: The jobs that have had their turn and were put back; see `in_turn` for their order.
+        #: The jobs that have had their turn and were put back; `in_turn` sorts them.
         self.returned: OrderedDict[int, Job] = OrderedDict()
-        #: Whether they are in that order.
+        #: Whether `returned` is sorted by turn.
         self._in_turn = True
 
     def put_back(self, job: Job) -> None:
-        """Have `job`, which has had its turn, wait for it again, before all with the same turn."""
+        """Let `job`, which has had its turn, wait again, before all jobs with the same turn."""
         for other in self.returned.values():
             self._in_turn = self._in_turn and job.turn <= other.turn
             break
@@ -151,9 +153,9 @@ class Bench:
         self.returned.move_to_end(job.id, last=False)
 
     def in_turn(self) -> OrderedDict[int, Job]:
-        """The jobs that were put back, the next first.
+        """The jobs that were put back, the next one first.
 
-        Those of several workers may have been put back in any order. They are sorted once.
+        Jobs of several workers may be put back in any order. They are sorted here, once.
         """
         if not self._in_turn:
             in_turn = sorted(self.returned.items(), key=lambda entry: entry[1].turn)
@@ -162,7 +164,7 @@ class Bench:
         return self.returned
 
     def put(self, line: Line, owner: Owner, key: int) -> None:
-        """Have `line` wait behind all that have this key."""
+        """Place `line` behind all lines with this key."""
         if line.key != NOWHERE:
             if len(self.keys) == 1 and len(self.queues[line.key]) == 1:
                 self.queues[key] = self.queues.pop(line.key)  # it is alone: the usual case
@@ -180,7 +182,7 @@ class Bench:
         line.key = key
 
     def remove(self, line: Line) -> None:
-        """Have `line` wait for no turn any more, if it does."""
+        """Take `line` out of the turns, if it waits for one."""
         key = line.key
         if key == NOWHERE:
             return

@@ -1,11 +1,11 @@
 """Rounds of turns: whose job is next, among clients that are each other's equals.
 
-Kept by :mod:`dangad.scheduler.fairqueue`, which tells the order in words; the jobs wait in the
-lines and on the benches of :mod:`dangad.scheduler.lines`. A round gives each client that has jobs
-waiting one turn; `due` is the number of the round in which a client has its next. The clients of a
-round stand by the urgency of their most urgent job. Among equally urgent ones, whoever took its
-place first is first. So a client's line of jobs has a key, made of `due` and of the urgency, and
-the smallest key is next.
+Kept by :mod:`dangad.scheduler.fairqueue`, which describes the order in words. The jobs wait in the
+lines and on the benches of :mod:`dangad.scheduler.lines`. A round gives one turn to each client
+with waiting jobs; `due` is the number of the round in which a client has its next turn. Within a
+round, the client with the most urgent job is first. Among equally urgent clients, the one that took
+its place first is first. So a client's line of jobs has a key, made of `due` and the urgency, and
+the line with the smallest key is next.
 """
 
 from __future__ import annotations
@@ -21,40 +21,42 @@ if TYPE_CHECKING:
     from dangad.scheduler.record import Job
 
 _UNLIMITED = 2**62
-"""How many may join a round of which no job has been started yet."""
+"""How many clients may join a round before its first job is started."""
 
 Turn = tuple[Lane, Line | None, Owner | None, "Job"]
-"""Whose turn it is: a lane, a line there and whose that is, and the job that is next. A job that
-was put back has no line."""
+"""Whose turn it is: a lane, a line in it, the line's owner, and the job that is next. A job that
+was put back has neither line nor owner."""
 
 
 class Rounds:
     """The turns of clients that are each other's equals, round after round.
 
-    A client that comes while a round runs has its turn in that round, unless as many have come
-    already as were there when it began: then it waits for the next. So a round ends, however many
-    come. A client that has had its turn in a round has its next in a later one, even if it had no
-    job waiting meanwhile. So has a client that comes while jobs of its own run.
+    A client that comes while a round runs has its turn in this round. But a round takes in only as
+    many newcomers as it had clients at its beginning; the others wait for the next round. So a
+    round ends, however many clients come. A client that has had its turn in a round has its next
+    turn in a later round, even if it had no job waiting in between. The same holds for a client
+    that comes while jobs of its own run.
     """
 
     def __init__(self) -> None:
         #: How many clients have jobs in lines.
         self.waiting = 0
-        #: The number of the start of its last job among all; for the queue to keep.
+        #: The number of the last start here, counted over all rounds of the queue, which sets it.
         self.last_start = 0
-        #: The clients that have ever had any jobs, until they are forgotten.
+        #: The clients that have ever had jobs here, until `forget`.
         self._owners: dict[IClient, Owner] = {}
         #: One bench for each lane that has been used.
         self._benches: dict[Lane, Bench] = {None: Bench()}
-        #: How many jobs are here that were put back.
+        #: How many of the jobs here were put back.
         self._returned = 0
         #: The round that runs.
         self._round = 0
-        #: The first turn after this round; its own first while no job of it was started.
+        #: The key at which a start begins a round: the first key of this round until one of its
+        #: jobs is started, then the first key of the next round.
         self._begun = 0
-        #: How many clients may still join it.
+        #: How many more clients may join this round.
         self._room = _UNLIMITED
-        #: How many places were given.
+        #: How many places have been given, to number the next one.
         self._places = 0
 
     def __iter__(self) -> Iterator[Job]:
@@ -68,10 +70,10 @@ class Rounds:
     # What comes.
 
     def add(self, client: IClient, job: Job, lane: Lane, on_hold: bool, runs: bool) -> bool:
-        """Let `job` wait; whether its client has none there that is as urgent.
+        """Let `job` wait. True if its client had no job in `lane` that is as urgent.
 
         :param on_hold: whether the client gets no turn.
-        :param runs: whether it has jobs that run: then it has had a turn, as it were.
+        :param runs: whether the client has running jobs; then it counts as having had its turn.
         """
         owner, line = self._line_of(client, lane)
         best = line.best
@@ -93,9 +95,9 @@ class Rounds:
     def put_back(self, client: IClient, job: Job, lane: Lane, on_hold: bool) -> None:
         """Let `job`, which has had its turn, be the next in its lane.
 
-        Of several, whichever are put back first, those are before that had their turns earlier. And
-        if the client has a more urgent one by now, that has the turn in its place. A client that
-        has turns again, which were given back to it, has this one among them.
+        Several such jobs keep the order of their turns, in whatever order they are put back. If the
+        client has a more urgent job now, the more urgent one gets the turn instead. A client that has
+        been given turns back has this one among them.
         """
         owner = self._owners.get(client)
         owed = owner is not None and owner.owed
@@ -109,7 +111,7 @@ class Rounds:
         self._returned += 1
 
     def begin(self, turn: int) -> None:
-        """A job that was taken out in this turn is started: from now on its round runs."""
+        """Note that a job of this turn is started: from now on the job's round runs."""
         if turn >= self._begun:
             self._round = turn // NONE
             self._begun = NONE * (self._round + 1)
@@ -118,9 +120,10 @@ class Rounds:
     # Whose turn it is.
 
     def next(self, closed: Container[Lane], old: float) -> Turn | None:
-        """Whose turn is next in the lanes that are open; None if it is nobody's.
+        """The next turn in the lanes that are open; None if there is none.
 
-        :param old: jobs that came then or before take turns with their client's more urgent.
+        :param old: jobs accepted at or before this time take turns with their client's more urgent
+            jobs.
         """
         first: Line | None = None
         owner: Owner | None = None
@@ -141,11 +144,11 @@ class Rounds:
         return at, first, owner, first.next(old)
 
     def waits_since(self, turn: Turn) -> float:
-        """Since when, at least, a turn that `next` has told has been waited for."""
+        """Since when, at least, the client has waited for `turn`, which `next` returned."""
         return turn[3].accepted_at if turn[1] is None else turn[1].since
 
     def take(self, turn: Turn, old: float) -> None:
-        """Take out the job of a turn that `next` has just told."""
+        """Take out the job of a turn that `next` has just returned."""
         lane, line, owner, job = turn
         bench = self._benches[lane]
         if line is None or owner is None:
@@ -175,10 +178,10 @@ class Rounds:
             bench.put(line, owner, owner.due * NONE + line.best)
 
     def is_before(self, client: IClient, job: Job, closed: Container[Lane]) -> bool:
-        """Whether what may start ought to go before `job`, which was taken out to start later.
+        """Whether a job that may start comes before `job`, which was taken out to start later.
 
-        That is a more urgent one of the same client, one that is as far in an earlier round but
-        the last, and one that is more urgent in a round that is no later.
+        Three kinds of jobs do: a more urgent job of the same client, a more urgent one whose round
+        is not later, and any whose round is at least two rounds earlier.
         """
         number, urgency = divmod(job.turn, NONE)
         for lane, bench in self._benches.items():
@@ -197,7 +200,7 @@ class Rounds:
         )
 
     def waits_in(self, lane: Lane) -> bool:
-        """Whether anybody waits for a turn in `lane`."""
+        """Whether any job waits for a turn in `lane`."""
         bench = self._benches.get(lane)
         return bench is not None and bool(bench.keys or bench.returned)
 
@@ -209,7 +212,7 @@ class Rounds:
         owner = self._owners.get(client)
         if bench.returned.pop(job.id, None) is not None:
             self._returned -= 1
-            if owner is not None and owner.due > self._round:  # it has not used that turn
+            if owner is not None and owner.due > self._round:  # it has not used its turn
                 owner.due -= 1
                 self._place(owner)
             return
@@ -224,7 +227,7 @@ class Rounds:
             self._put(line, lane, owner, line.best)
 
     def jobs_of(self, client: IClient) -> Iterator[Job]:
-        """All jobs of `client` that are here; nothing may change meanwhile."""
+        """All jobs of `client` that are here; nothing may change while they are read."""
         if self._returned:
             for bench in self._benches.values():
                 for job in bench.returned.values():
@@ -235,7 +238,7 @@ class Rounds:
             yield from line
 
     def forget(self, client: IClient) -> None:
-        """Forget which turns `client` has had, which has no jobs here."""
+        """Forget the turns of `client`, which must have no jobs here."""
         self._owners.pop(client, None)
 
     def hold(self, client: IClient) -> None:
@@ -248,7 +251,7 @@ class Rounds:
                 self._bench(lane).remove(line)
 
     def release(self, client: IClient) -> None:
-        """Give `client` turns: the next after all who are as urgent, in the round that runs."""
+        """Give `client` turns again, in the present round after all equally urgent clients."""
         owner = self._owners.get(client)
         if owner is not None:
             owner.due = max(owner.due, self._round)
@@ -258,7 +261,7 @@ class Rounds:
     # Places.
 
     def _enter(self, owner: Owner, runs: bool) -> None:
-        """A lane of `owner` has a job again; if it is the first, in which round is its turn."""
+        """Note that a lane of `owner` has jobs again; choose the round if no other lane has."""
         owner.waiting += 1
         if owner.waiting > 1:
             return
@@ -275,7 +278,7 @@ class Rounds:
             self._room -= 1
 
     def _leave(self, owner: Owner) -> None:
-        """A lane of `owner` has no job any more."""
+        """Note that a lane of `owner` has become empty."""
         owner.waiting -= 1
         self.waiting -= not owner.waiting
 
@@ -286,19 +289,19 @@ class Rounds:
         return bench
 
     def _put(self, line: Line, lane: Lane, owner: Owner, urgency: int) -> None:
-        """Have `line` wait for its turn behind all of the same round and urgency."""
+        """Place `line` behind all lines of the same round and urgency."""
         self._places += 1
         line.number = self._places
         self._bench(lane).put(line, owner, owner.due * NONE + urgency)
 
     def _place(self, owner: Owner) -> None:
-        """Have all lines of `owner` wait for their turn in the round in which it is due."""
+        """Place all lines of `owner` in the round in which it is due."""
         for lane, line in owner.lines.items():
             if line.best != NONE:
                 self._put(line, lane, owner, line.best)
 
     def _line_of(self, client: IClient, lane: Lane) -> tuple[Owner, Line]:
-        """What there is of the client, and its line in that lane; made if there is none."""
+        """The owner of the client's jobs, and its line in `lane`; either is made if missing."""
         owner = self._owners.get(client)
         if owner is None:
             owner = self._owners[client] = Owner(client)
@@ -308,7 +311,7 @@ class Rounds:
         return owner, line
 
     def _undo_turn(self, client: IClient, job: Job, lane: Lane) -> None:
-        """Let `job` be the next of its client's, and the client have the turn that it had."""
+        """Make `job` the next of its client, and give the turn of `job` back to the client."""
         owner, line = self._line_of(client, lane)
         if line.best == NONE:
             line.since = job.accepted_at
@@ -319,7 +322,7 @@ class Rounds:
             owner.owed += 1
 
     def _merge_returned(self, client: IClient) -> None:
-        """Let what is more urgent now have the turns of what was put back for `client`."""
+        """Give the turns of the jobs that were put back to more urgent jobs of `client`."""
         returned = self._take_returned(client)
         for lane, job in reversed(returned):
             self._undo_turn(client, job, lane)
@@ -327,7 +330,7 @@ class Rounds:
             self._place(self._owners[client])
 
     def _next_returned(self, closed: Container[Lane]) -> Turn | None:
-        """The next of those that were put back."""
+        """The turn of the next job that was put back; None if there is none."""
         jobs = [
             (lane, next(iter(bench.in_turn().values())))
             for lane, bench in self._benches.items()
