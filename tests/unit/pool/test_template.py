@@ -6,23 +6,26 @@ import contextlib
 import os
 import signal
 import socket
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from twisted.internet.error import ProcessDone, ProcessTerminated
 from twisted.internet.process import reapAllProcesses
 from twisted.internet.task import Clock
-from twisted.logger import LogEvent, globalLogPublisher
+from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad.pool.template import FORK_TIME, MOST_FAILURES, READY_TIME, RESTART_DELAY, Template
+from dangad.pool.template import FORK_TIME, READY_TIME, RESTART_DELAY, Template
 from dangad.pool.templateprocess import ABANDONED, MOST_LINES, Start
 from dangad.pool.witness import Witness, name_senders, receive
+from tests.unit.telling import TellingTestCase
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from twisted.internet.protocol import ProcessProtocol
+
+    from tests.unit.telling import Deeds
 
 
 class Reactor(Clock):
@@ -117,9 +120,9 @@ class TemplateProcess:
             return True
         return False
 
-    def die(self, *, shared: bool = False) -> None:
-        """Be gone; `shared` if a fork still holds the socket."""
-        self.protocol.processExited(Failure(ProcessTerminated(signal=signal.SIGKILL)))
+    def die(self, why: Exception | None = None, *, shared: bool = False) -> None:
+        """Be gone, killed unless said otherwise; `shared` if a fork still holds the socket."""
+        self.protocol.processExited(Failure(why or ProcessTerminated(signal=signal.SIGKILL)))
         if not shared:
             self.socket.close()
 
@@ -142,27 +145,165 @@ class Worker:
         self.reason = reason
 
 
-class TemplateTests(SynchronousTestCase):
-    """A worker that was ordered is forked once, or not at all and somebody says why."""
+ORDERS = {
+    "the fork tells of itself, and the template of the fork; either may be first": """
+        order a b, t1 ordered 1 2, forking yes, t1 reports ready "2 20" "1 10" "2 20" "1 10"
+        a pid 10, b pid 20, forking no, templates 1, watched t1
+    """,
+    "it may say why it has not forked one; that is no fault of the others": """
+        order a b, t1 reports ready "1 0 Cannot allocate memory" "2 20", b pid 20
+        a reason "could not be forked: Cannot allocate memory"
+    """,
+    "what comes from others, or names a process that was not forked, changes nothing": """
+        order a, t1 reports ready "1 666" "1 999" "never 666" "x y z", a pid None, unreadable 1
+        t1 reports "1 10", a pid 10
+    """,
+    "one that is not wanted any more, and could not be forked, needs no kill": """
+        order a, forget a, t1 reports ready "1 0 no", a reason None, forking no
+    """,
+}
+DEATHS = {
+    "what a dead one has not forked, the next one does; what it has, nobody does again": """
+        order a b, t1 reports ready "1 10", t1 dies, templates 2, t2 ordered 2
+        t2 reports ready "2 20", a pid 10, b pid 20
+    """,
+    "what it has reported is heard, although it has left an order unread": """
+        order a b, t1 says "1 10", t1 dies, a pid 10, t2 ordered 2, t2 reports ready "2 20"
+        b pid 20
+    """,
+    "an exit is told as such": "order a, t1 reports ready, t1 exits, t2 ordered 1",
+    "a fork that has not told of itself is waited for, although the template is dead": f"""
+        order a, t1 reports ready, t1 dies_before_its_fork, templates 1, t1 says "1 10", turn
+        a pid 10, t1 closes, wait {RESTART_DELAY}, t2 ordered
+    """,
+    "a fork that never tells is given up, and not made a second time": f"""
+        order a, t1 reports ready, t1 dies_before_its_fork, wait {FORK_TIME}
+        a reason "was not ready within 5 s of its fork", wait {RESTART_DELAY}, t2 ordered, t1 closes
+    """,
+    "one that does not fork in time is killed": f"""
+        order a, t1 reports ready, wait {FORK_TIME - 1}, killed, wait 1, killed t1, t1 dies
+        t2 reports ready "1 10", wait {10 * FORK_TIME}, killed t1
+    """,
+    "one that does not die is abandoned, and the next one forks": f"""
+        order a, t1 reports ready, wait {FORK_TIME}, wait {FORK_TIME}, wait {ABANDONED}, killed t1
+        t2 reports ready "1 10", a pid 10
+    """,
+    "so it is with one that is dead, and held by who traces it": f"""
+        order a, t1 closes, killed t1, wait {ABANDONED}, t2 reports ready "1 10", a pid 10
+    """,
+}
+GIVEN_UP = {
+    "where the system has no such forks there are no more templates": f"""
+        order a, t1 reports "never no sibling can be forked here", t1 dies
+        a reason "was not forked: no sibling can be forked here", wait {RESTART_DELAY}, templates 1
+        given_up "no sibling can be forked here"
+    """,
+    "nor are there any if none lives to fork": """
+        order a, t1 dies, t2 dies, t3 dies, templates 3
+        given_up "3 templates have forked nothing; the last was killed by SIGKILL"
+        a reason "was not forked: 3 templates have forked nothing; the last was killed by
+        SIGKILL"
+    """,
+    "one that has forked shows that it can be done": f"""
+        order a, t1 reports ready "1 10", t1 dies, wait {RESTART_DELAY}
+        order b, t2 reports ready "2 20", t2 dies, wait {RESTART_DELAY}
+        order c, t3 reports ready "3 30", t3 dies, wait {RESTART_DELAY}, c pid 30
+        order d, t4 reports ready "4 40", t4 dies, d pid 40, given_up None
+    """,
+    "the death of one of which nothing was wanted is no failure, however often it comes": f"""
+        order a, t1 reports ready "1 10", t1 dies, wait {RESTART_DELAY}
+        t2 reports ready, t2 dies, wait {RESTART_DELAY}, t3 reports ready, t3 dies
+        wait {RESTART_DELAY}, t4 reports ready, t4 dies, wait {RESTART_DELAY}, given_up None
+    """,
+    "one that cannot fork again and again is replaced; in the end there are none any more": f"""
+        3x cannot_fork, t1 is_done, wait {RESTART_DELAY}, 3x cannot_fork, t2 is_done
+        wait {RESTART_DELAY}, 3x cannot_fork, t3 is_done, wait {RESTART_DELAY}, templates 3
+        given_up "3 templates have forked nothing; the last could not fork 3 times in a row"
+        renew, given_up None
+    """,
+}
+RENEWED = {
+    "what is ordered after a reload is the new one's; the old one ends when it is ready": """
+        renew, order b, t1 ordered 1, t2 ordered 2, alive t1 t2, t2 reports ready, t1 is_done
+        t1 dies, t2 reports "2 20", b pid 20, alive t2
+    """,
+    "if the new code cannot be imported, the old template goes on": """
+        renew, order b, t2 reports "broken it is wrong", t2 dies, b reason "it is wrong"
+        order c, t1 ordered 1 3, t1 reports "3 30", c pid 30, t1 goes_on
+    """,
+    "so it does if the new one dies": """
+        renew, order b, t2 dies, b reason "was not forked: the new template was killed by SIGKILL"
+        order c, t1 ordered 1 3, t1 reports "3 30", c pid 30, t1 goes_on
+    """,
+    "that the code in the middle is broken matters no more, and the old one ends in time": """
+        renew, order b, renew, t2 reports "broken it is wrong", b reason "it is wrong"
+        alive t1 t2 t3, t3 reports ready, t1 is_done
+    """,
+    "of a reload in the middle of another, the code that is there last counts": """
+        renew, order b, renew, order c, t2 is_done, t3 reports ready "3 30", c pid 30, t1 is_done
+        t2 says "2 20", t2 dies, b pid 20
+    """,
+    "an old template that does not end in time is killed": f"""
+        renew, t2 reports ready, wait {FORK_TIME - 1}, killed, wait 1, killed t1
+    """,
+}
+
+
+class TemplateCase(TellingTestCase):
+    """A template, whose processes are called ``t1``, ``t2``, and so on."""
+
+    deeds: ClassVar[Deeds] = {
+        "order": lambda case, *names: [case.order(name) for name in names],
+        "forget": lambda case, name: case.template.forget(case.workers[name]),
+        "renew": lambda case: case.template.renew(),
+        "wait": lambda case, seconds: case.reactor.advance(float(seconds)),
+        "turn": lambda case: case.reactor.turn(),
+        "says": lambda _, template, *reports: [template.say(each.encode()) for each in reports],
+        "dies": lambda case, template: case.lose(template),
+        "dies_before_its_fork": lambda case, template: case.lose(template, shared=True),
+        "exits": lambda case, template: case.lose(template, ProcessDone(0)),
+    }
+    facts: ClassVar[Deeds] = {
+        "pid": lambda _, worker: worker.pid,
+        "reason": lambda _, worker: worker.reason,  # why it was not forked
+        "ordered": lambda _, template: [order.decode() for order in template.orders()],
+        "is_done": lambda _, template: [] if template.told_to_finish() else ["goes on"],
+        "goes_on": lambda _, template: ["is done"] if template.told_to_finish() else [],
+        "templates": lambda case: len(case.processes),  # that were started so far
+        "forking": lambda case: "yes" if case.template.is_forking else "no",
+        "given_up": lambda case: case.template.given_up,
+        "unreadable": lambda case: len(case.flushLoggedErrors(ValueError)),  # as was logged
+        "preloading": lambda case: "yes" if case.processes[-1].preloads else "no",
+        # Templates, in their order.
+        "killed": lambda case: case.those(lambda process: process.killed),
+        "watched": lambda case: case.those(lambda process: process.pid in case.guardian.watched),
+        "alive": lambda case: case.those(lambda process: process.pid in case.template.pids),
+    }
+    preload_time: float | None = None
 
     def setUp(self) -> None:
+        """Have an end of a pipe, which every worker is given."""
+        self.end = os.open(os.devnull, os.O_RDONLY)
+        self.addCleanup(os.close, self.end)
+        super().setUp()
+
+    def begin_anew(self) -> None:
         """Order nothing yet."""
         self.reactor = Reactor()
         self.guardian = Guardian()
         self.processes: list[TemplateProcess] = []
+        self.workers: dict[str, Any] = {}
         self.template = self.make(self.start)
-        self.end = os.open(os.devnull, os.O_RDONLY)
-        self.addCleanup(os.close, self.end)
 
-    def make(self, start: Start, *, preload_time: float | None = None) -> Template:
+    def make(self, start: Start) -> Template:
         """A template that is started like this."""
         guardian = cast("Any", self.guardian)
         witness = cast("Any", Credulous())
         return Template(
-            self.reactor, self.reactor, guardian, start, witness, preload_time=preload_time
+            self.reactor, self.reactor, guardian, start, witness, preload_time=self.preload_time
         )
 
-    def tearDown(self) -> None:
+    def see_all_is_over(self) -> None:
         """End it, and see that nothing is left."""
         stopped = self.template.stop()
         for process in self.processes:
@@ -181,224 +322,68 @@ class TemplateTests(SynchronousTestCase):
         pid = 4711 + len(self.processes)
         self.processes.append(TemplateProcess(pid, protocol, orders, preloads))
 
-    def order(self) -> Worker:
+    def find(self, name: str) -> Worker | TemplateProcess:
+        """The worker or template of this name."""
+        worker: Worker | None = self.workers.get(name)
+        return worker or self.processes[int(name.removeprefix("t")) - 1]
+
+    def those(self, is_so: Callable[[TemplateProcess], bool]) -> list[str]:
+        """The names of the templates of which something is true."""
+        return [f"t{n}" for n, process in enumerate(self.processes, 1) if is_so(process)]
+
+    def order(self, name: str = "a") -> Worker:
         """Order a worker."""
-        worker = Worker()
+        worker = self.workers[name] = Worker()
         self.template.fork(cast("Any", worker), [self.end])
         return worker
 
-    @property
-    def process(self) -> TemplateProcess:
-        """The template of now."""
-        return self.processes[-1]
+    def lose(self, template: TemplateProcess, why: Exception | None = None, **how: Any) -> None:
+        """A template is gone, and what it said is heard."""
+        template.die(why, **how)
+        self.reactor.turn()
 
-    def report(self, *reports: bytes) -> None:
-        """The template of now reports, and is heard."""
+    def do_reports(self, template: TemplateProcess, *reports: str) -> None:
+        """A template reports, and is heard."""
         for report in reports:
-            self.process.say(report)
+            template.say(report.encode())
         self.reactor.turn()
 
-    def lose(self, **how: Any) -> None:
-        """The template of now is gone."""
-        self.process.die(**how)
+    def do_closes(self, template: TemplateProcess) -> None:
+        """A template closes its socket, and that is noticed."""
+        template.socket.close()
         self.reactor.turn()
 
-    def test_told_twice(self) -> None:
-        """The fork tells of itself, and the template of the fork; either may be first."""
-        first, second = self.order(), self.order()
-        self.assertEqual(self.process.orders(), [b"1", b"2"])
-        self.assertTrue(self.template.is_forking)
-        self.report(b"ready", b"2 20", b"1 10", b"2 20", b"1 10")
-        self.assertEqual((first.pid, second.pid), (10, 20))
-        self.assertFalse(self.template.is_forking)
-        self.assertEqual((len(self.processes), self.guardian.watched), (1, {4711}))
+    def do_cannot_fork(self) -> None:
+        """The template of now says so of the next order."""
+        name = f"w{len(self.workers) + 1}"
+        self.order(name)
+        number = name.removeprefix("w")
+        self.do_reports(self.processes[-1], "ready", f"{number} 0 no descriptor is left")
 
-    def test_not_forked(self) -> None:
-        """It may say why not; that is no fault of the others."""
-        first, second = self.order(), self.order()
-        self.report(b"ready", b"1 0 Cannot allocate memory", b"2 20")
-        self.assertEqual(first.reason, "could not be forked: Cannot allocate memory")
-        self.assertEqual(second.pid, 20)
 
-    def test_death(self) -> None:
-        """What it has not forked, the next one does; what it has, nobody does again."""
-        first, second = self.order(), self.order()
-        self.report(b"ready", b"1 10")
-        self.lose()
-        self.assertEqual(len(self.processes), 2)
-        self.assertEqual(self.process.orders(), [b"2"])
-        self.report(b"ready", b"2 20")
-        self.assertEqual((first.pid, second.pid), (10, 20))
+class TemplateTests(TemplateCase):
+    """A worker that was ordered is forked once, or not at all and somebody says why."""
 
-    def test_death_after_a_report(self) -> None:
-        """What it has reported is heard, although it has left an order unread."""
-        first, second = self.order(), self.order()
-        old = self.process
-        old.say(b"1 10")
-        old.die()
-        self.reactor.turn()
-        self.assertEqual(first.pid, 10)
-        self.assertEqual(self.process.orders(), [b"2"])
-        self.report(b"ready", b"2 20")
-        self.assertEqual(second.pid, 20)
-
-    def test_death_between_fork_and_report(self) -> None:
-        """A fork that has not told of itself is waited for, although the template is dead."""
-        worker = self.order()
-        old = self.process
-        self.report(b"ready")
-        self.lose(shared=True)
-        self.assertEqual(len(self.processes), 1)
-        old.say(b"1 10")
-        self.reactor.turn()
-        self.assertEqual(worker.pid, 10)
-        old.socket.close()
-        self.reactor.turn()
-        self.reactor.advance(RESTART_DELAY)
-        self.assertEqual(self.process.orders(), [])
-
-    def test_frozen_fork(self) -> None:
-        """One that never tells is given up, and not made a second time."""
-        worker = self.order()
-        old = self.process
-        self.report(b"ready")
-        self.lose(shared=True)
-        self.reactor.advance(FORK_TIME)
-        self.assertEqual(worker.reason, "was not ready within 5 s of its fork")
-        self.reactor.advance(RESTART_DELAY)
-        self.assertEqual(self.process.orders(), [])
-        old.socket.close()
+    def test_stories(self) -> None:
+        """They are true."""
+        self.tell(ORDERS, DEATHS, GIVEN_UP)
+        self.tell(RENEWED, prelude='order a, t1 reports ready "1 10"')
 
     def test_late(self) -> None:
-        """A template that does nothing in time is killed: to be ready, and then to fork."""
-        self.order()
-        self.reactor.advance(READY_TIME - 1)
-        self.assertFalse(self.process.killed)
-        self.report(b"ready")
-        self.reactor.advance(FORK_TIME - 1)
-        self.assertFalse(self.process.killed)
-        self.reactor.advance(1)
-        self.assertTrue(self.process.killed)
-        self.lose()
-        self.report(b"ready", b"1 10")
-        self.reactor.advance(10 * FORK_TIME)
-        self.assertFalse(self.process.killed)
+        """A template that is not ready in time is killed."""
+        late = f"order a, wait {READY_TIME - 1}, killed, wait 1, killed t1"
+        self.tell({"it has some seconds to be ready": late})
 
     def test_forgotten(self) -> None:
         """One that is not wanted any more is killed as soon as it is there."""
-        worker = self.order()
-        self.template.forget(cast("Any", worker))
-        self.assertTrue(self.template.is_forking)
+        self.play("order a, forget a, forking yes")
         pid = os.spawnlp(os.P_NOWAIT, "sleep", "sleep", "600")
-        self.report(b"ready", b"1 %d" % pid)
-        self.assertEqual((worker.pid, worker.reason), (None, None))
-        self.assertFalse(self.template.is_forking)
+        self.play(f't1 reports ready "1 {pid}", a pid None, a reason None, forking no')
         ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         self.assertEqual(ended.si_status if ended else None, signal.SIGKILL)
         reapAllProcesses()
         self.assertRaises(ChildProcessError, os.waitpid, pid, 0)
-
-    def test_forgotten_and_failed(self) -> None:
-        """If it could not be forked, there is nothing to kill."""
-        worker = self.order()
-        self.template.forget(cast("Any", worker))
-        self.report(b"ready", b"1 0 no")
-        self.assertEqual((worker.reason, self.template.is_forking), (None, False))
-
-    def test_never(self) -> None:
-        """Where the system has no such forks there are no more templates."""
-        worker = self.order()
-        self.report(b"never no sibling can be forked here")
-        self.lose()
-        self.assertEqual(worker.reason, "was not forked: no sibling can be forked here")
-        self.assertEqual(self.template.given_up, "no sibling can be forked here")
-        self.reactor.advance(RESTART_DELAY)
-        self.assertEqual(len(self.processes), 1)
-
-    def test_all_die(self) -> None:
-        """Nor are there any if none lives to fork."""
-        worker = self.order()
-        for _ in range(MOST_FAILURES):
-            self.lose()
-        self.assertEqual(len(self.processes), MOST_FAILURES)
-        self.assertEqual(
-            worker.reason,
-            "was not forked: 3 templates have forked nothing; the last was killed by SIGKILL",
-        )
-        self.assertIsNotNone(self.template.given_up)
-
-    def test_some_die(self) -> None:
-        """One that has forked shows that it can be done."""
-        for number in range(1, 2 * MOST_FAILURES):
-            worker = self.order()
-            self.report(b"ready", b"%d %d" % (number, number))
-            self.lose()
-            self.reactor.advance(RESTART_DELAY)
-            self.assertEqual(worker.pid, number)
-        self.assertIsNone(self.template.given_up)
-
-    def test_some_die_idle(self) -> None:
-        """The death of one of which nothing was wanted is no failure, however often it comes."""
-        self.order()
-        self.report(b"ready", b"1 10")
-        for _ in range(2 * MOST_FAILURES):
-            self.lose()
-            self.reactor.advance(RESTART_DELAY)
-            self.report(b"ready")
-        self.assertIsNone(self.template.given_up)
-
-    def test_cannot_fork(self) -> None:
-        """One that cannot fork again and again is replaced; in the end there are none any more."""
-        numbers = iter(range(1, 100))
-
-        def fail() -> None:
-            self.order()
-            self.report(b"ready", b"%d 0 no descriptor is left" % next(numbers))
-
-        for _ in range(MOST_FAILURES):
-            for _ in range(MOST_FAILURES - 1):
-                fail()
-            failing = self.process
-            fail()
-            self.assertTrue(failing.told_to_finish())
-            self.reactor.advance(RESTART_DELAY)
-        self.assertEqual(len(self.processes), MOST_FAILURES)
-        self.assertIsNotNone(self.template.given_up)
-        self.template.renew()
-        self.assertIsNone(self.template.given_up)
-
-    def test_cannot_be_killed(self) -> None:
-        """One that does not die is abandoned, and the next one forks."""
-        worker = self.order()
-        self.report(b"ready")
-        held = self.process
-        for seconds in (FORK_TIME, FORK_TIME, ABANDONED):
-            self.reactor.advance(seconds)
-        self.assertTrue(held.killed)
-        self.assertIsNot(self.process, held)
-        self.report(b"ready", b"1 10")
-        self.assertEqual(worker.pid, 10)
-
-    def test_closes_its_socket(self) -> None:
-        """So it is with one that is dead, and held by who traces it."""
-        worker = self.order()
-        held = self.process
-        held.socket.close()
-        self.reactor.turn()
-        self.assertTrue(held.killed)
-        self.reactor.advance(ABANDONED)
-        self.assertIsNot(self.process, held)
-        self.report(b"ready", b"1 10")
-        self.assertEqual(worker.pid, 10)
-
-    def test_lies(self) -> None:
-        """What comes from others, or names a process that was not forked, changes nothing."""
-        worker = self.order()
-        self.report(b"ready", b"1 666", b"1 999", b"never 666", b"x y z")
-        self.assertIsNone(worker.pid)
-        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
-        self.report(b"1 10")
-        self.assertEqual(worker.pid, 10)
+        self.see_all_is_over()
 
     def test_no_room(self) -> None:
         """If no process can be started the order fails, and leaves nothing."""
@@ -408,162 +393,50 @@ class TemplateTests(SynchronousTestCase):
 
     def test_output(self) -> None:
         """What it prints is logged, line by line, as far as there is not too much of it."""
-        events: list[LogEvent] = []
-        observer = cast("Any", events.append)
-        globalLogPublisher.addObserver(observer)
-        self.addCleanup(globalLogPublisher.removeObserver, observer)
         self.order()
-        self.process.protocol.childDataReceived(2, b"one\x1b\ntwo\n" + b"more\n" * 2 * MOST_LINES)
-        self.process.protocol.childDataReceived(1, b"and more\n")
+        (process,) = self.processes
+        with capturedLogs() as events:
+            process.protocol.childDataReceived(2, b"one\x1b\ntwo\n" + b"more\n" * 2 * MOST_LINES)
+            process.protocol.childDataReceived(1, b"and more\n")
         lines = [event["line"] for event in events if "line" in event]
         self.assertEqual(lines, ["one\\x1b", "two", *["more"] * (MOST_LINES - 2)])
-
-    def test_orderly_exit(self) -> None:
-        """An exit is told as such."""
-        self.order()
-        self.report(b"ready")
-        process = self.process
-        process.protocol.processExited(Failure(ProcessDone(0)))
-        process.socket.close()
-        self.reactor.turn()
-        self.assertEqual(self.process.orders(), [b"1"])
-
-    def begin(self) -> TemplateProcess:
-        """Have a template that forks."""
-        self.order()
-        self.report(b"ready", b"1 10")
-        return self.process
-
-    def test_renewed(self) -> None:
-        """What is ordered after a reload is the new one's; the old one ends when it is ready."""
-        old = self.begin()
-        self.template.renew()
-        worker = self.order()
-        new = self.process
-        self.assertEqual((old.orders(), new.orders()), ([b"1"], [b"2"]))
-        self.assertEqual(self.template.pids, {old.pid, new.pid})
-        self.report(b"ready")
-        self.assertTrue(old.told_to_finish())
-        old.die()
-        self.report(b"2 20")
-        self.assertEqual((worker.pid, self.template.pids), (20, {new.pid}))
-
-    def test_renewed_in_vain(self) -> None:
-        """If the new code cannot be imported, the old template goes on."""
-        old = self.begin()
-        for report, reason in ((b"broken it is wrong", "it is wrong"), (None, None)):  # or it dies
-            with self.subTest(report=report):
-                self.template.renew()
-                worker = self.order()
-                if report is not None:
-                    self.report(report)
-                self.lose()
-                reason = reason or "was not forked: the new template was killed by SIGKILL"
-                self.assertEqual(worker.reason, reason)
-                after = self.order()
-                number = old.orders()[-1]
-                old.say(number + b" 30")
-                self.reactor.turn()
-                self.assertEqual(after.pid, 30)
-                self.assertFalse(old.told_to_finish())
-
-    def test_renewed_twice_and_broken(self) -> None:
-        """That the code in the middle is broken matters no more, and the old one ends in time."""
-        old = self.begin()
-        self.template.renew()
-        middle, lost = self.process, self.order()
-        self.template.renew()
-        middle.say(b"broken it is wrong")
-        self.reactor.turn()
-        self.assertEqual(lost.reason, "it is wrong")
-        self.assertEqual(self.template.pids, {old.pid, middle.pid, self.process.pid})
-        self.report(b"ready")
-        self.assertTrue(old.told_to_finish())
-
-    def test_renewed_twice(self) -> None:
-        """A reload in the middle of another: the code that is there last counts."""
-        old = self.begin()
-        self.template.renew()
-        middle, lost = self.process, self.order()
-        self.template.renew()
-        worker = self.order()
-        self.assertTrue(middle.told_to_finish())
-        self.report(b"ready", b"3 30")
-        self.assertEqual(worker.pid, 30)
-        self.assertTrue(old.told_to_finish())
-        middle.die()
-        self.reactor.turn()
-        self.report(b"2 20")
-        self.assertEqual(lost.pid, 20)
-
-    def test_does_not_end(self) -> None:
-        """An old template that does not end in time is killed."""
-        old = self.begin()
-        self.template.renew()
-        self.report(b"ready")
-        self.reactor.advance(FORK_TIME - 1)
-        self.assertFalse(old.killed)
-        self.reactor.advance(1)
-        self.assertTrue(old.killed)
-        self.assertFalse(self.process.killed)
+        self.see_all_is_over()
 
 
 PRELOAD_TIME = 60.0
+PRELOADS = {
+    "the import may take as long as it may in a worker": f"""
+        order a, wait {PRELOAD_TIME / 2}, order b, wait {PRELOAD_TIME / 2 - 1}, killed, wait 1
+        killed t1
+    """,
+    "where forks cannot share what the modules leave, templates import none of them": """
+        order a, preloading yes, t1 reports "unshareable m has left a thread", preloading no
+        t2 ordered 1, t1 dies, t2 reports ready "1 10", a pid 10, given_up None, renew
+        preloading yes
+    """,
+    "so it is if only the new code is unshareable: the old one makes no more workers": """
+        order a, t1 reports ready "1 10", renew, order b
+        t2 reports "unshareable m has left a thread", t2 dies, t3 reports ready "2 20", b pid 20
+        t1 is_done
+    """,
+    "if the modules cannot be imported the start fails, and the next one tries again": f"""
+        order a, t1 reports "broken no module m", a reason "no module m", t1 dies, templates 1
+        order b, t2 reports "broken no module m", b reason "no module m", t2 dies
+        order c, t3 reports "broken no module m", c reason "no module m", t3 dies
+        order d, t4 reports "broken no module m", d reason "no module m", t4 dies, given_up None
+        wait {10 * RESTART_DELAY}, templates 4
+    """,
+}
 
 
 class PreloadTests(TemplateTests):
     """A template that imports the job modules; otherwise it is like any."""
 
-    def make(self, start: Start, *, preload_time: float | None = PRELOAD_TIME) -> Template:
-        """A template that is started like this, and preloads."""
-        return super().make(start, preload_time=preload_time)
+    preload_time = PRELOAD_TIME
 
     def test_late(self) -> None:
-        """The import may take as long as it may in a worker."""
-        self.order()
-        self.reactor.advance(PRELOAD_TIME / 2)
-        self.order()
-        self.reactor.advance(PRELOAD_TIME / 2 - 1)
-        self.assertFalse(self.process.killed)
-        self.reactor.advance(1)
-        self.assertTrue(self.process.killed)
-
-    def test_unshareable(self) -> None:
-        """Where forks cannot share what the modules leave, templates import none of them."""
-        worker = self.order()
-        self.assertTrue(self.process.preloads)
-        self.report(b"unshareable m has left a thread")
-        self.assertFalse(self.process.preloads)
-        self.assertEqual(self.process.orders(), [b"1"])
-        self.processes[0].die()
-        self.report(b"ready", b"1 10")
-        self.assertEqual(worker.pid, 10)
-        self.assertIsNone(self.template.given_up)
-        self.template.renew()
-        self.assertTrue(self.process.preloads)
-
-    def test_unshareable_after_reload(self) -> None:
-        """So it is if only the new code is unshareable: the old one makes no more workers."""
-        old = self.begin()
-        self.template.renew()
-        worker = self.order()
-        self.report(b"unshareable m has left a thread")
-        self.processes[1].die()
-        self.report(b"ready", b"2 20")
-        self.assertEqual(worker.pid, 20)
-        self.assertTrue(old.told_to_finish())
-
-    def test_broken(self) -> None:
-        """If the modules cannot be imported the start fails, and the next one tries again."""
-        for number in range(1, 2 * MOST_FAILURES):
-            worker = self.order()
-            self.report(b"broken no module m")
-            self.assertEqual(worker.reason, "no module m")
-            self.lose()
-            self.assertEqual(len(self.processes), number)
-        self.assertIsNone(self.template.given_up)
-        self.reactor.advance(10 * RESTART_DELAY)
-        self.assertEqual(len(self.processes), number)
+        """It has more time, and other ways to go wrong."""
+        self.tell(PRELOADS)
 
 
 class WitnessTests(SynchronousTestCase):
