@@ -117,6 +117,8 @@ class Answers:
         if job.deadline is not None:
             self._state.run_times.note(job.command, now - job.started_at, now, stopped=True)
         released = False
+        if reusable:
+            self._matching.wariness.forgive(worker)
         try:
             self._endings.end(job, job.stopped_for)
             released = self._go_on(worker, begun, reusable, now)

@@ -106,6 +106,13 @@ class Wariness:
         self._owing[who] += 1
         self.active = True
 
+    def forgive(self, worker: IWorker) -> None:
+        """`worker` was not lost: the job that was stopped has let it go on."""
+        debt = self._debts.pop(worker, None)
+        if debt is not None:
+            self._missing.pop(debt, None)
+            self._settle(debt)
+
     def client_gone(self, client: IClient) -> None:
         """`client` is gone: its peer owes what it has owed."""
         if client in self._owing:
@@ -146,10 +153,14 @@ class Wariness:
         for debt in [debt for debt, end in self._ends.items() if end <= now]:
             self._missing.pop(debt, None)
             del self._ends[debt]
-            self._owing[debt.who] -= 1
-            if not self._owing[debt.who]:
-                del self._owing[debt.who]
+            self._settle(debt)
         self._next_end = min(self._ends.values(), default=NEVER)
+
+    def _settle(self, debt: _Debt) -> None:
+        """Note that this is owed no more."""
+        self._owing[debt.who] -= 1
+        if not self._owing[debt.who]:
+            del self._owing[debt.who]
 
     def ended(self, job: Job) -> None:
         """`job` has ended: if it did not stand back, another of its client may come at once."""

@@ -184,14 +184,16 @@ def name_of(transport: ITransport) -> str:
 def identity_of(transport: ITransport, user: int | None) -> Hashable:
     """Who is at the other end of a connection, for all connections of theirs the same.
 
-    For a UNIX socket it is a process, for TCP a host, and its user.
+    It is a user of this machine, or another host. It is not a process: whoever likes can have a new
+    one for each connection.
 
     :param user: the user of a TCP connection, if it is known.
     """
     peer = transport.getPeer()
     if isinstance(peer, TCP4Address | TCP6Address):
-        return peer.host, user
-    return _unix_process(transport)
+        return peer.host if user is None else user
+    process = _unix_process(transport)
+    return None if process is None else process[1]
 
 
 def _unix_process(transport: ITransport) -> tuple[int, int, int] | None:

@@ -250,10 +250,9 @@ QUESTIONS: dict[str, tuple[Any, list[Contender], dict[str, tuple[str, ...]]]] = 
     "models": (
         models,
         models.peers()[2:4],
-        {
-            name: ("short_listing_median", "10_cpu_median", "100_memory")
-            for name in (models.LOOP, models.FORK)
-        },
+        dict.fromkeys(
+            (models.LOOP, models.FORK), ("short_listing_median", "10_cpu_median", "100_memory")
+        ),
     ),
 }
 """Each question, who takes part, and what is measured of whom: what needs nothing installed."""
