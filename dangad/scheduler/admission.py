@@ -1,7 +1,7 @@
 """Whether a job may come in, may wait, and may start; and if not, why.
 
-Asked by :mod:`dangad.scheduler.dispatcher` of each job that is submitted, and by
-:mod:`dangad.scheduler.matching` of each whose turn it is.
+:mod:`dangad.scheduler.dispatcher` asks this when a job is submitted, and
+:mod:`dangad.scheduler.matching` when a job's turn has come.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ class Admission:
     wariness: Wariness
 
     def __init__(self, state: State, max_queued: int, max_queued_bytes: int) -> None:
-        """Let jobs in.
+        """Begin with these bounds.
 
         :param max_queued: how many jobs may wait, of all clients together.
-        :param max_queued_bytes: how many bytes their requests may have together.
+        :param max_queued_bytes: how many bytes the requests of waiting jobs may have together.
         """
         self.max_queued = max_queued
         self.max_queued_bytes = max_queued_bytes
         self._state = state
 
     def refusal(self, job: Job, now: float, may_start: bool) -> DangadError | None:
-        """Why `job`, which is submitted, is refused; None if it is not.
+        """Why `job`, which is submitted, is refused; None if it is accepted.
 
-        :param may_start: whether it need not wait.
+        :param may_start: whether the job need not wait.
         """
         state = self._state
         if state.draining:
@@ -64,7 +64,7 @@ class Admission:
         return None
 
     def refusal_to_describe(self, by_server: bool) -> DangadError | None:
-        """Why nobody may wait for the catalogue, or not even the server; None if one may."""
+        """Why a client, or the server itself, may not wait for the catalogue; None if it may."""
         state = self._state
         if state.draining:
             return reasons.stopping()
@@ -75,7 +75,7 @@ class Admission:
         return None
 
     def obstacle(self, job: Job, now: float) -> DangadError | None:
-        """Why `job`, whose turn it is, must not start; checked here because alarms may be late."""
+        """Why `job`, whose turn it is, must not start; None if it may. Its alarms may be late."""
         state = self._state
         if job.deadline is not None:
             left = job.accepted_at + job.deadline - now
@@ -92,6 +92,6 @@ class Admission:
         return state.given_up
 
     def _hopeless(self, job: Job, left: float, now: float) -> DangadError | None:
-        """Why `job` is not worth starting with so many seconds left; None if it may be done."""
+        """Why `job` is not worth starting with `left` seconds to its deadline; None if it is."""
         takes = self._state.run_times.too_short(job.command, left, now)
         return reasons.cannot_be_done(job, left, takes) if takes else None

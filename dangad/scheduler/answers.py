@@ -1,7 +1,7 @@
 """What a worker's answer, its news and its death mean for its jobs.
 
-Kept by :mod:`dangad.scheduler.dispatcher`. After an answer the worker gets its next job first, and
-then the client is told, so that the worker is not idle for longer than necessary.
+Kept by :mod:`dangad.scheduler.dispatcher`. After an answer the worker gets its next job before the
+client is told. So the worker is not idle for longer than necessary.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @implementer(IJobEvents)
 class Answers:
-    """Takes what workers say, and what they leave behind when they die."""
+    """Takes the answers and the news of workers, and the jobs of workers that die."""
 
     def __init__(
         self, state: State, endings: Endings, matching: Matching, retries: Retries, pauses: Pauses
@@ -49,7 +49,7 @@ class Answers:
         if client is None or job.stopped_for is not None:
             return
         if parts:
-            job.forget_request()  # its client would get the parts twice
+            job.forget_request()  # a second attempt would send the parts twice
             if self._pauses:
                 self._pauses.sent(job, len(body))
         try:
@@ -108,7 +108,7 @@ class Answers:
             state.outbox.send()
 
     def _stopped(self, worker: IWorker, job: Job, usage: bytes, reusable: bool, now: float) -> None:
-        """`job`, which was stopped, has ended by itself, and `worker` goes on."""
+        """`job`, which was being stopped, has ended by itself, and `worker` goes on."""
         assert job.stopped_for is not None
         begun = self._state.assignments.next_of(worker)
         job.usage = usage
@@ -129,9 +129,9 @@ class Answers:
         self._state.tell()
 
     def _go_on(self, worker: IWorker, begun: Job | None, reusable: bool, now: float) -> bool:
-        """Let `worker`, which has ended a job, run what it has begun, or be idle, or be released.
+        """Let `worker`, which has ended a job, go on with the job that it has `begun`, or be idle.
 
-        Other workers start what may start now. True if it is to be released.
+        Jobs that may start now start, on any worker. True if `worker` is to be released instead.
         """
         assignments, released = self._state.assignments, False
         if begun is not None:
@@ -149,10 +149,10 @@ class Answers:
         return released
 
     def _note_more(self, worker: IWorker, job: Job, error: bytes | None, released: bool) -> None:
-        """Note what is seldom to be noted of a job that has ended.
+        """Note what need not be noted of most jobs that have ended.
 
-        :param error: the box of the error that it was answered with.
-        :param released: whether its worker is to be given back.
+        :param error: the error box that answered the job; None if it had a result.
+        :param released: whether its worker is to be released.
         """
         counters = self._state.counters
         if error is not None:
@@ -167,7 +167,7 @@ class Answers:
             self._state.outbox.last = self._endings.check_drain
 
     def _release(self, worker: IWorker, job: Job) -> None:
-        """Release a worker that has done its last job, which was `job`."""
+        """Hand `worker`, whose last job was `job`, over to the supervisor."""
         if worker in self._state.assignments.called_back:
             self._state.assignments.called_back = ()
         if self._matching.supervisor is not None:
@@ -200,9 +200,9 @@ class Answers:
         self._matching.give_work(now)
 
     def _lose(self, job: Job, worker: IWorker, death: Death, now: float, running: bool) -> None:
-        """End `job`, which `worker` had begun when it died, or have it tried again.
+        """End `job`, which `worker` had begun when it died, or let it be tried again.
 
-        :param running: whether the worker ran it, as far as its answers were read.
+        :param running: whether `job` was the first whose answer the parent had not read.
         """
         if running:
             self._matching.wariness.charge(job, worker)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Assignments:
-    """Workers and their jobs. Always true: a worker is idle, or has a row of jobs, or neither."""
+    """Workers and their jobs. Always true: an idle worker has no row of jobs."""
 
     __slots__ = (
         "_registry",
@@ -33,13 +33,14 @@ class Assignments:
     def __init__(self, registry: Registry) -> None:
         """Begin with no workers.
 
-        :param registry: what each of them performs.
+        :param registry: which commands each worker performs.
         """
-        #: The idle workers, each with the time since when; the most recently used is the last.
+        #: The idle workers, each with the time since which it is idle; the last used is the last.
         self.idle: dict[IWorker, float] = {}
-        #: The workers that have done nothing yet.
+        #: The workers that have not had a job yet.
         self.unused: set[IWorker] = set()
-        #: The jobs of each busy worker; the worker that has begun none for longest is the first.
+        #: The row of jobs of each busy worker. First is the worker that has begun no job for
+        #: longest.
         self.jobs: dict[IWorker, list[Job]] = {}
         #: How many jobs are prefetched.
         self.prefetched = 0
@@ -47,7 +48,7 @@ class Assignments:
         self.size = 0
         #: Workers that are being killed, and why.
         self.doomed: dict[IWorker, str] = {}
-        #: Workers of which the supervisor wants one: the next to end its job gets no other job.
+        #: Workers of which the supervisor wants one: the first to end its job gets no other job.
         self.called_back: Collection[IWorker] = ()
         self._registry = registry
 
@@ -56,9 +57,10 @@ class Assignments:
     def take_idle(self, command: bytes) -> IWorker:
         """Take out the idle worker that can start `command` and was used last.
 
-        If it need not be an unused one, these are kept for jobs that do need one.
+        A worker that has not had a job yet is taken only if `command` needs one, or none else is
+        there.
 
-        :raises LookupError: no idle worker can start it.
+        :raises LookupError: no idle worker can start `command`.
         """
         registry = self._registry
         if command not in registry.choosy and not (registry.isolated and self.unused):
@@ -82,7 +84,7 @@ class Assignments:
         return self.idle.pop(worker, None) is not None
 
     def idle_since(self, before: float) -> IWorker | None:
-        """The worker that has been idle for longest, if since before that time; not taken out."""
+        """The worker that has been idle for longest, if since `before`; it is not taken out."""
         for worker, since in self.idle.items():
             return worker if since <= before else None
         return None
@@ -94,7 +96,7 @@ class Assignments:
     # Who runs what.
 
     def running(self) -> Iterator[Job]:
-        """The jobs that run, as far as is known from the answers that were read."""
+        """The jobs that run, judged by the answers that the parent has read."""
         return (row[0] for row in self.jobs.values())
 
     def jobs_of(self, client: IClient) -> list[Job]:
@@ -120,9 +122,9 @@ class Assignments:
         return None
 
     def next_of(self, worker: IWorker) -> Job | None:
-        """Drop the job that `worker` ran; the next in its row, which it has begun by now, if any.
+        """Drop the job that `worker` ran. Returns the next in its row: the worker has begun it.
 
-        A worker without a next job has no row any more, and is not idle yet.
+        None if there is no next job: then the worker has no row any more, and is not idle yet.
         """
         row = self.jobs.pop(worker)
         del row[0]

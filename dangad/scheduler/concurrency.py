@@ -1,8 +1,8 @@
 """Which waiting jobs are kept back although a worker is idle: by lanes of the queue.
 
-Kept by :mod:`dangad.scheduler.dispatcher`. Most jobs wait in the queue's common lane. A type with
-`max_running`, or that not all workers perform, or whose jobs need workers that have done nothing,
-has a lane of its own. It is closed while none of its jobs may start.
+Kept by :mod:`dangad.scheduler.dispatcher`. Most jobs wait in the queue's common lane. A job type
+has a lane of its own if it has `max_running`, if not all workers perform it, or if its jobs need
+workers that have not had a job yet. The lane is closed while none of its jobs may start.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Lanes:
         self._queue = queue
         self._registry = registry
         self._assignments = assignments
-        #: How many jobs of each lane run. Which lanes are closed, the queue knows.
+        #: How many jobs of each lane run. The queue knows which lanes are closed.
         self._running: dict[bytes, int] = {}
 
     def lane_of(self, job: Job) -> bytes | None:
@@ -41,25 +41,25 @@ class Lanes:
         self._set(lane)
 
     def ended(self, lane: bytes) -> None:
-        """A job of `lane` does not run any more, if it did: its start may have failed half way."""
+        """A job of `lane` has ended. It may not have counted as running, if its start failed."""
         self._running[lane] = max(0, self._running.get(lane, 0) - 1)
         self._set(lane)
 
     def idle_changed(self) -> None:
-        """Other workers are idle than before."""
+        """The set of idle workers has changed."""
         for lane in self._registry.choosy:
             self._set(lane)
 
     @property
     def lack_unused(self) -> bool:
-        """Whether a job waits for nothing but a worker that has done nothing yet."""
+        """Whether a job waits for nothing but a worker that has not had a job yet."""
         return any(
             self._queue.keeps_back(lane) and not self._is_full(lane)
             for lane in self._registry.isolated
         )
 
     def review(self, running: Iterable[Job]) -> None:
-        """The catalogue has changed: look again at the jobs that run."""
+        """The catalogue has changed: count the `running` jobs of each lane anew."""
         self._running = dict.fromkeys(self._running, 0)
         for job in running:
             job.lane = self.lane_of(job)
@@ -77,6 +77,6 @@ class Lanes:
             self._queue.open_lane(lane)
 
     def _is_full(self, lane: bytes) -> bool:
-        """Whether as many of its jobs run as may."""
+        """Whether as many jobs of `lane` run as its `max_running` allows."""
         limit = self._registry.policy(lane).max_running
         return limit is not None and self._running.get(lane, 0) >= limit

@@ -2,18 +2,18 @@
 
 The middle of a job's way: :mod:`dangad.server.connection` submits jobs and is told their outcomes
 through :class:`IClient`; :mod:`dangad.pool.link` is given jobs through :class:`IWorker`, and
-reports answers. How many workers there are is :mod:`dangad.scheduler.supervisor`'s. No sockets, no
-processes, no bytes, no time but the clock's.
+reports answers. :mod:`dangad.scheduler.supervisor` decides how many workers there are. No sockets,
+no processes, no bytes, no time but the clock's.
 
-Each event is decided here, by the parts: :mod:`.admission` says whether a job may come in and
-start, :mod:`.matching` starts what may, :mod:`.answers` takes what workers say, :mod:`.endings`
-ends what must, :mod:`.retries` tries again. What they know is in :mod:`.state`, which says what
-always holds between two events.
+The parts decide what follows from an event: :mod:`.admission` whether a job may come in and start,
+:mod:`.matching` which jobs start, :mod:`.answers` what an answer means, :mod:`.endings` how a job
+ends, :mod:`.retries` whether it is tried again. They share :mod:`.state`, which says what always
+holds between two events.
 
-An event is decided first and told last: clients are told, and the log written, when all state is
-whole (:mod:`.outbox`). What concerns each of many jobs is done a part in one turn of the reactor
-(:mod:`.chores`, :mod:`.alarms`): meanwhile a job that must not start does not, though its turn to
-be told is still to come.
+An event is decided first and told last: clients are told, and the log is written, once all state is
+whole (:mod:`.outbox`). Work on many jobs is done in parts, one in each turn of the reactor
+(:mod:`.chores`, :mod:`.alarms`). Until such work reaches a job, the job is kept from starting if it
+must not start.
 """
 
 from __future__ import annotations
@@ -98,19 +98,19 @@ class Dispatcher:
     def supervised_by(self, supervisor: ISupervisor, low_water: int = 0) -> None:
         """Tell `supervisor` from now on when jobs wait and no worker is idle.
 
-        :param low_water: how many idle workers are too few, of which it is told, too.
+        :param low_water: the supervisor is also told when fewer workers than this are idle.
         """
         self._matching.supervisor = self._endings.supervisor = supervisor
         self._matching.low_water = low_water
 
     @property
     def is_wary(self) -> bool:
-        """Whether some jobs leave the last worker to others: :mod:`dangad.scheduler.wariness`."""
+        """Whether some jobs may have to leave the last worker to others: see :mod:`.wariness`."""
         return self._matching.wariness.active
 
     @property
     def waiting(self) -> int:
-        """How many jobs wait; those that are prefetched, or rest between attempts, included."""
+        """How many jobs wait, including prefetched jobs and jobs that rest between attempts."""
         return self.state.waiting
 
     @property
@@ -125,7 +125,7 @@ class Dispatcher:
 
     @property
     def is_asked(self) -> bool:
-        """Whether somebody waits until a worker has told what it performs."""
+        """Whether a client, or the server, waits for the first catalogue."""
         return self.state.registry.waiting > 0
 
     @property
@@ -135,12 +135,12 @@ class Dispatcher:
 
     @property
     def draining(self) -> bool:
-        """Whether it accepts no more jobs."""
+        """Whether no more jobs are accepted."""
         return self.state.draining
 
     @property
     def no_workers_because(self) -> str | None:
-        """Why no worker can be had, if so."""
+        """Why no worker can be started; None if one can."""
         return self.state.no_workers
 
     @property
@@ -149,13 +149,13 @@ class Dispatcher:
         return self.state.queue.starts
 
     def is_held_by_one(self, workers: int) -> tuple[bool, bool]:
-        """Whether so many jobs of one client run; and if so, whether others have some to start."""
+        """Whether so many jobs of one client run; and if so, whether a job of another may start."""
         queue = self.state.queue
         client = queue.runner_of(workers)
         return client is not None, client is not None and queue.has_turn_beside(client)
 
     def limit_each(self, most: int | None) -> None:
-        """Have no more than `most` jobs of each client run from now on; None for any number."""
+        """Run at most `most` jobs of each client at a time from now on; None for any number."""
         self.state.queue.most_running = UNLIMITED if most is None else most
         self._matching.match(self._clock.seconds())
         self.state.tell()
@@ -170,7 +170,7 @@ class Dispatcher:
         return row[0] if row else None
 
     def worker_of(self, job_id: int) -> IWorker | None:
-        """Who runs the job with that id."""
+        """The worker that runs the job with this id; None if none does."""
         for worker, row in self.state.assignments.jobs.items():
             if row[0].id == job_id:
                 return worker
@@ -181,7 +181,7 @@ class Dispatcher:
     def submit(self, job: Job) -> None:
         """Accept `job`, and start it if a worker is idle; or refuse it.
 
-        A job is refused by ``job.client.fail`` before this returns, with the reason.
+        A refusal is told through ``job.client.fail``, with the reason, before this returns.
         """
         client, state = job.client, self.state
         assert client is not None, f"{job!r} has no client"
@@ -209,7 +209,7 @@ class Dispatcher:
             state.outbox.send()
 
     def cancel(self, job: Job) -> None:
-        """End `job` if it has not ended: at once if it waits, else by stopping it."""
+        """End `job` if it has not ended: at once if it waits, by stopping it if it runs."""
         endings = self._endings
         if endings.take_out(job):
             endings.end(job, reasons.cancelled_waiting(job))
@@ -220,8 +220,8 @@ class Dispatcher:
     def client_gone(self, client: IClient) -> None:
         """Tell `client` nothing any more, and end its jobs.
 
-        Those that wait never run, and end a part in each turn of the reactor; those that run are
-        stopped, unless their type says that they finish.
+        Its waiting jobs never run, and end in parts, one in each turn of the reactor. Its running
+        jobs are stopped, unless the policy of their type says that they finish.
         """
         running = self._prefetch.reclaim_of(client)
         for job in running:
@@ -241,7 +241,7 @@ class Dispatcher:
         self.state.tell()
 
     def hold(self, client: IClient) -> None:
-        """Start no job of `client`, and let those that send it parts wait: it does not read."""
+        """Start no job of `client`, which does not read, and pause its jobs that send parts."""
         running = self._prefetch.reclaim_of(client)
         self.state.queue.hold(client)
         for job in running:
@@ -267,9 +267,9 @@ class Dispatcher:
     def describe(self, by_server: bool = False) -> Deferred[str]:
         """The catalogue of job types, for a client or for the server itself.
 
-        Fires with the JSON document of :mod:`dangad.wire.catalogue`, once a worker has told it,
-        which is demand for one. Fails with :class:`ShuttingDown` if the server stops before,
-        :class:`NoWorkers` if no worker can be had, and :class:`QueueFull` for too many clients.
+        Fires with the JSON document of :mod:`dangad.wire.catalogue` once a worker has sent one; a
+        worker is started for this if need be. Fails with :class:`ShuttingDown` if the server stops
+        first, :class:`NoWorkers` if none can be started, :class:`QueueFull` if too many wait.
         """
         registry = self.state.registry
         refusal = None if registry.known else self.admission.refusal_to_describe(by_server)
@@ -283,7 +283,7 @@ class Dispatcher:
     # Told by the supervisor and by workers.
 
     def worker_ready(self, worker: IWorker, catalogue: str) -> None:
-        """`worker` has booted, performs what `catalogue` says, and is idle."""
+        """`worker` has booted and is idle; it performs the job types of `catalogue`."""
         self.state.no_workers = None
         now = self._clock.seconds()
         self._prefetch.reclaim_all()
@@ -302,28 +302,28 @@ class Dispatcher:
         self.state.tell()
 
     def dismiss_idle(self, before: float) -> IWorker | None:
-        """A worker that has been idle since before that time, taken away; None if there is none."""
+        """Dismiss and return a worker that has been idle since `before`; None if there is none."""
         worker = self.state.assignments.idle_since(before)
         if worker is not None:
             self.dismiss(worker)
         return worker
 
     def dismiss(self, worker: IWorker) -> None:
-        """Give `worker` no job any more: it is about to be killed."""
+        """Give `worker` no more jobs: it is about to be ended."""
         self.state.assignments.remove_idle(worker)
         self.state.lanes.idle_changed()
         self._prefetch.reclaim(worker)
 
     def outdated(self) -> set[IWorker]:
-        """The workers that perform other commands than the latest that has booted."""
+        """The workers that perform other commands than the worker that booted last."""
         return self.state.registry.outdated()
 
     def call_back(self, workers: Collection[IWorker]) -> IWorker | None:
-        """Take away one of `workers`: one that is idle, which is returned, or the next to be.
+        """Take away one of `workers`, and return it if it is idle.
 
-        In the latter case the supervisor is told of it, as ``worker_released``, instead of its
-        being given another job. Each call takes the place of the last; with no workers it only
-        ends the wait.
+        If none is idle, the first of them to end its job gets no other job: the supervisor is told
+        of it as ``worker_released``. Each call replaces the one before; a call with no workers
+        only withdraws it.
         """
         assignments = self.state.assignments
         assignments.called_back = ()
@@ -337,7 +337,7 @@ class Dispatcher:
         return None
 
     def no_workers(self, reason: str) -> None:
-        """No worker can be had, for `reason`: refuse what waits and what comes, until one can."""
+        """No worker can be started, for `reason`: refuse all waiting and new jobs until one can."""
         self.state.no_workers = reason
         error = reasons.no_workers(reason)
         self._tell_catalogue(error)
@@ -354,15 +354,15 @@ class Dispatcher:
         return pardoned
 
     def kept_away(self) -> dict[bytes, float]:
-        """The commands in quarantine, with the seconds for which they still are."""
+        """The commands in quarantine, each with the seconds that are left of it."""
         return self.state.quarantine.kept_away(self._clock.seconds())
 
     # Told by the service.
 
     def drain(self, seconds: float) -> Deferred[None]:
-        """Accept no more jobs, and finish those that were accepted, for at most `seconds`.
+        """Accept no more jobs, and finish the accepted ones within `seconds`.
 
-        What has not ended by then is stopped with :class:`ShuttingDown`. Fires with None once
+        After this time the jobs that are left end with :class:`ShuttingDown`. Fires with None once
         no job is left. May be called again with a new limit.
         """
         if not self.state.draining:
@@ -373,11 +373,11 @@ class Dispatcher:
         return self.when_drained()
 
     def when_drained(self) -> Deferred[None]:
-        """Fires once no job is left after the drain, which may be still to begin."""
+        """Fires once no job is left after a drain. The drain may begin later than this call."""
         return self._drain.wait()
 
     def _check_drain(self) -> None:
-        """The drain may be over."""
+        """See whether the drain is over."""
         if self.state.counters.all_ended:
             self.state.quiet.flush()
             self._matching.stop()
@@ -392,7 +392,7 @@ class Dispatcher:
     # Told last, or by the parts.
 
     def _tell_catalogue(self, error: DangadError) -> None:
-        """Tell those who wait for it the catalogue, or `error` if it is not known."""
+        """Tell all who wait for the catalogue what it is, or `error` if it is not known."""
         registry = self.state.registry
         if registry.waiting:
             tell = partial(registry.tell, PART, error)

@@ -1,15 +1,15 @@
 """What ends a job without an answer, and who is told of it.
 
 Kept by :mod:`dangad.scheduler.dispatcher`. A running job is stopped in two steps. First it is
-interrupted, so that it can clean up; after a time of grace its worker is killed. In either case the
-worker's process and its group are gone before the job's client is told, and before another worker
-takes the place.
+interrupted, so that it can clean up. If it does not end within the grace, its worker is killed. A
+killed worker's process and process group are gone before the job's client is told, and before
+another worker takes the place.
 
-Law: reclaim before you interrupt. What a worker has prefetched is reclaimed first; then only the
-last job that it has begun can be running (:mod:`dangad.scheduler.prefetch`).
+Law: reclaim before you interrupt. Once a worker's prefetched jobs are reclaimed, only the last job
+that it has begun can be running (:mod:`dangad.scheduler.prefetch`).
 
-A client that cannot be told is cut off, and a worker that cannot be spoken to is killed. Nobody
-else notices.
+If telling a client raises, the client is cut off. If speaking to a worker raises, the worker is
+killed. Nobody else is affected.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Endings:
     prefetch: Prefetch
     pauses: Pauses
     wariness: Wariness
-    #: Who is told of a worker that is about to die.
+    #: Is told of each worker that is about to die.
     supervisor: ISupervisor | None = None
 
     def __init__(
@@ -59,7 +59,7 @@ class Endings:
         """End nothing yet.
 
         :param check_drain: called after everything else when a job has ended during a drain.
-        :param gone: called with a client that could not be told.
+        :param gone: called with a client that raised when it was told of a job.
         """
         self._state = state
         self.check_drain = check_drain
@@ -70,7 +70,7 @@ class Endings:
     def end(self, job: Job, error: DangadError, quietly: bool = False) -> None:
         """Bring `job`, which neither waits nor runs any more, to an end without an answer.
 
-        If it has lost a worker it has run, and its client must not get an error that denies it.
+        A job that has lost a worker has run: its client never gets an error that says otherwise.
         """
         state = self._state
         error = reasons.as_one_that_ran(job, error)
@@ -97,7 +97,7 @@ class Endings:
             state.outbox.last = self.check_drain
 
     def end_broken(self, job: Job) -> None:
-        """Bring `job` to an end wherever it is: the server failed in the middle of an event."""
+        """End `job`, wherever it is: the server failed in the middle of an event."""
         log_failure(
             "the server failed while it dealt with job {job} {command}",
             job=job.id,
@@ -121,12 +121,12 @@ class Endings:
                 self.end_broken(job)
 
     def end_waiting(self, error: DangadError, still: Callable[[], bool]) -> None:
-        """End all waiting jobs, a part in each turn, as long as `still` says so."""
+        """End all waiting jobs, a part in each turn of the reactor, while `still` returns True."""
         self.prefetch.reclaim_all()
         self._state.outbox.put(self._state.chores.begin, partial(self._end_some, error, still))
 
     def _end_some(self, error: DangadError, still: Callable[[], bool]) -> bool:
-        """End some waiting jobs; whether there are more."""
+        """End some waiting jobs; whether any are left."""
         if not still():
             return False
         queue = self._state.queue
@@ -141,11 +141,11 @@ class Endings:
         return bool(queue)
 
     def end_those_of(self, client: IClient) -> None:
-        """End the waiting jobs of `client`, which is gone, a part in each turn."""
+        """End the waiting jobs of `client`, which is gone, a part in each turn of the reactor."""
         self._state.chores.begin(partial(self._end_some_of, client))
 
     def _end_some_of(self, client: IClient) -> bool:
-        """End some waiting jobs of `client`; whether there are more."""
+        """End some waiting jobs of `client`; whether any may be left."""
         jobs = self._state.queue.drop(client, PART)
         self.end_all(jobs, reasons.client_left())
         if jobs:
@@ -157,7 +157,7 @@ class Endings:
                 client=client.name,
             )
         more = len(jobs) >= PART
-        if not more:  # forgotten only after everything before was told
+        if not more:  # forgotten only after all ends were told
             self._state.outbox.put(self._state.gone.discard, client)
         self._state.tell()
         return more
@@ -165,21 +165,21 @@ class Endings:
     # Jobs that run.
 
     def take_out(self, job: Job) -> bool:
-        """Take `job` out of the queue, reclaimed if necessary; False if its worker has begun it."""
+        """Take `job` out of the queue, reclaimed if necessary; False if a worker has begun it."""
         self.prefetch.reclaim(job.worker)
         return job.worker is None and self._state.queue.remove(job)
 
     def stop(self, job: Job, error: DangadError, why: bytes) -> None:
-        """Have `job`, which runs, end with `error`: by itself, or when the grace is over.
+        """Stop `job`, which runs: it ends with `error`, by itself or when the grace is over.
 
-        What its worker had prefetched must have been reclaimed before.
+        The prefetched jobs of its worker must have been reclaimed before.
         """
         worker = job.worker
         if worker is None or job.stopped_for is not None:
             return
         assignments = self._state.assignments
         if assignments.last(worker) is not job:
-            job.forget_request()  # it has answered; if that is not read, it is not tried again
+            job.forget_request()  # it has answered: even if the answer is lost, it is not retried
             return
         job.stopped_for = error
         cancel_alarms(job, ("limit_alarm",))
@@ -200,21 +200,21 @@ class Endings:
             self.worker_failed(worker, job)
 
     def stop_without_limit(self, job: Job) -> None:
-        """Stop `job`, for whose time limit no alarm could be set."""
+        """Stop `job`: no alarm could be set for its time limit."""
         self.prefetch.reclaim(job.worker)
         self.stop(job, reasons.broken(job), b"cancelled")
 
     def stop_unread(self, job: Job, seconds: float) -> None:
-        """Stop `job`, whose client does not read, because it keeps its worker from others."""
+        """Stop `job`: its client does not read, and it keeps its worker from others."""
         self.prefetch.reclaim(job.worker)
         self.stop(job, reasons.not_read(job, seconds), b"cancelled")
         self._state.tell()
 
     def stop_all(self, error: DangadError) -> None:
-        """Stop all that runs at once."""
+        """Stop all running jobs at once, without grace."""
         self.prefetch.reclaim_all()
         for worker, row in list(self._state.assignments.jobs.items()):
-            last = row[-1]  # those before it have answered
+            last = row[-1]  # the jobs before it have answered
             last.stopped_for = last.stopped_for or error
             self.kill(worker, f"was killed: {error}", row[0])
 
@@ -246,7 +246,7 @@ class Endings:
         return self._state.clock.seconds() - job.started_at
 
     def set_deadline(self, job: Job, seconds: float) -> DangadError | None:
-        """Have `job` end so many seconds from now; why this cannot be done, if it cannot."""
+        """End `job` after so many seconds. Returns the error if no alarm can be set, else None."""
         job.deadline_alarm = self.set_alarm(job, seconds, self.deadline_passed)
         return reasons.broken(job) if job.deadline_alarm is None else None
 
@@ -261,7 +261,7 @@ class Endings:
     # Clients that cannot be told, and workers that cannot be spoken to.
 
     def log(self, kind: str, asker: str, text: str, **fields: object) -> None:
-        """Log it once the event's state is whole, unless there is much of this kind."""
+        """Write to the log once the event's state is whole, or only count if `kind` is frequent."""
         self._state.outbox.put(partial(self._state.quiet.info, kind, asker, text, **fields))
 
     def refuse(self, client: IClient, job: Job, refusal: DangadError) -> None:
@@ -272,7 +272,7 @@ class Endings:
     def tell_end(self, client: IClient, job: Job, error: DangadError) -> None:
         """Tell `client` that `job` ended with `error`."""
         if client in self._state.gone:
-            return  # it went while it was told of another job
+            return  # it has gone while it was told of another job
         try:
             client.fail(job, error)
         except Exception:  # noqa: BLE001 - whatever it was, it concerns one client
@@ -299,7 +299,7 @@ class Endings:
         self.kill(worker, "was killed: the server failed while it spoke to it", job)
 
     def resume(self, worker: IWorker, job: Job) -> None:
-        """Have `worker`, which runs `job`, go on if it was paused."""
+        """Let `worker`, which runs `job`, go on if it was paused."""
         try:
             worker.resume()
         except Exception:  # noqa: BLE001 - whatever it was, it concerns one worker
@@ -307,7 +307,7 @@ class Endings:
         self.pauses.resume(job)
 
     def kill(self, worker: IWorker, reason: str, job: Job) -> None:
-        """Kill `worker` because of `job`, and again if this fails."""
+        """Kill `worker` because of `job`; if this fails, try again later."""
         self._state.assignments.remove_idle(worker)
         self._state.assignments.doomed[worker] = reason
         try:

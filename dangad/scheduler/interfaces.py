@@ -1,8 +1,8 @@
 """What the parts promise each other; each interface is what one part may ask of another.
 
-A job crosses them in this order. A client's connection submits it to the dispatcher, which gives it
-to an :class:`IWorker`. The answer comes back through :class:`IJobEvents`, and goes out through
-:class:`IClient`. How many workers there are is another conversation: the dispatcher tells the
+A job crosses them in this order. A client's connection submits it to the dispatcher. The dispatcher
+gives it to an :class:`IWorker`. The answer comes back through :class:`IJobEvents`, and goes out
+through :class:`IClient`. The number of workers is another conversation: the dispatcher tells the
 :class:`ISupervisor` that jobs wait, and the supervisor asks the :class:`ISpawner` for processes.
 """
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class IClient(Interface):
-    """Somebody who submitted jobs and is told the outcome of each, exactly once."""
+    """The sender of jobs. It is told the outcome of each job, exactly once."""
 
     name: str = Attribute("Who it is, in a few words for people.")
     outranks: bool = Attribute(
@@ -31,24 +31,24 @@ class IClient(Interface):
     )
 
     peer: Hashable = Attribute(
-        "Who is behind it, as far as the system tells; several clients may be one peer's."
+        "Who is behind it, as far as the system can tell; several clients may have the same peer."
     )
     was_served: bool = Attribute(
-        "Whether a worker has ever answered one of its jobs; False at first, and then the "
-        "dispatcher's to set."
+        "Whether a worker has ever answered one of its jobs. False at first; the dispatcher "
+        "sets it."
     )
 
     def deliver(job: Job, failed: bool, body: bytes | memoryview) -> None:
         """Take a worker's answer to `job`: a result, or an error if `failed`.
 
         `body` is the part of the AMP answer box that follows its tag, as the worker wrote it, with
-        the end of the box; a view of the bytes if it is large. It is AMP whatever protocol the
-        client speaks, as the request in ``job.box`` is: a front door of another one translates.
+        the end of the box; a view of the bytes if it is large. Like the request in ``job.box``, it
+        is AMP whatever protocol the client speaks: a front door for another protocol translates it.
         May submit more jobs before it returns. Never called for a job twice, nor after `fail`.
         """
 
     def report(job: Job, body: bytes | memoryview, parts: bool) -> None:
-        """Take a worker's news of `job`, which runs: a part of its result, or how far it is.
+        """Take a worker's news of `job`, which runs: a part of its result, or its progress.
 
         Called only if the request asked for such news. `body` is what the worker wrote: the
         arguments of the AMP command that carries the news to the client, without the tag. May put
@@ -56,10 +56,10 @@ class IClient(Interface):
         """
 
     def fail(job: Job, error: DangadError) -> None:
-        """Take the news that `job` ended, or was refused, without an answer from a worker."""
+        """Learn that `job` was refused, or ended without an answer from a worker."""
 
     def abort() -> None:
-        """Close the connection: telling it of a job failed, and it must not wait for the news.
+        """Close the connection: telling it of a job failed, and it must not wait for the outcome.
 
         The dispatcher treats the client as gone, and tells it nothing more.
         """
@@ -75,7 +75,7 @@ class IWorker(Interface):
     room: int = Attribute("How many jobs it takes now, besides the one that it runs.")
 
     def give(job: Job) -> bool:
-        """Give the worker `job`: to begin at once, or when it has answered those that it has.
+        """Give the worker `job`, to be begun at once, or after the jobs that it already has.
 
         For each job that it has begun, the dispatcher hears either ``job_finished`` or
         ``worker_gone``, once, in the order of the jobs. False if a busy worker cannot be given this
@@ -83,24 +83,25 @@ class IWorker(Interface):
         """
 
     def reclaim() -> list[int]:
-        """Reclaim the jobs that the worker has not begun; their ids, in order.
+        """Reclaim the jobs that the worker has not begun; returns their ids, in order.
 
-        What is not reclaimed has been begun; the answers to those before it are written.
+        A job that is not reclaimed has been begun, and the answers to the jobs before it are
+        written.
         """
 
     def interrupt(job: Job, why: bytes) -> None:
         """Raise an exception in `job`, so that it ends by itself.
 
-        `job` is the last job that the worker has begun; what it had not begun must have been
-        reclaimed before. `why` is "cancelled" or "time"; with "time" the job's stack is logged,
-        too. Does nothing if the job has ended in the worker already. Its end is told as always.
-        Kill a worker whose job does not end.
+        `job` is the last job that the worker has begun; all jobs that it has not begun must have
+        been reclaimed before. `why` is "cancelled" or "time"; with "time" the job's stack is
+        logged, too. Does nothing if the job has already ended in the worker. The end is reported as
+        always. If the job does not end, kill the worker.
         """
 
     def pause() -> None:
         """Read nothing more of what the job writes, so that the job waits, until `resume`.
 
-        What was read already may still be told. This may include the job's end, which resumes.
+        News that was already read may still be reported. So may the job's end, which resumes.
         """
 
     def resume() -> None:
@@ -111,7 +112,7 @@ class IWorker(Interface):
 
 
 class IJobEvents(Interface):
-    """Whoever is told what becomes of the jobs that workers have."""
+    """Hears what becomes of the jobs that workers have."""
 
     def job_reported(worker: IWorker, body: bytes | memoryview, parts: bool) -> None:
         """The job that `worker` runs has news for its client: see :meth:`IClient.report`."""
@@ -127,37 +128,37 @@ class IJobEvents(Interface):
     ) -> None:
         """`worker` has answered the job that it ran, with an error if `failed`.
 
-        It is idle now, or has begun its next job.
+        The worker is idle now, or has begun its next job.
 
         :param body: the answer.
         :param usage: what the job used, in the form of ``Job.usage``.
-        :param reusable: whether the worker may be given another job; if not, it begins none.
+        :param reusable: whether the worker may be given another job; if not, it begins no other.
         :param printed: whether the job has printed something.
         """
 
 
 class IWorkerEvents(Interface):
-    """Whoever is told of the lives of worker processes, from their starts to their deaths."""
+    """Hears of the lives of worker processes, from their starts to their deaths."""
 
     recycle_limits: RecycleLimits = Attribute("When a worker is to be recycled.")
 
     def worker_started(process: IProcess) -> None:
-        """A process was started, which has not said Hello."""
+        """`process` was started, and has not said Hello yet."""
 
     def worker_booted(worker: IWorker, catalogue: str) -> None:
-        """`worker` has said Hello, with the catalogue of what it performs."""
+        """`worker` has said Hello, with the catalogue of the job types that it performs."""
 
     def worker_answered(worker: IWorker) -> None:
         """`worker` has given a sign of life."""
 
     def recycle_worker(worker: IWorker, why: str) -> None:
-        """`worker` has done enough, and is to be replaced; until then it may go on."""
+        """`worker` has done enough and is to be replaced; until then it may go on."""
 
     def worker_exited(worker: IWorker, death: Death, performed: int) -> None:
-        """`worker` is gone, and its process group with it. Telling it twice does no harm.
+        """`worker` is gone, and its process group with it. A second report does no harm.
 
-        :param death: what ended it.
-        :param performed: how many jobs it has begun while it lived.
+        :param death: what ended the worker.
+        :param performed: how many jobs the worker has begun.
         """
 
 
@@ -168,28 +169,29 @@ class IProcess(IWorker):
     performed: int = Attribute("How many jobs it has begun.")
 
     def show_stack() -> Deferred[str]:
-        """Have the stacks of the worker's threads written to the log, under its job's id.
+        """Write the stacks of the worker's threads to the log, under its job's id.
 
-        Fires soon with the text; with an empty one if the worker could not write it. Never fails.
+        Fires soon with the text, or with an empty text if the worker could not write it. Never
+        fails.
         """
 
     def stop() -> None:
-        """Let an idle worker exit by itself, and kill it if it does not; no job may follow."""
+        """Let an idle worker exit by itself, and kill it if it does not. It gets no more jobs."""
 
     def ping() -> None:
-        """Ask for a sign of life, which the supervisor is told as ``worker_answered``.
+        """Ask for a sign of life; the supervisor hears of it through ``worker_answered``.
 
-        A worker answers in turn: after a job that it was given before, and before a job that it is
-        given afterwards.
+        A worker answers in turn: after the jobs that it was given before the question, and before
+        the jobs that it is given afterwards.
         """
 
     def has_read() -> bool:
         """Whether the process has read all that it was sent; True if this is not known."""
 
     def verify() -> None:
-        """Check now and then whether the worker, which is busy, has the job that it was given.
+        """Check that the worker, which is busy, has the job that it was given; call now and then.
 
-        If something else has read the job, the worker is killed.
+        If another process has read the job, the worker is killed.
         """
 
     def memory() -> int:
@@ -197,13 +199,13 @@ class IProcess(IWorker):
 
 
 class ISupervisor(Interface):
-    """Whoever decides how many workers there are, as the dispatcher sees it."""
+    """Decides how many workers there are; as the dispatcher sees it."""
 
     def demand(waiting: int) -> None:
         """Hear that `waiting` jobs wait and no idle worker can start one, or that few are idle."""
 
     def worker_doomed(worker: IWorker) -> None:
-        """Hear that `worker`, whose job is being stopped, exits soon: another may start already."""
+        """Hear that `worker`, whose job is being stopped, exits soon: a replacement may start."""
 
     def worker_released(worker: IWorker) -> None:
         """Receive a `worker` that has answered its last job.
@@ -213,20 +215,20 @@ class ISupervisor(Interface):
 
 
 class ISpawner(Interface):
-    """Whoever can start worker processes, as the supervisor sees it."""
+    """Starts worker processes; as the supervisor sees it."""
 
     def spawn() -> None:
         """Start one worker process.
 
-        The supervisor is told of its life: ``worker_started`` before this returns, later
+        The supervisor hears of its life: ``worker_started`` before this returns, later
         ``worker_booted`` if it says Hello, and ``worker_exited`` when it is gone. Raises OSError if
-        the system has no room for another process; then nothing else is told.
+        the system has no room for another process; then the supervisor hears nothing.
         """
 
     def renew() -> None:
-        """Hear that the code of the jobs has changed: workers are started from it from now on.
+        """Hear that the code of the jobs has changed: from now on workers start with the new code.
 
-        If none can be, later ones may have the old code again.
+        If no worker can start with it, later workers may have the old code again.
         """
 
 
@@ -234,8 +236,8 @@ class IOperations(Interface):
     """What operators may see and do, as :mod:`dangad.operators.control` asks for it.
 
     All documents can be written as JSON; ``docs/reference/control.md`` gives their shapes. Any
-    method may be called at any time while the server runs, even while the Deferred of another is
-    waited for. Callers do not cancel a Deferred, and may have lost interest when it fires.
+    method may be called at any time while the server runs, even while the Deferred of another call
+    has not fired. Callers do not cancel a Deferred, and may no longer be there when it fires.
     """
 
     def status() -> dict[str, Any]:
@@ -251,7 +253,7 @@ class IOperations(Interface):
         """End the quarantine of a command at once; whether there was any."""
 
     def scale(min_workers: int, max_workers: int, force: bool = False) -> None:
-        """Have at least and at most so many workers from now on.
+        """Keep at least and at most so many workers from now on.
 
         Returns at once; the workers come and go later. Raises ValueError if the numbers are not
         valid, or the machine has no room for so many and `force` is not set; the text says why, in
@@ -266,7 +268,7 @@ class IOperations(Interface):
         """
 
     def reload() -> Deferred[None]:
-        """Replace the workers, one by one, by ones that have imported the job modules anew.
+        """Replace the workers, one by one, by workers that have imported the job modules anew.
 
         Fires when no older worker is left. Fails with ReloadFailed if the new code does not
         start; its text is the reason. Fails with ShuttingDown if the server is stopping already.
@@ -275,6 +277,6 @@ class IOperations(Interface):
     def drain() -> Deferred[dict[str, int]]:
         """Take no new jobs, finish the accepted ones, and then stop the server.
 
-        Fires when all accepted jobs have ended, with how many ended how, and early enough for the
-        operator to be told. If it is asked for twice, both Deferreds fire.
+        Fires when all accepted jobs have ended, with the number of jobs by how they ended. The
+        server stops only after the operator could be told. If called twice, both Deferreds fire.
         """

@@ -1,8 +1,9 @@
 """Which job starts next, and on which worker.
 
-Kept by :mod:`dangad.scheduler.dispatcher`, which says when something has changed. Whose turn it is
-is :mod:`dangad.scheduler.fairqueue`'s to say, who is idle :mod:`dangad.scheduler.assignments`', and
-how many jobs may be prefetched :mod:`dangad.scheduler.prefetch`'s.
+Kept by :mod:`dangad.scheduler.dispatcher`, which reports each change. Three other modules answer
+its questions: :mod:`dangad.scheduler.fairqueue` whose turn it is,
+:mod:`dangad.scheduler.assignments` which workers are idle, and :mod:`dangad.scheduler.prefetch` how
+many jobs may be prefetched.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ class Matching:
 
     def __init__(self, state: State, admission: Admission, endings: Endings) -> None:
         """Begin with nothing to start, and give `endings` its `prefetch`."""
-        #: Who is told when jobs wait and no worker is idle.
+        #: Is told when jobs wait and no worker is idle.
         self.supervisor: ISupervisor | None = None
-        #: Below how many idle workers the supervisor is told.
+        #: The supervisor is also told when fewer workers than this are idle.
         self.low_water = 0
         self._state = state
         self._admission = admission
@@ -43,16 +44,17 @@ class Matching:
         self._prefetch = endings.prefetch = Prefetch(
             state.assignments, state.queue, self._put_back, endings.worker_failed
         )
-        #: When `give_work` is to go on by itself.
+        #: When `give_work` goes on by itself; None if it need not.
         self._comes_back: float | None = None
+        #: The alarm for it.
         self._round: Alarm | None = None
-        #: Which jobs start while some clients do not read.
+        #: Which jobs start while some clients do not read, or have cost a worker.
         self.wariness = Wariness(state, self._come_back)
 
     # What has changed.
 
     def match(self, now: float) -> None:
-        """Start jobs while there are workers for them, and ask for workers if there are not."""
+        """Start jobs while there are workers for them; if there are not enough, ask for more."""
         state = self._state
         if state.assignments.prefetched and state.queue.news is not None:
             self._prefetch.reclaim_outranked()
@@ -65,7 +67,7 @@ class Matching:
             self.ask_for_spares()
 
     def start_at_once(self, job: Job, now: float) -> None:
-        """Start `job`, which need not wait, and ask for workers if few are idle then."""
+        """Start `job`, which need not wait, and ask for workers if few are left idle."""
         wary = self.wariness
         if wary.active and job.client is not None and wary.stands_back(job, now):
             self._state.queue.push(job.client, job, job.lane)
@@ -85,11 +87,11 @@ class Matching:
         if self.supervisor is not None:
             try:
                 self.supervisor.demand(waiting)
-            except Exception:  # noqa: BLE001 - it looks by itself every second, too
+            except Exception:  # noqa: BLE001 - the supervisor also looks by itself every second
                 log_failure("the server failed while it asked for workers")
 
     def give_work(self, now: float) -> None:
-        """Start jobs while there are workers for them, and end those that must not start."""
+        """Start jobs while there are workers for them, and end the jobs that must not start."""
         state = self._state
         if state.registry.choosy:
             state.lanes.idle_changed()
@@ -110,7 +112,7 @@ class Matching:
                 elif state.to_review is None or not self._changes_lane(job):
                     self.start(job, state.assignments.take_idle(job.command), now)
                     continue
-            except Exception:  # noqa: BLE001 - it is in no queue, and must end
+            except Exception:  # noqa: BLE001 - the job is in no queue now, and must end
                 self._endings.end_broken(job)
             others += 1
             if others == PART:
@@ -118,7 +120,7 @@ class Matching:
                 return
 
     def _come_back(self, delay: float = 0) -> None:
-        """Go on with `give_work` in the next turn, or so many seconds later."""
+        """Go on with `give_work` in the next turn of the reactor, or after so many seconds."""
         due = self._state.clock.seconds() + delay
         if self._comes_back is None or due < self._comes_back:
             try:
@@ -130,7 +132,7 @@ class Matching:
                 log_failure("the server failed to put off the start of jobs")
 
     def stop(self) -> None:
-        """Have nothing left on the clock: no job is left."""
+        """Cancel the alarm: no job is left."""
         if self._round is not None:
             self._round.cancel()
         self._round = self._comes_back = None
@@ -152,7 +154,7 @@ class Matching:
     # Starts.
 
     def start(self, job: Job, worker: IWorker, now: float) -> None:
-        """Have `worker`, which was idle, perform `job`."""
+        """Give `job` to `worker`, which was idle."""
         self._state.assignments.jobs[worker] = [job]
         if job.policy.time_limit is not None or job.deadline is not None:
             _set_time(job, now)
@@ -168,12 +170,12 @@ class Matching:
             job.forget_request()
 
     def take_from(self, worker: IWorker, now: float) -> list[Job]:
-        """Take from `worker`, which is dead, all jobs that it has begun."""
+        """Take all jobs that `worker`, which is dead, has begun."""
         assignments = self._state.assignments
         lost = list(assignments.jobs.get(worker, ()))
         if (
             lost and lost[0].state is JobState.PREFETCHED
-        ):  # the event that should have said so has failed
+        ):  # the event that should have noted its start has failed
             self.note_start(lost[0], worker, now)
         for _ in lost:
             begun = assignments.next_of(worker)
@@ -182,11 +184,11 @@ class Matching:
         return lost
 
     def note_start(self, job: Job, worker: IWorker, now: float) -> None:
-        """Note that `worker` runs `job`, which was given to it now, or prefetched."""
+        """Note that `worker` runs `job`: it was given the job now, or had prefetched it."""
         state = self._state
         if job.state is JobState.PREFETCHED:
             if state.registry.choosy or job.lane is not None:
-                job.lane = state.lanes.lane_of(job)  # it may have got one since
+                job.lane = state.lanes.lane_of(job)  # its type may have got one since
             if job.attempt >= job.policy.retries:
                 job.forget_request()
         job.live(Event.START)
@@ -200,7 +202,7 @@ class Matching:
         limit = job.policy.time_limit
         if limit is not None and job.stopped_for is None:
             job.limit_alarm = self._endings.set_alarm(job, limit, self._endings.time_is_up)
-            if job.limit_alarm is None:  # it must not run without
+            if job.limit_alarm is None:  # it must not run without one
                 state.outbox.put(self._endings.stop_without_limit, job)
 
     def ended(self, job: Job) -> None:
@@ -224,7 +226,7 @@ class Matching:
             self._state.queue.put_back(job)
 
     def return_unread(self, job: Job, box: bytes | memoryview) -> None:
-        """Let `job` wait again, whose request its worker, now dead, had not read."""
+        """Let `job` wait again: its worker died before it had read the request."""
         job.live(Event.RETURN)
         job.box = box
         job.may_retry = True
@@ -236,7 +238,7 @@ class Matching:
     # What is prefetched.
 
     def prefetch(self, worker: IWorker, now: float) -> None:
-        """Let `worker`, which has just ended a job, prefetch some more if it is busy again."""
+        """Let `worker`, which has just ended a job, prefetch more jobs if it is busy again."""
         state, prefetch = self._state, self._prefetch
         if self.wariness.active:
             self.wariness.check(now)
@@ -247,7 +249,7 @@ class Matching:
         if (
             row is None
             or row[-1].stopped_for is not None
-            or row[0].wants_chunks  # if its client does not read, others would wait with it
+            or row[0].wants_chunks  # while its client does not read, jobs behind it would wait, too
             or worker in state.assignments.called_back
             or worker in state.assignments.doomed
             or state.to_review is not None
@@ -279,7 +281,7 @@ class Matching:
             and self._admission.obstacle(job, now) is None
         )
 
-    # What those wait for who wait.
+    # Why jobs wait.
 
     def any_could_start(self) -> bool:
         """Whether a job waits for nothing but a worker."""
@@ -291,13 +293,13 @@ class Matching:
         )
 
     def any_runs_but(self, paused: int) -> bool:
-        """Whether more workers have jobs than so many whose jobs are paused."""
+        """Whether any job runs, apart from so many that are paused."""
         return len(self._state.assignments.jobs) > paused
 
     # What the workers perform.
 
     def review(self) -> None:
-        """Look at all jobs again: the catalogue has become known, or has changed."""
+        """Review all jobs: the catalogue has become known, or has changed."""
         state = self._state
         for row in state.assignments.jobs.values():
             for job in row:
@@ -309,9 +311,9 @@ class Matching:
             state.outbox.put(state.chores.begin, self._review_some)
 
     def _review_some(self) -> bool:
-        """Look at some of the jobs that waited when the catalogue changed; whether more are left.
+        """Review some of the jobs that waited when the catalogue changed; whether more are left.
 
-        Until all were looked at, `give_work` looks at each job before it starts.
+        Until all of them are reviewed, `give_work` reviews each job before it starts the job.
         """
         state = self._state
         jobs = list(islice(state.to_review or (), PART))
@@ -334,7 +336,7 @@ class Matching:
         return False
 
     def _changes_lane(self, job: Job) -> bool:
-        """If `job`, which was taken out, belongs in another lane now, let it wait there."""
+        """Let `job`, which was taken out, wait in another lane if it belongs there now."""
         job.policy = self._state.registry.policy(job.command)
         lane = self._state.lanes.lane_of(job)
         if job.lane == lane or job.client is None:

@@ -1,15 +1,15 @@
 """Jobs that are paused because their clients do not read, and how long they may keep workers.
 
-Kept by :mod:`dangad.scheduler.dispatcher`. A job whose client does not read the parts of its result
-waits in the middle of its run, and its worker with it. This harms nobody while no other job waits.
-While others wait, a job may keep its worker from them only for a time: for :data:`PATIENCE` seconds
-of pauses in all, and a second more for each :data:`RATE` bytes of parts that its client reads. So a
-client that reads steadily is served to the end, and one that reads a little now and then is not. If
-all workers are kept in this way, the job that was paused for longest ends after :data:`HURRY`
-seconds.
+Kept by :mod:`dangad.scheduler.dispatcher`. A job is paused in the middle of its run while its
+client does not read the parts of its result. Its worker waits, too. This harms nobody while no
+other job waits. While others wait, a job may keep its worker from them only for a time:
+:data:`PATIENCE` seconds of pauses in all, and a second more for each :data:`RATE` bytes of parts
+that its client reads. So a client that reads steadily is served to the end. A client that reads a
+little now and then is not. If the jobs of all workers are paused, the job that was paused for
+longest ends after :data:`HURRY` seconds.
 
-This bounds what one job does, but not what a thousand jobs do one after the other. So while any job
-is paused and others wait, and for a time afterwards, jobs that send parts leave the last worker
+This bounds the harm of one job, but not that of a thousand jobs one after the other. So while a job
+is paused and others wait, and for some time afterwards, jobs that send parts leave the last worker
 that makes progress to others: see :mod:`dangad.scheduler.wariness`.
 """
 
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
 PATIENCE = 10.0
 """Seconds of pauses, in all, for which a job may keep its worker from jobs that wait."""
 HURRY = 2.0
-"""Seconds of pauses after which the longest paused job ends while the jobs of all workers are
-paused."""
+"""Seconds of pauses after which the job that was paused for longest ends, if the jobs of all
+workers are paused."""
 RATE = 2**20
-"""Bytes of parts for which a job may be paused for a second more."""
+"""Bytes of parts that a client must read for its job to be allowed one more second of pauses."""
 LOOK_INTERVAL = 0.5
-"""Seconds between two looks at the jobs that are paused."""
+"""Seconds between two checks of the paused jobs."""
 
 
 class _Account:
-    """For how long one job was paused.
+    """How long one job was paused.
 
-    :ivar paused: whether it is now.
-    :ivar seconds: for how long it was while others waited.
-    :ivar bytes: of parts that its client was sent since it was first paused.
+    :ivar paused: whether it is paused now.
+    :ivar seconds: how long it was paused while others waited.
+    :ivar bytes: the bytes of parts that were sent to its client since the first pause.
     """
 
     __slots__ = ("bytes", "paused", "seconds")
@@ -61,22 +61,22 @@ class Pauses:
         keeps_from_others: Callable[[], object],
         end: Callable[[Job, float], object],
     ) -> None:
-        """Begin with none.
+        """Begin with no paused job.
 
-        :param alarms: where the looks are set.
-        :param others_wait: whether a job waits for nothing but a worker.
-        :param others_run: whether more workers have jobs than so many whose jobs are paused.
+        :param alarms: where the checks are set.
+        :param others_wait: returns whether a job waits for nothing but a worker.
+        :param others_run: called with the number of paused jobs; returns whether other jobs run.
         :param keeps_from_others: called now and then while any job is paused and others wait.
-        :param end: called with a job that was paused for too long, and for how long.
+        :param end: called with a job that was paused for too long, and with the seconds.
         """
         self._alarms = alarms
         self._others_wait = others_wait
         self._others_run = others_run
         self._keeps_from_others = keeps_from_others
         self._end = end
-        #: What is known of each job that was ever paused.
+        #: The pauses of each running job that was ever paused.
         self._accounts: dict[Job, _Account] = {}
-        #: The next look at those that are paused.
+        #: The next check of the paused jobs.
         self._alarm: Alarm | None = None
 
     def __bool__(self) -> bool:
@@ -111,7 +111,7 @@ class Pauses:
             self._alarm = None
 
     def _look(self) -> None:
-        """See which jobs were paused for too long, and come back if any is."""
+        """End jobs that were paused for too long, and check again later while any is paused."""
         paused = {job: account for job, account in self._accounts.items() if account.paused}
         self._alarm = None
         if not paused:
@@ -131,5 +131,5 @@ class Pauses:
 
 
 def _excess(account: _Account) -> float:
-    """Seconds for which a job was paused, less those that its client made up for by reading."""
+    """The seconds for which a job was paused, less those that its client earned by reading."""
     return account.seconds - account.bytes / RATE

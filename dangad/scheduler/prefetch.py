@@ -1,17 +1,17 @@
-"""How many jobs are prefetched, and which: what a busy worker may have in its pipe.
+"""How many jobs are prefetched, and which: the jobs in the pipe of a busy worker.
 
 Kept by :mod:`dangad.scheduler.matching`; the jobs themselves are in
-:mod:`dangad.scheduler.assignments`. A worker that waits for its next job sleeps while its answer
-goes to the parent and the next job comes. Putting it to sleep and waking it costs more than a small
-job. So while jobs wait and are short, a busy worker has the next few in its pipe already, as
-message brokers prefetch. Unlike theirs, these jobs still wait as all others do. The parent reclaims
-them from the pipe when another worker could begin them sooner, when somebody comes whose turn is
-before theirs, and when their client has changed its mind.
+:mod:`dangad.scheduler.assignments`. A worker sleeps while its answer goes to the parent and the
+next job comes. Putting a process to sleep and waking it costs more than a small job. So while short
+jobs wait, a busy worker already has the next few in its pipe. Message brokers prefetch in the same
+way, but here a prefetched job still waits like any other. The parent reclaims it from the pipe when
+another worker could begin it sooner, when a job comes whose turn is earlier, and when its client
+cancels it or is gone.
 
-The pipe decides, once, whether the worker or the parent gets such a job. A job that could not be
-reclaimed has been begun, and the answers to the jobs before it are written. So after a reclaim only
-the last job that a worker has can be running. Each one before it has answered, and ends when its
-answer is read. Hence the law: reclaim before you interrupt.
+The pipe decides, once, whether the worker or the parent gets a prefetched job. A job that could not
+be reclaimed has been begun, and the answers to the jobs before it are written. So after a reclaim
+only the last job of a worker can be running. Each job before it has been answered, and ends when
+its answer is read. Hence the law: reclaim before you interrupt.
 """
 
 from __future__ import annotations
@@ -30,41 +30,44 @@ if TYPE_CHECKING:
     from dangad.scheduler.record import Job
 
 MOST = 8
-"""Jobs that a worker has prefetched at most; a pipe of Linux holds 16."""
+"""The most jobs that a worker has prefetched; a pipe of Linux holds 16."""
 MOST_BYTES = 4000
 """Bytes of the largest request that is prefetched: with its head, one page of a pipe."""
 SOON = 0.004
-"""Seconds within which a worker should begin all that it has prefetched, at the present pace."""
+"""Seconds in which a worker should begin all its prefetched jobs, at the present pace."""
 SLOW = 0.02
-"""Seconds of a job's run above which prefetching gains nothing. If a job has run for so long, what
-is prefetched behind it is reclaimed for the next worker that could begin it."""
+"""Seconds of a job's run above which prefetching gains nothing. The jobs prefetched behind a job
+that has run for longer are reclaimed, for the next worker that could begin them."""
 SMOOTHING = 0.25
-"""The weight of the last job in the pace, from 0 to 1."""
+"""The weight of the last job in the average run time, from 0 to 1."""
 CROWDED = 100
-"""Jobs that must end, after somebody came whose turn was before prefetched ones, until a worker may
-prefetch more than one again. Otherwise the jobs of a client that floods would be reclaimed for each
-single job of a client that waits for its answers."""
+"""How many jobs must end, after prefetched ones were reclaimed for a job with an earlier turn,
+before a worker may prefetch more than one job again. Otherwise the jobs of a client that floods
+would be reclaimed for each single job of a client that waits for its answers."""
 QUIET_TIME = 10.0
-"""Seconds after a job has printed in which no job of its type, and none behind one, is prefetched.
-
-The parent takes output for that of the job which runs as far as it knows."""
+"""Seconds after a job has printed in which no job of its type is prefetched, nor any job behind one
+of its type. A worker's output does not say whose it is: the parent ascribes it to the job whose
+answer it has yet to read."""
 LONG = 0.2
-"""Seconds of one run, ended or not, after which its command does not count as short for a time. Ten
-times :data:`SLOW`: a collection of garbage or a busy machine rarely takes so long."""
+"""Seconds of one run, ended or not, above which its command does not count as short for a time. Ten
+times :data:`SLOW`: a garbage collection or a busy machine rarely takes so long."""
 CAUTION = 20
-"""How many times as long as a :data:`LONG` run its command does not count as short. So a job that
-turns out to be long keeps a worker from others for a twentieth of the time at most."""
+"""After a run of more than :data:`LONG` seconds, its command does not count as short for this many
+times its length. So a job that turns out to be long keeps a worker from others for a twentieth of
+the time at most."""
 MOST_CAUTION = 600.0
-"""Seconds for which a command does not count as short, at most: a machine may halt for hours."""
+"""The most seconds for which a command does not count as short after a long run: a machine may halt
+for hours."""
 LOOK_INTERVAL = 0.1
-"""Seconds, at least, between two looks at which running jobs have become long."""
+"""Seconds, at least, between two checks of which running jobs have become long."""
 
 
 class Prefetch:
-    """The pace of the jobs, and what is prefetched and reclaimed because of it.
+    """The pace of the jobs, and the prefetching and reclaiming that follow from it.
 
     A worker that raises when it is given a job, or when jobs are reclaimed from it, counts as
-    having begun all that it has. It is killed; what it had not begun is reclaimed when it is gone.
+    having begun all its jobs. It is killed. Jobs that it had not begun are reclaimed when it is
+    gone.
     """
 
     __slots__ = (
@@ -88,11 +91,11 @@ class Prefetch:
         put_back: Callable[[Job], object],
         failed: Callable[[IWorker, Job], object],
     ) -> None:
-        """Begin with jobs that are taken to be long.
+        """Begin by taking all jobs for long ones.
 
         :param put_back: called with each job that is reclaimed, the last one first.
-        :param failed: called with a worker that raised, and the job that it was about, while the
-            exception is handled.
+        :param failed: called with a worker that raised and the job concerned, while the exception
+            is handled.
         """
         #: When `look` is to be called again.
         self.next_look = 0.0
@@ -100,23 +103,23 @@ class Prefetch:
         self._queue = queue
         self._put_back = put_back
         self._failed = failed
-        #: For how many more jobs a worker may prefetch one at most.
+        #: How many more jobs must end before a worker may prefetch more than one.
         self._crowded = 0
-        #: Seconds that a job took recently, on average.
+        #: The average seconds of recent runs.
         self._pace = 5 * SLOW
         #: The types whose jobs are known to be short.
         self._short: set[bytes] = set()
-        #: How many seconds a job of each type took, but for those as quick as is known.
+        #: The average seconds of a run of each type; quick runs of a short type are left out.
         self._paces: dict[bytes, float] = {}
         #: Until when a type does not count as short, because one of its jobs was long.
         self._long: dict[bytes, float] = {}
-        #: When a job of each type printed last.
+        #: When a job of each type last printed.
         self.printed: dict[bytes, float] = {}
 
     # What is learned.
 
     def note(self, job: Job, printed: bool) -> None:
-        """`job` has ended; `printed` is whether it has printed anything."""
+        """Note that `job` has ended, and whether it has printed anything."""
         ran = job.ended_at - job.started_at
         if ran > SLOW or job.command not in self._short:
             self._judge(job.command, ran, job.ended_at)
@@ -127,14 +130,14 @@ class Prefetch:
             self.printed[job.command] = job.ended_at
 
     def look(self, running: Iterable[Job], now: float) -> None:
-        """See which running jobs have become long; to be called once it is `next_look`."""
+        """Check which running jobs have become long; to be called at `next_look` or later."""
         self.next_look = now + LOOK_INTERVAL
         for job in running:
             if now - job.started_at > LONG:
                 self._judge(job.command, now - job.started_at, now)
 
     def _judge(self, command: bytes, ran: float, now: float) -> None:
-        """Note for how long a job of this type has run, and whether it is known to be short."""
+        """Note how long a job of this type has run, and whether the type counts as short now."""
         if ran > LONG:
             until = now + min(CAUTION * ran, MOST_CAUTION)
             self._long[command] = max(until, self._long.get(command, 0.0))
@@ -151,8 +154,8 @@ class Prefetch:
     def room(self, worker: IWorker, waiting: int, busy: int) -> int:
         """How many more jobs `worker` may prefetch.
 
-        :param waiting: how many jobs wait, the prefetched ones included.
-        :param busy: how many workers are busy, among whom the waiting jobs are divided.
+        :param waiting: how many jobs wait, including the prefetched ones.
+        :param busy: how many workers are busy; the waiting jobs are divided among these.
         """
         if self._pace > SLOW:
             return 0
@@ -162,10 +165,10 @@ class Prefetch:
         return min(most, waiting // busy) - len(self._assignments.jobs[worker]) + 1
 
     def may_follow(self, worker: IWorker, job: Job) -> bool:
-        """Whether `worker` may prefetch `job` without regard to who has the other workers.
+        """Whether `worker` may prefetch `job` behind the jobs that it has.
 
-        It may if the job's type is known to be short, or if all that the worker has is of the same
-        client: this client has the worker anyway.
+        It may if the job's type is known to be short. It also may if all jobs of the worker are the
+        same client's: this client has the worker anyway.
         """
         if job.command in self._short:
             return True
@@ -184,9 +187,9 @@ class Prefetch:
     # Giving and reclaiming.
 
     def give(self, worker: IWorker, job: Job) -> bool:
-        """Give `worker`, which is busy, `job` from the queue, or put the job back.
+        """Give `job` from the queue to `worker`, which is busy, or put the job back.
 
-        Whether the worker took it, and may be given another.
+        True if the worker took it and may be given another job.
         """
         more = True
         try:
@@ -204,7 +207,7 @@ class Prefetch:
         return more
 
     def reclaim(self, worker: IWorker | None) -> bool:
-        """Let what `worker` has prefetched, and not begun, wait again; whether there was any.
+        """Let the prefetched jobs that `worker` has not begun wait again; whether there were any.
 
         Must be called before a job of the worker is interrupted.
         """
@@ -220,7 +223,7 @@ class Prefetch:
         if not back:
             return False
         row[:] = [job for job in row if job not in back]
-        if len(row) > 1:  # it has begun one: the others' come first
+        if len(row) > 1:  # it has begun another job: it goes behind the other workers
             self._assignments.jobs[worker] = self._assignments.jobs.pop(worker)
         for job in reversed(back):
             job.live(Event.RECLAIM)
@@ -232,25 +235,25 @@ class Prefetch:
         return True
 
     def reclaim_all(self) -> None:
-        """Reclaim what all workers have prefetched."""
+        """Reclaim the prefetched jobs of all workers."""
         if self._assignments.prefetched:
             for worker in list(self._assignments.jobs):
                 self.reclaim(worker)
 
     def reclaim_of(self, client: IClient) -> list[Job]:
-        """Reclaim the prefetched jobs of `client`; the jobs of it that workers have begun."""
+        """Reclaim the prefetched jobs of `client`; returns its jobs that workers have begun."""
         for job in self._assignments.jobs_of(client):
             self.reclaim(job.worker)
         return self._assignments.jobs_of(client)
 
     def reclaim_some(self) -> bool:
-        """Reclaim what some worker has prefetched, for one that is idle; whether there was any."""
+        """Reclaim the prefetched jobs of one worker, for an idle one; whether there were any."""
         return self._assignments.prefetched > 0 and any(
             self.reclaim(worker) for worker in list(self._assignments.jobs)
         )
 
     def reclaim_outranked(self) -> None:
-        """Reclaim prefetched jobs if a job has come whose turn is before theirs."""
+        """Reclaim prefetched jobs if a job with an earlier turn has come."""
         assignments, news = self._assignments, self._queue.news
         if not assignments.prefetched or news is None:
             return

@@ -1,6 +1,6 @@
 """A circuit breaker: job types that keep killing their workers are kept away from them for a while.
 
-Asked by :mod:`dangad.scheduler.dispatcher` for each job, told by it of each death and each success.
+The dispatcher's parts ask it about each job, and report each death and each success.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 class _Suspect:
     """A command that lost workers since it last succeeded.
 
-    :ivar losses: how many, in a row.
-    :ivar since: when the first of them was lost.
-    :ivar until: when its quarantine ends; 0 if it is in none.
+    :ivar losses: how many workers, in a row.
+    :ivar since: when the first of these workers was lost.
+    :ivar until: when the quarantine of the command ends; 0 if it has none.
     """
 
     losses: int
@@ -31,10 +31,10 @@ class Quarantine:
     """
 
     def __init__(self, threshold: int, seconds: float) -> None:
-        """Suspect nobody.
+        """Suspect no command.
 
-        :param threshold: how many losses in a row it takes; 0 for no quarantine at all.
-        :param seconds: how long it lasts.
+        :param threshold: how many losses in a row cause a quarantine; 0 for no quarantine at all.
+        :param seconds: how long a quarantine lasts.
         """
         self._threshold = threshold
         self._seconds = seconds
@@ -42,7 +42,7 @@ class Quarantine:
         self.suspects: dict[bytes, _Suspect] = {}
 
     def worker_lost(self, command: bytes, now: float) -> bool:
-        """Note that `command` lost a worker; whether it is kept away from now on."""
+        """Note that `command` lost a worker; whether its quarantine begins now."""
         suspect = self.suspects.get(command)
         if suspect is None or now - suspect.since > self._seconds * self._threshold:
             suspect = self.suspects[command] = _Suspect(0, now)
@@ -59,12 +59,12 @@ class Quarantine:
         self.suspects.pop(command, None)
 
     def pardon(self, command: bytes) -> bool:
-        """Suspect `command` of nothing any more; whether it was kept away."""
+        """Clear `command` of all suspicion; whether it was kept away."""
         suspect = self.suspects.pop(command, None)
         return suspect is not None and suspect.until > 0
 
     def kept_away(self, now: float) -> dict[bytes, float]:
-        """The commands that are kept away, with the seconds for which they still are."""
+        """The commands in quarantine, each with the seconds that are left of it."""
         return {
             command: suspect.until - now
             for command, suspect in self.suspects.items()

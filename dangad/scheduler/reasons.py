@@ -1,7 +1,7 @@
 """Why a job was refused, or ended without an answer, in sentences for its client.
 
-Used by :mod:`dangad.scheduler.dispatcher` and its parts, which decide. Here is what they say, and
-which event of a job's life each kind of error stands for.
+Used by :mod:`dangad.scheduler.dispatcher` and its parts: they decide, and this module has the
+words. It also knows which event of a job's life each kind of error stands for.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ def event_of(error: DangadError) -> Event:
 
 
 def stopping() -> DangadError:
-    """The server takes no jobs any more."""
+    """The server accepts no more jobs."""
     return ShuttingDown("the server is stopping and takes no new jobs")
 
 
 def stopped(seconds: float) -> DangadError:
-    """The time of the drain is over, which may have been none."""
+    """The drain has lasted for `seconds`, its limit, which may be 0."""
     if not seconds:
         return ShuttingDown("the server was stopped at once, before the job had ended")
     return ShuttingDown(f"the server stopped; the job had not ended after {seconds:g} s")
@@ -63,7 +63,7 @@ def no_workers(reason: str) -> DangadError:
 
 
 def quarantined(job: Job, seconds: float) -> DangadError:
-    """The command is kept away from workers for so long."""
+    """The command is kept away from workers for `seconds` more."""
     return NoWorkers(
         f"{job.name} has killed too many workers in a row, and is refused for another "
         f"{math.ceil(seconds)} s"
@@ -76,7 +76,7 @@ def too_many_wait(limit: int) -> DangadError:
 
 
 def too_much_waits(size: int, limit: int) -> DangadError:
-    """The requests of waiting jobs have so many bytes that there is no room for another."""
+    """The requests of waiting jobs have so many bytes that this one has no room."""
     return QueueFull(
         f"the jobs that wait have {size} bytes, and with this one would have more than "
         f"--max-queued-bytes {limit}"
@@ -84,7 +84,7 @@ def too_much_waits(size: int, limit: int) -> DangadError:
 
 
 def came_late(job: Job) -> DangadError:
-    """The deadline leaves no time at all."""
+    """The deadline of the job leaves it no time at all."""
     return DeadlinePassed(f"{job.name} came with a deadline of 0 s")
 
 
@@ -136,7 +136,7 @@ def cancelled_running(job: Job, ran: float) -> DangadError:
 
 
 def broken(job: Job) -> DangadError:
-    """The server itself has failed, in the middle of an event of the job's."""
+    """The server itself failed in the middle of an event of the job's life."""
     return JobFailed(
         f"the server failed while it dealt with job {job.id} {job.name}, and ended it; "
         f"{job.past}; the server's log says why"
@@ -144,7 +144,7 @@ def broken(job: Job) -> DangadError:
 
 
 def client_left() -> DangadError:
-    """Nobody is left to be told."""
+    """The client of the job is gone."""
     return Cancelled("its client disconnected")
 
 
@@ -154,7 +154,7 @@ def lost(job: Job, pid: int, death: Death, ran: float) -> WorkerLost:
 
 
 def as_one_that_ran(job: Job, error: DangadError) -> DangadError:
-    """The error for a job that may have lost a worker, and so must not seem never to have run."""
+    """`error`, or for a job that has lost a worker an error which says that the job has run."""
     if job.lost_for is None or not isinstance(error, NoWorkers):
         return error
     return WorkerLost(f"{job.lost_for}; it is not tried again: {error}")

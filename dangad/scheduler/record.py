@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class JobState(enum.Enum):
-    """Where a job is in its life; the last five are ends, and a job has exactly one end."""
+    """Where a job is in its life. The last five states are ends; a job has exactly one end."""
 
     __hash__ = object.__hash__  # each member is unique, and enum's own hash is slow
 
@@ -140,7 +140,7 @@ class Job:
     :ivar lost_for: why its last attempt failed, if its worker died.
     :ivar stopped_for: why a running job is being stopped, None while it is not.
     :ivar ended_for: why it ended without a result, as an error's code and text; None if it did not.
-    :ivar asker: who submitted it, in words, once it has ended.
+    :ivar asker: who submitted it, in words.
     :ivar usage: what its last attempt used, as the worker wrote it; see `took`.
     """
 

@@ -2,8 +2,8 @@
 
 Filled by the workers' Hello, kept by :mod:`dangad.scheduler.dispatcher`, asked by clients
 (``Describe``). Usually all workers perform the same commands. During a reload they may differ. Then
-a command can be called if any worker performs it, the latest description of it counts, and a job
-goes only to a worker that performs its command.
+a command can be called if any worker performs it. Its latest description counts, and its jobs go
+only to workers that perform it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Offer:
     def __init__(self, catalogue: str) -> None:
         """Read the catalogue.
 
-        :raises ValueError: it is not in the form of :mod:`dangad.wire.catalogue`.
+        :raises ValueError: the catalogue is not in the form of :mod:`dangad.wire.catalogue`.
         """
         try:
             entries = {
@@ -40,37 +40,37 @@ class Offer:
             raise ValueError(f"a catalogue that cannot be read: {error!r}") from None
         self.entries: dict[bytes, dict[str, Any]] = entries
         self.commands = frozenset(entries)
-        #: The workers that said it, and live.
+        #: The living workers that said this Hello.
         self.workers: set[IWorker] = set()
 
 
 class Registry:
     """The job types that can be performed.
 
-    The latest offer stays when its last worker dies, since others like it follow.
+    The latest offer stays when its last worker dies: workers with the same offer follow.
     """
 
     def __init__(self) -> None:
         #: The commands that some workers perform and some do not.
         self.partial: frozenset[bytes] = frozenset()
-        #: The commands whose jobs go only to workers that have done nothing yet.
+        #: The commands whose jobs go only to workers that have not had a job yet.
         self.isolated: frozenset[bytes] = frozenset()
         #: The commands that not every idle worker can start: `partial` and `isolated` together.
         self.choosy: frozenset[bytes] = frozenset()
-        #: What the workers offer, by the text of its catalogue, the latest last.
+        #: The offers of the workers by the text of the catalogue, the latest offer last.
         self._offers: dict[str, Offer] = {}
         #: The policy of each command that any worker performs.
         self.policies: dict[bytes, Policy] = {}
-        #: Whether any worker has told what it performs.
+        #: Whether any worker has sent a catalogue.
         self.known = False
-        #: The JSON document that tells of all commands.
+        #: The JSON document that describes all commands.
         self._catalogue = ""
-        #: Who asked for that document before there was one.
+        #: The Deferreds that fire with the first such document.
         self._waiters: Waiters[str] = Waiters()
 
     @property
     def waiting(self) -> int:
-        """How many wait to be told."""
+        """How many callers of `catalogue` wait for it."""
         return len(self._waiters)
 
     def lacks(self, command: bytes) -> bool:
@@ -78,7 +78,7 @@ class Registry:
         return self.known and command not in self.policies
 
     def policy(self, command: bytes) -> Policy:
-        """The policy of a job type; one that asks for nothing if it is not known."""
+        """The policy of a job type; an empty policy if the type is not known."""
         return self.policies.get(command, NO_POLICY)
 
     def performs(self, worker: IWorker, command: bytes) -> bool:
@@ -88,7 +88,7 @@ class Registry:
         )
 
     def join(self, worker: IWorker, catalogue: str) -> bool:
-        """Take in a new `worker` that performs what `catalogue` says; whether that is news."""
+        """Take in a new `worker` with its `catalogue`; whether the catalogue is new."""
         known = self._offers.pop(catalogue, None)
         news = known is None or bool(self._offers)
         offer = self._offers[catalogue] = known or Offer(catalogue)
@@ -98,7 +98,7 @@ class Registry:
         return news
 
     def leave(self, worker: IWorker) -> bool:
-        """Forget a `worker` that is dead; whether that changes what can be performed."""
+        """Forget `worker`, which is dead; whether the commands that can be called change."""
         for offer in self._offers.values():
             offer.workers.discard(worker)
         before = len(self._offers)
@@ -107,7 +107,7 @@ class Registry:
         return len(self._offers) < before
 
     def outdated(self) -> set[IWorker]:
-        """The workers that perform other commands than the latest to say Hello."""
+        """The workers that perform other commands than the worker that said Hello last."""
         *others, latest = self._offers.values()
         return {
             worker
@@ -119,15 +119,15 @@ class Registry:
     def catalogue(self) -> Deferred[str]:
         """The JSON document of :mod:`dangad.wire.catalogue`.
 
-        Fires once it is known and `tell` is called; fails as that is told. Cancelling it ends
-        the wait.
+        Fires at once if it is known, else when `tell` is called. Fails with the error that `tell`
+        is given. Cancelling it ends the wait.
         """
         return defer.succeed(self._catalogue) if self.known else self._waiters.wait()
 
     def tell(self, most: int, error: DangadError) -> bool:
-        """Tell as many of those who wait the catalogue, or `error` as long as it is not known.
+        """Tell at most so many of the waiting callers the catalogue, or `error` if it is not known.
 
-        Whether others wait still.
+        Returns whether others still wait.
         """
         if self.known:
             self._waiters.tell(self._catalogue, most)
@@ -136,7 +136,7 @@ class Registry:
         return bool(self._waiters)
 
     def _review(self) -> None:
-        """Work out again what can be performed."""
+        """Work out anew which commands can be called, from the offers of the living workers."""
         latest = next(reversed(self._offers))
         self._offers = {
             text: offer for text, offer in self._offers.items() if offer.workers or text == latest

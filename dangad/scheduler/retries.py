@@ -1,7 +1,7 @@
 """What becomes of a job whose worker has died: another attempt after a rest, or its end.
 
 Kept by :mod:`dangad.scheduler.dispatcher`. A job is tried again only if the policy of its type
-allows it, and its client has not had a part of the result already.
+allows it, and if its client has had no part of the result yet.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 FIRST_RETRY = 0.1
 """Seconds of rest before the second attempt; each further rest is twice the last."""
 LONGEST_RETRY = 10.0
-"""Seconds of rest at most, before the jitter: a factor between 0.5 and 1.5."""
+"""The most seconds of rest, before it is multiplied by the jitter, which is between 0.5 and 1.5."""
 
 
 class Retries:
@@ -38,9 +38,9 @@ class Retries:
         rested: Callable[[Job], object],
         chance: random.Random,
     ) -> None:
-        """Try nothing again yet.
+        """Begin with no job that rests.
 
-        :param rested: called with a job that has rested, and may wait for a worker.
+        :param rested: called with a job that has rested and may wait for a worker again.
         :param chance: where the jitter comes from.
         """
         self._state = state
@@ -49,7 +49,7 @@ class Retries:
         self._chance = chance
 
     def lost(self, job: Job, error: WorkerLost, now: float, blamed: bool) -> None:
-        """Try `job`, whose worker died, again if it may be, and end it if not.
+        """Try `job`, whose worker died, again if this is allowed; otherwise end it.
 
         :param blamed: whether the death counts against the job's command.
         """

@@ -1,14 +1,14 @@
 """How long jobs of each type take, and whether what is left until a deadline is enough.
 
-Asked by :mod:`dangad.scheduler.admission` of each job with a deadline whose turn it is; told by
-:mod:`dangad.scheduler.answers`. Under more load than there are workers for, each job waits until
-its deadline is near. If it then starts with too little time, it is stopped, which costs a worker,
-and nobody gets anything. So a job is not started if the fastest of its type would not be done in
-time: whatever time is left is for jobs that can still make it.
+:mod:`dangad.scheduler.admission` asks it about each job with a deadline, and
+:mod:`dangad.scheduler.answers` reports how long jobs ran. When there is more load than the workers
+can do, each job waits until its deadline is near. If it then starts with too little time, it is
+stopped. This costs a worker, and nobody gets a result. So a job is not started if even the fastest
+of its type would not be done in time: the time is left to jobs that can still meet their deadlines.
 
-What is known of a type are two quantiles of its run times. Each is adjusted by a small step after
-each run, so that the given share of the runs is shorter: stochastic approximation of a quantile,
-see Robbins and Monro, A Stochastic Approximation Method, 1951.
+For each type there are two quantiles of its run times. Each is adjusted by a small step after each
+run, so that the given share of the runs is shorter: stochastic approximation of a quantile, see
+Robbins and Monro, A Stochastic Approximation Method, 1951.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 LOW, HIGH = 0.1, 0.9
-"""The shares of the runs that are shorter than the two quantiles."""
+"""The shares of a type's runs that are shorter than its low and its high quantile."""
 STEP = 0.05
-"""How far a quantile moves after a run at most, as a fraction of itself."""
+"""The most that a quantile moves after a run, as a fraction of itself."""
 ENOUGH = 10
-"""Runs of a type before anything is concluded from them."""
+"""How many runs of a type are needed before anything is concluded from them."""
 MARGIN = 1.25
-"""How many times as long as the low quantile a run is taken to be at most. So a type of which some
-requests take far longer than others is judged by those that take the least."""
+"""The longest time that a run is expected to take, as a multiple of the low quantile. So a type
+with short and long runs is judged by its short ones."""
 PROBE = 1.0
 """Seconds without a run of a type after which one is started in any case: it may take less now."""
 
 
 @dataclass(slots=True)
 class _Runs:
-    """What is known of one type.
+    """The runs of one type.
 
-    :ivar low: seconds; a tenth of the runs takes less.
-    :ivar high: seconds; a tenth of the runs takes more.
-    :ivar number: how many there were.
-    :ivar last: when the last one ended, or was let begin to see how long it takes.
+    :ivar low: seconds; a tenth of the runs take less.
+    :ivar high: seconds; a tenth of the runs take more.
+    :ivar number: how many runs there were.
+    :ivar last: when the last run ended, or was started as a probe.
     """
 
     low: float
@@ -45,16 +45,16 @@ class _Runs:
 
 
 class RunTimes:
-    """The types of jobs that had deadlines."""
+    """The run times of job types, learned from jobs with deadlines."""
 
     def __init__(self) -> None:
-        #: What is known of each type.
+        #: The runs of each type.
         self._types: dict[bytes, _Runs] = {}
 
     def note(self, command: bytes, ran: float, now: float, *, stopped: bool = False) -> None:
         """A job that had a deadline has run for so many seconds.
 
-        :param stopped: whether it was stopped, and would have run for longer.
+        :param stopped: whether the job was stopped, and would have run for longer.
         """
         runs = self._types.get(command)
         if runs is None:
@@ -68,7 +68,7 @@ class RunTimes:
         runs.high = max(runs.high, runs.low)
 
     def too_short(self, command: bytes, left: float, now: float) -> float:
-        """Whether `left` seconds are too few: the seconds that it takes then; 0 if they may do."""
+        """The seconds that a run takes, if `left` seconds are too few; 0 if they may be enough."""
         runs = self._types.get(command)
         if runs is None or runs.number < ENOUGH:
             return 0.0
@@ -82,5 +82,5 @@ class RunTimes:
 
 
 def _step(quantile: float, share: float, *, longer: bool) -> float:
-    """How far the quantile moves after a run that was longer than it, or not."""
+    """How far the quantile moves after a run that was longer than the quantile, or not."""
     return STEP * quantile * (share if longer else share - 1)

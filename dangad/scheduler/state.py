@@ -1,11 +1,11 @@
-"""Everything that the rules know: what waits, who has what, and what is still to be told or done.
+"""The state of the rules: which jobs wait, which worker has which jobs, what is still to be done.
 
 Made by :mod:`dangad.scheduler.dispatcher` for itself and its parts: :mod:`.admission`,
 :mod:`.matching`, :mod:`.answers`, :mod:`.endings` and :mod:`.retries`. It decides nothing.
 
 Always true between two events: an accepted job is in exactly one place. It is in the queue, or
 rests before its next attempt, or is in the row of one worker, or has ended. If it has ended, its
-client was told so once. And no worker is idle while a job waits that may start on it.
+client was told so once. No worker is idle while a job waits that may start on it.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ log = Logger(namespace="dangad.scheduler.dispatcher")
 AGEING = 30.0
 """Seconds of waiting after which the next job of a priority takes turns with more urgent ones."""
 LOGGED_ENDS = 10
-"""Jobs of one client, ended by one kind of error, that each get a line in the log; the rest is
-counted."""
+"""How many jobs of one client that end with the same kind of error get a line each in the log; the
+others are counted."""
 
 
 class State:
@@ -59,20 +59,20 @@ class State:
         self.queue = JobQueue(AGEING)
         #: What the workers perform.
         self.registry = Registry()
-        #: Who is idle, and who has which jobs.
+        #: Which workers are idle, and which jobs the others have.
         self.assignments = Assignments(self.registry)
-        #: Which of the jobs that wait are kept back.
+        #: Which waiting jobs are kept back.
         self.lanes = Lanes(self.queue, self.registry, self.assignments)
         self.quarantine = quarantine
         #: How long jobs with deadlines take.
         self.run_times = RunTimes()
-        #: What became of the jobs that ended.
+        #: How the ended jobs ended.
         self.counters = Counters(log_jobs)
-        #: What is still to be told about the present event.
+        #: The calls to clients and to the log that the present event has put off.
         self.outbox = Outbox()
-        #: What is to be done at some later time.
+        #: Calls at a later time.
         self.alarms = Alarms(clock)
-        #: What is to be done a part at a time.
+        #: Work that is done in parts, one in each turn of the reactor.
         self.chores = Chores(clock)
         self.quiet = QuietLog(clock, log, LOGGED_ENDS)
         #: Clients that are gone and still have waiting jobs.
@@ -83,8 +83,8 @@ class State:
         self.given_up: DangadError | None = None
         #: Why no worker can be started; None if one can.
         self.no_workers: str | None = None
-        #: The jobs that are to be looked at again, since the catalogue has changed: they may belong
-        #: in another lane, or must not wait. None if all were looked at.
+        #: The jobs that are to be reviewed since the catalogue has changed: they may belong in
+        #: another lane, or must not wait. None if all were reviewed.
         self.to_review: Iterator[Job] | None = None
 
     @property
@@ -93,6 +93,6 @@ class State:
         return self.queue.count + self.assignments.prefetched
 
     def tell(self) -> None:
-        """Tell what the present event has put off, now that the state is whole."""
+        """Make the calls that the present event has put off, now that the state is whole."""
         if self.outbox.calls or self.outbox.last is not None:
             self.outbox.send()

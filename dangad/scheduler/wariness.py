@@ -1,16 +1,17 @@
-"""Which job starts next while some clients are dear: they do not read, or have cost a worker.
+"""Which job starts next while some clients cost others dearly: one worker is left to the others.
 
-Kept by :mod:`dangad.scheduler.matching`; whose turn it is stays
-:mod:`dangad.scheduler.fairqueue`'s to say. A job that sends parts may be paused for long, and keep
-its worker from others meanwhile: :mod:`dangad.scheduler.pauses` bounds this for one job. And a job
-that is stopped, or kills its worker, takes that worker from all, until it is gone and another has
-started. Whoever has asked for the job owes this worker for so long, and for as long again: without
-this the next job could cost the new worker at once. Here both are bounded for any number of jobs:
-one worker is left to others.
+Kept by :mod:`dangad.scheduler.matching`; :mod:`dangad.scheduler.fairqueue` still decides whose turn
+it is. There are two such costs, and this module bounds both for any number of jobs:
 
-Debts outlive the connection of who owes them, which may just come back over a new one. Then the
-same peer's other connections stand back, until one of their jobs has been answered. Those that work
-with the server as they should go on: the peer may be all there are, behind one address.
+- A job that sends parts may be paused for long, and keeps its worker from others during this time.
+  :mod:`dangad.scheduler.pauses` bounds this for one job.
+- A job that is stopped, or kills its worker, takes the worker from everybody until the process is
+  gone and a replacement has started. The job's client *owes* the worker for this time, and for the
+  same time once more: otherwise its next job could cost the replacement at once.
+
+A debt outlives the connection of the client, which may simply connect again. The debt passes to the
+client's peer. Each connection of this peer stands back until one of its jobs has been answered. So
+connections that have been served before go on: all clients may be one peer, behind one address.
 """
 
 from __future__ import annotations
@@ -33,70 +34,71 @@ WARY = 10.0
 """Seconds for which jobs that send parts leave the last worker to others, after one of them was
 paused while others waited."""
 KEEP = 0.25
-"""Seconds for which the last worker is kept for jobs that do not stand back, once it is idle: so
-long may a client take to ask for its next job."""
+"""Seconds for which the last worker, once idle, is kept for jobs that do not stand back. A client
+that sends one job after the other has this time to send the next."""
 ASIDE = 5.0
-"""Seconds after which one of the jobs that leave the last worker to others gets it all the same."""
+"""Seconds after which a job that was set aside gets the last worker in any case."""
 DEBT = 5.0
-"""Seconds after which a client owes a dead worker no longer, even if it was not replaced; and the
-longest time for which it owes one that was."""
+"""The most seconds for which a client owes a worker that is gone, whether it was replaced or
+not."""
 NEVER = float("inf")
+"""The end of a debt while there is none."""
 
 
 @dataclass(eq=False, slots=True)
 class _Debt:
-    """What is owed for one worker, without holding on to it."""
+    """A debt for one worker. It keeps no reference to the worker."""
 
     who: Hashable
-    """The client, or its peer if it is gone."""
+    """The client that owes, or its peer if the client is gone."""
     since: float
-    """When the worker was lost, or was about to be."""
+    """When the worker was lost, or was about to be lost."""
 
 
 class Wariness:
-    """Some jobs stand back, and leave the last worker that makes progress to others.
+    """Some jobs stand back: they leave the last worker that makes progress to others.
 
-    These are jobs that send parts, for a time after one was paused while others waited; and the
-    jobs of who owes a worker. A job that would take the last worker is set aside. It may have the
-    worker if no other job runs, nor has done so for :data:`KEEP` seconds; and one of them may in
-    any case every :data:`ASIDE` seconds.
+    These are the jobs of clients that owe a worker and, for :data:`WARY` seconds after a pause
+    while others waited, jobs that send parts. If such a job would take the last worker, it is set
+    aside. It gets the worker once no other job has run for :data:`KEEP` seconds. In any case, one
+    of the jobs set aside gets it every :data:`ASIDE` seconds.
     """
 
     def __init__(self, state: State, come_back: Callable[[float], object]) -> None:
-        """Begin with no need for it.
+        """Begin with no job that stands back.
 
-        :param come_back: called with the seconds after which `pop` may have another answer.
+        :param come_back: called with the seconds after which `pop` may return another job.
         """
-        #: Whether any job stands back, so that `pop` is to be asked, and not the queue.
+        #: Whether jobs may stand back. Then the next job comes from `pop`, not from the queue.
         self.active = False
         self._state = state
         self._come_back = come_back
         #: Until when jobs that send parts stand back.
         self._until = 0.0
-        #: What is owed for workers that are not gone yet.
+        #: The debts for workers that are not gone yet.
         self._debts: dict[IWorker, _Debt] = {}
-        #: What is owed for workers that are not replaced, in the order of their loss.
+        #: The debts for workers that are not replaced, in the order of their loss.
         self._missing: OrderedDict[_Debt, None] = OrderedDict()
-        #: What is owed for workers that are gone, and when it is enough.
+        #: The debts for workers that are gone, each with the time of its end.
         self._ends: dict[_Debt, float] = {}
-        #: The earliest of these times.
+        #: The earliest end of a debt.
         self._next_end = NEVER
-        #: How many of them each client owes, and each peer.
+        #: How many workers each client, or peer, owes.
         self._owing: Counter[Hashable] = Counter()
-        #: When a job ended last that did not stand back.
+        #: When a job that did not stand back last ended.
         self._other_ended = -KEEP
-        #: Since when none of the jobs has started that are set aside.
+        #: Since when no job that was set aside has started.
         self._aside_since = 0.0
 
     def begin(self) -> None:
-        """A job is paused: begin, or go on, if others wait who were not set aside."""
+        """A job is paused: jobs that send parts stand back if others wait that do not."""
         state = self._state
         if state.queue.has_turn() or state.assignments.prefetched:
             self._until = state.clock.seconds() + WARY
             self.active = True
 
     def charge(self, job: Job, worker: IWorker) -> None:
-        """`job`, which runs, costs `worker`: this is lost, or is about to be."""
+        """`job`, which runs, costs its `worker`: the worker is lost, or is about to be lost."""
         client = job.runner
         if client is None or worker in self._debts:
             return
@@ -114,7 +116,7 @@ class Wariness:
             self._settle(debt)
 
     def client_gone(self, client: IClient) -> None:
-        """`client` is gone: its peer owes what it has owed."""
+        """`client` is gone: its debts pass to its peer."""
         if client in self._owing:
             self._owing[client.peer] += self._owing.pop(client)
             for debt in (*self._debts.values(), *self._ends):
@@ -122,7 +124,7 @@ class Wariness:
                     debt.who = client.peer
 
     def gone(self, worker: IWorker) -> None:
-        """`worker` is dead: whoever owes it has some time left, even if it is not replaced."""
+        """`worker` is dead: set an end for the debt, if there is one."""
         debt = self._debts.pop(worker, None)
         if debt is not None and debt in self._missing:
             self._end_at(debt, self._state.clock.seconds() + DEBT)
@@ -130,7 +132,7 @@ class Wariness:
             self._end_soon(debt)
 
     def replaced(self) -> None:
-        """A worker has started, in place of the one that was lost first."""
+        """A worker has started: it replaces the one that was lost first."""
         if self._missing:
             debt, _ = self._missing.popitem(last=False)
             if debt in self._ends:
@@ -138,7 +140,7 @@ class Wariness:
         self._forget_old(self._state.clock.seconds())
 
     def _end_soon(self, debt: _Debt) -> None:
-        """The worker is gone, and another is there; it is owed for as long again as this took."""
+        """End `debt` after as long again as the replacement of its worker took."""
         now = self._state.clock.seconds()
         self._end_at(debt, now + min(DEBT, now - debt.since))
 
@@ -147,7 +149,7 @@ class Wariness:
         self._next_end = min(self._next_end, time)
 
     def _forget_old(self, now: float) -> None:
-        """Have nobody owe those workers any more for which it is enough."""
+        """Forget the debts that have ended."""
         if now < self._next_end:
             return
         for debt in [debt for debt, end in self._ends.items() if end <= now]:
@@ -163,13 +165,13 @@ class Wariness:
             del self._owing[debt.who]
 
     def ended(self, job: Job) -> None:
-        """`job` has ended: if it did not stand back, another of its client may come at once."""
+        """`job` has ended. If it did not stand back, note when: its client may send another."""
         now = self._state.clock.seconds()
         if not self.stands_back(job, now):
             self._other_ended = now
 
     def stands_back(self, job: Job, now: float) -> bool:
-        """Whether `job` must not take the last worker just because that is idle."""
+        """Whether `job` leaves the last worker to others."""
         client = job.client or job.runner
         return client is not None and (
             (job.wants_chunks and now < self._until)
@@ -183,18 +185,18 @@ class Wariness:
         return self.stands_back(job, now) and not self._others_move(now)
 
     def pop(self, now: float) -> Job | None:
-        """Take the job that starts next out of the queue; None if none may start now."""
+        """Take out of the queue the job that starts next; None if none may start now."""
         queue = self._state.queue
         self.check(now)
         called: list[Job] = []
         job = self._choose(now, called)
-        for other in reversed(called):  # which could not start: they stay before the others
+        for other in reversed(called):  # they could not start, and stay the first of their clients
             if other is not job and queue.remove(other):
                 queue.set_aside(other, first=True)
         return job
 
     def check(self, now: float) -> None:
-        """End if it is time, client by client: all its jobs that stand back have turns again."""
+        """If no job need stand back any more, give the jobs set aside turns, client by client."""
         self._forget_old(now)
         if now >= self._until and not (self._debts or self._ends):
             self._state.queue.call_some()
@@ -204,7 +206,10 @@ class Wariness:
                 self.active = False
 
     def _choose(self, now: float, called: list[Job]) -> Job | None:
-        """Take out the job that starts next; `called` gets those that were set aside before."""
+        """Take out the job that starts next.
+
+        :param called: gets each job set aside that is called for.
+        """
         queue = self._state.queue
         late = bool(queue.aside) and now - self._aside_since >= ASIDE
         all_may = late or self._others_move(now)
@@ -231,16 +236,16 @@ class Wariness:
         return None
 
     def _call_one(self, called: list[Job]) -> bool:
-        """Let a job be the next that was set aside, of another client than those before."""
+        """Let a job that was set aside be the next, of a client that has no job in `called`."""
         job = self._state.queue.call_one({each.client for each in called if each.client})
         if job is not None:
             called.append(job)
         return job is not None
 
     def _is_kept(self, now: float) -> bool:
-        """Whether the last worker is kept for others, none of whose jobs waits now.
+        """Whether the last worker is kept for others, although none of their jobs waits now.
 
-        A client that has one short job done after the other would else find it taken each time.
+        Otherwise a client that sends one short job after the other would find it taken each time.
         """
         left = self._other_ended + KEEP - now
         if left <= 0:
@@ -253,7 +258,7 @@ class Wariness:
         assignments = self._state.assignments
         return len(assignments.idle) > 1 or any(
             now - job.started_at < HURRY
-            and job.stopped_for is None  # its worker takes no other job
+            and job.stopped_for is None  # otherwise its worker may be lost
             and not self.stands_back(job, now)
             for job in assignments.running()
         )
