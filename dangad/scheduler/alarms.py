@@ -1,9 +1,9 @@
 """Alarms of jobs, a bounded number in one turn of the reactor.
 
-Kept by :mod:`dangad.scheduler.dispatcher` for deadlines, time limits, graces and rests. The reactor
-makes all calls whose time has come in one turn. So ten thousand deadlines that fall together would
-keep it from everything else for most of a second. Here all alarms share one call of the reactor,
-which handles the first hundred, and the next hundred in the next turn.
+Kept by :mod:`dangad.scheduler.dispatcher` for deadlines, time limits, graces and rests. In one turn
+the reactor makes all calls whose time has come. Ten thousand deadlines at the same moment would
+keep it from everything else for most of a second. Here all alarms share one call of the reactor: it
+handles the first hundred, and the next hundred in the next turn.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 AT_ONCE = 100
-"""Alarms that go off in one turn of the reactor."""
+"""The most alarms that go off in one turn of the reactor."""
 TIDY = 1000
-"""Alarms up to which cancelled ones are kept until their time."""
+"""Up to this number of alarms, cancelled ones are kept until their time."""
 
 
 class Alarm:
@@ -38,7 +38,7 @@ class Alarm:
         self._alarms = alarms
 
     def cancel(self) -> None:
-        """Do not make the call. Does nothing if it was made or cancelled before."""
+        """Cancel the call. Does nothing if the call was made or cancelled before."""
         if self.call is not None:
             self.call = None
             self.arguments = ()
@@ -54,17 +54,17 @@ class Alarms:
         self._numbers = count()
         #: The alarms by time, including those that were cancelled.
         self._heap: list[tuple[float, int, Alarm]] = []
-        #: How many of them were not cancelled.
+        #: How many alarms were not cancelled.
         self.pending = 0
         #: The clock's call for the first alarm.
         self._wake: IDelayedCall | None = None
-        #: The time of that call.
+        #: The time of the clock's call.
         self._wake_at = 0.0
 
     def set(self, delay: float, call: Callable[..., object], *arguments: Any) -> Alarm:
         """Make a call with these arguments after so many seconds, or a little later.
 
-        Raises what the clock raises, and sets no alarm then.
+        If the clock raises, this raises the same exception, and sets no alarm.
         """
         at = self._clock.seconds() + delay
         if self._wake is None or at < self._wake_at:
@@ -75,7 +75,7 @@ class Alarms:
         return alarm
 
     def note_cancelled(self) -> None:
-        """An alarm was cancelled: forget such alarms if they are many, or if no others are left."""
+        """An alarm was cancelled: forget cancelled alarms if they are many, or if all are."""
         self.pending -= 1
         if not self.pending:
             self._heap.clear()
@@ -85,10 +85,10 @@ class Alarms:
             heapify(self._heap)
 
     def _ring(self) -> None:
-        """Make the first calls whose time has come, and come back for the others."""
+        """Make the first of the calls whose time has come, and come back for the others."""
         due = max(self._wake_at, self._clock.seconds())
         self._wake = None
-        new = next(self._numbers)  # what is set meanwhile is for the next turn
+        new = next(self._numbers)  # alarms that the calls set wait for the next turn
         for _ in range(AT_ONCE):
             if not self._heap or self._heap[0][0] > due or self._heap[0][1] > new:
                 break
@@ -99,18 +99,18 @@ class Alarms:
             self.pending -= 1
             try:
                 call(*alarm.arguments)
-            except Exception:  # noqa: BLE001 - the other alarms are to go off whatever it was
+            except Exception:  # noqa: BLE001 - whatever it was, the other alarms must go off
                 log_failure("the server failed at an alarm")
         if not self.pending:
             self._heap.clear()
         if self._heap and self._wake is None:
             try:
                 self._wake_up(self._heap[0][0])
-            except Exception:  # noqa: BLE001 - the next that is set wakes for all
+            except Exception:  # noqa: BLE001 - the next alarm that is set wakes for all
                 log_failure("the server failed to set an alarm")
 
     def _wake_up(self, at: float) -> None:
-        """Have the clock call `_ring` at that time."""
+        """Let the clock call `_ring` at this time."""
         wake = self._clock.callLater(max(0.0, at - self._clock.seconds()), self._ring)
         self._sleep()
         self._wake, self._wake_at = wake, at
@@ -121,5 +121,5 @@ class Alarms:
         if wake is not None:
             try:
                 wake.cancel()
-            except Exception:  # noqa: BLE001 - if it comes, there is nothing to do
+            except Exception:  # noqa: BLE001 - if the call comes, it finds nothing to do
                 log_failure("the server failed to cancel an alarm")

@@ -1,7 +1,7 @@
 """Work for each of many jobs, a part in each turn of the reactor.
 
-Kept by :mod:`dangad.scheduler.dispatcher`. A client that goes may leave a hundred thousand jobs;
-looking at all of them in one go would keep the server from everything else.
+Kept by :mod:`dangad.scheduler.dispatcher`. A client that disconnects may leave a hundred thousand
+jobs. Ending all of them in one turn would keep the server from everything else.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 PART = 100
-"""Jobs that are looked at in one turn."""
+"""The most jobs that are dealt with in one turn of the reactor."""
 REST = 1.0
 """Seconds after which a part that failed is tried again."""
 
@@ -30,9 +30,9 @@ class Chores:
     """
 
     def __init__(self, clock: IReactorTime) -> None:
-        """:param clock: which calls for the next part."""
+        """:param clock: calls for the next part."""
         self._clock = clock
-        #: The chores, the next first; each has one part done in turn.
+        #: The chores, the next one first; after a part, a chore goes behind the others.
         self._chores: deque[Callable[[], bool]] = deque()
         #: The clock's call for the next part.
         self._call: IDelayedCall | None = None
@@ -42,13 +42,13 @@ class Chores:
         return bool(self._chores)
 
     def begin(self, chore: Callable[[], bool]) -> None:
-        """Do the first part of `chore` now, and the others one by one."""
+        """Do the first part of `chore` now, and each other part in a turn of its own."""
         delay = self._do_part(chore)
         if self._chores and self._call is None:
             self._put_off(delay)
 
     def _do_part(self, chore: Callable[[], bool]) -> float:
-        """Do a part of `chore`; in how many seconds the next is to be done."""
+        """Do a part of `chore`. Returns the seconds after which the next part may be done."""
         try:
             more, delay = chore(), 0.0
         except Exception:  # noqa: BLE001 - the rest of it is still to be done
@@ -59,14 +59,14 @@ class Chores:
         return delay
 
     def _put_off(self, delay: float) -> None:
-        """Have the clock call for the next part; if it cannot, do the rest now."""
+        """Let the clock call for the next part; if it cannot, do the rest now."""
         while self._chores and self._call is None:
             try:
                 self._call = self._clock.callLater(delay, self._come_back)
-            except Exception:  # noqa: BLE001 - the chores are to be done all the same
+            except Exception:  # noqa: BLE001 - the chores must be done all the same
                 log_failure("the server failed to put off a chore")
                 if self._do_part(self._chores.popleft()):
-                    return  # the next chore that is begun goes on with it
+                    return  # when the next chore begins, this one goes on, too
 
     def _come_back(self) -> None:
         self._call = None

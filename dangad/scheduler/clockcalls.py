@@ -1,4 +1,4 @@
-"""Calls of the clock, by rules that have to go on if the clock fails.
+"""Delayed calls for rules that must go on even if the clock fails.
 
 Used by :mod:`dangad.scheduler.supervisor` and its parts.
 """
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 def call_later(
     clock: IReactorTime, delay: float, call: Callable[..., object], *arguments: object
 ) -> IDelayedCall | None:
-    """Have the clock make this call; None if it cannot, and then the call is not made."""
+    """Let the clock make a call after `delay` seconds; None if it cannot: no call is made then."""
     try:
         return clock.callLater(delay, call, *arguments)
-    except Exception:  # noqa: BLE001 - the rules go on without, till something else happens
+    except Exception:  # noqa: BLE001 - the rules go on at the next event
         log_failure("the server failed to put off a call")
         return None
 
 
 def cancel(call: IDelayedCall | None) -> None:
-    """Have the clock not make this call, if it is still to come."""
+    """Cancel `call`, if it is still to come."""
     try:
         if call is not None and call.active():
             call.cancel()
-    except Exception:  # noqa: BLE001 - then it comes, and finds nothing to do
+    except Exception:  # noqa: BLE001 - the call comes, and finds nothing to do
         log_failure("the server failed to cancel a call")

@@ -1,6 +1,6 @@
-"""What is remembered of jobs after their end: how many ended how, the last ones, and the log.
+"""What is remembered of jobs after their end: counts, the last jobs, and lines in the log.
 
-Kept by :mod:`dangad.scheduler.dispatcher`, read by whoever reports on jobs.
+Kept by :mod:`dangad.scheduler.dispatcher`, read by the parts that report on jobs.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 log = Logger()
 
 RECENT = 1000
-"""Jobs that are remembered after their end."""
+"""How many jobs are remembered after their end."""
 MOST_TEXT = 300
-"""Characters of the text of an error that are remembered, and logged."""
+"""The most characters of an error's text that are remembered and logged."""
 MOST_CODE = 100
-"""Bytes of the code of an error that are remembered, and logged."""
+"""The most bytes of an error's code that are remembered and logged."""
 
 
 class Counters:
     """Counts of the jobs since the server started, and the last ones that ended.
 
-    :ivar accepted: how many were queued or started.
-    :ivar refused: how many requests were turned away at once.
-    :ivar ended: how many accepted ones have ended, by state.
-    :ivar recent: the last jobs that have ended.
+    :ivar accepted: how many jobs were accepted.
+    :ivar refused: how many requests were refused.
+    :ivar ended: how many accepted jobs have ended, by state.
+    :ivar recent: the jobs that ended last.
     :ivar log_jobs: whether the end of every job is logged.
     """
 
@@ -52,7 +52,7 @@ class Counters:
         return self.accepted == sum(self.ended.values())
 
     def note_end(self, job: Job, now: float) -> None:
-        """`job` has just come to the end that its state says."""
+        """`job` has just ended; its state says how."""
         job.ended_at = now
         job.box = b""
         if job.client is not None:
@@ -61,13 +61,13 @@ class Counters:
         self.recent.append(job)
 
     def note_reason(self, job: Job, code: bytes, text: str) -> None:
-        """`job` has ended with that error."""
+        """`job` has ended with an error of this code and text."""
         if len(text) > MOST_TEXT:
             text = text[: MOST_TEXT - 3] + "..."
         job.ended_for = printable(code[:MOST_CODE].decode("latin-1")), printable(text)
 
     def log_end(self, job: Job) -> None:
-        """Write to the log what `job` used, if it is known, and why it failed if it did."""
+        """Log the end of `job`: what it used, if this is known, and why it failed, if it did."""
         took = job.took
         code, reason = job.ended_for or ("", "")
         log.info(

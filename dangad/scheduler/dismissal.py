@@ -1,6 +1,6 @@
-"""Ends workers, and those that do not do as they are told with more force.
+"""Ends workers, with more force if they do not obey.
 
-Kept by :mod:`dangad.scheduler.supervisor`, which decides who is to go.
+Kept by :mod:`dangad.scheduler.supervisor`, which decides which workers go.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ KILL_AGAIN = 1.0
 
 
 class Dismissal:
-    """Whatever is raised in the course of it concerns one worker, and is logged."""
+    """Ends workers. An exception on the way concerns one worker: it is logged, never raised."""
 
     def __init__(
         self, clock: IReactorTime, records: Mapping[IWorker, WorkerRecord], dispatcher: Dispatcher
@@ -32,14 +32,14 @@ class Dismissal:
         """End nobody yet.
 
         :param records: the workers that are not known to be dead.
-        :param dispatcher: who must give no job to those that go.
+        :param dispatcher: is told to give no more jobs to a worker that goes.
         """
         self._clock = clock
         self._records = records
         self._dispatcher = dispatcher
 
     def let_go(self, record: WorkerRecord) -> None:
-        """Have an idle worker exit."""
+        """Let an idle worker exit."""
         record.released = True
         try:
             record.process.stop()
@@ -47,7 +47,7 @@ class Dismissal:
             self.failed(record)
 
     def failed(self, record: WorkerRecord) -> None:
-        """Kill a worker that raised; to be called where the exception is caught."""
+        """Kill a worker that raised; to be called while the exception is handled."""
         log_failure("worker {pid} could not be spoken to, and is killed", pid=record.process.pid)
         self.kill(record, "was killed: the server failed while it spoke to it")
 
@@ -57,7 +57,7 @@ class Dismissal:
         self.end(record, reason)
 
     def end(self, record: WorkerRecord, reason: str) -> None:
-        """Kill a worker that is not gone, and again if that fails."""
+        """Kill a worker that is not gone; if this fails, try again later."""
         if self._records.get(record.process) is not record:
             return
         try:
@@ -67,6 +67,6 @@ class Dismissal:
             call_later(self._clock, KILL_AGAIN, self.end, record, reason)
 
     def end_start(self, record: WorkerRecord, reason: str) -> None:
-        """Kill a worker that has not said Hello by now."""
+        """Kill a worker that has not said Hello in time."""
         if record.starting:
             self.end(record, reason)

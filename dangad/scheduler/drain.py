@@ -1,6 +1,7 @@
 """The drain: the accepted jobs are finished, and no more are accepted.
 
-Kept by :mod:`dangad.scheduler.dispatcher`. Here is who waits for its end, and for how long.
+Kept by :mod:`dangad.scheduler.dispatcher`. This module knows who waits for the end of the drain,
+and for how long.
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ class Drain:
     def __init__(self, state: State, give_up: Callable[[float], object]) -> None:
         """Wait for the end of all jobs.
 
-        :param give_up: called with the seconds for which they were waited for, at the limit.
+        :param give_up: called at the limit, with the seconds for which the jobs were waited for.
         """
-        #: Its limit.
+        #: The limit of the drain.
         self.alarm: Alarm | None = None
         self._state = state
         self._give_up = give_up
-        #: Who is to be told of its end.
+        #: The Deferreds that fire at the end of the drain.
         self._waiters: Waiters[None] = Waiters()
 
     def begin(self, seconds: float) -> None:
-        """Give the jobs so many seconds from now on; may be called again with others."""
+        """Give the jobs so many seconds from now on. May be called again with another number."""
         self._state.draining = True
         self._cancel_alarm()
         try:
@@ -51,7 +52,7 @@ class Drain:
         return done
 
     def check(self) -> None:
-        """Tell those who wait if it is over."""
+        """If the drain is over, tell all who wait."""
         if self._state.draining and self._state.counters.all_ended:
             self._cancel_alarm()
             self._waiters.tell(None)

@@ -1,10 +1,10 @@
-"""Starts of workers that fail: when the next is tried, and when jobs wait in vain.
+"""Starts of workers that fail: when the next start is tried, and when jobs wait in vain.
 
-Kept by :mod:`dangad.scheduler.supervisor`. A start fails if the worker dies before it says Hello,
-or idle before it did anything. If starts fail one after another, the next is tried after a delay
-that doubles from a tenth of a second to half a minute. So a server whose workers cannot start costs
-little, and recovers by itself. When no worker could be had for `PATIENCE` seconds, jobs wait in
-vain, and the dispatcher is told why.
+Kept by :mod:`dangad.scheduler.supervisor`. A start has failed if the worker dies before it says
+Hello, or soon afterwards without having done a job. If starts fail one after another, the next is
+tried after a delay. The delay doubles from a tenth of a second to half a minute. So a server whose
+workers cannot start costs little, and recovers by itself. If no worker could be started for
+`PATIENCE` seconds, jobs wait in vain: the dispatcher is told why.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
 log = Logger()
 
 FIRST_DELAY = 0.1
-"""Seconds before the second start in a row that follows a failure; then twice as many each time."""
+"""Seconds of delay after the second failure in a row; each further delay is twice the last."""
 LONGEST_DELAY = 30.0
-"""Seconds between starts, however often they fail."""
+"""The most seconds between two starts, however often they fail."""
 PATIENCE = 10.0
 """Seconds for which jobs wait for a first worker while starts fail."""
 PROBATION = 5.0
-"""Seconds after which an idle worker that did nothing yet counts as well started."""
+"""Seconds after its Hello from which on the start of a worker was good, even without a job."""
 
 
 class FailingStarts:
     """The starts that have failed since the last good one.
 
-    Failures that come while the next start is put off already count as one.
+    Failures that come while the next start is already put off do not count.
     """
 
     def __init__(
@@ -51,22 +51,22 @@ class FailingStarts:
         try_again: Callable[[], object],
         give_up: Callable[[str], object],
     ) -> None:
-        """Begin with none.
+        """Begin with no failed start.
 
         :param records: the workers that live.
         :param try_again: called when the next start may be tried.
-        :param give_up: called with the reason when no worker could be had for `PATIENCE` seconds.
+        :param give_up: called with the reason if no worker could be started for `PATIENCE` seconds.
         """
         self._clock = clock
         self._records = records
         self._try_again = try_again
         self._give_up = give_up
         self._delay = backoffPolicy(FIRST_DELAY, LONGEST_DELAY, factor=2, jitter=lambda: 0.0)
-        #: How many they are.
+        #: How many starts have failed in a row.
         self._count = 0
-        #: When the last of them failed.
+        #: When the last start failed.
         self._failed_at = 0.0
-        #: Why it did.
+        #: Why the last start failed.
         self._reason = ""
         #: The next try; None if a worker may be started now.
         self._retry: IDelayedCall | None = None
@@ -84,9 +84,9 @@ class FailingStarts:
         return any(record.serves for record in self._records.values())
 
     def reason(self, record: WorkerRecord, death: Death, performed: int) -> str | None:
-        """Why a worker that is dead has failed to start; None if its start was good.
+        """Why the start of a worker that is dead has failed; None if its start was good.
 
-        :param performed: how many jobs it has begun.
+        :param performed: how many jobs the worker has begun.
         """
         pid = record.process.pid  # 0 if there never was a process
         told = f"worker {pid} {death.how}" if pid else f"a worker {death.how}"
@@ -127,22 +127,22 @@ class FailingStarts:
         )
 
     def booted(self) -> None:
-        """A worker has said Hello: jobs wait in vain no longer."""
+        """A worker has said Hello: jobs no longer wait in vain."""
         cancel(self._alarm)
         self._alarm = None
 
     def forget(self) -> None:
-        """A worker has done something before it died: starts are good."""
+        """A worker whose start was good has died: count failed starts anew."""
         self._count = 0
         self.retry_at_once()
 
     def retry_at_once(self) -> None:
-        """Put off nothing any more."""
+        """Put off no start any more."""
         cancel(self._retry)
         self._retry = None
 
     def stop(self) -> None:
-        """Have nothing left on the clock."""
+        """Cancel all calls of the clock."""
         self.booted()
         self.retry_at_once()
 

@@ -1,8 +1,8 @@
 """Calls to clients and to the log, which wait until the scheduler's own state is whole.
 
-Kept by :mod:`dangad.scheduler.dispatcher`. An event is decided first and told last: whoever hears
-of it may submit, cancel or fail, and finds nothing half changed. A call that raises is logged, and
-does not keep the others from being made.
+Kept by :mod:`dangad.scheduler.dispatcher`. An event is decided first and told last: a client that
+hears of it may submit, cancel or raise, and never meets a half-changed state. If a call raises,
+this is logged, and the other calls are still made.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class Outbox:
     __slots__ = ("_sending", "calls", "last")
 
     def __init__(self) -> None:
-        #: The call to be made when no others are left.
+        #: A call to be made when no others are left; None if there is none.
         self.last: Callable[[], object] | None = None
-        #: The calls with their arguments; others only ask whether there are any.
+        #: The calls with their arguments. Other modules only test whether there are any.
         self.calls: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
-        #: Whether they are being made.
+        #: Whether the calls are being made.
         self._sending = False
 
     def put(self, call: Callable[..., object], *arguments: Any) -> None:
@@ -37,9 +37,9 @@ class Outbox:
         self.calls.append((call, arguments))
 
     def send(self) -> None:
-        """Make all calls, including those that are put meanwhile.
+        """Make all calls, including the ones that are put while this runs.
 
-        Does nothing while a call is being made: whoever makes that call makes the rest.
+        Does nothing inside one of these calls: the outer `send` makes the rest.
         """
         if self._sending:
             return

@@ -1,6 +1,6 @@
 """How fast workers are started: a few at a time, and one in a turn of the reactor.
 
-Kept by :mod:`dangad.scheduler.supervisor`, which decides how many there are to be. A start costs
+Kept by :mod:`dangad.scheduler.supervisor`, which decides how many workers there are. A start costs
 the parent some milliseconds, and the machine a quarter of a second of one core. A hundred starts at
 once would take all cores from the parent, and from busy workers, for many seconds.
 """
@@ -25,15 +25,15 @@ class Pace:
     def __init__(self, clock: IReactorTime, at_once: int, go_on: Callable[[], object]) -> None:
         """Begin with no worker starting.
 
-        :param at_once: how many may be starting at a time.
-        :param go_on: called in the turn after a start, or after `pause`, to do what is left.
+        :param at_once: how many workers may be starting at a time.
+        :param go_on: called in the turn of the reactor after a start, or after `pause`.
         """
         self._clock = clock
         self._at_once = at_once
         self._go_on = go_on
-        #: The workers that are still to say Hello.
+        #: The workers that have not said Hello yet.
         self._starting: set[IWorker] = set()
-        #: The call in the next turn of the reactor, if anything is left to do then.
+        #: The call of `go_on` in the next turn of the reactor; None if there is none.
         self._turn: IDelayedCall | None = None
 
     @property
@@ -51,12 +51,12 @@ class Pace:
         self._starting.discard(worker)
 
     def pause(self) -> None:
-        """Do what is left in the next turn."""
+        """Call `go_on` in the next turn of the reactor."""
         if self._turn is None:
             self._turn = call_later(self._clock, 0, self._begin_turn)
 
     def stop(self) -> None:
-        """Leave it undone."""
+        """Do not call `go_on` any more."""
         cancel(self._turn)
         self._turn = None
 

@@ -1,8 +1,8 @@
-"""One worker beyond the maximum, for clients that wait while another one's jobs have all workers.
+"""One worker beyond the maximum, for clients that wait while one client's jobs have all workers.
 
-Kept by :mod:`dangad.scheduler.supervisor`, which looks now and then. Turns help only when a job
-ends. A client that was alone may have filled all workers with jobs that take hours, or never end.
-Stopping one of them would harm a client that has only used what was idle.
+Kept by :mod:`dangad.scheduler.supervisor`, which checks now and then. Taking turns helps only when
+a job ends. A client that was alone may have filled all workers with jobs that take hours, or never
+end. Stopping one of them would harm a client that has only used idle workers.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ log = Logger()
 
 
 class Relief:
-    """Whether there is to be a worker more, for jobs that wait behind another client's."""
+    """Whether there is one worker more, for jobs that wait behind another client's jobs."""
 
     def __init__(self, dispatcher: Dispatcher, after: float) -> None:
-        """Begin with none.
+        """Begin with no further worker.
 
-        :param after: seconds without a start after which it is to be had; 0 for never.
+        :param after: seconds without a start after which there is a further worker; 0 for never.
         """
-        #: How many workers more than the maximum there may be.
+        #: How many workers beyond the maximum there may be.
         self.extra = 0
         self._dispatcher = dispatcher
         self._after = after
-        #: Since when jobs have been seen to wait for such a worker; None if none do.
+        #: Since when jobs have waited for the further worker; None if none do.
         self._since: float | None = None
-        #: How many jobs had been started by then.
+        #: How many jobs had been started at that time.
         self._starts = 0
 
     def look(self, max_workers: int, size: int, now: float) -> None:
-        """See whether the worker is needed now, or is needed no longer.
+        """See whether the further worker is needed.
 
-        :param max_workers: how many workers there may be usually.
-        :param size: how many there are.
+        :param max_workers: how many workers there may be without it.
+        :param size: how many workers there are.
         """
         if not self._after:
             return

@@ -1,6 +1,6 @@
-"""How far a reload is: the pool going over to new job code, one worker at a time.
+"""How far a reload is: the change of the pool to new job code, one worker at a time.
 
-Kept by :mod:`dangad.scheduler.supervisor`, which replaces the workers; told to operators.
+Kept by :mod:`dangad.scheduler.supervisor`, which replaces the workers; shown to operators.
 """
 
 from __future__ import annotations
@@ -43,27 +43,28 @@ class Reload:
         self.generation = 1
         #: What became of the last reload.
         self.state = ReloadState.NONE
-        #: Why it failed, if it did.
+        #: Why the last reload failed; empty if it did not.
         self.reason = ""
-        #: Whether a worker of its generation has booted.
+        #: Whether a worker of the present generation has booted.
         self._proven = False
-        #: Who is to be told of its end.
+        #: The Deferreds that fire at the end of the reload.
         self._waiters: Waiters[None] = Waiters()
 
     @property
     def rolling(self) -> bool:
-        """Whether there are workers left to replace, or it is not known yet if it can be done."""
+        """Whether a reload is under way."""
         return self.state is ReloadState.ROLLING
 
     @property
     def unproven(self) -> bool:
-        """Whether it is not known yet if the new code can be served."""
+        """Whether it is not known yet if workers start with the new code."""
         return self.rolling and not self._proven
 
     def begin(self) -> Deferred[None]:
-        """Begin a new generation, in the middle of a reload too.
+        """Begin a new generation, even in the middle of a reload.
 
-        Fires when no older worker is left; fails as `fail` is told. Cancelling it ends the wait.
+        Fires when no older worker is left. Fails with :class:`ReloadFailed` if `fail` is called.
+        Cancelling it ends the wait.
         """
         self.generation += 1
         self.state = ReloadState.ROLLING
@@ -77,7 +78,7 @@ class Reload:
             self._proven = True
 
     def fail(self, reason: str) -> None:
-        """End the reload; if no worker of its generation has booted, it never was one."""
+        """End the reload. If no worker of its generation has booted, the generation is undone."""
         self.state = ReloadState.FAILED
         self.reason = reason
         if not self._proven:
@@ -85,7 +86,7 @@ class Reload:
         self._waiters.fail(ReloadFailed(reason))
 
     def give_up(self, reason: str, records: Iterable[WorkerRecord]) -> None:
-        """The new code cannot be served: leave the old workers where they are."""
+        """The new code cannot be served: keep the old workers."""
         log.error("the reload failed, and the old workers stay: {reason}", reason=reason)
         for record in records:
             if record.recycling == OLD_CODE:
@@ -93,7 +94,7 @@ class Reload:
         self.fail(reason)
 
     def check(self, living: Collection[int]) -> None:
-        """End the reload if `living`, the generations of all workers, has none that is older."""
+        """End the reload if no worker is older; `living` has the generation of each worker."""
         if self._proven and all(generation >= self.generation for generation in living):
             self.state = ReloadState.DONE
             self._waiters.tell(None)

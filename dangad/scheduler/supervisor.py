@@ -1,8 +1,8 @@
 """How many workers there are: when to start one, what a death means, which one to dismiss.
 
-Pure rules with a clock and no processes: told of births and deaths by :mod:`dangad.pool.link` and
-of waiting jobs by :mod:`dangad.scheduler.dispatcher`, it asks an :class:`ISpawner` for processes
-and tells the dispatcher which workers it has.
+Pure rules with a clock and no processes. :mod:`dangad.pool.link` reports births and deaths, and
+:mod:`dangad.scheduler.dispatcher` reports waiting jobs. The supervisor asks an :class:`ISpawner`
+for processes, and tells the dispatcher which workers it has.
 
 The rules:
 
@@ -17,11 +17,11 @@ The rules:
   the first recycled worker that is idle leaves. Until then all of them go on.
 - If one client's jobs have all workers, and no job has started for `relief_after` seconds, while
   another client waits, there may be one more for the others.
-- A dead worker is replaced at once. One that leaves, because it was let go or its job is being
-  stopped, is replaced already before it is gone, as long as only a few leave. Each further one
-  keeps its place until it is gone: so the number of processes has a bound, whatever jobs do.
-- If starts fail one after another, see :mod:`dangad.scheduler.failingstarts`.
-- One that does not react, or holds too much memory, is killed: :mod:`dangad.scheduler.watch`.
+- A dead worker is replaced at once. A worker that was let go, or whose job is being stopped, is
+  replaced before it is gone, but only a few at a time are. Each further one keeps its place until
+  it is gone. So the number of processes has a bound, whatever jobs do.
+- If starts fail one after another, the next is put off: :mod:`dangad.scheduler.failingstarts`.
+- A worker that does not react, or is too large, is killed: :mod:`dangad.scheduler.watch`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ IDLE_TIME = 20.0
 WATCH_INTERVAL = 1.0
 """Seconds between two looks at every worker."""
 LEAVE_AT_ONCE = 10
-"""Workers that are let go in one turn of the reactor, if many are too many."""
+"""The most workers that are let go in one turn of the reactor."""
 
 
 @implementer(ISupervisor, IWorkerEvents)
@@ -80,28 +80,28 @@ class Supervisor:
         """Begin with no workers; `start` begins.
 
         :param starts_at_once: how many may be starting at a time.
-        :param leaving_at_once: how many that leave are replaced before they are gone; no more than
-            `max_workers` are.
+        :param leaving_at_once: how many leaving workers are replaced before they are gone, up to
+            `max_workers`.
         :param start_timeout: the seconds in which a worker must say Hello.
         :param relief_after: seconds for which one client may have all workers while others wait
-            and nothing starts, before there is one for these; 0 for ever.
+            and no job starts; then there is one worker more. 0 for ever.
         """
-        #: How many workers there are at least and at most; operators may change both.
+        #: The least and the most workers; operators may change both.
         self.min_workers = min_workers
         self.max_workers = max_workers
         self.spare_workers = spare_workers
         self.recycle_limits = recycle_limits or RecycleLimits()
-        #: Every process that is not known to be dead.
+        #: The record of each process that is not known to be dead.
         self.records: dict[IWorker, WorkerRecord] = {}
         #: How far the last reload is.
         self.reloading = Reload()
         self._clock = clock
         self._dispatcher = dispatcher
-        #: Who starts the processes; None before the start and after the end.
+        #: Starts the processes; None before `start` and after `stop`.
         self._spawner: ISpawner | None = None
         self._start_timeout = start_timeout
         self._leaving_at_once = leaving_at_once
-        #: Which workers are starting, and what is left for the next turn of the reactor.
+        #: The workers that are starting, and whether `_adjust` is called in the next turn.
         self._pace = Pace(clock, starts_at_once, self._adjust)
         #: Whether there may be one worker more.
         self._relief = Relief(dispatcher, relief_after)
@@ -109,19 +109,19 @@ class Supervisor:
         self._failing = FailingStarts(clock, self.records, self._try_again, dispatcher.no_workers)
         self._dismissal = Dismissal(clock, self.records, dispatcher)
         self._watch = Watch(self.recycle_limits, self._dismissal.kill)
-        #: The next looks for idle workers that are too many, and at all workers.
+        #: The next call of `_prune`, and of `_look`.
         self._pruning: IDelayedCall | None = None
         self._watching: IDelayedCall | None = None
 
     def start(self, spawner: ISpawner) -> None:
-        """Begin to keep the minimum alive, with processes from `spawner`."""
+        """Begin to keep at least the minimum of workers alive, with processes from `spawner`."""
         self._spawner = spawner
         self._dispatcher.supervised_by(self, low_water=self.spare_workers)
         self._watching = call_later(self._clock, WATCH_INTERVAL, self._look)
         self._fill()
 
     def stop(self) -> None:
-        """Start no more workers; the living are the pool's to stop."""
+        """Start no more workers; the pool stops the living ones."""
         self._spawner = None
         cancel(self._pruning)
         cancel(self._watching)
@@ -136,12 +136,12 @@ class Supervisor:
 
     @property
     def size(self) -> int:
-        """How many workers live, those that start included, those that stop not."""
+        """How many workers live, including those that start and without those that stop."""
         return sum(not (record.released or record.doomed) for record in self.records.values())
 
     @property
     def most_processes(self) -> int:
-        """How many processes there may be, those that leave included."""
+        """How many processes there may be, including those that leave."""
         return self._most + min(self.max_workers, self._leaving_at_once)
 
     # Told by operators.
@@ -149,7 +149,7 @@ class Supervisor:
     def scale(self, min_workers: int, max_workers: int) -> None:
         """Keep so many workers from now on; surplus ones leave as soon as they are idle.
 
-        Returns at once, and the workers come and go later. Another order takes its place.
+        Returns at once; the workers come and go later. A further call replaces this one.
 
         :raises ValueError: the numbers are not valid; the text says why.
         """
@@ -257,7 +257,7 @@ class Supervisor:
     # The rules: how many.
 
     def _adjust(self) -> None:
-        """Bring the workers nearer to what they should be; something has changed."""
+        """Bring the number of workers nearer to what it should be; something has changed."""
         if self._spawner is None:
             return
         if self._watching is None:
@@ -269,32 +269,32 @@ class Supervisor:
             self.reloading.check([record.generation for record in self.records.values()])
 
     def _needed(self, waiting: int = 0) -> int:
-        """How many workers the jobs want, within the bounds."""
+        """How many workers the jobs need, within the bounds."""
         idle = 0 if self._dispatcher.lacks_unused else self._dispatcher.idle
         dispatcher = self._dispatcher
         waiting = max(waiting, dispatcher.waiting, int(dispatcher.is_asked))
-        waiting = 0 if idle else waiting  # if so, they are on hold
+        waiting = 0 if idle else waiting  # jobs that wait beside an idle worker are on hold
         busy = sum(record.serves for record in self.records.values()) - idle
         wanted = busy + waiting + self.spare_workers
         return max(self.min_workers, min(self._most, wanted))
 
     @property
     def _most(self) -> int:
-        """How many workers there may be, replacements apart."""
+        """How many workers there may be, not counting replacements."""
         return self.max_workers + self._relief.extra
 
     @property
     def _has_room(self) -> bool:
-        """Whether a process may be started now, if one is missing."""
+        """Whether one more process may be started now."""
         return self._pace.may_start and len(self.records) < self.most_processes
 
     def _fill(self, waiting: int = 0) -> None:
-        """Start one worker if some are missing; the others follow in later turns."""
+        """Start one worker if some are missing; the others follow in later turns of the reactor."""
         if self._has_room and self._needed(waiting) > self.size:
             self._spawn()
 
     def _turn_over(self) -> None:
-        """Have some workers leave if there are too many, or start one for those that are due."""
+        """Let some workers go if there are too many, or start one in place of a recycled one."""
         for _ in range(LEAVE_AT_ONCE):
             serving = {worker: record for worker, record in self.records.items() if record.serves}
             recycling = [worker for worker, record in serving.items() if record.recycling]
@@ -317,7 +317,7 @@ class Supervisor:
             self._spawn()
 
     def _make_room(self) -> None:
-        """If a job waits for a worker that has done nothing, let one go that has."""
+        """If a job waits for an unused worker, let a used one go."""
         if (
             self._dispatcher.lacks_unused
             and self._has_room
@@ -331,7 +331,7 @@ class Supervisor:
                 self._fill()
 
     def _cancel_starts(self) -> None:
-        """Stop those that start for an earlier order, the latest first, as far as too many."""
+        """Stop surplus workers that are still starting, the latest first."""
         replaced = any(record.serves and record.recycling for record in self.records.values())
         surplus = self.size - self._needed() - (replaced or self.reloading.unproven)
         for record in reversed(list(self.records.values())):
@@ -340,7 +340,7 @@ class Supervisor:
                 surplus -= 1
 
     def _stop_start(self, record: WorkerRecord, reason: str) -> None:
-        """Have a worker gone that has not said Hello; that is no failure of its."""
+        """End a worker that has not said Hello; this does not count as a failed start."""
         record.released = True
         self._pace.settled(record.process)
         self._dismissal.end(record, reason)
@@ -349,12 +349,12 @@ class Supervisor:
         self._dismissal.let_go(self.records[worker])
 
     def _spawn(self) -> None:
-        """Start a worker, unless one has just failed to start, or it is not the time for it."""
+        """Start a worker, unless starts are put off, or no more may be started in this turn."""
         if self._spawner is None or self._failing.resting or not self._pace.may_start:
             return
         try:
             self._spawner.spawn()
-        except Exception as error:  # noqa: BLE001 - a start that fails, whatever it was
+        except Exception as error:  # noqa: BLE001 - whatever it was, the start has failed
             self._start_failed(cannot_start(error), self.reloading.generation)
 
     # The rules: starts that fail.
@@ -367,14 +367,14 @@ class Supervisor:
         self._failing.failed(reason)
 
     def _try_again(self) -> None:
-        # With no minimum, and jobs refused for want of workers, nobody else asks for a worker.
+        # While jobs are refused for want of workers, and the minimum is 0, nobody asks for one.
         self._fill(0 if self._failing.any_serves else 1)
         self._adjust()
 
     # The rules: those that live.
 
     def _prune(self) -> None:
-        """Let go what is not needed and has been idle for long, and look again later."""
+        """Let surplus workers go that have been idle for long, and look again later."""
         self._pruning = None
         surplus = self.size - self._needed()
         before = self._clock.seconds() - IDLE_TIME

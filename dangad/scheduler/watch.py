@@ -1,6 +1,6 @@
 """The watch over workers that serve: how large and how old they are, and whether they still react.
 
-Kept by :mod:`dangad.scheduler.supervisor`, which looks at each of them now and then.
+Kept by :mod:`dangad.scheduler.supervisor`, which checks each worker every second.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 HEARTBEAT = 10.0
 """Seconds between two questions to an idle worker whether it reacts."""
 HEARTBEAT_PATIENCE = 5.0
-"""Seconds in which a worker must answer that question, or read what it was sent."""
+"""Seconds in which a worker must answer the question, or read what it was sent."""
 
 
 class Watch:
-    """Decides what becomes of a worker that is looked at."""
+    """Decides whether a worker is recycled or killed."""
 
     def __init__(self, limits: RecycleLimits, kill: Callable[[WorkerRecord, str], object]) -> None:
         """Watch by these limits.
 
-        :param kill: called with a worker that is to be killed, and why.
+        :param kill: called with the record of a worker that is to be killed, and the reason.
         """
         self._limits = limits
         self._kill = kill
 
     def weigh(self, record: WorkerRecord, now: float) -> None:
-        """See whether the worker is too large, or old enough to be replaced."""
+        """See whether the worker is too large, or so large or old that it is to be replaced."""
         limits = self._limits
         memory = record.process.memory()
         if limits.max_memory and memory > limits.max_memory:
@@ -47,7 +47,7 @@ class Watch:
             record.recycle(f"it is {now - record.booted_at:.0f} s old")
 
     def listen(self, record: WorkerRecord, idle: bool, now: float) -> None:
-        """See whether the worker gives signs of life; ask it for one if it is `idle`."""
+        """See whether the worker gives signs of life; ask for one if the worker is `idle`."""
         if record.process.has_read():
             record.unread_since = None
         elif record.unread_since is None:

@@ -1,4 +1,4 @@
-"""A worker's life: its states, the supervisor's record of it, and the limits of its life.
+"""A worker's life: its states, its limits, and the supervisor's record of it.
 
 The link of a worker (:mod:`dangad.pool.link`) goes through the states. A record is kept by
 :mod:`dangad.scheduler.supervisor` for each process that is not known to be dead.
@@ -22,7 +22,7 @@ log = Logger()
 
 
 class WorkerState(enum.Enum):
-    """Where a worker is in its life, as far as what it wrote has been read."""
+    """Where a worker is in its life, judged by the messages of it that were read."""
 
     __hash__ = object.__hash__  # each member exists once; enum's own is slow, and called per job
 
@@ -65,30 +65,30 @@ TRANSITIONS: dict[tuple[WorkerState, WorkerEvent], WorkerState] = {
 }
 """A worker's life: the state to which each event leads from each state. Nothing else can happen.
 
-A worker that was killed may be given a job by somebody who does not know yet. And what it wrote
-before its death counts, so that one that is stopping may answer.
+A worker that was killed may still be given a job, by a caller that does not know yet. A stopping
+worker may still answer: everything that it wrote before its death counts.
 """
 
 
 @dataclass(frozen=True)
 class RecycleLimits:
-    """After what a worker is replaced, or ended; 0 stands for never."""
+    """The limits at which a worker is replaced or killed; 0 stands for no limit."""
 
     jobs: int = 0
-    """How many jobs it does before it is replaced."""
+    """The number of jobs after which a worker is replaced."""
     memory: int = 0
-    """With how many bytes in RAM it is replaced."""
+    """The bytes in RAM at which a worker is replaced."""
     age: float = 0.0
-    """How many seconds after its Hello it is replaced."""
+    """The seconds after its Hello at which a worker is replaced."""
     max_memory: int = 0
-    """With how many bytes in RAM it is killed at once."""
+    """The bytes in RAM at which a worker is killed at once."""
 
 
 class WorkerRecord:
-    """What the supervisor knows of one living worker.
+    """The supervisor's record of one living worker.
 
-    Its place in the pool is free as soon as it is released. A worker that was only killed keeps
-    its place until it is gone: before, nobody else may start in its stead.
+    A worker's place in the pool is free as soon as the worker is released. A worker that was only
+    killed keeps its place until it is gone: until then no replacement may start.
     """
 
     __slots__ = (
@@ -107,11 +107,11 @@ class WorkerRecord:
 
     def __init__(self, process: IProcess, generation: int, now: float) -> None:
         self.process = process
-        #: The reload since which its code is.
+        #: The generation that it belongs to.
         self.generation = generation
         #: When its process was started.
         self.started_at = now
-        #: The end of the time in which it must say Hello; None after its Hello.
+        #: The alarm at the end of the time in which it must say Hello; None after its Hello.
         self.boot_alarm: IDelayedCall | None = None
         #: When it said Hello; None before.
         self.booted_at: float | None = None
@@ -119,7 +119,7 @@ class WorkerRecord:
         self.recycling: str | None = None
         #: Whether the supervisor has let it go, so that its death is no failure.
         self.released = False
-        #: Whether it exits soon, since its job is being stopped: another takes its place already.
+        #: Whether it exits soon because its job is being stopped; a replacement may start already.
         self.doomed = False
         #: When it was last asked for a sign of life.
         self.asked_at = now
@@ -129,7 +129,7 @@ class WorkerRecord:
         self.unread_since: float | None = None
 
     def recycle(self, why: str) -> None:
-        """Have the worker replaced, for the first reason that is given."""
+        """Let the worker be replaced; only the first reason counts."""
         if self.recycling is None:
             self.recycling = why
             log.info("worker {pid} is to be replaced: {why}", pid=self.process.pid, why=why)
@@ -141,15 +141,15 @@ class WorkerRecord:
 
     @property
     def state(self) -> WorkerState:
-        """Where it is in its life, for people; one that was released is stopping at least."""
+        """Where the worker is in its life, for people; a released worker counts as stopping."""
         return WorkerState.STOPPING if self.released else self.process.state
 
     @property
     def serves(self) -> bool:
-        """Whether it has booted, and was neither released nor is about to exit."""
+        """Whether the worker has booted, was not released, and is not about to exit."""
         return self.booted_at is not None and not (self.released or self.doomed)
 
     @property
     def starting(self) -> bool:
-        """Whether it is still to boot."""
+        """Whether the worker has not booted yet."""
         return self.booted_at is None and not self.released
