@@ -140,7 +140,7 @@ class Job:
     :ivar lost_for: why its last attempt failed, if its worker died.
     :ivar stopped_for: why a running job is being stopped, None while it is not.
     :ivar ended_for: why it ended without a result, as an error's code and text; None if it did not.
-    :ivar asker: who submitted it, in words.
+    :ivar asker: who submitted it, in words; empty until it ends or its client is gone.
     :ivar usage: what its last attempt used, as the worker wrote it; see `took`.
     """
 
