@@ -1,11 +1,11 @@
-"""The machine and the server's own process, as the operating system and Python give them.
+"""The machine and the server's own process, as the operating system and Python provide them.
 
 - :mod:`.lean`: Twisted without TLS, for a shorter start.
 - :mod:`.clock`: a clock that does not follow the wall clock.
 - :mod:`.turns`, :mod:`.shortturns`, :mod:`.garbage`: how much is done in one turn of the reactor.
-- :mod:`.capacity`: cores, memory and open files that may be used.
-- :mod:`.memory`: what processes have of the machine's memory.
-- :mod:`.reaping`: what a child process took, when it is dead.
+- :mod:`.capacity`: how many cores, how much memory and how many open files may be used.
+- :mod:`.memory`: how much memory processes have.
+- :mod:`.reaping`: how much CPU time and memory a dead child process has used.
 - :mod:`.descent`: which process descends from which.
 - :mod:`.processcontrol`: what Linux does with a process when its parent dies.
 - :mod:`.inheritance`: the open files that the process inherits.

@@ -1,8 +1,8 @@
-"""What the machine has for this process and its workers: cores, memory, open files.
+"""How much the machine has for this process and its workers: cores, memory, open files.
 
-Asked by :mod:`dangad.tap` and :mod:`dangad.operators.view` when a person wants a number of workers,
-and by :mod:`dangad.service`, which starts no more workers at a time than there are cores. Where a
-control group allows less than the machine has, its limit counts: see cgroups(7).
+:mod:`dangad.tap` and :mod:`dangad.operators.view` ask it when a person wants a number of workers.
+:mod:`dangad.service` asks it, because it starts no more workers at a time than there are cores. If
+a control group allows less than the machine has, the group's limit counts: see cgroups(7).
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 WORKERS_PER_CORE = 32
-"""Workers for each core: jobs that wait for a disk or a network hardly use it."""
+"""The most workers for each core: jobs that wait for a disk or a network hardly use a core."""
 WORKER_MEMORY = 32 * 2**20
-"""Bytes that a worker takes at least: Python, Twisted, dangad, and a small job module."""
+"""The fewest bytes that a worker takes: Python, Twisted, dangad, and a small job module."""
 WORKER_FILES = 6
 """Open files of the server for each worker: two for the pipe of jobs, one for answers, one for
 orders to stop, and two for output."""
 STARTING_FILES = 5
-"""More of them for each worker that is being forked: the worker's own ends, until it has them."""
+"""Further open files of the server while a worker is being forked: the worker's ends of its pipes,
+until the worker has them."""
 OWN_FILES = 100
 """Open files of the server itself, including those that it opens for a moment."""
 
@@ -60,11 +61,11 @@ def memory() -> int:
 
 
 def check_workers(count: int, memory_each: int = WORKER_MEMORY, force: bool = False) -> None:
-    """Accept a number of workers; one for each core is always accepted.
+    """Check that the machine has room for `count` workers. One for each core is always accepted.
 
-    :param memory_each: the bytes that one worker is known to take.
+    :param memory_each: the bytes that one worker takes.
     :param force: whether to ignore cores and memory; open files always count.
-    :raises TooManyWorkers: there is no room for so many.
+    :raises TooManyWorkers: there is no room for so many workers.
     """
     if count <= (os.cpu_count() or 1):
         return
@@ -93,7 +94,7 @@ def check_workers(count: int, memory_each: int = WORKER_MEMORY, force: bool = Fa
 
 
 def _control_group(name: str) -> Iterator[str]:
-    """What the file `name` has in this process's control group, and in those around it."""
+    """The content of the file `name` in this process's control group, and in the groups around."""
     with contextlib.suppress(OSError), open(_MEMBERSHIP) as file:
         for line in file:
             if line.startswith("0::/"):

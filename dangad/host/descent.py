@@ -1,7 +1,7 @@
-"""Who descends from whom, and what some processes are for, as Linux's /proc tells.
+"""Which process descends from which, and what some processes are for, according to /proc.
 
-Used to end what jobs have started: by :mod:`dangad.worker.offspring` in a worker, and by
-:mod:`dangad.pool.orphans` in the parent. Where there is no /proc, nobody has children.
+Used to end processes that jobs have started: by :mod:`dangad.worker.offspring` in a worker, and by
+:mod:`dangad.pool.orphans` in the parent. Without /proc, no process seems to have children.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PROC = "/proc"
 _GONE = (FileNotFoundError, ProcessLookupError)
 _TRACKER = b"resource_tracker"
 _MOST_LOOKS = 1000
-"""Threads or ancestors of a process that are looked at; this takes some 20 ms."""
+"""The most threads or ancestors of a process that are read; this takes some 20 ms."""
 
 MARK_VARIABLE = "DANGAD_WORKER_OF"
 """The environment variable that marks a worker and its descendants with their server."""
@@ -31,7 +31,7 @@ Descendants of a worker inherit it.
 
 
 def threads(process: int | str = "self") -> set[int]:
-    """The ids of a process's threads; none if it is gone, or the kernel does not tell.
+    """The ids of a process's threads; none if it is gone, or there is no /proc.
 
     :raises OSError: /proc could not be read, perhaps because no descriptor is free.
     """
@@ -41,7 +41,7 @@ def threads(process: int | str = "self") -> set[int]:
 
 
 def count_threads() -> int:
-    """How many threads this process has; 1 if the kernel does not tell. Takes no descriptor."""
+    """How many threads this process has; 1 if this is not known. Takes no descriptor."""
     try:
         return os.stat(f"{PROC}/self/task").st_nlink - 2
     except OSError:
@@ -73,7 +73,7 @@ def children_by_thread(process: int | str = "self") -> Iterator[tuple[int, int]]
 def tracers(process: int) -> set[int]:
     """The processes that trace a thread of `process`, see ptrace(2).
 
-    If the process has very many threads, only some are looked at.
+    If the process has very many threads, only some of them are checked.
     """
     found = set()
     with contextlib.suppress(OSError):  # perhaps no descriptor is free
@@ -94,7 +94,7 @@ def is_descendant(process: int) -> bool:
 
 
 def state(process: int) -> str:
-    """The letter for what a process does now, see proc_pid_stat(5); empty if this is not known."""
+    """The letter for the state of a process, see proc_pid_stat(5); empty if it is not known."""
     return _field(process, "State")
 
 
@@ -120,16 +120,16 @@ def program(process: int) -> str:
 
 
 def is_tracker(process: int) -> bool:
-    """Whether a process is a resource tracker of :mod:`multiprocessing`, or of a library like it.
+    """Whether a process is a resource tracker of :mod:`multiprocessing`, or of a similar library.
 
-    A tracker removes the shared memory and the semaphores that others have left, once nobody can
-    use them any more, and then ends. It ignores all signals that can be ignored.
+    A tracker waits until no process can use the shared memory and the semaphores any more. Then it
+    removes the ones that were left, and ends. It ignores all signals that can be ignored.
     """
     return _TRACKER in _command_line(process)
 
 
 def is_beginning(process: int) -> bool:
-    """Whether a process has no command line: it is about to begin another program, or dead."""
+    """Whether a process has no command line: it is about to begin another program, or is dead."""
     return not _command_line(process)
 
 
@@ -142,8 +142,9 @@ def _command_line(process: int) -> bytes:
 def descends_from_worker(process: int, mark: str) -> bool:
     """Whether a process is a worker of the server with this mark, or descends from one.
 
-    Its first environment has the mark. A program that was given another environment still inherits
-    the worker's score from the kernel. The score tells nothing if the server has the same.
+    The environment with which it started has the mark. A program that was given another environment
+    still inherits the worker's score from the kernel. The score tells nothing if the server has the
+    same one.
     """
     with contextlib.suppress(OSError), open(f"{PROC}/{process}/environ", "rb") as file:
         if f"{MARK_VARIABLE}={mark}".encode() in file.read().split(b"\0"):

@@ -1,14 +1,15 @@
 """How long Python's garbage collector keeps the server from everything else.
 
-Made by :mod:`dangad.service`, for a process that is dangad's own. Python's full collections look at
-all objects in one go. With a hundred thousand jobs this takes a tenth of a second, and it happens
-again whenever their number has grown by a quarter. Nearly all of dangad's objects die without the
-collector, since they are in no reference cycles. It is there for the rest, such as exceptions with
-their frames.
+Used by :mod:`dangad.service`, for a process that is dangad's own. A full collection of Python's
+examines all objects in one go. With a hundred thousand jobs this takes a tenth of a second, and it
+happens again whenever the number of objects has grown by a quarter. Nearly all of dangad's objects
+die without the collector, since they are in no reference cycle. The collector is needed for the
+others, such as exceptions with their frames.
 
-So the survivors of a long collection are frozen (:func:`gc.freeze`): the collector does not look at
-them any more, and its next run has only what is new. Frozen objects die as others do. When few are
-left, and once an hour in any case, all are looked at again.
+So the survivors of a long collection are frozen (:func:`gc.freeze`): the collector no longer
+examines them, and its next run has only new objects to examine. Frozen objects are freed as usual
+when their last reference goes. When few frozen objects are left, and once an hour in any case, all
+objects are examined again.
 """
 
 from __future__ import annotations
@@ -27,17 +28,17 @@ if TYPE_CHECKING:
 LONG = 0.01
 """Seconds of CPU time that make a collection a long one."""
 YOUNGER = 2
-"""Collections of younger objects, each after 7,000 new ones, before a full one. Python's default is
-10, so that a full collection has 70,000 objects to look at."""
+"""How many collections of younger objects, each after 7,000 new objects, come before a full one.
+With Python's default of 10, a full collection has 70,000 new objects to examine."""
 LOOK_INTERVAL = 600.0
-"""Seconds between two looks at what is frozen."""
+"""Seconds between two checks whether to examine the frozen objects."""
 FEW = 20_000
-"""Frozen objects, beyond those of the start, up to which all are looked at again. This takes 25 ms
-for the objects of the start, and 10 ms more."""
+"""All objects are examined again if at most this many are frozen in addition to those of the start.
+This takes 25 ms for the objects of the start, and 10 ms for the others."""
 LONGEST = 3600.0
-"""Seconds after which frozen objects are looked at, however many they are."""
+"""Seconds after which frozen objects are examined, however many they are."""
 OLDEST = 2
-"""The generation whose collection looks at all objects."""
+"""The generation whose collection examines all objects."""
 
 
 class ShortCollections:
@@ -53,24 +54,24 @@ class ShortCollections:
 
         :param clock: where the time comes from.
         :param collector: the module :mod:`gc`, or another for a test.
-        :param cpu_time: the seconds that this thread has computed; every thread may collect.
+        :param cpu_time: returns the CPU seconds of this thread; every thread may collect.
         """
         self._clock = clock
         self._collector = collector
         self._cpu_time = cpu_time
         self._looking = LoopingCall(self._look)
         self._looking.clock = clock
-        #: When the collection began that goes on now.
+        #: The CPU time at which the present collection began.
         self._began = 0.0
         #: How many objects were frozen at the start.
         self._first = 0
         #: Python's own thresholds.
         self._usual: tuple[int, ...] = ()
-        #: When other objects were frozen that were not looked at since; None if there are none.
+        #: When objects were first frozen that have not been examined since; None if there are none.
         self._frozen_at: float | None = None
 
     def start(self) -> None:
-        """Freeze what there is: code and modules, which stay for ever."""
+        """Freeze the objects of the start: code and modules, which stay for ever."""
         self._collector.freeze()
         self._first = self._collector.get_freeze_count()
         self._usual = self._collector.get_threshold()
@@ -87,7 +88,7 @@ class ShortCollections:
             self._collector.unfreeze()
 
     def _collects(self, phase: str, about: Mapping[str, int]) -> None:
-        """Called by the collector, wherever Python code allocates: it must touch nothing else."""
+        """Called by the collector, wherever Python code allocates: may touch nothing but `self`."""
         if about["generation"] != OLDEST:
             return
         now = self._cpu_time()
@@ -99,7 +100,7 @@ class ShortCollections:
                 self._frozen_at = self._clock.seconds()
 
     def _look(self) -> None:
-        """Collect what has become garbage since it was frozen, if it is time to."""
+        """Collect frozen objects that have become garbage, if it is time to."""
         if self._frozen_at is None:
             return
         is_old = self._clock.seconds() >= self._frozen_at + LONGEST

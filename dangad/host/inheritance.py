@@ -11,10 +11,10 @@ import sys
 
 
 def open_standard_streams() -> None:
-    """Open descriptors 0 to 2, and Python's streams of them, on /dev/null where they are closed.
+    """Open those of descriptors 0 to 2 that are closed, and their Python streams, on /dev/null.
 
-    Whoever started this program may have closed them. Twisted would then have its own files
-    there, and, as a daemon, put /dev/null in their place.
+    The program that started this one may have closed them. Then Twisted's own files would get these
+    numbers, and a daemon would replace them by /dev/null.
     """
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(fd, True)
@@ -29,8 +29,8 @@ def open_standard_streams() -> None:
 def keep_from_children() -> None:
     """Keep inherited files, other than standard streams, from the processes that this one starts.
 
-    Twisted would close them there one by one. This fails for descriptors beyond the limit of open
-    files, if the limit was lowered after they were opened.
+    Twisted closes descriptors one by one in each new process. It misses a descriptor beyond the
+    limit of open files, if the limit was lowered after the descriptor was opened.
     """
     with contextlib.suppress(OSError):
         for name in os.listdir("/proc/self/fd"):

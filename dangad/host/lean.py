@@ -1,12 +1,12 @@
-"""Twisted without TLS, where nothing needs it: its imports are a third of a start and more.
+"""Twisted without TLS where nothing needs it: importing TLS takes more than a third of a start.
 
-Twisted's modules import all of TLS, if it is installed, and do without if it is not. What is
-imported here does not find it. Nothing else is kept away: who imports :mod:`twisted.internet.ssl`
-later gets TLS then.
+Twisted's modules import TLS if it is installed, and work without it if it is not. Modules that are
+imported by the functions here do not find TLS. A later import of :mod:`twisted.internet.ssl` does.
 
-- The first thing that a worker imports is AMP, see :data:`dangad.pool.launch.BOOTSTRAP`; only its
-  command ``StartTLS`` is amiss.
-- The server and the command ``dangad`` import the reactor so, unless an endpoint may need TLS.
+- A worker first imports AMP in this way, see :data:`dangad.pool.launch.BOOTSTRAP`. Only AMP's
+  command ``StartTLS`` does not work.
+- The server and the command ``dangad`` import the reactor in this way, unless an endpoint may need
+  TLS.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import sys
 _TLS = "OpenSSL"
 """The package without which Twisted has no TLS."""
 WITHOUT_TLS = ("unix:", "tcp:")
-"""How the endpoints begin that are known to need none."""
+"""The beginnings of endpoints that are known not to need TLS."""
 
 
 def import_without_tls(*names: str) -> None:
-    """Import these modules without TLS, for everybody who imports them later."""
+    """Import these modules without TLS. Later imports of them get the same modules."""
     if _TLS in sys.modules:
         return
     sys.modules[_TLS] = None  # type: ignore[assignment]  # says that there is none
@@ -38,7 +38,7 @@ def import_amp() -> None:
 
 
 def import_network() -> None:
-    """Import AMP, endpoints and the reactor; if there is none yet, it is Twisted's default one."""
+    """Import AMP, endpoints and the reactor: the one that is installed, or Twisted's default."""
     import_without_tls(
         "twisted.protocols.amp", "twisted.internet.endpoints", "twisted.internet.reactor"
     )

@@ -1,9 +1,9 @@
-"""The stream for the server's log if it is a pipe or a terminal, whose reader may stop.
+"""The stream for the server's log if the log goes to a pipe or a terminal, whose reader may stop.
 
-Made by :mod:`dangad.tap`, in place of ``sys.stdout``, before twistd begins to log to it. Twisted
-writes its log in the reactor's thread: a pager that waits for a key, a full pipe or a terminal
-stopped by Ctrl-S would stop the whole server. Here a thread writes what cannot be written at once.
-What exceeds a bound is dropped and counted.
+:mod:`dangad.tap` puts it in place of ``sys.stdout`` before twistd begins to log. Twisted writes its
+log in the reactor's thread: a pager that waits for a key, a full pipe or a terminal stopped by
+Ctrl-S would stop the whole server. Here a thread writes the lines that cannot be written at once.
+Lines beyond a bound are dropped and counted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections import deque
 MAX_WAITING = 2**20
 """Bytes of the log that may wait for a reader."""
 LAST_PATIENCE = 1.0
-"""Seconds for which the process, at its end, waits for a reader of the last lines."""
+"""Seconds for which the process, at its end, waits for the last lines to be read."""
 
 
 class LogStream(io.TextIOBase):
@@ -29,21 +29,21 @@ class LogStream(io.TextIOBase):
     """
 
     def __init__(self, fd: int) -> None:
-        """Write to `fd`, which stays the caller's."""
+        """Write to `fd`, which the caller still owns."""
         self._fd = fd
         self._is_terminal = os.isatty(fd)
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
         self._lock = threading.Lock()
-        #: What waits for the thread, in the order of writing.
+        #: The writes that wait for the thread, in their order.
         self._waiting: deque[bytes] = deque()
         #: The bytes in `_waiting` and in the thread's hands.
         self._held = 0
         #: How many writes were dropped since the last one that was kept.
         self._dropped = 0
-        #: The thread, as long as it has something to write.
+        #: The thread; None while it has nothing to write.
         self._thread: threading.Thread | None = None
-        #: Whether each write waits a moment for the thread.
+        #: Whether the process is about to end, so that each write waits a moment for the thread.
         self._ends = False
         atexit.register(self._wait)
 
@@ -52,11 +52,11 @@ class LogStream(io.TextIOBase):
         return True
 
     def isatty(self) -> bool:
-        """Whether it is a terminal."""
+        """Whether the descriptor is a terminal."""
         return self._is_terminal
 
     def write(self, text: str) -> int:
-        """Write `text` now, or leave it to the thread, or drop it; its length."""
+        """Write `text` now, or leave it to the thread, or drop it. Returns its length."""
         data = text.encode("utf-8", "backslashreplace")
         with self._lock:
             if self._thread is None and not self._is_terminal:
@@ -68,16 +68,16 @@ class LogStream(io.TextIOBase):
         return len(text)
 
     def end(self) -> None:
-        """Have each line written before the program goes on: the process ends soon.
+        """From now on, write each line before the program goes on: the process ends soon.
 
-        It may end by a signal, for which Python calls nothing at the exit. A reader that takes
-        nothing is waited for only once.
+        The process may end by a signal; then Python calls no exit handler. If the reader does not
+        read, it is waited for only once.
         """
         self._ends = True
         self._wait()
 
     def _write_at_once(self, data: bytes) -> bytes:
-        """Write what the descriptor takes without waiting; what is left."""
+        """Write as much as the descriptor takes without waiting. Returns the rest."""
         try:
             while data and self._poll.poll(0):
                 data = data[os.write(self._fd, data[: select.PIPE_BUF]) :]
@@ -105,7 +105,7 @@ class LogStream(io.TextIOBase):
             self._waiting.append(note)
 
     def _write_waiting(self) -> None:
-        """Write all that waits, for as long as it takes; the thread's work."""
+        """Write everything that waits, however long it takes; runs in the thread."""
         while True:
             with self._lock:
                 if not self._waiting:
@@ -126,7 +126,7 @@ class LogStream(io.TextIOBase):
             pass  # the reader is gone, and there is nowhere to say it
 
     def _wait(self) -> None:
-        """Give the last lines a moment."""
+        """Wait a moment for the last lines to be written."""
         thread = self._thread
         if thread is not None:
             thread.join(LAST_PATIENCE)

@@ -1,7 +1,7 @@
-"""What the system says about memory: of one process, and of the whole machine.
+"""The memory of one process, and the processes killed for want of memory, as the kernel reports.
 
-Asked by :mod:`dangad.pool.obituary`, for its worker. Everything comes from ``/proc``, so that
-reading waits for no disk. Where there is no ``/proc``, nothing is known.
+Used by :mod:`dangad.pool.obituary`, for its worker. All numbers come from ``/proc``, so reading
+waits for no disk. Without ``/proc`` nothing is known.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ class Memory:
     """The memory of a living process, in bytes; 0 is "not known"."""
 
     resident: int = 0
-    """What it has in RAM now."""
+    """The bytes in RAM now."""
     peak: int = 0
-    """The most that it has had."""
+    """The most bytes in RAM so far."""
     data: int = 0
-    """What RLIMIT_DATA counts, see getrlimit(2): its private writable memory, used or not."""
+    """Private writable memory, used or not, as RLIMIT_DATA counts it: see getrlimit(2)."""
 
 
 def memory_of(pid: int) -> Memory:
-    """The memory of the process `pid`; nothing known of one that is gone."""
+    """The memory of the process `pid`; all 0 if the process is gone."""
     try:
         with open(f"/proc/{pid}/status", "rb") as file:
             fields = dict(line.split(b":", 1) for line in file if line.startswith(b"Vm"))
@@ -39,11 +39,11 @@ class KernelKills:
     """The processes of the machine that the kernel has killed for want of memory."""
 
     def __init__(self) -> None:
-        #: How many they were when it was last asked.
+        #: How many they were at the last call.
         self._killed = _killed_for_memory()
 
     def are_more(self) -> bool:
-        """Whether the kernel has killed any since this was last asked."""
+        """Whether the kernel has killed any process since the last call."""
         before, self._killed = self._killed, _killed_for_memory()
         return self._killed > before
 

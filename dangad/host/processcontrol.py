@@ -1,6 +1,6 @@
 """What Linux does with this process when its parent dies, with orphans, and for debuggers.
 
-Calls of prctl(2). Other systems know none of them; nothing happens there.
+Each is a call of prctl(2). On other systems the functions do nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 def signal_at_parents_death(number: int) -> None:
-    """Have the kernel send this process the signal `number` when its parent dies."""
+    """Let the kernel send this process the signal `number` when its parent dies."""
     _prctl(_PR_SET_PDEATHSIG, number)
 
 
@@ -24,7 +24,7 @@ def adopt_orphans() -> bool:
 
 
 def keep_out_debuggers(*, out: bool) -> None:
-    """Have no process of the same user trace this one, or take its descriptors; or allow it."""
+    """Forbid processes of the same user to trace this one or take its descriptors; or allow it."""
     _prctl(_PR_SET_DUMPABLE, int(not out))
 
 

@@ -1,8 +1,8 @@
-"""Log lines that a peer can cause at will: the first few are written, the rest counted.
+"""Log lines that a peer can cause at will: the first few are written, the others counted.
 
 Used wherever mistakes of clients, jobs or operators are logged: by the connections in
-:mod:`dangad.server.factory` and :mod:`dangad.operators.control`, and by the scheduler. Knows only a
-clock and a :class:`~twisted.logger.Logger`.
+:mod:`dangad.server.factory` and :mod:`dangad.operators.control`, and by the scheduler. It knows
+only a clock and a :class:`~twisted.logger.Logger`.
 
 Usage::
 
@@ -10,8 +10,8 @@ Usage::
     quiet = QuietLog(clock, log)  # one for each module that logs, made where the clock is known
     quiet.warn("garbage", peer_of(address), "{peer} sent {what}; closing", peer=peer, what=what)
 
-The line is written if it is among the first of its kind and peer for :data:`INTERVAL` seconds.
-When this time is over, the last line that was held back is written, with the count of all::
+The line is written if it is among the first of its kind and peer in :data:`INTERVAL` seconds. After
+this time the last line that was held back is written, with the number of all of them::
 
     client 192.0.2.7 sent a key of 300 bytes; closing (and 7499 more of this kind in 10 s)
 """
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from twisted.logger import Logger
 
 INTERVAL = 10.0
-"""Seconds in which few lines of one kind and peer are written, and the rest counted."""
+"""Seconds in which few lines of one kind and peer are written, and the others counted."""
 MOST_PEERS = 100
-"""Kinds and peers that are told apart at a time; all further peers of a kind count as one."""
+"""The most pairs of kind and peer that are told apart; further peers of a kind count as one."""
 
 
 class _Window:
@@ -45,7 +45,7 @@ class _Window:
         self.written = 0
         #: How many lines were held back.
         self.held = 0
-        #: Level, format and fields of the last one that was held back.
+        #: Level, format and fields of the last line that was held back.
         self.last: tuple[Any, str, dict[str, Any]] | None = None
 
 
@@ -63,21 +63,21 @@ class QuietLog:
 
         :param clock: where the time comes from.
         :param log: where the lines go.
-        :param burst: lines of one kind and peer that are written before the rest is counted.
+        :param burst: how many lines of one kind and peer are written; the others are counted.
         """
         self._clock = clock
         self._log = log
         self._burst = burst
         #: The windows that are open, the oldest first.
         self._windows: dict[tuple[str, Hashable], _Window] = {}
-        #: The end of the oldest window, if lines are held back in any.
+        #: The alarm at the end of the oldest window; None while no line is held back.
         self._alarm: IDelayedCall | None = None
 
     def warn(self, kind: str, peer: Hashable, format: str, /, **fields: object) -> None:
         """Log a warning, as ``Logger.warn`` does, or count it.
 
-        :param kind: which lines are counted together.
-        :param peer: who has caused it; it is kept for :data:`INTERVAL` seconds.
+        :param kind: lines of the same kind and peer are counted together.
+        :param peer: who caused the line; the object is kept for :data:`INTERVAL` seconds.
         :param format: the text, with the names of `fields` in braces.
         """
         self._say(LogLevel.warn, kind, peer, format, fields)
@@ -121,7 +121,7 @@ class QuietLog:
             self._alarm = self._clock.callLater(window.ends_at - now, self._ring)
 
     def _ring(self) -> None:
-        """Close what is over, and wait for the next window in which something is held back."""
+        """Close the windows that are over, and wait for the end of the next one with held lines."""
         self._alarm = None
         now = self._clock.seconds()
         self._close_windows(now)
@@ -146,7 +146,7 @@ class QuietLog:
                 follower.written = self._burst
 
     def _tell_rest(self, window: _Window) -> bool:
-        """Write the last line that was held back, with how many were; whether there was any."""
+        """Write the last line that was held back, with their number; whether there was any."""
         if window.last is None:
             return False
         level, format, fields = window.last
@@ -158,7 +158,7 @@ class QuietLog:
 
 
 def peer_of(address: IAddress | None) -> str:
-    """Whose lines are counted together for connections of this peer: all of one host.
+    """The peer under which lines of a connection are counted: its host, without the port.
 
     A client that connects anew for each line has a new port each time.
     """

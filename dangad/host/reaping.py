@@ -1,8 +1,8 @@
-"""What a child process took while it lived, as the system tells when the child is reaped.
+"""How much CPU time and memory a child process has used, as the system tells when it is reaped.
 
-Used by :mod:`dangad.pool.processes`, for workers. The system adds what all reaped children took to
-one sum, in which a worker's share cannot be told from that of an orphan that died in the same
-moment. For one child alone it is told once: by wait4(2), to whoever reaps it.
+Used by :mod:`dangad.pool.processes`, for workers. The system also keeps a sum over all reaped
+children. The sum does not tell a worker's share from that of an orphan that died at the same
+moment. Only wait4(2) gives the numbers of a single child, once, to the process that reaps it.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What one process took from its start to its end, with the children for which it waited."""
+    """What one process used from its start to its end, including children for which it waited."""
 
     cpu: int
     """Microseconds of CPU time."""
     peak_memory: int
-    """The most bytes that it had in RAM, or one of these children; 0 if that is not known."""
+    """The most bytes in RAM of the process, or of one of these children; 0 if not known."""
 
 
 def reap(pid: int) -> tuple[int, Taken] | None:
-    """Reap the child `pid`: its status, as wait(2) gives it, and what it took; None if it lives.
+    """Reap the child `pid`: its status as of wait(2), and what it used; None if it lives.
 
     :raises ChildProcessError: there is no such child.
     """
@@ -31,6 +31,6 @@ def reap(pid: int) -> tuple[int, Taken] | None:
     if not reaped:
         return None
     cpu = round(1e6 * (usage.ru_utime + usage.ru_stime))
-    # A child begins as a copy of this process, and its peak with the size of that.
+    # A child begins as a copy of this process, so its peak is at least the size of this process.
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return status, Taken(cpu, usage.ru_maxrss * 1024 if usage.ru_maxrss > own else 0)

@@ -1,14 +1,14 @@
 """How many events the reactor deals with in one turn.
 
-Used by :mod:`dangad.tap`, like :mod:`dangad.host.clock`. Twisted's epoll reactor, and asyncio's
-loop, ask for as many events as they have descriptors, and handle all of them before they look at
-anything else. If ten thousand clients go at once, because a router fails, or send something at
-once, this makes one turn of half a second, however little each client costs.
+Used by :mod:`dangad.tap`, like :mod:`dangad.host.clock`. Twisted's epoll reactor and asyncio's loop
+ask for as many events as they have descriptors, and handle all of them before anything else. If ten
+thousand clients disconnect at once, because a router fails, or send something at once, one turn
+takes half a second, however little each client costs.
 
-Here they ask for few events. The kernel keeps the others, and hands them out next time, before any
-descriptor that is ready again: epoll(7) goes round. So nobody waits longer than before, and timed
-calls, and work divided by :mod:`dangad.host.turns`, come in between. Reactors that use poll(2) and
-select(2) stay as they are: these calls cannot be asked for fewer events.
+Here the reactor asks for few events. The kernel keeps the others, and hands them out next time,
+before any descriptor that is ready again: epoll(7) goes round. So nobody waits longer than before.
+Timed calls, and work divided by :mod:`dangad.host.turns`, come in between. Reactors that use
+poll(2) or select(2) stay as they are: these calls cannot be asked for fewer events.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from __future__ import annotations
 from typing import Any
 
 EVENTS = 100
-"""Events in one turn, each a descriptor that can be read or written. They take 5 to 10 ms if all
-are clients that have gone."""
+"""The most events in one turn, each a descriptor that can be read or written. They take 5 to 10 ms
+if all of them are clients that disconnect."""
 
 
 def take_few_events(reactor: Any) -> None:
-    """Have `reactor` deal with at most `EVENTS` events in one turn, if it uses epoll.
+    """Let `reactor` deal with at most `EVENTS` events in one turn, if it uses epoll.
 
     For a process that is dangad's own.
     """
@@ -37,7 +37,7 @@ class ShortPoll:
     """An epoll object that gives few events at a time."""
 
     def __init__(self, poller: Any) -> None:
-        """:param poller: which does all else."""
+        """:param poller: the object that does everything else."""
         self._poller = poller
         self._poll = poller.poll
         self.register = poller.register
@@ -45,9 +45,9 @@ class ShortPoll:
         self.unregister = poller.unregister
 
     def __getattr__(self, name: str) -> Any:
-        """Whatever is rarely asked for."""
+        """The poller's attributes that are rarely needed."""
         return getattr(self._poller, name)
 
     def poll(self, timeout: float | None = None, maxevents: int = -1) -> Any:
-        """As of the epoll object, but for at most `EVENTS`."""
+        """Poll as the epoll object does, but for at most `EVENTS` events."""
         return self._poll(timeout, EVENTS if not 0 < maxevents < EVENTS else maxevents)

@@ -1,8 +1,8 @@
 """Why the server does not start, shown where its operator looks: on the terminal and in the log.
 
 Used by :mod:`dangad.tap`. An exception that ends the start is raised in the middle of twistd's own
-work, and only twistd can clean up behind itself. So the exception goes on to the end of the
-program, and is shown there. By then a daemon has no terminal. twistd's launcher still has one, but
+work, and only twistd can clean up after itself. So the exception goes on to the end of the program,
+and is shown there. At that point a daemon has no terminal. twistd's launcher still has one, but
 would show only the first hundred bytes.
 """
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 log = Logger()
 
 PATIENCE = 5.0
-"""Seconds for which the launcher waits for what a daemon has to say before it ends."""
+"""Seconds for which the launcher waits for a failing daemon's message."""
 MAX_SAID = 2**16
-"""Bytes of the daemon's message; a pipe takes as many at once."""
+"""The most bytes of the daemon's message; a pipe takes this many at once."""
 
 
 class NotStarted(Exception):
@@ -33,13 +33,13 @@ class NotStarted(Exception):
 
 
 class FailedStart(Service):
-    """Stands for a server that cannot be made, until twistd has opened the log."""
+    """Takes the place of a server that cannot be made, until twistd has opened the log."""
 
     def __init__(self, reason: NotStarted) -> None:
         self._reason = reason
 
     def privilegedStartService(self) -> None:
-        """Fail, now that the log gets the reason.
+        """Raise the reason, now that it gets into the log.
 
         :raises NotStarted: always.
         """
@@ -50,13 +50,13 @@ class StartFailure:
     """Shows an exception that ends the program before the reactor runs."""
 
     def __init__(self, daemon: bool, logs: bool, trace: bool) -> None:
-        """Remember how to show it.
+        """Remember how to show an exception.
 
         :param daemon: whether twistd is about to make this process a daemon.
-        :param logs: whether the log is elsewhere than on the terminal.
-        :param trace: whether to show on the terminal where an exception was raised.
+        :param logs: whether the log goes elsewhere than to the terminal.
+        :param trace: whether to show the traceback on the terminal.
         """
-        #: The kinds of exceptions whose text says all that an operator needs.
+        #: Exceptions whose text alone says all that an operator needs.
         self.expected: tuple[type[Exception], ...] = (NotStarted,)
         self._daemon = daemon
         self._logs = logs
@@ -65,18 +65,18 @@ class StartFailure:
         self._launcher = os.getpid()
         #: The ends of the pipe on which a daemon tells its launcher; None once it has started.
         self._pipe: tuple[int, int] | None = None
-        #: What :mod:`sys` had in place of this.
+        #: The values of :mod:`sys` that this object replaces.
         self._usual: Any = (sys.excepthook, sys.__stderr__)
 
     def watch(self) -> None:
-        """Show what is raised from now on."""
+        """Show exceptions that are raised from now on."""
         sys.excepthook = self._tell
         if self._daemon:
             self._pipe = os.pipe()
             vars(sys)["__stderr__"] = self
 
     def end(self) -> None:
-        """Leave the rest to others: the server has started."""
+        """Show no more exceptions: the server has started."""
         sys.excepthook, vars(sys)["__stderr__"] = self._usual
         if self._pipe is not None:
             for descriptor in self._pipe:
@@ -108,18 +108,18 @@ class StartFailure:
         told = f"{shown}twistd dangad: {text}\n".encode(errors="backslashreplace")
         os.write(terminal, told[-MAX_SAID:])
 
-    # In a daemon's launcher, for which this is the standard error.
+    # In a daemon's launcher: this object is its standard error.
 
     def write(self, text: str) -> None:
-        """Show what the daemon said, or else `text`, which is twistd's account of it."""
+        """Show the daemon's message; if there is none, show `text`, which is twistd's own."""
         said = self._hear()
         os.write(2, said or text.encode(errors="backslashreplace"))
 
     def flush(self) -> None:
-        """Nothing: all is written."""
+        """Do nothing: everything is written already."""
 
     def _hear(self) -> bytes:
-        """What the daemon said, in one piece, before its end."""
+        """The message that the daemon sent before its end, in one piece."""
         if self._pipe is None:
             return b""
         reading, writing = self._pipe

@@ -2,7 +2,7 @@
 
 Used by :mod:`dangad.server.connection` and :mod:`dangad.operators.control`, whose peers may send
 thousands of requests in one piece, and by :mod:`dangad.server.factory`, which closes thousands of
-connections. Whoever has more to do than is left of this turn waits in line, and others go on in
+connections. A user that has more to do than this turn allows waits in line, and others go on in
 between.
 """
 
@@ -21,38 +21,39 @@ if TYPE_CHECKING:
 log = Logger()
 
 QUOTA = 100
-"""Units of work in one turn: a small request is one. That is 5 to 10 ms on a usual machine."""
+"""Units of work in one turn; a small request is one unit. The turn takes 5 to 10 ms on a usual
+machine."""
 UNIT = 2**10
-"""Bytes of a request, or of a part of one, that count as one more unit. All keys of a request are
-looked at, and a request may consist of nothing but keys."""
+"""Bytes of a request, or of a part of one, that count as one further unit. All keys of a request
+are examined, and a request may consist of nothing but keys."""
 
 _Each = TypeVar("_Each")
 
 
 class Turns:
-    """Divides the work of each turn among all who wait for it, in the order of their coming.
+    """Divides the work of each turn among all users that wait, first come, first served.
 
-    There is an alarm only while somebody waits, and the quota is renewed only then. So whoever
-    stays below the quota pays for a subtraction and no more. A turn may begin with less than the
-    quota, never with more.
+    An alarm is set, and the quota is renewed, only while a user waits. So a user that stays below
+    the quota pays for no more than a subtraction. A turn may begin with less than the quota, never
+    with more.
     """
 
     __slots__ = ("_alarm", "_clock", "_waiting", "left")
 
     def __init__(self, clock: IReactorTime) -> None:
         """:param clock: calls back in the reactor's next turn."""
-        #: Units that may still be done in this turn; whoever does the work counts them down.
+        #: Units that may still be done in this turn; the users count them down.
         self.left = QUOTA
         self._clock = clock
-        #: What to call in the turns to come.
+        #: The functions to call in later turns.
         self._waiting: deque[Callable[[], object]] = deque()
-        #: The next turn, if anybody waits for it.
+        #: The call at the next turn; None if nobody waits.
         self._alarm: IDelayedCall | None = None
 
     def wait(self, go_on: Callable[[], object]) -> None:
-        """Have `go_on` called in a turn to come, with its share of that turn's quota in `left`.
+        """Call `go_on` in a later turn, when `left` has units for it.
 
-        It counts down `left`, stops at 0, and waits again if it has more to do.
+        `go_on` must count down `left`, stop at 0, and call this again if it has more to do.
         """
         self._waiting.append(go_on)
         if self._alarm is None:
@@ -78,8 +79,8 @@ def do_in_turns(
 ) -> None:
     """Call `act` with each of the subjects: with the first few now, with the next in each turn.
 
-    :param subjects: read as it goes on; must not change meanwhile.
-    :param at_once: how many in one turn.
+    :param subjects: read one by one; must not change until all are done.
+    :param at_once: how many are done in one turn.
     """
     rest = iter(subjects)
     for _ in range(at_once):
