@@ -2,8 +2,8 @@
 
 Used by :mod:`dangad.client` for arguments and by :mod:`dangad.worker` for responses. AMP itself
 sends 2.7 as the Integer 2, any object as the Boolean True, and the characters of a text as a list.
-Here a value of another type is refused, with a text that names it. The types are those of AMP and
-:class:`~dangad.wire.values.Large`. A user's own argument class decides by itself what it takes.
+Here a value of the wrong type is refused, with a text that names the type. The checked argument
+classes are AMP's and :class:`~dangad.wire.values.Large`. A user's own class decides by itself.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _wrong(value: object, taker: str) -> WrongValue:
 
 
 def _integer(value: Any) -> int:
-    """Whatever Python accepts as an index is a whole number, numpy's integers included."""
+    """The whole number; everything that Python accepts as an index is one, as numpy's integers."""
     try:
         return int.__index__(index(value))
     except TypeError:
@@ -95,7 +95,7 @@ def _boolean(value: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """The value; a scalar of numpy's becomes one of Python's."""
+    """The value; a numpy scalar becomes a Python one."""
     if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
         return value.item()
     return value
@@ -156,7 +156,7 @@ def _box(keys: list[tuple[str, bool, Check | None]], value: Any) -> dict[Any, An
 
 
 def _elements(value: Any, taker: str) -> list[Any]:
-    """The elements of whatever may stand for a list; texts and mappings may not."""
+    """The elements of a value that may stand for a list; texts and mappings may not."""
     texts = (str, bytes, bytearray, memoryview, Mapping)
     if isinstance(value, texts) or not isinstance(value, Iterable):
         raise _wrong(value, taker)
@@ -164,7 +164,7 @@ def _elements(value: Any, taker: str) -> list[Any]:
 
 
 def _each(check: Check, elements: list[Any]) -> list[Any]:
-    """What the check returns for each element; a wrong element is named by its place."""
+    """The result of `check` for each element; the error for a wrong element names its place."""
     right: list[Any] = []
     try:
         for element in elements:

@@ -2,7 +2,7 @@
 
 Used at both ends of every socket and pipe: by :mod:`dangad.server.factory` and :mod:`dangad.client`
 towards each other, by :mod:`dangad.pool.processes` and :mod:`dangad.worker` towards each other.
-Boxes that are only passed on are never decoded: the reader finds where each ends, notes the few
+Boxes that are only passed on are never decoded. The reader finds the end of each box, notes the few
 reserved keys that it was asked for, and hands over the bytes.
 
 The format is that of AMP (Twisted's :mod:`twisted.protocols.amp`): a box is a row of pairs,
@@ -59,7 +59,8 @@ class Box:
 
     :ivar raw: the whole box, including its end mark; a view if it is large and its reader gives
         views; None if it was larger than the reader's limit and was thrown away as it came.
-    :ivar keys: the wanted reserved keys, in the order of the box; of a repeated one, the last.
+    :ivar keys: the wanted reserved keys, in the order of the box. The last value of a repeated key
+        counts.
     :ivar size: the box's length in bytes.
     """
 
@@ -75,10 +76,10 @@ class BoxReader:
     """Cuts a stream of bytes into boxes; its limit bounds memory and time.
 
     Feed it bytes as they come, and take boxes until there is none. How the bytes are split makes no
-    difference. The work is linear in the bytes fed: of a pair that has not come whole, only the two
-    lengths are looked at again.
+    difference. The work is linear in the bytes fed: if a pair has not come whole, only its two
+    lengths are read again.
 
-    Always true: the buffer never holds more than the limit, one pair, and what was fed last.
+    Always true: the buffer never holds more than the limit, one pair, and the bytes fed last.
     """
 
     __slots__ = (
@@ -108,7 +109,7 @@ class BoxReader:
         self.taken = 0
         #: Whether the buffer is empty.
         self.is_empty = True
-        #: The bytes that were looked at when there was no whole box last.
+        #: How many bytes of the buffer were scanned when `next` last found no whole box.
         self.scanned = 0
         self._max_size = max_size
         #: The size above which the current box is thrown away.
@@ -117,12 +118,12 @@ class BoxReader:
         self._views = views
         #: The bytes that were not handed over.
         self._buffer: bytes | bytearray = b""
-        #: Where in the buffer the current box begins; if that box is oversized, its first pair
-        #: that is not thrown away.
+        #: Where in the buffer the current box begins; if the box is oversized, where its first pair
+        #: begins that is not thrown away.
         self._start = 0
-        #: Where the next pair is that is to be scanned.
+        #: Where in the buffer the next pair to be scanned begins.
         self._position = 0
-        #: The keys that were noted of the current box.
+        #: The wanted keys of the current box so far.
         self._keys: dict[bytes, bytes] = {}
         #: The bytes of the current box that were thrown away.
         self._dropped = 0
@@ -143,7 +144,7 @@ class BoxReader:
         return self._keys
 
     def discard(self) -> None:
-        """Throw away the current box, what has come and what will come, except its wanted keys.
+        """Throw away the current box, including the bytes to come, except its wanted keys.
 
         It is handed over like a box that is larger than the limit.
         """

@@ -1,7 +1,7 @@
 """Job types as a document in JSON, the catalogue.
 
-Made by workers (their Hello), passed on by the server (``dangad.Describe``), and turned back into
-AMP arguments by :mod:`dangad.cli`, which can thus call commands that it cannot import.
+Workers make it (their Hello), and the server passes it on (``dangad.Describe``). :mod:`dangad.cli`
+turns it back into AMP arguments, and so can call commands that it cannot import.
 
 The document::
 
@@ -15,10 +15,10 @@ The document::
          "policy": {"time_limit": 30.0, "retries": 1, "max_running": null,
                     "on_disconnect": "cancel"}}]}
 
-A type is named like its AMP argument class. ``Large`` and ``ListOf`` have their element's type
-under ``of``, ``AmpList`` its keys (in the form of ``arguments``) under ``keys``. A user's own class
-is described by the class that it derives from, or by ``Custom`` if this is ``Argument`` itself. Its
-values are bytes to everybody who does not have the class. Commands are in the order of their names.
+A type has the name of its AMP argument class. ``Large`` and ``ListOf`` have their element's type
+under ``of``, ``AmpList`` has its keys (in the form of ``arguments``) under ``keys``. A user's own
+class is described by its base class, or by ``Custom`` if the base class is ``Argument`` itself. The
+values of a ``Custom`` are bytes to a program without the class. Commands are sorted by name.
 """
 
 from __future__ import annotations
@@ -39,24 +39,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a job type asks of the scheduler, announced by the workers that perform it."""
+    """A job type's rules for the scheduler, announced by the workers that perform the type."""
 
     time_limit: float | None = None
     """Seconds that one attempt may run; None for no limit."""
     retries: int = 0
-    """How often a job may run again after its worker died."""
+    """How often a job may be tried again after its worker died."""
     max_running: int | None = None
     """How many jobs of the type may run at once; None for no limit."""
     on_disconnect: Literal["cancel", "finish"] = "cancel"
     """What becomes of a running job whose client disconnects."""
     isolate: bool = False
-    """Whether each job has a worker process of its own, which does no other before or after it."""
+    """Whether each job has a worker process of its own, which runs no other job before or after."""
     stoppable: bool = False
-    """Whether a worker may go on after a job that was stopped, and ended by itself."""
+    """Whether a worker may go on after a job that was stopped and ended by itself."""
 
 
 NO_POLICY = Policy()
-"""The policy of an unknown job type: it asks for nothing."""
+"""The policy of an unknown job type: the defaults."""
 
 _SCALARS: dict[str, type[amp.Argument]] = {
     "Integer": amp.Integer,
@@ -68,7 +68,7 @@ _SCALARS: dict[str, type[amp.Argument]] = {
     "Unicode": amp.Unicode,
     "String": amp.String,
 }
-"""The arguments of AMP that hold one value; subclasses go before their bases."""
+"""AMP's argument classes for single values; subclasses come before their bases."""
 
 CUSTOM = "Custom"
 
@@ -129,7 +129,7 @@ def write_catalogue(entries: Iterable[dict[str, Any]]) -> str:
 
 
 def build_argument(description: dict[str, Any], optional: bool = False) -> amp.Argument:
-    """The AMP argument that carries such values as `description` describes.
+    """The AMP argument for the values that `description` describes.
 
     :raises KeyError: the description is not one of this module's.
     """
@@ -144,7 +144,7 @@ def build_argument(description: dict[str, Any], optional: bool = False) -> amp.A
 
 
 def build_keys(keys: Iterable[dict[str, Any]]) -> list[tuple[bytes, amp.Argument]]:
-    """The arguments, or the response, that the catalogue's entry describes."""
+    """The arguments, or the response, that these entries of the catalogue describe."""
     return [
         (key["key"].encode("ascii"), build_argument(key["type"], key["optional"])) for key in keys
     ]

@@ -28,7 +28,7 @@ class Ping(amp.Command):
 class Describe(amp.Command):
     """Ask for the job types: a JSON document, described in :mod:`dangad.wire.catalogue`.
 
-    Answered as soon as the first worker has told what it performs.
+    Answered as soon as the first worker has sent its catalogue.
     """
 
     commandName = b"dangad.Describe"
@@ -38,20 +38,20 @@ class Describe(amp.Command):
 class Cancel(amp.Command):
     """Cancel an earlier request of this connection, named by its ``_ask``.
 
-    Answered at once and always with success: there may be nothing left to cancel. The
-    cancelled request gets its own answer, which is ``CANCELLED`` unless it ended before.
+    Answered at once, and always with success, even if nothing is left to cancel. The cancelled
+    request gets its own answer, which is ``CANCELLED`` unless the request has already ended.
     """
 
     commandName = b"dangad.Cancel"
     arguments = [(b"tag", amp.String())]
 
 
-# From server to client, for requests that asked with ``_progress`` or ``_chunks``; neither is
-# answered, and neither comes after the request's own answer.
+# From server to client, for requests that asked with ``_progress`` or ``_chunks``. They are not
+# answered, and never come after the request's own answer.
 
 
 class Progress(amp.Command):
-    """How far the job of the request `tag` is; at most ten a second."""
+    """The progress of the job of the request `tag`; at most ten a second."""
 
     commandName = b"dangad.Progress"
     arguments = [
@@ -64,7 +64,7 @@ class Progress(amp.Command):
 
 
 class Chunk(amp.Command):
-    """A part of the result of the request `tag`; parts come in the order of their making."""
+    """A part of the result of the request `tag`; parts come in the order of the job's calls."""
 
     commandName = b"dangad.Chunk"
     arguments = [(b"tag", amp.String()), (b"data", Blob())]
@@ -76,7 +76,7 @@ class Chunk(amp.Command):
 
 
 class Status(amp.Command):
-    """How the server is, in a document: an object."""
+    """The status of the server, in a document: an object."""
 
     commandName = b"dangad.control.Status"
     response = [(b"document", Large(amp.Unicode()))]
@@ -97,7 +97,7 @@ class Recent(amp.Command):
 
 
 class Scale(amp.Command):
-    """Have at least `min` and at most `max` workers from now on.
+    """Keep at least `min` and at most `max` workers from now on.
 
     Answered at once. With `force`, even if the machine has no room for so many.
     """
@@ -118,7 +118,7 @@ class Want(Scale):
 
 
 class Pardon(amp.Command):
-    """End the quarantine of a command at once; an error if it is in none."""
+    """End the quarantine of a command at once; an error if the command is in none."""
 
     commandName = b"dangad.control.Pardon"
     arguments = [(b"command", amp.Unicode())]
@@ -135,7 +135,7 @@ class Stack(amp.Command):
 
 
 class Reload(amp.Command):
-    """Replace the workers by ones that import the job modules anew; answered when this is done."""
+    """Replace the workers by workers that import the job modules anew; answered afterwards."""
 
     commandName = b"dangad.control.Reload"
     errors = {ReloadFailed: ReloadFailed.code, ShuttingDown: ShuttingDown.code}
@@ -144,22 +144,23 @@ class Reload(amp.Command):
 class Drain(amp.Command):
     """Take no new jobs, finish those accepted, and stop the server.
 
-    Answered when they have ended, with a document: an object that counts the ends.
+    Answered when these jobs have ended, with a document: an object that counts the ends.
     """
 
     commandName = b"dangad.control.Drain"
     response = [(b"document", Large(amp.Unicode()))]
 
 
-# From worker to parent, over the pipe. None is answered, and the command's name comes first in the
-# box. The pipe's boxes that are not AMP commands are in dangad.wire.workerboxes.
+# From worker to parent, over the pipe. They are not answered, and the command's name comes first in
+# the box. The pipe's other boxes are in dangad.wire.workerboxes.
 
 
 class Hello(amp.Command):
     """The worker has imported its job modules, and is ready for its first job.
 
-    `cpu` is the CPU time of the import, in microseconds; `shared` the bytes of memory that it had
-    when it was forked from a template with the job modules, and shares with its siblings.
+    `cpu` is the CPU time of the import, in microseconds. `shared` is the number of bytes that the
+    worker had when it was forked from a template with the job modules: it shares this memory with
+    the other forks.
     """
 
     commandName = b"dangad.Hello"
@@ -182,18 +183,19 @@ class LastWords(amp.Command):
 TEMPLATE_ORDERS = 3
 """The descriptor of the socket over which a template gets its orders, and reports."""
 TEMPLATE_READY = b"ready"
-"""What a template reports when it can fork workers."""
+"""A template's report that it can fork workers."""
 TEMPLATE_NEVER = b"never"
-"""What it reports, before the reason, when it cannot and never will."""
+"""A template's report that it will never be able to fork workers; the reason follows."""
 TEMPLATE_UNSHAREABLE = b"unshareable"
-"""What it reports, before the reason, when the job modules that it has imported forbid forks."""
+"""A template's report that the job modules that it has imported forbid forks; the reason
+follows."""
 TEMPLATE_BROKEN = b"broken"
-"""What it reports, before the reason, when it could not import the job modules."""
+"""A template's report that it could not import the job modules; the reason follows."""
 STOP_SIGNAL = signal.SIGURG
 """The signal that makes a worker look for a :data:`~dangad.wire.workerboxes.STOP` while a job runs.
 
-By default it is ignored. So it does no harm to a worker that has not set its handler yet, nor to a
-program that a job has started.
+By default this signal is ignored. So it does no harm to a worker that has not set its handler yet,
+nor to a program that a job has started.
 """
 STACK_SIGNAL = signal.SIGWINCH
-"""The signal that makes a worker print its stack, even in a busy loop. By default it is ignored."""
+"""The signal that makes a worker print its stack, even in a busy loop; ignored by default."""

@@ -1,6 +1,6 @@
 """Values in AMP boxes: arguments larger than AMP allows, priorities, and numbers.
 
-Used by whoever declares AMP commands, at both ends of every connection. :mod:`dangad.wire.boxes`
+Used where AMP commands are declared, at both ends of every connection. :mod:`dangad.wire.boxes`
 knows how values lie in a box's bytes.
 """
 
@@ -24,7 +24,7 @@ _SECONDS = re.compile(rb"[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?")
 def read_seconds(text: bytes) -> float:
     """Seconds, written as a decimal number: ``5``, ``0.25`` or ``1e-3``.
 
-    :raises ValueError: it is not such a number, or negative, or too large.
+    :raises ValueError: the text is not a number of this form, or is negative or too large.
     """
     if _SECONDS.fullmatch(text) is None or not math.isfinite(seconds := float(text)):
         raise ValueError(text)
@@ -53,9 +53,9 @@ class Priority(enum.IntEnum):
 class Large(amp.Argument):
     """Any AMP argument, without AMP's limit of 65,535 bytes for one value.
 
-    A short value goes under the argument's own key and looks like any other. A longer one is laid
-    over the keys ``name``, ``name.1``, ``name.2``, ... in that order, each full but
-    the last. A peer that knows nothing of this sees a few more keys.
+    A short value goes under the argument's own key and looks like any other. A longer value is
+    spread over the keys ``name``, ``name.1``, ``name.2``, ... in this order; all but the last are
+    full. A peer that does not know `Large` sees a few more keys.
     """
 
     def __init__(self, argument: amp.Argument, optional: bool = False) -> None:
@@ -83,7 +83,7 @@ class Large(amp.Argument):
     def fromBox(
         self, name: bytes, strings: dict[bytes, bytes], objects: dict[str, Any], proto: object
     ) -> None:
-        """Take the value out of `strings`, from all keys over which it is laid."""
+        """Take the value out of `strings`, from all keys over which it is spread."""
         first = self.retrieve(strings, name, proto)
         if self.optional and first is None:
             objects[python_name(name)] = None

@@ -1,8 +1,8 @@
 """The boxes between the parent and a worker that are not AMP commands: their heads.
 
-Each begins with one pair of dangad's own, the head. What follows is a client's request or a job's
-answer, byte for byte as it came. The head is known by its place and nothing else: a pair further on
-belongs to a client or a job, whatever its name. Both ends of the pipes, :mod:`dangad.pool.link` and
+Each begins with one pair of dangad's own, the head. After it comes a client's request or a job's
+answer, byte for byte as it came. Only its place makes a pair the head: a later pair belongs to a
+client or a job, whatever its name. Both ends of the pipes, :mod:`dangad.pool.link` and
 :mod:`dangad.worker`, write and read heads with the functions here.
 """
 
@@ -58,12 +58,12 @@ NOT_REUSABLE = 2
 AMP_KEYS = frozenset({ASK, COMMAND, ANSWER, ERROR, ERROR_CODE, ERROR_DESCRIPTION})
 """Keys that an AMP peer takes for the frame of a box, wherever in the box they are."""
 MAX_HEAD = 1024
-"""Bytes: more than any head has, together with what is before and after it."""
+"""More bytes than any head has, together with the lengths and marks around it."""
 MAX_ERROR = 3 * MAX_VALUE
-"""Bytes of an error at most: a head, and two values of AMP."""
+"""The most bytes of an error: a head, and two values of AMP."""
 
 ERROR_KEYS = frozenset({ERROR_CODE, ERROR_DESCRIPTION})
-"""The frame's keys in the body of an error; the body of a result has none."""
+"""The keys of AMP's frame that the body of an error has; the body of a result has none of them."""
 
 PING_BOX = pair(PING, b"") + END
 PONG_BOX = pair(PONG, b"") + END
@@ -95,7 +95,7 @@ def job_head(job_id: int, attempt: int, seconds: float | None) -> bytes:
 def read_job(box: bytes) -> tuple[int, int, float | None, int]:
     """The head of a job, and where in the box the client's request begins.
 
-    The head is the job's id, the attempt, and the seconds in which it is to end, None for no limit.
+    The head has the job's id, the attempt, and the seconds within which the job must end, or None.
 
     :raises Garbage: the box is not a job.
     """
@@ -115,9 +115,9 @@ def stop(job_id: int, why: bytes) -> bytes:
 
 
 def read_stop(box: bytes) -> tuple[int, bytes]:
-    """Which job a box orders to stop, and why.
+    """The id of the job that a box orders to stop, and why.
 
-    :raises Garbage: the box is not such an order.
+    :raises Garbage: the box is not an order to stop.
     """
     key, value, start = split(box)
     match = _STOP.fullmatch(value)
@@ -137,7 +137,7 @@ def answer_head(job_id: int, failed: bool, usage: bytes, marks: int) -> bytes:
 def read_answer(value: bytes) -> tuple[bytes, bytes]:
     """The id and the usage in the head of a `DONE` or a `FAILED`.
 
-    :raises Garbage: the head has none.
+    :raises Garbage: the head has no usage.
     """
     match = _ANSWER.fullmatch(value)
     if match is None:
@@ -158,7 +158,7 @@ def part_head(job_id: int) -> bytes:
 def check_report(box: Raw, start: int) -> None:
     """Check that the head of a `REPORT` is followed by a progress, and by nothing else.
 
-    :raises Garbage: it is not. The client would choke on it, or mistake it for something else.
+    :raises Garbage: something else follows. The client might fail on it, or misread it.
     """
     if len(box) > LARGE:
         raise Garbage(f"a report of {len(box)} bytes")
@@ -174,13 +174,13 @@ def check_report(box: Raw, start: int) -> None:
 def check_part(box: Raw, start: int) -> None:
     """Check that the head of a `PART` is followed by one value, over as many keys as it needs.
 
-    :raises Garbage: it is not.
+    :raises Garbage: something else follows.
     """
     begin, end = 0, MAX_VALUE
     for number, (key, following, its_end) in enumerate(_pairs(box, start)):
         if key != (b"data.%d" % number if number else b"data") or end - begin != MAX_VALUE:
             raise Garbage("a part of a result that is none")
-        begin, end = following, its_end  # the value must be full if there is another
+        begin, end = following, its_end  # a value before another one must be full
     if box[start:] == END:
         raise Garbage("a part of a result that has no data")
 
