@@ -23,7 +23,7 @@ class Connector(Protocol):
 
     @property
     def jobs(self) -> JobPipe:
-        """The pipe through which it gets its jobs."""
+        """The pipe through which the worker gets its jobs."""
 
     def signal(self, number: int) -> None:
         """Send the process a signal, if it has not exited."""
@@ -44,7 +44,7 @@ class Connector(Protocol):
         """Kill the process group, whether the process is gone or not."""
 
     def kill_tracers(self) -> None:
-        """Kill processes of its jobs that trace it, and so keep it from going."""
+        """Kill processes of the worker's jobs that trace it, and so keep it from being gone."""
 
     def close_input(self) -> None:
         """Close the pipe of jobs: the worker exits when it is idle."""

@@ -1,8 +1,8 @@
-"""A worker that is not started by this process, but forked by the template, as a Twisted process.
+"""A worker that the template forks, as a Twisted process.
 
-Made by :mod:`dangad.pool.processes`, which so treats all workers alike. The pipes are there at
-once. The process's id is known when :mod:`dangad.pool.template` has forked it: until then the
-process has none, and to kill it means not to have it forked.
+Made by :mod:`dangad.pool.processes`, which can so treat all workers alike. The pipes exist at once.
+The process has an id as soon as :mod:`dangad.pool.template` has forked it. A kill before that
+cancels the fork.
 """
 
 from __future__ import annotations
@@ -33,44 +33,44 @@ _FAILED = 256
 
 
 class Forks(Protocol):
-    """Whoever forks; see :class:`dangad.pool.template.Template`."""
+    """Forks workers; see :class:`dangad.pool.template.Template`."""
 
     def fork(self, process: ForkedProcess, descriptors: Sequence[int]) -> None:
-        """Have `process` forked soon, with the descriptors, which stay open until it is."""
+        """Fork `process` soon, with the descriptors, which stay open until then."""
 
     def forget(self, process: ForkedProcess) -> None:
-        """Do not have it forked, or have it killed if it is too late for that."""
+        """Do not fork `process`; if it is too late for this, kill it."""
 
 
 class Forked(Protocol):
-    """Twisted's protocol of a process, which is told of its birth, too."""
+    """Twisted's protocol of a process, which also hears of the fork."""
 
     def makeConnection(self, process: ForkedProcess) -> object:
-        """Its pipes are there."""
+        """The pipes of `process` exist now."""
 
     def forked(self, pid: int) -> object:
-        """It is there."""
+        """The process exists now."""
 
 
 class ForkedProcess(Process):
-    """Twisted's process, but for its birth: the template makes it, and tells its id later."""
+    """Twisted's process, except for its birth: the template makes it, and tells its id later."""
 
     pipes: dict[Any, Any]
 
     def __init__(self, reactor: Any, protocol: Forked, forks: Forks) -> None:
-        """Make the pipes, and have it forked.
+        """Make the pipes, and order the fork.
 
-        :raises OSError: there is no room for the pipes, or the template cannot be told.
+        :raises OSError: there is no room for the pipes, or the fork cannot be ordered.
         """
         _BaseProcess.__init__(self, cast("Any", protocol))
         self._reactor = reactor
         self._forks = forks
         self._worker = protocol
-        #: Why it was not forked; None if it was, or may be.
+        #: Why it was not forked; None if it was forked, or may still be.
         self._not_forked: str | None = None
         self.pipes = {}
         ours: dict[int, int] = {}
-        #: The worker's ends of its pipes, until it has them.
+        #: The worker's ends of its pipes, until the worker has them.
         self._theirs: dict[int, int] = {}
         try:
             for number, writes in WRITES.items():
@@ -90,7 +90,7 @@ class ForkedProcess(Process):
         protocol.makeConnection(self)
 
     def forked(self, pid: int) -> None:
-        """It has been forked, and may be dead by now."""
+        """Note that the process was forked; it may already be dead."""
         self._close_theirs()
         self.pid = pid
         self._worker.forked(pid)
@@ -99,14 +99,14 @@ class ForkedProcess(Process):
             registerReapProcessHandler(pid, self)
 
     def not_forked(self, reason: str) -> None:
-        """It will not be, for a reason in words that follow "the worker"."""
+        """End the process, which will not be forked; the words of `reason` follow "the worker"."""
         self._not_forked = reason
         self._end(_FAILED)
 
     def signalProcess(self, signalID: str | int) -> None:
-        """Send it a signal. Before it is forked only a kill counts, and ends it at once.
+        """Send the process a signal. Before the fork only a kill counts: it cancels the fork.
 
-        :raises ProcessExitedAlready: it is gone, or not there yet.
+        :raises ProcessExitedAlready: the process is gone, or does not exist yet.
         """
         if self.pid is not None:
             super().signalProcess(signalID)
@@ -117,7 +117,7 @@ class ForkedProcess(Process):
             self._reactor.callLater(0, self._end, _KILLED)
 
     def _end(self, status: int) -> None:
-        """It is gone without having been there."""
+        """Report the end of a process that never existed."""
         self._close_theirs()
         if not self.lostProcess:
             self.processEnded(status)

@@ -48,11 +48,11 @@ class GivenJobs:
 
     @property
     def running_id(self) -> int | None:
-        """The id of that job."""
+        """The id of the job that the worker runs; None if it has none."""
         return self.row[0].id if self.row else None
 
     def run(self, job: Job) -> None:
-        """Give `job` to a worker that has none."""
+        """Give `job` to a worker that has no job."""
         self.row.append(job)
         head = workerboxes.job_head(job.id, job.attempt, job.seconds)
         self.may_follow = self._pipe.write(head, job.box)
@@ -83,7 +83,7 @@ class GivenJobs:
     def reclaim(self) -> tuple[list[int], list[bytes]]:
         """Remove the jobs that were taken out from the row.
 
-        :return: the ids of these jobs, and the packets that are none of them.
+        :return: the ids of these jobs, and the packets that belong to none of them.
         """
         taken, self._taken = self._taken, []
         ids = {packet: job_id for job_id, packet in self.packets.items()}
@@ -95,9 +95,9 @@ class GivenJobs:
         return back, [packet for packet in taken if packet not in ids]
 
     def put_back(self, packets: Iterable[bytes]) -> bool:
-        """Write packets to the pipe again that lay there before the reclaimed jobs.
+        """Write packets back to the pipe that lay there before the reclaimed jobs.
 
-        False if there is one among them that the parent has not written.
+        False if the parent has not written one of them.
 
         :raises OSError: the pipe does not take a packet that it held before.
         """

@@ -76,9 +76,9 @@ shared memory of the processes that are killed.
 STOP_TIME = 2.0
 """Seconds in which the guardian must exit by itself when the server stops."""
 RESTART_DELAY = 1.0
-"""Seconds before a guardian that was killed is replaced; they double while that fails, ..."""
+"""Seconds before a killed guardian is replaced; after each failed start they double."""
 LONGEST_DELAY = 30.0
-"""... up to this, in seconds."""
+"""The most seconds before a killed guardian is replaced."""
 
 
 class Guardian(ProcessProtocol):
@@ -133,7 +133,7 @@ class Guardian(ProcessProtocol):
         return self._stopped
 
     def watch(self, group: int) -> None:
-        """Have the process group `group` killed if the parent dies."""
+        """Let the guardian kill the process group `group` if the parent dies."""
         self._groups.add(group)
         self._tell(b"+%d\n" % group)
 

@@ -59,14 +59,14 @@ class Scratch:
         return self._ends is not None
 
     def take_all(self, fd: int, packets: list[bytes]) -> None:
-        """Take all packets out of another pipe and add them to `packets`; of a stream, pieces.
+        """Take all packets, or pieces of a stream, out of another pipe; add them to `packets`.
 
         This takes several steps if this pipe is smaller than the other. Between two steps the
         worker may read packets, too.
 
         :param fd: a descriptor of the other pipe's reading end.
         :raises OSError: the system fails; what is left in the other pipe is not known. `packets`
-            has whatever was taken out.
+            has everything that was taken out.
         """
         self.open()
         if self._ends is None or sys.platform != "linux":
@@ -82,7 +82,7 @@ class Scratch:
                     while True:
                         packets.append(os.read(reading, select.PIPE_BUF))
         except BaseException:
-            self.close()  # its packets must not be taken for another worker's
+            self.close()  # its packets must not be mistaken for another worker's
             raise
         raise OSError("there is no end to what lies in a worker's pipe")
 
@@ -219,7 +219,7 @@ class JobPipe:
         return True
 
     def reclaim(self, packets: list[bytes]) -> None:
-        """Add the packets that the worker has not read to `packets`; of a stream, pieces.
+        """Add the packets, or pieces of a stream, that the worker has not read to `packets`.
 
         :raises OSError: as :meth:`Scratch.take_all` does.
         """

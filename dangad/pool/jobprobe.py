@@ -1,10 +1,10 @@
 """Checks that a worker has the job that it is believed to run, and that it gives signs of life.
 
-Kept by :mod:`dangad.pool.link`, which checks about once a second. Any code in a worker's process
-can read the job from its pipe, for instance a process that an earlier job has forked. Then the
+Kept by :mod:`dangad.pool.link`, which checks about once a second. Code other than the worker's loop
+can read the job from the pipe, for instance a process that an earlier job has forked. Then the
 parent waits for an answer and the worker for a job. So a worker whose job takes long is asked for a
-sign of life, by a box behind the job. A worker that runs the job cannot read this box before it has
-answered.
+sign of life, by a box behind the job. A worker that runs the job reads this box only after its
+answer.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class JobProbe:
     __slots__ = ("_job", "_read_at", "asked", "pings")
 
     def __init__(self) -> None:
-        #: How many signs of life are still due.
+        #: How many questions have no answer yet.
         self.pings = 0
-        #: Whether a question stands behind the job that it is believed to run.
+        #: Whether a question stands behind the job that the worker is believed to run.
         self.asked = False
-        #: The job that it had at the last look.
+        #: The job of the worker at the last check.
         self._job: Job | None = None
-        #: When the question behind this job was first found to be read; None if it was not.
+        #: When a check first found the question behind this job read; None if none did.
         self._read_at: float | None = None
 
     def ping(self, pipe: JobPipe) -> None:
@@ -42,7 +42,7 @@ class JobProbe:
         self.pings += 1
 
     def pong(self, job: Job | None) -> bool:
-        """Take a sign of life; whether it proves that `job`, believed to run, never did."""
+        """Take a sign of life; whether it proves that the worker never had `job`."""
         self.pings -= 1
         if self.pings:
             return False
@@ -52,8 +52,8 @@ class JobProbe:
     def look(self, job: Job | None, pipe: JobPipe, now: float) -> bool:
         """Whether something else has read `job`, which is believed to run.
 
-        A question is put behind the job if needed. If the question has been read, too, and no
-        answer comes, then the worker did not read them.
+        A question is put behind the job if needed. If the question was read, too, and no answer
+        comes, then it was not the worker that read them.
         """
         unread = pipe.unread
         if job is not self._job:

@@ -1,7 +1,7 @@
-"""How a worker is killed, at once or after a time in which it should have exited.
+"""How a worker is killed: at once, or when its time to exit is over.
 
 Kept by :mod:`dangad.pool.link`. A kill that fails is tried again. If a killed worker does not go,
-another process holds it, and this process is killed, too.
+another process holds it. This process is then killed, too.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 log = Logger()
 
 GROUP_TIME = 1.0
-"""Seconds that a killed worker has to go. Then its process group is killed, and its tracers, see
-ptrace(2); this is repeated after as many seconds until the worker is gone."""
+"""Seconds that a killed worker has to go. Then its process group and its tracers are killed, see
+ptrace(2). This is repeated after as many seconds, until the worker is gone."""
 TRY_AGAIN = 1.0
 """Seconds until a kill that failed is tried again."""
 
@@ -39,8 +39,8 @@ class Killing:
         self._clock = clock
         self._kill_late = kill
         self._connector = connector
-        #: The first reason for which it was killed, in words that follow "worker 4711"; None if it
-        #: was not.
+        #: The first reason for which the worker was killed, in words that follow "worker 4711";
+        #: None if it was not killed.
         self.reason: str | None = None
         #: The call that kills what still holds the worker; None before the first kill.
         self._next_look: IDelayedCall | None = None
@@ -63,7 +63,7 @@ class Killing:
             self._clock.callLater(TRY_AGAIN, self._kill_again)
 
     def kill_after(self, seconds: float, reason: str) -> None:
-        """Kill the worker after so many seconds, unless it is gone by then."""
+        """Kill the worker after so many seconds, unless it is gone before."""
         alarm = self._clock.callLater(seconds, self._kill_late, reason)
 
         def cancel(result: object) -> object:

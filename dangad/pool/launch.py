@@ -80,7 +80,7 @@ class WorkerSettings:
     jobs: tuple[str, ...]
     """Names of the modules whose job types it performs."""
     max_payload: int = DEFAULTS.max_payload
-    """Bytes of its largest answer."""
+    """The bytes of its largest answer."""
     path: tuple[str, ...] = field(default_factory=default_path)
     """Its ``sys.path``."""
     directory: str | None = None
@@ -121,9 +121,9 @@ class WorkerSettings:
 
         :param check: the descriptor on which the process reports whether the job modules can be
             served, before it exits; None for a worker.
-        :param template: whether the process forks workers, and is none itself.
-        :param preloads: whether this template, or that of the workers to be checked, imports the
-            job modules.
+        :param template: whether the process is a template, which forks workers.
+        :param preloads: whether the template imports the job modules. With `check`, this is about
+            the template of the workers to come.
         """
         settings = {
             "check": check,

@@ -58,7 +58,7 @@ TELL_AGAIN = 1.0
 
 @implementer(IProcess)
 class WorkerLink:
-    """The parent's end of one worker's pipe, and all that the parent knows of the worker.
+    """The parent's end of one worker's pipe, and everything that the parent knows of the worker.
 
     ampoule makes one for each process, as the AMP protocol of its pipe, and calls
     `makeConnection`, `dataReceived`, `connectionLost` and `callRemote`.
@@ -92,9 +92,9 @@ class WorkerLink:
         self.pid = 0
         #: How many jobs it has begun.
         self.performed = 0
-        #: All that it prints.
+        #: Everything that it prints.
         self.printed = WorkerOutput(clock, output_log, self.fault)
-        #: The part of this that the running job prints.
+        #: The output of the running job.
         self.output = self.printed.of_job
         self._clock = clock
         self._supervisor = supervisor
@@ -107,7 +107,7 @@ class WorkerLink:
         self._obituary = Obituary(kernel_kills, supervisor.recycle_limits.max_memory)
         #: Whether everything that it writes is ignored: after garbage or a fault, and at its death.
         self._silenced = False
-        #: Whether its pipe is not read for now.
+        #: Whether the reading of its pipe is paused.
         self._paused = False
 
     # Called by ampoule.
@@ -286,7 +286,7 @@ class WorkerLink:
     # Called by the connector.
 
     def has_process(self, pid: int) -> None:
-        """The process is there, of which `makeConnection` has told."""
+        """Note the process id; `makeConnection` was called before."""
         self.pid = pid
         self.printed.of_process(pid)
         self._guardian.watch(pid)
@@ -330,7 +330,7 @@ class WorkerLink:
         self._tell_of_death(death)
 
     def _tell_of_death(self, death: Death) -> None:
-        """Tell the supervisor, again and again if it fails: otherwise the job never ends."""
+        """Tell the supervisor, again and again if this fails: otherwise the job never ends."""
         try:
             self._supervisor.worker_exited(self, death, self.performed)
         except Exception:  # noqa: BLE001 - see the class

@@ -32,7 +32,7 @@ NEARLY = 0.9
 
 
 class NotForked(Exception):
-    """A process that there never was; the text says why, in words that follow "worker 4711"."""
+    """The process never existed; the text says why, in words that follow "worker 4711"."""
 
 
 class Obituary:
@@ -56,7 +56,7 @@ class Obituary:
         self._peak = 0
 
     def weigh(self, pid: int) -> int:
-        """The bytes of memory that it has now, shared ones apart; 0 if this is not known."""
+        """The bytes of memory that it has now, without shared ones; 0 if this is not known."""
         memory, shared = memory_of(pid), self.at_boot[1]
         self._peak = max(self._peak, memory.peak - shared)
         return max(0, memory.resident - shared)
@@ -73,7 +73,7 @@ class Obituary:
         printed: Collection[str],
         unread: Raw,
     ) -> Death:
-        """The report of its death. If a part of it fails, the other parts are still there.
+        """The report of its death. If a part of the report fails, the other parts are still there.
 
         :param status: how its process ended.
         :param taken: what the process used; None if this is not known.
@@ -120,7 +120,7 @@ def is_orderly(status: Failure, job: Job | None) -> bool:
 
 
 def _how_it_ended(status: Failure, booted: bool, printed: Collection[str]) -> str:
-    """The process's end in words, with its last output if it began, and never said Hello."""
+    """The process's end in words, with its last output if the worker has not said Hello."""
     how = how_the_process_ended(status)
     if booted or isinstance(status.value, NotForked):
         return how

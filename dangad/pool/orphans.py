@@ -5,7 +5,7 @@ trace a worker. A daemon has left the process group. When its worker dies, it wo
 of init; the parent adopts it instead, finds it and kills it. :mod:`dangad.service` asks for this
 where the process is dangad's own.
 
-The parent may adopt other processes, too: as the first process of a container it gets every
+The parent may adopt other processes, too: as the first process of a container it adopts every
 background process there. So it kills only descendants of a worker (see
 :func:`dangad.host.descent.descends_from_worker`).
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 _LAST_SWEEPS = 100
 """How many times the server looks for orphans when it stops."""
 _LAST_INTERVAL = 0.01
-"""Seconds between two of the looks for orphans when the server stops."""
+"""Seconds between two searches for orphans when the server stops."""
 TRACKER_TIME = 5.0
 """Seconds in which a resource tracker must have removed what dead processes have left."""
 
@@ -119,7 +119,7 @@ class Orphans:
         self._mark = mark
         #: Whether orphans become children of this process.
         self._adopting = False
-        #: The ids of processes that were killed and are not reaped yet.
+        #: The ids of the processes that were killed and are not reaped yet.
         self._dying: set[int] = set()
         #: The ids of resource trackers that may still exit by themselves, each with the time at
         #: which it was first seen.

@@ -34,15 +34,17 @@ MAX_LINES = 1000
 SURE_LINES = 20
 """Lines that each job may write to the log, however much other jobs of its worker have written."""
 LINES_A_SECOND = 200
-"""Lines a second that the jobs of a worker may write beyond `SURE_LINES`; `MAX_LINES` at once."""
+"""Lines a second that the jobs of a worker may write beyond `SURE_LINES`; unused ones add up, to
+`MAX_LINES` at most."""
 TAIL = 40
-"""Lines of a job's output that are remembered, the last ones."""
+"""How many of the last lines of a job's output are remembered."""
 LAST_LINES = 4
-"""Lines of output of which the client of a lost job is told."""
+"""The most lines of output in the error that the client of a lost job gets."""
 MAX_LAST_LINE = 200
-"""Characters of each line of which the client of a lost job is told."""
+"""The most characters of each line of output in the error that the client of a lost job gets."""
 STACK_LINES = 200
-"""Lines for which there is room in the log when a stack is asked for."""
+"""Lines for which there is room in the log, whatever the job has printed, when a stack is asked
+for."""
 
 
 class JobOutput:
@@ -95,7 +97,7 @@ class JobOutput:
     def _pass_over(self, data: bytes) -> bytes:
         """The part of `data` to split into lines: the lines to log, and the last ones, for `tail`.
 
-        The lines in between are only counted, so a flood of output costs the parent little.
+        The lines in between are only counted. So a flood of output costs the parent little.
         """
         start = 0
         for _ in range(self._may_log()):
@@ -148,13 +150,13 @@ class JobOutput:
     close = end_job
 
     def flush(self) -> None:
-        """Log an unfinished line as a whole one: the rest of it will not come."""
+        """Log an unfinished line as a whole one: no more of it will come."""
         if self._partial:
             self._log([self._partial])
             self._partial = b""
 
     def _log(self, lines: list[bytes]) -> None:
-        """Have lines written or dropped. The cost of a line arises when it is written."""
+        """Write lines, or drop them. The cost of a line arises when it is written."""
         if max(map(len, lines)) > MAX_LINE:
             lines = [
                 line[start : start + MAX_LINE]

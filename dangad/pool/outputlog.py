@@ -1,9 +1,9 @@
 """The lines of all workers' output on their way into the log, a bounded number in each turn.
 
-Fed by :mod:`dangad.pool.output`; one for all workers, made by :mod:`dangad.pool.processes`. Writing
-a line costs the parent far more than reading it. A worker's pipe holds thousands of lines: written
-at once, they would hold up the reactor for a tenth of a second. :mod:`dangad.pool.output` limits
-the lines of each worker, so few wait here.
+Fed by :mod:`dangad.pool.output`; :mod:`dangad.pool.processes` makes one for all workers. Writing a
+line costs the parent far more than reading it. A worker's pipe holds thousands of lines: written at
+once, they would block the reactor for a tenth of a second. :mod:`dangad.pool.output` limits the
+lines of each worker, so few wait here.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class OutputLog:
     def write_each(self, write: Callable[[Any], object], lines: Iterable[object]) -> None:
         """Call `write` with each of the lines, now or soon.
 
-        To hand over many lines costs no more than to hand over one.
+        Handing over many lines costs no more than handing over one.
 
         :param write: logs one line.
         """

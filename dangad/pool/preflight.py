@@ -1,8 +1,8 @@
 """Checks that the job modules can be served, in a process of its own before the server starts.
 
-Used by :mod:`dangad.tap`, which imports its own modules meanwhile. The process runs
+Used by :mod:`dangad.tap`, which imports its own modules at the same time. The process runs
 :mod:`dangad.worker.child`: it imports the modules as a worker does, reports the outcome on a pipe,
-and exits. A module may do anything while it is imported: never return, end the process, start
+and exits. While a module is imported it may do anything: never return, end the process, start
 threads and programs, print without end. None of this can block the start of the server.
 """
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 STACK_TIME = 1.0
 """Seconds to wait for the stack of a process that takes too long."""
 MAX_OUTPUT = 2**16
-"""Bytes of the modules' output that are kept: the last ones."""
+"""How many of the last bytes of the modules' output are kept."""
 _GLANCE = 0.05
 """Seconds between two checks that the process lives: its children may hold its pipes open."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -59,7 +59,7 @@ class JobsCheck:
         self._timeout = timeout
         self._uid = settings.uid if settings.uid is not None else uid
         self._gid = settings.gid if settings.gid is not None else gid
-        #: The outcome as far as it has arrived: a line of JSON.
+        #: The part of the outcome that has arrived: a line of JSON.
         self._said = b""
         #: The last bytes that the modules printed.
         self._printed = b""

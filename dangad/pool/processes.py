@@ -64,9 +64,9 @@ TO_WORKER, FROM_WORKER = 3, 4
 class WorkerConnector(AMPConnector):
     """ampoule's process protocol, for workers that lead a process group and may die at any time.
 
-    For ampoule a worker is dead when the last descriptor that it held is closed, which a process
-    that a job left behind can put off for ever. Here it is dead when its process exits. Then the
-    rest in its pipes is read, its group is killed, and the pipes are closed.
+    For ampoule a worker is dead when the last descriptor that it held is closed. A process that a
+    job left behind can put this off for ever. Here a worker is dead when its process exits. Then
+    the rest in its pipes is read, its group is killed, and the pipes are closed.
     """
 
     amp: WorkerLink
@@ -91,7 +91,7 @@ class WorkerConnector(AMPConnector):
 
     @property
     def pid(self) -> int:
-        """The process's id; 0 if it has none yet, or any more."""
+        """The process's id; 0 before the process exists, and after its end."""
         return self.transport.pid or 0
 
     def connectionMade(self) -> None:
@@ -106,7 +106,7 @@ class WorkerConnector(AMPConnector):
             self.forked(self.pid)
 
     def forked(self, pid: int) -> None:
-        """There is a process now: started, or forked by the template."""
+        """Note that the process exists now: it was started, or forked by the template."""
         self._see_to(self.amp.has_process, pid)
 
     def _reap(self) -> None:
@@ -124,7 +124,7 @@ class WorkerConnector(AMPConnector):
             return
         if reaped is not None:
             status, self._taken = reaped
-            if process.pid in reapProcessHandlers:  # it is not if it was dead when it was forked
+            if process.pid in reapProcessHandlers:  # not so if the fork was dead at once
                 unregisterReapProcessHandler(process.pid, process)
             process.processEnded(status)
 
@@ -141,7 +141,7 @@ class WorkerConnector(AMPConnector):
             self._see_to(self.amp.pipe_closed)
 
     def processExited(self, reason: Failure) -> None:
-        """Deal with the worker's death, see the class. Each step is taken, even if others fail."""
+        """Deal with the worker's death: see the class. Each step is taken, even if others fail."""
         for fd in (FROM_WORKER, STDERR, STDOUT):
             self._see_to(self._drain, fd)
         if self.amp.pid:
@@ -276,7 +276,7 @@ class WorkerStarter(ProcessStarter):
         self._reactor: Any = reactor
         self._settings = settings
         self._scratch = scratch
-        #: What forks the workers; not used if each is to be started afresh.
+        #: Forks the workers; not used with ``--start fresh``.
         self.template = Template(
             clock,
             reactor,
@@ -345,12 +345,12 @@ class WorkerPool(ProcessPool):
         self.started = True
 
     def _addProcess(self, child: WorkerLink, finished: defer.Deferred[Any]) -> None:  # noqa: N802
-        """Count a worker until its end. ampoule would log the end, too; the link does already."""
+        """Count a worker until its end. ampoule would log the end, too, but the link does so."""
         super()._addProcess(child, defer.Deferred())
         self._finishCallbacks[child] = finished.addCallback(lambda _: self._pruneProcess(child))
 
     def settle(self) -> None:
-        """Have all workers run in the present working directory, unless the settings name one.
+        """Let all workers run in the present working directory, unless the settings name one.
 
         The path counts: a deployment may remove the directory and make it again.
         """

@@ -1,7 +1,7 @@
 """The boxes that a worker may write, and their forms; everything else in its pipe is garbage.
 
-:mod:`dangad.pool.link` has each box of its worker checked here, because the code of a job can write
-anything to the pipe. The link itself knows which boxes are allowed at the moment.
+:mod:`dangad.pool.link` lets this module check each box of its worker, because the code of a job can
+write anything to the pipe. The link itself knows which boxes are allowed at the moment.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ ANSWERS = frozenset({workerboxes.DONE, workerboxes.FAILED})
 NEWS = frozenset({workerboxes.REPORT, workerboxes.PART})
 """The keys of boxes about a job before its answer."""
 MAX_LAST_WORDS = 2000
-"""Bytes of a worker's last words that are read."""
+"""The most bytes of a worker's last words that are read."""
 REPORTS_A_SECOND = 20
-"""Progress reports a second that one job may send. ``progress()`` sends fewer: a job that exceeds
-the rate has written to the pipe itself."""
+"""The most progress reports a second that one job may send. ``progress()`` sends fewer: a job that
+exceeds this rate has written to the pipe itself."""
 REPORTS_AT_ONCE = 2000
-"""Progress reports beyond `REPORTS_A_SECOND` that may come at once: as many as a pipe holds that is
-not read for a time."""
+"""Progress reports beyond `REPORTS_A_SECOND` that may come at once: a pipe that was not read for a
+time holds as many."""
 
 
 def read(box: boxes.Box) -> tuple[bytes, bytes, Raw]:
-    """The kind of a box, which is the key of its head; the value of its head; and the rest.
+    """The kind of a box, which is the key of its head; the value of the head; and the rest.
 
     The kinds are those that a worker writes, see :mod:`~dangad.wire.workerboxes`, and
     ``boxes.COMMAND``. For a command the rest is the whole box.

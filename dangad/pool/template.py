@@ -1,13 +1,13 @@
 """The parent's end of the template, which forks the workers: :mod:`dangad.worker.template`.
 
-Kept by :mod:`dangad.pool.processes`. A worker is ordered over a socket, with its ends of the pipes,
-and is there a few milliseconds later. If the template dies, another takes its place, and all that
-was ordered and not forked is ordered again: nobody else is told. A template that does not fork in
-time is killed. Where templates fail again and again, workers are started without one.
+Kept by :mod:`dangad.pool.processes`. An order for a worker goes over a socket, with the worker's
+ends of its pipes. The fork exists a few milliseconds later. If the template dies, a new one takes
+its place and gets the open orders: nobody else notices. A template that does not fork in time is
+killed. If templates fail again and again, workers are started without one.
 
-After a reload there is another template, with the new code of what it imports, and the old one
-stays until it is known that the new one can fork. A template may preload the job modules. If they
-leave something that cannot be shared by forks, templates do not preload them until the next reload.
+A reload starts another template, which imports the new code. The old template stays until the new
+one can fork. A template may preload the job modules. If they leave something that forks cannot
+share, templates do not preload them until the next reload.
 """
 
 from __future__ import annotations
@@ -41,27 +41,27 @@ if TYPE_CHECKING:
 log = Logger()
 
 READY_TIME = 30.0
-"""Seconds in which a template must be ready that imports no job modules."""
+"""Seconds in which a template that imports no job modules must be ready."""
 FORK_TIME = 5.0
-"""Seconds in which one that is ready must have forked, or be gone when it is told to."""
+"""Seconds in which a ready template must fork when ordered, and be gone when dismissed."""
 MOST_FAILURES = 3
-"""Templates in a row that fork nothing, after which there are none any more."""
+"""Templates that fork nothing, in a row, after which no further template is started."""
 RESTART_DELAY = 1.0
-"""Seconds before a template is replaced of which nothing was wanted."""
+"""Seconds before a dead template without open orders is replaced."""
 
 
 @dataclass
 class _Order:
-    """A worker that is to be forked."""
+    """An order for a worker."""
 
     process: ForkedProcess
     descriptors: Sequence[int]
     template: TemplateProcess
-    """Who was told."""
+    """The template that has the order."""
 
 
 class Template:
-    """The template of now, and what it was ordered to fork."""
+    """The present template, and its open orders."""
 
     def __init__(
         self,
@@ -73,13 +73,13 @@ class Template:
         *,
         preload_time: float | None = None,
     ) -> None:
-        """Begin without one: the first order starts it.
+        """Begin without a template: the first order starts one.
 
         :param clock: the source of time.
         :param reactor: reads what the templates report.
-        :param guardian: who kills it if the parent dies.
-        :param start: starts a process.
-        :param witness: who knows which reports are true.
+        :param guardian: kills the template if the parent dies.
+        :param start: starts a template's process.
+        :param witness: knows which reports are true.
         :param preload_time: seconds in which a template must have imported the job modules; None
             if templates do not import them.
         """
@@ -91,27 +91,27 @@ class Template:
         self._preload_time = preload_time
         #: Whether the next template imports the job modules.
         self._preloads = preload_time is not None
-        #: Why workers are started without one; None while they are forked.
+        #: Why workers are started without a template; None while they are forked.
         self.given_up: str | None = None
-        #: The template that is told what to fork; None while there is none.
+        #: The template that gets the orders; None while there is none.
         self._process: TemplateProcess | None = None
-        #: The one before it, which takes its place again if it never is ready.
+        #: The template before it, which takes over again if the present one never gets ready.
         self._before: TemplateProcess | None = None
-        #: What was ordered and is not forked, by the number of the order.
+        #: The open orders, by number.
         self._orders: dict[int, _Order] = {}
-        #: What was ordered, and is to be killed once it is forked, with who was told.
+        #: Orders whose forks are to be killed at once, each with the template that has the order.
         self._unwanted: dict[int, TemplateProcess] = {}
         #: The number of the last order.
         self._last = 0
         #: How many templates in a row have forked nothing.
         self._failures = 0
-        #: When the template is killed if it does nothing before.
+        #: The call that kills the present template if it does nothing before.
         self._alarm: IDelayedCall | None = None
-        #: The start of the next template.
+        #: The call that starts the next template.
         self._restart: IDelayedCall | None = None
-        #: The processes that are to end by themselves, with when they are killed otherwise.
+        #: The templates that were told to end, each with the call that kills it.
         self._leaving: dict[TemplateProcess, IDelayedCall | None] = {}
-        #: Who waits for the end of all, once none is wanted any more.
+        #: Fires when all templates are gone; None before `stop`.
         self._stopped: Deferred[None] | None = None
 
     @property
@@ -126,7 +126,7 @@ class Template:
 
     @property
     def is_forking(self) -> bool:
-        """Whether there may be processes that it has forked, of which it has not told."""
+        """Whether there may be forks that were not reported yet."""
         return bool(self._orders or self._unwanted)
 
     # Told by `ForkedProcess`.
@@ -134,7 +134,7 @@ class Template:
     def fork(self, process: ForkedProcess, descriptors: Sequence[int]) -> None:
         """See :meth:`dangad.pool.forkedprocess.Forks.fork`.
 
-        :raises OSError: no template can be started, or told.
+        :raises OSError: no template can be started, or the order cannot be sent.
         """
         self._last += 1
         if self._process is None:
@@ -158,16 +158,16 @@ class Template:
     def renew(self) -> None:
         """From now on fork from a template that has imported the present code.
 
-        If it never is ready, what was ordered of it fails, and the old template goes on.
+        If this template never gets ready, its orders fail, and the old template goes on.
         """
         if self.given_up is not None:
-            self.given_up, self._failures = None, 0  # may be it can now
+            self.given_up, self._failures = None, 0  # maybe a template works now
         if self._process is None or self._stopped is not None:
             return
         if self._before is None:
             self._before = self._process
         else:
-            self._dismiss(self._process)  # which is not ready, and the code has changed again
+            self._dismiss(self._process)  # it is not ready yet, and the code has changed again
         self._preloads = self._preload_time is not None
         try:
             self._begin()
@@ -191,7 +191,7 @@ class Template:
     # A template's life.
 
     def _begin(self) -> None:
-        """Start one.
+        """Start a template.
 
         :raises OSError: there is no room for another process.
         """
@@ -209,7 +209,7 @@ class Template:
         self._expect(self._preload_time if self._preloads else READY_TIME)
 
     def _expect(self, seconds: float | None) -> None:
-        """Have it killed unless it does something within this time."""
+        """Kill the present template unless it does something within this time; None for ever."""
         cancel(self._alarm)
         self._alarm = None
         if seconds is not None:
@@ -220,7 +220,7 @@ class Template:
         process = self._process
         if process is None:
             return
-        if process.dead:  # a fork is frozen that has not told of itself
+        if process.dead:  # a frozen fork has not reported itself
             self._fail(f"was not ready within {seconds:g} s of its fork", process)
             process.close()
             return
@@ -236,13 +236,13 @@ class Template:
         process.kill()
 
     def _dismiss(self, process: TemplateProcess) -> None:
-        """Have a template end that is told nothing any more, once it has done what it was told."""
+        """Send a template no more orders: it ends when it has carried out the ones that it has."""
         process.finish()
         cancel(self._leaving.get(process))
         self._leaving[process] = self._clock.callLater(FORK_TIME, self._cut_off, process)
 
     def _cut_off(self, process: TemplateProcess) -> None:
-        """It had time to end, or its frozen forks to tell of themselves."""
+        """Wait no longer for a dismissed template to end, or for its frozen forks to report."""
         if process.dead:
             process.close()
         else:
@@ -250,7 +250,7 @@ class Template:
             process.kill()
 
     def _reported(self, process: TemplateProcess, report: bytes, sender: int) -> None:
-        """Take a report: it is ready, or has forked, or could not."""
+        """Take a report: that the template is ready, or has forked, or failed."""
         if not self._witness.is_genuine(process.pid, report, sender):
             process.strange += 1
             if process.strange == 1:
@@ -276,7 +276,7 @@ class Template:
             self._expect(FORK_TIME if self._orders else None)
 
     def _cannot_preload(self, process: TemplateProcess, report: bytes, why: str) -> None:
-        """A template has imported the job modules in vain, and exits."""
+        """Do without a template that has imported the job modules in vain, and exits."""
         is_current = process is self._process
         if is_current:
             self._dismiss(process)
@@ -295,7 +295,7 @@ class Template:
 
     def _forked(self, number: int, pid: int, reason: str) -> None:
         if pid and not self._witness.is_fork(pid):
-            return  # it is told twice, by the template and by the fork, or is not true
+            return  # reported twice, by the template and by the fork, or not true
         if number in self._unwanted:
             del self._unwanted[number]
             if pid:
@@ -315,7 +315,7 @@ class Template:
                 self._lost(template, f"could not fork {MOST_FAILURES} times in a row")
 
     def _gone(self, process: TemplateProcess, how: str) -> None:
-        """It is dead, and all that it has forked has told so."""
+        """The template is dead, and all its forks have reported themselves."""
         if not process.dead:
             self._leaving[process] = None
         self._settle(process)
@@ -337,12 +337,12 @@ class Template:
         self._see_if_stopped()
 
     def _settle(self, process: TemplateProcess) -> None:
-        """Forget a process that is dead, of whose forks all have told."""
+        """Forget a template that is dead, if all its forks have reported themselves."""
         if process.dead and process.closed:
             cancel(self._leaving.pop(process, None))
 
     def _lost(self, process: TemplateProcess, how: str) -> None:
-        """The template of now is gone: see to it that there is another, if one can be."""
+        """The present template is gone: replace it, if this is possible."""
         if self._stopped is not None:
             return
         if self._before is not None:
@@ -362,7 +362,7 @@ class Template:
             self._restart = self._clock.callLater(RESTART_DELAY, self._begin_again)
 
     def _order_again(self, gone: TemplateProcess) -> None:
-        """Have another template fork what was ordered of one that is gone."""
+        """Give the open orders of a template that is gone to another one."""
         again = {n: order for n, order in self._orders.items() if order.template is gone}
         try:
             if again and self._process is None:
@@ -384,7 +384,7 @@ class Template:
         self._fail(f"was not forked: {why}")
 
     def _fail(self, reason: str, told: TemplateProcess | None = None) -> None:
-        """Fail what was ordered: all, or what `told` was ordered."""
+        """Fail open orders: all of them, or those of the template `told`."""
         failed = {n: o for n, o in self._orders.items() if told is None or o.template is told}
         for number, order in failed.items():
             del self._orders[number]

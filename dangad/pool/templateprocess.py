@@ -1,6 +1,6 @@
-"""One template's process, and the socket over which it is told what to fork, and reports.
+"""One template's process, and the socket for its orders and reports.
 
-Kept by :mod:`dangad.pool.template`, which decides what to make of the reports. The other end is
+Kept by :mod:`dangad.pool.template`, which decides what follows from a report. At the other end is
 :mod:`dangad.worker.template`.
 """
 
@@ -38,22 +38,22 @@ if TYPE_CHECKING:
 log = Logger()
 
 MOST_REPORTS = 100
-"""Reports that are read in one turn of the reactor."""
+"""The most reports that are read in one turn of the reactor."""
 REPORT_SIZE = 2000
 """Bytes of the longest report."""
 MOST_LINES = 100
-"""Lines of a template's output that are logged."""
+"""The most lines of a template's output that are logged."""
 LONGEST_LINE = 1000
-"""Characters of one of them."""
+"""The most characters of a line of a template's output that are logged."""
 ABANDONED = 1.0
-"""Seconds in which a template must be dead that has closed its socket."""
+"""Seconds in which a template that has closed its socket must be dead."""
 
 
 class Start(Protocol):
     """Starts a template's process; raises OSError if there is no room for another process."""
 
     def __call__(self, protocol: ProcessProtocol, orders: int, *, preloads: bool) -> object:
-        """Start it, with the socket for its orders; it may have to import the job modules."""
+        """Start it, with the socket for its orders; with `preloads` it imports the job modules."""
 
 
 def start_template(
@@ -64,12 +64,12 @@ def start_template(
     *,
     preloads: bool,
 ) -> None:
-    """Start a template's process. ampoule's starter would hand down no socket for its orders.
+    """Start a template's process. ampoule's starter would not pass on the socket for its orders.
 
-    :param settings: those of the workers.
-    :param protocol: who is told of the process.
+    :param settings: the settings of the workers.
+    :param protocol: is told of the process.
     :param orders: the template's end of the socket.
-    :param preloads: whether it imports the job modules.
+    :param preloads: whether the template imports the job modules.
     :raises OSError: there is no room for another process.
     """
     process = reactor.spawnProcess(
@@ -88,9 +88,9 @@ def start_template(
 class TemplateProcess(ProcessProtocol):
     """One template: its process, and the socket for its orders and reports.
 
-    It is gone when the process is dead, and the socket is closed by all that it has forked. A
-    process that has closed the socket and does not die, because it is traced or waits for a disk,
-    is gone after :data:`ABANDONED` seconds.
+    The template is gone when the process is dead and all its forks have closed the socket. If the
+    process has closed the socket and does not die, because it is traced or waits for a disk, it
+    counts as gone after :data:`ABANDONED` seconds.
     """
 
     transport: Any
@@ -104,9 +104,9 @@ class TemplateProcess(ProcessProtocol):
     ) -> None:
         """Begin without a process.
 
-        :param reported: called with each report, and the id of the process that has sent it.
-        :param gone: called once it is gone, with words that follow "the template".
-        :param reaped: called when the process is.
+        :param reported: called with each report, and the id of the process that sent it.
+        :param gone: called once the template is gone, with words that follow "the template".
+        :param reaped: called when the process is reaped.
         """
         self._reactor = reactor
         self._reported = reported
@@ -119,38 +119,38 @@ class TemplateProcess(ProcessProtocol):
         self.pid = 0
         #: Whether it has reported that it can fork.
         self.ready = False
-        #: Whether it has done nothing in time, and was killed.
+        #: Whether it was killed because it did nothing in time.
         self.late = False
-        #: How many forks in a row it could not make.
+        #: How many forks in a row have failed.
         self.vain = 0
-        #: When it is taken for gone if it is not dead before.
+        #: The call after which it counts as gone, even if the process is not dead.
         self._abandon: IDelayedCall | None = None
-        #: Whether it was said to be gone.
+        #: Whether `gone` was called.
         self._told = False
-        #: How many messages came over the socket that are not its own.
+        #: How many messages over the socket were not the template's or its forks'.
         self.strange = 0
         #: How the process ended; None while it lives.
         self._end: str | None = None
-        #: Lines of its output that are still logged.
+        #: How many more lines of its output are logged.
         self._lines_left = MOST_LINES
-        #: What it has printed of a line that is not whole.
+        #: The beginning of a line of output that has not ended.
         self._printed = b""
         reactor.addReader(self)
 
     @property
     def dead(self) -> bool:
-        """Whether its process is gone."""
+        """Whether the process is dead."""
         return self._end is not None
 
     def order(self, number: int, descriptors: Sequence[int]) -> None:
         """Order a worker.
 
-        :raises OSError: nothing can be written.
+        :raises OSError: the order cannot be written.
         """
         socket.send_fds(self._ours, [b"%d" % number], descriptors)
 
     def finish(self) -> None:
-        """Order nothing more: the process exits when it has done what it was told."""
+        """Send no more orders: the process exits when it has carried out its orders."""
         with contextlib.suppress(OSError):
             self._ours.shutdown(socket.SHUT_WR)
 
@@ -188,21 +188,21 @@ class TemplateProcess(ProcessProtocol):
         return self._ours.fileno()
 
     def logPrefix(self) -> str:
-        """What the reactor may call it."""
+        """The name for the reactor's log."""
         return "template"
 
     def connectionLost(self, reason: Failure) -> None:
-        """Nothing: the reactor calls `doRead` for what matters."""
+        """Do nothing: `doRead` notices the end, too."""
 
     def doRead(self) -> None:
-        """Take the reports that are there."""
+        """Take the reports that have arrived."""
         for _ in range(MOST_REPORTS):
             try:
                 report, sender = receive(self._ours, REPORT_SIZE)
             except BlockingIOError:
                 return
             except ConnectionResetError:
-                continue  # it has left an order unread; what it has reported is still there
+                continue  # it has left an order unread; its reports can still be read
             except OSError:
                 report, sender = b"", 0
             if not report:
@@ -211,7 +211,7 @@ class TemplateProcess(ProcessProtocol):
                 return
             try:
                 self._reported(self, report, sender)
-            except Exception:  # noqa: BLE001 - the reactor would not read what follows
+            except Exception:  # noqa: BLE001 - the reactor would stop reading
                 log.failure("a report of template {pid} could not be dealt with", pid=self.pid)
             if self.closed:
                 return
@@ -232,7 +232,7 @@ class TemplateProcess(ProcessProtocol):
             log.info("template {pid}: {line}", pid=self.pid, line=text)
 
     def processExited(self, reason: Failure) -> None:
-        """It is dead; what it has forked may still have to tell of that."""
+        """The process is dead; its forks may not have reported themselves yet."""
         self._end = how_the_process_ended(reason)
         for fd in list(self.transport.pipes):
             self.transport.closeChildFD(fd)
@@ -242,7 +242,7 @@ class TemplateProcess(ProcessProtocol):
 
 
 class Unwanted:
-    """A process that was forked, and is not wanted any more: killed and reaped."""
+    """A fork that is not wanted any more: it is killed and reaped."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -258,4 +258,4 @@ class Unwanted:
         unregisterReapProcessHandler(self._pid, self)
 
     def processEnded(self, status: int) -> None:
-        """Nothing: nobody waits for its end."""
+        """Do nothing: nobody waits for its end."""

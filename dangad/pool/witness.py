@@ -1,8 +1,9 @@
-"""Whether a report of a fork is true: jobs are children of the same user, and may lie.
+"""Whether a report of a fork is true: jobs are processes of the same user, and may lie.
 
-Asked by :mod:`dangad.pool.template`. Whoever has got hold of the template's socket could name any
-process as a new worker, and have it killed, by root perhaps. The kernel says who has sent a report
-(SCM_CREDENTIALS in unix(7)), and which processes are children of this one.
+Used by :mod:`dangad.pool.template`. A job that has got hold of the template's socket could name any
+process as a new worker. The server, perhaps running as root, would then kill this process. The
+kernel says who has sent a report (SCM_CREDENTIALS in unix(7)), and which processes are children of
+this one.
 """
 
 from __future__ import annotations
@@ -16,29 +17,29 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
 _UCRED = struct.Struct("iII")
-"""Process, user and group of a sender."""
+"""The form of a sender's credentials: process, user and group."""
 
 
 class Witness:
     """Knows the children of this process."""
 
     def __init__(self, known: Callable[[], Collection[int]]) -> None:
-        """Ask nothing yet.
+        """Check nothing yet.
 
-        :param known: the children of which it is known what they are.
+        :param known: returns the children of this process whose purpose is known.
         """
         self._known = known
 
     def is_genuine(self, template: int, report: bytes, sender: int) -> bool:
-        """Whether the template has sent this, or the fork of which it tells.
+        """Whether the sender of `report` is the template, or the fork that the report names.
 
         :param template: the template's process id.
-        :param sender: the process id of who has sent it.
+        :param sender: the sender's process id.
         """
         return sender > 0 and (sender == template or report.split()[1:2] == [b"%d" % sender])
 
     def is_fork(self, pid: int) -> bool:
-        """Whether this is a child that is not reaped, and of which nothing is known yet."""
+        """Whether `pid` is a child that is not reaped, and whose purpose is not known yet."""
         if pid <= 0 or pid in self._known():
             return False
         try:
@@ -49,12 +50,12 @@ class Witness:
 
 
 def name_senders(receiver: socket.socket) -> None:
-    """Have the kernel say who has sent what is received here."""
+    """Let the kernel name the sender of each message that `receiver` receives."""
     receiver.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
 
 
 def receive(receiver: socket.socket, size: int) -> tuple[bytes, int]:
-    """A message, and the id of the process that has sent it; 0 if that is not known.
+    """A message, and the id of the process that has sent it; 0 if it is not known.
 
     :raises OSError: there is no message.
     """

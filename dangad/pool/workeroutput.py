@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FLOOD_REST = 0.002
 """Seconds for which reading rests after each piece of output whose lines are only counted."""
 STACK_TIME = 0.5
-"""Seconds to wait for a stack that was asked for."""
+"""Seconds to wait for a requested stack."""
 
 
 class WorkerOutput:
@@ -53,7 +53,7 @@ class WorkerOutput:
         self._rest: IDelayedCall | None = None
 
     def of_process(self, pid: int) -> None:
-        """It is this process that prints."""
+        """Note the id of the process that prints."""
         self.of_job.pid = self.left_over.pid = pid
 
     def connect(self, connector: Connector) -> None:
@@ -64,9 +64,9 @@ class WorkerOutput:
     def received(self, data: bytes, left_over: bool) -> None:
         """Take output of the worker.
 
-        After too much of it the pipe is not read for a moment: the worker waits, not the parent.
+        After too much output the pipe is not read for a moment: the worker waits, not the parent.
 
-        :param left_over: whether something that an earlier job left behind has printed it.
+        :param left_over: whether threads or calls that an earlier job left behind have printed it.
         """
         output = self.left_over if left_over else self.of_job
         output.received(data)
