@@ -1,4 +1,4 @@
-"""All that runs in a worker process; nothing in it is imported by the parent.
+"""Everything that runs in a worker process; the parent imports nothing of it.
 
 - :mod:`.child`: the main program: it boots, says Hello, and takes one job after the other.
 - :mod:`.template`, :mod:`.siblings`: the process that forks workers, and how.

@@ -132,18 +132,18 @@ def main(settings: dict[str, Any]) -> None:
 
 
 class Served:
-    """What the job modules have for the worker; nothing until they are imported."""
+    """What the job modules offer to the worker; nothing until they are imported."""
 
     def __init__(self) -> None:
         #: The job types by command name.
         self.job_types: dict[bytes, JobType] = {}
-        #: What the parent is told of them.
+        #: Their description for the parent.
         self.catalogue = ""
-        #: What is called when the worker begins and ends.
+        #: The functions to call when the worker begins and ends.
         self.hooks = Hooks(())
 
     def find(self, modules: Iterable[str]) -> None:
-        """Import the modules. Raises what they raise, and BadJobType."""
+        """Import the modules. Raises any exception of theirs, and BadJobType."""
         self.job_types = find_job_types(modules)
         self.catalogue = catalogue_of(self.job_types.values())
         self.hooks = Hooks(modules)
@@ -151,10 +151,10 @@ class Served:
 
 
 def _leave() -> NoReturn:
-    """End the process in order, but do not take the interpreter apart.
+    """End the process in order, but without the interpreter's own cleanup.
 
-    That takes longer than all else in a worker's life, more so in a fork, which has to copy each
-    page of memory that it touches.
+    This cleanup takes longer than everything else in a worker's life, above all in a fork, which
+    has to copy each page of memory that it touches.
     """
     _end_threads_of_reactor()
     threading._shutdown()  # type: ignore[attr-defined] # noqa: SLF001 - as multiprocessing does
@@ -164,7 +164,7 @@ def _leave() -> NoReturn:
 
 
 def _preload(served: Served, settings: dict[str, Any]) -> tuple[bytes, str] | None:
-    """Import the job modules in the template; what to report if that forbids forks."""
+    """Import the job modules in the template; returns the report if they forbid forks."""
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
@@ -194,10 +194,10 @@ def _serve(
 ) -> bool:
     """Perform the job in the box `raw`, and send the answer; whether the worker is reusable.
 
-    A stopped job is not answered. Nobody knows in which state it has left modules and locks, so the
-    worker exits with it, unless the job's type says that it leaves them in order. The worker also
-    exits with a job that has used up its memory. Other changes of the process are put back for the
-    next job.
+    A stopped job is not answered. Nobody knows the state in which it has left modules and locks, so
+    the worker exits, unless the job's type says that it leaves them in order. The worker also exits
+    after a job that has used up its memory. Other changes of the process are put back for the next
+    job.
     """
     job_id, attempt, seconds, start = read_job(raw)
     strings = unpack(raw, start)
@@ -259,7 +259,7 @@ def _restore(process_state: ProcessState) -> bool:
 
 
 def _check(settings: dict[str, Any]) -> NoReturn:
-    """Report whether the job modules can be served, kill the processes of theirs, and exit.
+    """Report whether the job modules can be served, kill the processes that they started, and exit.
 
     The report goes to the descriptor `check` of the settings, as a line of JSON: null, or the
     reason why not.
@@ -271,7 +271,7 @@ def _check(settings: dict[str, Any]) -> NoReturn:
     reason = None
     try:
         take_on(settings)
-        if not settings["preloads"]:  # otherwise workers share what the import takes
+        if not settings["preloads"]:  # otherwise the workers share the memory of the import
             limit_memory(settings["max_memory"])
         catalogue_of(find_job_types(settings["jobs"]).values())
         if not settings["preloads"]:
@@ -290,7 +290,7 @@ def _print_traceback(error: BaseException) -> None:
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_NOT_THEIRS):
         trace = trace.tb_next
-    shown = trace is not None or isinstance(error, SyntaxError)  # it has a line of its own
+    shown = trace is not None or isinstance(error, SyntaxError)  # this one has a line of its own
     if shown and not isinstance(error, (BadJobType, CannotStart)):
         traceback.print_exception(error.with_traceback(trace))
 
@@ -351,7 +351,7 @@ def _end_threads_of_reactor() -> None:
 
 
 def _die_with_parent(parent: int) -> None:
-    """Lead a process group, and have the kernel kill this process when the parent dies.
+    """Lead a process group, and let the kernel kill this process when the parent dies.
 
     Where the kernel cannot do this, an idle worker exits when its pipe ends. Processes that jobs
     detach become children of this process, and after its death

@@ -1,8 +1,8 @@
 """What a job function may ask and tell while it runs: :func:`current_job`.
 
-Set by :mod:`dangad.worker.perform` around each call of a job function, and taken along by
-:mod:`dangad.worker.following` to the threads that it starts. A job that is kept beyond its end, by
-a thread that was left behind for example, reaches nobody.
+:mod:`dangad.worker.perform` sets it around each call of a job function, and
+:mod:`dangad.worker.following` takes it along to the threads that the function starts. After its
+end a job reaches nobody, even if a thread that was left behind still holds it.
 """
 
 from __future__ import annotations
@@ -78,25 +78,26 @@ class RunningJob:
         self._part = part
         #: The time before which no progress is sent.
         self._next_report = 0.0
-        #: The last progress, if it was therefore not sent.
+        #: The last progress, if it was not sent because of this.
         self._unsent: tuple[tuple[int, int, str], ...] = ()
         self._process = os.getpid()
-        #: Whether the client is being told something, which a signal's handler may interrupt.
+        #: Whether the client is being told something; a signal's handler may interrupt this.
         self._is_telling = False
         #: Whether the job has ended.
         self._ended = False
         if report is not None or part is not None:
-            #: Held while the client is told something, and by `end`, so that nothing follows it.
+            #: Held while the client is told something, and by `end`, so that nothing follows the
+            #: end.
             self._telling = threading.RLock()
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds until its time limit or deadline, 0 or more; None if it has neither."""
+        """Seconds until the time limit or deadline, 0 or more; None if the job has neither."""
         return None if self._ends_at is None else max(0.0, self._ends_at - time.monotonic())
 
     @property
     def has_ended(self) -> bool:
-        """Whether its function has returned or raised; then its client is told nothing more."""
+        """Whether the job function has returned or raised; then the client is told nothing more."""
         return self._ended
 
     @property
@@ -108,9 +109,9 @@ class RunningJob:
         """Tell the client, if it asked, that `done` of `total` units of work are done.
 
         May be called as often as is convenient: the client is told ten times a second at
-        most, and always of the last call. A `total` of 0 is one that is not known, and `done` may
+        most, and always of the last call. A `total` of 0 means that it is not known; `done` may
         exceed it. A message is cut to `MAX_MESSAGE` characters. After the job's end, and in a
-        forked process, it does nothing.
+        forked process, this does nothing.
 
         :raises TypeError: `done` or `total` is not a whole number, or `message` is not a text.
         :raises ValueError: `done` or `total` is less than 0, or beyond `MAX_NUMBER`.
@@ -123,14 +124,14 @@ class RunningJob:
             self.flush()
 
     def send(self, chunk: bytes) -> None:
-        """Send the client, if it asked for partial results, the next part.
+        """Send the next part of the result to the client, if it asked for partial results.
 
-        Blocks while the client has more than it reads, so that nothing piles up.
+        Blocks while the client does not read fast enough, so that nothing piles up.
 
         :raises TypeError: the chunk is not bytes.
-        :raises TooLarge: it is larger than the server's ``--max-payload``.
-        :raises RuntimeError: the job has ended, or this is a fork of its process, or a signal
-            handler that has interrupted another call.
+        :raises TooLarge: the chunk is larger than the server's ``--max-payload``.
+        :raises RuntimeError: the job has ended, or this is a fork of its process, or this is called
+            in a signal handler that has interrupted another call.
         """
         if not isinstance(chunk, (bytes, bytearray, memoryview)):
             raise TypeError(f"a chunk is bytes, not {type(chunk).__name__}")
@@ -138,13 +139,13 @@ class RunningJob:
             raise RuntimeError(f"nothing can be sent for job {self.id} {self.command}: {self._why}")
 
     def flush(self) -> None:
-        """Tell the client the last progress, if it was not told yet and can be told now."""
+        """Tell the client the last progress, if this was not done yet and is possible now."""
         self._tell(self._send_unsent)
 
     def end(self) -> None:
         """Tell the client the last progress, and nothing more from now on.
 
-        Waits for another thread that is telling it something.
+        If another thread is telling the client something, waits for this thread.
         """
         if self._report is None and self._part is None:
             self._ended = True
@@ -156,9 +157,9 @@ class RunningJob:
     def _tell(self, tell: Callable[..., None], *news: Any) -> bool:
         """Whether the client could be told, by calling `tell`."""
         if os.getpid() != self._process:
-            return False  # nor may it wait for the lock: perhaps nobody is there to release it
+            return False  # without the lock, which perhaps nobody is there to release
         if self._report is None and self._part is None:
-            return not self._ended  # nobody wants to know, so there is no lock
+            return not self._ended  # the client asked for nothing, so there is no lock
         with self._telling:
             if self._ended or self._is_telling:
                 return False
@@ -171,7 +172,7 @@ class RunningJob:
 
     @property
     def _why(self) -> str:
-        """Why it could not be told."""
+        """Why the client could not be told."""
         if os.getpid() != self._process:
             return "this is a fork of its process; return the data to the process that forked"
         return "it has ended" if self._ended else "its process is in the middle of sending"
@@ -208,7 +209,8 @@ def current_job() -> RunningJob:
 def inherited_job() -> RunningJob | None:
     """The job to which the running code belongs, even if it has ended; None if there is none.
 
-    The context knows it, which coroutines and tasks take along; otherwise the thread does.
+    The context knows the job; coroutines and tasks take their context along. In other code the
+    thread knows it.
     """
     job = _context.get()
     return vars(threading.current_thread()).get(MARK) if job is None else job
@@ -217,7 +219,7 @@ def inherited_job() -> RunningJob | None:
 def is_left_over() -> bool:
     """Whether the running code is not a part of the job that runs in this process, if any.
 
-    Then it belongs to a job that has ended, or is in a thread that no job has started.
+    If so, the code belongs to a job that has ended, or runs in a thread that no job has started.
     """
     job = inherited_job()
     if job is None:
@@ -226,14 +228,14 @@ def is_left_over() -> bool:
 
 
 def set_current_job(job: RunningJob) -> None:
-    """Make `job` the one that :func:`current_job` returns in this context; `NO_JOB` for none."""
+    """Make :func:`current_job` return `job` in this context; `NO_JOB` for none."""
     _context.set(None if job is NO_JOB else job)
 
 
 def run_for(
     job: RunningJob, function: Callable[..., Any], /, *arguments: Any, **keywords: Any
 ) -> Any:
-    """Call `function` as a part of `job`; what it returns."""
+    """Call `function` as a part of `job`, and return its result."""
     token = _context.set(job)
     try:
         return function(*arguments, **keywords)

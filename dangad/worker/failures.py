@@ -1,9 +1,9 @@
 """Describes exceptions and other objects of jobs, whatever their classes do.
 
 Used by :mod:`dangad.worker.perform`. A job may raise or return anything: an exception whose message
-raises, whose class has no readable name, that claims to be of another class, or whose message is
-not plain text. Looking at it must not end the worker, and must not cost the job its answer. So
-nothing here asks an object for what Python itself knows about it.
+raises or is not plain text, whose class has no readable name, or that claims to be of another
+class. Describing it must not end the worker, and must not cost the job its answer. So nothing here
+asks an object for anything that Python itself knows about the object.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 MAX_MESSAGE = 2000
-"""Characters of an undeclared exception's message that a client gets, at most."""
+"""The most characters of an undeclared exception's message that a client gets."""
 MAX_LINE = 500
-"""Characters of the line that is printed when a job ends with a known error, at most."""
+"""The most characters of the line that is printed when a job ends with a known error."""
 MAX_TRACEBACK = 100_000
-"""Characters of a traceback that are printed, at most; half of them are from its end."""
+"""The most characters of a traceback that are printed; half of them are from its end."""
 
 _traceback_of = vars(BaseException)["__traceback__"].__get__
 _name_of = vars(type)["__name__"].__get__
@@ -82,11 +82,11 @@ def write(text: str) -> None:
 
 
 def leave_fork(error: BaseException | None) -> NoReturn:
-    """End a fork that has come back from the job function, as a program ends.
+    """End a fork that has returned from the job function, as a program ends.
 
-    Its exit status is what ``sys.exit`` was given, 0 if the function has returned, or 1 after a
-    traceback. The buffers are not flushed: they also hold what the original process has not printed
-    yet.
+    Its exit status is the argument of ``sys.exit``, 0 if the function has returned, or 1 after a
+    traceback. The buffers are not flushed: they also hold output that the original process has not
+    printed yet.
     """
     status = 0
     try:

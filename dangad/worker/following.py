@@ -1,10 +1,10 @@
-"""What a job starts still belongs to it: threads, tasks of thread pools, delayed calls.
+"""Makes everything that a job starts belong to it: threads, tasks of thread pools, delayed calls.
 
 Used by :mod:`dangad.worker.perform` before each job. Coroutines and asyncio's tasks take along the
-context, and with it the job. Threads do not, nor do tasks for a thread pool or calls that wait for
-Twisted's clock. A pool lives across jobs, and so does the reactor: what an earlier job has left
-there does not belong to the present one. What cannot be followed, such as a thread that was started
-in C, belongs to no job.
+context, and with it the job. Threads, tasks for a thread pool and delayed calls of Twisted do not:
+here they are made to. A pool and the reactor live across jobs: tasks and calls that an earlier job
+has left there do not belong to the present job. Code that cannot be followed, such as a thread that
+was started in C, belongs to no job.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _INTERPRETERS = "InterpreterPoolExecutor"
 
 
 _seen = 0
-"""How many modules had been imported at the last look."""
+"""How many modules had been imported at the last call of `follow`."""
 
 
 def follow() -> None:
-    """Make sure that what is started from now on knows its job.
+    """Make sure that threads, tasks and calls that are started from now on know their job.
 
-    Takes nearly no time if it was done before. Modules that are not imported yet are left to a
-    later call.
+    Takes nearly no time if no module was imported since the last call. Modules that are not
+    imported yet are left to a later call.
     """
     global _seen
     if _seen == (_seen := len(sys.modules)):
@@ -39,7 +39,7 @@ def follow() -> None:
     for place in [place for place in _unfollowed if place[0] in sys.modules]:
         module, name, method, following = place
         kind = getattr(sys.modules[module], name, None)
-        if kind is not None:  # it may be in the middle of being imported
+        if kind is not None:  # the module may be in the middle of its import
             setattr(kind, method, following(getattr(kind, method)))
             _unfollowed.remove(place)
 
@@ -93,4 +93,4 @@ _unfollowed: list[tuple[str, str, str, Callable[[Callable[..., Any]], Callable[.
     ("twisted.python.threadpool", "ThreadPool", "callInThreadWithCallback", _call_in_thread),
     ("twisted.internet.base", "DelayedCall", "__init__", _delay),
 ]
-"""Where to follow: module, class, method, and what makes a following method of it."""
+"""The methods to replace: module, class, method, and the function that makes the replacement."""

@@ -1,7 +1,7 @@
-"""Makes a process that a job forks an ordinary one, without what makes its worker a worker.
+"""Makes a process that a job forks an ordinary one, without the special features of a worker.
 
 Used by :mod:`dangad.worker.child` at its start. A worker leaves some signals to the parent, handles
-others, and holds the pipe. A fork of it is the job's own, and must end when
+others, and holds the pipe. A fork of the worker belongs to the job, and must end when
 :meth:`multiprocessing.Process.terminate` says so.
 """
 
@@ -28,7 +28,7 @@ LEFT_TO_PARENT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def ordinary_handlers() -> Mapping[signal.Signals, object]:
-    """Python's own handlers of the signals that a worker takes over; call this before it does."""
+    """Python's own handlers of the signals that a worker takes over later."""
     return {number: signal.getsignal(number) for number in (*LEFT_TO_PARENT, STOP_SIGNAL)}
 
 
@@ -36,7 +36,7 @@ def free_forks(pipe: WorkerPipe, ordinary: Mapping[signal.Signals, object], stac
     """From now on make each fork of this process an ordinary one, however it is made.
 
     A handler that a job or its module has set stays, as it would in any fork. A signal that comes
-    before the fork is an ordinary process waits until it is.
+    too early waits until the fork is an ordinary process.
 
     :param ordinary: what `ordinary_handlers` returned.
     :param stacks: the descriptor on which stacks are shown.
@@ -51,8 +51,8 @@ def free_forks(pipe: WorkerPipe, ordinary: Mapping[signal.Signals, object], stac
         signal.pthread_sigmask(signal.SIG_SETMASK, mask.before)
 
     def free() -> None:
-        if own:  # else this is a fork of a fork
-            signal.set_wakeup_fd(-1)  # of a reactor that runs in the worker, and shares it
+        if own:  # otherwise this is a fork of a fork
+            signal.set_wakeup_fd(-1)  # a reactor that runs in the worker shares it
             for number, handler in own.items():
                 if signal.getsignal(number) == handler:
                     signal.signal(number, ordinary[number])  # type: ignore[arg-type]

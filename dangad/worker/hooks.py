@@ -1,7 +1,7 @@
-"""What job modules want done in each worker when it begins and when it ends.
+"""Functions of job modules that each worker calls when it begins and when it ends.
 
-Authors of jobs decorate with :func:`worker_start` and :func:`worker_stop`;
-:mod:`dangad.worker.child` calls.
+Authors of jobs decorate them with :func:`worker_start` and :func:`worker_stop`.
+:mod:`dangad.worker.child` calls them.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ _START, _STOP = "start", "stop"
 
 
 def worker_start(function: _F) -> _F:
-    """Have the decorated function called in each worker before its first job.
+    """Declare that each worker calls the decorated function before its first job.
 
-    This is the place for what cannot be shared by forks: connections, threads, random generators
-    that are to differ. The functions of a module are called in the order of their definition. If
-    one raises an exception, the worker has failed to start.
+    This is the place to make things that forks cannot share: connections, threads, random
+    generators that must differ. The functions of a module are called in the order of their
+    definition. If one raises an exception, the worker has failed to start.
 
-    :raises BadJobType: it is not a plain function without arguments.
+    :raises BadJobType: the function is not a plain function without arguments.
     """
     return _marked(function, _START)
 
 
 def worker_stop(function: _F) -> _F:
-    """Have the decorated function called in each worker that has done its last job.
+    """Declare that each worker calls the decorated function after its last job.
 
-    It has five seconds, together with all others. It is not called in a worker that is killed, or
-    that ends with a job that was stopped. An exception is logged.
+    All these functions together have five seconds. A worker that is killed, or that ends with a job
+    that was stopped, does not call them. An exception is logged.
 
-    :raises BadJobType: it is not a plain function without arguments.
+    :raises BadJobType: the function is not a plain function without arguments.
     """
     return _marked(function, _STOP)
 
@@ -49,7 +49,7 @@ class Hooks:
     """The decorated functions of some modules."""
 
     def __init__(self, modules: Iterable[str]) -> None:
-        """Find them, among the attributes of the modules, which are imported."""
+        """Import the modules, and find the decorated functions among their attributes."""
         found: dict[int, Callable[[], object]] = {
             id(value): value
             for name in modules
@@ -60,12 +60,12 @@ class Hooks:
         self._functions = list(found.values())
 
     def start(self) -> None:
-        """Call those that begin. Raises what one of them raises."""
+        """Call the functions for the start. If one of them raises an exception, so does this."""
         for function in self._of(_START):
             function()
 
     def stop(self) -> None:
-        """Call those that end, the last one first."""
+        """Call the functions for the end, the last one first."""
         for function in reversed(self._of(_STOP)):
             try:
                 function()

@@ -1,6 +1,6 @@
-"""Job types: the ``@job`` decorator, and finding the decorated functions in modules.
+"""Job types: the ``@job`` decorator, and the search for decorated functions in modules.
 
-Authors of jobs decorate; :mod:`dangad.worker.child` and :mod:`dangad.testing` find.
+Authors of jobs decorate functions; :mod:`dangad.worker.child` and :mod:`dangad.testing` find them.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 _MARK = "__dangad_job_types__"
 _PLAIN = (FunctionType, type, ModuleType)
-"""Types of objects that have no other attributes than those in their ``__dict__``."""
+"""Types of objects whose attributes are all in their ``__dict__``."""
 _F = TypeVar("_F", bound="Callable[..., Any]")
 
 ENTRY_POINT_GROUP = "dangad.jobs"
 
 
 class BadJobType(Exception):
-    """A job type, or a module of them, that cannot be served; the text says why."""
+    """A job type or a job module cannot be served; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -63,18 +63,18 @@ def job(
 
     The function is called with the command's arguments as keywords, in the main thread of a worker
     process, and may take its time. If the request leaves out an optional argument, the function's
-    default counts, or None if it has none. It returns a dict with the command's response, or a
-    Deferred of one, or is ``async def``. The decorator leaves the function as it is, so that tests
-    can call it.
+    default counts, or None if there is no default. The function returns a dict with the command's
+    response, or a Deferred of such a dict, or is ``async def``. The decorator leaves the function
+    as it is, so that tests can call it.
 
     :param time_limit: seconds that one attempt may run; None for no limit.
-    :param retries: how often the job may be run again after its worker died. Only for
-        functions that may safely be run twice.
+    :param retries: how often the job may be tried again after its worker died. Only for functions
+        that may safely run twice.
     :param max_running: how many jobs of this type may run at once; None for no limit.
     :param on_disconnect: "cancel" or "finish" a running job whose client disconnects.
-    :param isolate: whether each job gets a new worker process, which ends with it.
-    :param stoppable: whether the function leaves modules and locks in order if the exception that
-        stops it is raised at any line. Then the worker need not end with it.
+    :param isolate: whether each job gets a new worker process, which ends after it.
+    :param stoppable: whether the function leaves modules and locks in order, whatever the line at
+        which the exception stops it. Then the worker need not end with the job.
     :raises BadJobType: the command or the policy cannot be served; the text says why.
     """
     policy = Policy(time_limit, retries, max_running, on_disconnect, isolate, stoppable)
@@ -102,11 +102,11 @@ def job_types_of(function: Callable[..., Any]) -> tuple[JobType, ...]:
 
 
 def mark_of(function: object, name: str) -> Any:
-    """What a decorator has left on a function under `name`; None if nothing.
+    """The mark that a decorator has left on a function under `name`; None if there is none.
 
     Looked up statically: a module may hold mocks and proxies, which have every attribute.
     """
-    if type(function) in _PLAIN:  # which is most of what a module has
+    if type(function) in _PLAIN:  # as nearly all attributes of a module are
         return vars(function).get(name)
     return inspect.getattr_static(function, name, None)
 
@@ -118,7 +118,7 @@ def find_job_types(modules: Iterable[str]) -> dict[bytes, JobType]:
     ``group:dangad.jobs`` stands for the modules that installed packages offer under that
     entry-point group.
 
-    :raises BadJobType: a module has none, or one command is claimed twice.
+    :raises BadJobType: a module has no job types, or two functions perform the same command.
     """
     found: dict[bytes, JobType] = {}
     for name in modules:
@@ -152,7 +152,7 @@ def catalogue_of(job_types: Iterable[JobType]) -> str:
 
 
 def import_modules(name: str) -> list[Any]:
-    """The modules for which `name` stands, as `find_job_types` takes it; they are imported."""
+    """The modules for which `name` stands in `find_job_types`; they are imported."""
     if name == f"group:{ENTRY_POINT_GROUP}":
         points = entry_points(group=ENTRY_POINT_GROUP)
         if not points:

@@ -1,8 +1,8 @@
 """The event loops that jobs share in a worker: Twisted's reactor, and asyncio's current loop.
 
 Used by :mod:`dangad.worker.processstate`, after each job. A process has one of each, and a job may
-use either as it would in a program of its own. Neither is imported here: what no job has imported
-costs nothing.
+use either as it would in a program of its own. This module imports neither: a loop that no job has
+imported costs nothing.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def reactor_state() -> str:
 def current_loop() -> tuple[Any, Any]:
     """The policy of asyncio and the loop that it holds for this thread, or None.
 
-    asyncio's public functions are not asked, because they make what is missing.
+    asyncio's public functions are not used, because they would make a missing loop.
     """
     policy = getattr(sys.modules.get(_LOOPS), "_event_loop_policy", None)
     if policy is None:
@@ -46,7 +46,7 @@ def current_loop() -> tuple[Any, Any]:
 def put_loop_back(noted: tuple[Any, Any]) -> None:
     """Make the noted loop the current one again, or the reactor's if the reactor runs on asyncio.
 
-    Where there was none, :func:`asyncio.get_event_loop` behaves as in a new process.
+    If no loop was noted, :func:`asyncio.get_event_loop` behaves as in a new process.
     """
     events: Any = sys.modules[_LOOPS]
     policy, loop = noted

@@ -1,4 +1,4 @@
-"""The processes that jobs start in a worker; they are gone when their job is.
+"""The processes that jobs start in a worker; none of them outlives its job.
 
 Used by :mod:`dangad.worker.child` after each job, and at the worker's end. A process that a job
 leaves running is killed, even if it has detached itself, because a worker adopts the orphans among
@@ -6,8 +6,9 @@ its descendants. Dead processes are reaped, so that no later job waits for them 
 
 Processes that the job modules started on import, or that the modules' threads start, belong to the
 modules and live as long as the worker. :mod:`multiprocessing` has two helpers of its own, a
-resource tracker and a fork server. They are ended in the way in which it would end them itself. So
-it starts others for the next job, and the tracker removes what the job has left in shared memory.
+resource tracker and a fork server. They are ended as :mod:`multiprocessing` itself would end them.
+So it starts new ones for the next job, and the tracker removes the shared memory that the job has
+left.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import os
 import signal
 import sys
 import time
-from _thread import _count as thread_count  # of threads that threading does not know, too
+from _thread import _count as thread_count  # also counts threads that threading does not know
 from typing import TYPE_CHECKING, Any
 
 from dangad.host.descent import PROC, children, children_by_thread, is_tracker, program, threads
@@ -35,11 +36,11 @@ _SIZE = 2**12
 _TRACKER = "multiprocessing.resource_tracker"
 _FORK_SERVER = "multiprocessing.forkserver"
 _REACTOR = "twisted.internet.process"
-"""The modules of which it is known what they have started, once they are imported."""
+"""Modules that know which processes they have started, once they are imported."""
 
 
 class Offspring:
-    """The children of this process, adopted ones included, that belong to a job."""
+    """The children of this process that belong to a job, including adopted ones."""
 
     def __init__(self, put_out_of_reach: Callable[[int], int]) -> None:
         """Take all present children for those of the modules.
@@ -53,27 +54,27 @@ class Offspring:
         self._list = -1
         with contextlib.suppress(OSError), open(f"{PROC}/self/task/{os.getpid()}/children") as file:
             self._list = put_out_of_reach(file.fileno())
-        #: The main thread's children at the last look, as the file `_list` has them; None if
-        #: there is no such file.
+        #: The main thread's children when `_list`, a file of /proc, was last read; None if there is
+        #: no such file.
         self._usual = self._look()
 
     def end(self) -> list[str]:
-        """Kill and reap the processes of a job; which ones it should have ended itself.
+        """Kill and reap the processes of a job. Returns the ones that the job should have ended.
 
-        They are named by their ids and programs. Takes next to no time if there are none.
+        Each is named by its id and its program. Takes next to no time if there are none.
         """
         look = self._look()
         if look is not None and look == self._usual and thread_count() <= self._count:
             return []
         if not _has_children():
             return []
-        #: The names of the programs of those that were killed, by id.
+        #: The programs of the processes that were killed, by id.
         left: dict[int, str] = {}
         kill_from = time.monotonic() + LINGER
         while True:
             of_jobs = self._of_jobs()
             dead = {pid for pid in of_jobs if _has_ended(pid)}
-            _let_owners_reap()  # before the others are, and none that has ended since
+            _let_owners_reap()  # before the other processes end
             running = of_jobs - {pid for pid in dead if _reap(pid)}
             now = time.monotonic()
             if not running or now > kill_from + PATIENCE:
@@ -103,14 +104,14 @@ class Offspring:
             return None
 
     def _of_jobs(self) -> set[int]:
-        """The processes that belong to a job, dead or alive, as far as they can be seen now.
+        """The processes that belong to a job, dead or alive, as far as they are children now.
 
-        Their own children can be seen only when they are dead.
+        Their own children become children of this process only when they are dead.
         """
         found = set(children_by_thread())
         self._kept &= {
             child for _, child in found
-        }  # the id of a process that is gone may be given again
+        }  # another process may get the id of one that is gone
         helpers = {pid for pid in (_tracker(), _fork_server()) if pid is not None}
         grandchildren = set().union(*(children(helper) for helper in helpers)) - self._kept
         return grandchildren | {
@@ -121,9 +122,9 @@ class Offspring:
 
 
 def end_all() -> None:
-    """At the worker's end, kill its children, and have their shared memory removed.
+    """At the worker's end, kill its children, and let the tracker remove their shared memory.
 
-    Each of the two takes `PATIENCE` at most.
+    Each of these two steps takes `PATIENCE` at most.
     """
     tracker = _tracker()
     end = time.monotonic() + PATIENCE
@@ -152,7 +153,7 @@ def _end_tracker(pid: int) -> None:
 
 
 def _end_fork_server(pid: int) -> None:
-    """Kill the fork server, which has no children any more, and let multiprocessing know."""
+    """Kill the fork server, which has no children any more, and tell multiprocessing so."""
     _kill(pid)
     sys.modules[_FORK_SERVER]._forkserver._stop()  # noqa: SLF001 - it waits for the dead
 
@@ -169,9 +170,9 @@ def _fork_server() -> int | None:
 
 
 def _let_owners_reap() -> None:
-    """Let the objects in this process that stand for ended processes learn of their end.
+    """Let objects in this process, such as a Popen, learn that their processes have ended.
 
-    Otherwise such an object could take a later process of the same id for its own, and end it.
+    Otherwise such an object could mistake a later process with the same id for its own, and end it.
     """
     module: Any = sys.modules.get("multiprocessing.process")
     if module is not None:

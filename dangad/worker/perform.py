@@ -65,7 +65,7 @@ class Answer:
 
 
 class Performer:
-    """Runs job functions and turns their outcome into an :class:`Answer`."""
+    """Runs job functions and turns their outcomes into :class:`Answer` objects."""
 
     def __init__(
         self,
@@ -104,11 +104,11 @@ class Performer:
         The job has a context of its own, in which it is the current job to the end.
 
         An exception of the job function becomes an error answer, and leaves a traceback on stderr
-        if the command does not declare it. Only two exceptions leave this method. A forked process
-        that leaves the function does not return from here.
+        if the command does not declare it. Only two exceptions leave this method. If the job has
+        forked and the fork leaves the function, the fork does not return from here.
 
         :param strings: the pairs of the request box.
-        :param running: the job that :func:`dangad.current_job` returns meanwhile.
+        :param running: the job that :func:`dangad.current_job` returns while the function runs.
         :raises JobStopped: the job was told to stop, and its function did not catch this.
         :raises OutOfMemory: the job has used up the limited memory of this process.
         """
@@ -116,7 +116,7 @@ class Performer:
 
     def _perform(self, strings: dict[bytes, bytes], running: RunningJob) -> Answer:
         call = self._calls.get(strings[COMMAND])
-        if call is None:  # workers with older or newer job modules know it
+        if call is None:  # workers with older or newer job modules perform it
             return _refuse(UnhandledCommand("the worker does not perform this command"))
         try:
             arguments = call.parse(strings)
@@ -153,7 +153,7 @@ class Performer:
     def _explain(self, call: _Call, running: RunningJob, error: BaseException) -> Answer:
         """The answer for an exception of the function.
 
-        :raises OutOfMemory: the worker has to exit because of the exception.
+        :raises OutOfMemory: the job has used up the memory, so the worker must exit.
         """
         code = call.code_of(error)
         if code is not None:
@@ -164,7 +164,7 @@ class Performer:
         return _refuse(JobFailed(summary_of(error)))
 
     def _told(self, running: RunningJob, code: bytes, text: str) -> Answer:
-        """The answer to a job that ends with an error of this code, which is logged, too."""
+        """Log an error, and return it as the answer to a job."""
         self._tell(f"{running.command} ended with {code.decode('ascii', 'replace')}: {text}")
         return Answer(True, pack(error_pairs(code, text)))
 
@@ -251,7 +251,7 @@ class _Call:
         :raises BadResponse: a value is missing, or cannot be encoded.
         """
         strings: dict[bytes, bytes] = {}
-        objects = result.copy()  # AMP removes from the dict what it has packed
+        objects = result.copy()  # AMP removes each value from the dict when it has packed it
         for key, name, argument, check in self._response:
             if not argument.optional and name not in result:
                 raise BadResponse(f"the job returned no {name!r}")
@@ -315,11 +315,11 @@ def _kind(value: object) -> str:
 
 
 _prepared: dict[int, tuple[JobType, _Call]] = {}
-"""What is known of some job types already, by identity: functions need not be hashable."""
+"""The job types that were prepared, by identity: functions need not be hashable."""
 
 
 def prepare(job_types: Iterable[JobType]) -> None:
-    """Look at the functions and commands now, so that no performer in a fork has to."""
+    """Inspect the functions and commands now, so that no performer in a fork has to."""
     _prepared.update({id(job_type): (job_type, _Call(job_type)) for job_type in job_types})
 
 

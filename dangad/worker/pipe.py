@@ -1,4 +1,4 @@
-"""The worker's ends of its pipes: those for jobs and answers block, the one for orders does not.
+"""The worker's ends of its pipes: for jobs and answers, which block, and for orders to stop.
 
 Used by :mod:`dangad.worker.child`; :class:`dangad.pool.link.WorkerLink` has the other ends. A job
 blocks the worker. So an order to stop is a box that names the job, and a signal that makes the
@@ -33,17 +33,17 @@ if TYPE_CHECKING:
     from dangad.worker.perform import Answer
 
 OUT_OF_REACH = 200
-"""The number from which on descriptors are taken that jobs must not hit by accident."""
+"""The lowest number of descriptors that jobs must not hit by accident."""
 _ROOM = 8
-"""Descriptors below the limit of open files that are kept for this."""
+"""How many descriptors just below the limit of open files serve if `OUT_OF_REACH` is too high."""
 
 _READ_SIZE = 2**16
-"""Bytes that are read at once: as many as a pipe holds. For more, each read would call mmap.
+"""The most bytes that are read at once: a pipe holds as many. For more, each read would call mmap.
 
-Small jobs come in packets, of which one is read at a time: see :mod:`dangad.pool.jobpipe`.
+Small jobs come in packets, one for each read: see :mod:`dangad.pool.jobpipe`.
 """
 _BOX_OVERHEAD = 2**16
-"""Bytes by which a box may exceed the largest payload, for pairs of the parent's."""
+"""Bytes by which a box may exceed the largest payload, for the parent's own pairs."""
 _MAX_WISH = 2**10
 """Bytes of the largest box that orders a job to stop."""
 
@@ -54,19 +54,19 @@ _STOPS: dict[bytes, type[JobStopped]] = {b"cancelled": JobCancelled, b"time": Ti
 
 
 class WorkerPipe:
-    """The pipes, and the running job, as far as it can be stopped."""
+    """The pipes, and the order to stop the running job."""
 
     def __init__(self, read_fd: int, write_fd: int, wish_fd: int, max_payload: int) -> None:
         """Take the pipes over from the descriptors on which they were handed down.
 
-        :param read_fd: where jobs come from.
-        :param write_fd: where answers go.
-        :param wish_fd: where orders to stop come from.
+        :param read_fd: the descriptor from which jobs come.
+        :param write_fd: the descriptor to which answers go.
+        :param wish_fd: the descriptor from which orders to stop come.
         :param max_payload: bytes of the largest request, and of the largest part of a result.
         """
         self._read_fd = _move(read_fd)
         self._write_fd = _move(write_fd)
-        #: Where orders to stop come from.
+        #: The descriptor from which orders to stop come.
         self._wish_fd = _move(wish_fd)
         os.set_blocking(self._wish_fd, False)
         self._max_payload = max_payload
@@ -74,21 +74,21 @@ class WorkerPipe:
         self._reader = BoxReader(max_payload + _BOX_OVERHEAD, ())
         #: Assembles the boxes of orders to stop.
         self._wishes = BoxReader(_MAX_WISH, ())
-        #: The process that may use the pipe; a fork of it may not.
+        #: The id of the process that may use the pipes; its forks may not.
         self._owner = os.getpid()
         self._writing = threading.Lock()
         #: The id of the running job; None between jobs.
         self._job: int | None = None
-        #: Whether the signal came between jobs.
+        #: Whether the signal to stop came between jobs.
         self._called = False
         #: Called instead of raising an exception when the job is to stop; None to raise.
         self._on_stop: Callable[[JobStopped], None] | None = None
-        #: Whether half of a box was written, and will never be finished.
+        #: Whether a part of a box was written, and the rest never will be.
         self._torn = False
         #: Whether a running job was told to stop.
         self.stopped = False
         signal.signal(STOP_SIGNAL, self._signalled)
-        # A job may leave O_ASYNC on a pipe: SIGIO would kill whichever comes next.
+        # A job may leave O_ASYNC on a pipe: SIGIO would kill the worker during a later job.
         signal.signal(signal.SIGIO, ignore_signal)
 
     def next_job(self) -> bytes | None:
@@ -105,17 +105,17 @@ class WorkerPipe:
             self._reader.feed(data)
 
     def _read(self) -> bytes:
-        """Wait for something in the pipe of the jobs; nothing when the parent has closed it."""
+        """Wait for bytes in the pipe of jobs; empty when the parent has closed the pipe."""
         while True:
             try:
                 return os.read(self._read_fd, _READ_SIZE)
-            except BlockingIOError:  # a job has changed the pipe, or what it has left behind
+            except BlockingIOError:  # a job, or a thread that it left, has changed the pipe
                 os.set_blocking(self._read_fd, True)
 
     def wait_for_end(self) -> None:
         """Take no more jobs, and wait until the parent has closed the pipe.
 
-        What the parent puts into the pipe meanwhile is not read, and can be reclaimed.
+        Jobs that the parent still puts into the pipe are not read, and can be reclaimed.
         """
         poll = select.poll()
         poll.register(self._read_fd, 0)
@@ -124,7 +124,7 @@ class WorkerPipe:
     def begin_job(self, job_id: int) -> None:
         """Allow the job to be stopped, by an exception at any line of the main thread.
 
-        :raises JobStopped: the order has come already.
+        :raises JobStopped: the order to stop has already come.
         """
         self._job = job_id
         if self._called:
@@ -136,7 +136,7 @@ class WorkerPipe:
         self._job = None
 
     def go_on(self) -> bool:
-        """Be ready for another job after one that was stopped; False if that cannot be."""
+        """Get ready for another job after a stopped one; False if this is not possible."""
         if self._torn or not self._writing.acquire(blocking=False):
             return False
         self._writing.release()
@@ -162,7 +162,7 @@ class WorkerPipe:
     ) -> None:
         """Send the answer to the job `job_id`.
 
-        :param usage: what the job used, and `marks`, both as `workerboxes.DONE` describes them.
+        :param usage: the job's resource usage; `usage` and `marks` are as in `workerboxes.DONE`.
         """
         self._write(workerboxes.answer_head(job_id, answer.failed, usage, marks) + answer.body)
 
@@ -201,7 +201,7 @@ class WorkerPipe:
 
     def _write(self, data: bytes) -> None:
         if os.getpid() != self._owner:
-            os._exit(1)  # a fork has returned from the job function; it must not use the pipe
+            os._exit(1)  # a fork that has returned from the job function must not use the pipe
         with self._writing:
             if len(data) <= select.PIPE_BUF:
                 try:
@@ -214,9 +214,10 @@ class WorkerPipe:
     def _write_large(self, data: bytes) -> None:
         """Write a box in as many steps as it takes, and all of it.
 
-        The job may have set a handler of a signal that raises, as a limit of time. Then the box is
-        finished before: what follows half of one would be read as the other half. Only an order
-        to stop is obeyed at once, because the server reads no more of the job then.
+        The job may have set a signal handler that raises, for example to limit time. The box is
+        finished before the handler runs: otherwise the parent would take the next box for the rest
+        of this one. Only an order to stop is obeyed at once: after it the server reads no more of
+        the job.
         """
         view = memoryview(data)
         written: list[int] = []

@@ -1,9 +1,9 @@
 """Imports the job modules in the template, and finds what they leave that forks cannot share.
 
 Used by :mod:`dangad.worker.child` in a template that preloads. A fork has a copy of the memory and
-shares all descriptors, but has no thread except the one that forked. So a module that has started a
-thread, opened a connection or made an event loop works in the template alone. It is not forked
-then, but imported in each worker.
+shares all descriptors, but has no thread except the one that forked. So if a module has started a
+thread, opened a connection or made an event loop, it works in the template alone. Then each worker
+imports the modules itself.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 import warnings
-from _thread import _count as thread_count  # of threads that threading does not know, too
+from _thread import _count as thread_count  # also counts threads that threading does not know
 from typing import TYPE_CHECKING
 
 from dangad.host.descent import PROC, children, count_threads
@@ -33,11 +33,11 @@ _SHARED = {
     "/dev/kfd": "a context of a GPU",
     "/dev/dri": "a context of a GPU",
 }
-"""What a descriptor stands for that forks must not share, by how the kernel's name of it begins."""
+"""Descriptors that forks must not share: the beginning of the kernel's name, and what it means."""
 
 
 class Unshareable(Exception):
-    """The modules leave something that forks cannot share; the text says what, and which module."""
+    """A module leaves something that forks cannot share; the text names both."""
 
 
 def preload(modules: Iterable[str]) -> None:
@@ -54,7 +54,7 @@ def preload(modules: Iterable[str]) -> None:
 
 
 def reseed() -> None:
-    """Have this fork draw other random numbers than its siblings.
+    """Make this fork draw other random numbers than the other forks.
 
     :mod:`random` does so by itself in each fork.
     """
@@ -67,7 +67,7 @@ def reseed() -> None:
 
 
 def _what_is_left(before: set[tuple[int, str]]) -> str:
-    """What there is that a fork would not have, or would share, in words; empty if nothing is."""
+    """Something that a fork would lack, or must not share, in words; empty if there is nothing."""
     if _REACTOR in sys.modules:
         return "an installed reactor (import it in the functions that use it)"
     for _, name in sorted(_descriptors() - before):
@@ -87,9 +87,9 @@ def _what_is_left(before: set[tuple[int, str]]) -> str:
 
 
 def _fork_once() -> None:
-    """Fork in vain: libraries that can be forked end their threads before, as OpenBLAS does."""
+    """Make a fork that ends at once: before it, libraries such as OpenBLAS end their threads."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # that there are several threads
+        warnings.simplefilter("ignore", DeprecationWarning)  # about several threads
         pid = os.fork()
     if pid == 0:
         os._exit(0)
@@ -97,10 +97,10 @@ def _fork_once() -> None:
 
 
 def _descriptors() -> set[tuple[int, str]]:
-    """The open descriptors, with the kernel's names for what they stand for."""
+    """The open descriptors, each with the kernel's name for the file behind it."""
     found = set()
     with contextlib.suppress(OSError):
         for fd in os.listdir(f"{PROC}/self/fd"):
-            with contextlib.suppress(OSError):  # it was that of the list itself
+            with contextlib.suppress(OSError):  # the descriptor of the list itself
                 found.add((int(fd), os.readlink(f"{PROC}/self/fd/{fd}")))
     return found

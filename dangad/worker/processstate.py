@@ -1,13 +1,13 @@
 """The state of the worker's process that a job may change and the next one relies on.
 
 Used by :mod:`dangad.worker.child`, which notes the state once the job modules are imported and puts
-it back after each job. So a job may change the working directory, or handle a signal, as it would
-in a program of its own, and the next job finds everything as the modules left it.
+it back after each job. So a job may change the working directory, or handle a signal, as in a
+program of its own. The next job finds everything as the modules left it.
 
-After nearly every job nothing has changed, so looking must cost next to nothing. What would take
-more than about a microsecond is not looked at: handlers of signals that jobs hardly ever handle,
-handlers that were set in C, variables set with `os.putenv`, limits that jobs hardly ever set, and
-what a job did to modules, threads and descriptors. docs/reference/process-state.md has the table
+After nearly every job nothing has changed, so the comparison must cost next to nothing. Parts that
+would take more than about a microsecond are not compared: handlers of signals that jobs hardly ever
+handle, handlers that were set in C, variables set with `os.putenv`, limits that jobs hardly ever
+set, and changes to modules, threads and descriptors. docs/reference/process-state.md has the table
 for authors of jobs.
 """
 
@@ -41,33 +41,33 @@ _WATCHED = [
         *(signal.SIGHUP, signal.SIGINT, signal.SIGTERM, STOP_SIGNAL),  # dangad's own
         *(signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF),  # which timers send
         *(signal.SIGCHLD, signal.SIGPIPE, signal.SIGUSR1, signal.SIGUSR2),  # which jobs handle
-        signal.SIGIO,  # which a pipe may send that a job has changed
+        signal.SIGIO,  # a pipe that a job has changed may send it
     )
 ]
 _LIMITS = (
     *(resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE),
 )
-"""The limits that jobs set, for themselves or for what they start."""
+"""The limits that jobs set, for themselves or for the processes that they start."""
 _ENVIRONMENT = os.environ
 
 _OFF = (0.0, 0.0)
 _TIMERS = {signal.SIGVTALRM: signal.ITIMER_VIRTUAL, signal.SIGPROF: signal.ITIMER_PROF}
-"""Timers that are useful only to those who handle their signals."""
+"""Timers that are of use only with a handler of their signal."""
 
 
 class NotReusable(Exception):
-    """A part of the process's state cannot be put back; no job may run in it. Says which part."""
+    """A part of the process's state cannot be put back, so no job may run in the process."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Something that can be read, compared, and put back."""
+    """A part of the state, which can be read, compared, and put back."""
 
     name: str
     read: Callable[[], Any]
     put_back: Callable[[Any], object]
     is_told: bool = True
-    """Whether the log says so when a job has changed it."""
+    """Whether a change by a job is logged."""
 
 
 class ProcessState:
@@ -84,7 +84,7 @@ class ProcessState:
         self._noted = [_copy(read()) for read in self._reads]
 
     def restore(self) -> list[str]:
-        """Put back what has changed; the names of it, as in "the working directory".
+        """Put back all changed parts. Returns their names, as in "the working directory".
 
         :raises NotReusable: something cannot be put back, or the reactor cannot run any more.
         """
@@ -107,7 +107,7 @@ class ProcessState:
         return changed
 
     def _is_as_noted(self) -> bool:
-        """Whether all parts are as they were, which they are after nearly every job."""
+        """Whether no part has changed, as after nearly every job."""
         try:
             return list(map(call, self._reads)) == self._noted
         except BaseException:  # noqa: BLE001 - something may be gone, or anything in its place
@@ -115,9 +115,9 @@ class ProcessState:
 
 
 def _put_back(part: _Part, noted: Any) -> bool:
-    """Put one part back, if it has changed; whether it had.
+    """Put one part back, if it has changed; whether it had changed.
 
-    :raises NotReusable: this cannot be done.
+    :raises NotReusable: the part cannot be put back.
     """
     try:
         if part.read() == noted:
@@ -149,7 +149,7 @@ def _environment() -> Any:
 
 
 def _put_environment_back(noted: dict[bytes, bytes]) -> None:
-    """Put the variables back, and what C has made of ``TZ``."""
+    """Put the variables back, and the time zone that the C library has read from ``TZ``."""
     os.environ = _ENVIRONMENT  # noqa: B003 - it is the object, not the variables, that is put back
     zone = os.environb.get(b"TZ")
     for name in os.environb.keys() - noted.keys():
@@ -160,12 +160,12 @@ def _put_environment_back(noted: dict[bytes, bytes]) -> None:
 
 
 def _zone() -> tuple[object, ...]:
-    """The time zone as it was read from the environment last."""
+    """The time zone as it was last read from the environment."""
     return time.tzname, time.timezone, time.altzone
 
 
 def _put_filters_back(noted: list[Any]) -> None:
-    warnings.resetwarnings()  # so that warnings which were not shown may be
+    warnings.resetwarnings()  # so that warnings can be shown that were not
     warnings.filters[:] = noted  # type: ignore[index]
 
 
@@ -174,7 +174,7 @@ _limits: list[tuple[int, int]] = []
 
 
 def _watch_limits() -> None:
-    """Note the limits, and from now on whether any is set: asking for all takes too long."""
+    """Note the limits, and note from now on when one is set: reading all takes too long."""
     _limits[:] = map(resource.getrlimit, _LIMITS)
     _sets.clear()
     for name in ("setrlimit", "prlimit"):
@@ -193,7 +193,7 @@ def _noting(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _sets: list[object] = []
-"""One for each time that a limit was set since they were put back."""
+"""One element for each time that a limit was set since the limits were last put back."""
 
 
 def _put_limits_back(_noted: object) -> None:
@@ -216,7 +216,7 @@ def _handlers() -> list[Any]:
 
 
 def _put_handlers_back(noted: list[Any]) -> None:
-    """Put back the handlers, and stop the timers whose signals would then end the process."""
+    """Put back the handlers, and stop timers whose signals would now end the process."""
     for number, before, now in zip(_WATCHED, noted, _handlers(), strict=True):
         if now != before:
             if number in _TIMERS:

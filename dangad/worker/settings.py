@@ -21,7 +21,7 @@ class CannotStart(Exception):
 
 
 def take_on(settings: dict[str, Any]) -> None:
-    """Apply the settings but `max_memory`, for jobs and for the programs that jobs start.
+    """Apply the settings except `max_memory`, for jobs and for the programs that jobs start.
 
     :raises CannotStart: a setting cannot be applied.
     """
@@ -40,7 +40,7 @@ def take_on(settings: dict[str, Any]) -> None:
 
 
 def apply_limits(settings: dict[str, Any]) -> None:
-    """Apply the settings that concern the process as the kernel sees it, but `max_memory`.
+    """Apply the settings that the kernel enforces, except `max_memory`.
 
     If the machine itself runs out of memory, the kernel should kill a worker and not the parent:
     see proc_pid_oom_score_adj(5).
@@ -59,23 +59,23 @@ def apply_limits(settings: dict[str, Any]) -> None:
 def limit_memory(max_memory: int, shared: int = 0) -> None:
     """Bound the memory of this process by RLIMIT_DATA, see getrlimit(2).
 
-    On Linux it counts all private writable memory. A request for more fails, in this process and in
-    the programs that a job starts.
+    On Linux the limit counts all private writable memory. A request for more memory fails, in this
+    process and in the programs that a job starts.
 
     :param max_memory: in bytes; 0 for no bound.
-    :param shared: the bytes of it that are shared with others, and do not count.
+    :param shared: the bytes that the process shares with other workers; they do not count.
     """
     if max_memory:
         resource.setrlimit(resource.RLIMIT_DATA, (max_memory + shared,) * 2)
 
 
 def check_size(settings: dict[str, Any], shared: int = 0) -> None:
-    """Check that a worker that has done nothing yet is within the bounds of its memory.
+    """Check that a worker without a job so far is within the bounds of its memory.
 
     Otherwise each worker would be killed, or replaced, as soon as it was ready.
 
-    :param shared: the bytes that it shares with other workers.
-    :raises CannotStart: it is not; the text names the option to raise.
+    :param shared: the bytes that the worker shares with other workers.
+    :raises CannotStart: the worker is too large; the text names the option to raise.
     """
     if not (settings["max_memory"] or settings["recycle_memory"]):
         return

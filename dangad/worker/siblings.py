@@ -1,8 +1,8 @@
-"""Forks that are not this process's children but its parent's, see CLONE_PARENT in clone(2).
+"""Forks that are not children of this process but of its parent, see CLONE_PARENT in clone(2).
 
-Used by :mod:`dangad.worker.template`. The parent gets SIGCHLD and the exit status, as of any child
-that it has started itself, and the kernel's signal at the parent's death follows the parent. The
-death of this process concerns none of them.
+Used by :mod:`dangad.worker.template`. The parent gets SIGCHLD and the exit status of a fork, as of
+any child that it has started itself. The kernel's signal at a parent's death comes when the parent
+dies, not when this process does.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ _CLONE_PARENT = 0x8000
 _CLONE_CHILD_CLEARTID = 0x200000
 _CLONE_CHILD_SETTID = 0x1000000
 _GET_TID_ADDRESS = 40
-"""See PR_GET_TID_ADDRESS in prctl(2)."""
+"""The number of PR_GET_TID_ADDRESS, see prctl(2)."""
 
 _CALLS = {"x86_64": (56, 3), "aarch64": (220, 4)}
-"""For each machine the number of clone(2), and at which place it takes the address for the id."""
+"""For each machine, the number of clone(2) and the place of its argument for the id's address."""
 
 
 class SiblingForks:
-    """Makes them. This process must have one thread."""
+    """Makes sibling forks. This process must have a single thread."""
 
     def __init__(self) -> None:
-        """Prepare, so that no fork takes longer than it must.
+        """Prepare, so that forks are fast.
 
-        :raises OSError: this system has nothing of the kind.
+        :raises OSError: this system cannot fork siblings.
         """
         if sys.platform != "linux" or os.uname().machine not in _CALLS:
             raise OSError(f"no sibling can be forked on {sys.platform}, {os.uname().machine}")
@@ -37,13 +37,13 @@ class SiblingForks:
         self._libc = ctypes.PyDLL(None, use_errno=True)  # keeps the interpreter's lock
         address = ctypes.c_void_p()
         unknown = self._libc.prctl(_GET_TID_ADDRESS, ctypes.byref(address), 0, 0, 0)
-        #: Where the C library keeps the id of the thread, which is the fork's own afterwards.
+        #: The address at which the C library keeps the thread's id; the fork gets its own id there.
         self._thread_id = None if unknown else address
 
     def fork(self) -> int:
-        """As :func:`os.fork` does, but the fork's parent is this process's parent.
+        """Fork as :func:`os.fork` does, but the fork's parent is this process's parent.
 
-        :return: 0 in the fork; else its process id.
+        :return: 0 in the fork; in this process the id of the fork.
         :raises OSError: there is no room for another process.
         """
         flags = _CLONE_PARENT | signal.SIGCHLD
@@ -52,7 +52,7 @@ class SiblingForks:
             flags |= _CLONE_CHILD_SETTID | _CLONE_CHILD_CLEARTID
             places[self._place] = self._thread_id
         arguments = (ctypes.c_long(self._number), ctypes.c_long(flags), *places[1:])
-        self._python.PyOS_BeforeFork()  # these three are what os.fork does around fork(2)
+        self._python.PyOS_BeforeFork()  # os.fork makes these three calls around fork(2), too
         pid = int(self._libc.syscall(*arguments))
         if pid == 0:
             self._python.PyOS_AfterFork_Child()

@@ -1,4 +1,4 @@
-"""A worker's standard streams, and whose output it is: the running job's, or an earlier job's.
+"""A worker's standard streams: the output of the running job is kept apart from earlier jobs'.
 
 Set up by :mod:`dangad.worker.child` at its start. In the parent, :mod:`dangad.pool.workeroutput`
 takes the output.

@@ -1,14 +1,13 @@
-"""The template: a process that has imported what workers need, and forks workers when told.
+"""The template: a process that has imported the modules that workers need, and forks workers.
 
-Started like a worker, through the bootstrap of :mod:`dangad.pool.launch`, by
-:mod:`dangad.pool.template`, which tells it when. An order comes over a socket, with the descriptors
-that the new worker is to have. The fork goes on as :mod:`dangad.worker.child` does in an
-interpreter of its own. It is the server's child and not the template's: see
-:mod:`dangad.worker.siblings`.
+:mod:`dangad.pool.template` starts it like a worker, through the bootstrap of
+:mod:`dangad.pool.launch`, and orders the forks. An order comes over a socket, with the descriptors
+for the new worker. The fork goes on as :mod:`dangad.worker.child` does in an interpreter of its
+own. It is the server's child and not the template's: see :mod:`dangad.worker.siblings`.
 
-An order is a packet: its number, in decimal digits. Who was forked says so himself, by a packet
-with this number and the process's id; and the template says the same, for the fork may be dead by
-then. Where nothing could be forked, the id is 0, and the reason follows.
+An order is a packet: its number, in decimal digits. The fork reports itself by a packet with this
+number and its process id. The template sends the same report, because the fork may be dead before
+it can. If the fork has failed, the id is 0, and the reason follows.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 GIVEN = 5
-"""Descriptors that come with an order: those of the new worker from 0 on."""
+"""How many descriptors come with an order: the new worker's descriptors 0, 1, 2, and so on."""
 _ORDER_SIZE = 100
 _REPORT_SIZE = 1500
 _NAMES = b"dangad-template\0", b"dangad-worker\0\0\0"
@@ -46,9 +45,9 @@ def wait_for_orders(
 ) -> None:
     """Fork a worker for each order. Returns in each of the forks, and never in the template.
 
-    :param held_back: the signals that the template does not react to.
-    :param prepare: called before. If it returns a report and a reason, nothing is forked, and the
-        template exits.
+    :param held_back: the signals to which the template does not react.
+    :param prepare: called before the first order. If it returns a report and a reason, the template
+        sends them and exits.
     """
     orders = socket.socket(fileno=TEMPLATE_ORDERS)
     try:
@@ -63,28 +62,28 @@ def wait_for_orders(
         orders.send(b"%b %b" % (report, reason.encode(errors="backslashreplace")[:_REPORT_SIZE]))
         os._exit(1)
     _check_threads(orders)
-    keep_out_debuggers(out=True)  # or jobs, who could order and report over the socket
+    keep_out_debuggers(out=True)  # otherwise jobs could get at the socket
     gc.collect()
     gc.freeze()  # a collection in a fork would write to, and so copy, all pages with objects
     orders.send(TEMPLATE_READY)
     while True:
         order, given, _, _ = socket.recv_fds(orders, _ORDER_SIZE, GIVEN)
         if not order:
-            os._exit(0)  # the server is gone, or does not want it any more
+            os._exit(0)  # the server is gone, or does not need this template any more
         _check_threads(orders)
         if _fork(siblings, orders, order, given):
             break
     keep_out_debuggers(out=False)
     orders.close()
     _take_over(given)
-    # As Python does from 3.13 on; else a job that changes its priority changes the template's.
+    # As Python does from 3.13 on. Otherwise a job that changes its priority changes the template's.
     threading.main_thread()._set_native_id()  # type: ignore[attr-defined] # noqa: SLF001
     _show_as_worker()
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _check_threads(orders: socket.socket) -> None:
-    """Exit if this process has a second thread: in a fork, locks that it holds are never free."""
+    """Exit if this process has a second thread: in a fork, the locks of this thread stay locked."""
     if count_threads() > 1:
         reason = b"something starts threads in each Python process, a .pth file or sitecustomize?"
         orders.send(b"%b %b" % (TEMPLATE_NEVER, reason))
@@ -92,7 +91,7 @@ def _check_threads(orders: socket.socket) -> None:
 
 
 def _fork(siblings: SiblingForks, orders: socket.socket, order: bytes, given: list[int]) -> bool:
-    """Fork once, and tell of it; whether this is the fork."""
+    """Fork once, and report it; whether this is the fork."""
     sys.stdout.flush()
     sys.stderr.flush()
     pid, reason = 0, "no descriptor is left"
@@ -112,7 +111,7 @@ def _fork(siblings: SiblingForks, orders: socket.socket, order: bytes, given: li
 
 
 def _take_over(given: list[int]) -> None:
-    """Have the descriptors that came with the order at 0, 1, 2, and so on."""
+    """Move the descriptors that came with the order to the numbers 0, 1, 2, and so on."""
     above = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, GIVEN) for fd in given]
     for number, fd in enumerate(above):
         os.dup2(fd, number)
@@ -122,9 +121,10 @@ def _take_over(given: list[int]) -> None:
 
 
 def _show_as_worker() -> None:
-    """Have the command line end with the name of a worker, as ps(1) shows it.
+    """Make the command line end with the name of a worker, as ps(1) shows it.
 
-    It is the template's, since the fork has not begun another program. See proc_pid_cmdline(5).
+    A fork has the template's command line: it has not begun another program. See
+    proc_pid_cmdline(5).
     """
     template, worker = _NAMES
     with contextlib.suppress(OSError, ValueError), open("/proc/self/stat") as file:

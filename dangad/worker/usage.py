@@ -1,6 +1,6 @@
-"""What each job uses of its worker: CPU time and memory.
+"""The CPU time and the memory that each job uses.
 
-Used by :mod:`dangad.worker.child`, which sends it with the job's answer.
+Used by :mod:`dangad.worker.child`, which sends the numbers with the job's answer.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import resource
 
 LOOK_AGAIN = 0.005
-"""Seconds of CPU time until a process smaller than its parent has its peak looked up again.
+"""Seconds of CPU time after which the peak of a process smaller than its parent is read again.
 
 Filling memory takes time: in these seconds a process can grow by some 20 MiB.
 """
@@ -25,17 +25,17 @@ class Meter:
     def __init__(self) -> None:
         #: The seconds of CPU time at the end of the last job.
         self._cpu, inherited = _read()
-        #: The CPU time when the peak was looked up last.
+        #: The CPU time when the process's own peak was last read.
         self._looked_at = self._cpu
-        #: That peak.
+        #: The process's own peak, as it was last read.
         self._own_peak = _peak_of_own()
         self._inherited = inherited if inherited > self._own_peak * 1.1 else 0
 
     def usage(self) -> bytes:
-        """What was used since the last call, in the form of ``workerboxes.DONE``.
+        """The resource usage since the last call, in the form of ``workerboxes.DONE``.
 
-        The time is that of this process and of the children for which it has waited. The memory is
-        the most that this process has had since it started.
+        It has the CPU time of this process and of the children for which it has waited, and the
+        most memory that this process has had since it started.
         """
         before = self._cpu
         self._cpu, peak = _read()
