@@ -105,8 +105,8 @@ class AcceptGate:
         :param reserve: returns how many descriptors to keep for other purposes now.
         :param descriptors: the descriptors of this process, or a fake in a test.
         """
-        #: Called while clients wait for room: closes an idle connection, and returns False if there
-        #: is none.
+        #: Called while clients wait for room: closes an idle connection; returns False if no
+        #: connection is idle.
         self.make_room: Callable[[], bool] | None = None
         self._clock = clock
         self._ports = ports

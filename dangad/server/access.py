@@ -44,13 +44,13 @@ class Reception(Factory):
         :param site: the factory behind.
         :param clock: the source of time.
         :param where: the endpoint's name for people.
-        :param outranks: whether the priorities of its clients hold among all clients.
+        :param outranks: whether the priorities of the endpoint's clients hold among all clients.
         """
         self.site = site
         self._outranks = outranks
         self.clock = clock
-        #: Who may connect besides the server's own user and root; None for everybody who can. It
-        #: must be set before the first connection.
+        #: Who may connect besides the server's own user and root; None for everybody who can reach
+        #: the endpoint. It must be set before the first connection.
         self.allowed: Allowed | None = Allowed()
         #: The refused connections that wait for their error.
         self.refusals: set[RefusedConnection] = set()
@@ -62,9 +62,9 @@ class Reception(Factory):
         return self.make_protocol(addr) if self.allowed is None else _Newcomer(self, addr)
 
     def make_protocol(self, addr: IAddress | None, user: int | None = None) -> Any:
-        """The factory's protocol for an admitted connection; None to close it at once.
+        """The factory's protocol for an admitted connection; None to close the connection at once.
 
-        :param user: whose connection it is, if it is known.
+        :param user: the user at the other end; None if not known.
         """
         protocol: Any = self.site.buildProtocol(addr)
         if protocol is not None and self._outranks:
@@ -114,7 +114,7 @@ class Reception(Factory):
         self.site.doStop()
 
     def logPrefix(self) -> str:
-        """Its prefix in Twisted's log."""
+        """The endpoint's prefix in Twisted's log."""
         return "dangad"
 
 

@@ -14,23 +14,23 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 LEAST = 2**16
-"""Bytes of a begun request that must come in `BOX_TIME`, if not its end."""
+"""Bytes of a begun request that must come in `BOX_TIME`, unless its end comes."""
 BOX_TIME = 60.0
 """Seconds in which `LEAST` bytes of a begun request, or its end, must come. Time in which the
 client is not read does not count."""
 LOOK_INTERVAL = 10.0
-"""Seconds between two looks at the senders; a sender may get so many seconds more."""
+"""Seconds between two checks of the senders; a sender may get up to this time more."""
 
 
 class IBoxSender(Interface):
     """A client that sends boxes."""
 
-    boxes: int = Attribute("How many have come whole.")
-    begun: int = Attribute("How many bytes have come of the next.")
-    is_read: bool = Attribute("Whether it is read now.")
+    boxes: int = Attribute("How many boxes have come whole.")
+    begun: int = Attribute("How many bytes of the next box have come.")
+    is_read: bool = Attribute("Whether the client is read now.")
 
     def box_is_late() -> None:
-        """Close the connection: the box that it has begun does not arrive in time."""
+        """Close the connection: the client does not finish its box in time."""
 
 
 class _Mark(NamedTuple):
@@ -42,14 +42,14 @@ class _Mark(NamedTuple):
 
 
 class BoxWatch:
-    """Looks regularly at the senders that have begun a box."""
+    """Regularly checks the senders that have begun a box."""
 
     def __init__(self, clock: IReactorTime) -> None:
         """:param clock: the source of time."""
         self._clock = clock
         #: The last progress of each sender.
         self._marks: dict[IBoxSender, _Mark] = {}
-        #: The call for the next look; None if there is no sender to look at.
+        #: The call for the next check; None if there is no sender to check.
         self._alarm: IDelayedCall | None = None
 
     def watch(self, sender: IBoxSender) -> None:

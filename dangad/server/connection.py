@@ -90,7 +90,7 @@ class ClientConnection(Protocol):
 
     transport: _StreamTransport
     outranks = False
-    #: Whose it is, if access has asked: see :mod:`dangad.server.access`.
+    #: The user at the other end, if :mod:`dangad.server.access` has asked; None if not known.
     user: int | None = None
 
     def __init__(self, site: Site) -> None:
@@ -102,11 +102,11 @@ class ClientConnection(Protocol):
         self.name = ""
         #: Who it is, for the dispatcher: see :class:`IClient`.
         self.peer: Hashable = None
-        #: Whether a worker has ever answered a job of it; the dispatcher's to set.
+        #: Whether a worker has ever answered a job of it; the dispatcher sets this.
         self.was_served = False
         #: Whether it can be written to.
         self.is_open = False
-        #: Whether it has ever had a job; then the dispatcher may keep its turn.
+        #: Whether it has ever had a job; then the dispatcher may have to forget it.
         self._is_known = False
         #: The jobs whose outcome has not come yet, by id.
         self._jobs: dict[int, Job] = {}
@@ -165,10 +165,10 @@ class ClientConnection(Protocol):
         self._writer.forget()
         self._flow.clear()
         self.holdings.drop()
-        if self._is_known or self._congested:  # most that go at once are not
+        if self._is_known or self._congested:  # of clients that go all at once, most are not
             self._dispatcher.client_gone(self)
         self._site.connection_lost(self)
-        # They know the connection, and what it holds would stay until the next collection.
+        # These parts refer to the connection: its memory would stay until the next collection.
         del self.holdings, self._flow, self._own_commands, self._stall_watch, self._writer
 
     def fileDescriptorReceived(self, descriptor: int) -> None:
@@ -187,7 +187,7 @@ class ClientConnection(Protocol):
         self._writer.end()
 
     def abort(self) -> None:
-        """Close the connection now; what follows is `connectionLost`. See :meth:`IClient.abort`."""
+        """Close the connection now; `connectionLost` follows. See :meth:`IClient.abort`."""
         self.is_open = False
         self.transport.abortConnection()
 
@@ -233,7 +233,7 @@ class ClientConnection(Protocol):
         command = commands.Chunk if parts else commands.Progress
         start = boxes.pair(boxes.COMMAND, command.commandName) + boxes.pair(b"tag", job.tag)
         if self._congested and not parts:
-            self._news[job.id] = start, body  # in place of the last, so that nothing piles up
+            self._news[job.id] = start, body  # in place of the last one, so that nothing piles up
         else:
             self._write(start, body)
 
@@ -343,7 +343,7 @@ class ClientConnection(Protocol):
 
     def _answer(self, tag: bytes | None, failed: bool, body: Raw) -> None:
         if tag is not None:
-            more = self._taking or len(self._jobs) > 1  # of many, some will end together
+            more = self._taking or len(self._jobs) > 1  # of many jobs, some end together
             self._write(boxes.pair(boxes.ERROR if failed else boxes.ANSWER, tag), body, more)
 
     def _write(self, start: bytes, body: Raw, more: bool = False) -> None:
@@ -382,7 +382,7 @@ class ClientConnection(Protocol):
             self._active_at = job.ended_at
         self._flow.left(job.size)
 
-    # What is told about it.
+    # The log.
 
     def warn(self, kind: str, format: str, **fields: object) -> None:
         """Log a line that the client has caused; at most a few lines of a kind."""

@@ -41,7 +41,7 @@ class IUnreadWatcher(Interface):
         """Called when :data:`FULL` bytes or more are unread."""
 
     def all_is_read() -> None:
-        """Called after `congested`, when nothing is unread any more. May write before returning."""
+        """Called after `unread_grows`, when nothing is unread. May write before it returns."""
 
 
 @implementer(IPushProducer)
@@ -92,7 +92,7 @@ class EagerWriter:
     # Its user's calls.
 
     def write(self, data: bytes, more: bool = False) -> None:
-        """Write `data`, together with later data if `more` is likely to follow at once."""
+        """Write `data`; if `more` is likely to follow at once, write both together."""
         if self._is_blocked:
             self._queue(data)
         elif not self._is_plain:

@@ -74,7 +74,7 @@ class Endpoint:
 
         :param owner: the ids of the user and the group that own a UNIX socket; -1 for those of this
             process.
-        :raises Exception: Twisted cannot read it; the class depends on the kind of endpoint.
+        :raises Exception: Twisted cannot read the description; the class depends on its kind.
         """
         if self.inner is not None:
             return proxyEndpoint(self.inner.make(reactor, owner))
@@ -136,9 +136,8 @@ class Endpoint:
 
 
 _INTERFACE_PLACES = {"tcp": 2, "tcp6": 3, "ssl": 5}
-"""Kinds of descriptions in which an interface may come without its name, and the place of it.
-
-Without an interface they listen on all interfaces."""
+"""Kinds of descriptions in which an interface may come without its name, each with the place of
+the interface. Without one they listen on all interfaces."""
 
 _WORD = re.compile(r"((?:\\.|[^\\=])*)=(.*)", re.DOTALL)
 _OWN_WORDS = {"auth": ("user", "none"), "priorities": ("strict", "fair")}
@@ -149,7 +148,7 @@ _PATH_WITH_WORDS = re.compile(r":(auth|priorities|mode|backlog|lockfile)=")
 def read_endpoint(text: str) -> Endpoint:
     """Parse a description, or the path of a UNIX socket.
 
-    :raises ValueError: dangad's part is not valid; the text says why. Twisted's is not checked.
+    :raises ValueError: dangad's part is not valid; the text says why. The rest is not checked.
     """
     if text.isdecimal():
         raise ValueError(f"for a TCP port, write tcp:{text}:interface=127.0.0.1")

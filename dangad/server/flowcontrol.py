@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from dangad.server.memorybudget import MemoryBudget
 
 MAX_INSTANT = 100
-"""Requests answered at once, because they are refused or for the server itself, until the client
-has to rest. They are never in flight, so the limit of requests in flight does not slow it down."""
+"""How many requests may be answered at once, because they are refused or for the server itself,
+before the client has to rest. They are never in flight, so the limit of requests in flight does not
+slow the client down."""
 INSTANT_REST = 0.05
 """Seconds of a client's rest, in which it is not read."""
 
@@ -25,7 +26,7 @@ UNREAD = 1
 RESTING = 2
 """A reason not to read a client: it has sent many requests that were answered at once."""
 IN_LINE = 4
-"""A reason not to read a client: it has sent more than one turn of the reactor does for it."""
+"""A reason not to read a client: it has sent more requests than one turn of the reactor does."""
 MEMORY = 8
 """A reason not to read a client: the server holds many bytes, and most of them for this client."""
 CLOSING = 16
@@ -65,7 +66,7 @@ class FlowControl:
         :param clock: the source of time.
         :param budget: counts the bytes of requests, too.
         :param max_requests: the number of unanswered requests with which the client is not read.
-        :param max_bytes: their total size in bytes with which the client is not read.
+        :param max_bytes: the bytes of unanswered requests with which the client is not read.
         :param read_on: called when the client is read again; boxes may have come before.
         """
         self._clock = clock

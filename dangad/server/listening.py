@@ -1,11 +1,11 @@
-"""Opens the endpoints where the server listens, and decides who is admitted: makes doors of them.
+"""Opens the endpoints where the server listens, and decides who is admitted: each is a `Door`.
 
 Called by :mod:`dangad.service`; :mod:`dangad.server.endpoints` parses the descriptions.
 
 No door is open to more people than the operator has asked for. A UNIX socket is for its owner
 unless a mode is named. By TCP within the machine only the server's own user may connect, unless
-others are named. From beyond the machine nobody may, without ``--insecure``. An address in the
-description is checked before it is bound; an address behind a name is checked afterwards, as the
+others are named. From other machines nobody may connect without ``--insecure``. An address in the
+description is checked before it is bound. An address behind a name is checked afterwards, as the
 kernel reports it.
 """
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
-"""What of a mode admits others than the socket's owner: to connect is to write."""
+"""The bits of a mode that admit others than the socket's owner: connecting needs write access."""
 
 
 class CannotListen(Exception):
@@ -49,7 +49,7 @@ class CannotListen(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who may connect, in so far as it is the same for all endpoints.
+    """Who may connect: the part that is the same for all endpoints.
 
     :ivar allowed: the users, besides the server's own and root, at endpoints that check users.
     :ivar insecure: whether everybody from beyond the machine may connect.
@@ -111,7 +111,7 @@ class Door:
 
     @property
     def warnings(self) -> list[str]:
-        """What may surprise an operator about who may connect, each in a sentence."""
+        """Sentences about who may connect that may surprise an operator."""
         allowed, mode = self.reception.allowed, self.mode
         if self.is_open:
             return [f"{self.who} may connect to {self}"]

@@ -1,13 +1,13 @@
 """One bound for all bytes that the server holds for its clients, and what happens beyond it.
 
 Incomplete requests count, and so do unanswered requests, unread answers and unread partial results.
-Code that holds bytes changes `total` when they come and go. :mod:`dangad.server.factory` makes the
-budget; it knows clients as :class:`IHolder`.
+Code that holds bytes changes `total` when bytes come and go. :mod:`dangad.server.factory` makes the
+budget, which knows clients as :class:`IHolder`.
 
-Beyond half of the bound, the server reads only as many of the large holders as there is room for,
-with one more largest request each. The smallest of them come first, and at least one is read. Then
-the largest holders that make no progress, with sending or with reading, are refused or cut off. At
-the bound itself the largest holders are, even if they make progress.
+Beyond half of the bound, the server reads only some of the large holders: as many as would still
+fit if each sent one more largest request. The smallest of them come first, and at least one is
+read. The largest holders that make no progress, with sending or with reading, are refused or cut
+off. At the bound itself the largest holders are refused or cut off even if they make progress.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 log = Logger()
 
 LOOK_INTERVAL = 0.1
-"""Seconds between two looks at the holders, while the budget is more than half used."""
+"""Seconds between two checks of the holders, while the budget is more than half used."""
 PATIENCE = 10.0
 """Seconds in which a large holder must make progress, while the budget is more than half used."""
 DEFAULT_LIMIT = 2**30
@@ -50,7 +50,7 @@ class IHolder(Interface):
     """A client for which bytes are held."""
 
     held: int = Attribute("How many.")
-    unread: int = Attribute("How many of them are answers that it has not read.")
+    unread: int = Attribute("How many of these bytes are answers that the client has not read.")
 
     def progress() -> Hashable:
         """A value that changes whenever one of these bytes has come or gone."""
@@ -62,7 +62,7 @@ class IHolder(Interface):
         """Read the client again."""
 
     def shed() -> int:
-        """Give up bytes held for the client, and tell it why; how many bytes.
+        """Give up bytes held for the client, and tell it why. Returns the number of bytes.
 
         They may still be counted for a moment.
         """
@@ -72,7 +72,7 @@ class MemoryBudget:
     """Counts the bytes, and acts when there are many.
 
     It costs one addition and one comparison for each piece of data. Only while more than half of
-    the limit is held, it looks at all holders every :data:`LOOK_INTERVAL` seconds.
+    the limit is held, it checks all holders every :data:`LOOK_INTERVAL` seconds.
     """
 
     def __init__(
@@ -98,11 +98,11 @@ class MemoryBudget:
         self._holders = holders
         #: The holders that are not read because of the budget.
         self._waiting: set[IHolder] = set()
-        #: The progress of the large holders at the last look for progress.
+        #: The progress of the large holders when it was last noted.
         self._marks: dict[IHolder, Hashable] = {}
-        #: When this look was.
+        #: When it was last noted.
         self._marked_at = 0.0
-        #: The call for the next look; None if none is due.
+        #: The call for the next check; None if none is due.
         self._alarm: IDelayedCall | None = None
 
     def add(self, size: int) -> None:
@@ -115,7 +115,7 @@ class MemoryBudget:
             self.press()
 
     def press(self) -> None:
-        """Look at the holders soon: more than half of the budget is used."""
+        """Check the holders soon: more than half of the budget is used."""
         if self._alarm is None:
             self._alarm = self._clock.callLater(0, self._look)
 
@@ -125,7 +125,7 @@ class MemoryBudget:
         self._marks.pop(holder, None)
 
     def stop(self) -> None:
-        """End all looks: the server stops."""
+        """End all checks: the server stops."""
         self.alert = self.limit = 2**63
         if self._alarm is not None:
             self._alarm.cancel()
@@ -159,9 +159,9 @@ class MemoryBudget:
                 holder.wait_for_memory()
 
     def _look_for_progress(self, largest_first: list[IHolder]) -> None:
-        """Make the holders that have made no progress for long give up their bytes.
+        """Let the holders that have made no progress for long give up their bytes.
 
-        A holder that is not read cannot make progress with sending, only with reading.
+        A holder that the server does not read cannot make progress with sending, only with reading.
         """
         now, marks, waiting = self._clock.seconds(), self._marks, self._waiting
         if marks and now < self._marked_at + PATIENCE:
@@ -179,7 +179,7 @@ class MemoryBudget:
         self._marked_at = now
 
     def _shed(self, holders: Iterable[IHolder], excess: int) -> None:
-        """Make holders give up bytes, one after the other, until it is `excess` bytes in total."""
+        """Let holders give up bytes, one after the other, until the sum is `excess`."""
         for holder in holders:
             if excess <= 0:
                 return

@@ -82,7 +82,7 @@ def dispose(descriptor: int) -> None:
 def guard(port: IListeningPort) -> None:
     """Make connections to `port` refuse descriptors, or close harmlessly with them.
 
-    Connections that are in its backlog already may have some: :func:`dispose` deals with these.
+    Connections that are already in its backlog may carry some: :func:`dispose` deals with these.
     """
     if isinstance(port, unix.Port) and not refuse(port.socket):
         port.transport = PatientlyClosed

@@ -1,9 +1,9 @@
 """The user at the other end of a connection, as the kernel knows it.
 
-For a UNIX socket the kernel records the user when the client connects. For TCP within this machine
-it is asked for the owner of the client's socket, by netlink, see sock_diag(7).
-:mod:`dangad.server.access` asks for each new connection. Nothing is read from the connection for
-this, and nothing here blocks.
+For a UNIX socket the kernel records the user when the client connects. For TCP within this machine,
+the kernel tells the owner of the client's socket by netlink, see sock_diag(7).
+:mod:`dangad.server.access` asks for each new connection. This reads nothing from the connection,
+and does not block.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _ANSWER = struct.Struct("=BBBB 2s2s16s16s I 8s IIIII")
 the socket; expires, rqueue, wqueue, uid, inode."""
 _UCRED = struct.Struct("=iII")
 _MOST_GROUPS = 256
-"""Of a process, for which there is room in what Python's getsockopt gives."""
+"""The most groups of a process that fit into the answer of Python's getsockopt."""
 
 
 class Unknown(Exception):
@@ -74,7 +74,7 @@ class Allowed:
 
     :ivar users: ids of users.
     :ivar groups: ids of groups.
-    :ivar members: ids of the users in these groups, as the user database had them at the start. For
+    :ivar members: ids of the users in these groups, read from the user database at the start. For
         TCP the kernel does not know groups, and asking the database later might take long.
     """
 
@@ -103,7 +103,7 @@ def allow(users: Iterable[str], groups: Iterable[str]) -> Allowed:
 
     This blocks while the user database is asked.
 
-    :raises ValueError: there is no user or group of a name.
+    :raises ValueError: there is no user or group of this name.
     """
     group_ids: set[int] = set()
     members: set[int] = set()
@@ -182,10 +182,10 @@ def name_of(transport: ITransport) -> str:
 
 
 def identity_of(transport: ITransport, user: int | None) -> Hashable:
-    """Who is at the other end of a connection, for all connections of theirs the same.
+    """The peer at the other end of a connection: the same value for all connections of one peer.
 
-    It is a user of this machine, or another host. It is not a process: whoever likes can have a new
-    one for each connection.
+    A peer is a user of this machine, or another host. It is not a process: a peer can have a new
+    process for each connection.
 
     :param user: the user of a TCP connection, if it is known.
     """
@@ -238,8 +238,8 @@ def tcp_owner(peer: tuple[str, int], here: tuple[str, int]) -> Owner:
         (_read_address(kind, target), target_port),
     )
     wanted = ((remote, _PORT.pack(peer[1])), (local, _PORT.pack(here[1])))
-    # If the client's socket is gone, the kernel may find one that listens there. And one that
-    # its process has closed, while there is still something to send, counts as root's.
+    # If the client's socket is gone, the kernel may find another one that listens there. A socket
+    # that its process has closed, with bytes still to send, counts as root's.
     if ends != wanted or state == TCP_LISTEN or inode == 0:
         raise Unknown("the client has closed it")
     return Owner(user)
@@ -248,7 +248,7 @@ def tcp_owner(peer: tuple[str, int], here: tuple[str, int]) -> Owner:
 def can_tell(host: str) -> None:
     """Check that the kernel tells the owner of connections to this loopback address.
 
-    :raises Unknown: it does not; the text says why.
+    :raises Unknown: the kernel does not tell; the text says why.
     """
     short = _plain(host).version == 4
     family = socket.AF_INET if short else socket.AF_INET6
@@ -310,7 +310,7 @@ def _unmapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
 def _checked(owner: Owner) -> Owner:
     """The same owner, if the user is known here.
 
-    :raises Unknown: the id stands for all users whom this process's namespace does not know.
+    :raises Unknown: the id stands for all users that this process's namespace does not know.
     """
     if owner.user == _user_for_unknown():
         raise Unknown("its user is unknown in this container")

@@ -1,6 +1,6 @@
 """A connection that is refused: its first request is answered with an error.
 
-Made by :mod:`dangad.server.factory` for one connection too many, and by
+Made by :mod:`dangad.server.factory` for a connection over the limit, and by
 :mod:`dangad.server.access` for a user who may not connect.
 """
 

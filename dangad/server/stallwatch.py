@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 STALL_TIME = 300.0
 """Seconds for which a client may leave its answers unread, while its jobs fill the queue."""
 STALL_LEAST = 2**16
-"""Bytes of its answers that a client must read in `STALL_TIME`, if not all of them."""
+"""Bytes of its answers that a client must read in `STALL_TIME`, unless it reads all of them."""
 LOOK_INTERVAL = 30.0
-"""Seconds between two looks at a client; a client may get so many seconds more."""
+"""Seconds between two checks of a client; a client may get up to this time more."""
 
 
 class StallWatch:
-    """Watches one client while something waits for it to be read."""
+    """Watches one client while answers wait to be read by it."""
 
     __slots__ = ("_alarm", "_clock", "_cut_off", "_delivered", "_read", "_read_at")
 
@@ -37,7 +37,7 @@ class StallWatch:
         :param clock: the source of time.
         :param delivered: returns a count of the bytes that the client has read.
         :param cut_off: called once if the client stalls, with the bytes that it has read and the
-            seconds in which it has.
+            seconds that this took.
         """
         self._clock = clock
         self._delivered = delivered
@@ -46,7 +46,7 @@ class StallWatch:
         self._read = 0
         #: When its last progress was.
         self._read_at = 0.0
-        #: The call for the next look; None while nothing is unread.
+        #: The call for the next check; None while nothing is unread.
         self._alarm: IDelayedCall | None = None
 
     def start(self) -> None:

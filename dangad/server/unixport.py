@@ -1,8 +1,8 @@
 """Listening UNIX sockets that are never open to more users than they should be, even for a moment.
 
-Made by :mod:`dangad.server.listening`. Twisted's own are open to everybody by default. They are
-locked by a process id, which in a container may be the next server's, too. And Twisted changes the
-mode of a socket from systemd, and removes its name (Twisted issue 10261).
+Made by :mod:`dangad.server.listening`. Twisted's own sockets are open to everybody by default. They
+are locked by a process id, which in a container the next server may have, too. Twisted also changes
+the mode of a socket from systemd, and removes its name (Twisted issue 10261).
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ class InUse(Exception):
 @implementer(IStreamServerEndpoint)
 @dataclass(frozen=True, slots=True)
 class UnixEndpoint:
-    """A UNIX socket that is made to listen on it, and removed afterwards.
+    """A UNIX socket that is made in order to listen on it, and removed afterwards.
 
-    The socket of a dead server is removed before. A connection attempt shows whether a server is
-    dead. A process id does not: in a container that was started again, it may be the new server's.
+    The socket of a dead server is removed first. A connection attempt shows whether a server is
+    dead. A process id does not: in a container that was started again, the new server may have it.
     A note with the process id is written nevertheless, in the place of Twisted's lock: for people,
     and for programs that read Twisted's locks.
 
