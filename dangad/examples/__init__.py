@@ -1,9 +1,9 @@
-"""The job types that dangad serves when it is given none: files, prime numbers, sleep, echo.
+"""The job types that dangad serves without ``--jobs``: files, prime numbers, sleep, echo.
 
-Workers import them by ``--jobs dangad.examples``; clients may import the commands, or declare
-their own. They show how job types look, and the demonstration and the benchmarks call them.
-Those about files see what is below ``$DANGAD_EXAMPLES_ROOT``, by default the worker's working
-directory; :mod:`dangad.examples.confined` keeps them there.
+Workers import them by ``--jobs dangad.examples``. Clients may import the commands, or declare their
+own. The job types show how to write some, and the demonstration and the benchmarks call them. The
+job types about files see only files below ``$DANGAD_EXAMPLES_ROOT``, by default the worker's
+working directory: see :mod:`dangad.examples.confined`.
 
 :mod:`dangad.examples.demo` is the demonstration, :mod:`dangad.examples.demoprocesses` its server
 and its clients.
@@ -59,7 +59,7 @@ __all__ = [
 ]
 
 READ_AT_MOST = 63 * 2**20
-"""Bytes in one answer of ReadFile: they fit into a box of the default ``--max-payload``, 64 MiB."""
+"""The most bytes in an answer of ReadFile; they fit into a box of the default ``--max-payload``."""
 
 READ_CHUNK = 2**18
 """Bytes in each partial result of ReadFile: about as many as the buffer of a pipe or a socket."""
@@ -74,7 +74,7 @@ PRIMES_SEGMENT = 2**18
 """Odd numbers that CountPrimes sieves at a time, a byte each: they fit into a CPU's cache."""
 
 SLEEP_AT_MOST = 24 * 60 * 60.0
-"""Seconds: the longest Sleep."""
+"""The most seconds of a Sleep."""
 
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _FIRST_TIME = datetime.datetime.min.replace(tzinfo=datetime.UTC)
@@ -86,15 +86,15 @@ class BadRange(Exception):
 
 
 class OutOfBounds(Exception):
-    """A number is smaller or larger than the command takes; the text has the bounds."""
+    """A number is smaller or larger than the command allows; the text has the bounds."""
 
 
 class PathText(amp.Unicode):
-    """A path as text, UTF-8 on the wire, that can also say names that are not UTF-8.
+    """A path as text, UTF-8 on the wire. It can also hold names that are not UTF-8.
 
-    Python writes such bytes of a name as lone surrogates (:func:`os.fsdecode`), which plain
-    ``amp.Unicode`` cannot send. Here they travel as the bytes that they stand for. Every other path
-    looks like ``amp.Unicode`` on the wire, and a client may declare it so.
+    Python represents other bytes of a name as lone surrogates (:func:`os.fsdecode`), which plain
+    ``amp.Unicode`` cannot send. Here they travel as the original bytes. Every other path looks like
+    ``amp.Unicode`` on the wire, and a client may declare it as that.
     """
 
     def toString(self, inObject: str) -> bytes:
@@ -193,7 +193,7 @@ class Echo(amp.Command):
 
 @job(ListDirectory, time_limit=60)
 def list_directory(path: str) -> dict[str, object]:
-    """The entries of the directory at ``path``; those that vanish meanwhile are left out."""
+    """The entries of the directory at ``path``, without entries that vanish during the call."""
     with _files().directory(path) as directory, os.scandir(directory) as found:
         entries = [entry for each in found if (entry := _entry(each)) is not None]
     entries.sort(key=itemgetter("name"))
@@ -202,9 +202,9 @@ def list_directory(path: str) -> dict[str, object]:
 
 @job(ReadFile)
 def read_file(path: str, offset: int | None = None, length: int | None = None) -> dict[str, object]:
-    """Bytes of the file at ``path``; what is appended after it was opened does not count.
+    """Bytes of the file at ``path``; bytes appended after it was opened do not count.
 
-    Has no time limit, since clients may take their time to read the chunks.
+    It has no time limit, since clients may take their time to read the chunks.
     """
     running = current_job()
     start = 0 if offset is None else offset
@@ -237,7 +237,7 @@ def read_file(path: str, offset: int | None = None, length: int | None = None) -
 
 @job(Checksum)
 def checksum(path: str) -> dict[str, object]:
-    """The checksum of all bytes of the file at ``path``, and how many they are."""
+    """The checksum of the file at ``path``, and its number of bytes."""
     digest = hashlib.sha256()
     size = 0
     with _files().file(path) as file:
@@ -257,7 +257,7 @@ def count_primes(below: int) -> dict[str, object]:
     if below <= 2:
         return {"count": 0}
     # A sieve of Eratosthenes over the odd numbers, in segments. The byte at `index` stands for
-    # the number 2 * index + 1; that at index 0, for 2, which is prime, instead of 1, which is not.
+    # the number 2 * index + 1, except that index 0 stands for 2, a prime number, and not for 1.
     divisors = _odd_primes_up_to(math.isqrt(below))
     end = below // 2
     progress = _Progress(end)
@@ -293,14 +293,14 @@ def echo(data: bytes) -> dict[str, object]:
 
 
 class _Progress:
-    """Tells the current job's progress, whenever a whole percent more is done.
+    """Tells the current job's progress, at each further whole percent.
 
-    So a job tells at most a hundred times, however often it says what it has reached.
+    So a job tells it at most a hundred times, however often it calls :meth:`reached`.
     """
 
     def __init__(self, total: int) -> None:
         self._total = total
-        #: The percent that was told last.
+        #: The percentage that was last told.
         self._percent = 0
         self._job = current_job()
 
@@ -333,7 +333,7 @@ def _entry(found: os.DirEntry[str]) -> dict[str, object] | None:
 
 
 def _time(nanoseconds: int) -> datetime.datetime:
-    """A file's time in UTC, or the nearest that a datetime can say."""
+    """A file's time in UTC, or the nearest time that a datetime can hold."""
     try:
         return _EPOCH + datetime.timedelta(microseconds=nanoseconds // 1000)
     except OverflowError:

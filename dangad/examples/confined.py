@@ -1,7 +1,7 @@
 """Opens files and directories below one directory, the root, and nothing else.
 
-:mod:`dangad.examples` asks here for every path that a client names. A path is walked by hand, one
-name at a time. Each is opened relative to the descriptor of the directory before it, and never
+:mod:`dangad.examples` uses it for every path that a client names. A path is walked by hand, one
+name at a time. Each name is opened relative to the descriptor of the directory before it, and never
 through a symlink: the target of a symlink is read as text and walked like the rest of the path. So
 the kernel can never follow a name out of the root, even if somebody swaps files during the walk.
 Hard links and mounts below the root belong to it.
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from io import BufferedReader
 
 PATH_AT_MOST = 4096
-"""Bytes in a path, as in the kernel (PATH_MAX)."""
+"""The most bytes in a path, as in the kernel (PATH_MAX)."""
 
 SYMLINKS_AT_MOST = 40
-"""Symlinks in one walk, as in the kernel (MAXSYMLINKS): more count as a loop."""
+"""The most symlinks in one walk, as in the kernel (MAXSYMLINKS); more count as a loop."""
 
 DEPTH_AT_MOST = 256
-"""Directories below the root. A walk holds one descriptor each; a process usually has 1,024."""
+"""The most directories below the root in one path. A walk holds a descriptor for each of them."""
 
 KINDS = {
     stat.S_IFREG: "file",
@@ -52,31 +52,31 @@ class PathError(Exception):
 
 
 class Missing(PathError):
-    """Nothing is there."""
+    """Nothing is at the path."""
 
 
 class NotADirectory(PathError):
-    """It, or a part of the path before it, is something else than a directory."""
+    """The path, or a part of it that leads on, is not a directory."""
 
 
 class NotAFile(PathError):
-    """It is a directory, a fifo, a device: not a file with bytes to read."""
+    """A directory, a fifo or a device is at the path: not a file with bytes to read."""
 
 
 class PermissionRefused(PathError):
-    """The worker's user may not read it, or may not pass a directory on the way."""
+    """The worker's user may not read the file, or may not pass a directory on the way."""
 
 
 class OutsideRoot(PathError):
-    """It leads out of the directory that the examples may see."""
+    """The path leads out of the directory that the examples may see."""
 
 
 class BadPath(PathError):
-    """It cannot be a path: too long, too deep, a NUL byte in it, or symlinks in a circle."""
+    """The path is not valid: too long, too deep, with a NUL byte, or with symlinks in a circle."""
 
 
 class Unreadable(PathError):
-    """The system failed to read it; the text has the system's own words."""
+    """The system failed to read the file; the text has the system's own words."""
 
 
 _DECLARED = {
@@ -101,7 +101,7 @@ class Confined:
 
     A path is relative to the root, or absolute and begins with the root's own path; the empty path
     is the root. It is text as :func:`os.fsdecode` makes it, with lone surrogates for bytes that are
-    not UTF-8. Whatever is wrong with a path becomes a :class:`PathError`; so does an ``OSError``
+    not UTF-8. Everything wrong with a path becomes a :class:`PathError`. So does an ``OSError``
     inside the ``with``, while the opened file is being read.
     """
 
@@ -122,8 +122,8 @@ class Confined:
     def file(self, path: str) -> Iterator[BufferedReader]:
         """Yield the regular file at ``path``, closed at the end of the ``with``."""
         with _declared(path), self._place(path) as (parent, name):
-            # Looked at before it is opened, since opening a device or a fifo may already do
-            # something to it; and after, since it may have been swapped in between.
+            # Checked before it is opened, since opening a device or a fifo may already have an
+            # effect; and afterwards, since the file may have been swapped in between.
             _require_regular(path, os.stat(name, dir_fd=parent, follow_symlinks=False))
             with open(name, "rb", opener=lambda name, _: os.open(name, _READ, dir_fd=parent)) as f:
                 _require_regular(path, os.fstat(f.fileno()))
@@ -131,7 +131,7 @@ class Confined:
 
     @contextmanager
     def _place(self, path: str) -> Iterator[tuple[int, bytes]]:
-        """Yield where ``path`` leads: a directory's descriptor, and a name in it."""
+        """Yield the end of ``path``: a directory's descriptor, and a name in this directory."""
         name = path.encode("utf-8", "surrogateescape")
         if len(name) > PATH_AT_MOST:
             raise BadPath(f"{_shown(path)} is longer than {PATH_AT_MOST:,} bytes")
@@ -154,11 +154,11 @@ class Confined:
             ) from error
 
     def _walk(self, path: str, name: bytes, passed: list[int]) -> bytes:
-        """Walk all but the last part of ``name``; the last part.
+        """Walk all but the last part of ``name``. Returns the last part.
 
-        ``passed`` has the descriptors from the root down to where the walk stands, and is left at
-        the directory that the last part is in. The last part is no symlink, nor "..": "." if the
-        path leads to the directory itself.
+        ``passed`` has the descriptors from the root to the present directory of the walk; at the
+        end this is the directory of the last part. The last part is neither a symlink nor "..". It
+        is "." if the path leads to the directory itself.
         """
         left = deque(self._parts(path, name))
         symlinks = 0
@@ -189,9 +189,9 @@ class Confined:
         return b"."
 
     def _parts(self, path: str, name: bytes) -> list[bytes]:
-        """The names in ``name``, from the root if it is absolute, else from where the walk stands.
+        """The names in ``name``, from the root if it is absolute, else from the present directory.
 
-        A slash at the end becomes a last ".": what is before it must be a directory.
+        A slash at the end becomes a last ".": the part before it must be a directory.
         """
         parts = [part for part in name.split(b"/") if part]
         if name.endswith(b"/"):
@@ -207,7 +207,7 @@ class Confined:
 
 @contextmanager
 def _declared(path: str) -> Iterator[None]:
-    """Turn an ``OSError`` about ``path`` into the :class:`PathError` that says so."""
+    """Turn an ``OSError`` about ``path`` into a :class:`PathError` that names the path."""
     try:
         yield
     except OSError as error:

@@ -1,13 +1,13 @@
 """A server, two workers and three clients, each in a process of its own, play a short story.
 
 ``python -m dangad.examples.demo`` (``make demo``) starts ``twistd dangad`` and three clients.
-Client 2 asks for a directory's listing, client 5 for something that takes a while, and client 7 for
-something quick while that still runs. Then it prints who asked what, which worker ran it and in
-which order the answers came, stops the server, and sees to it that nothing is left behind.
+Client 2 asks for a directory's listing, and client 5 for something that takes a while. While this
+job still runs, client 7 asks for something quick. Then the demo prints who asked what, which worker
+ran it, and in which order the answers came. It stops the server, and checks that nothing is left.
 
-Nothing here sleeps to let something happen: every step waits for what one of the processes says,
-see :mod:`dangad.examples.demoprocesses`. With ``--client`` this file is one of the clients: the end
-of it needs Twisted, and of dangad only the commands that it calls.
+Nothing here sleeps to let something happen: every step waits for a line of one of the processes,
+see :mod:`dangad.examples.demoprocesses`. With ``--client`` this file is one of the clients. This
+part of it needs only Twisted and the commands that it calls.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from dangad.examples.demoprocesses import Run
 
 PATIENCE = 60
-"""Whole seconds that the story may take."""
+"""The most seconds that the story may take; a whole number."""
 LOG_TAIL = 20
 """Lines of the server's log that are shown when the story fails."""
 LISTED = 20
@@ -95,7 +95,7 @@ def main() -> int:
         except StoryFailed as problem:
             failure = problem
         finally:
-            for number in ENDINGS:  # what was started is stopped now, which takes little time
+            for number in ENDINGS:  # only what was started is left to stop, which is quick
                 signal.signal(number, signal.SIG_IGN)
     if failure is not None:
         print(f"The demo failed: {failure}", file=sys.stderr)
@@ -105,7 +105,7 @@ def main() -> int:
 
 
 def play(server: Server, stack: ExitStack) -> None:
-    """Have the clients ask in the order of the story, and print what happened.
+    """Let the clients ask in the order of the story, and print what happened.
 
     The clients are processes that end with `stack`.
     """
@@ -128,7 +128,7 @@ def play(server: Server, stack: ExitStack) -> None:
     two.wait_for("asked")
     five.cue()
     five.wait_for("asked")
-    five.wait_for("accepted")  # and so started: there was a worker for each of the two
+    five.wait_for("accepted")  # and started: each of the two jobs has a worker
     seven.cue()
     seven.wait_for("asked")
     for client in clients:
@@ -147,7 +147,7 @@ def play(server: Server, stack: ExitStack) -> None:
 
 
 def tell(clients: list[Client], runs: dict[Client, Run]) -> None:
-    """Print what the clients saw, and what the server says of their jobs."""
+    """Print what the clients saw, and what the server logged of their jobs."""
     start = min(client.times["asked"] for client in clients)
     events = []
     for client in clients:
@@ -175,7 +175,7 @@ def tell(clients: list[Client], runs: dict[Client, Run]) -> None:
 
 
 def stop(server: Server, directory: Path) -> None:
-    """Stop the server by SIGTERM, and see that nothing is left of it."""
+    """Stop the server by SIGTERM, and check that nothing is left of it."""
     server.end()
     if server.status != -signal.SIGTERM:
         raise StoryFailed(f"the server ended with status {server.status} instead of by SIGTERM")
@@ -197,7 +197,7 @@ def group_exists(pid: int) -> bool:
 
 
 def give_up(number: int, _: FrameType | None) -> NoReturn:
-    """End the story on a signal; what was started is stopped on the way out."""
+    """End the story on a signal; the processes are stopped on the way out."""
     if number == signal.SIGALRM:
         raise StoryFailed(f"it did not come to its end within {PATIENCE} s")
     print(f"The demo was stopped by {signal.Signals(number).name}.", file=sys.stderr)
@@ -208,7 +208,7 @@ def give_up(number: int, _: FrameType | None) -> NoReturn:
 
 
 async def be_client(reactor: Any, name: str, endpoint: str) -> None:
-    """Connect, wait for the cue, ask, and print the answer; stock Twisted does it all."""
+    """Connect, wait for the cue, ask, and print the answer, with nothing but stock Twisted."""
     part = PARTS[name]
     server = await connectProtocol(clientFromString(reactor, endpoint), amp.AMP())
     happened("connected")
@@ -216,7 +216,7 @@ async def be_client(reactor: Any, name: str, endpoint: str) -> None:
 
     happened("asked")
     answer = server.callRemote(part.command, **part.arguments)
-    await server.callRemote(Ping)  # requests are read in turn, and this one is answered at once
+    await server.callRemote(Ping)  # requests are read in order; this one is answered at once
     happened("accepted")
 
     response = await answer
@@ -225,7 +225,7 @@ async def be_client(reactor: Any, name: str, endpoint: str) -> None:
 
 
 def happened(event: str) -> None:
-    """Tell the story, which reads stdout, what happened and when, by the clock of all processes."""
+    """Print for the story what happened and when, by a clock that all processes share."""
     print(event, time.monotonic(), flush=True)
 
 

@@ -1,7 +1,7 @@
-"""The processes of the demo: a server and its clients, who say how far they have come.
+"""The processes of the demo: a server and its clients. Each says on stdout how far it has come.
 
-Started by :mod:`dangad.examples.demo`, which tells the story. Every wait is for a line that a
-process says on its stdout.
+Started by :mod:`dangad.examples.demo`, which tells the story. Every wait is for a line of a
+process's stdout.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
     from twisted.protocols import amp
 
 TWISTD = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
-"""twistd of this very Python, wherever its script may be."""
+"""twistd in this Python, wherever its script may be."""
 
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
 """Signals that end the story early."""
 GRACE = 10.0
-"""Seconds that a process has to end when it is asked to."""
+"""Seconds in which a process must end when it is asked to."""
 
 
 class StoryFailed(Exception):
-    """Something did not happen, or happened otherwise than the story goes; the text says what."""
+    """Something did not happen as in the story; the text says what."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """What one client does: a command, its arguments, over which transport."""
+    """The part of one client: a command, its arguments, and the transport."""
 
     transport: str
     command: type[amp.Command]
@@ -56,7 +56,7 @@ class Part:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Let no signal end the story while something starts; one that comes does so afterwards."""
+    """A context in which no signal ends the story; a signal that comes ends it afterwards."""
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
     try:
         yield
@@ -72,8 +72,7 @@ def unblock_signals() -> None:
 class Process:
     """A program that says how far it has come, in lines on its stdout.
 
-    Leads a process group, so that Ctrl-C in a terminal reaches only the demo, which ends the
-    others.
+    It leads a process group. So Ctrl-C in a terminal reaches only the demo, which ends the others.
     """
 
     label: str
@@ -81,7 +80,7 @@ class Process:
     """The signal that ends it early."""
 
     def __init__(self, *command: str, environment: dict[str, str], stderr: int | None) -> None:
-        #: The lines that it has said.
+        #: The lines of its stdout so far.
         self.said: list[str] = []
         self._process = subprocess.Popen(
             command,
@@ -120,18 +119,18 @@ class Process:
 
     def say(self, line: str) -> None:
         """Write a line to its stdin."""
-        with suppress(BrokenPipeError):  # it has ended: whoever waits for its words will see
+        with suppress(BrokenPipeError):  # it has ended; the next wait for a line notices
             self._stdin.write(f"{line}\n")
             self._stdin.flush()
 
     def end(self) -> None:
-        """Ask the process to end, and make it if it does not; listen to its last words."""
+        """Ask the process to end, and kill it if it does not; read its last lines."""
         if self.status is None:
             self._process.send_signal(self.ending)
         self.finish()
 
     def finish(self) -> None:
-        """Wait for the process to end by itself, listening; it is killed if it takes long."""
+        """Read lines until the process ends by itself; kill it if this takes long."""
         alarm = threading.Timer(GRACE, self._process.kill)
         alarm.start()
         with suppress(BrokenPipeError):
@@ -145,7 +144,7 @@ class Process:
 
 @dataclass(frozen=True)
 class Run:
-    """What the server's log says of a job."""
+    """A job as the server's log describes it."""
 
     job: str
     command: str
@@ -161,7 +160,7 @@ class Server(Process):
 
     def __init__(self, directory: Path) -> None:
         path = quoteStringArgument(str(directory / "dangad.sock"))
-        #: Where clients connect, by transport.
+        #: The endpoints for clients, by transport.
         self.endpoints = {"UNIX": f"unix:{path}"}
         #: The pids of the workers that are ready.
         self.workers: list[int] = []
@@ -181,7 +180,7 @@ class Server(Process):
             self.workers.append(int(self.wait_for_line(r"worker (\d+) is ready$")[1]))
 
     def run_of(self, client: Client) -> Run:
-        """What it logged of the client's job, by command: no two clients call the same one."""
+        """The log's description of the client's job: no two clients call the same command."""
         pattern = re.compile(
             rf"job (\d+) ({client.part.command.__name__}) done "
             r"worker=(\d+) wait=([\d.]+) runtime=([\d.]+) "
@@ -193,15 +192,15 @@ class Server(Process):
 
 
 class Client(Process):
-    """One of the clients, which has connected and waits for its cue, or has asked."""
+    """One of the clients: it connects, waits for its cue, and asks."""
 
-    ending = signal.SIGKILL  # it has nothing to put in order
+    ending = signal.SIGKILL  # it has nothing to clean up
 
     def __init__(self, name: str, part: Part, endpoint: str) -> None:
         self.name = name
         self.part = part
         self.label = f"client {name}"
-        #: When each thing happened to it.
+        #: The time of each of its events, by name.
         self.times: dict[str, float] = {}
         super().__init__(
             *(sys.executable, "-m", "dangad.examples.demo", "--client", name, endpoint),
