@@ -1,7 +1,7 @@
 """For tests of your own job types: run them in the test's process, or by a real server.
 
 :func:`perform` runs one job at once, without another process and without a reactor. Arguments and
-response are serialised, so what fails in production fails in the test::
+response are serialised as in production, so errors in them also show in the test::
 
     answer = dangad.testing.perform(count_words, document=b"to be or not to be", top=1)
 
@@ -11,8 +11,9 @@ response are serialised, so what fails in production fails in the test::
         client = await server.connect()
         answer = await client.run(CountWords, document=b"to be or not to be", top=1)
 
-Use the first to test what a job does, the second to test how your program uses the server. Both
-work with trial and with pytest. A :class:`JobRunner` collects progress and partial results.
+Use :func:`perform` to test what a job does, and :func:`serve` to test how your program uses the
+server. Both work with trial and with pytest. A :class:`JobRunner` collects progress and partial
+results.
 
 - :mod:`.jobrunner`: one job in the test's process.
 - :mod:`.realserver`: the whole server.

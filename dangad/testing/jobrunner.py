@@ -1,9 +1,8 @@
 """Runs a job in the test's own process: with client, serialisation and worker, but no server.
 
 A real :class:`dangad.client.connection.Client` makes the request, on a transport in memory. The
-worker's own
-:class:`dangad.worker.perform.Performer` performs its bytes, and the answer's bytes go back to the
-client. So tests and production run the same code.
+worker's own :class:`dangad.worker.perform.Performer` performs its bytes, and the answer's bytes go
+back to the client. So tests and production run the same code.
 """
 
 from __future__ import annotations
@@ -43,10 +42,10 @@ class Report(NamedTuple):
 
 
 class _Unhurried(RunningJob):
-    """A job whose reports are all sent, and not ten a second, so that a test can foresee them."""
+    """A job that sends all its reports, not ten a second, so that a test can predict them."""
 
     def progress(self, *told: Any, **named: Any) -> None:
-        """Report, and have it sent at once."""
+        """Report, and send the report at once."""
         super().progress(*told, **named)
         self.flush()
 
@@ -60,9 +59,9 @@ class JobRunner:
         runner.perform(count_words, document=b"to be", top=1)
         assert runner.progress == [(1, 2, "to"), (2, 2, "be")]
 
-    These are all reports; a client of a server gets ten a second at most. What the jobs yield or
-    send is collected in `chunks` if you ask for it. If you do not, the jobs run as for a client
-    that did not ask for parts::
+    These are all reports; a client of a server gets ten a second at most. With ``chunks=True`` the
+    partial results that the jobs yield or send are collected in `chunks`. Without it, the jobs run
+    as for a client that did not ask for partial results::
 
         runner = JobRunner(chunks=True)
         runner.perform(read_lines, path="poem")
@@ -153,21 +152,20 @@ def perform(
 
     Raises what :meth:`dangad.Client.run` would fail with: an error that the command declares, or
     `dangad.JobFailed`, `dangad.BadArguments`, `dangad.BadResponse` or `dangad.TooLarge`. The
-    exception that the function itself raised is its ``__cause__``. What the worker would print into
-    the server's log, such as the traceback of an undeclared exception, goes to stderr.
+    exception that the function itself raised is its ``__cause__``. Text that the worker would print
+    into the server's log, such as the traceback of an undeclared exception, goes to stderr.
 
-    There is no other process here: a job that crashes or hangs takes the test with it. A command
-    that wants no answer gets one all the same.
+    There is no other process here: a job that crashes or hangs takes the test with it. Even a
+    command that wants no answer gets one.
 
     If a job needs an id, an attempt or a limit of its own, or if you want to see its progress, use
-    a
-    :class:`JobRunner`, which has this function as a method.
+    a :class:`JobRunner`, which has this function as a method.
 
     :param function: a function decorated with ``@dangad.job``.
     :param command: which of its commands to perform, if it has several.
     :param arguments: the command's arguments. All names are free for them.
     :raises RuntimeError: the function is asynchronous, and its Deferred has not fired.
-    :raises TypeError: the function is not a job function, or which command is meant is not clear.
+    :raises TypeError: the function is not a job function, or has several commands and no `command`.
     """
     __tracebackhide__ = True
     return JobRunner().perform(function, command, **arguments)
@@ -178,9 +176,9 @@ def perform_async(
 ) -> Deferred[dict[str, Any]]:
     """Like :func:`perform`, for functions that are ``async def`` or return a Deferred.
 
-    Fires with the answer, fails with what :func:`perform` raises. Cancelling it cancels the
-    function's Deferred. Wait for one job before you begin the next, as a worker does: there is only
-    one ``current_job()``.
+    Fires with the answer. Fails with the errors that :func:`perform` raises. Cancelling it cancels
+    the function's Deferred. Wait for one job before you begin the next, as a worker does: there is
+    only one ``current_job()``.
 
     :raises TypeError: as :func:`perform` does.
     """
@@ -188,7 +186,7 @@ def perform_async(
 
 
 def _job_type(function: Callable[..., Any], command: type[amp.Command] | None) -> JobType:
-    """The job type of the function; if it has several, the one of the command."""
+    """The job type of the function; if there are several, the one for the command."""
     job_types = job_types_of(function)
     if not job_types:
         raise TypeError(f"{function!r} has no job type: decorate it with @dangad.job")
@@ -210,11 +208,11 @@ class _Run:
     """One job's way from a client to the job function and back.
 
     An asynchronous function is performed in two steps, because the Performer cannot be left and
-    entered again. The first step gives the Deferred, and is then stopped like a job. The second
-    step takes the Deferred's result for what the function returned.
+    entered again. The first step yields the Deferred, and is then stopped like a job. The second
+    step uses the Deferred's result as the function's return value.
 
-    :ivar answer: fires or fails with what the client gets.
-    :ivar raised: what the function raised.
+    :ivar answer: fires with the client's answer, or fails with its error.
+    :ivar raised: the exception that the function raised; None if it raised none.
     """
 
     def __init__(
@@ -225,10 +223,10 @@ class _Run:
         progress: Callable[[int, int, str], None],
         chunks: list[bytes] | None,
     ) -> None:
-        """Have a client send the request; `begin` performs it.
+        """Let a client send the request; `begin` performs it.
 
-        :param progress: what the client calls with the job's progress.
-        :param chunks: where the client puts the job's partial results; None if it wants none.
+        :param progress: the client calls it with the job's progress.
+        :param chunks: gets the job's partial results; None if the client wants none.
         """
         self._job_type = job_type
         self._running = NO_JOB
@@ -236,7 +234,7 @@ class _Run:
         self._max_payload = max_payload
         self._unfinished: Deferred[Any] | None = None
         self.raised: BaseException | None = None
-        catalogue_of([job_type])  # what a worker says about it when it starts
+        catalogue_of([job_type])  # as a worker does when it starts
         transport = StringTransport(peerAddress=UNIXAddress(None))
         self._client = ClientFactory(max_payload).buildProtocol(None)
         self._client.makeConnection(transport)
@@ -252,7 +250,7 @@ class _Run:
         self._request = reader.next()
 
     def begin(self, id: int, attempt: int) -> None:
-        """Perform the job, if there is a request for it, and have the client get the answer."""
+        """Perform the job, if there is a request for it, and give the client the answer."""
         if self._request is not None:
             name = self._job_type.name.decode("ascii")
             part = self._send_part if self._wants_chunks else None
@@ -260,13 +258,13 @@ class _Run:
             self._perform(self._job_type.function)
 
     def explain(self, failure: Failure) -> Failure:
-        """The failure; the cause of its exception is what the function raised."""
+        """The failure, with the function's exception as the cause of its own."""
         if failure.value is not None:
             failure.value.__cause__ = self.raised
         return failure
 
     def _perform(self, function: Callable[..., Any]) -> None:
-        """Have the request performed by `function`, and give the client the answer."""
+        """Perform the request by `function`, and give the client the answer."""
         box = self._request
         assert box is not None
         if box.raw is None:
@@ -289,7 +287,7 @@ class _Run:
             self._max_payload,
             self._settle,
             is_stopped=lambda: self._unfinished is not None,
-            tell=lambda _: None,  # the test is told
+            tell=lambda _: None,  # the test gets the error itself
         )
         try:
             answer = performer.perform(boxes.unpack(bytes(box.raw)), self._running)
@@ -300,7 +298,7 @@ class _Run:
         self._give(answer)
 
     def _note_from(self, generator: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
-        """The same generator; remembers what it raises."""
+        """The same generator; remembers the exception that it raises."""
         try:
             return (yield from generator)
         except BaseException as error:
@@ -310,7 +308,7 @@ class _Run:
     def _settle(self, deferred: Deferred[Any]) -> Any:
         """The result of `deferred`.
 
-        :raises _Unfinished: it has not fired; when it does, everything is done again.
+        :raises _Unfinished: it has not fired. When it fires, the job is performed again.
         """
         outcome: list[Any] = []
         deferred.addBoth(outcome.append)
@@ -355,7 +353,7 @@ class _Run:
         self._client.dataReceived(start + answer.body)
 
     def _ended(self, result: Any) -> Any:
-        """The client has its answer, or wants none any more."""
+        """The client has its answer, or no longer wants one."""
         if current_job() is self._running:
             set_current_job(NO_JOB)
         if self._unfinished is not None:

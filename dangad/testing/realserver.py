@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from dangad.service import DangadService
 
 MAX_OUTPUT = 1000
-"""Lines of the workers' output that are kept."""
+"""How many of the last lines of the workers' output are kept."""
 
 
 def serve(
@@ -48,15 +48,15 @@ def serve(
 ) -> RunningServer:
     """A server of these job modules, to be started: by ``async with``, or by its `start`.
 
-    The workers can import what the test process can import. But they are processes of their own:
-    what a test patches or sets in its own process does not reach them.
+    The workers can import everything that the test process can import. But they are processes of
+    their own: patches and settings of a test's own process do not reach them.
 
     :param jobs: names of modules with job types.
     :param tcp: whether to listen on a free port of 127.0.0.1 as well.
     :param directory: the workers' working directory; None for the test's.
     :param environment: variables for the workers, besides those of the test.
-    :param limits: any of :class:`dangad.limits.Limits`. There are one worker to begin with
-        and two at most, unless this says otherwise.
+    :param limits: any of :class:`dangad.limits.Limits`. By default there is one worker at first,
+        and there are two at most.
     """
     from dangad.limits import Limits
 
@@ -126,17 +126,17 @@ class RunningServer:
         self._directory = directory
         self._environment = environment
         self._limits = limits
-        #: What is left to undo, from start to stop.
+        #: Everything that `stop` has to undo.
         self._leftovers = ExitStack()
-        #: The folder of its socket.
+        #: The directory of its socket.
         self._folder = ""
         #: The server, from start to stop.
         self._service: DangadService | None = None
-        #: Where it listens.
+        #: The addresses on which it listens.
         self._addresses: list[Any] = []
-        #: The clients that it has made.
+        #: The clients that `connect` has made.
         self._clients: list[Client] = []
-        #: Who waits for the first worker.
+        #: Fires when the first worker is ready; None before the start and afterwards.
         self._starting: Deferred[None] | None = None
 
     def start(self) -> Deferred[Self]:
@@ -154,8 +154,8 @@ class RunningServer:
 
         Fires with None when no process, socket or file is left; at once if the server is not
         running, or is being stopped already. Running jobs are cancelled with their clients, except
-        those of a type that finishes on disconnect, which have `drain` seconds. If it is cancelled,
-        the server stops all the same.
+        jobs of a type that finishes on disconnect, which have `drain` seconds. Cancelling it does
+        not keep the server from stopping.
         """
         stopped: Deferred[None] = Deferred()
         Deferred.fromCoroutine(self._stop()).chainDeferred(stopped)
@@ -174,12 +174,12 @@ class RunningServer:
 
     @property
     def endpoint(self) -> str:
-        """Where clients connect, as a Twisted client endpoint description."""
+        """The endpoint for clients, as a Twisted description."""
         return f"unix:{quoteStringArgument(self._socket)}"
 
     @property
     def port(self) -> int:
-        """The port of 127.0.0.1 on which a server with ``tcp=True`` listens, too."""
+        """The port of 127.0.0.1 on which a server with ``tcp=True`` also listens."""
         if len(self._addresses) < 2:
             raise RuntimeError("the server has no port: start serve(..., tcp=True)")
         port: int = self._addresses[1].port
@@ -189,7 +189,7 @@ class RunningServer:
     def service(self) -> DangadService:
         """The server itself, for tests that look inside.
 
-        :raises RuntimeError: it is not running.
+        :raises RuntimeError: the server is not running.
         """
         if self._service is None:
             raise RuntimeError("the server is not running")
@@ -255,8 +255,8 @@ class RunningServer:
         clients, self._clients = self._clients, []
         await DeferredList([client.close() for client in clients])
         await service.stopService()
-        # The caller is in the middle of handling the last worker's end; pytest-twisted would
-        # begin the next test right there.
+        # The caller is in the middle of handling the last worker's end: without this turn,
+        # pytest-twisted would begin the next test inside it.
         await deferLater(reactor, 0)
         self._leftovers.close()
         self._folder = ""
@@ -273,11 +273,11 @@ class RunningServer:
             starting.errback(failure)
 
     def _worker_died(self, how: str) -> None:
-        """A worker is dead. If no worker was ready before, the next one would not be, either."""
+        """A worker is dead. If no worker has ever been ready, give up the start."""
         from twisted.internet import reactor
 
         failure = Failure(BrokenJobs(f"no worker starts: {how}", "\n".join(self.output)))
-        if self._starting is not None:  # the pool is in the middle of handling it, so wait
+        if self._starting is not None:  # wait: the pool is in the middle of handling the death
             reactor.callLater(0, self._has_no_worker, failure)
 
 
