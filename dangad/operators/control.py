@@ -42,14 +42,14 @@ if TYPE_CHECKING:
 log = Logger()
 
 MAX_CONNECTIONS = 20
-"""Connections open at a time: people and their dashboards are few. One more takes the place of a
-connection that waits for no answer."""
+"""The most open connections: people and their dashboards are few. A further one takes the place of
+a connection that waits for no answer."""
 MAX_REQUEST = 2**12
 """Bytes of the largest request. The arguments of a command are a few numbers or one name."""
 REQUEST_COST = 20
 """The cost of a request in a turn of the reactor, in client requests: documents are expensive."""
 MAX_WAITING = 100
-"""Requests in progress over all connections, including connections that are closed by now."""
+"""The most requests in progress, including requests of connections that have closed since."""
 
 
 # One function for each command.
@@ -132,7 +132,7 @@ class ControlConnection(Protocol):
         self._in_line = False
         #: Whether answers can be written.
         self._open = False
-        #: How many of its requests are in progress.
+        #: How many requests of this connection are in progress.
         self.waiting = 0
 
     # The transport's calls.
@@ -304,7 +304,7 @@ class ControlFactory(Factory):
         self._connections: dict[ControlConnection, None] = {}
         #: How many requests are in progress.
         self._waiting = 0
-        #: Fires when the last connection is closed; None while nobody waits for this.
+        #: Fires when the last connection is closed; None before `close`.
         self._closed: Deferred[None] | None = None
 
     def buildProtocol(self, addr: IAddress | None) -> ControlConnection | None:

@@ -48,14 +48,14 @@ class Notifier:
             self._bark()
 
     def ready(self, status: str) -> None:
-        """Say that clients are served now, after a start or a reload.
+        """Say that clients are served: after the start, or after a reload.
 
         :param status: one line about the state of the server, for people.
         """
         self._send(f"READY=1\nSTATUS={status}")
 
     def reloading(self) -> None:
-        """Say that a reload has begun, which `ready` ends."""
+        """Say that a reload has begun. The next `ready` says that it has ended."""
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         self._send(f"RELOADING=1\nMONOTONIC_USEC={now}\nSTATUS=reloading")
 

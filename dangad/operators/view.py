@@ -36,9 +36,9 @@ _STATES = {
     "T": "it is stopped, and kill -CONT continues it",
     "t": "a debugger has stopped it",
 }
-"""What keeps a process in these states from answering."""
+"""Why a process in each of these states does not answer."""
 _STOPPING = "the server is stopping"
-"""Why it takes no orders about its workers."""
+"""The text of the error for orders about workers during a stop."""
 
 
 @implementer(IOperations)
