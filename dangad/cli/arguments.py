@@ -47,7 +47,7 @@ _WORDS = {
     "String": "bytes",
     CUSTOM: "bytes",
 }
-"""Types in words that follow "is not", where these are not the name with an article."""
+"""Words for types that follow "is not"; for other types these are an article and the name."""
 _HINTS = {
     "Boolean": "write true or false, yes or no, 1 or 0",
     "DateTime": "write ISO 8601, as in 2026-11-23T14:30 (local time) or 2026-11-23T14:30Z",

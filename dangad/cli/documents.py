@@ -146,7 +146,7 @@ def show_stack(answer: dict[str, Any]) -> list[str]:
 
 
 def last_old_job(status: dict[str, Any], workers: list[dict[str, Any]]) -> tuple[int | None, str]:
-    """For which job a reload waits, the oldest one of old workers: its id, and a line about it."""
+    """The job for which a reload waits, the oldest of old workers: its id, and a line about it."""
     old = [each for each in workers if each["generation"] < status["generation"] and each["job"]]
     if not old:
         return None, ""

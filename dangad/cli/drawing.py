@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dangad.cli.tables import Column
 
 NARROW = 18
-"""The least width of a column of texts; columns of less worth are left out to make room for it."""
+"""The least width of a column of texts; less important columns are left out to make room for it."""
 HEAD = "bold"
 """The style of headers and names."""
 HINT = "dim"

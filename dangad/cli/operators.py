@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 PATIENCE = 3.0
-"""Seconds between two looks at the workers for which a reload waits."""
+"""Seconds between two checks of the workers for which a reload waits."""
 
 
 def _subcommand(show: Show, *parameters: click.Parameter) -> Callable[[Ask], click.Command]:
@@ -180,7 +180,7 @@ def _telling_of_old_jobs(client: Client) -> Iterator[None]:
 
     looking = LoopingCall(lambda: Deferred.fromCoroutine(look()))
     if sys.stderr is not None and sys.stderr.isatty():
-        # Where this fails, the reload fails too, or its end is told.
+        # If this fails, the reload fails as well, or its end is told.
         looking.start(PATIENCE, now=False).addErrback(lambda _: None)
     try:
         yield

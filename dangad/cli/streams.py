@@ -20,7 +20,7 @@ _writing: list[None] = []
 
 
 def is_writing() -> bool:
-    """Whether a write to the standard output is under way, which a signal has to end."""
+    """Whether a write to the standard output is under way. Then a signal has to end it."""
     return bool(_writing)
 
 
