@@ -99,8 +99,8 @@ _HOMES = {
     "dangad.worker.jobtypes": ("BadJobType", "job"),
 }
 _LAZY = {name: module for module, names in _HOMES.items() for name in names}
-"""Names fetched when first asked for: workers need no client, clients and servers no worker, and
-the server's start does not wait for what it does not need yet."""
+"""The module of each name that is imported at its first use. So workers do not import the client,
+clients and servers do not import the worker, and the server starts sooner."""
 
 
 def __getattr__(name: str) -> Any:

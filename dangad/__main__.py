@@ -1,4 +1,4 @@
-"""``python -m dangad`` is the ``dangad`` command, where its program is not on the path."""
+"""``python -m dangad`` is the ``dangad`` command, for users without ``dangad`` on their path."""
 
 import sys
 

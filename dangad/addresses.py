@@ -1,4 +1,4 @@
-"""How addresses are read that people write: Twisted's descriptions of endpoints, and plain paths.
+"""How addresses written by people are read: Twisted's descriptions of endpoints, and plain paths.
 
 Used by both sides: by :mod:`dangad.client.factory` and :mod:`dangad.cli.running`, and by
 :mod:`dangad.tap` for the server's own endpoints.
@@ -10,9 +10,9 @@ import os
 import re
 
 CLIENT_FORMS = {"tcp": "tcp:HOST:PORT", "tls": "tls:HOST:PORT", "unix": "unix:PATH"}
-"""For some kinds of endpoints, how a client's is written."""
+"""How to write a client's endpoint, for some kinds of endpoints."""
 SERVER_FORMS = {"tcp": "tcp:PORT:interface=127.0.0.1", "unix": "unix:PATH"}
-"""For some kinds of endpoints, how a server's is written."""
+"""How to write a server's endpoint, for some kinds of endpoints."""
 
 _MISSING = re.compile(r"missing \d+ required positional arguments?: (.*)")
 _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
@@ -33,7 +33,7 @@ def description_of(text: str) -> str:
 def what_is_wrong(text: str, error: Exception, forms: dict[str, str]) -> str:
     """Why Twisted cannot read a description, and how to write it.
 
-    :param error: what Twisted raised, which speaks of its own functions.
+    :param error: the exception that Twisted raised; its text names Twisted's own functions.
     :param forms: `CLIENT_FORMS` or `SERVER_FORMS`.
     """
     said = str(error)

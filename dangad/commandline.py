@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 DEFAULT_ENDPOINTS = ("unix:dangad.sock", "tcp:7003:interface=127.0.0.1")
 DEFAULT_JOBS = ("dangad.examples",)
 NOT_FOR_WORKERS = frozenset({"LISTEN_FDNAMES", "LISTEN_FDS", "LISTEN_PID"}) | NOTIFY_VARIABLES
-"""Environment variables of systemd's, which are for the server alone."""
+"""Environment variables of systemd that are meant for the server alone."""
 DEFAULT_CONTROL = "unix:dangad.control"
 MOST_NICE = 19
 """The largest nice value of a process, see nice(2)."""
 GROUP = "group:dangad.jobs"
-"""What stands for the job modules of all installed packages."""
+"""The name that stands for the job modules of all installed packages."""
 
 
 def whole_number(option: str, least: int, most: int | None = None) -> Callable[[str], int]:

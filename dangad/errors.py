@@ -151,8 +151,8 @@ class NoAnswer(DangadError):
 class ReloadFailed(DangadError):
     """The new code cannot be served, for the reason in the text; the old workers go on.
 
-    Only operators meet it. Correct the code, and reload again. A worker that dies meanwhile is
-    replaced by one that meets the same fault.
+    Only operators meet it. Correct the code, and reload again. If a worker dies before that, its
+    replacement meets the same fault.
     """
 
     code = b"RELOAD_FAILED"

@@ -73,6 +73,6 @@ FRESH = "fresh"
 LEAN = "lean"
 PRELOADED = "preloaded"
 STARTS = (FRESH, LEAN, PRELOADED)
-"""How a worker's process can begin: as a new interpreter; as a fork of the template, which has
-imported all that every worker needs, but no job modules; or as a fork of a template that has
+"""How a worker's process can begin: as a new interpreter; as a fork of a template without the job
+modules, which has imported everything else that a worker needs; or as a fork of a template that has
 imported the job modules, too."""

@@ -1,7 +1,7 @@
 """Puts the parts of the parent together, and starts and stops them in the right order.
 
-Made by :mod:`dangad.tap` from the command line, and by :mod:`dangad.testing`. No other module but
-:mod:`dangad.tap` knows both the server and the pool.
+Made by :mod:`dangad.tap` from the command line, and by :mod:`dangad.testing`. Only this module and
+:mod:`dangad.tap` know both the server and the pool.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 log = Logger()
 
 SWEEP_INTERVAL = 0.5
-"""Seconds between two searches for processes that have outlived their job's worker."""
+"""Seconds between two searches for orphans: processes of jobs that have outlived their worker."""
 BOOT_INTERVAL = 1.0
 """Seconds between two checks for a first worker, if none could be started at first."""
 WORKERS_TIME = 15.0
@@ -102,7 +102,7 @@ class DangadService(service.Service):
             :func:`dangad.server.endpoints.read_endpoint`.
         :param settings: the workers' settings.
         :param limits: the limits of all parts.
-        :param control: where operators connect, in the same form; None for nowhere.
+        :param control: where operators connect, in the same form; None if they cannot connect.
         :param log_jobs: whether to log the end of every job.
         :param own_process: whether the process belongs to the service alone. Then SIGHUP reloads,
             SIGUSR1 and SIGUSR2 do no harm, a second SIGTERM or SIGINT stops at once, and orphans
@@ -158,7 +158,7 @@ class DangadService(service.Service):
         self._control = ControlFactory(reactor, self.operations)
         self._control_endpoint = None if control is None else read_endpoint(control)
         self._own_process = own_process
-        #: Whether it was told to stop at once.
+        #: Whether the server was told to stop at once.
         self._hurried = False
         #: Whether the stop has come to the last step: clients read their last answers.
         self._flushing = False
@@ -280,14 +280,15 @@ class DangadService(service.Service):
     def _kept_descriptors(self) -> int:
         """The descriptors kept for workers, operators and refused connections.
 
-        There may be a relief at any time: see :mod:`dangad.scheduler.relief`.
+        They include those of a further worker that may come at any time: see
+        :mod:`dangad.scheduler.relief`.
         """
         workers = WORKER_FILES * (self.supervisor.most_processes + 1) + STARTING_FILES * cores()
         return workers + MAX_OPERATORS + MAX_REFUSALS * len(self._doors)
 
     def _sweep(self) -> None:
         """Kill the detached processes of jobs whose workers are dead."""
-        if self.pool.is_forking:  # they would be taken for orphans
+        if self.pool.is_forking:  # forks that were not reported yet would be taken for orphans
             return
         _log_orphans(self._orphans.sweep(self.pool.pids))
 
@@ -370,7 +371,7 @@ class DangadService(service.Service):
             for endpoint in self._endpoints:
                 self._doors.append(open_door(self._reactor, endpoint, self.clients, self._access))
                 self._ports.append(self._doors[-1].port)
-            if control is not None:  # for operators, not for all users whose jobs are accepted
+            if control is not None:  # for operators, not for all users who may send jobs
                 access = replace(self._access, allowed=Allowed())
                 door = open_door(self._reactor, control, self._control, access, "--control")
                 self._doors.append(door)

@@ -48,9 +48,9 @@ def makeService(options: Options) -> IService:
 
 
 def _make_service(options: Options, failure: StartFailure) -> IService:
-    """The service, whose failures to start are shown by `failure`.
+    """The service; `failure` shows why it cannot start.
 
-    :raises NotStarted: it cannot be made.
+    :raises NotStarted: the service cannot be made.
     """
     from dangad.pool.launch import BrokenJobs
     from dangad.pool.preflight import JobsCheck

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 MOST_QUOTED = 40
-"""Bytes of a peer that are quoted in the text of an error, at most."""
+"""The most bytes of a peer that are quoted in the text of an error."""
 
 _KINDS = {
     "Integer": "a whole number",
@@ -16,7 +16,7 @@ _KINDS = {
 }
 _SIZES = ("bytes", "KiB", "MiB", "GiB", "TiB")
 _TIMES = ((0.9995, 0.001, "ms"), (59.95, 1.0, "s"), (3597.0, 60.0, "min"), (172_800.0, 3600.0, "h"))
-"""The units of time: below how many seconds each is used, its seconds, and its name."""
+"""The units of time: the seconds below which each is used, its length in seconds, and its name."""
 
 
 def show_bytes(number: float) -> str:

@@ -23,7 +23,7 @@ Outcome = TypeVar("Outcome")
 class Waiters(Generic[Outcome]):
     """The Deferreds of the waiting callers, in the order of :meth:`wait`.
 
-    A callback may cancel another Deferred of the list, or wait again, which is for the next event.
+    A callback may cancel another Deferred of the list, or wait again for the next event.
     """
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class Waiters(Generic[Outcome]):
             waiter.errback(error)
 
     def _take(self, most: int | None) -> Iterator[Deferred[Outcome]]:
-        """Remove Deferreds one by one, and pass over those that were cancelled meanwhile."""
+        """Remove Deferreds one by one, and pass over the ones that were cancelled before."""
         for waiter in list(itertools.islice(self._waiting, most)):
             if waiter in self._waiting:
                 del self._waiting[waiter]
