@@ -4,7 +4,7 @@ import gc
 import itertools
 import sys
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from dangad.scheduler.record import Job
 
 AGEING = 30.0
+BOX = bytes(10)
+"""The request of each job."""
 HIGH, NORMAL, LOW = Priority
 
 
@@ -81,6 +83,9 @@ ORDERS = (
     ("who was called in vain lets the others go first", "a2 b ^3 *a1 %a1 *b1 *a1 *a2"),
     ("all of a client are called together, before what came since", "a3 ^3 a : : =a1,a2,a3,a4,-"),
     ("what was set aside goes with its client", "a ^1 /a >- b ^1 *b1 >b-"),
+    ("one's more urgent are called before, one by one", "aL ^1 a ^1 aH ^1 *a3 >a *a2 >a *a1 >a"),
+    ("or together", "aL ^1 a ^1 aH ^1 : =a3,a2,a1"),
+    ("whose turn it is not yet is passed over", "a b ^2 |a *b1 |a *-"),
     # Jobs that were taken out, and are put back.
     ("what is put back goes before what came meanwhile", "a [1 b a ] c =a1,b1,c1,a2"),
     ("and is the next of its priority, and of no other", "aL2 a2 [3 bH ] =b1,a3,a4,a1,a2"),
@@ -88,6 +93,11 @@ ORDERS = (
     ("and is the next, whatever is in other lanes", "a2 bX [1 ] =a1,b1,a2"),
     ("also in its own lane", "a2 aX2 [3 ] !X =a1,a2 ~X =a3,a4"),
     ("and goes with its client", "a3 b [2 ] /a >b-"),
+    ("or is taken out", "a [1 ] a [1 ] .a1 /a >-"),
+    ("a job that rests has no turn until it is put back", "a {1 >- ] =a1"),
+    ("or comes again", "a {1 a ( =a2,a1,-"),
+    ("it goes with its client, or is taken out", "a b {2 /a .b1 >-"),
+    ("who is dropped while held comes back free", "a2 !a /a a >a-"),
     ("from several workers", "aH3 a2 bL2 [7 ] =a1,b1,a2,b2,a3,a4,a5"),
     (
         "a more urgent job has the turn of what is put back for it",
@@ -134,10 +144,11 @@ class Script:
     Ann, ``~a`` releases her, ``!X`` and ``~X`` close a lane and open it, ``/a`` drops her; ``@30``
     is a time. ``>ab-`` are the clients of the next jobs, ``=a1,b1,-`` the jobs, ``>9`` any nine.
     ``.a2`` takes a job out; ``^2`` sets the next two aside, and ``*a1`` is that this one is called,
-    ``%a1`` that it cannot start, and ``:`` that all of a client's are called. ``<a1`` takes this
-    one out, as for a worker, ``[2`` two, and ``]`` puts them back; ``{2`` has two rest, and ``?ny``
-    tells whether others ought to go before them. ``+a`` starts a job of Ann's at once, ``$ab`` the
-    next two, ``&a`` ends one of hers; ``#2`` is how many of a client may run.
+    ``|a`` that none of Ann's is then, ``%a1`` that it cannot start, and ``:`` that all of a
+    client's are called. ``<a1`` takes this one out, as for a worker, ``[2`` two, and ``]`` puts
+    them back, ``(`` behind all others of theirs; ``{2`` has two rest, and ``?ny`` tells whether others ought to go before them.
+    ``+a`` starts a job of Ann's at once, ``$ab`` the next two, ``&a`` ends one of hers; ``#2`` is
+    how many of a client may run.
     """
 
     def __init__(self, outranks: bool) -> None:
@@ -149,6 +160,7 @@ class Script:
         self.jobs: dict[str, Job] = {}
         self.numbers: Counter[str] = Counter()
         self.taken: list[Job] = []
+        self.passed_over: set[Any] = set()
         self.running: list[tuple[str, Job]] = []
 
     def name_of(self, job: Job | None) -> str:
@@ -163,7 +175,7 @@ class Script:
     def make(self, client: str, priority: Priority = NORMAL) -> Job:
         """Another job of a client's."""
         self.numbers[client] += 1
-        job = make_job(self.clients[client], priority=priority, accepted_at=self.now)
+        job = make_job(self.clients[client], "Echo", priority, accepted_at=self.now, box=BOX)
         self.jobs[f"{client}{self.numbers[client]}"] = job
         return job
 
@@ -215,11 +227,13 @@ class Script:
             "#": lambda: setattr(queue, "most_running", int(rest)),
             ".": lambda: queue.remove(self.jobs[rest]),
             "^": lambda: list(map(queue.set_aside, self.next(rest))),
+            "|": lambda: self.passed_over.add(client),
             "%": lambda: self.in_vain(self.jobs[rest]),
             ":": lambda: queue.call_some(),
             "[": lambda: self.take(rest),
             "{": lambda: list(map(queue.rest, self.take(rest))),
             "]": lambda: list(map(queue.put_back, reversed(self.taken))),
+            "(": lambda: [queue.push(cast("Any", job.client), job) for job in self.taken],
             "+": lambda: self.start(self.make(rest)),
             "&": lambda: self.end(rest),
         }
@@ -245,7 +259,8 @@ class Script:
             return "".join(self.start(self.queue.pop(self.now)) for _ in expected)
         if kind == "?":
             return "".join("y" if self.queue.is_before(job) else "n" for job in self.taken)
-        return self.name_of(self.queue.call_one())
+        passed_over, self.passed_over = self.passed_over, set()
+        return self.name_of(self.queue.call_one(passed_over))
 
 
 class OrderTests(QueueTestCase):
@@ -258,17 +273,10 @@ class OrderTests(QueueTestCase):
                     for word in story.split():
                         told = script.say(word)
                         self.assertIn(told, (None, word[1:]), f"{word} in {story}")
-                    self.assertEqual(len(script.queue), len(list(script.queue)))
-                    self.assertLessEqual(len(script.queue.aside), len(script.queue))
-
-    def test_iteration(self) -> None:
-        """All waiting jobs can be looked at, held ones included, without being taken."""
-        low = self.push(self.ann, 2, LOW)
-        mine = self.push(self.ann, 2, HIGH) + low
-        theirs = self.push(self.bob, 2, HIGH)
-        self.queue.hold(self.bob)
-        self.assertEqual(list(self.queue), mine + theirs)
-        self.assertEqual(len(self.queue), 6)
+                    left = list(script.queue)  # whatever keeps them: a hold, a lane, a rest
+                    self.assertEqual(len(script.queue), len(left))
+                    self.assertEqual(script.queue.size, len(BOX) * len(left))
+                    self.assertLessEqual(len(script.queue.aside), len(left))
 
 
 class PriorityTests(QueueTestCase):
@@ -282,22 +290,6 @@ class PriorityTests(QueueTestCase):
                 self.push(FakeClient(f"{len(order)}"), 1, HIGH)
             order += self.pop_clients(1)
         self.assertGreaterEqual(order.count("a"), 9, order)
-
-
-class ShareTests(QueueTestCase):
-    """How many workers a client has, while others wait."""
-
-    def run_one(self, client: FakeClient) -> Job:
-        """A job of `client` that has found an idle worker."""
-        job = make_job(client)
-        self.queue.started(job)
-        return job
-
-    def test_remembered_jobs_keep_no_client(self) -> None:
-        """A job that is remembered after its end keeps nothing of its client's connection."""
-        job = self.run_one(self.ann)
-        self.queue.ended(job)
-        self.assertIsNone(job.runner)
 
 
 class OutrankingTests(QueueTestCase):
@@ -335,75 +327,18 @@ class OutrankingTests(QueueTestCase):
 
 
 class RemovalTests(QueueTestCase):
-    def test_drop_forgets_the_client(self) -> None:
-        """A client that was dropped on hold leaves nothing behind, its hold included."""
-        self.push(self.ann, 2)
-        self.queue.hold(self.ann)
-        self.queue.drop(self.ann)
-        self.assertFalse(self.queue.is_on_hold(self.ann))
-        self.assertEqual(self.queue.drop(self.ann), [])
-
     def test_removal_under_a_changed_client(self) -> None:
         """A job whose record has lost its client is still found."""
         (job,) = self.push(self.ann)
         job.client = None
         self.assertTrue(self.queue.remove(job))
 
-
-class LaneTests(QueueTestCase):
-    def test_rest(self) -> None:
-        """A job that rests counts, is seen, and has no turn until it is put in again."""
-        job = make_job(self.ann, box=bytes(100))
-        self.queue.rest(job)
-        self.assertEqual((len(self.queue), self.queue.size, list(self.queue)), (1, 100, [job]))
-        self.assertIsNone(self.queue.pop(0.0))
-        self.queue.push(self.ann, job)
-        self.assertEqual((len(self.queue), self.queue.size, list(self.queue)), (1, 100, [job]))
-        self.assertIs(self.queue.pop(0.0), job)
-        self.assertEqual((len(self.queue), self.queue.size), (0, 0))
-
-    def test_removed_from_rest(self) -> None:
-        """A job that rests can be taken out, once; and with all of its client's."""
-        mine, theirs = make_job(self.ann), make_job(self.bob)
-        self.queue.rest(mine)
-        self.queue.rest(theirs)
-        self.assertEqual(self.queue.drop(self.ann), [mine])
-        self.assertEqual([self.queue.remove(theirs) for _ in range(2)], [True, False])
-        self.assertEqual((len(self.queue), self.queue.size), (0, 0))
-
-    def test_called_in_turn(self) -> None:
-        """Clients take turns, each with its jobs in order; who is on hold or has had one waits."""
-        mine = self.push(self.ann, 3)
-        (theirs,) = self.push(self.bob)
-        for _ in range(4):
-            job = self.queue.pop(0.0)
-            assert job is not None
-            self.queue.set_aside(job)
-        self.queue.hold(self.ann)
-        self.assertIs(self.queue.call_one(), theirs)
-        self.assertIsNone(self.queue.call_one())
-        self.queue.release(self.ann)
-        self.assertIs(self.queue.call_one(), mine[0])
-        self.assertIsNone(self.queue.call_one({self.ann}))
-        for job in mine[0], theirs:
-            self.assertTrue(self.queue.remove(job))
-            self.queue.set_aside(job, first=True)
-        order = [self.queue.call_one() for _ in range(4)]
-        self.assertEqual([job for job in order if job is not theirs], mine)
-
-    def test_priorities_of_those_aside(self) -> None:
-        """The more urgent of a client's jobs are before the others, also if they come later."""
-        order = (Priority.LOW, Priority.NORMAL, Priority.HIGH, Priority.HIGH)
-        for call in (self.queue.call_some, self.queue.call_one):
-            jobs = []
-            for priority in order:
-                jobs += self.push(self.ann, 1, priority)
-                job = self.queue.pop(0.0)
-                assert job is not None
-                self.queue.set_aside(job)
-            for number in (2, 3, 1, 0):
-                call()
-                self.assertIs(self.queue.pop(0.0), jobs[number])
+    def test_remembered_jobs_keep_no_client(self) -> None:
+        """A job that is remembered after its end keeps nothing of its client's connection."""
+        job = make_job(self.ann)
+        self.queue.started(job)
+        self.queue.ended(job)
+        self.assertIsNone(job.runner)
 
 
 class PutBackTests(QueueTestCase):
@@ -423,9 +358,7 @@ class PutBackTests(QueueTestCase):
         self.push(self.ann, 2)
         self.push(self.bob, 2, LOW)
         taken = self.pop(7)
-        order = "".join(f"{str(job.client)[1]}{int(job.priority)}" for job in taken)
-        self.assertEqual(order, "a0b2a0b2a0a1a1")
-        for first, second in ((taken[:4], taken[4:]), (taken[4:], taken[:4]), (taken, [])):
+        for first, second in ((taken[:4], taken[4:]), (taken[4:], taken[:4])):
             self.put_back(first)
             self.put_back(second)
             self.assertEqual(self.pop(7), taken)
@@ -438,16 +371,6 @@ class PutBackTests(QueueTestCase):
         jobs += self.push(self.ann, 1, LOW)
         self.put_back([last])
         self.assertEqual(self.pop(3), [first, last, jobs[-1]])
-
-    def test_can_be_taken_out(self) -> None:
-        """A job that was put back can be removed, and goes with its client's."""
-        for _ in range(2):
-            self.push(self.ann)
-            self.put_back(self.pop(1))
-        first, second = self.queue
-        self.assertTrue(self.queue.remove(first))
-        self.assertEqual(self.queue.drop(self.ann), [second])
-        self.assertEqual((len(self.queue), self.queue.size, self.pop_all()), (0, 0, []))
 
     def test_no_client(self) -> None:
         """A job that nobody will be told about cannot be put back."""
