@@ -4,7 +4,7 @@ import gc
 import itertools
 import sys
 from collections import Counter
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -209,6 +209,11 @@ class Script:
         self.queue.remove(job)
         self.queue.set_aside(job, first=True)
 
+    def put_in_again(self, job: Job) -> None:
+        """A job that was taken out comes anew."""
+        assert job.client is not None
+        self.queue.push(job.client, job)
+
     def take(self, count: str) -> list[Job]:
         """The next jobs are taken out for a worker."""
         jobs = [self.queue.pop_prefetch(self.now, lambda _: True) for _ in range(int(count))]
@@ -233,7 +238,7 @@ class Script:
             "[": lambda: self.take(rest),
             "{": lambda: list(map(queue.rest, self.take(rest))),
             "]": lambda: list(map(queue.put_back, reversed(self.taken))),
-            "(": lambda: [queue.push(cast("Any", job.client), job) for job in self.taken],
+            "(": lambda: list(map(self.put_in_again, self.taken)),
             "+": lambda: self.start(self.make(rest)),
             "&": lambda: self.end(rest),
         }
