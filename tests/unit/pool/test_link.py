@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.internet.error import ConnectionDone
-from twisted.logger import LogLevel
+from twisted.logger import formatEvent
 from twisted.protocols import amp
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -19,11 +20,11 @@ from dangad.pool.speech import REPORTS_A_SECOND, REPORTS_AT_ONCE
 from dangad.pool.workeroutput import FLOOD_REST
 from dangad.scheduler.record import JobState
 from dangad.scheduler.supervisor import WATCH_INTERVAL
-from dangad.scheduler.workerrecord import WorkerState
 from dangad.wire import boxes, commands, workerboxes
 from dangad.worker.jobtypes import job, job_types_of
 from tests.fakes import make_job
 from tests.hops import Hops
+from tests.unit.telling import TellingTestCase
 from tests.unit.wire.test_reserved_words import TYPES
 
 if TYPE_CHECKING:
@@ -31,67 +32,156 @@ if TYPE_CHECKING:
 
     from dangad.scheduler.record import Job
     from tests.hops import HopClient, HopWorker
+    from tests.unit.telling import Deeds
 
 LARGE = 500_000
 """Bytes of a request that is larger than a pipe."""
 
 
-class LinkCase(SynchronousTestCase):
-    """A server in this process, with one worker and one client."""
+class LinkCase(TellingTestCase):
+    """A server in this process, with one client, and one worker at a time: ``w1``, ``w2``, ..."""
 
-    def setUp(self) -> None:
+    deeds: ClassVar[Deeds] = {
+        "settle": lambda case: case.hops.settle(),
+        "step": lambda case: case.hops.step(),
+        "wait": lambda case, seconds: case.hops.clock.advance(float(seconds)),
+        "no_scratch": lambda case: case.hops.scratch.close(),  # so that nothing can be reclaimed
+        "works": lambda _, worker: worker.work(),
+        "tells": lambda _, worker: worker.tell(),
+        "pongs": lambda _, worker: worker.take(),
+        "performs": lambda case, worker: worker.perform(case.taken),
+        "dies": lambda _, worker: worker.die(),
+        "exits": lambda _, worker: worker.die(None),
+        "is_robbed": lambda _, worker, *size: worker.rob(*map(int, size)),
+        "prints": lambda _, worker, lines: worker.connector.childDataReceived(
+            2, b"\n" * int(lines)
+        ),
+        # What the parent does with it.
+        "pause": lambda case, name: case.find(name).link.pause(),
+        "stop": lambda case, name: case.find(name).link.stop(),
+        "cancel": lambda case: case.hops.dispatcher.cancel(case.running()),
+    }
+    facts: ClassVar[Deeds] = {
+        "heard": lambda case: case.heard(),
+        "news": lambda case: len(case.client.boxes()),
+        "killed": lambda case: [
+            f"w{n}" for n, worker in enumerate(case.hops.workers, 1) if worker.killed
+        ],
+        "workers": lambda case: len(case.hops.workers),  # ever
+        "is": lambda _, worker: worker.link.state.name.lower(),
+        "performed": lambda _, worker: worker.link.performed,
+        "saw": lambda _, worker: len(worker.seen),
+        "is_heard": lambda _, worker: "yes" if worker.process.pipes[FROM_WORKER].reads else "no",
+        "may_print": lambda _, worker: "yes" if worker.process.pipes[2].reads else "no",
+        "exits_logged": lambda case: [
+            event["log_level"].name
+            for event in case.hops.events
+            if event.get("how") == "exited (status 0)"
+        ],
+    }
+
+    def begin_anew(self) -> None:
         """Have them."""
         self.hops = Hops(self, TYPES)
         self.hops.settle()
         self.client = self.hops.connect()
+        #: The box of the job that a worker has taken last.
+        self.taken = b""
+
+    def see_all_is_over(self) -> None:
+        """End it."""
+        self.hops.close()
+
+    def find(self, name: str) -> HopWorker:
+        """The worker of this name."""
+        return self.hops.workers[int(name.removeprefix("w")) - 1]
 
     @property
     def worker(self) -> HopWorker:
         """The worker that was started last."""
         return self.hops.workers[-1]
 
-    def ask(self, tag: bytes, *pairs: tuple[bytes, bytes], size: int = 0) -> None:
-        """Ask for a job, with so many bytes of data."""
-        box = [(boxes.ASK, tag), (boxes.COMMAND, b"Relay"), (b"data", b"of " + tag), *pairs]
-        box += [(b"more.%d" % n, bytes(50_000)) for n in range(size // 50_000)]
+    def running(self) -> Job:
+        """The only job that runs."""
+        (job,) = self.hops.dispatcher.state.assignments.running()
+        return job
+
+    def ask(self, name: str, word: str) -> None:
+        """Ask for a job: its tag, perhaps "progress" or "chunks", and how many bytes of data."""
+        tag, *rest = word.encode().split(b"/")
+        box = [(boxes.ASK, tag), (boxes.COMMAND, b"Relay"), (b"data", b"of " + tag)]
+        for about in rest:
+            if about.isdigit():
+                box += [(b"more.%d" % n, bytes(50_000)) for n in range(int(about) // 50_000)]
+            else:
+                box.append((b"_" + about, b"1"))
         self.client.send(box)
 
-    def told(self, client: HopClient | None = None) -> dict[bytes, dict[bytes, bytes]]:
-        """What the client was told since it was last asked, by tag, news aside."""
-        answers = {}
-        for box in (client or self.client).boxes():
-            pairs = dict(box)
-            if boxes.COMMAND not in pairs:
-                answers[box[0][1]] = pairs
-        return answers
+    def heard(self) -> list[str]:
+        """The answers that the client was told since it was last asked: ``2/!CODE`` is an error."""
+        heard = []
+        for tag, pairs in self.told().items():
+            self.assertIn(pairs.get(b"data", b"of " + tag), (b"of " + tag, b""))
+            code = pairs.get(boxes.ERROR_CODE)
+            heard.append((tag + (b"/!" + code if code else b"")).decode())
+        return heard
 
-    def assert_lost(self, why: str = "") -> None:
+    def told(self) -> dict[bytes, dict[bytes, bytes]]:
+        """What the client was told since it was last asked, by tag, news aside."""
+        told = [(box[0][1], dict(box)) for box in self.client.boxes()]
+        return {tag: pairs for tag, pairs in told if boxes.COMMAND not in pairs}
+
+    def see_lost(self, tag: str, why: str = "") -> None:
         """The client's only request ends because its worker was lost, for this."""
         self.hops.settle()
-        ((tag, pairs),) = self.told().items()
-        self.assertEqual((tag, pairs[boxes.ERROR_CODE]), (b"1", b"WORKER_LOST"))
+        ((told, pairs),) = self.told().items()
+        self.assertEqual((told.decode(), pairs[boxes.ERROR_CODE]), (tag, b"WORKER_LOST"))
         self.assertIn(why, pairs[boxes.ERROR_DESCRIPTION].decode())
 
-    def take(self) -> tuple[int, bytes]:
-        """Have the worker take its job out of the pipe: the job's id, and the box."""
-        box = self.worker.pipe.next_job()
+    def see_alarms_in(self, seconds: str, count: str) -> None:
+        """So many alarms are set for then."""
+        then = self.hops.clock.seconds() + float(seconds)
+        alarms = [each for each in self.hops.clock.getDelayedCalls() if each.getTime() == then]
+        self.assertEqual(len(alarms), int(count))
+
+    def see_logged(self, text: str) -> None:
+        """Once in the log there is this."""
+        texts = [formatEvent(event) for event in self.hops.events]
+        self.assertEqual(len([each for each in texts if text in each]), 1, texts)
+
+    def do_takes(self, worker: HopWorker) -> int:
+        """The worker takes its job out of the pipe; the job's id."""
+        box = worker.pipe.next_job()
         assert box is not None
-        return workerboxes.read_job(box)[0], box
+        self.taken = box
+        return workerboxes.read_job(box)[0]
 
-    def ask_many(self, steps: int | None = None) -> None:
-        """Ask for forty jobs, and have so many steps happen, or all."""
-        for number in range(40):
-            self.ask(b"%d" % number)
-        for _ in range(steps or 0):
-            self.hops.step()
-        if steps is None:
-            self.hops.settle()
+    def do_answers(self, worker: HopWorker, how: str = "") -> None:
+        """The worker answers the job that it has taken, or another, or says that it is spoilt."""
+        marks = workerboxes.NOT_REUSABLE if how == "spoilt" else 0
+        job_id = workerboxes.read_job(self.taken)[0] + (how == "another")
+        worker.write(workerboxes.answer_head(job_id, False, b"0 0 0", marks) + boxes.END)
+        worker.tell()
 
-    def watch(self, seconds: float) -> None:
-        """Let the supervisor look at its workers for so long, and do nothing else."""
-        for _ in range(int(seconds / WATCH_INTERVAL) + 1):
+    def do_reports(self, worker: HopWorker, after: str = "0") -> None:
+        """The worker tells the progress of its job after a while, if it lives."""
+        self.hops.clock.advance(float(after))
+        if not worker.killed:
+            pairs = [(b"done", b"1"), (b"total", b"2"), (b"message", b"")]
+            worker.write(workerboxes.report_head(self.running().id) + boxes.pack(pairs))
+            worker.tell()
+
+    def do_watch(self, seconds: str) -> None:
+        """The supervisor looks at its workers for so long, and does nothing else."""
+        for _ in range(int(float(seconds) / WATCH_INTERVAL) + 1):
             self.hops.clock.advance(WATCH_INTERVAL)
             self.worker.tell()
+
+    def do_is_robbed_of_all(self, worker: HopWorker) -> None:
+        """Something reads all that is written to the worker."""
+        with contextlib.suppress(BlockingIOError):
+            while worker.rob():
+                worker.process.write_on()
 
 
 class Timed(amp.Command):
@@ -175,72 +265,123 @@ class OthersTests(SynchronousTestCase):
         self.assertEqual(tags, [b"%d" % number for number in range(8)])
 
 
-class InterruptTests(LinkCase):
-    def test_prefetched_and_begun(self) -> None:
-        """A job is interrupted while it runs, though the answers before it are not read yet."""
-        self.ask_many(20)
-        running, following = (
-            job for job in self.hops.dispatcher.state.assignments.jobs[self.worker.link][:2]
-        )
-        self.worker.work()  # the answer to the first is in the pipe
-        self.assertEqual(self.take()[0], following.id)  # it has begun the second
-        worker = self.worker
-        self.hops.dispatcher.cancel(following)
-        self.assertIn(commands.STOP_SIGNAL, worker.process.signals)
-        self.assertIsNone(running.stopped_for)
+GIVEN = {
+    "each job that a worker has begun counts, prefetched or not": """
+        c: j1-40, settle, heard j1-40, w1 performed 40
+    """,
+    "a worker that says so with its answer is given no other job": """
+        c: 1 2, w1 takes, w1 answers spoilt, heard 1, w1 is stopping, w1 exits, settle, heard 2
+        w1 saw 0
+    """,
+    "an answer to another job than it was given is garbage; none after that counts": """
+        c: 1, w1 takes, w1 answers another, killed w1, w1 answers, heard
+        lost 1 "an answer to job"
+    """,
+    "a worker that was paused is heard again when its job has ended all the same": """
+        c: 1, w1 takes, pause w1, w1 is_heard no, w1 performs, w1 tells, w1 is_heard yes, heard 1
+    """,
+    "when a worker is gone nobody means to signal it again": f"""
+        c: 1, w1 takes, cancel, alarms_in {FIRST_PAUSE} 1, w1 dies, alarms_in {FIRST_PAUSE} 0
+    """,
+}
+ROBBED = {
+    # Something else than the worker reads its pipe, as a fork of an earlier job may.
+    "a job that the worker never had ends as lost in seconds, and the next is answered": """
+        c: 1, w1 is_robbed, watch 2, w1 pongs, watch 1, killed w1
+        lost 1 "did not have a job that something else had read from its pipe"
+        c: 2, settle, heard 2
+    """,
+    "so it is if the question whether the worker has it is read, too": f"""
+        c: 1, w1 is_robbed, watch 2, w1 is_robbed, watch {PATIENCE}, killed w1, lost 1
+    """,
+    "so it is with a request that is larger than the pipe": f"""
+        c: 1/{LARGE}, w1 is_robbed_of_all, watch 2, w1 pongs, watch 1, killed w1
+    """,
+    "a worker that is busy for long is left alone": """
+        c: 1, w1 takes, watch 1000, killed, w1 answers, settle, heard 1, c: 2, settle, heard 2
+        workers 1
+    """,
+    "one that answers a long job and then the question, at one stroke, gets the next job": """
+        c: 1, w1 takes, watch 3, w1 performs, w1 pongs, w1 tells, c: 2, w1 works, w1 tells
+        heard 1 2, workers 1
+    """,
+}
+UNREAD = {
+    "of a worker that dies before it has read its job, another gets that, of whatever size": f"""
+        c: 1, w1 dies, settle, heard 1, c: 2/50000, w2 dies, settle, heard 2
+        c: 3/{LARGE}, w3 dies, settle, heard 3, workers 4
+    """,
+    "one that is given a job when its last answer is read, and is gone, has not run it": """
+        c: 1 2, w1 takes, w1 performs, w1 dies, settle, heard 1 2
+    """,
+    "nor has it where nothing can be taken out of its pipe": """
+        no_scratch, w1 dies, settle, c: 1 2, w2 takes, w2 performs, w2 dies, settle, heard 1 2
+    """,
+    "one that has read a part of it has begun it, as far as anybody can know": f"""
+        c: 1/{LARGE}, w1 is_robbed 100, w1 dies, lost 1
+    """,
+}
+NEWS = {
+    "news that nobody has asked for is garbage: no worker of dangad's sends any": """
+        c: 1, w1 takes, w1 reports
+        lost 1 "wrote garbage to its pipe (news that nobody has asked for)"
+    """,
+    "more progress than progress() sends ends the worker, and reaches no client": f"""
+        c: 1/progress, w1 takes, {2 * REPORTS_AT_ONCE}x w1 reports, killed w1
+        news {REPORTS_AT_ONCE}
+    """,
+    "as much as it sends never does, however long the job runs": f"""
+        c: 1/progress, w1 takes, {3 * REPORTS_AT_ONCE}x w1 reports {2 / REPORTS_A_SECOND}, killed
+    """,
+}
+PRINTING = {
+    "a worker that prints more than is logged is read with rests, so that only it waits": f"""
+        c: 1, w1 prints 1, w1 may_print yes, w1 prints 10000, w1 may_print no, wait {FLOOD_REST}
+        w1 may_print yes, w1 prints 10000, w1 may_print no, wait {FLOOD_REST}, w1 may_print yes
+    """,
+    "if it dies meanwhile, nothing is left on the clock": f"""
+        c: 1, w1 prints 10000, alarms_in {FLOOD_REST} 1, w1 dies, alarms_in {FLOOD_REST} 0
+    """,
+}
+LEAVING = {
+    "a worker that is told to exit has the time that it is promised, and is killed then": f"""
+        stop w1, wait {STOP_GRACE - 0.1}, killed, wait 0.1, killed w1, w1 dies
+        logged "had not exited after 5 s and was killed"
+    """,
+    "if it exits by itself nothing is said of any kill": f"""
+        stop w1, wait {STOP_GRACE - 0.1}, w1 exits, wait 10, killed
+    """,
+    "an exit with status 0 is a warning in the log if it loses a job, and otherwise none": """
+        w1 exits, exits_logged info, settle, c: 1, w2 exits, exits_logged info warn
+    """,
+}
 
-    def test_end(self) -> None:
-        """When the worker is gone nobody means to signal it again."""
-        self.ask(b"1")
-        worker = self.worker
-        worker.take()
-        (running,) = self.hops.dispatcher.state.assignments.running()
-        self.hops.dispatcher.cancel(running)
-        again = self.hops.clock.seconds() + FIRST_PAUSE
-        (signal,) = (each for each in self.hops.clock.getDelayedCalls() if each.getTime() == again)
-        worker.die()
-        self.assertFalse(signal.active())
+
+class StoryTests(LinkCase):
+    """What is told in stories."""
+
+    def test_stories(self) -> None:
+        """They are true."""
+        self.tell(GIVEN, ROBBED, UNREAD, NEWS, PRINTING, LEAVING)
 
 
 class GivenTests(LinkCase):
     """What a worker was given, and has of it."""
 
-    def test_performed(self) -> None:
-        """Each job that it has begun counts, prefetched or not."""
-        self.ask_many()
-        self.assertEqual(len(self.told()), 40)
-        self.assertEqual(self.worker.link.performed, 40)
-
-    def answer(self, job_id: int, marks: int = 0) -> None:
-        """Have the worker answer a job of this id."""
-        self.worker.write(workerboxes.answer_head(job_id, False, b"0 0 0", marks) + boxes.END)
-        self.worker.tell()
-
-    def test_not_reusable(self) -> None:
-        """A worker that says so with its answer is given no other job."""
-        self.ask(b"1")
-        self.ask(b"2")
-        spoilt, (job_id, _) = self.worker, self.take()
-        self.answer(job_id, workerboxes.NOT_REUSABLE)
-        self.assertEqual(set(self.told()), {b"1"})
-        self.assertIs(spoilt.link.state, WorkerState.STOPPING)
-        spoilt.die(None)
-        self.hops.settle()
-        self.assertEqual((set(self.told()), spoilt.seen), ({b"2"}, []))
-
-    def test_not_given(self) -> None:
-        """An answer to another job than it was given is garbage; none after that counts."""
-        self.ask(b"1")
-        job_id, _ = self.take()
-        self.answer(job_id + 1)
-        self.assertTrue(self.worker.killed)
-        self.answer(job_id)
-        self.assertEqual(self.told(), {})
-        self.assert_lost("an answer to job")
+    def test_interrupted(self) -> None:
+        """A job is interrupted while it runs, though the answers before it are not read yet."""
+        self.play("c: j1-40, 20x step")
+        worker = self.worker
+        running, following = self.hops.dispatcher.state.assignments.jobs[worker.link][:2]
+        worker.work()  # the answer to the first is in the pipe
+        self.assertEqual(self.do_takes(worker), following.id)  # it has begun the second
+        self.hops.dispatcher.cancel(following)
+        self.assertIn(commands.STOP_SIGNAL, worker.process.signals)
+        self.assertIsNone(running.stopped_for)
 
     def test_full(self) -> None:
         """What its full pipe does not take it was not given, nor is it waited for."""
-        self.ask(b"1")
+        self.play("c: 1")
         link = self.worker.link
         given, job = 0, make_job(None, "Relay", box=bytes(4000))
         job.id += 10**6  # the server numbers its jobs, too
@@ -253,194 +394,18 @@ class GivenTests(LinkCase):
         self.worker.take()
         self.assertTrue(link.has_read())
 
-    def test_paused_at_the_end(self) -> None:
-        """A worker that was paused is heard again when its job has ended all the same."""
-        self.ask(b"1")
-        _, box = self.take()
-        self.worker.link.pause()
-        output = self.worker.process.pipes[FROM_WORKER]
-        self.assertFalse(output.reads)
-        self.worker.perform(box)
-        self.worker.tell()  # as if it had been read before
-        self.assertTrue(output.reads)
-        self.assertEqual(self.told()[b"1"][b"data"], b"of 1")
-
-
-class RobbedTests(LinkCase):
-    """Something else than the worker reads its pipe, as a fork of an earlier job may."""
-
-    def test_job(self) -> None:
-        """A job that the worker never had ends as lost in seconds, and the next is answered."""
-        self.ask(b"1")
-        robbed = self.worker
-        self.worker.rob()
-        self.watch(2)
-        robbed.work()
-        self.watch(1)
-        self.assertTrue(robbed.killed)
-        self.assert_lost("did not have a job that something else had read from its pipe")
-        self.ask(b"2")
-        self.hops.settle()
-        self.assertEqual(self.told()[b"2"][b"data"], b"of 2")
-
-    def test_all(self) -> None:
-        """So it is if the question whether the worker has it is read, too."""
-        self.ask(b"1")
-        robbed = self.worker
-        self.worker.rob()
-        self.watch(2)
-        self.assertEqual(self.worker.rob(), workerboxes.PING_BOX)
-        self.watch(PATIENCE)
-        self.assertTrue(robbed.killed)
-        self.assert_lost()
-
-    def test_large(self) -> None:
-        """So it is with a request that is larger than the pipe."""
-        self.ask(b"1", size=LARGE)
-        robbed = self.worker
-        writer = robbed.process.pipes[3]
-        while self.robbed_some():
-            writer.doWrite()
-        self.watch(2)
-        robbed.work()
-        self.watch(1)
-        self.assertTrue(robbed.killed)
-
-    def robbed_some(self) -> bool:
-        """Whether there was something to be read."""
-        try:
-            return bool(self.worker.rob())
-        except BlockingIOError:
-            return False
-
-    def test_some_prefetched(self) -> None:
-        """So it is with prefetched jobs, of which each is answered or lost, once."""
-        self.ask_many(20)
+    def test_robbed_of_some(self) -> None:
+        """Of prefetched jobs that something else has read each is answered or lost, once."""
+        self.play("c: j1-40, 20x step")
         self.assertGreater(self.hops.dispatcher.state.assignments.prefetched, 1)
-        robbed = self.worker
-        for _ in range(2):
-            self.worker.rob()
-        self.hops.settle()
-        self.assertTrue(robbed.dead)
+        self.play("2x w1 is_robbed, settle")
+        self.assertTrue(self.find("w1").dead)
         told = self.told()
-        self.assertEqual(set(told), {b"%d" % number for number in range(40)})
+        self.assertEqual(set(told), {b"j%d" % number for number in range(1, 41)})
         lost = [pairs for pairs in told.values() if boxes.ERROR_CODE in pairs]
         self.assertLessEqual(len(lost), 3)
         for pairs in lost:
             self.assertIn(b"something else had read", pairs[boxes.ERROR_DESCRIPTION])
-
-    def test_honest(self) -> None:
-        """A worker that is busy for long, with something prefetched or not, is left alone."""
-        self.ask(b"1")
-        job_id, _ = self.take()
-        self.watch(1000)
-        self.assertFalse(self.worker.killed)
-        head = workerboxes.answer_head(job_id, False, b"0 0 0", 0)
-        self.worker.write(head + boxes.END)
-        self.hops.settle()
-        self.assertEqual(self.told(), {b"1": {boxes.ANSWER: b"1"}})
-        self.ask(b"2")
-        self.hops.settle()
-        self.assertEqual(set(self.told()), {b"2"})
-        self.assertEqual(len(self.hops.workers), 1)
-
-
-class LongJobTests(LinkCase):
-    """A worker whose job takes longer than it is left unasked."""
-
-    def test_goes_on(self) -> None:
-        """It answers the job and then the question, at one stroke, and is given the next job."""
-        self.ask(b"1")
-        worker, (_, box) = self.worker, self.take()
-        self.watch(3)
-        worker.perform(box)
-        worker.take()  # the question
-        worker.tell()
-        self.ask(b"2")
-        worker.work()
-        worker.tell()
-        answers = self.told()
-        self.assertEqual([answers[tag][b"data"] for tag in (b"1", b"2")], [b"of 1", b"of 2"])
-        self.assertEqual(self.hops.workers, [worker])
-
-
-class UnreadTests(LinkCase):
-    """A worker dies that has not read its job."""
-
-    def test_returned(self) -> None:
-        """Another gets the job, of whatever size, and its client notices nothing."""
-        for number, size in enumerate((0, 50_000, LARGE)):
-            self.ask(b"%d" % number, size=size)
-            self.worker.die()
-            self.hops.settle()
-            writer = self.worker.process.pipes[3]
-            while self.hops.dispatcher.running:
-                writer.doWrite()
-                self.hops.step()
-            self.assertEqual(self.told()[b"%d" % number][b"data"], b"of %d" % number)
-        self.assertEqual(len(self.hops.workers), 4)
-
-    def test_given_to_the_dead(self) -> None:
-        """One that is given a job when its last answer is read, and is gone, has not run it.
-
-        Nor has it where nothing can be taken out of its pipe.
-        """
-        for can_reclaim in (True, False):
-            if not can_reclaim:
-                self.hops.scratch.close()
-                self.worker.die()
-                self.hops.settle()
-            self.ask(b"1")
-            self.ask(b"2")
-            self.worker.perform(self.take()[1])
-            self.worker.die()
-            self.hops.settle()
-            answers = self.told()
-            self.assertEqual([answers[tag][b"data"] for tag in (b"1", b"2")], [b"of 1", b"of 2"])
-
-    def test_read_in_part(self) -> None:
-        """One that has read a part of it has begun it, as far as anybody can know."""
-        self.ask(b"1", size=LARGE)
-        self.worker.rob(100)
-        self.worker.die()
-        self.assert_lost()
-
-
-class NewsTests(LinkCase):
-    """What a worker tells of its job."""
-
-    def report(self) -> None:
-        """Have the worker tell the progress of its job."""
-        (job,) = self.hops.dispatcher.state.assignments.running()
-        pairs = [(b"done", b"1"), (b"total", b"2"), (b"message", b"")]
-        self.worker.write(workerboxes.report_head(job.id) + boxes.pack(pairs))
-        self.worker.tell()
-
-    def test_not_asked_for(self) -> None:
-        """News that nobody has asked for is garbage: no worker of dangad's sends any."""
-        self.ask(b"1")
-        self.worker.pipe.next_job()
-        self.report()
-        self.assert_lost("wrote garbage to its pipe (news that nobody has asked for)")
-
-    def test_flood(self) -> None:
-        """More progress than ``progress()`` sends ends the worker, and reaches no client."""
-        self.ask(b"1", (boxes.PROGRESS, b"1"))
-        self.worker.pipe.next_job()
-        for _ in range(2 * REPORTS_AT_ONCE):
-            if not self.worker.killed:
-                self.report()
-        self.assertTrue(self.worker.killed)
-        self.assertEqual(len(self.client.boxes()), REPORTS_AT_ONCE)
-
-    def test_long(self) -> None:
-        """As much as it sends never does, however long the job runs."""
-        self.ask(b"1", (boxes.PROGRESS, b"1"))
-        self.worker.pipe.next_job()
-        for _ in range(3 * REPORTS_AT_ONCE):
-            self.hops.clock.advance(2 / REPORTS_A_SECOND)
-            self.report()
-        self.assertFalse(self.worker.killed)
 
 
 class CrumbsTests(LinkCase):
@@ -456,10 +421,9 @@ class CrumbsTests(LinkCase):
             (self.error_head, [*boxes.error_pairs(b"MINE", "text"), *self.crumbs]),
             (self.last_words, self.crumbs),
         ):
-            self.setUp()
-            self.ask(b"1", (boxes.PROGRESS, b"1"), (boxes.CHUNKS, b"1"))
-            (job,) = self.hops.dispatcher.state.assignments.running()
-            box = head(job.id) + boxes.pack(pairs)
+            self.begin_anew()
+            self.play("c: 1/progress/chunks")
+            box = head(self.running().id) + boxes.pack(pairs)
             self.worker.connector.childDataReceived(FROM_WORKER, box)
             self.assertTrue(self.worker.killed, head)
             self.hops.close()
@@ -473,66 +437,3 @@ class CrumbsTests(LinkCase):
     def last_words(_job_id: int) -> bytes:
         """What begins the last words of a worker."""
         return boxes.pair(boxes.COMMAND, commands.LastWords.commandName)
-
-
-class FloodTests(LinkCase):
-    """A worker that prints more than is logged."""
-
-    def test_rests(self) -> None:
-        """Its output is read with rests from then on, so that it waits, and not the server."""
-        self.ask(b"1")
-        output = self.worker.process.pipes[2]
-        self.worker.connector.childDataReceived(2, b"a line\n")
-        self.assertTrue(output.reads)
-        for _ in range(2):
-            self.worker.connector.childDataReceived(2, b"\n" * 10_000)
-            self.assertFalse(output.reads)
-            self.hops.clock.advance(FLOOD_REST)
-            self.assertTrue(output.reads)
-
-    def test_end(self) -> None:
-        """If it dies meanwhile, nothing is left on the clock."""
-        self.ask(b"1")
-        self.worker.connector.childDataReceived(2, b"\n" * 10_000)
-        rests = self.hops.clock.seconds() + FLOOD_REST
-        (rest,) = (each for each in self.hops.clock.getDelayedCalls() if each.getTime() == rests)
-        self.worker.die()
-        self.assertFalse(rest.active())
-
-
-class LeavingTests(LinkCase):
-    """A worker that is told to exit."""
-
-    def test_has_time(self) -> None:
-        """It has all the time that it is promised, and then is killed, which the log says."""
-        self.worker.link.stop()
-        self.assertNotIn(3, self.worker.process.pipes)
-        self.hops.clock.advance(STOP_GRACE - 0.1)
-        self.assertFalse(self.worker.killed)
-        self.hops.clock.advance(0.1)
-        self.assertTrue(self.worker.killed)
-        self.worker.die()
-        (text,) = [
-            event["log_format"].format(**event)
-            for event in self.hops.events
-            if event.get("how", "").startswith("had not")
-        ]
-        self.assertIn("had not exited after 5 s and was killed", text)
-
-    def test_exits(self) -> None:
-        """If it exits by itself nothing is said of any kill."""
-        self.worker.link.stop()
-        self.hops.clock.advance(STOP_GRACE - 0.1)
-        self.worker.die(None)
-        self.hops.clock.advance(10)
-        self.assertFalse(self.worker.killed)
-
-    def test_loses_a_job(self) -> None:
-        """An exit with status 0 is a warning in the log if it loses a job, and otherwise none."""
-        for asks, level in ((False, LogLevel.info), (True, LogLevel.warn)):
-            if asks:
-                self.ask(b"1")
-            self.worker.die(None)
-            told = [event for event in self.hops.events if event.get("how") == "exited (status 0)"]
-            self.assertEqual(told[-1]["log_level"], level)
-            self.hops.settle()
