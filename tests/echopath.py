@@ -18,10 +18,8 @@ from dangad.pool.guardian import Guardian
 from dangad.pool.link import WorkerLink
 from dangad.scheduler.dispatcher import Dispatcher
 from dangad.scheduler.supervisor import Supervisor
-from dangad.server.acceptgate import AcceptGate
-from dangad.server.factory import ClientFactory
 from dangad.wire import boxes, commands, workerboxes
-from tests.fakes import catalogue
+from tests.fakes import catalogue, client_factory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -91,14 +89,7 @@ class EchoPath:
         clock = StoppedClock()
         dispatcher = Dispatcher(clock)
         supervisor = Supervisor(clock, dispatcher, 1, 1)
-        clients = ClientFactory(
-            clock,
-            dispatcher,
-            AcceptGate(clock, [], lambda: 0),
-            max_payload=2**20,
-            max_in_flight=100,
-            max_connections=10,
-        )
+        clients = client_factory(clock, dispatcher)
         self.pipe = Pipe(4711)
         self.link = WorkerLink(
             clock, supervisor, dispatcher.answers, Guardian(None), KernelKills(), max_payload=2**20

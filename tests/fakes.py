@@ -17,6 +17,8 @@ from dangad.scheduler.interfaces import IClient, IProcess, ISpawner, ISupervisor
 from dangad.scheduler.prefetch import MOST
 from dangad.scheduler.record import Death, Job
 from dangad.scheduler.workerrecord import TRANSITIONS, WorkerEvent, WorkerState
+from dangad.server.acceptgate import AcceptGate
+from dangad.server.factory import ClientFactory
 from dangad.wire.values import Priority
 
 if TYPE_CHECKING:
@@ -66,6 +68,12 @@ def make_job(
     )
     job.accepted_at = accepted_at
     return job
+
+
+def client_factory(clock: Any, dispatcher: Any, **limits: Any) -> ClientFactory:
+    """What makes the connections of real clients, over transports of memory."""
+    usual = {"max_payload": 2**20, "max_in_flight": 1000, "max_connections": 10}
+    return ClientFactory(clock, dispatcher, AcceptGate(clock, [], lambda: 0), **usual | limits)
 
 
 @implementer(IClient)

@@ -34,13 +34,12 @@ from dangad.scheduler.dispatcher import Dispatcher
 from dangad.scheduler.interfaces import ISpawner
 from dangad.scheduler.supervisor import Supervisor
 from dangad.scheduler.workerrecord import WorkerState
-from dangad.server.acceptgate import AcceptGate
-from dangad.server.factory import ClientFactory
 from dangad.wire import boxes, commands, workerboxes
 from dangad.worker.context import RunningJob
 from dangad.worker.jobtypes import catalogue_of
 from dangad.worker.perform import Performer
 from dangad.worker.pipe import WorkerPipe
+from tests.fakes import client_factory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -270,14 +269,7 @@ class Hops:
         self.kernel_kills = KernelKills()
         self.scratch = Scratch()
         self.scratch.open()
-        self.clients: Any = ClientFactory(
-            self.clock,
-            self.dispatcher,
-            AcceptGate(self.clock, [], lambda: 0),
-            max_payload=MAX_PAYLOAD,
-            max_in_flight=1000,
-            max_connections=10,
-        )
+        self.clients: Any = client_factory(self.clock, self.dispatcher, max_payload=MAX_PAYLOAD)
         self.workers: list[HopWorker] = []
         self._pids = itertools.count(NO_PROCESS)
         self.events: list[LogEvent] = []

@@ -32,10 +32,15 @@ from dangad.scheduler.dispatcher import Dispatcher
 from dangad.scheduler.interfaces import IClient, IProcess, ISpawner, ISupervisor
 from dangad.scheduler.supervisor import Supervisor
 from dangad.scheduler.workerrecord import RecycleLimits, WorkerState
-from dangad.server.acceptgate import AcceptGate
-from dangad.server.factory import ClientFactory
 from dangad.wire import boxes, commands
-from tests.fakes import FakeClient, FakeSpawner, FakeSupervisor, catalogue, make_job
+from tests.fakes import (
+    FakeClient,
+    FakeSpawner,
+    FakeSupervisor,
+    catalogue,
+    client_factory,
+    make_job,
+)
 from tests.oddjobs import Endless, Odd, Spoil, Wait
 from tests.realserver import PATIENCE, alive, is_frozen, until
 from tests.unit.server.test_server import Line
@@ -53,6 +58,15 @@ else:
 reactor: Any = _reactor
 
 News = tuple[Any, ...]
+
+
+def noted(word: str) -> Callable[..., None]:
+    """A method that notes that it was called, and with what."""
+
+    def note(self: RecordingDispatcher, *arguments: Any) -> None:
+        self.told.append((word, *arguments))
+
+    return note
 
 
 class RecordingDispatcher:
@@ -92,6 +106,10 @@ class RecordingDispatcher:
         """Note it."""
         self.told.append(("worker_ready", worker))
 
+    worker_started = noted("worker_started")
+    worker_booted = noted("worker_booted")
+    no_workers = noted("no_workers")
+
     def job_reported(self, worker: Any, body: bytes, parts: bool) -> None:
         """Note it."""
         self.told.append(("job_reported", worker, parts))
@@ -121,21 +139,9 @@ class RecordingDispatcher:
         self.deaths.append(death)
         self.reclaimed = worker.reclaim()
 
-    def worker_started(self, worker: Any) -> None:
-        """Note it."""
-        self.told.append(("worker_started", worker))
-
-    def worker_booted(self, worker: Any, catalogue: str) -> None:
-        """Note it."""
-        self.told.append(("worker_booted", worker, catalogue))
-
     def worker_exited(self, worker: Any, death: Death, performed: int) -> None:
         """Note it."""
         self.told.append(("worker_exited", worker, death.how, performed))
-
-    def no_workers(self, reason: str) -> None:
-        """Note it."""
-        self.told.append(("no_workers", reason))
 
     def outdated(self) -> set[Any]:
         """No worker is: all perform the same."""
@@ -247,18 +253,6 @@ class WorkerPromises(AsyncPromises):
         await self.told_of_death(worker)
         self.assertIs(worker.state, WorkerState.DEAD)
 
-    async def test_state_of_the_killed(self) -> None:
-        """It is stopping from the kill on, whatever it did, until it is dead."""
-        idle = await self.setting()
-        idle.kill("was in the way")
-        self.assertIs(idle.state, WorkerState.STOPPING)
-        await self.told_of_death(idle)
-        busy, _ = await self.busy()
-        busy.kill("was in the way")
-        self.assertIs(busy.state, WorkerState.STOPPING)
-        await self.told_of_death(busy)
-        self.assertEqual([idle.state, busy.state], [WorkerState.DEAD] * 2)
-
     async def test_answer(self) -> None:
         """The dispatcher hears of a job's end once, good or bad, and the worker is idle again."""
         worker = await self.setting()
@@ -271,22 +265,34 @@ class WorkerPromises(AsyncPromises):
             await self.assert_idle(worker)
 
     async def test_death(self) -> None:
-        """Of a worker that dies, idle, busy or paused, the dispatcher hears that it is gone."""
-        for busy, paused in ((False, False), (True, False), (True, True)):
+        """Of a worker that dies, idle, busy or paused, the dispatcher hears that it is gone.
+
+        What it had not begun can be reclaimed then.
+        """
+        for busy, paused, prefetched in (
+            (False, False, False),
+            (True, False, False),
+            (True, True, False),
+            (True, False, True),
+        ):
             worker = await self.setting()
             if busy:
                 worker.give(self.endless())
                 await self.begun(worker)
             if paused:
                 worker.pause()
+            ids = self.prefetch(worker, self.quick(), self.quick()) if prefetched else []
             await self.fall_dead(worker)
             await self.told_of_death(worker)
             self.assertEqual(self.gone(worker), "was killed by SIGKILL")
+            self.assertEqual(self.recorder.reclaimed, ids)
+            self.assertEqual(self.recorder.deaths[-1].unread, b"")
 
     async def test_kill(self) -> None:
         """A worker that is killed is gone, for the first reason given; its job has not finished.
 
-        So it is if it is idle, busy, was only just given a job, or was interrupted.
+        So it is if it is idle, busy, was only just given a job, or was interrupted. Until it is
+        dead, it is stopping.
         """
         for given, begun, interrupted in (
             (False, False, False),
@@ -304,9 +310,10 @@ class WorkerPromises(AsyncPromises):
                 worker.interrupt(job, b"time")
             worker.kill("was in the way")
             worker.kill("was still in the way")
-            self.assertEqual(self.recorder.told, [])
+            self.assertEqual((self.recorder.told, worker.state), ([], WorkerState.STOPPING))
             await self.told_of_death(worker)
             self.assertEqual(self.gone(worker), "was in the way")
+            self.assertIs(worker.state, WorkerState.DEAD)
 
     async def test_kill_after_the_end(self) -> None:
         """So it is if the job had ended in the worker; an answer that was written counts.
@@ -380,18 +387,30 @@ class WorkerPromises(AsyncPromises):
         await self.assert_idle(worker)
 
     async def test_pause(self) -> None:
-        """Nothing is told of a job while it is paused; when it is resumed, all is."""
-        worker = await self.setting()
-        worker.give(self.waiting())
-        await self.begun(worker)
-        worker.pause()
-        self.let_end(worker)
-        await self.told_nothing(worker)
-        self.assertEqual(self.recorder.told, [])
-        worker.resume()
-        await self.told_of_end(worker)
-        self.assertEqual(self.recorder.told, [("job_finished", worker, False)])
-        await self.assert_idle(worker)
+        """Nothing is told of a job while it is paused; when it is resumed, all is.
+
+        So it is with a worker that goes on to the next job meanwhile.
+        """
+        for prefetched in (False, True):
+            worker, job = await self.busy()
+            worker.pause()
+            if prefetched:
+                following = self.waiting()
+                self.prefetch(worker, following)
+                self.go_on(worker, job, following)
+            else:
+                self.let_end(worker)
+            await self.told_nothing(worker)
+            self.assertEqual(self.recorder.told, [])
+            worker.resume()
+            await self.told_of_ends(worker, 1)
+            self.assertEqual(self.recorder.told, [("job_finished", worker, False)])
+            if prefetched:
+                self.let_end(worker)
+                await self.told_of_ends(worker, 2)
+            await self.assert_idle(worker)
+            worker.kill("is not needed any more")
+            await self.told_of_death(worker)
 
     async def test_pause_and_resume_in_any_order(self) -> None:
         """Any number of either, in any order, is harmless while a job runs; the last counts."""
@@ -406,21 +425,6 @@ class WorkerPromises(AsyncPromises):
             self.assertEqual(self.recorder.told, [("job_finished", worker, False)])
             worker.resume()
             self.recorder.told.clear()
-        await self.assert_idle(worker)
-
-    async def test_prefetching_one_by_one(self) -> None:
-        """One may be prefetched when the one before has begun, again and again."""
-        worker, job = await self.busy()
-        for _ in range(20):
-            following = self.waiting()
-            self.prefetch(worker, following)
-            self.go_on(worker, job, following)
-            await self.told_of_ends(worker, 1)
-            self.assertEqual(self.recorder.told, [("job_finished", worker, False)])
-            self.recorder.told.clear()
-            job = following
-        self.let_end(worker)
-        await self.told_of_ends(worker, 1)
         await self.assert_idle(worker)
 
     async def test_reclaim(self) -> None:
@@ -469,33 +473,8 @@ class WorkerPromises(AsyncPromises):
         await self.told_of_ends(worker, 2)
         await self.assert_idle(worker)
 
-    async def test_pause_with_jobs_prefetched(self) -> None:
-        """Nothing is told while a worker is paused that goes on to the next job meanwhile."""
-        worker, job = await self.busy()
-        following = self.waiting()
-        self.prefetch(worker, following)
-        worker.pause()
-        self.go_on(worker, job, following)
-        await self.told_nothing(worker)
-        self.assertEqual(self.recorder.told, [])
-        worker.resume()
-        await self.told_of_ends(worker, 1)
-        self.let_end(worker)
-        await self.told_of_ends(worker, 2)
-        await self.assert_idle(worker)
-
-    async def test_death_with_jobs_prefetched(self) -> None:
-        """What a worker that died had not begun can be reclaimed when its death is told."""
-        worker, _ = await self.busy()
-        ids = self.prefetch(worker, self.quick(), self.quick())
-        await self.fall_dead(worker)
-        await self.told_of_death(worker)
-        self.assertEqual(self.gone(worker), "was killed by SIGKILL")
-        self.assertEqual(self.recorder.reclaimed, ids)
-        self.assertEqual(self.recorder.deaths[0].unread, b"")
-
     async def test_kill_with_jobs_prefetched(self) -> None:
-        """So can what one had prefetched that was killed; what it had answered before counts."""
+        """What it had prefetched can be reclaimed; what it had answered before counts."""
         worker, job = await self.busy()
         first = self.waiting()
         _, *rest = self.prefetch(worker, first, self.quick(), self.quick())
@@ -764,14 +743,6 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         for _ in range(10):
             await task.deferLater(reactor, 0)
 
-    async def test_give_to_the_killed(self) -> None:
-        """So does one that was killed, not by the dispatcher, while it was idle."""
-        worker = await self.setting()
-        worker.kill("wrote garbage")
-        worker.give(self.quick())
-        await self.told_of_death(worker)
-        self.assertEqual(self.gone(worker), "wrote garbage")
-
     async def test_interrupt_before_the_job_is_read(self) -> None:
         """A job that is too large to be written at once is interrupted all the same."""
         worker = await self.setting()
@@ -783,7 +754,10 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         self.assertEqual(self.gone(worker), "was killed before it had read its job")
 
     async def test_calls_after_death(self) -> None:
-        """What the dispatcher asks of a worker between its death and the news does nothing."""
+        """What the dispatcher asks of a worker between its death and the news does nothing.
+
+        Nor does a job for one that was killed, not by the dispatcher, while it was idle.
+        """
         worker = await self.setting()
         job = self.endless()
         worker.give(job)
@@ -795,6 +769,11 @@ class WorkerLinkTest(WorkerPromises, RealPoolCase):
         worker.kill("was in the way")
         await self.told_of_death(worker)
         self.assertEqual(self.gone(worker), "was in the way")
+        other = await self.setting()
+        other.kill("wrote garbage")
+        other.give(self.quick())
+        await self.told_of_death(other)
+        self.assertEqual(self.gone(other), "wrote garbage")
 
     async def frozen(self) -> Any:
         """A worker that was idle and reads nothing, until it is thawed."""
@@ -1153,15 +1132,7 @@ class ClientConnectionTest(ClientPromises, SynchronousTestCase):
         """Connect a client that may have so many requests in flight."""
         self.requests = Requests()
         dispatcher: Any = self.requests
-        clock = Clock()
-        factory = ClientFactory(
-            clock,
-            dispatcher,
-            AcceptGate(clock, [], lambda: 0),
-            max_payload=10_000,
-            max_in_flight=max_in_flight,
-            max_connections=1,
-        )
+        factory = client_factory(Clock(), dispatcher, max_in_flight=max_in_flight)
         self.line = Line()
         self.client = self.line.protocol = factory.buildProtocol(None)
         self.client.makeConnection(self.line)

@@ -25,12 +25,10 @@ from dangad import Blob, Large, errors
 from dangad.client import Client, ClientFactory, Disconnected, NotSent, connect
 from dangad.client.connection import ENVELOPE
 from dangad.scheduler.dispatcher import Dispatcher
-from dangad.server.acceptgate import AcceptGate
-from dangad.server.factory import ClientFactory as ServerFactory
 from dangad.wire import boxes
 from dangad.wire.catalogue import Policy, describe_command, write_catalogue
 from dangad.wire.values import Priority
-from tests.fakes import FakeWorker
+from tests.fakes import FakeWorker, client_factory
 
 if TYPE_CHECKING:
     from dangad.scheduler.record import Job
@@ -154,16 +152,8 @@ class AgainstTheServer(SynchronousTestCase):
         """Connect a client to a server with three idle workers."""
         self.clock = clock = Clock()
         self.dispatcher = Dispatcher(clock, max_queued=5)
-        site = ServerFactory(
-            clock,
-            self.dispatcher,
-            AcceptGate(clock, [], lambda: 0),
-            max_payload=200_000,
-            max_in_flight=100,
-            max_connections=1,
-        )
-        self.server = site.buildProtocol(None)
-        self.link = Link(ClientFactory().buildProtocol(None), self.server)
+        site = client_factory(clock, self.dispatcher, max_payload=200_000)
+        self.link = Link(ClientFactory().buildProtocol(None), site.buildProtocol(None))
         self.client = self.link.client
         self.workers = [FakeWorker() for _ in range(3)]
         entries = [describe_command(command, Policy(), "") for command in SERVED]

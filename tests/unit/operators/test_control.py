@@ -18,10 +18,9 @@ from dangad.host.quietlog import INTERVAL
 from dangad.operators.control import MAX_CONNECTIONS, MAX_REQUEST, MAX_WAITING, ControlFactory
 from dangad.scheduler.dispatcher import Dispatcher
 from dangad.scheduler.interfaces import IOperations
-from dangad.server.acceptgate import AcceptGate
-from dangad.server.factory import ClientFactory
 from dangad.wire import boxes, commands
 from tests.fakeoperations import COUNTERS, JOB, RECENT, STACK, STATUS, WORKERS, FakeOperations
+from tests.fakes import client_factory
 from tests.unit.server.test_server import Answer, FakeClient, Line, ok, request
 
 if TYPE_CHECKING:
@@ -129,16 +128,8 @@ class PromiseTest(ControlCase):
     def test_not_for_clients(self) -> None:
         """Where clients connect, the operators' commands are not known."""
         clock = Clock()
-        clients = ClientFactory(
-            clock,
-            Dispatcher(clock, 10),
-            AcceptGate(clock, [], lambda: 0),
-            max_payload=1000,
-            max_in_flight=10,
-            max_connections=10,
-        )
         line = Line()
-        line.protocol = clients.buildProtocol(None)
+        line.protocol = client_factory(clock, Dispatcher(clock, 10)).buildProtocol(None)
         line.protocol.makeConnection(line)
         client = FakeClient(line)
         for name in NAMES:

@@ -28,11 +28,10 @@ from dangad.host.turns import QUOTA, UNIT
 from dangad.scheduler.dispatcher import Dispatcher
 from dangad.scheduler.interfaces import IClient, IWorker
 from dangad.scheduler.record import Death, Job, JobState
-from dangad.server.acceptgate import AcceptGate
 from dangad.server.boxwatch import BOX_TIME, IBoxSender
 from dangad.server.boxwatch import LOOK_INTERVAL as BOX_LOOK
 from dangad.server.eagerwriter import IUnreadWatcher
-from dangad.server.factory import CLOSED_AT_ONCE, IDLE_TIME, MAX_REFUSALS, ClientFactory
+from dangad.server.factory import CLOSED_AT_ONCE, IDLE_TIME, MAX_REFUSALS
 from dangad.server.flowcontrol import INSTANT_REST, MAX_INSTANT
 from dangad.server.memorybudget import LOOK_INTERVAL as MEMORY_LOOK
 from dangad.server.memorybudget import IHolder
@@ -50,6 +49,7 @@ from tests.unit.telling import TellingTestCase
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from dangad.server.factory import ClientFactory
     from tests.unit.telling import Deeds
 
 Answer = dict[bytes, bytes]
@@ -316,10 +316,9 @@ class ServerCase(TellingTestCase):
 
     def front_door(self) -> ClientFactory:
         """Another way in to the same dispatcher."""
-        return ClientFactory(
+        return fakes.client_factory(
             self.clock,
             self.dispatcher,
-            AcceptGate(self.clock, [], lambda: 0),
             max_payload=self.max_payload,
             max_in_flight=self.max_in_flight,
             max_connections=self.max_connections,
