@@ -32,12 +32,16 @@ def template_of(server: RealServer) -> int:
 
 @pytest.fixture(params=[LEAN, PRELOADED])
 def start(request: pytest.FixtureRequest) -> str:
-    """What the template imports before it forks: with job modules, too, all is the same."""
+    """What the template imports before it forks: with job modules, too, all is the same.
+
+    What only the parent does about a template is tried with one of them; the tests of memory tell
+    all their stories of both.
+    """
     how: str = request.param
     return how
 
 
-async def begin(server: RealServer, start: str, **limits: Any) -> Any:
+async def begin(server: RealServer, start: str = LEAN, **limits: Any) -> Any:
     """Have a server with one worker that is ready, and room for a second; a client."""
     server.start(worker={"start": start}, **limits)
     await until(lambda: server.service.dispatcher.idle == 1)
@@ -78,9 +82,9 @@ async def test_dies_idle(own_server: RealServer, start: str) -> None:
     assert worker in own_server.pids()
 
 
-async def test_dies_with_an_order(own_server: RealServer, start: str) -> None:
+async def test_dies_with_an_order(own_server: RealServer) -> None:
     """It dies while it has an order that it has not read: that is for the next one."""
-    client = await begin(own_server, start)
+    client = await begin(own_server)
     old = await freeze(own_server)
     own_server.service.supervisor.scale(2, 2)
     assert 0 in own_server.pids()
@@ -89,9 +93,9 @@ async def test_dies_with_an_order(own_server: RealServer, start: str) -> None:
     assert template_of(own_server) != old
 
 
-async def test_frozen(own_server: RealServer, start: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_frozen(own_server: RealServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that does not fork in time is killed and replaced."""
-    client = await begin(own_server, start)
+    client = await begin(own_server)
     old = await freeze(own_server)
     with monkeypatch.context() as patch:
         patch.setattr(template, "FORK_TIME", 0.2)
@@ -100,27 +104,10 @@ async def test_frozen(own_server: RealServer, start: str, monkeypatch: pytest.Mo
     await second_worker(own_server, client)
 
 
-async def test_dies_again_and_again(own_server: RealServer, start: str) -> None:
-    """If none lives to fork, workers are started without one, after one failed start."""
-    client = await begin(own_server, start)
-    own_server.service.supervisor.scale(2, 2)
-    await second_worker(own_server, client)
-    own_server.service.supervisor.scale(1, 1)
-    await until(lambda: len(own_server.pids()) == 1)
-    for _ in range(template.MOST_FAILURES):
-        old = await freeze(own_server)
-        if 0 not in own_server.pids():
-            own_server.service.supervisor.scale(2, 2)
-        os.kill(old, signal.SIGKILL)
-        await until(lambda old=old: template_of(own_server) != old)
-    await second_worker(own_server, client, failed_starts=1)
-    assert "3 templates have forked nothing" in failures(own_server)[0]
-
-
-async def test_not_wanted_any_more(own_server: RealServer, start: str) -> None:
+async def test_not_wanted_any_more(own_server: RealServer) -> None:
     """A worker that is given up before it was forked is gone at once, and for ever."""
     others = children()
-    await begin(own_server, start)
+    await begin(own_server)
     frozen = await freeze(own_server)
     own_server.service.supervisor.scale(2, 2)
     own_server.service.supervisor.scale(1, 1)
@@ -132,9 +119,9 @@ async def test_not_wanted_any_more(own_server: RealServer, start: str) -> None:
     assert len(own_server.pids()) == 1
 
 
-async def test_dead_before_it_is_known(own_server: RealServer, start: str) -> None:
+async def test_dead_before_it_is_known(own_server: RealServer) -> None:
     """A worker that dies before its fork was reported is one that failed to start."""
-    client = await begin(own_server, start)
+    client = await begin(own_server)
     reading = own_server.service.pool.starter.template._process
     reactor.removeReader(reading)
     before = children()
