@@ -14,7 +14,7 @@ import dangad
 from dangad.errors import NoAnswer, NotRunning, ReloadFailed
 from dangad.limits import LEAN
 from dangad.pool.launch import default_path
-from dangad.scheduler import failingstarts, supervisor, watch
+from dangad.scheduler import failingstarts, supervisor
 from tests import fakeoperations
 from tests.heavyjobs import MIB, Heavy
 from tests.oddjobs import Odd, Wait
@@ -263,28 +263,6 @@ async def test_relief(own_server: RealServer) -> None:
     assert (dispatcher.running, dispatcher.waiting, len(own_server.pids())) == (2, 1, 3)
     greedy.transport.abortConnection()
     await until(lambda: dispatcher.running == 0)
-
-
-async def test_heartbeat(own_server: RealServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An idle worker that lives stays, however often it is asked for a sign of life.
-
-    One that is stopped is replaced, and the next job does not meet it.
-    """
-    monkeypatch.setattr(supervisor, "WATCH_INTERVAL", 0.05)
-    monkeypatch.setattr(watch, "HEARTBEAT", 0.1)
-    monkeypatch.setattr(watch, "HEARTBEAT_PATIENCE", 1.0)
-    own_server.start(*MODULES, max_workers=1)
-    frozen = await take(own_server, "nothing")
-    [life] = own_server.service.supervisor.records.values()
-    for _ in range(3):
-        await until(lambda asked=life.asked_at: life.asked_at > asked)
-        await until(lambda: not life.silent)
-    assert await take(own_server, "nothing") == frozen
-    os.kill(frozen, signal.SIGSTOP)
-    await until(lambda: not alive(frozen) and own_server.workers("idle"))
-    assert await take(own_server, "nothing") != frozen
-    says = f"worker {frozen} gave no sign of life for 1 s and was killed"
-    assert says in own_server.logged("dangad.pool.link")
 
 
 # Job modules that change.
