@@ -72,8 +72,6 @@ def crash(when: str, how: str, mark: str, gate: str, value: int) -> dict[str, in
             _with_the_answer(how, half=True)
         case "answered":
             _with_the_answer(how, half=False)
-        case "doubled":
-            _double_the_answer()
     return {"value": value}
 
 
@@ -88,17 +86,6 @@ def _with_the_answer(how: str, half: bool) -> None:
         return done + write(fd, data[done:]) if half else done
 
     os.write = write_and_strike  # type: ignore[assignment]  # nobody else writes meanwhile
-
-
-def _double_the_answer() -> None:
-    """Have the next box written twice at once."""
-    write = os.write
-
-    def write_twice(fd: int, data: memoryview) -> int:
-        os.write = write
-        return write(fd, bytes(data) * 2) // 2
-
-    os.write = write_twice  # type: ignore[assignment]  # as above
 
 
 def _leave(mark: str) -> None:

@@ -12,9 +12,9 @@ from twisted.internet.defer import Deferred, gatherResults
 import dangad
 from dangad.scheduler.record import Event, Job, JobState
 from dangad.wire.commands import STOP_SIGNAL, Cancel
-from tests.crashpoints import Crash, Echo
+from tests.crashpoints import Echo
 from tests.oddjobs import Odd, Wait
-from tests.realserver import RealServer, alive, shared_server, touch, until
+from tests.realserver import RealServer, shared_server, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -123,7 +123,7 @@ async def test_blocked(server: RealServer, begun: list[Job], tmp_path: Path, sig
         assert_sound(server, begun, burst)
 
 
-@pytest.mark.parametrize("place", [150, 280, 298])
+@pytest.mark.parametrize("place", [150, 298])
 async def test_all_at_once(
     server: RealServer, begun: list[Job], tmp_path: Path, place: int
 ) -> None:
@@ -160,18 +160,6 @@ async def test_output(server: RealServer, begun: list[Job]) -> None:
     assert [line for job, line in lines if line != f"I am job {job}"] == []
 
 
-async def test_reload(server: RealServer, begun: list[Job]) -> None:
-    """To replace all workers in a burst costs no job."""
-    burst = Burst(await server.connect())
-    await burst.goes_on()
-    before = server.pids()
-    await server.service.supervisor.reload()
-    assert not any(map(alive, before))
-    await burst.goes_on()
-    await burst.stop()
-    assert_sound(server, begun, burst)
-
-
 async def test_stop(own_server: RealServer, begun: list[Job]) -> None:
     """A server that is stopped in a burst answers all that it has accepted."""
     own_server.start(*MODULES, min_workers=2, drain=60.0)
@@ -184,18 +172,6 @@ async def test_stop(own_server: RealServer, begun: list[Job]) -> None:
     await own_server.service.stopService()
     await burst.done
     assert_sound(own_server, begun, warm, burst)
-
-
-async def test_own_fault(server: RealServer, begun: list[Job]) -> None:
-    """A job that kills its worker in a burst is the one that is blamed, and the only one."""
-    client = await server.connect()
-    burst = Burst(client)
-    for how in ("kill", "exit 3", "segfault"):
-        await burst.goes_on()
-        with pytest.raises(dangad.WorkerLost):
-            await client.callRemote(Odd, what=how)
-    await burst.stop()
-    assert_sound(server, begun, burst)
 
 
 async def test_frozen(server: RealServer, begun: list[Job]) -> None:
@@ -227,14 +203,3 @@ async def test_cancel(server: RealServer, begun: list[Job]) -> None:
             await job
     await burst.stop()
     assert_sound(server, begun, burst)
-
-
-async def test_after_two_answers(server: RealServer) -> None:
-    """What follows an answer is a worker's end, and a job that it was given runs in another."""
-    client, gate, mark = await server.connect(), server.path("gate"), server.path("mark")
-    options = {"when": "doubled", "how": "doubled", "mark": mark, "gate": gate, "value": 42}
-    double = client.callRemote(Crash, **options)
-    waiting = [client.callRemote(Echo, value=number) for number in range(20)]
-    touch(gate)
-    assert await double == {"value": 42}
-    assert await gatherResults(waiting) == [{"value": number} for number in range(20)]

@@ -157,10 +157,11 @@ class LinkCase(TellingTestCase):
         return workerboxes.read_job(box)[0]
 
     def do_answers(self, worker: HopWorker, how: str = "") -> None:
-        """The worker answers the job that it has taken, or another, or says that it is spoilt."""
+        """The worker answers the job that it has taken, perhaps twice, or another, or is spoilt."""
         marks = workerboxes.NOT_REUSABLE if how == "spoilt" else 0
         job_id = workerboxes.read_job(self.taken)[0] + (how == "another")
-        worker.write(workerboxes.answer_head(job_id, False, b"0 0 0", marks) + boxes.END)
+        answer = workerboxes.answer_head(job_id, False, b"0 0 0", marks) + boxes.END
+        worker.write(answer * (1 + (how == "twice")))
         worker.tell()
 
     def do_reports(self, worker: HopWorker, after: str = "0") -> None:
@@ -276,6 +277,9 @@ GIVEN = {
     "an answer to another job than it was given is garbage; none after that counts": """
         c: 1, w1 takes, w1 answers another, killed w1, w1 answers, heard
         lost 1 "an answer to job"
+    """,
+    "so is a second answer, though it comes with the first; the next job runs elsewhere": """
+        c: 1 2, w1 takes, w1 answers twice, killed w1, settle, heard 1 2, w1 saw 0
     """,
     "a worker that was paused is heard again when its job has ended all the same": """
         c: 1, w1 takes, pause w1, w1 is_heard no, w1 performs, w1 tells, w1 is_heard yes, heard 1
