@@ -1,19 +1,20 @@
 """Whether connections are accepted: with ports and numbers that are made up, and with real ones."""
 
+from __future__ import annotations
+
 import errno
 import os
 import resource
 import signal
 import socket
-from typing import cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from twisted.internet.interfaces import IListeningPort, IPushProducer
 from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 from twisted.internet.tcp import Port
 from twisted.internet.testing import MemoryReactor
-from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from zope.interface import implementer
 
 from dangad.server.acceptgate import (
@@ -29,9 +30,14 @@ from dangad.server.acceptgate import (
 from dangad.wire import boxes
 from tests.real.test_twistd import PING, PONG, TwistdCase
 from tests.twistdserver import PATIENCE, wait_for
+from tests.unit.telling import TellingTestCase
+
+if TYPE_CHECKING:
+    from tests.unit.telling import Deeds
 
 SHUT = "new connections wait"
 OPEN = "connections are accepted again"
+SAID = {"SHUT": SHUT, "OPEN": OPEN}
 SOFT, HARD = resource.getrlimit(resource.RLIMIT_NOFILE)
 
 
@@ -77,16 +83,80 @@ class FakeDescriptors(Descriptors):
         return self.used
 
 
-class GateTest(SynchronousTestCase):
+GATES = {
+    "with the last place taken all ports stop, and one line says so, with the numbers": f"""
+        enter 2, open, said, enter 1, shut, said SHUT, says "3 are open"
+        says "of {10 + 40 + OVERSHOOT + MARGIN + 3} open files 3", says LimitNOFILE=
+    """,
+    "when one connection closes, the ports accept again": f"""
+        enter {3 + OVERSHOOT}, leave {OVERSHOOT}, shut, leave 1, open, said SHUT OPEN
+    """,
+    "at the limit the log is not flooded, and in the end it tells how things are": f"""
+        100x come_and_go, enter 3, said SHUT OPEN, {int(SAY_INTERVAL / LOOK_INTERVAL)}x look
+        said SHUT OPEN SHUT, leave 1, said SHUT OPEN SHUT OPEN
+    """,
+    "a port that begins to listen while there is no room is stopped soon": """
+        enter 3, new_port, look, shut
+    """,
+    "when there may be more workers, there is room for less connections": """
+        enter 2, reserve 41, look, shut, reserve 40, look, open
+    """,
+    "who raises the limit of the running server has the waiting clients let in": """
+        enter 3, raise_limit, look, open
+    """,
+    "whoever has taken the descriptors, clients wait until there are some again": """
+        enter 1, leak, look, shut, says "something else has used up the descriptors", leave 1, open
+        said SHUT OPEN
+    """,
+    "if none are left in this process, it looks each second for some": f"""
+        no_descriptor {errno.EMFILE}, notice, shut, look, shut, some_again, look, open
+    """,
+    "so it does if none are left on the machine": f"""
+        no_descriptor {errno.ENFILE}, notice, shut, look, shut, some_again, look, open
+    """,
+    "once it is stopped it does nothing more, and no alarm is left": """
+        enter 3, stop, leave 3, shut, said SHUT, quiet
+    """,
+}
+
+
+class GateTest(TellingTestCase):
     """A gate with room for three connections, and two ports."""
 
+    deeds: ClassVar[Deeds] = {
+        "look": lambda case: case.clock.advance(LOOK_INTERVAL),  # it does so now and then
+        "notice": lambda case: case.gate.entered(),
+        "new_port": lambda case: case.ports.append(FakePort()),
+        "reserve": lambda case, count: setattr(case, "reserve", int(count)),  # for workers
+        "raise_limit": lambda case: setattr(case.descriptors, "most", case.descriptors.most + 1),
+        "leak": lambda case: setattr(case.descriptors, "used", case.descriptors.most - OVERSHOOT),
+        "no_descriptor": lambda case, number: setattr(
+            case.descriptors, "problem", OSError(int(number), "too many open files")
+        ),
+        "some_again": lambda case: setattr(case.descriptors, "problem", None),
+        "stop": lambda case: case.gate.stop(),
+    }
+    facts: ClassVar[Deeds] = {
+        "open": lambda case: [] if {port.accepts for port in case.ports} == {True} else ["no"],
+        "shut": lambda case: [] if {port.accepts for port in case.ports} == {False} else ["no"],
+        "said": lambda case: [
+            next(word for word, text in SAID.items() if line.startswith(text))
+            for line in case.logged()
+        ],
+        "quiet": lambda case: case.clock.getDelayedCalls(),
+    }
+
     def setUp(self) -> None:
-        """Start the gate, and begin to note log events."""
-        super().setUp()
+        """Begin to note log events."""
         self.events: list[LogEvent] = []
-        observer = cast("ILogObserver", self.events.append)
+        observer = cast("ILogObserver", lambda event: self.events.append(event))
         globalLogPublisher.addObserver(observer)
         self.addCleanup(globalLogPublisher.removeObserver, observer)
+        super().setUp()
+
+    def begin_anew(self) -> None:
+        """Start a gate."""
+        self.events = []
         self.clock = Clock()
         self.ports = [FakePort(), FakePort()]
         self.reserve = 40
@@ -98,115 +168,35 @@ class GateTest(SynchronousTestCase):
     def logged(self) -> list[str]:
         """What the gate logged."""
         return [
-            event["log_format"].format(**event)
+            formatEvent(event)
             for event in self.events
             if event.get("log_namespace") == "dangad.server.acceptgate"
         ]
 
-    def enter(self, count: int) -> None:
+    def do_enter(self, count: str) -> None:
         """So many connections come."""
-        for _ in range(count):
+        for _ in range(int(count)):
             self.descriptors.used += 1
             self.gate.entered()
 
-    def leave(self, count: int) -> None:
+    def do_leave(self, count: str) -> None:
         """So many go."""
-        for _ in range(count):
+        for _ in range(int(count)):
             self.descriptors.used -= 1
             self.gate.left()
 
-    def assert_accepting(self, accepting: bool) -> None:
-        """All ports accept, or none does."""
-        self.assertEqual({port.accepts for port in self.ports}, {accepting})
+    def do_come_and_go(self) -> None:
+        """As many come and go as may."""
+        self.do_enter("3")
+        self.do_leave("3")
 
-    def assert_logged(self, *beginnings: str) -> None:
-        """The log has so many lines, which begin so."""
-        lines = self.logged()
-        self.assertEqual(len(lines), len(beginnings), lines)
-        for line, beginning in zip(lines, beginnings, strict=True):
-            self.assertTrue(line.startswith(beginning), line)
+    def see_says(self, text: str) -> None:
+        """This is in the first line of the log."""
+        self.assertIn(text, self.logged()[0])
 
-    def test_full(self) -> None:
-        """With the last place taken all ports stop, and one line says so, with the numbers."""
-        self.enter(2)
-        self.assert_accepting(True)
-        self.assert_logged()
-        self.enter(1)
-        self.assert_accepting(False)
-        self.assert_logged(SHUT)
-        for text in ("3 are open", f"of {self.descriptors.most} open files 3", "LimitNOFILE="):
-            self.assertIn(text, self.logged()[0])
-
-    def test_a_place_is_free_again(self) -> None:
-        """When one connection closes, the ports accept again, and the log says so.
-
-        Those that a port accepts after it was stopped have to leave first.
-        """
-        self.enter(3 + OVERSHOOT)
-        self.leave(OVERSHOOT)
-        self.assert_accepting(False)
-        self.leave(1)
-        self.assert_accepting(True)
-        self.assert_logged(SHUT, OPEN)
-
-    def test_come_and_go(self) -> None:
-        """At the limit the log is not flooded, and in the end it tells how things are."""
-        for _ in range(100):
-            self.enter(3)
-            self.leave(3)
-        self.enter(3)
-        self.assert_logged(SHUT, OPEN)
-        self.clock.pump([LOOK_INTERVAL] * int(SAY_INTERVAL / LOOK_INTERVAL))
-        self.assert_logged(SHUT, OPEN, SHUT)
-        self.leave(1)
-        self.assert_logged(SHUT, OPEN, SHUT, OPEN)
-
-    def test_a_port_that_comes_late(self) -> None:
-        """A port that begins to listen while there is no room is stopped soon."""
-        self.enter(3)
-        self.ports.append(FakePort())
-        self.clock.advance(LOOK_INTERVAL)
-        self.assert_accepting(False)
-
-    def test_more_workers(self) -> None:
-        """When there may be more workers, there is room for less connections."""
-        self.enter(2)
-        self.reserve += 1
-        self.clock.advance(LOOK_INTERVAL)
-        self.assert_accepting(False)
-        self.reserve -= 1
-        self.clock.advance(LOOK_INTERVAL)
-        self.assert_accepting(True)
-
-    def test_the_limit_is_raised(self) -> None:
-        """Who raises the limit of the running server has the waiting clients let in."""
-        self.enter(3)
-        self.descriptors.most += 1
-        self.clock.advance(LOOK_INTERVAL)
-        self.assert_accepting(True)
-
-    def test_descriptors_leak(self) -> None:
-        """Whoever has taken the descriptors, clients wait until there are some again."""
-        self.enter(1)
-        self.descriptors.used = self.descriptors.most - OVERSHOOT
-        self.clock.advance(LOOK_INTERVAL)
-        self.assert_accepting(False)
-        self.assertIn("something else has used up the descriptors", self.logged()[0])
-        self.leave(1)
-        self.assert_accepting(True)
-        self.assert_logged(SHUT, OPEN)
-
-    def test_no_descriptors(self) -> None:
-        """If there are none in this process, or on the machine, it looks each second for some."""
-        for problem in (errno.EMFILE, errno.ENFILE):
-            self.descriptors.problem = OSError(problem, "too many open files")
-            self.gate.entered()
-            self.assert_accepting(False)
-            self.clock.advance(LOOK_INTERVAL)
-            self.assert_accepting(False)
-            self.descriptors.problem = None
-            self.clock.advance(LOOK_INTERVAL)
-            self.assert_accepting(True)
+    def test_stories(self) -> None:
+        """They are true."""
+        self.tell(GATES)
 
     def test_a_low_limit(self) -> None:
         """If the limit is too low for the wanted connections the start says so; one is let in."""
@@ -214,16 +204,8 @@ class GateTest(SynchronousTestCase):
         gate = AcceptGate(self.clock, [], lambda: self.reserve, self.descriptors)
         gate.start(10_000)
         self.assertEqual(gate.room, 1)
-        self.assert_logged("the limit of 100 open files leaves room for 1 connections, and --max-")
-
-    def test_stop(self) -> None:
-        """Once it is stopped it does nothing more, and no alarm is left."""
-        self.enter(3)
-        self.gate.stop()
-        self.leave(3)
-        self.assert_accepting(False)
-        self.assert_logged(SHUT)
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        [line] = self.logged()
+        self.assertIn("the limit of 100 open files leaves room for 1 connections, and --max-", line)
 
     def test_ports(self) -> None:
         """Of Twisted's ports each accepts few connections in one go.
