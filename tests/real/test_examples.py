@@ -13,7 +13,6 @@ import signal
 import socket
 import stat
 import tempfile
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -617,40 +616,6 @@ class Races(ExamplesCase):
 
         self.swapped(b"to-top", swap)
         self.refused(Unreadable, ReadFile, path="to-top")
-
-    def test_racing_thread(self) -> None:
-        """Under a thread that swaps a directory and a symlink all the time, nothing gets out."""
-        self.write("root/docs/secret", b"inside")
-        self.link("../outside", "link")
-        docs, link, spare = (self.path(name) for name in ("docs", "link", "spare"))
-        stop = threading.Event()
-
-        def swap() -> None:
-            while not stop.is_set():
-                os.rename(docs, spare)
-                os.rename(link, docs)
-                os.rename(docs, link)
-                os.rename(spare, docs)
-
-        thread = threading.Thread(target=swap)
-        thread.start()
-        seen: dict[object, int] = {}
-        try:
-            end = time.monotonic() + 1
-            while time.monotonic() < end:
-                outcome: object
-                try:
-                    outcome = examples.read_file("docs/secret")["data"]
-                except confined.PathError as error:
-                    outcome = type(error)
-                seen[outcome] = seen.get(outcome, 0) + 1
-        finally:
-            stop.set()
-            thread.join()
-        self.assertLessEqual(
-            set(seen), {b"inside", Missing, NotADirectory, OutsideRoot, Unreadable}
-        )
-        self.assertGreater(len(seen), 1, "the thread never came between")
 
 
 class WithProgress(ExamplesCase):
