@@ -717,8 +717,6 @@ def test_bytes_from_a_file_to_a_file(server: Server) -> None:
     assert server.output("call", "Echo", "data=@-", stdin=data) == data
     assert server.output("call", "Echo", "data=@@x\n") == b"@x\n"
     assert server.output("call", "Echo", "data=") == b""
-    assert server.output("call", "ReadFile", "path=random") == data
-    assert server.output("call", "ReadFile", "path=random", "--raw", "size") == b"300000"
 
 
 ALL = [
@@ -752,19 +750,6 @@ def test_all_types(server: Server) -> None:
         "rows": [{"name": "a", "size": None}, {"name": "b", "size": 2}],
         "maybe": None,
     }
-
-
-def test_all_types_as_a_table(server: Server) -> None:
-    """The same as tables, one line or block for each value."""
-    table = server.output("call", "All", *ALL, "maybe=7", stdin=b"x").decode()
-    blocks = table.split("\n\n")
-    assert [line.split("  ")[0] for line in blocks[0].splitlines()] == [
-        *["integer", "number", "truth", "price", "at-last", "where", "text", "data", "maybe"],
-    ]
-    assert blocks[1:] == [
-        "numbers:\n  NUMBERS\n        3\n        4",
-        "rows:\n  NAME  SIZE\n  a        -\n  b        2\n",
-    ]
 
 
 def test_commands(server: Server) -> None:
@@ -996,10 +981,11 @@ def test_stream(server: Server) -> None:
     )
 
 
-def test_progress_on_a_terminal(server: Server) -> None:
+def test_progress(server: Server) -> None:
     """A terminal is shown a bar, which is gone at the end; nothing else is.
 
-    No bar disturbs partial results that are shown there.
+    No bar disturbs partial results that are shown there. It is on the standard error, and so is
+    there when the output goes to a file.
     """
     assert on_a_terminal(server, "call", "Parts", "how=well", "--stream") == b"abc"
     output = on_a_terminal(server, "call", "Parts", "how=well")
@@ -1007,10 +993,6 @@ def test_progress_on_a_terminal(server: Server) -> None:
     assert b" 33% 1/3 chunk a\\x1b " in SEQUENCE_OF_BYTES.sub(b"", bars[1])
     assert last == b"sent     3\nsummary  abc\n"
     assert server.dangad("call", "Parts", "how=well").stderr == b""
-
-
-def test_progress_while_writing_to_a_file(server: Server) -> None:
-    """The bar is on the standard error, and so is there when the output goes to a file."""
     copy = server.folder / "copy"
     with copy.open("wb") as file:
         shown = on_a_terminal(server, "call", "Parts", "how=well", "--stream", stdout=file)
