@@ -245,15 +245,6 @@ class PerformTests(SynchronousTestCase):
         self.assertIn("oddjobs.py", text.getvalue())
         self.assertTrue(text.getvalue().endswith("ZeroDivisionError: by zero\n"))
 
-    def test_bad_response(self) -> None:
-        """Answers that the command does not declare."""
-        for what in ("none", "wrong type", "extra"):
-            with self.subTest(what):
-                self.assertRaises(dangad.BadResponse, testing.perform, oddjobs.odd, what=what)
-        self.assertRaises(
-            dangad.BadResponse, testing.perform, oddjobs.some_bytes, oddjobs.Short, size=65_536
-        )
-
     def test_too_large(self) -> None:
         """Requests and answers above the limit, which can be set."""
         runner = testing.JobRunner(max_payload=1000)
