@@ -794,21 +794,15 @@ class BadRequestTest(ServerCase):
             b"dangad.Nope",
             b"dangad.",
             b"echo",
+            b"x" * 9000,
         ):
             client.call(command, b"7")
-            self.assert_error(client.answer(), b"7", b"UNHANDLED")
+            answer = client.answer()
+            self.assert_error(answer, b"7", b"UNHANDLED")
+            self.assertLess(len(answer[b"_error_description"]), 200)
         client.call(b"Echo", b"8")
         worker.answer()
         self.assertEqual(client.answers(), [echo(b"8")])
-
-    def test_the_longest_command_name(self) -> None:
-        """A name of any length is no trouble, and is not repeated in full."""
-        self.worker()
-        client = self.client()
-        client.call(b"x" * 9000, b"7")
-        answer = client.answer()
-        self.assert_error(answer, b"7", b"UNHANDLED")
-        self.assertLess(len(answer[b"_error_description"]), 200)
 
     def test_answers_to_nothing(self) -> None:
         """Answer and error boxes, which a server may be sent, are passed over."""
@@ -831,14 +825,10 @@ class BadRequestTest(ServerCase):
         client.call(b"Echo", b"9")
         worker.answer()
         self.assertEqual(client.answers(), [echo(b"9")])
+        filler = [(b"data", bytes(60_000))] * 5  # the tag is found wherever it stands
+        client.line.send(boxes.pack([*filler, (b"_command", b"Echo"), (b"_ask", b"10")]))
+        self.assert_error(client.answer(), b"10", b"TOO_LARGE")
         self.assertEqual(len(worker.given), 2)
-
-    def test_too_large_and_the_keys_come_last(self) -> None:
-        """The tag is found wherever it stands in a box that is too large."""
-        client = self.client()
-        filler = [(b"data", bytes(60_000))] * 5
-        client.line.send(boxes.pack([*filler, (b"_command", b"Echo"), (b"_ask", b"7")]))
-        self.assert_error(client.answer(), b"7", b"TOO_LARGE")
 
     def test_too_large_for_the_server_itself(self) -> None:
         """A command of the server's own is bounded at 64 KiB, whatever --max-payload says."""
@@ -1201,39 +1191,3 @@ class DescriptorTest(ServerCase):
         client.line.protocol.fileDescriptorReceived(os.open(os.devnull, os.O_RDONLY))
         client.line.protocol.dataReceived(request(b"Echo", b"1"))
         self.assertEqual(worker.given, [])
-
-
-class StockTest(ServerCase):
-    def test_stock_amp(self) -> None:
-        """Twisted's own AMP is a client: its calls are answered, and errors have their class."""
-
-        class Echo(amp.Command):
-            """What the fake worker performs."""
-
-            arguments = [(b"data", amp.String())]
-            response = [(b"data", amp.String())]
-            errors = {LookupError: b"LOOKUP"}
-
-        worker, line = self.worker(), self.client().line
-        client = amp.AMP()
-        client.makeConnection(StringTransport())
-        transport = cast("StringTransport", client.transport)
-
-        def outcome(called: Any, failed: bool = False, **pairs: bytes) -> Any:
-            outcomes: list[Any] = []
-            called.addBoth(outcomes.append)
-            line.send(transport.value())
-            transport.clear()
-            if self.dispatcher.running:
-                worker.answer(failed, **pairs)
-            client.dataReceived(line.take())
-            return outcomes[0]
-
-        called = client.callRemote(Echo, data=b"hello")
-        self.assertEqual(outcome(called, data=b"hello"), {"data": b"hello"})
-        called = client.callRemote(Echo, data=b"hello")
-        failure = outcome(called, True, _error_code=b"LOOKUP", _error_description=b"no")
-        failure.trap(LookupError)
-        outcome(client.callRemoteString(b"Nope")).trap(amp.UnhandledCommand)
-        outcome(client.callRemote(commands.Ping))
-        self.assertIsNone(client.callRemoteString(b"Echo", requiresAnswer=False, data=b"x"))
