@@ -259,10 +259,8 @@ def large_request(tag: bytes) -> bytes:
     [
         (lambda tag: echo(tag, bytes(5000)), 1000),
         (large_request, 4),
-        (lambda tag: boxes.pack([(b"_ask", tag), (b"_command", b"Nope")]), 1000),
-        (lambda tag: boxes.pack([(b"_ask", tag), (b"_command", b"dangad.Ping")]), 1000),
     ],
-    ids=("jobs", "large jobs", "errors", "pings"),
+    ids=("jobs", "large jobs"),
 )
 def test_a_flood_that_is_not_read(
     server: Server, look: Callable[[], None], request_of: Callable[[bytes], bytes], at_once: int
