@@ -138,31 +138,6 @@ class PaceTests(PrefetchTestCase):
         self.assertTrue(self.prefetch.is_quiet(job, 0.0))  # it is forgotten
 
 
-class ReclaimTests(PrefetchTestCase):
-    def test_nothing(self) -> None:
-        """At first no worker has anything prefetched, and asking changes nothing."""
-        self.assertIsNone(self.assignments.first_with_prefetched())
-        self.assertFalse(self.prefetch.reclaim(self.first))
-        self.assertFalse(self.prefetch.reclaim_some())
-        self.prefetch.reclaim_all()
-        self.assertEqual(self.assignments.prefetched, 0)
-
-    def test_longest_waiting(self) -> None:
-        """The worker that has begun none for longest is known: to be given more changes nothing."""
-        for worker in (self.first, self.second, self.first, self.second, self.first):
-            self.give(worker)
-        for begins, first in (
-            (None, self.first),
-            (self.first, self.second),
-            (self.second, self.first),
-            (self.second, self.first),
-            (self.first, self.first),
-        ):
-            if begins is not None:
-                self.begin(begins)
-            self.assertIs(self.assignments.first_with_prefetched(), first)
-
-
 class FailureTests(PrefetchTestCase):
     """A worker that raises: whatever it was, it may have begun what it was given."""
 
