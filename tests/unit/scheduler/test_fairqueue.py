@@ -146,7 +146,8 @@ class Script:
     ``.a2`` takes a job out; ``^2`` sets the next two aside, and ``*a1`` is that this one is called,
     ``|a`` that none of Ann's is then, ``%a1`` that it cannot start, and ``:`` that all of a
     client's are called. ``<a1`` takes this one out, as for a worker, ``[2`` two, and ``]`` puts
-    them back, ``(`` behind all others of theirs; ``{2`` has two rest, and ``?ny`` tells whether others ought to go before them.
+    them back, ``(`` behind all others of theirs; ``{2`` has two rest, and ``?ny`` tells whether
+    others ought to go before them.
     ``+a`` starts a job of Ann's at once, ``$ab`` the next two, ``&a`` ends one of hers; ``#2`` is
     how many of a client may run.
     """
