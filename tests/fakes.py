@@ -450,6 +450,7 @@ class FakeSpawner:
     :ivar refusal: set it to have starts fail with it.
     :ivar answering: the jobs whose answers are being taken, the innermost last.
     :ivar renewed: how often the code has changed.
+    :ivar prompt: whether workers have changed code at once, and not after `end_renewal`.
     :ivar when_spawned: called with each new worker, after its start was told.
     """
 
@@ -460,6 +461,8 @@ class FakeSpawner:
         self.answering: list[Job] = []
         self.when_spawned: Callable[[FakeWorker], object] | None = None
         self.renewed = 0
+        self.prompt = True
+        self._renewal: Callable[[str | None], object] | None = None
         self._supervisor = supervisor
         self._dispatcher = dispatcher
 
@@ -475,9 +478,18 @@ class FakeSpawner:
         if self.when_spawned is not None:
             self.when_spawned(worker)
 
-    def renew(self) -> None:
+    def renew(self, done: Callable[[str | None], object]) -> None:
         """See :meth:`ISpawner.renew`."""
         self.renewed += 1
+        self._renewal = done
+        if self.prompt:
+            self.end_renewal()
+
+    def end_renewal(self, why_not: str | None = None) -> None:
+        """Have the code been prepared that was asked for last, if it was not yet; or not at all."""
+        done, self._renewal = self._renewal, None
+        if done is not None:
+            done(why_not)
 
     @property
     def starting(self) -> list[FakeWorker]:

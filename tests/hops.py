@@ -42,7 +42,7 @@ from dangad.worker.pipe import WorkerPipe
 from tests.fakes import client_factory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from twisted.trial.unittest import SynchronousTestCase
 
@@ -290,7 +290,7 @@ class Hops:
                 worker.process.closeChildFD(fd)
         self.scratch.close()
 
-    def renew(self) -> None:
+    def renew(self, done: Callable[[str | None], object]) -> None:
         """See :meth:`ISpawner.renew`."""
 
     def spawn(self) -> None:

@@ -2,8 +2,8 @@
 
 - :mod:`.processes`: the only adapter around ampoule, which starts and stops the processes.
 - :mod:`.launch`, :mod:`.preflight`: how a worker starts, and a trial import of the job modules.
-- :mod:`.template`, :mod:`.templateprocess`, :mod:`.forkedprocess`, :mod:`.witness`: forks workers
-  from a warm process, and checks its reports.
+- :mod:`.template`, :mod:`.succession`, :mod:`.forkorders`, :mod:`.templateprocess`,
+  :mod:`.forkedprocess`, :mod:`.witness`: forks workers from a warm process, and checks its reports.
 - :mod:`.link`: one worker as the scheduler knows it, with its life.
 - :mod:`.connector`, :mod:`.jobpipe`: the link's view of the process and of the pipe to it.
 - :mod:`.givenjobs`, :mod:`.jobprobe`: the worker's jobs, and a check that it still has them.

@@ -367,9 +367,9 @@ class WorkerPool(ProcessPool):
             log.failure("cannot start a worker")
             raise OSError(str(problem)) from problem
 
-    def renew(self) -> None:
+    def renew(self, done: Callable[[str | None], object]) -> None:
         """See :meth:`ISpawner.renew`."""
-        self.starter.template.renew()
+        self.starter.template.renew(done)
 
     @property
     def is_forking(self) -> bool:

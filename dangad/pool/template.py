@@ -5,21 +5,22 @@ ends of its pipes. The fork exists a few milliseconds later. If the template die
 its place and gets the open orders: nobody else notices. A template that does not fork in time is
 killed. If templates fail again and again, workers are started without one.
 
-A reload starts another template, which imports the new code. The old template stays until the new
-one can fork. A template may preload the job modules. If they leave something that forks cannot
-share, templates do not preload them until the next reload.
+A reload starts another template, which imports the new code (:mod:`dangad.pool.succession`). The
+old template forks until the new one can. A template may preload the job modules. If they leave
+something that forks cannot share, templates do not preload them until the next reload.
 """
 
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from dangad.pool.templateprocess import TemplateProcess, Unwanted
+from dangad.pool.forkorders import ForkOrders
+from dangad.pool.succession import Leaving, Renewal
+from dangad.pool.templateprocess import TemplateProcess
 from dangad.scheduler.clockcalls import cancel
 from dangad.wire.commands import (
     TEMPLATE_BROKEN,
@@ -29,7 +30,7 @@ from dangad.wire.commands import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
@@ -48,16 +49,6 @@ MOST_FAILURES = 3
 """Templates that fork nothing, in a row, after which no further template is started."""
 RESTART_DELAY = 1.0
 """Seconds before a dead template without open orders is replaced."""
-
-
-@dataclass
-class _Order:
-    """An order for a worker."""
-
-    process: ForkedProcess
-    descriptors: Sequence[int]
-    template: TemplateProcess
-    """The template that has the order."""
 
 
 class Template:
@@ -95,22 +86,18 @@ class Template:
         self.given_up: str | None = None
         #: The template that gets the orders; None while there is none.
         self._process: TemplateProcess | None = None
-        #: The template before it, which takes over again if the present one never gets ready.
-        self._before: TemplateProcess | None = None
-        #: The open orders, by number.
-        self._orders: dict[int, _Order] = {}
-        #: Orders whose forks are to be killed at once, each with the template that has the order.
-        self._unwanted: dict[int, TemplateProcess] = {}
-        #: The number of the last order.
-        self._last = 0
+        #: The template that is to take its place.
+        self._next = Renewal(clock)
+        #: What was ordered, and is not forked.
+        self._orders = ForkOrders()
         #: How many templates in a row have forked nothing.
         self._failures = 0
         #: The call that kills the present template if it does nothing before.
         self._alarm: IDelayedCall | None = None
         #: The call that starts the next template.
         self._restart: IDelayedCall | None = None
-        #: The templates that were told to end, each with the call that kills it.
-        self._leaving: dict[TemplateProcess, IDelayedCall | None] = {}
+        #: The templates that were told to end.
+        self._leaving = Leaving(clock, FORK_TIME)
         #: Fires when all templates are gone; None before `stop`.
         self._stopped: Deferred[None] | None = None
 
@@ -127,7 +114,7 @@ class Template:
     @property
     def is_forking(self) -> bool:
         """Whether there may be forks that were not reported yet."""
-        return bool(self._orders or self._unwanted)
+        return bool(self._orders)
 
     # Told by `ForkedProcess`.
 
@@ -136,66 +123,75 @@ class Template:
 
         :raises OSError: no template can be started, or the order cannot be sent.
         """
-        self._last += 1
         if self._process is None:
             self._begin()
-        elif self._process.ready and not self._orders:
+        elif self._process.ready and not self._orders.are_open:
             self._expect(FORK_TIME)
         assert self._process is not None
-        self._process.order(self._last, descriptors)
-        self._orders[self._last] = _Order(process, descriptors, self._process)
+        self._orders.send(self._process, process, descriptors)
 
     def forget(self, process: ForkedProcess) -> None:
         """See :meth:`dangad.pool.forkedprocess.Forks.forget`."""
-        for number, order in self._orders.items():
-            if order.process is process:
-                del self._orders[number]
-                self._unwanted[number] = order.template
-                return
+        self._orders.forget(process)
 
     # Told by the pool.
 
-    def renew(self) -> None:
-        """From now on fork from a template that has imported the present code.
-
-        If this template never gets ready, its orders fail, and the old template goes on.
-        """
+    def renew(self, done: Callable[[str | None], object]) -> None:
+        """See :meth:`dangad.scheduler.interfaces.ISpawner.renew`."""
         if self.given_up is not None:
             self.given_up, self._failures = None, 0  # maybe a template works now
-        if self._process is None or self._stopped is not None:
-            return
-        if self._before is None:
-            self._before = self._process
-        else:
-            self._dismiss(self._process)  # it is not ready yet, and the code has changed again
+        self._drop_next()  # if there is one, the code has changed again
         self._preloads = self._preload_time is not None
-        try:
-            self._begin()
-        except OSError as error:
-            self._process, self._before = self._before, None
-            log.warn("no new template can be started: {error}", error=error)
+        self._next.begin(done)
+        if self._process is None or self._stopped is not None:
+            self._next.end()  # whichever template is started later has the present code
+        else:
+            self._prepare()
 
     def stop(self) -> Deferred[None]:
         """End the templates; fires when they are gone."""
         self._stopped = Deferred()
         cancel(self._restart)
-        self._fail("the server is stopping")
+        self._orders.fail("the server is stopping")
         self._expect(None)
         for process in self._processes():
-            self._dismiss(process)
+            self._leaving.dismiss(process)
             process.kill()
-        self._process = self._before = None
+        self._process = None
+        self._next.take()
         self._see_if_stopped()
         return self._stopped
 
     # A template's life.
 
     def _begin(self) -> None:
-        """Start a template.
+        """Start the template of now.
 
         :raises OSError: there is no room for another process.
         """
         cancel(self._restart)
+        self._process = self._started()
+        self._expect(self._time_to_be_ready)
+
+    def _prepare(self) -> None:
+        """Start the next template."""
+        try:
+            process = self._started()
+        except OSError as error:
+            self._next.end(f"no template can be started: {error.strerror or error}")
+        else:
+            self._next.expect(process, self._time_to_be_ready, self._next_fails)
+
+    @property
+    def _time_to_be_ready(self) -> float:
+        """Seconds in which a template that is started now must be ready."""
+        return self._preload_time if self._preloads and self._preload_time else READY_TIME
+
+    def _started(self) -> TemplateProcess:
+        """A new template.
+
+        :raises OSError: there is no room for another process.
+        """
         process = TemplateProcess(self._reactor, self._reported, self._gone, self._reaped)
         try:
             self._start(process, process.theirs.fileno(), preloads=self._preloads)
@@ -204,9 +200,20 @@ class Template:
             raise
         finally:
             process.theirs.close()
-        self._process = process
         self._guardian.watch(process.pid)
-        self._expect(self._preload_time if self._preloads else READY_TIME)
+        return process
+
+    def _drop_next(self) -> None:
+        """Have no template get ready any more."""
+        process = self._next.take()
+        if process is not None:
+            self._leaving.dismiss(process)
+            process.kill()
+
+    def _next_fails(self, why: str) -> None:
+        """The next template is never ready: the present one goes on."""
+        self._drop_next()
+        self._next.end(why)
 
     def _expect(self, seconds: float | None) -> None:
         """Kill the present template unless it does something within this time; None for ever."""
@@ -221,7 +228,7 @@ class Template:
         if process is None:
             return
         if process.dead:  # a frozen fork has not reported itself
-            self._fail(f"was not ready within {seconds:g} s of its fork", process)
+            self._orders.fail(f"was not ready within {seconds:g} s of its fork", process)
             process.close()
             return
         log.warn(
@@ -234,20 +241,6 @@ class Template:
             process.close()
         process.late = True
         process.kill()
-
-    def _dismiss(self, process: TemplateProcess) -> None:
-        """Send a template no more orders: it ends when it has carried out the ones that it has."""
-        process.finish()
-        cancel(self._leaving.get(process))
-        self._leaving[process] = self._clock.callLater(FORK_TIME, self._cut_off, process)
-
-    def _cut_off(self, process: TemplateProcess) -> None:
-        """Wait no longer for a dismissed template to end, or for its frozen forks to report."""
-        if process.dead:
-            process.close()
-        else:
-            self._leaving[process] = self._clock.callLater(FORK_TIME, self._cut_off, process)
-            process.kill()
 
     def _reported(self, process: TemplateProcess, report: bytes, sender: int) -> None:
         """Take a report: that the template is ready, or has forked, or failed."""
@@ -266,113 +259,108 @@ class Template:
             process.ready = True
             if self._preloads:
                 log.info("the template {pid} has imported the job modules", pid=process.pid)
-            if process is self._process and self._before is not None:
-                before, self._before = self._before, None
-                self._dismiss(before)
+            if process is self._next.process:
+                self._take_over()
         else:
             pid, _, reason = outcome.partition(b" ")
             self._forked(int(number), int(pid), reason.decode(errors="replace"))
         if process is self._process:
-            self._expect(FORK_TIME if self._orders else None)
+            self._expect(FORK_TIME if self._orders.has(process) else None)
+
+    def _take_over(self) -> None:
+        """The next template can fork, and is the one of now."""
+        if self._process is not None:
+            self._leaving.dismiss(self._process)
+        cancel(self._restart)
+        self._process = self._next.take()
+        self._next.end()
 
     def _cannot_preload(self, process: TemplateProcess, report: bytes, why: str) -> None:
         """Do without a template that has imported the job modules in vain, and exits."""
-        is_current = process is self._process
+        is_current, is_next = process is self._process, process is self._next.process
         if is_current:
-            self._dismiss(process)
+            self._leaving.dismiss(process)
             self._expect(None)
             self._process = None
         if report == TEMPLATE_BROKEN:
-            if is_current:
-                self._process, self._before = self._before, None
-            self._fail(why, process)
-        elif is_current:
+            if is_next:
+                self._next_fails(why)
+            self._orders.fail(why, process)
+        elif is_current or is_next:
             self._preloads = False
             log.warn(
                 "each worker imports the job modules, which cannot be preloaded: {why}", why=why
             )
+            if is_next:
+                self._drop_next()
+                self._prepare()
             self._order_again(process)
 
     def _forked(self, number: int, pid: int, reason: str) -> None:
         if pid and not self._witness.is_fork(pid):
             return  # reported twice, by the template and by the fork, or not true
-        if number in self._unwanted:
-            del self._unwanted[number]
-            if pid:
-                Unwanted(pid)
-        elif number in self._orders:
-            order = self._orders.pop(number)
-            process, template = order.process, order.template
-            if pid:
-                self._failures = template.vain = 0
-                process.forked(pid)
-                return
-            process.not_forked(f"could not be forked: {reason}")
-            template.vain += 1
-            if template is self._process and template.vain >= MOST_FAILURES:
-                self._dismiss(template)
-                self._process = None
-                self._lost(template, f"could not fork {MOST_FAILURES} times in a row")
+        order = self._orders.forked(number, pid)
+        if order is None:
+            return
+        process, template = order.process, order.template
+        if pid:
+            self._failures = template.vain = 0
+            process.forked(pid)
+            return
+        process.not_forked(f"could not be forked: {reason}")
+        template.vain += 1
+        if template is self._process and template.vain >= MOST_FAILURES:
+            self._leaving.dismiss(template)
+            self._process = None
+            self._lost(template, f"could not fork {MOST_FAILURES} times in a row")
 
     def _gone(self, process: TemplateProcess, how: str) -> None:
         """The template is dead, and all its forks have reported themselves."""
         if not process.dead:
-            self._leaving[process] = None
-        self._settle(process)
-        for number in [n for n, told in self._unwanted.items() if told is process]:
-            del self._unwanted[number]
+            self._leaving.abandon(process)
+        self._leaving.settle(process)
+        self._orders.gone(process)
         if process is self._process:
             self._expect(None)
             self._process = None
             self._lost(process, how)
         else:
-            if process is self._before:
-                self._before = None
+            if process is self._next.process:
+                self._next.take()
+                self._next.end(f"the new template {how}")
             self._order_again(process)
         self._see_if_stopped()
 
     def _reaped(self, process: TemplateProcess) -> None:
         self._guardian.forget(process.pid)
-        self._settle(process)
+        self._leaving.settle(process)
         self._see_if_stopped()
-
-    def _settle(self, process: TemplateProcess) -> None:
-        """Forget a template that is dead, if all its forks have reported themselves."""
-        if process.dead and process.closed:
-            cancel(self._leaving.pop(process, None))
 
     def _lost(self, process: TemplateProcess, how: str) -> None:
         """The present template is gone: replace it, if this is possible."""
         if self._stopped is not None:
             return
-        if self._before is not None:
-            self._process, self._before = self._before, None
-            self._fail(f"was not forked: the new template {how}", process)
-            return
-        if self._orders or not process.ready or process.vain:
+        if self._orders.are_open or not process.ready or process.vain:
             self._failures += 1
         if self._failures >= MOST_FAILURES:
             self._give_up(f"{MOST_FAILURES} templates have forked nothing; the last {how}")
         if self.given_up is not None:
             return
         log.warn("the template {how}, and is replaced", how=how)
-        if self._orders:
+        if self._orders.are_open:
             self._order_again(process)
         else:
             self._restart = self._clock.callLater(RESTART_DELAY, self._begin_again)
 
     def _order_again(self, gone: TemplateProcess) -> None:
         """Give the open orders of a template that is gone to another one."""
-        again = {n: order for n, order in self._orders.items() if order.template is gone}
         try:
-            if again and self._process is None:
+            if self._process is None and self._orders.has(gone):
                 self._begin()
-            for number, order in again.items():
-                assert self._process is not None
-                self._process.order(number, order.descriptors)
-                order.template = self._process
+            if self._process is not None:
+                self._orders.send_again(gone, self._process)
         except OSError as error:
-            self._fail(f"could not be forked: {error.strerror or error}", gone)
+            self._orders.fail(f"could not be forked: {error.strerror or error}", gone)
 
     def _begin_again(self) -> None:
         with contextlib.suppress(OSError):  # the next order tries again
@@ -381,17 +369,12 @@ class Template:
     def _give_up(self, why: str) -> None:
         self.given_up = why
         log.warn("workers are started without a template from now on: {why}", why=why)
-        self._fail(f"was not forked: {why}")
-
-    def _fail(self, reason: str, told: TemplateProcess | None = None) -> None:
-        """Fail open orders: all of them, or those of the template `told`."""
-        failed = {n: o for n, o in self._orders.items() if told is None or o.template is told}
-        for number, order in failed.items():
-            del self._orders[number]
-            order.process.not_forked(reason)
+        self._drop_next()
+        self._orders.fail(f"was not forked: {why}")
+        self._next.end()  # what is started without a template has the present code
 
     def _processes(self) -> list[TemplateProcess]:
-        present = (self._process, self._before, *self._leaving)
+        present = (self._process, self._next.process, *self._leaving)
         return [process for process in present if process is not None]
 
     def _see_if_stopped(self) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
 
     from twisted.internet.defer import Deferred
 
@@ -225,10 +225,14 @@ class ISpawner(Interface):
         the system has no room for another process; then the supervisor hears nothing.
         """
 
-    def renew() -> None:
-        """Hear that the code of the jobs has changed: from now on workers start with the new code.
+    def renew(done: Callable[[str | None], object]) -> None:
+        """Prepare to start workers with the present code of the jobs, which has changed.
 
-        If no worker can start with it, later workers may have the old code again.
+        Until then workers start with the old code.
+
+        :param done: called once, perhaps before this returns: with None when workers start with
+            the present code from now on; with the reason if they cannot, and the old code stays.
+            If this method is called again before, the earlier `done` is never called.
         """
 
 

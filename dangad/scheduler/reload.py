@@ -45,7 +45,9 @@ class Reload:
         self.state = ReloadState.NONE
         #: Why the last reload failed; empty if it did not.
         self.reason = ""
-        #: Whether a worker of the present generation has booted.
+        #: Whether workers start with the new code, of the last reload.
+        self._prepared = False
+        #: Whether a worker with this code has booted.
         self._proven = False
         #: The Deferreds that fire at the end of the reload.
         self._waiters: Waiters[None] = Waiters()
@@ -58,30 +60,46 @@ class Reload:
     @property
     def unproven(self) -> bool:
         """Whether it is not known yet if workers start with the new code."""
-        return self.rolling and not self._proven
+        return self.rolling and self._prepared and not self._proven
 
     def begin(self) -> Deferred[None]:
-        """Begin a new generation, even in the middle of a reload.
+        """Begin a reload, even in the middle of another: workers have the old code as yet.
 
         Fires when no older worker is left. Fails with :class:`ReloadFailed` if `fail` is called.
         Cancelling it ends the wait.
         """
-        self.generation += 1
         self.state = ReloadState.ROLLING
         self.reason = ""
-        self._proven = False
+        self._prepared = self._proven = False
         return self._waiters.wait()
+
+    def prepared(self, records: Collection[WorkerRecord]) -> list[WorkerRecord]:
+        """Begin a new generation: workers start with the new code from now on.
+
+        Those that serve are to be replaced. Returns those that are starting with older code.
+        """
+        self.generation += 1
+        self._prepared = True
+        for record in records:
+            if record.serves:
+                record.recycling = record.recycling or OLD_CODE
+        return [record for record in records if record.starting]
 
     def booted(self, generation: int) -> None:
         """Hear that a worker of `generation` has booted."""
-        if generation == self.generation:
+        if self._prepared and generation == self.generation:
             self._proven = True
+
+    def start_failed(self, generation: int, reason: str, records: Iterable[WorkerRecord]) -> None:
+        """Hear that a worker of `generation` could not start."""
+        if self.rolling and self._prepared and generation == self.generation:
+            self.give_up(reason, records)
 
     def fail(self, reason: str) -> None:
         """End the reload. If no worker of its generation has booted, the generation is undone."""
         self.state = ReloadState.FAILED
         self.reason = reason
-        if not self._proven:
+        if self._prepared and not self._proven:
             self.generation -= 1
         self._waiters.fail(ReloadFailed(reason))
 
@@ -95,7 +113,11 @@ class Reload:
 
     def check(self, living: Collection[int]) -> None:
         """End the reload if no worker is older; `living` has the generation of each worker."""
-        if self._proven and all(generation >= self.generation for generation in living):
+        if (
+            self.rolling
+            and self._proven
+            and all(generation >= self.generation for generation in living)
+        ):
             self.state = ReloadState.DONE
             self._waiters.tell(None)
             log.info("reloaded: all workers are of generation {n}", n=self.generation)

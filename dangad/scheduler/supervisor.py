@@ -37,7 +37,7 @@ from dangad.scheduler.failingstarts import FailingStarts, cannot_start
 from dangad.scheduler.interfaces import ISupervisor, IWorkerEvents
 from dangad.scheduler.pacing import Pace
 from dangad.scheduler.relief import Relief
-from dangad.scheduler.reload import OLD_CODE, Reload
+from dangad.scheduler.reload import Reload
 from dangad.scheduler.watch import Watch
 from dangad.scheduler.workerrecord import RecycleLimits, WorkerRecord
 
@@ -167,16 +167,21 @@ class Supervisor:
         done = self.reloading.begin()
         if self._spawner is None:
             self.reloading.fail("the server is stopping")
-            return done
-        self._spawner.renew()
-        for record in list(self.records.values()):
-            if record.serves:
-                record.recycling = record.recycling or OLD_CODE
-            elif record.starting:
-                self._stop_start(record, "was started before the code was reloaded, and was killed")
+        else:
+            self._spawner.renew(self._renewed)
+        return done
+
+    def _renewed(self, why_not: str | None) -> None:
+        """See :meth:`ISpawner.renew`."""
+        if self._spawner is None or not self.reloading.rolling:
+            return
+        if why_not is not None:
+            self.reloading.give_up(why_not, self.records.values())
+            return
+        for record in self.reloading.prepared(list(self.records.values())):
+            self._stop_start(record, "was started before the code was reloaded, and was killed")
         self._failing.retry_at_once()
         self._adjust()
-        return done
 
     # Told by the dispatcher.
 
@@ -193,7 +198,7 @@ class Supervisor:
 
     def worker_released(self, worker: IWorker) -> None:
         """See :meth:`ISupervisor.worker_released`."""
-        self._let_go(worker)
+        self._dismissal.let_go(self.records[worker])
         self._adjust()
 
     # Told by the pool.
@@ -265,8 +270,7 @@ class Supervisor:
         self._fill()
         self._turn_over()
         self._make_room()
-        if self.reloading.rolling:
-            self.reloading.check([record.generation for record in self.records.values()])
+        self.reloading.check([record.generation for record in self.records.values()])
 
     def _needed(self, waiting: int = 0) -> int:
         """How many workers the jobs need, within the bounds."""
@@ -305,7 +309,7 @@ class Supervisor:
             worker = self._dispatcher.call_back(leaving)
             if worker is None:
                 break
-            self._let_go(worker)
+            self._dismissal.let_go(self.records[worker])
         else:
             self._pace.pause()
             return
@@ -327,7 +331,7 @@ class Supervisor:
             serving = [worker for worker, record in self.records.items() if record.serves]
             worker = self._dispatcher.call_back(serving)
             if worker is not None:
-                self._let_go(worker)
+                self._dismissal.let_go(self.records[worker])
                 self._fill()
 
     def _cancel_starts(self) -> None:
@@ -345,9 +349,6 @@ class Supervisor:
         self._pace.settled(record.process)
         self._dismissal.end(record, reason)
 
-    def _let_go(self, worker: IWorker) -> None:
-        self._dismissal.let_go(self.records[worker])
-
     def _spawn(self) -> None:
         """Start a worker, unless starts are put off, or no more may be started in this turn."""
         if self._spawner is None or self._failing.resting or not self._pace.may_start:
@@ -362,8 +363,7 @@ class Supervisor:
     def _start_failed(self, reason: str, generation: int) -> None:
         if self._spawner is None:
             return
-        if self.reloading.rolling and generation == self.reloading.generation:
-            self.reloading.give_up(reason, self.records.values())
+        self.reloading.start_failed(generation, reason, self.records.values())
         self._failing.failed(reason)
 
     def _try_again(self) -> None:
@@ -379,7 +379,7 @@ class Supervisor:
         surplus = self.size - self._needed()
         before = self._clock.seconds() - IDLE_TIME
         while surplus > 0 and (worker := self._dispatcher.dismiss_idle(before)) is not None:
-            self._let_go(worker)
+            self._dismissal.let_go(self.records[worker])
             surplus -= 1
         self._relief.look(self.max_workers, self.size, self._clock.seconds())
         if self.size > self.min_workers:

@@ -1,6 +1,7 @@
 """Job modules that the template imports: shared by all workers, if forks can share them."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.defer import gatherResults
 from twisted.protocols import amp
 
 from dangad.errors import ReloadFailed
@@ -16,7 +18,7 @@ from dangad.limits import PRELOADED
 from dangad.pool.launch import default_path
 from dangad.worker import hooks
 from dangad.worker.jobtypes import BadJobType
-from tests.realserver import RealServer, until
+from tests.realserver import RealServer, touch, until
 
 MODULE = """
 import os, random, ssl
@@ -136,6 +138,25 @@ async def test_reload(own_server: RealServer) -> None:
     own_server.service.pool.kill_all("was killed by a test")
     await until(lambda: not before & set(own_server.pids()))
     assert (await tell())["version"] == 22
+    await until(lambda: templates(own_server) == {new["imported_by"]})
+
+
+async def test_slow_reload(own_server: RealServer) -> None:
+    """While a reload imports the new code, workers are started with the old code."""
+    tell = await begin(own_server)
+    old = await tell()
+    gate = own_server.path("gate")
+    wait = f"import os, time\nwhile not os.path.exists({gate!r}):\n    time.sleep(0.01)\n"
+    write(own_server, wait + MODULE.format(version=22))
+    reloads = [own_server.service.supervisor.reload() for _ in range(5)]
+    os.kill(old["pid"], signal.SIGKILL)
+    await until(lambda: old["pid"] not in own_server.pids())
+    assert (await tell())["imported_by"] == old["imported_by"]
+    await until(lambda: len(templates(own_server)) == 2)
+    touch(gate)
+    await gatherResults(reloads)
+    new = await tell()
+    assert new["version"] == 22
     await until(lambda: templates(own_server) == {new["imported_by"]})
 
 

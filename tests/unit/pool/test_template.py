@@ -184,6 +184,10 @@ DEATHS = {
         order a, t1 reports ready, wait {FORK_TIME - 1}, killed, wait 1, killed t1, t1 dies
         t2 reports ready "1 10", wait {10 * FORK_TIME}, killed t1
     """,
+    "an order that it is too late for waits for the next one": """
+        order a, t1 reports ready "1 10", t1 is_dead_unnoticed, order b, turn, t2 ordered 2
+        t2 reports ready "2 20", b pid 20
+    """,
     "one that does not die is abandoned, and the next one forks": f"""
         order a, t1 reports ready, wait {FORK_TIME}, wait {FORK_TIME}, wait {ABANDONED}, killed t1
         t2 reports ready "1 10", a pid 10
@@ -223,27 +227,37 @@ GIVEN_UP = {
     """,
 }
 RENEWED = {
-    "what is ordered after a reload is the new one's; the old one ends when it is ready": """
-        renew, order b, t1 ordered 1, t2 ordered 2, alive t1 t2, t2 reports ready, t1 is_done
-        t1 dies, t2 reports "2 20", b pid 20, alive t2
+    "the old one forks until the new one is ready, and then ends": """
+        renew, renewed, order b, t1 ordered 1 2, t2 reports ready, renewed yes, t1 is_done
+        order c, t2 ordered 3, t1 reports "2 20", b pid 20, t1 dies
+        t2 reports "3 30", c pid 30, alive t2
     """,
-    "if the new code cannot be imported, the old template goes on": """
-        renew, order b, t2 reports "broken it is wrong", t2 dies, b reason "it is wrong"
-        order c, t1 ordered 1 3, t1 reports "3 30", c pid 30, t1 goes_on
+    "if the new code cannot be imported, the old one goes on": """
+        renew, t2 reports "broken it is wrong", renewed "it is wrong", killed t2, t2 dies
+        order b, t1 ordered 1 2, t1 reports "2 20", b pid 20, t1 goes_on
     """,
     "so it does if the new one dies": """
-        renew, order b, t2 dies, b reason "was not forked: the new template was killed by SIGKILL"
-        order c, t1 ordered 1 3, t1 reports "3 30", c pid 30, t1 goes_on
+        renew, t2 dies, renewed "the new template was killed by SIGKILL", t1 goes_on, alive t1
     """,
-    "that the code in the middle is broken matters no more, and the old one ends in time": """
-        renew, order b, renew, t2 reports "broken it is wrong", b reason "it is wrong"
-        alive t1 t2 t3, t3 reports ready, t1 is_done
+    "or cannot be started": """
+        no_room, renew, renewed "no template can be started: Resource temporarily unavailable"
+        t1 goes_on
     """,
-    "of a reload in the middle of another, the code that is there last counts": """
-        renew, order b, renew, order c, t2 is_done, t3 reports ready "3 30", c pid 30, t1 is_done
-        t2 says "2 20", t2 dies, b pid 20
+    "in the middle of another reload, the one before ends at once, and the last code counts": """
+        renew, renew, killed t2, t2 dies, renewed, t3 reports ready, renewed yes, t1 is_done
     """,
-    "an old template that does not end in time is killed": f"""
+    "the old one's death changes nothing for the new one": f"""
+        renew, t1 dies, wait {RESTART_DELAY}, order b, t3 ordered 2, t2 reports ready
+        renewed yes, t3 is_done, t3 reports "2 20", b pid 20
+    """,
+    "where there is none, the next one has the present code": """
+        t1 dies, renew, renewed yes, templates 1
+    """,
+    "if there are to be no more templates, what is started without one has the present code": """
+        renew, t2 reports "never no sibling can be forked", renewed yes
+        given_up "no sibling can be forked"
+    """,
+    "an old one that does not end in time is killed": f"""
         renew, t2 reports ready, wait {FORK_TIME - 1}, killed, wait 1, killed t1
     """,
 }
@@ -255,7 +269,9 @@ class TemplateCase(TellingTestCase):
     deeds: ClassVar[Deeds] = {
         "order": lambda case, *names: [case.order(name) for name in names],
         "forget": lambda case, name: case.template.forget(case.workers[name]),
-        "renew": lambda case: case.template.renew(),
+        "renew": lambda case: case.template.renew(case.renewals.append),
+        "no_room": lambda case: setattr(case, "is_full", True),
+        "is_dead_unnoticed": lambda _, template: template.die(),
         "wait": lambda case, seconds: case.reactor.advance(float(seconds)),
         "turn": lambda case: case.reactor.turn(),
         "says": lambda _, template, *reports: [template.say(each.encode()) for each in reports],
@@ -272,6 +288,7 @@ class TemplateCase(TellingTestCase):
         "templates": lambda case: len(case.processes),  # that were started so far
         "forking": lambda case: "yes" if case.template.is_forking else "no",
         "given_up": lambda case: case.template.given_up,
+        "renewed": lambda case: [why or "yes" for why in case.renewals],  # or why not
         "unreadable": lambda case: len(case.flushLoggedErrors(ValueError)),  # as was logged
         "preloading": lambda case: "yes" if case.processes[-1].preloads else "no",
         # Templates, in their order.
@@ -293,6 +310,8 @@ class TemplateCase(TellingTestCase):
         self.guardian = Guardian()
         self.processes: list[TemplateProcess] = []
         self.workers: dict[str, Any] = {}
+        self.renewals: list[str | None] = []
+        self.is_full = False
         self.template = self.make(self.start)
 
     def make(self, start: Start) -> Template:
@@ -319,6 +338,8 @@ class TemplateCase(TellingTestCase):
 
     def start(self, protocol: ProcessProtocol, orders: int, *, preloads: bool) -> None:
         """In place of a process's start."""
+        if self.is_full:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
         pid = 4711 + len(self.processes)
         self.processes.append(TemplateProcess(pid, protocol, orders, preloads))
 
@@ -370,9 +391,14 @@ class TemplateTests(TemplateCase):
         self.tell(RENEWED, prelude='order a, t1 reports ready "1 10"')
 
     def test_late(self) -> None:
-        """A template that is not ready in time is killed."""
-        late = f"order a, wait {READY_TIME - 1}, killed, wait 1, killed t1"
-        self.tell({"it has some seconds to be ready": late})
+        """A template that is not ready in time is killed, and a new one in vain."""
+        time = self.preload_time or READY_TIME
+        late = f"order a, wait {time - 1}, killed, wait 1, killed t1"
+        new = f"""
+            order a, t1 reports ready "1 10", renew, wait {time - 1}, renewed, wait 1, killed t2
+            renewed "the new template was not ready within {time:g} s", t1 goes_on
+        """
+        self.tell({"it has some time to be ready": late, "and so has a new one": new})
 
     def test_forgotten(self) -> None:
         """One that is not wanted any more is killed as soon as it is there."""
@@ -387,7 +413,7 @@ class TemplateTests(TemplateCase):
 
     def test_no_room(self) -> None:
         """If no process can be started the order fails, and leaves nothing."""
-        self.template = self.make(_no_room)
+        self.is_full = True
         self.assertRaises(BlockingIOError, self.order)
         self.assertEqual((self.reactor.readers, self.template.is_forking), ([], False))
 
@@ -414,10 +440,10 @@ PRELOADS = {
         t2 ordered 1, t1 dies, t2 reports ready "1 10", a pid 10, given_up None, renew
         preloading yes
     """,
-    "so it is if only the new code is unshareable: the old one makes no more workers": """
-        order a, t1 reports ready "1 10", renew, order b
-        t2 reports "unshareable m has left a thread", t2 dies, t3 reports ready "2 20", b pid 20
-        t1 is_done
+    "so it is if only the new code is unshareable": """
+        order a, t1 reports ready "1 10", renew, order b, t1 ordered 1 2
+        t2 reports "unshareable m has left a thread", t2 dies, preloading no, renewed
+        t3 reports ready, renewed yes, t1 is_done, order c, t3 ordered 3
     """,
     "if the modules cannot be imported the start fails, and the next one tries again": f"""
         order a, t1 reports "broken no module m", a reason "no module m", t1 dies, templates 1
@@ -434,8 +460,8 @@ class PreloadTests(TemplateTests):
 
     preload_time = PRELOAD_TIME
 
-    def test_late(self) -> None:
-        """It has more time, and other ways to go wrong."""
+    def test_preloads(self) -> None:
+        """It has other ways to go wrong."""
         self.tell(PRELOADS)
 
 
@@ -472,7 +498,3 @@ class WitnessTests(SynchronousTestCase):
         os.waitpid(pid, 0)
         for other in (pid, -1, 0, 1, os.getpid(), os.getppid()):
             self.assertFalse(Witness(set).is_fork(other))
-
-
-def _no_room(protocol: ProcessProtocol, orders: int, *, preloads: bool) -> None:
-    raise BlockingIOError(11, "Resource temporarily unavailable")

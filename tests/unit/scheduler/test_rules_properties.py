@@ -598,6 +598,18 @@ class RulesMachine:
         self.reloads.append(answers)
         self.supervisor.reload().addBoth(answers.append)
 
+    @deed(lambda self: len(self.reloads) < 3)
+    def begin_reload(self) -> None:
+        """The operator wants the workers replaced, and the new code takes time to prepare."""
+        self.spawner.prompt = False
+        self.reload()
+        self.spawner.prompt = True
+
+    @deed(broken=BOTH)
+    def prepare(self, broken: bool) -> None:
+        """The new code is prepared, if it is being, or cannot be."""
+        self.spawner.end_renewal("no module named x" if broken else None)
+
     @deed(min_workers=range(4), more=range(4))
     def resize(self, min_workers: int, more: int) -> None:
         """The operator wants another number of workers."""
@@ -1006,6 +1018,7 @@ class RulesMachine:
             self.forget_turns(client)
             self.dispatcher.release(client)
         self.describe()
+        self.spawner.end_renewal()
         for _ in range(400):
             if self.bootable():
                 self.boot(0, 0)

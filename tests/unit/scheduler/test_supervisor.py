@@ -88,6 +88,8 @@ class SupervisorTestCase(StoryTestCase):
         "stops_reading": lambda _, worker: setattr(worker, "reads", False),
         "reads": lambda _, worker: setattr(worker, "reads", True),
         "reload": lambda case: setattr(case, "asked", case.supervisor.reload()),
+        "preparing": lambda case: setattr(case.spawner, "prompt", False),  # new code takes time
+        "prepared": lambda case, *why_not: case.spawner.end_renewal(*why_not),
         "stop": lambda case: case.supervisor.stop(),
         "flush": lambda case: case.dispatcher.state.quiet.flush(),  # the log of many deaths
     }
@@ -498,6 +500,23 @@ RELOADS = {
     "if the first new worker does not start, the old ones stay, and the reason is told": f"""
         of 2-2, go, reload, w3 dies "could not start: no module named x", pass {HOUR} 1
         reloaded "could not start: no module named x", alive w1 w2, idle 2, reloading failed 1
+    """,
+    "until the new code is prepared, workers are started with the old": """
+        of 2-2, go, preparing, reload, w1 dies, boot, alive w2 w3, generations 1 1, not_reloaded
+        prepared, boot, alive w3 w4, bury, turn_over, reloaded, generations 2 2
+    """,
+    "and one of these that does not start is none of the reload's": """
+        of 2-2, go, preparing, reload, w1 dies, w3 dies "could not start: x", not_reloaded
+    """,
+    "if it cannot be prepared, the old workers stay, and the reason is told": f"""
+        of 2-2, go, preparing, reload, prepared "no module named x", pass {HOUR} 1
+        reloaded "no module named x", alive w1 w2, idle 2, reloading failed 1
+    """,
+    "if the code changes meanwhile, both reloads end with the last code": """
+        go, preparing, reload, reload, prepared, turn_over, reloaded, generations 2
+    """,
+    "that it is prepared when the server stops is too late": """
+        go, preparing, reload, stop, prepared, reloaded stopping, starting 0
     """,
     "if the system has no room for a process, the reload fails with that": f"""
         go, no_process, reload, reloaded "{NO_PROCESS}"
