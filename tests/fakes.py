@@ -450,7 +450,8 @@ class FakeSpawner:
     :ivar refusal: set it to have starts fail with it.
     :ivar answering: the jobs whose answers are being taken, the innermost last.
     :ivar renewed: how often the code has changed.
-    :ivar prompt: whether workers have changed code at once, and not after `end_renewal`.
+    :ivar prompt: whether workers have changed code at once, and not after `prepare`.
+    :ivar proven: whether workers have booted with the code that was prepared, each time.
     :ivar when_spawned: called with each new worker, after its start was told.
     """
 
@@ -462,6 +463,7 @@ class FakeSpawner:
         self.when_spawned: Callable[[FakeWorker], object] | None = None
         self.renewed = 0
         self.prompt = True
+        self.proven: list[bool] = []
         self._renewal: Callable[[str | None], object] | None = None
         self._supervisor = supervisor
         self._dispatcher = dispatcher
@@ -483,9 +485,13 @@ class FakeSpawner:
         self.renewed += 1
         self._renewal = done
         if self.prompt:
-            self.end_renewal()
+            self.prepare()
 
-    def end_renewal(self, why_not: str | None = None) -> None:
+    def end_renewal(self, proven: bool) -> None:
+        """See :meth:`ISpawner.end_renewal`."""
+        self.proven.append(proven)
+
+    def prepare(self, why_not: str | None = None) -> None:
         """Have the code been prepared that was asked for last, if it was not yet; or not at all."""
         done, self._renewal = self._renewal, None
         if done is not None:

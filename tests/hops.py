@@ -290,6 +290,9 @@ class Hops:
                 worker.process.closeChildFD(fd)
         self.scratch.close()
 
+    def end_renewal(self, proven: bool) -> None:
+        """See :meth:`ISpawner.end_renewal`."""
+
     def renew(self, done: Callable[[str | None], object]) -> None:
         """See :meth:`ISpawner.renew`."""
 

@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from twisted.internet.interfaces import IReactorTime
-    from twisted.internet.protocol import ProcessProtocol
     from twisted.python.failure import Failure
 
     from dangad.pool.guardian import Guardian
@@ -281,7 +280,7 @@ class WorkerStarter(ProcessStarter):
             clock,
             reactor,
             guardian,
-            self._start_template,
+            lambda *args, **how: start_template(reactor, self._settings, *args, **how),
             Witness(known),
             preload_time=settings.start_timeout if settings.start == PRELOADED else None,
         )
@@ -301,9 +300,6 @@ class WorkerStarter(ProcessStarter):
         started: tuple[WorkerLink, defer.Deferred[str]]
         started = self.startPythonProcess(connector, "dangad-worker")
         return started
-
-    def _start_template(self, protocol: ProcessProtocol, orders: int, *, preloads: bool) -> None:
-        start_template(self._reactor, self._settings, protocol, orders, preloads=preloads)
 
     def settle(self) -> None:
         """See :meth:`WorkerPool.settle`."""
@@ -370,6 +366,10 @@ class WorkerPool(ProcessPool):
     def renew(self, done: Callable[[str | None], object]) -> None:
         """See :meth:`ISpawner.renew`."""
         self.starter.template.renew(done)
+
+    def end_renewal(self, proven: bool) -> None:
+        """See :meth:`ISpawner.end_renewal`."""
+        self.starter.template.end_renewal(proven)
 
     @property
     def is_forking(self) -> bool:

@@ -25,6 +25,8 @@ class Renewal:
         self._clock = clock
         #: The next template; None while no reload is under way.
         self.process: TemplateProcess | None = None
+        #: The template before the one of now, until a worker of the latter has booted.
+        self.before: TemplateProcess | None = None
         #: The call that ends the time in which it must be ready.
         self._alarm: IDelayedCall | None = None
         #: The function to call when it is ready, or cannot be.

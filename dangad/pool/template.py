@@ -148,6 +148,20 @@ class Template:
         else:
             self._prepare()
 
+    def end_renewal(self, proven: bool) -> None:
+        """See :meth:`dangad.scheduler.interfaces.ISpawner.end_renewal`."""
+        before, self._next.before = self._next.before, None
+        if before is None:
+            return
+        if proven:
+            self._leaving.dismiss(before)
+            return
+        unproven, self._process = self._process, before
+        if unproven is not None:
+            self._leaving.dismiss(unproven)
+            unproven.kill()
+        self._expect(None)
+
     def stop(self) -> Deferred[None]:
         """End the templates; fires when they are gone."""
         self._stopped = Deferred()
@@ -157,7 +171,7 @@ class Template:
         for process in self._processes():
             self._leaving.dismiss(process)
             process.kill()
-        self._process = None
+        self._process = self._next.before = None
         self._next.take()
         self._see_if_stopped()
         return self._stopped
@@ -269,7 +283,9 @@ class Template:
 
     def _take_over(self) -> None:
         """The next template can fork, and is the one of now."""
-        if self._process is not None:
+        if self._next.before is None:
+            self._next.before = self._process
+        elif self._process is not None:
             self._leaving.dismiss(self._process)
         cancel(self._restart)
         self._process = self._next.take()
@@ -325,6 +341,8 @@ class Template:
             self._process = None
             self._lost(process, how)
         else:
+            if process is self._next.before:
+                self._next.before = None
             if process is self._next.process:
                 self._next.take()
                 self._next.end(f"the new template {how}")
@@ -374,7 +392,7 @@ class Template:
         self._next.end()  # what is started without a template has the present code
 
     def _processes(self) -> list[TemplateProcess]:
-        present = (self._process, self._next.process, *self._leaving)
+        present = (self._process, self._next.process, self._next.before, *self._leaving)
         return [process for process in present if process is not None]
 
     def _see_if_stopped(self) -> None:

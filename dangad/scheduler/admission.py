@@ -92,6 +92,12 @@ class Admission:
         return state.given_up
 
     def _hopeless(self, job: Job, left: float, now: float) -> DangadError | None:
-        """Why `job` is not worth starting with `left` seconds to its deadline; None if it is."""
-        takes = self._state.run_times.too_short(job.command, left, now)
+        """Why `job` is not worth starting with `left` seconds to its deadline; None if it is.
+
+        A worker that no other job waits for has nothing better to do.
+        """
+        state = self._state
+        if not (state.queue.count or state.assignments.prefetched):
+            return None
+        takes = state.run_times.too_short(job.command, left, now)
         return reasons.cannot_be_done(job, left, takes) if takes else None

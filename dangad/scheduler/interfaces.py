@@ -235,6 +235,12 @@ class ISpawner(Interface):
             If this method is called again before, the earlier `done` is never called.
         """
 
+    def end_renewal(proven: bool) -> None:
+        """Hear whether a worker has booted with the present code since `done` was called with None.
+
+        If not, workers start with the old code again.
+        """
+
 
 class IOperations(Interface):
     """What operators may see and do, as :mod:`dangad.operators.control` asks for it.

@@ -14,10 +14,11 @@ from dangad.errors import ReloadFailed
 from dangad.waiters import Waiters
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from twisted.internet.defer import Deferred
 
+    from dangad.scheduler.interfaces import ISpawner
     from dangad.scheduler.workerrecord import WorkerRecord
 
 log = Logger()
@@ -49,6 +50,8 @@ class Reload:
         self._prepared = False
         #: Whether a worker with this code has booted.
         self._proven = False
+        #: What has prepared the new code.
+        self._spawner: ISpawner | None = None
         #: The Deferreds that fire at the end of the reload.
         self._waiters: Waiters[None] = Waiters()
 
@@ -62,16 +65,27 @@ class Reload:
         """Whether it is not known yet if workers start with the new code."""
         return self.rolling and self._prepared and not self._proven
 
-    def begin(self) -> Deferred[None]:
+    def begin(
+        self, spawner: ISpawner | None, renewed: Callable[[str | None], object]
+    ) -> Deferred[None]:
         """Begin a reload, even in the middle of another: workers have the old code as yet.
 
         Fires when no older worker is left. Fails with :class:`ReloadFailed` if `fail` is called.
         Cancelling it ends the wait.
+
+        :param spawner: prepares the new code; None if the server is stopping.
+        :param renewed: the `done` of :meth:`ISpawner.renew`.
         """
         self.state = ReloadState.ROLLING
         self.reason = ""
         self._prepared = self._proven = False
-        return self._waiters.wait()
+        self._spawner = spawner
+        done = self._waiters.wait()
+        if spawner is None:
+            self.fail("the server is stopping")
+        else:
+            spawner.renew(renewed)
+        return done
 
     def prepared(self, records: Collection[WorkerRecord]) -> list[WorkerRecord]:
         """Begin a new generation: workers start with the new code from now on.
@@ -87,8 +101,9 @@ class Reload:
 
     def booted(self, generation: int) -> None:
         """Hear that a worker of `generation` has booted."""
-        if self._prepared and generation == self.generation:
+        if self.unproven and generation == self.generation:
             self._proven = True
+            self._end_renewal()
 
     def start_failed(self, generation: int, reason: str, records: Iterable[WorkerRecord]) -> None:
         """Hear that a worker of `generation` could not start."""
@@ -101,7 +116,12 @@ class Reload:
         self.reason = reason
         if self._prepared and not self._proven:
             self.generation -= 1
+            self._end_renewal()
         self._waiters.fail(ReloadFailed(reason))
+
+    def _end_renewal(self) -> None:
+        if self._spawner is not None:
+            self._spawner.end_renewal(self._proven)
 
     def give_up(self, reason: str, records: Iterable[WorkerRecord]) -> None:
         """The new code cannot be served: keep the old workers."""

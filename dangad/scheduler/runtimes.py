@@ -19,6 +19,10 @@ LOW, HIGH = 0.1, 0.9
 """The shares of a type's runs that are shorter than its low and its high quantile."""
 STEP = 0.05
 """The most that a quantile moves after a run, as a fraction of itself."""
+FAR_OFF = 0.5
+"""The share of the low quantile at which a run shows that the quantile is far off, as it is after a
+first run that was slow. It is this share of itself then. Otherwise it would take hundreds of runs
+to learn better, and without a result most of them would not be started."""
 ENOUGH = 10
 """How many runs of a type are needed before anything is concluded from them."""
 MARGIN = 1.25
@@ -62,7 +66,10 @@ class RunTimes:
             return
         runs.number += 1
         runs.last = now
-        runs.low += _step(runs.low, LOW, longer=stopped or ran > runs.low)
+        if ran < FAR_OFF * runs.low and not stopped:
+            runs.low *= FAR_OFF
+        else:
+            runs.low += _step(runs.low, LOW, longer=stopped or ran > runs.low)
         if ran > runs.high or not stopped:
             runs.high += _step(runs.high, HIGH, longer=ran > runs.high)
         runs.high = max(runs.high, runs.low)

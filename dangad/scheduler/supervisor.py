@@ -164,12 +164,7 @@ class Supervisor:
         Fires when the last old worker is gone. Fails with :class:`ReloadFailed` if a new one does
         not start; then the old ones that remain stay.
         """
-        done = self.reloading.begin()
-        if self._spawner is None:
-            self.reloading.fail("the server is stopping")
-        else:
-            self._spawner.renew(self._renewed)
-        return done
+        return self.reloading.begin(self._spawner, self._renewed)
 
     def _renewed(self, why_not: str | None) -> None:
         """See :meth:`ISpawner.renew`."""

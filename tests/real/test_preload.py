@@ -141,6 +141,19 @@ async def test_reload(own_server: RealServer) -> None:
     await until(lambda: templates(own_server) == {new["imported_by"]})
 
 
+async def test_reload_to_workers_that_cannot_begin(own_server: RealServer) -> None:
+    """Code that is imported, and whose workers cannot begin, leaves the old template in place."""
+    tell = await begin(own_server)
+    old = await tell()
+    write(own_server, MODULE.format(version="22").replace("begun.append(os.getpid())", "1 / 0"))
+    with pytest.raises(ReloadFailed, match="ZeroDivisionError"):
+        await own_server.service.supervisor.reload()
+    os.kill(old["pid"], signal.SIGKILL)
+    await until(lambda: old["pid"] not in own_server.pids())
+    assert (await tell())["imported_by"] == old["imported_by"]
+    await until(lambda: templates(own_server) == {old["imported_by"]})
+
+
 async def test_slow_reload(own_server: RealServer) -> None:
     """While a reload imports the new code, workers are started with the old code."""
     tell = await begin(own_server)

@@ -227,10 +227,21 @@ GIVEN_UP = {
     """,
 }
 RENEWED = {
-    "the old one forks until the new one is ready, and then ends": """
-        renew, renewed, order b, t1 ordered 1 2, t2 reports ready, renewed yes, t1 is_done
-        order c, t2 ordered 3, t1 reports "2 20", b pid 20, t1 dies
+    "the old one forks until the new one is ready, and ends when that is proven": """
+        renew, renewed, order b, t1 ordered 1 2, t2 reports ready, renewed yes, t1 goes_on
+        order c, t2 ordered 3, t1 reports "2 20", b pid 20, proven, t1 is_done, t1 dies
         t2 reports "3 30", c pid 30, alive t2
+    """,
+    "if no worker of the new one can begin, the old one goes on": """
+        renew, t2 reports ready, order b, unproven, killed t2, t2 dies, t1 ordered 1 2
+        t1 reports "2 20", b pid 20, t1 goes_on, order c, t1 ordered 3
+    """,
+    "of several that are not proven only the oldest is kept": """
+        renew, t2 reports ready, renew, t3 reports ready, t2 is_done, unproven, killed t3
+        t1 goes_on, order b, t1 ordered 2
+    """,
+    "one that is kept may die, too": """
+        renew, t2 reports ready, t1 dies, unproven, killed t1, order b, t2 ordered 2
     """,
     "if the new code cannot be imported, the old one goes on": """
         renew, t2 reports "broken it is wrong", renewed "it is wrong", killed t2, t2 dies
@@ -244,21 +255,21 @@ RENEWED = {
         t1 goes_on
     """,
     "in the middle of another reload, the one before ends at once, and the last code counts": """
-        renew, renew, killed t2, t2 dies, renewed, t3 reports ready, renewed yes, t1 is_done
+        renew, renew, killed t2, t2 dies, renewed, t3 reports ready, renewed yes, proven, t1 is_done
     """,
     "the old one's death changes nothing for the new one": f"""
         renew, t1 dies, wait {RESTART_DELAY}, order b, t3 ordered 2, t2 reports ready
-        renewed yes, t3 is_done, t3 reports "2 20", b pid 20
+        renewed yes, proven, t3 is_done, t3 reports "2 20", b pid 20
     """,
     "where there is none, the next one has the present code": """
-        t1 dies, renew, renewed yes, templates 1
+        t1 dies, renew, renewed yes, proven, templates 1
     """,
     "if there are to be no more templates, what is started without one has the present code": """
         renew, t2 reports "never no sibling can be forked", renewed yes
         given_up "no sibling can be forked"
     """,
     "an old one that does not end in time is killed": f"""
-        renew, t2 reports ready, wait {FORK_TIME - 1}, killed, wait 1, killed t1
+        renew, t2 reports ready, proven, wait {FORK_TIME - 1}, killed, wait 1, killed t1
     """,
 }
 
@@ -270,6 +281,8 @@ class TemplateCase(TellingTestCase):
         "order": lambda case, *names: [case.order(name) for name in names],
         "forget": lambda case, name: case.template.forget(case.workers[name]),
         "renew": lambda case: case.template.renew(case.renewals.append),
+        "proven": lambda case: case.template.end_renewal(True),
+        "unproven": lambda case: case.template.end_renewal(False),
         "no_room": lambda case: setattr(case, "is_full", True),
         "is_dead_unnoticed": lambda _, template: template.die(),
         "wait": lambda case, seconds: case.reactor.advance(float(seconds)),
@@ -443,7 +456,7 @@ PRELOADS = {
     "so it is if only the new code is unshareable": """
         order a, t1 reports ready "1 10", renew, order b, t1 ordered 1 2
         t2 reports "unshareable m has left a thread", t2 dies, preloading no, renewed
-        t3 reports ready, renewed yes, t1 is_done, order c, t3 ordered 3
+        t3 reports ready, renewed yes, proven, t1 is_done, order c, t3 ordered 3
     """,
     "if the modules cannot be imported the start fails, and the next one tries again": f"""
         order a, t1 reports "broken no module m", a reason "no module m", t1 dies, templates 1

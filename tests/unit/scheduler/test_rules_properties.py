@@ -608,7 +608,7 @@ class RulesMachine:
     @deed(broken=BOTH)
     def prepare(self, broken: bool) -> None:
         """The new code is prepared, if it is being, or cannot be."""
-        self.spawner.end_renewal("no module named x" if broken else None)
+        self.spawner.prepare("no module named x" if broken else None)
 
     @deed(min_workers=range(4), more=range(4))
     def resize(self, min_workers: int, more: int) -> None:
@@ -1018,7 +1018,7 @@ class RulesMachine:
             self.forget_turns(client)
             self.dispatcher.release(client)
         self.describe()
-        self.spawner.end_renewal()
+        self.spawner.prepare()
         for _ in range(400):
             if self.bootable():
                 self.boot(0, 0)

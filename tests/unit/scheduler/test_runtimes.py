@@ -36,6 +36,12 @@ class RunTimesTests(SynchronousTestCase):
         self.assertFalse(self.is_too_short(0.021))
         self.assertEqual(self.run_times.too_short(b"Other", 0.001, 0.0), 0.0)
 
+    def test_slow_first(self) -> None:
+        """A first run that was slow, as the first may be, is soon forgotten."""
+        self.run_some(20.0, times=1)
+        self.run_some(0.01, times=ENOUGH)
+        self.assertFalse(self.is_too_short(0.1))
+
     def test_like_each_other(self) -> None:
         """If all take about as long, nearly all of them are done in what is enough."""
         times = [self.chance.uniform(0.020, 0.023) for _ in range(1000)]
@@ -52,7 +58,7 @@ class RunTimesTests(SynchronousTestCase):
     def test_changes(self) -> None:
         """What is true no more is forgotten."""
         self.run_some(1.0, times=1000)
-        self.run_some(0.01, times=300)
+        self.run_some(0.01, times=ENOUGH)
         self.assertFalse(self.is_too_short(0.02))
         self.run_some(1.0, times=2000)
         self.assertTrue(self.is_too_short(0.5))
@@ -96,3 +102,6 @@ class DeadlineTests(DispatcherTestCase):
                 f"DEADLINE_PASSED: Echo was not started: {left} s were left of its deadline, "
                 f"{job.deadline:g} s, and it takes 1 s or more; it never ran",
             )
+        self.answer(worker)
+        alone = self.submit(bob, deadline=0.5)
+        self.assertIs(worker.job, alone, "nobody else needs the worker")

@@ -89,7 +89,7 @@ class SupervisorTestCase(StoryTestCase):
         "reads": lambda _, worker: setattr(worker, "reads", True),
         "reload": lambda case: setattr(case, "asked", case.supervisor.reload()),
         "preparing": lambda case: setattr(case.spawner, "prompt", False),  # new code takes time
-        "prepared": lambda case, *why_not: case.spawner.end_renewal(*why_not),
+        "prepared": lambda case, *why_not: case.spawner.prepare(*why_not),
         "stop": lambda case: case.supervisor.stop(),
         "flush": lambda case: case.dispatcher.state.quiet.flush(),  # the log of many deaths
     }
@@ -102,6 +102,7 @@ class SupervisorTestCase(StoryTestCase):
         "quiet": lambda case: case.pending(),  # nothing waits for its time
         "leaves": lambda _, worker: [] if worker.stopping else ["it stays"],
         "pinged": lambda _, worker: worker.pings,
+        "proven": lambda case: ["yes" if each else "no" for each in case.spawner.proven],
         "reloading": lambda case: [
             case.supervisor.reloading.state.value,
             case.supervisor.reloading.generation,
@@ -498,12 +499,13 @@ RELOADS = {
         bury, not_reloaded, boot, idle 3, bury, reloaded, alive w4 w5 w6, reloading done 2
     """,
     "if the first new worker does not start, the old ones stay, and the reason is told": f"""
-        of 2-2, go, reload, w3 dies "could not start: no module named x", pass {HOUR} 1
+        of 2-2, go, reload, w3 dies "could not start: no module named x", pass {HOUR} 1, proven no
         reloaded "could not start: no module named x", alive w1 w2, idle 2, reloading failed 1
     """,
     "until the new code is prepared, workers are started with the old": """
         of 2-2, go, preparing, reload, w1 dies, boot, alive w2 w3, generations 1 1, not_reloaded
-        prepared, boot, alive w3 w4, bury, turn_over, reloaded, generations 2 2
+        prepared, boot, proven yes, alive w3 w4, bury, turn_over, reloaded
+        generations 2 2, proven yes
     """,
     "and one of these that does not start is none of the reload's": """
         of 2-2, go, preparing, reload, w1 dies, w3 dies "could not start: x", not_reloaded
