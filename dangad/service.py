@@ -173,8 +173,6 @@ class DangadService(service.Service):
         self._sweeping = LoopingCall(self._sweep)
         self._sweeping.clock = reactor
         self._collections = ShortCollections(reactor)
-        #: The descriptor of the terminal in which the server was started; None if there is none.
-        self._terminal = 0 if own_process and os.isatty(0) else None
 
     def privilegedStartService(self) -> None:
         """Listen, while still root if started as root.
@@ -190,7 +188,7 @@ class DangadService(service.Service):
         if not self._ports:
             self._listen_everywhere()
         if self._own_process:
-            signal.signal(signal.SIGHUP, self._hung_up)
+            signal.signal(signal.SIGHUP, partial(self._hung_up, os.isatty(0)))
             for number, meaning in _IDLE_SIGNALS.items():
                 if signal.getsignal(number) is signal.SIG_DFL:
                     signal.signal(number, partial(self._shrug, meaning))
@@ -299,9 +297,11 @@ class DangadService(service.Service):
         """Log a signal that was sent by mistake, and that would end the process by default."""
         self._reactor.callFromThread(log.warn, "nothing is done: {meaning}", meaning=meaning)
 
-    def _hung_up(self, _number: int, _frame: object) -> None:
+    def _hung_up(self, had_terminal: bool, _number: int, _frame: object) -> None:
         """Handle SIGHUP: reload, or stop if the server's terminal is gone."""
-        gone = self._terminal is not None and not os.isatty(self._terminal)
+        gone = had_terminal and not os.isatty(0)
+        if gone:
+            self._reactor.callFromThread(log.warn, "the terminal of the server is gone")
         self._reactor.callFromThread(self._end if gone else self.reload)
 
     def _end(self) -> None:

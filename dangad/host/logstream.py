@@ -34,7 +34,13 @@ class LogStream(io.TextIOBase):
         self._is_terminal = os.isatty(fd)
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
-        self._lock = threading.Lock()
+        #: Taken by each thread that writes. The handler of a signal has it already if it runs in
+        #: the middle of its own thread's write.
+        self._lock = threading.RLock()
+        #: Whether the thread that has the lock is in the middle of a write.
+        self._is_writing = False
+        #: What is to be written. Only the handler of a signal may find anything here.
+        self._given: deque[bytes] = deque()
         #: The writes that wait for the thread, in their order.
         self._waiting: deque[bytes] = deque()
         #: The bytes in `_waiting` and in the thread's hands.
@@ -56,16 +62,28 @@ class LogStream(io.TextIOBase):
         return self._is_terminal
 
     def write(self, text: str) -> int:
-        """Write `text` now, or leave it to the thread, or drop it. Returns its length."""
-        data = text.encode("utf-8", "backslashreplace")
+        """Write `text` now, or leave it to the thread, or drop it. Returns its length.
+
+        Handlers of signals may call this at any moment: Twisted logs in its own.
+        """
         with self._lock:
-            if self._thread is None and not self._is_terminal:
-                data = self._write_at_once(data)
-            if data:
-                self._keep(data)
-        if self._ends:
+            self._given.append(text.encode("utf-8", "backslashreplace"))
+            while self._given and not self._is_writing:
+                self._is_writing = True
+                try:
+                    if self._given:  # now no handler takes it
+                        self._take(self._given.popleft())
+                finally:
+                    self._is_writing = False
+        if self._ends and not self._is_writing:
             self._wait()
         return len(text)
+
+    def _take(self, data: bytes) -> None:
+        if self._thread is None and not self._is_terminal:
+            data = self._write_at_once(data)
+        if data:
+            self._keep(data)
 
     def end(self) -> None:
         """From now on, write each line before the program goes on: the process ends soon.

@@ -17,6 +17,40 @@ from twisted.trial.unittest import SynchronousTestCase
 from dangad.host.logstream import MAX_WAITING, LogStream
 from tests.blockingpeer import BlockingPeer, code_of
 
+INTERRUPTED = """
+import os, signal, sys, time, tty
+from dangad.host.logstream import LogStream
+reading, writing = os.pipe() if sys.argv[1] == "pipe" else os.openpty()
+if sys.argv[1] == "terminal":
+    tty.setraw(writing)
+stream, lines, interruptions, read = LogStream(writing), 0, 0, b""
+
+def interrupt(*_):
+    global interruptions
+    stream.write("signal\\n")
+    interruptions += 1
+
+os.set_blocking(reading, False)
+signal.signal(signal.SIGALRM, interrupt)
+signal.setitimer(signal.ITIMER_REAL, 0.0003, 0.0003)
+end = time.monotonic() + 1.0
+while time.monotonic() < end:
+    stream.write("line\\n")
+    lines += 1
+    if lines % 100 == 0:
+        try:
+            read += os.read(reading, 2**16)
+        except BlockingIOError:
+            pass
+signal.setitimer(signal.ITIMER_REAL, 0)
+while len(read) < 5 * lines + 7 * interruptions:
+    try:
+        read += os.read(reading, 2**16)
+    except BlockingIOError:
+        time.sleep(0.001)
+print(read.decode(), f"{lines}/{interruptions}")
+"""
+"""A program that writes, and whose handler of a signal that comes all the time writes, too."""
 PATIENCE = 60
 """Seconds after which the thread is taken for hung."""
 
@@ -52,6 +86,22 @@ class LogStreamTests(SynchronousTestCase):
         whole = "".join(lines).encode()
         self.assertEqual(self.read(len(whole)), whole)
         os.close(self.writing)
+
+    def test_handlers_of_signals(self) -> None:
+        """A handler may write in the middle of a write, wherever: nothing hangs or is lost."""
+        for how in ("pipe", "terminal"):
+            with self.subTest(how):
+                done = subprocess.run(
+                    [sys.executable, "-c", INTERRUPTED, how],
+                    check=True,
+                    stdout=subprocess.PIPE,
+                    timeout=PATIENCE,
+                )
+                *numbers, counts = done.stdout.split()
+                lines, interruptions = map(int, counts.split(b"/"))
+                self.assertGreater(interruptions, 10)
+                self.assertEqual(sum(each == b"line" for each in numbers), lines)
+                self.assertEqual(sum(each == b"signal" for each in numbers), interruptions)
 
     def test_bound(self) -> None:
         """Beyond the bound events are dropped, and the log says how many when it goes on."""

@@ -34,19 +34,22 @@ class TwistdCase(unittest.TestCase):
         self.folder = Path(folder.name)
         self.environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
 
-    def run_twistd(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run_twistd(
+        self, *arguments: str, stdin: int | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Run it to its end."""
         return subprocess.run(
             [*self.twistd, *arguments],
             cwd=self.folder,
             env=self.environment,
+            stdin=stdin,
             capture_output=True,
             text=True,
             timeout=PATIENCE,
             check=False,
         )
 
-    def start_twistd(self, *arguments: str) -> subprocess.Popen[str]:
+    def start_twistd(self, *arguments: str, stdin: int | None = None) -> subprocess.Popen[str]:
         """Start it in the foreground, and wait until a worker is ready."""
         log = open(self.folder / "log", "w+")  # noqa: SIM115 - closed by the cleanup
         self.addCleanup(log.close)
@@ -54,6 +57,7 @@ class TwistdCase(unittest.TestCase):
             [*self.twistd, "-n", "--logfile", "-", "dangad", *arguments],
             cwd=self.folder,
             env=self.environment,
+            stdin=stdin,
             stdout=log,
             stderr=log,
             text=True,
@@ -205,9 +209,12 @@ class RunTests(TwistdCase):
     def test_daemon(self) -> None:
         """As a daemon with the defaults it serves its UNIX socket, and cleans up behind itself.
 
-        SIGUSR1 rotates its log.
+        SIGUSR1 rotates its log, and SIGHUP reloads, whether or not it was started in a terminal.
         """
-        result = self.run_twistd("dangad")
+        ours, theirs = os.openpty()
+        self.addCleanup(os.close, ours)
+        result = self.run_twistd("dangad", stdin=theirs)
+        os.close(theirs)
         self.assertEqual((result.returncode, result.stderr), (0, ""))
         pid = int((self.folder / "twistd.pid").read_text())
         try:
@@ -220,10 +227,25 @@ class RunTests(TwistdCase):
             os.kill(pid, signal.SIGUSR1)
             wait_for((self.folder / "twistd.log.1").exists)
             self.assertEqual(self.ask(PING), PONG)
+            os.kill(pid, signal.SIGHUP)
+            log = self.folder / "twistd.log"
+            wait_for(lambda: "reloaded: all workers are of generation 2" in log.read_text())
         finally:
             os.kill(pid, signal.SIGTERM)
         wait_for(lambda: not alive(pid))
         self.assertEqual(sorted(os.listdir(self.folder)), ["twistd.log", "twistd.log.1"])
+
+    def test_terminal(self) -> None:
+        """In a terminal SIGHUP reloads, until the terminal is gone: then it stops."""
+        ours, theirs = os.openpty()
+        process = self.start_twistd("--listen", "unix:dangad.sock", stdin=theirs)
+        os.close(theirs)
+        process.send_signal(signal.SIGHUP)
+        wait_for(lambda: "reloaded: all workers are of generation 2" in self.log())
+        os.close(ours)
+        process.send_signal(signal.SIGHUP)
+        process.wait(PATIENCE)
+        self.assertIn("the terminal of the server is gone", self.log())
 
     def test_second_signal(self) -> None:
         """A second SIGTERM ends the drain: the job is told so, and nothing is left."""
