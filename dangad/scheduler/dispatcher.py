@@ -139,11 +139,6 @@ class Dispatcher:
         return self.state.draining
 
     @property
-    def no_workers_because(self) -> str | None:
-        """Why no worker can be started; None if one can."""
-        return self.state.no_workers
-
-    @property
     def starts(self) -> int:
         """How many jobs have been started."""
         return self.state.queue.starts
@@ -284,7 +279,7 @@ class Dispatcher:
 
     def worker_ready(self, worker: IWorker, catalogue: str) -> None:
         """`worker` has booted and is idle; it performs the job types of `catalogue`."""
-        self.state.no_workers = None
+        self.state.no_workers = self.state.no_unused = None
         now = self._clock.seconds()
         self._prefetch.reclaim_all()
         self._matching.wariness.replaced()
@@ -336,13 +331,17 @@ class Dispatcher:
             self._prefetch.reclaim(worker)
         return None
 
-    def no_workers(self, reason: str) -> None:
-        """No worker can be started, for `reason`: refuse all waiting and new jobs until one can."""
-        self.state.no_workers = reason
-        error = reasons.no_workers(reason)
-        self._tell_catalogue(error)
-        self._endings.end_waiting(error, lambda: self.state.no_workers is reason)
-        self.state.tell()
+    def no_workers(self, reason: str, *, unused: bool = False) -> None:
+        """No worker can be started, or no `unused` one: end the jobs that wait for one."""
+        state, error = self.state, reasons.no_workers(reason)
+        if unused:
+            state.no_unused = reason
+            self._endings.end_isolated(error, lambda: state.no_unused is reason)
+        else:
+            state.no_workers = reason
+            self._tell_catalogue(error)
+            self._endings.end_waiting(error, lambda: state.no_workers is reason)
+        state.tell()
 
     # Told by operators.
 

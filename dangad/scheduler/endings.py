@@ -25,7 +25,7 @@ from dangad.scheduler.record import END_STATES, JobState
 from dangad.text import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from dangad.errors import DangadError
     from dangad.scheduler.alarms import Alarm
@@ -133,12 +133,29 @@ class Endings:
         jobs = list(islice(queue, PART))
         for job in jobs:
             queue.remove(job)
+        self._end_taken(jobs, error)
+        return bool(queue)
+
+    def _end_taken(self, jobs: list[Job], error: DangadError) -> None:
+        """End `jobs`, which were taken out of the queue, with one line in the log for all."""
         self.end_all(jobs, error)
         if jobs:
             text = "{jobs} ended: {error}"
             self.log("all", "", text, jobs=counted(len(jobs), "waiting job"), error=str(error))
         self._state.tell()
-        return bool(queue)
+
+    def end_isolated(self, error: DangadError, still: Callable[[], bool]) -> None:
+        """Like `end_waiting`, for the jobs that need a worker which has had none."""
+        jobs = iter([job for job in self._state.queue if job.policy.isolate])
+        self._state.outbox.put(
+            self._state.chores.begin, partial(self._end_part, jobs, error, still)
+        )
+
+    def _end_part(self, jobs: Iterator[Job], error: DangadError, still: Callable[[], bool]) -> bool:
+        """End some of `jobs`, as far as they wait; whether any are left."""
+        part = list(islice(jobs, PART)) if still() else []
+        self._end_taken([job for job in part if self._state.queue.remove(job)], error)
+        return len(part) == PART
 
     def end_those_of(self, client: IClient) -> None:
         """End the waiting jobs of `client`, which is gone, a part in each turn of the reactor."""

@@ -4,7 +4,8 @@ Kept by :mod:`dangad.scheduler.supervisor`. A start has failed if the worker die
 Hello, or soon afterwards without having done a job. If starts fail one after another, the next is
 tried after a delay. The delay doubles from a tenth of a second to half a minute. So a server whose
 workers cannot start costs little, and recovers by itself. If no worker could be started for
-`PATIENCE` seconds, jobs wait in vain: the dispatcher is told why.
+`PATIENCE` seconds, jobs wait in vain: the dispatcher is told why. If there are others that have had
+jobs, only those jobs wait in vain that need a worker which has had none.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+    from dangad.scheduler.dispatcher import Dispatcher
     from dangad.scheduler.interfaces import IWorker
     from dangad.scheduler.record import Death
     from dangad.scheduler.workerrecord import WorkerRecord
@@ -49,18 +51,18 @@ class FailingStarts:
         clock: IReactorTime,
         records: Mapping[IWorker, WorkerRecord],
         try_again: Callable[[], object],
-        give_up: Callable[[str], object],
+        dispatcher: Dispatcher,
     ) -> None:
         """Begin with no failed start.
 
         :param records: the workers that live.
         :param try_again: called when the next start may be tried.
-        :param give_up: called with the reason if no worker could be started for `PATIENCE` seconds.
+        :param dispatcher: told the reason if no worker could be started for `PATIENCE` seconds.
         """
         self._clock = clock
         self._records = records
         self._try_again = try_again
-        self._give_up = give_up
+        self._dispatcher = dispatcher
         self._delay = backoffPolicy(FIRST_DELAY, LONGEST_DELAY, factor=2, jitter=lambda: 0.0)
         #: How many starts have failed in a row.
         self._count = 0
@@ -99,7 +101,7 @@ class FailingStarts:
     def failed(self, reason: str) -> None:
         """A start has failed: put the next one off."""
         self._reason = reason
-        if self._alarm is None and not self.any_serves:
+        if self._alarm is None and (not self.any_serves or self._dispatcher.lacks_unused):
             self._alarm = call_later(self._clock, PATIENCE, self._lose_patience)
         if self._retry is not None:
             return
@@ -153,7 +155,9 @@ class FailingStarts:
     def _lose_patience(self) -> None:
         self._alarm = None
         if self._count and not self.any_serves:
-            self._give_up(self._reason)
+            self._dispatcher.no_workers(self._reason)
+        elif self._count and self._dispatcher.lacks_unused:
+            self._dispatcher.no_workers(self._reason, unused=True)
 
 
 def cannot_start(error: Exception) -> str:

@@ -83,6 +83,8 @@ class State:
         self.given_up: DangadError | None = None
         #: Why no worker can be started; None if one can.
         self.no_workers: str | None = None
+        #: Why none could be started when jobs waited for one that has had none; None since one was.
+        self.no_unused: str | None = None
         #: The jobs that are to be reviewed since the catalogue has changed: they may belong in
         #: another lane, or must not wait. None if all were reviewed.
         self.to_review: Iterator[Job] | None = None

@@ -106,7 +106,7 @@ class Supervisor:
         #: Whether there may be one worker more.
         self._relief = Relief(dispatcher, relief_after)
         #: The starts that failed, and the next try.
-        self._failing = FailingStarts(clock, self.records, self._try_again, dispatcher.no_workers)
+        self._failing = FailingStarts(clock, self.records, self._try_again, dispatcher)
         self._dismissal = Dismissal(clock, self.records, dispatcher)
         self._watch = Watch(self.recycle_limits, self._dismissal.kill)
         #: The next call of `_prune`, and of `_look`.

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 
 def value_of(word: str) -> object:
-    """What a word of a policy stands for: a number, None, or itself."""
-    if word == "none":
-        return None
+    """What a word of a policy stands for: a number, True, None, or itself."""
+    if word in ("none", "yes"):
+        return True if word == "yes" else None
     return (float(word) if "." in word else int(word)) if word[0].isdigit() else word
 
 

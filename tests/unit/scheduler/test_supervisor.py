@@ -354,6 +354,12 @@ FAILURES = {
         ann failures 0, pass 1, j1 told "NO_WORKERS: no worker can be started: worker"
         j1 told "exited (status 1)", jobs 1, j2 told NO_WORKERS
     """,
+    "so are those that need a worker which has had no job, but no others": f"""
+        of 1-2, types Echo Alone:isolate=yes, go, ann: a, w1 answers, fail, ann: b/Alone
+        pass {failingstarts.PATIENCE - 0.5}, ann failures 0, pass 1
+        b told "NO_WORKERS: no worker can be started: worker", ann: c, w1 answers, ann failures 1
+        repair, ann: d/Alone, pass 60, ann failures 1, busy 1
+    """,
     "if a worker was ready for a moment, jobs wait as long again for the next": f"""
         fail, start, pass 3, repair, pass 1, fail, idlest dies, jobs 1
         pass {failingstarts.PATIENCE - 0.5}, ann failures 0, pass 1, ann failures 1
