@@ -353,7 +353,7 @@ class DangadService(service.Service):
         try:
             gone = await fired_within(self._reactor, WORKERS_TIME, self.pool.stop())
         except Exception:  # noqa: BLE001 - logged
-            log.failure("the workers were not stopped in good order")
+            log.failure("the server failed while it stopped the workers")
             return
         if not gone:
             pids = [link.pid for link in self.pool.processes]

@@ -118,7 +118,7 @@ class Parts:
 
     def _news(self) -> Deferred[None]:
         if self._waiter is not None:
-            raise RuntimeError("somebody waits for this stream already")
+            raise RuntimeError("another reader already waits for this stream")
         self._waiter = Deferred(lambda _: self.cancel())
         return self._waiter
 

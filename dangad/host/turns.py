@@ -67,7 +67,7 @@ class Turns:
             try:
                 waiting.popleft()()
             except Exception:  # noqa: BLE001 - the others' turn comes, whatever happens in this
-                log.failure("somebody's turn failed")
+                log.failure("a call in a turn of the reactor failed")
             left -= max(1, share - self.left)
         self.left = left
         if waiting and self._alarm is None:

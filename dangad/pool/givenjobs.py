@@ -38,7 +38,7 @@ class GivenJobs:
         self.packets: dict[int, bytes] = {}
         #: Whether another job may be written behind the last: the pipe holds packets, no stream.
         self.may_follow = False
-        #: Packets that were taken out of the pipe and not looked at yet.
+        #: Packets that were taken out of the pipe and are not sorted yet.
         self._taken: list[bytes] = []
 
     @property
@@ -106,7 +106,7 @@ class GivenJobs:
             if packet != workerboxes.PING_BOX and not (current and packet.startswith(current)):
                 return False
             if not self._pipe.write_packet(packet):
-                raise OSError("the pipe does not take what was in it")
+                raise OSError("the pipe does not take the packets that it held")
         return True
 
     def unread_request(self) -> Raw:
@@ -120,7 +120,7 @@ class GivenJobs:
             return b""
         self.take_out()
         job, head = self.row[0], self._head(self.row[0])
-        if not self.may_follow:  # the request is a stream, of which it may have read a part
+        if not self.may_follow:  # the request is a stream: it may have read a part of it
             return self._pipe.unread_request(head, job.size, self._taken)
         for packet in self._taken:
             if packet.startswith(head):

@@ -196,7 +196,7 @@ class WorkerLink:
     @contained(None)
     def _put_back(self, packets: list[bytes]) -> None:
         if not self._given.put_back(packets):
-            self.kill("was killed: something else than the server wrote to its pipe")
+            self.kill("was killed: a process other than the server wrote to its pipe")
 
     @contained(None)
     def interrupt(self, job: Job, why: bytes) -> None:

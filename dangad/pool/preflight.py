@@ -103,7 +103,7 @@ class JobsCheck:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Kill the process and whatever the modules have started."""
+        """Kill the process, and all processes that the modules have started."""
         self._kill()
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
@@ -206,7 +206,7 @@ class JobsCheck:
         self._exchange(selector, 0)
         return (
             f"{self._subject} were not imported within {self._timeout:g} s; "
-            "have them do less at import, or raise --start-timeout"
+            "make them do less at import, or raise --start-timeout"
         )
 
     # The text of errors.

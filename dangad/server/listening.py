@@ -118,7 +118,7 @@ class Door:
         if allowed in (None, Allowed()) or mode is None or mode & _OTHERS:
             return []
         shut_out = (
-            f"the mode of {self}, {mode:o}, keeps out whom --allow-users and --allow-groups name"
+            f"the mode of {self}, {mode:o}, keeps out the users of --allow-users and --allow-groups"
         )
         return [f"{shut_out}; to let them in, write unix:PATH:mode=666:auth=user"]
 
