@@ -1,4 +1,4 @@
-"""A list of Deferreds that wait for one event, each of which can be cancelled.
+"""A list of Deferreds that wait for one event. Each can be cancelled.
 
 :class:`Waiters` is used wherever several callers may wait for the same event: the end of a
 connection, a drain, a reload, the first catalogue. :func:`fired_within` bounds one wait by a time.

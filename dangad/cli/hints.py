@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 ALIKE = 0.7
-"""The least similarity, from 0 to 1, of two words of which one may be the other mistyped."""
+"""The least similarity, from 0 to 1, at which one word may be the other one mistyped."""
 
 
 def find_alike(word: str, known: Iterable[str]) -> str | None:

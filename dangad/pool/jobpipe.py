@@ -116,7 +116,7 @@ class JobPipe:
         self._large: bytes | memoryview = b""
         #: The part of this request that the writer has not been given yet.
         self._left = _NOTHING
-        #: A request of which nothing was written, because the worker had closed its end.
+        #: A request that was not written at all, because the worker had closed its end.
         self._refused: bytes | memoryview = b""
 
     def open(self) -> None:
@@ -143,7 +143,7 @@ class JobPipe:
 
         :param head: the head that was written before the request.
         :param size: the bytes of the request.
-        :param taken: what was taken out of the pipe, in pieces.
+        :param taken: the pieces that were taken out of the pipe.
         """
         if self._refused:
             return self._refused

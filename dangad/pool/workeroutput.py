@@ -40,7 +40,7 @@ class WorkerOutput:
     ) -> None:
         """Begin with nothing.
 
-        :param output_log: where the lines go, with those of other workers.
+        :param output_log: where the lines go; shared with other workers.
         :param fault: see :meth:`~dangad.pool.containment.Faulty.fault`.
         """
         self.fault = fault

@@ -2,20 +2,20 @@
 
 - :mod:`.interfaces`: what the rooms promise each other.
 - :mod:`.record`: a job, and the states of its life.
-- :mod:`.dispatcher`: every event of a job's life. What follows from it is in :mod:`.admission`,
-  :mod:`.answers`, :mod:`.endings` and :mod:`.retries`; what all of them know, in :mod:`.state`.
-- :mod:`.matching`: which job starts next, and on which worker. Whose turn it is say
-  :mod:`.fairqueue`, :mod:`.rounds`, :mod:`.lines` and :mod:`.aside`; what has to wait,
-  :mod:`.concurrency`; who is idle, :mod:`.assignments`; what a busy worker may have besides,
-  :mod:`.prefetch`.
-- :mod:`.registry`, :mod:`.quarantine`, :mod:`.runtimes`: what can be performed, what is kept away,
-  and how long jobs take.
+- :mod:`.dispatcher`: every event of a job's life. Its parts decide what follows:
+  :mod:`.admission`, :mod:`.answers`, :mod:`.endings` and :mod:`.retries`. All share :mod:`.state`.
+- :mod:`.matching`: which job starts next, and on which worker. It asks four parts: the queue for
+  the next turn (:mod:`.fairqueue`, :mod:`.rounds`, :mod:`.lines`, :mod:`.aside`),
+  :mod:`.concurrency` for the types that must wait, :mod:`.assignments` for the idle workers, and
+  :mod:`.prefetch` for the jobs that a busy worker may have in addition.
+- :mod:`.registry`, :mod:`.quarantine`, :mod:`.runtimes`: which commands can be called, which are
+  kept away, and how long their jobs take.
 - :mod:`.pauses`, :mod:`.wariness`: jobs whose clients do not read.
 - :mod:`.drain`: the end of all jobs.
 - :mod:`.supervisor`, :mod:`.workerrecord`: how many workers there are, and the states of a
-  worker's life. Its rules are also in :mod:`.pacing`, :mod:`.failingstarts`, :mod:`.watch`,
+  worker's life. Further rules are in :mod:`.pacing`, :mod:`.failingstarts`, :mod:`.watch`,
   :mod:`.relief`, :mod:`.reload` and :mod:`.dismissal`.
-- :mod:`.counters`, :mod:`.reasons`: what is remembered of jobs, and what clients are told.
-- :mod:`.alarms`, :mod:`.chores`, :mod:`.outbox`: work in bounded parts, and told last.
+- :mod:`.counters`, :mod:`.reasons`: the records of ended jobs, and the errors for clients.
+- :mod:`.alarms`, :mod:`.chores`: work in bounded parts. :mod:`.outbox`: calls that come last.
 - :mod:`.clockcalls`: calls of the clock that may fail.
 """

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from dangad.scheduler.record import Job
 
 Lane = bytes | None
-"""A part of the queue that can be kept back by itself: that of one job type, or None, the common
-one."""
+"""A part of the queue that can be kept back by itself: for a job type its name; None is the common
+lane."""
 
 NONE = 3
 """The urgency of a line without jobs. Priorities are the numbers 0 to 2, the highest first."""

@@ -59,7 +59,7 @@ MOST_CAUTION = 600.0
 """The most seconds for which a command does not count as short after a long run: a machine may halt
 for hours."""
 LOOK_INTERVAL = 0.1
-"""Seconds, at least, between two checks of which running jobs have become long."""
+"""The fewest seconds between two checks for running jobs that have become long."""
 
 
 class Prefetch:

@@ -1,7 +1,7 @@
 """One job as the parent sees it: its record, and the states of its life.
 
 Made by :mod:`dangad.server.connection` for each request, led through its states by
-:mod:`dangad.scheduler.dispatcher`, read by whoever reports on jobs. The box inside is opaque here.
+:mod:`dangad.scheduler.dispatcher`, read by the parts that report on jobs. Its box is opaque here.
 """
 
 from __future__ import annotations

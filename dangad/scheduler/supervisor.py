@@ -54,7 +54,7 @@ START_TIMEOUT = DEFAULTS.start_timeout
 IDLE_TIME = 20.0
 """Seconds of idleness after which a surplus worker is let go."""
 WATCH_INTERVAL = 1.0
-"""Seconds between two looks at every worker."""
+"""Seconds between two checks of all workers."""
 LEAVE_AT_ONCE = 10
 """The most workers that are let go in one turn of the reactor."""
 

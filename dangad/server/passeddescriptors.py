@@ -4,7 +4,7 @@
 descriptors that were passed nevertheless.
 
 A descriptor cannot simply be closed. If it is a TCP connection with SO_LINGER and unsent data,
-close(2) of the last reference blocks for as long as the sender has chosen. The same happens when a
+close(2) of the last reference blocks for a time that the sender has chosen. The same happens when a
 UNIX socket is closed while a descriptor of this kind is unread in it.
 
 From Linux 6.16 on there is a socket option against this, SO_PASSRIGHTS: the sender gets EPERM. With

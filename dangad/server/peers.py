@@ -299,7 +299,7 @@ def _plain(address: str) -> IPv4Address | IPv6Address:
 
 
 def _read_address(family: int, packed: bytes) -> IPv4Address | IPv6Address:
-    """The IP address in 16 bytes from the kernel, of which IPv4 uses the first 4."""
+    """The IP address in 16 bytes from the kernel; IPv4 uses the first 4 of them."""
     return IPv4Address(packed[:4]) if family == socket.AF_INET else _unmapped(IPv6Address(packed))
 
 

@@ -118,7 +118,7 @@ def all_errors(command: type[amp.Command]) -> dict[type[Exception], bytes]:
 
 
 def command_doc(command: type[amp.Command], function: object) -> str:
-    """The description of a command: its own docstring, or else that of its function."""
+    """The description of a command: its own docstring, or else its function's."""
     doc = command.__doc__ if command.__doc__ != amp.Command.__doc__ else None
     return inspect.cleandoc(doc or getattr(function, "__doc__", None) or "")
 

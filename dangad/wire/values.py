@@ -36,7 +36,7 @@ def python_name(wire_name: bytes) -> str:
     """The keyword under which AMP passes the argument `wire_name` to Python code.
 
     AMP's rule: dashes become underscores, and a Python keyword gets a capital. AMP's list of
-    keywords is that of Python 2, so ``print`` is on it and ``async`` is not.
+    keywords dates from Python 2, so ``print`` is on it and ``async`` is not.
     """
     name = wire_name.replace(b"-", b"_").decode("ascii")
     return name.title() if name in amp.PYTHON_KEYWORDS else name

@@ -78,7 +78,7 @@ def main(settings: dict[str, Any]) -> None:
 
     :param settings: as in :class:`dangad.pool.launch.WorkerSettings`.
     """
-    sys.argv[1:] = ["dangad-worker"]  # whatever its process is called, and the template's
+    sys.argv[1:] = ["dangad-worker"]  # the process may have another name, as a template has
     _die_with_parent(settings["parent"])
     if settings["check"] is not None:
         _check(settings)
@@ -286,7 +286,7 @@ def _check(settings: dict[str, Any]) -> NoReturn:
 
 
 def _print_traceback(error: BaseException) -> None:
-    """Print the traceback of a failed import, as far as it lies in the job modules."""
+    """Print the part of a failed import's traceback that lies in the job modules."""
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_NOT_THEIRS):
         trace = trace.tb_next

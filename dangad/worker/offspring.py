@@ -43,7 +43,7 @@ class Offspring:
     """The children of this process that belong to a job, including adopted ones."""
 
     def __init__(self, put_out_of_reach: Callable[[int], int]) -> None:
-        """Take all present children for those of the modules.
+        """Begin: all present children belong to the modules.
 
         :param put_out_of_reach: moves a descriptor to a number that jobs do not close by accident.
         """
