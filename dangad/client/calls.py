@@ -19,7 +19,7 @@ from dangad.wire.argumentcheck import WrongValue, check_of, too_long
 from dangad.wire.values import Priority
 
 MAX_SUMMARY = 200
-"""Characters of a foreign exception's message that an error of dangad's quotes, at most."""
+"""The most characters of a foreign exception's message that an error of dangad's quotes."""
 
 _ERRORS: dict[bytes, type[Exception]] = {
     **{code: error for error, code in ERRORS.items()},

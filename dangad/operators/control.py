@@ -111,7 +111,7 @@ _PERFORM: dict[
 }
 _COMMANDS: dict[bytes, type[amp.Command]] = {command.commandName: command for command in _PERFORM}
 _NAMES: dict[type[amp.Command], str] = {commands.Pardon: "Unquarantine"}
-"""The names of commands in the log, where the operator knows another one."""
+"""The names under which the log has some commands: operators know them by these names."""
 _ONLY_LOOK = frozenset({commands.Status, commands.Workers, commands.Recent})
 """Commands that only read: they are answered at once and not logged."""
 

@@ -53,7 +53,7 @@ STOP_GRACE = 5.0
 CLOSED_GRACE = 2.0
 """Seconds in which a worker must exit after it closed its pipe."""
 TELL_AGAIN = 1.0
-"""Seconds until the supervisor is told again of a death that it failed to deal with."""
+"""Seconds until a death is reported again, if the supervisor failed to deal with it."""
 
 
 @implementer(IProcess)

@@ -43,7 +43,7 @@ _LAST_SWEEPS = 100
 _LAST_INTERVAL = 0.01
 """Seconds between two searches for orphans when the server stops."""
 TRACKER_TIME = 5.0
-"""Seconds in which a resource tracker must have removed what dead processes have left."""
+"""Seconds in which a resource tracker must have removed the shared memory of dead processes."""
 
 
 def kill_group(group: int) -> None:

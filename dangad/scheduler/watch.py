@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 HEARTBEAT = 10.0
 """Seconds between two questions to an idle worker whether it reacts."""
 HEARTBEAT_PATIENCE = 5.0
-"""Seconds in which a worker must answer the question, or read what it was sent."""
+"""Seconds in which a worker must give a sign of life, or read the bytes that it was sent."""
 
 
 class Watch:

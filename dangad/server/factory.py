@@ -41,7 +41,7 @@ IDLE_TIME = 30.0
 IDLE_LOOK = 1.0
 """Seconds between two searches for idle connections, while there is no room."""
 CLOSED_AT_ONCE = 50
-"""Connections that are closed in one turn of the reactor."""
+"""The most connections that are closed in one turn of the reactor."""
 
 
 class ClientFactory(Factory):

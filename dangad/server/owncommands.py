@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dangad.server.flowcontrol import FlowControl
 
 MAX_OWN_COMMAND = 2**16
-"""Bytes of the largest request for one of dangad's own commands, which are decoded here."""
+"""Bytes of the largest request for one of dangad's own commands: the parent decodes it."""
 
 
 class Catalogue:

@@ -31,7 +31,7 @@ PROGRESS = b"_progress"
 CHUNKS = b"_chunks"
 
 REQUEST_KEYS = frozenset({ASK, COMMAND, ANSWER, ERROR, PRIORITY, DEADLINE, PROGRESS, CHUNKS})
-"""The reserved keys that a server reads in what a client sends."""
+"""The reserved keys that a server reads in a client's boxes."""
 
 MAX_KEY = 255
 MAX_VALUE = 65535

@@ -17,7 +17,7 @@ from twisted.protocols import amp
 from dangad.wire.boxes import MAX_KEY, MAX_VALUE
 
 MAX_LARGE_KEY = MAX_KEY - len(".99999")
-"""Bytes of the longest name of a :class:`Large` argument: its further keys are longer."""
+"""The most bytes in the name of a :class:`Large` argument: its further keys are longer."""
 _SECONDS = re.compile(rb"[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?")
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 REPORT_INTERVAL = 0.1
 """Seconds between two progress reports that are sent; reports in between are dropped."""
 MAX_MESSAGE = 1000
-"""Characters of a progress report's message."""
+"""The most characters of a progress report's message."""
 MAX_NUMBER = 2**63 - 1
 """The largest number of units of work that a progress report may name; it fits into 64 bits."""
 
