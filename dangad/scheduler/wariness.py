@@ -42,7 +42,7 @@ DEBT = 5.0
 """The most seconds for which a client owes a worker that is gone, whether it was replaced or
 not."""
 NEVER = float("inf")
-"""The end of a debt while there is none."""
+"""The earliest end of a debt while no debt has an end."""
 
 
 @dataclass(eq=False, slots=True)
@@ -258,7 +258,7 @@ class Wariness:
         assignments = self._state.assignments
         return len(assignments.idle) > 1 or any(
             now - job.started_at < HURRY
-            and job.stopped_for is None  # otherwise its worker may be lost
+            and job.stopped_for is None  # after a stop its worker takes no other job
             and not self.stands_back(job, now)
             for job in assignments.running()
         )
