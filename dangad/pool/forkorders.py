@@ -1,7 +1,7 @@
-"""The orders for workers that templates have, and have not carried out.
+"""The orders for workers that templates have not carried out yet.
 
-Kept by :mod:`dangad.pool.template`. An order has a number, by which a template reports what became
-of it.
+Kept by :mod:`dangad.pool.template`. Each order has a number; the report about it has the same
+number.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Order:
 
 
 class ForkOrders:
-    """The open orders, and those whose forks nobody wants any more."""
+    """The open orders, and the orders whose forks nobody wants any more."""
 
     def __init__(self) -> None:
         #: The open orders, by number.
@@ -69,16 +69,16 @@ class ForkOrders:
         self._open[self._last] = order
 
     def send_again(self, gone: TemplateProcess, template: TemplateProcess) -> None:
-        """Give `template` the open orders of one that is gone.
+        """Give `template` the open orders of a template that is `gone`.
 
-        :raises OSError: an order cannot be sent; this one and those after it stay as they were.
+        :raises OSError: an order cannot be sent; this order and the later ones stay as they were.
         """
         for number, order in self._open.items():
             if order.template is gone:
                 _give(template, number, order)
 
     def forget(self, process: ForkedProcess) -> None:
-        """Have the fork killed that was ordered for `process`, as soon as it is reported."""
+        """Kill the fork that was ordered for `process`, as soon as it is reported."""
         for number, order in self._open.items():
             if order.process is process:
                 del self._open[number]
@@ -86,9 +86,9 @@ class ForkOrders:
                 return
 
     def forked(self, number: int, pid: int) -> Order | None:
-        """Take the order out that was carried out, or could not be; None if nobody waits for it.
+        """Take out an order that was carried out or has failed; None if nobody waits for it.
 
-        :param pid: the fork's; 0 if there is none.
+        :param pid: the id of the fork; 0 if there is none.
         """
         if self._unwanted.pop(number, None) is not None:
             if pid:
@@ -102,7 +102,7 @@ class ForkOrders:
             del self._unwanted[number]
 
     def fail(self, reason: str, told: TemplateProcess | None = None) -> None:
-        """Fail open orders: all of them, or those of the template `told`."""
+        """Fail all open orders, or only the orders of the template `told`."""
         failed = {n: o for n, o in self._open.items() if told is None or o.template is told}
         for number, order in failed.items():
             del self._open[number]
@@ -110,7 +110,7 @@ class ForkOrders:
 
 
 def _give(template: TemplateProcess, number: int, order: Order) -> None:
-    """Give `order` to `template`. If the template is about to be gone, its end follows as a report.
+    """Give `order` to `template`. If the template has just died, its end is reported later.
 
     :raises OSError: the order cannot be sent.
     """

@@ -1,7 +1,8 @@
-"""How one template follows another: the one that is to take over, and those that leave.
+"""How one template follows another: the next template, and the templates that leave.
 
 Kept by :mod:`dangad.pool.template`. A reload asks for a template with the present code, while the
-template of now still forks. If the code changes again meanwhile, another takes its place.
+present template still forks. If the code changes again before the new template is ready, another
+one takes its place.
 """
 
 from __future__ import annotations
@@ -25,15 +26,15 @@ class Renewal:
         self._clock = clock
         #: The next template; None while no reload is under way.
         self.process: TemplateProcess | None = None
-        #: The template before the one of now, until a worker of the latter has booted.
+        #: The template before the present one, until a worker of the present one has booted.
         self.before: TemplateProcess | None = None
-        #: The call that ends the time in which it must be ready.
+        #: The call at the end of the time in which the next template must be ready.
         self._alarm: IDelayedCall | None = None
-        #: The function to call when it is ready, or cannot be.
+        #: The function to call when the next template is ready, or cannot get ready.
         self._done: Callable[[str | None], object] | None = None
 
     def begin(self, done: Callable[[str | None], object]) -> None:
-        """Have `done` called in the end; an earlier one is not called any more."""
+        """Call `done` in the end, in place of an earlier function."""
         self._done = done
 
     def expect(
@@ -41,20 +42,20 @@ class Renewal:
     ) -> None:
         """Expect `process` to be ready within so many seconds.
 
-        :param late: called with the reason if it is not.
+        :param late: called with the reason if `process` is not ready in time.
         """
         self.process = process
         why = f"the new template was not ready within {seconds:g} s"
         self._alarm = self._clock.callLater(seconds, late, why)
 
     def take(self) -> TemplateProcess | None:
-        """The next template, which is expected no longer."""
+        """Return the next template, and expect none any more."""
         cancel(self._alarm)
         process, self.process = self.process, None
         return process
 
     def end(self, why: str | None = None) -> None:
-        """Tell the caller: the present code can be forked, or the reason why it cannot be."""
+        """Tell the caller that the present code can be forked, or the reason why it cannot."""
         done, self._done = self._done, None
         if done is not None:
             done(why)
@@ -67,20 +68,20 @@ class Leaving:
         """:param patience: seconds for a template to end, and for its forks to report."""
         self._clock = clock
         self._patience = patience
-        #: The call that kills each template; None for one that does not die.
+        #: Each template with the call that kills it; None if a kill had no effect.
         self._processes: dict[TemplateProcess, IDelayedCall | None] = {}
 
     def __iter__(self) -> Iterator[TemplateProcess]:
         return iter(self._processes)
 
     def dismiss(self, process: TemplateProcess) -> None:
-        """Have `process` end, which gets no more orders, once it has done what it was told."""
+        """Send `process` no more orders: it ends when it has carried out the ones that it has."""
         process.finish()
         cancel(self._processes.get(process))
         self._processes[process] = self._clock.callLater(self._patience, self._cut_off, process)
 
     def abandon(self, process: TemplateProcess) -> None:
-        """Note that nothing more comes of `process`, although it is not dead."""
+        """Expect nothing more of `process`, although it is not dead."""
         self._processes[process] = None
 
     def settle(self, process: TemplateProcess) -> None:

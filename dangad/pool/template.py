@@ -86,9 +86,9 @@ class Template:
         self.given_up: str | None = None
         #: The template that gets the orders; None while there is none.
         self._process: TemplateProcess | None = None
-        #: The template that is to take its place.
+        #: The template that is to take the place of the present one.
         self._next = Renewal(clock)
-        #: What was ordered, and is not forked.
+        #: The open orders.
         self._orders = ForkOrders()
         #: How many templates in a row have forked nothing.
         self._failures = 0
@@ -144,7 +144,7 @@ class Template:
         self._preloads = self._preload_time is not None
         self._next.begin(done)
         if self._process is None or self._stopped is not None:
-            self._next.end()  # whichever template is started later has the present code
+            self._next.end()  # the template that is started later has the present code
         else:
             self._prepare()
 
@@ -179,7 +179,7 @@ class Template:
     # A template's life.
 
     def _begin(self) -> None:
-        """Start the template of now.
+        """Start the present template.
 
         :raises OSError: there is no room for another process.
         """
@@ -218,14 +218,14 @@ class Template:
         return process
 
     def _drop_next(self) -> None:
-        """Have no template get ready any more."""
+        """Give up the next template, if there is one."""
         process = self._next.take()
         if process is not None:
             self._leaving.dismiss(process)
             process.kill()
 
     def _next_fails(self, why: str) -> None:
-        """The next template is never ready: the present one goes on."""
+        """Give up the next template, which cannot get ready: the present one goes on."""
         self._drop_next()
         self._next.end(why)
 
@@ -282,7 +282,7 @@ class Template:
             self._expect(FORK_TIME if self._orders.has(process) else None)
 
     def _take_over(self) -> None:
-        """The next template can fork, and is the one of now."""
+        """Make the next template, which can fork now, the present one."""
         if self._next.before is None:
             self._next.before = self._process
         elif self._process is not None:
@@ -389,7 +389,7 @@ class Template:
         log.warn("workers are started without a template from now on: {why}", why=why)
         self._drop_next()
         self._orders.fail(f"was not forked: {why}")
-        self._next.end()  # what is started without a template has the present code
+        self._next.end()  # workers without a template have the present code
 
     def _processes(self) -> list[TemplateProcess]:
         present = (self._process, self._next.process, self._next.before, *self._leaving)

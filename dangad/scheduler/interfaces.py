@@ -228,11 +228,11 @@ class ISpawner(Interface):
     def renew(done: Callable[[str | None], object]) -> None:
         """Prepare to start workers with the present code of the jobs, which has changed.
 
-        Until then workers start with the old code.
+        Workers start with the old code until `done` is called.
 
-        :param done: called once, perhaps before this returns: with None when workers start with
-            the present code from now on; with the reason if they cannot, and the old code stays.
-            If this method is called again before, the earlier `done` is never called.
+        :param done: called once, perhaps before this returns. With None: from now on workers start
+            with the present code. With a reason: they cannot, and the old code stays. If this
+            method is called again before that, the earlier `done` is never called.
         """
 
     def end_renewal(proven: bool) -> None:

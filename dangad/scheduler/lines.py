@@ -57,10 +57,9 @@ class Line:
             yield from jobs.values()
 
     def add(self, job: Job, first: bool = False) -> None:
-        """Put `job` behind the others of its priority, or before them.
+        """Put `job` behind the others of its priority, or as the `first` before them.
 
-        In the latter case, those stay before it that were put before the others, too, and had their
-        turns earlier.
+        Jobs that were also put first, and had their turns earlier, stay before it.
         """
         priority = job.priority
         if priority == self.best:

@@ -46,9 +46,9 @@ class Reload:
         self.state = ReloadState.NONE
         #: Why the last reload failed; empty if it did not.
         self.reason = ""
-        #: Whether workers start with the new code, of the last reload.
+        #: Whether workers start with the new code of the last reload.
         self._prepared = False
-        #: Whether a worker with this code has booted.
+        #: Whether a worker with the new code has booted.
         self._proven = False
         #: What has prepared the new code.
         self._spawner: ISpawner | None = None
@@ -62,13 +62,13 @@ class Reload:
 
     @property
     def unproven(self) -> bool:
-        """Whether it is not known yet if workers start with the new code."""
+        """Whether workers are to start with the new code, and none has booted yet."""
         return self.rolling and self._prepared and not self._proven
 
     def begin(
         self, spawner: ISpawner | None, renewed: Callable[[str | None], object]
     ) -> Deferred[None]:
-        """Begin a reload, even in the middle of another: workers have the old code as yet.
+        """Begin a reload, even in the middle of another. Workers still start with the old code.
 
         Fires when no older worker is left. Fails with :class:`ReloadFailed` if `fail` is called.
         Cancelling it ends the wait.
@@ -90,7 +90,7 @@ class Reload:
     def prepared(self, records: Collection[WorkerRecord]) -> list[WorkerRecord]:
         """Begin a new generation: workers start with the new code from now on.
 
-        Those that serve are to be replaced. Returns those that are starting with older code.
+        The workers that serve are to be replaced. Returns those that are starting with older code.
         """
         self.generation += 1
         self._prepared = True

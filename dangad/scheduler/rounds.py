@@ -96,8 +96,8 @@ class Rounds:
         """Let `job`, which has had its turn, be the next in its lane.
 
         Several such jobs keep the order of their turns, in whatever order they are put back. If the
-        client has a more urgent job now, the more urgent one gets the turn instead. A client that
-        has been given turns back has this one among them.
+        client has a more urgent job now, the more urgent one gets the turn instead. If the client
+        is owed other turns, this turn is added to them.
         """
         owner = self._owners.get(client)
         owed = owner is not None and owner.owed

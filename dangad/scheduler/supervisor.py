@@ -161,8 +161,8 @@ class Supervisor:
     def reload(self) -> Deferred[None]:
         """Replace all workers by new ones, which import the present job modules.
 
-        Fires when the last old worker is gone. Fails with :class:`ReloadFailed` if a new one does
-        not start; then the old ones that remain stay.
+        Fires when the last old worker is gone. Fails with :class:`ReloadFailed` if a new worker
+        does not start; then the remaining old workers stay.
         """
         return self.reloading.begin(self._spawner, self._renewed)
 

@@ -109,7 +109,7 @@ class Wariness:
         self.active = True
 
     def forgive(self, worker: IWorker) -> None:
-        """`worker` was not lost: the job that was stopped has let it go on."""
+        """`worker` is not lost: its job was stopped, and has ended in time. Cancel the debt."""
         debt = self._debts.pop(worker, None)
         if debt is not None:
             self._missing.pop(debt, None)
@@ -159,7 +159,7 @@ class Wariness:
         self._next_end = min(self._ends.values(), default=NEVER)
 
     def _settle(self, debt: _Debt) -> None:
-        """Note that this is owed no more."""
+        """Note that `debt` is owed no more."""
         self._owing[debt.who] -= 1
         if not self._owing[debt.who]:
             del self._owing[debt.who]
