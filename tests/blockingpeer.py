@@ -1,6 +1,7 @@
 """A client of AMP without Twisted's reactor: one socket, which blocks, and no patience for ever."""
 
 import socket
+from typing import Self
 
 from dangad.wire import boxes
 
@@ -9,18 +10,26 @@ PATIENCE = 60.0
 
 
 class BlockingPeer:
-    """One connection to a server's UNIX socket."""
+    """One connection to a server."""
 
-    def __init__(self, path: str) -> None:
-        """Connect."""
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(PATIENCE)
-        self.socket.connect(path)
-        self._reader = boxes.BoxReader(2**26, ())
+    def __init__(self, where: str | socket.socket) -> None:
+        """Connect to the UNIX socket of this path, or take over a connection."""
+        if isinstance(where, str):
+            path, where = where, socket.socket(socket.AF_UNIX)
+            where.settimeout(PATIENCE)
+            where.connect(path)
+        self.socket = where
+        self._reader = boxes.BoxReader(2**30, ())
         self._asked = 0
         self.answers: dict[bytes, dict[bytes, bytes]] = {}
         self.news: list[dict[bytes, bytes]] = []
         """The boxes that came and are no answers: progress and parts."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
     def ask(self, command: bytes, **arguments: bytes) -> bytes:
         """Send a request; its tag."""

@@ -20,7 +20,8 @@ from dangad.server import boxwatch, factory, owncommands, refusal, stallwatch
 from dangad.server.connection import MAX_TAG
 from dangad.wire import boxes, commands
 from dangad.worker import context
-from tests.real.test_hostile import Client, Server
+from tests.blockingpeer import BlockingPeer, code_of
+from tests.real.test_hostile import Server
 from tests.twistdserver import wait_for
 
 if TYPE_CHECKING:
@@ -87,10 +88,9 @@ class Conversation:
         wait_for(lambda: self._server.performs(self._server.unix))
         for _ in range(1000):
             connection = self._server.unix()
-            client = Client(connection)
-            connection.sendall(boxes.pack([(b"_ask", b"0"), (b"_command", b"dangad.Ping")]))
-            if client.next_answer() == {b"_answer": b"0"}:
-                return self._stack.enter_context(connection)
+            with contextlib.suppress(EOFError):
+                if code_of(BlockingPeer(connection).call(b"dangad.Ping")) == "ok":
+                    return self._stack.enter_context(connection)
             connection.close()
         raise AssertionError("the server takes no connection")
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dangad.wire import boxes
+from tests.blockingpeer import BlockingPeer, code_of
 from tests.twistdserver import PATIENCE, TwistdServer, wait_for
 
 if TYPE_CHECKING:
@@ -42,9 +43,9 @@ class Server(TwistdServer):
         if self.process.poll() is not None:
             raise AssertionError("the server has exited")
         try:
-            with Client(connect()) as client:
-                return client.echo(b"up?") == b"up?"
-        except (OSError, AssertionError):
+            with BlockingPeer(connect()) as peer:
+                return peer.call(b"Echo", data=b"up?")[b"data"] == b"up?"
+        except (OSError, EOFError, KeyError):
             return False
 
     def unix(self) -> socket.socket:
@@ -79,40 +80,6 @@ class Server(TwistdServer):
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
 
-class Client:
-    """A well-behaved client: one request, one answer."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self.connection = connection
-        self._reader = boxes.BoxReader(2**30, boxes.REQUEST_KEYS)
-        self._tags = itertools.count()
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.connection.close()
-
-    def echo(self, data: bytes) -> bytes:
-        """What the server answers."""
-        tag = b"%d" % next(self._tags)
-        self.connection.sendall(echo(tag, data))
-        answer = self.next_answer()
-        if answer.pop(b"_answer", None) != tag:
-            raise AssertionError(f"{answer} is no answer to {tag!r}")
-        return answer[b"data"]
-
-    def next_answer(self) -> dict[bytes, bytes]:
-        """The next answer; empty if the server has closed the connection."""
-        while (box := self._reader.next()) is None:
-            data = self.connection.recv(2**18)
-            if not data:
-                return {}
-            self._reader.feed(data)
-        assert box.raw is not None
-        return boxes.unpack(bytes(box.raw))
-
-
 class Neighbour(threading.Thread):
     """Calls Echo without end and compares each answer.
 
@@ -130,10 +97,10 @@ class Neighbour(threading.Thread):
     def run(self) -> None:
         """Call until told to leave."""
         try:
-            with Client(self._connection) as client:
+            with BlockingPeer(self._connection) as peer:
                 while not self.leave.is_set():
                     data = b"%d" % self.calls * (self.calls % 1000)
-                    if client.echo(data) != data:
+                    if peer.call(b"Echo", data=data)[b"data"] != data:
                         raise AssertionError("this answer is another's")
                     self.calls += 1
         except Exception as trouble:  # noqa: BLE001 - told by the test that looks
@@ -193,8 +160,8 @@ def look(server: Server, neighbour: Neighbour) -> Iterator[Callable[[], None]]:
 
     def look() -> None:
         assert server.memory() - memory < ROOM
-        with Client(server.tcp()) as client:
-            assert client.echo(b"still there?") == b"still there?"
+        with BlockingPeer(server.tcp()) as peer:
+            assert peer.call(b"Echo", data=b"still there?")[b"data"] == b"still there?"
 
     yield look
     assert neighbour.calls > calls
@@ -224,14 +191,13 @@ def test_an_endless_box(server: Server, look: Callable[[], None]) -> None:
     """Boxes of a quarter of a gigabyte, in full values, are thrown away as they come."""
     block = boxes.pair(b"data", bytes(65535)) * 16
     for connection in (server.unix(), server.tcp()):
-        with Client(connection) as client:
+        with BlockingPeer(connection) as peer:
             connection.sendall(echo(b"1")[:-2])
             pour(connection, itertools.repeat(block), at_most=256 * MIB)
             look()
             connection.sendall(boxes.END + echo(b"2", b"small"))
-            answer = client.next_answer()
-            assert (answer[b"_error"], answer[b"_error_code"]) == (b"1", b"TOO_LARGE")
-            assert client.next_answer() == {b"_answer": b"2", b"data": b"small"}
+            assert code_of(peer.answer(b"1")) == "TOO_LARGE"
+            assert peer.answer(b"2") == {b"_answer": b"2", b"data": b"small"}
 
 
 def test_endless_keys(server: Server, look: Callable[[], None]) -> None:
@@ -278,11 +244,10 @@ def test_a_flood_that_is_not_read(
         connection.settimeout(PATIENCE)
         sender = threading.Thread(target=pour, args=(connection, [rest]), daemon=True)
         sender.start()
-        client = Client(connection)
-        answers = [client.next_answer() for _ in range(asked)]
+        peer = BlockingPeer(connection)
+        for number in range(asked):
+            peer.answer(b"%d" % number)
         sender.join(PATIENCE)
-    answered = {answer.get(b"_answer") or answer[b"_error"] for answer in answers}
-    assert answered == {b"%d" % n for n in range(asked)}
 
 
 def send_what_is_taken(connection: socket.socket, data: bytes) -> bytes:
