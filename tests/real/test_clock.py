@@ -5,6 +5,7 @@ import sys
 import time
 import unittest
 
+from tests.blockingpeer import BlockingPeer, code_of
 from tests.real.test_twistd import TwistdCase
 from tests.twistdserver import PATIENCE, ROOT, wait_for
 
@@ -50,31 +51,17 @@ def long(seconds):
 """
 
 
-def request(tag: str, command: str, seconds: str, **more: str) -> bytes:
-    """A request for one of `JOBS`."""
-    values = {"_ask": tag, "_command": command, "seconds": seconds, **more}
-    texts = (text.encode() for pair in values.items() for text in pair)
-    return b"".join(len(text).to_bytes(2, "big") + text for text in texts) + b"\0\0"
-
-
 class SetClockTests(TwistdCase):
     """A server whose wall clock is set in the middle of its work."""
 
     twistd = [sys.executable, "-c", SHIFTED]
 
     def start(self, *options: str) -> subprocess.Popen[str]:
-        """Start a server whose clock `shift` can set, and a client."""
+        """Start a server whose clock `shift` can set, and a peer."""
         self.write_jobs("timed", JOBS)
-        process = self.start_twistd("--jobs", "timed", *options)
-        self.client = self.connect()
+        process = self.start_twistd("--listen", "unix:dangad.sock", "--jobs", "timed", *options)
+        self.peer = BlockingPeer(self.connect())
         return process
-
-    def answer(self) -> bytes:
-        """The next answer, whole."""
-        answer = b""
-        while not answer.endswith(b"\0\0"):
-            answer += self.client.recv(1)
-        return answer
 
     def shift(self, seconds: float) -> None:
         """Set the server's wall clock forward, or back."""
@@ -88,25 +75,26 @@ class SetClockTests(TwistdCase):
     def test_forward(self) -> None:
         """Set forward by an hour: no limit and no deadline comes before its time."""
         self.start("--max-workers", "2", "--min-workers", "2")
-        self.client.sendall(request("a", "Limited", "0.4", _deadline="600"))
-        self.client.sendall(request("b", "Long", "0.4", _deadline="600"))
+        tags = [
+            self.peer.ask(command, seconds=b"0.4", _deadline=b"600")
+            for command in (b"Limited", b"Long")
+        ]
         self.begun(2)
         self.shift(3600)
-        answers = {self.answer() for _ in range(2)}
-        self.assertEqual(answers, {b"\0\7_answer\0\1%b\0\0" % tag for tag in (b"a", b"b")})
+        self.assertEqual([code_of(self.peer.answer(tag)) for tag in tags], ["ok", "ok"])
 
     def test_back(self) -> None:
         """Set back by an hour: a time limit is kept, and so is a drain's; the log has the date."""
         process = self.start("--drain", "0.5")
-        self.client.sendall(request("a", "Limited", "600"))
+        tag = self.peer.ask(b"Limited", seconds=b"600")
         self.begun(1)
         self.shift(-3600)
-        self.assertIn(b"TIMED_OUT", self.answer())
-        self.client.sendall(request("b", "Long", "600"))
+        self.assertEqual(code_of(self.peer.answer(tag)), "TIMED_OUT")
+        tag = self.peer.ask(b"Long", seconds=b"600")
         self.begun(2)
         self.shift(-400 * 86400)
         process.terminate()
-        self.assertIn(b"SHUTTING_DOWN", self.answer())
+        self.assertEqual(code_of(self.peer.answer(tag)), "SHUTTING_DOWN")
         process.wait(PATIENCE)
         year = time.gmtime(time.time() - 400 * 86400).tm_year
         self.assertTrue(self.log().splitlines()[-1].startswith(f"{year}-"))

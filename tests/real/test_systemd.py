@@ -15,11 +15,11 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from twisted.protocols import amp
 from twisted.trial.unittest import SynchronousTestCase
 
 from dangad.pool.link import STOP_GRACE
 from dangad.service import FLUSH_TIME, WORKERS_TIME
+from tests.blockingpeer import BlockingPeer, code_of
 from tests.reader import PATIENCE, ROOT, environment_variables, virtual_environment
 
 if TYPE_CHECKING:
@@ -74,16 +74,6 @@ def options_of(name: str) -> list[str]:
     assert program.endswith("/bin/twistd")
     options[options.index("--allow-groups") + 1] = str(os.getgid())
     return options
-
-
-def answer_of(client: socket.socket) -> amp.AmpBox:
-    """Ask for an echo; the answer, or the error."""
-    client.sendall(amp.AmpBox(_ask=b"1", _command=b"Echo", data=b"hello").serialize())
-    received = b""
-    while not received.endswith(b"\0\0") and (data := client.recv(4096)):
-        received += data
-    boxes: list[amp.AmpBox] = amp.parseString(received)
-    return boxes[0]
 
 
 class SystemdTest(SynchronousTestCase):
@@ -166,7 +156,7 @@ class SystemdTest(SynchronousTestCase):
 
     def assert_answers(self, client: socket.socket) -> None:
         """The client asks for something, and gets it."""
-        self.assertEqual(answer_of(client)[b"data"], b"hello")
+        self.assertEqual(BlockingPeer(client).call(b"Echo", data=b"hello")[b"data"], b"hello")
 
     def test_two_sockets(self) -> None:
         """A UNIX and a TCP socket, each by its name; the page gives the option for the second."""
@@ -258,7 +248,7 @@ class SystemdTest(SynchronousTestCase):
         asking = threading.Thread(target=self.ask_until, args=(enough, listener, outcomes))
         asking.start()
         try:
-            while outcomes["done"] < 20 and asking.is_alive():
+            while outcomes["ok"] < 20 and asking.is_alive():
                 self.assert_answers(self.connect(listener))
             self.stop(server)
             self.assertEqual(os.stat(listener.getsockname()).st_mode & 0o777, 0o660)
@@ -269,8 +259,8 @@ class SystemdTest(SynchronousTestCase):
             enough.set()
             asking.join()
         self.stop(server)
-        self.assertFalse(outcomes.keys() - {"done", "SHUTTING_DOWN"}, outcomes)
-        self.assertGreaterEqual(outcomes["done"], 20)
+        self.assertFalse(outcomes.keys() - {"ok", "SHUTTING_DOWN"}, outcomes)
+        self.assertGreaterEqual(outcomes["ok"], 20)
 
     def ask_until(
         self, enough: threading.Event, listener: socket.socket, outcomes: Counter[str]
@@ -281,8 +271,8 @@ class SystemdTest(SynchronousTestCase):
                 with socket.socket(listener.family) as client:
                     client.settimeout(PATIENCE)
                     client.connect(listener.getsockname())
-                    outcomes[answer_of(client).get(b"_error_code", b"done").decode()] += 1
-            except (OSError, ValueError) as error:
+                    outcomes[code_of(BlockingPeer(client).call(b"Echo", data=b"hello"))] += 1
+            except (OSError, EOFError) as error:
                 outcomes[repr(error)] += 1
 
     def test_time_to_stop(self) -> None:
