@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, ClassVar
 from dangad.scheduler.pauses import HURRY, LOOK_INTERVAL, PATIENCE, RATE
 from dangad.scheduler.record import END_STATES, Job, JobState
 from dangad.scheduler.wariness import ASIDE, DEBT, KEEP
-from dangad.wire.values import Priority
 from tests.fakes import FakeClient, FakeWorker, catalogue
 from tests.unit.scheduler.dispatching import DispatcherTestCase
 
@@ -65,14 +64,39 @@ COSTS = {
         done a1-5, 2x both answer, done c1-5, wait {KEEP}, wary False
     """,
 }
+LEAVERS = {
+    # Who has cost a worker pays from the moment when its job is to stop, whatever it does.
+    "the more urgent of its jobs start first, also if they come last": f"""
+        cancel cost, x dies, done_one bob, ann: l1-2/low n h1-2/high, wait {KEEP}, 5x w answers
+        done l1-2 n h1-2, w last_ran h1 h2 n l1 l2
+    """,
+    "the last worker is kept from it from that moment on, however long its job goes on": f"""
+        cancel cost, kept_from ann, wait {2 * DEBT}, kept_from ann, x dies
+    """,
+    # The next job might cost this worker, too.
+    "it is so for as long again as it took until the old worker was gone, and a new one there": f"""
+        cancel cost, wait {HURRY}, ready y, wait {HURRY}, x dies, cid: long, wait {HURRY}
+        kept_from ann, wait {HURRY}, done_one bob, ann: a, running a long
+    """,
+    "a client that leaves, and comes back over another connection, owes what it has cost": """
+        ann leaves, peer again ann, kept_from again, x dies, kept_from again
+    """,
+    "other connections of its peer go on, once one of their jobs was answered": """
+        peer neighbour ann, done_one neighbour, ann leaves, done_one neighbour bob neighbour, x dies
+    """,
+}
 
 
 class StoryTests(DispatcherTestCase):
     """What is told in stories."""
 
-    facts: ClassVar[Deeds] = DispatcherTestCase.facts | {
-        "wary": lambda case: case.dispatcher.is_wary,  # whether any job stands back
-    }
+    facts: ClassVar[Deeds] = (
+        DispatcherTestCase.facts
+        | {
+            "wary": lambda case: case.dispatcher.is_wary,  # whether any job stands back
+            "last_ran": lambda case, worker: [case.name_of(job) for job in worker.given[-5:]],
+        }
+    )
 
     def do_pass(self, seconds: str) -> None:
         """Time passes, bit by bit."""
@@ -112,9 +136,33 @@ class StoryTests(DispatcherTestCase):
             if self.named[name].job is not None:
                 self.answer(self.named[name])
 
+    def do_peer(self, name: str, other: str) -> None:
+        """A client connects whose peer is another's, too."""
+        self.client(name).peer = self.client(other).peer
+
+    def do_done_one(self, *names: str) -> None:
+        """A job of each of these clients is done at once."""
+        for name in names:
+            job = self.submit(self.client(name))
+            assert isinstance(job.worker, FakeWorker)
+            self.answer(job.worker)
+            self.assertIs(job.state, JobState.DONE)
+
+    def see_kept_from(self, name: str) -> None:
+        """The last worker is kept from a client, whose job does not start, as long as Bob comes."""
+        self.do_done_one("bob")
+        wanted = self.submit(self.client(name))
+        for _ in range(5):
+            self.assertIs(wanted.state, JobState.QUEUED)
+            self.do_done_one("bob")
+            self.clock.advance(KEEP / 2)
+        self.dispatcher.cancel(wanted)
+        self.clock.advance(KEEP)
+
     def test_stories(self) -> None:
         """They are true."""
         self.tell(PAUSES, COSTS)
+        self.tell(LEAVERS, prelude="ready w x, ann: cost")
 
 
 class ManyUnreadTests(DispatcherTestCase):
@@ -305,98 +353,3 @@ class ManyUnreadTests(DispatcherTestCase):
         self.clock.advance(KEEP)
         self.ann = FakeClient("ann")
         self.assertEqual((self.dispatcher.waiting, self.dispatcher.running), (0, 0))
-
-
-class LeaverTests(DispatcherTestCase):
-    """Who has cost a worker pays from the moment when its job is to stop, whatever it does."""
-
-    def setUp(self) -> None:
-        """Have two workers."""
-        super().setUp()
-        self.ann, self.bob = self.connect("ann"), self.connect("bob")
-        self.workers = [self.ready(), self.ready()]
-
-    def answer_one(self, client: FakeClient) -> None:
-        """A job of the client is done at once."""
-        job = self.submit(client)
-        assert isinstance(job.worker, FakeWorker)
-        self.answer(job.worker)
-        self.assertIs(job.state, JobState.DONE)
-
-    def test_priorities(self) -> None:
-        """Its jobs that are more urgent start first, also if they come last."""
-        job = self.submit(self.ann)
-        self.dispatcher.cancel(job)
-        self.end(job)
-        self.answer_one(self.bob)
-        order = (Priority.LOW, Priority.LOW, Priority.NORMAL, Priority.HIGH, Priority.HIGH)
-        jobs = [self.submit(self.ann, priority=priority) for priority in order]
-        self.clock.advance(KEEP)
-        for number in (3, 4, 2, 0, 1):
-            worker = jobs[number].worker
-            assert isinstance(worker, FakeWorker)
-            self.answer(worker)
-
-    def check_kept(self, client: FakeClient) -> None:
-        """The last worker is kept from the client, whose job does not start."""
-        self.answer_one(self.bob)
-        wanted = self.submit(client)
-        for _ in range(5):
-            self.assertIs(wanted.state, JobState.QUEUED)
-            self.answer_one(self.bob)
-            self.clock.advance(KEEP / 2)
-        self.dispatcher.cancel(wanted)
-        self.clock.advance(KEEP)
-
-    def end(self, *jobs: Job) -> None:
-        """The workers of these jobs are gone."""
-        for job in jobs:
-            assert isinstance(job.worker, FakeWorker)
-            self.die(job.worker)
-
-    def test_while_it_is_stopped(self) -> None:
-        """That is so from the moment when a job is to stop, however long it goes on."""
-        job = self.submit(self.ann)
-        self.dispatcher.cancel(job)
-        self.check_kept(self.ann)
-        self.clock.advance(2 * DEBT)
-        self.check_kept(self.ann)
-        self.end(job)
-
-    def test_as_long_again(self) -> None:
-        """It is so for as long again as it has taken until the old worker was gone, and a new one
-        was there: the next job might cost this one, too.
-        """
-        job = self.submit(self.ann)
-        self.dispatcher.cancel(job)
-        self.clock.advance(HURRY)
-        self.ready()
-        self.clock.advance(HURRY)
-        self.end(job)
-        long = self.submit(self.connect("cid"))
-        self.clock.advance(HURRY)
-        self.check_kept(self.ann)
-        self.clock.advance(HURRY)
-        self.answer_one(self.bob)
-        self.end(self.submit(self.ann), long)
-
-    def test_another_connection(self) -> None:
-        """A client that leaves, and comes back over another connection, owes what it has cost."""
-        job = self.submit(self.ann)
-        self.leave(self.ann)
-        again = self.connect("ann again")
-        again.peer = self.ann.peer
-        self.check_kept(again)
-        self.end(job)
-        self.check_kept(again)
-
-    def test_neighbours(self) -> None:
-        """Other connections of the same peer go on, once one of their jobs was answered."""
-        neighbour = self.connect("neighbour")
-        neighbour.peer = self.ann.peer
-        self.answer_one(neighbour)
-        job = self.submit(self.ann)
-        self.leave(self.ann)
-        for client in (neighbour, self.bob, neighbour):
-            self.answer_one(client)
-        self.end(job)
