@@ -21,6 +21,22 @@ PATIENCE = 60.0
 """Seconds after which a run is taken for hung."""
 
 
+def wrote(done: subprocess.CompletedProcess[bytes]) -> bytes:
+    """What a command wrote, successfully and without complaint."""
+    assert (done.returncode, done.stderr) == (0, b""), done
+    return done.stdout
+
+
+def complained(status: int, done: subprocess.CompletedProcess[bytes]) -> str:
+    """The one line that a command complained in, which ended with this status."""
+    text = done.stderr.decode()
+    assert (done.returncode, done.stdout) == (status, b""), text
+    assert text.startswith("dangad: ")
+    assert text.count("\n") == 1
+    assert text.rstrip("\n").isprintable()
+    return text.removeprefix("dangad: ").rstrip("\n")
+
+
 class WarmCommand:
     """A process that runs ``dangad`` as often as it is asked, one run at a time."""
 

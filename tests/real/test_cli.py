@@ -56,7 +56,7 @@ from dangad.wire.catalogue import Policy, describe_command
 from dangad.wire.catalogue import describe_keys as keys_of
 from tests.realserver import alive
 from tests.twistdserver import PATIENCE, ROOT, TwistdServer, wait_for
-from tests.warmcommand import WarmCommand
+from tests.warmcommand import WarmCommand, complained, wrote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -647,19 +647,11 @@ class Server:
 
     def output(self, *words: str, stdin: bytes = b"", **environment: str) -> bytes:
         """What the command wrote, successfully and without complaint."""
-        done = self.dangad(*words, stdin=stdin, **environment)
-        assert (done.returncode, done.stderr) == (0, b"")
-        return done.stdout
+        return wrote(self.dangad(*words, stdin=stdin, **environment))
 
     def complaint(self, status: int, *words: str, **environment: str) -> str:
         """The one line that the command complained in, ending with this status."""
-        done = self.dangad(*words, stdin=b"", **environment)
-        text = done.stderr.decode()
-        assert (done.returncode, done.stdout) == (status, b""), text
-        assert text.startswith("dangad: ")
-        assert text.count("\n") == 1
-        assert text.rstrip("\n").isprintable()
-        return text.removeprefix("dangad: ").rstrip("\n")
+        return complained(status, self.dangad(*words, stdin=b"", **environment))
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,7 @@ from dangad.wire import commands
 from tests.fakeoperations import COUNTERS, JOB, RECENT, STACK, STATUS, WORKERS, FakeOperations
 from tests.realserver import until
 from tests.unit.server.test_server import request
-from tests.warmcommand import WarmCommand
+from tests.warmcommand import WarmCommand, complained, wrote
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -113,36 +113,25 @@ class OperatorCase(TestCase):
         self.addCleanup(port.stopListening)
         self.addCleanup(self.factory.close)
 
-    def start(self, *words: str, **environment: str) -> Deferred[tuple[int, str, str]]:
-        """Run the command where the socket is; fires with status, output and complaint."""
+    def start(
+        self, *words: str, **environment: str
+    ) -> Deferred[subprocess.CompletedProcess[bytes]]:
+        """Run the command where the socket is; fires with what it did."""
 
-        def run() -> tuple[int, str, str]:
-            done = self.warm.run(
+        def run() -> subprocess.CompletedProcess[bytes]:
+            return self.warm.run(
                 *words, folder=self.folder, environment=self.environment | environment
             )
-            return done.returncode, done.stdout.decode(), done.stderr.decode()
 
         return deferToThread(run)
 
     async def output(self, *words: str, **environment: str) -> str:
         """What the command wrote, successfully and without complaint."""
-        return self.good(await self.start(*words, **environment))
+        return wrote(await self.start(*words, **environment)).decode()
 
     async def complaint(self, status: int, *words: str, **environment: str) -> str:
         """The one line that the command complained in, ending with this status."""
-        return self.bad(status, await self.start(*words, **environment))
-
-    def good(self, ended: tuple[int, str, str]) -> str:
-        """What a command that succeeded wrote."""
-        status, output, complaint = ended
-        self.assertEqual((status, complaint), (0, ""))
-        return output
-
-    def bad(self, status: int, ended: tuple[int, str, str]) -> str:
-        """The one line in which a command that ended with this status complained."""
-        self.assertEqual((*ended[:2], ended[2].count("\n")), (status, "", 1), ended[2])
-        self.assertTrue(ended[2].startswith("dangad: "))
-        return ended[2].rstrip("\n").removeprefix("dangad: ")
+        return complained(status, await self.start(*words, **environment))
 
 
 class CommandTest(OperatorCase):
@@ -169,8 +158,9 @@ class CommandTest(OperatorCase):
     async def test_want(self) -> None:
         """`want` is the old name of `scale`: it does the same, and says so once."""
         said = "dangad: `dangad want` is called `dangad scale` now\n"
-        ended = await self.start("want", "2", "5", "--json", "--force")
-        self.assertEqual(ended, (0, '{"min": 2, "max": 5}\n', said))
+        done = await self.start("want", "2", "5", "--json", "--force")
+        self.assertEqual((done.stdout, done.stderr.decode()), (b'{"min": 2, "max": 5}\n', said))
+        self.assertEqual(done.returncode, 0)
         self.assertEqual(self.operations.forced, [(2, 5)])
         self.assertNotIn("want", (await self.output("--help")).split())
 
@@ -195,7 +185,7 @@ class CommandTest(OperatorCase):
                 await until(lambda waiting=waiting: waiting)
                 self.assertFalse(running.called)
                 waiting.pop().callback(result)
-                self.assertEqual(self.good(await running), f"{shown}\n")
+                self.assertEqual(wrote(await running).decode(), f"{shown}\n")
 
     async def test_reload_that_waits(self) -> None:
         """On a terminal `reload` says for which job of an old worker it waits."""
@@ -228,7 +218,7 @@ class CommandTest(OperatorCase):
         running = self.start("reload")
         await until(lambda: self.operations.reloads)
         self.operations.reloads.pop().errback(ReloadFailed("jobs.py:\nSyntaxError"))
-        text = self.bad(1, await running)
+        text = complained(1, await running)
         self.assertEqual(text, r"RELOAD_FAILED: jobs.py:\nSyntaxError")
 
     async def test_server_ends(self) -> None:
@@ -236,7 +226,7 @@ class CommandTest(OperatorCase):
         running = self.start("reload")
         await until(lambda: self.operations.reloads)
         await self.factory.close()
-        self.assertIn("the connection was closed", self.bad(3, await running))
+        self.assertIn("the connection was closed", complained(3, await running))
 
     async def test_interrupted(self) -> None:
         """Ctrl-C ends the wait for a reload, and not the reload."""
