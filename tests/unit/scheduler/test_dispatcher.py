@@ -508,16 +508,6 @@ class DispatcherTests(DispatcherTestCase):
                 self.successResultOf(self.dispatcher.drain(1))
                 self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_cancelled_wait(self) -> None:
-        """Whoever no longer waits for the end of the drain does not disturb it."""
-        self.play("ready w, ann: a")
-        drained = self.dispatcher.drain(60)
-        drained.cancel()
-        self.failureResultOf(drained)
-        other = self.dispatcher.drain(60)
-        self.play("w answers")
-        self.successResultOf(other)
-
 
 class LogTests(DispatcherTestCase):
     def test_log_of_jobs(self) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from dangad.scheduler.prefetch import MOST, MOST_BYTES, QUIET_TIME, SLOW
 from dangad.scheduler.record import Job, JobState
 from dangad.scheduler.state import AGEING
-from tests.fakes import FakeClient, FakeWorker, catalogue
+from tests.fakes import FakeClient, FakeWorker
 from tests.unit.scheduler.dispatching import DispatcherTestCase
 from tests.unit.scheduler.stories import types
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 TYPES = "Echo Print Few:max_running=1 Timed:time_limit=5.0 Again:retries=2"
 PERFORMS = types([*TYPES.split(), "Finish:on_disconnect=finish"])
-WITHOUT_AGAIN = catalogue("Echo")
 
 
 class PrefetchTestCase(DispatcherTestCase):
@@ -76,18 +75,6 @@ class PrefetchTestCase(DispatcherTestCase):
         worker.say_hello()
         self.dispatcher.worker_ready(worker, self.code if performs is None else performs)
         return worker
-
-    def prefetch(
-        self, client: FakeClient, count: int, command: str = "Echo", **options: Any
-    ) -> tuple[Job, list[Job]]:
-        """Have the worker run a job of Ann's, with so many of `client` prefetched; all jobs."""
-        self.submit(FakeClient("somebody"))
-        running = self.submit(self.ann)
-        prefetched = [self.submit(client, command, **options) for _ in range(count)]
-        self.answer(self.worker)
-        self.assertIs(self.worker.job, running)
-        self.assertEqual(self.worker.prefetched, prefetched)
-        return running, prefetched
 
     def ended(self) -> dict[str, int]:
         """How many jobs came to which end, without those to which none came, nor the practice."""
