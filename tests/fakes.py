@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import itertools
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from zope.interface import implementer
 
 from dangad.scheduler.interfaces import IClient, IProcess, ISpawner, ISupervisor, IWorker
@@ -68,6 +69,20 @@ def make_job(
     )
     job.accepted_at = accepted_at
     return job
+
+
+def noted_events(case: Any) -> list[LogEvent]:
+    """The log events from now on, until the end of the test."""
+    events: list[LogEvent] = []
+    observer = cast("ILogObserver", events.append)
+    globalLogPublisher.addObserver(observer)
+    case.addCleanup(globalLogPublisher.removeObserver, observer)
+    return events
+
+
+def lines_of(events: list[LogEvent], *modules: str) -> list[str]:
+    """The lines of the log that these modules wrote."""
+    return [formatEvent(event) for event in events if event.get("log_namespace") in modules]
 
 
 def client_factory(clock: Any, dispatcher: Any, **limits: Any) -> ClientFactory:

@@ -14,7 +14,6 @@ from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 from twisted.internet.tcp import Port
 from twisted.internet.testing import MemoryReactor
-from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from zope.interface import implementer
 
 from dangad.server.acceptgate import (
@@ -28,6 +27,7 @@ from dangad.server.acceptgate import (
     Descriptors,
 )
 from dangad.wire import boxes
+from tests.fakes import lines_of, noted_events
 from tests.real.test_twistd import PING, PONG, TwistdCase
 from tests.twistdserver import PATIENCE, wait_for
 from tests.unit.telling import TellingTestCase
@@ -148,15 +148,12 @@ class GateTest(TellingTestCase):
 
     def setUp(self) -> None:
         """Begin to note log events."""
-        self.events: list[LogEvent] = []
-        observer = cast("ILogObserver", lambda event: self.events.append(event))
-        globalLogPublisher.addObserver(observer)
-        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        self.events = noted_events(self)
         super().setUp()
 
     def begin_anew(self) -> None:
         """Start a gate."""
-        self.events = []
+        self.events.clear()
         self.clock = Clock()
         self.ports = [FakePort(), FakePort()]
         self.reserve = 40
@@ -167,11 +164,7 @@ class GateTest(TellingTestCase):
 
     def logged(self) -> list[str]:
         """What the gate logged."""
-        return [
-            formatEvent(event)
-            for event in self.events
-            if event.get("log_namespace") == "dangad.server.acceptgate"
-        ]
+        return lines_of(self.events, "dangad.server.acceptgate")
 
     def do_enter(self, count: str) -> None:
         """So many connections come."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 import gc
 import json
 import os
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IFileDescriptorReceiver, IPushProducer
 from twisted.internet.task import Clock
-from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -20,7 +19,7 @@ from dangad.scheduler.dispatcher import Dispatcher
 from dangad.scheduler.interfaces import IOperations
 from dangad.wire import boxes, commands
 from tests.fakeoperations import COUNTERS, JOB, RECENT, STACK, STATUS, WORKERS, FakeOperations
-from tests.fakes import client_factory
+from tests.fakes import client_factory, lines_of, noted_events
 from tests.unit.server.test_server import Answer, FakeClient, Line, ok, request
 
 if TYPE_CHECKING:
@@ -75,18 +74,11 @@ class ControlCase(SynchronousTestCase):
         self.operations = FakeOperations()
         self.clock = Clock()
         self.factory = ControlFactory(self.clock, self.operations)
-        self.events: list[LogEvent] = []
-        observer = cast("ILogObserver", self.events.append)
-        globalLogPublisher.addObserver(observer)
-        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        self.events = noted_events(self)
 
     def logged(self) -> list[str]:
         """What the control module logged."""
-        return [
-            event["log_format"].format(**event)
-            for event in self.events
-            if event.get("log_namespace") == "dangad.operators.control"
-        ]
+        return lines_of(self.events, "dangad.operators.control")
 
     def operator(self) -> Operator:
         """An operator who has connected."""

@@ -7,7 +7,7 @@ import gc
 import json
 import os
 import weakref
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +16,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IFileDescriptorReceiver, IPushProducer, ITCPTransport
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
-from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.protocols import amp
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides
@@ -298,10 +297,7 @@ class ServerCase(TellingTestCase):
 
     def setUp(self) -> None:
         """Make the server, and begin to note log events."""
-        self.events: list[LogEvent] = []
-        observer = cast("ILogObserver", lambda event: self.events.append(event))
-        globalLogPublisher.addObserver(observer)
-        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        self.events = fakes.noted_events(self)
         super().setUp()
 
     def begin_anew(self) -> None:
@@ -327,11 +323,7 @@ class ServerCase(TellingTestCase):
 
     def logged(self) -> list[str]:
         """What the server module logged."""
-        return [
-            formatEvent(event)
-            for event in self.events
-            if event.get("log_namespace") in ("dangad.server.factory", "dangad.server.connection")
-        ]
+        return fakes.lines_of(self.events, "dangad.server.factory", "dangad.server.connection")
 
     def worker(self, at_once: bool = False) -> FakeWorker:
         """A new worker, idle."""
