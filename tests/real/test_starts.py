@@ -173,26 +173,6 @@ class StartCase(TwistdCase):
         path = self.folder / "pids"
         return [int(line) for line in path.read_text().split()] if path.exists() else []
 
-    def start(self, words: list[str]) -> subprocess.Popen[str]:
-        """Start it, to be killed at the end of the test."""
-        with open(self.folder / "log", "w") as log:
-            process = subprocess.Popen(
-                words,
-                cwd=self.folder,
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-
-        def end() -> None:
-            process.kill()
-            process.wait()
-
-        self.addCleanup(end)
-        return process
-
 
 class FailingTests(StartCase):
     """Starts that fail."""
@@ -202,16 +182,7 @@ class FailingTests(StartCase):
         for title, start in FAILS.items():
             with self.subTest(title):
                 self.setUp()
-                result = subprocess.run(
-                    self.prepare(start),
-                    cwd=self.folder,
-                    env=self.environment,
-                    stdin=subprocess.DEVNULL,
-                    capture_output=True,
-                    text=True,
-                    timeout=PATIENCE,
-                    check=False,
-                )
+                result = self.run_program(self.prepare(start))
                 *before, line = result.stderr.splitlines()
                 self.assertEqual(result.returncode, 1, result.stderr)
                 self.assertRegex(line, f"^twistd dangad: .*{start.says}")
@@ -227,7 +198,7 @@ class FailingTests(StartCase):
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL):
             with self.subTest(number):
                 self.setUp()
-                process = self.start(self.prepare(Start(jobs=f"{THREAD}\ntime.sleep(600)")))
+                process = self.start_program(self.prepare(Start(jobs=f"{THREAD}\ntime.sleep(600)")))
                 (checking,) = wait_for(self.importers)
                 process.send_signal(number)
                 self.assertEqual(process.wait(PATIENCE), -number)
@@ -244,7 +215,7 @@ class ServingTests(StartCase):
         for title, start in SERVES.items():
             with self.subTest(title):
                 self.setUp()
-                process = self.start(self.prepare(start))
+                process = self.start_program(self.prepare(start))
                 wait_for(lambda process=process: self.ready_workers() or process.poll() is not None)
                 self.assertEqual(self.ask(nap(0), "s"), b"\0\7_answer\0\0011\0\0", self.log())
                 checking, *_ = self.importers()
@@ -255,7 +226,7 @@ class ServingTests(StartCase):
         """What the modules start in the background is gone with the check."""
         note = "\nwith open('programs', 'a') as file:\n    print(program.pid, file=file)\n"
         jobs = "import subprocess\nprogram = subprocess.Popen(['sleep', '600'])" + note
-        self.start(self.prepare(Start(jobs=jobs)))
+        self.start_program(self.prepare(Start(jobs=jobs)))
         wait_for(self.ready_workers)
         of_check, of_worker = (self.folder / "programs").read_text().split()
         self.assertEqual((alive(int(of_check)), alive(int(of_worker))), (False, True))
@@ -295,7 +266,7 @@ class WorkerTests(StartCase):
         home = self.folder / "home"
         home.mkdir()
         variables = {"PYTHONPATH": str(self.folder)}
-        self.start(self.prepare(Start(shell="cd home", variables=variables)))
+        self.start_program(self.prepare(Start(shell="cd home", variables=variables)))
         wait_for(self.ready_workers)
         shutil.rmtree(home)
         home.mkdir()
@@ -312,14 +283,14 @@ class WorkerTests(StartCase):
         """If the interpreter is gone the reason names it."""
         link = "os.symlink(sys.executable, 'python'); sys.executable = os.path.abspath('python')"
         options = ("--start", "fresh")
-        self.start(self.prepare(Start(before=f"import sys, os; {link}", options=options)))
+        self.start_program(self.prepare(Start(before=f"import sys, os; {link}", options=options)))
         wait_for(self.ready_workers)
         (self.folder / "python").unlink()
         self.lose("no process can be started: No such file or directory: .*/python")
 
     def test_ends_without_a_word(self) -> None:
         """If a module ends its process the reason is what it has printed last."""
-        self.start(self.prepare(Start()))
+        self.start_program(self.prepare(Start()))
         wait_for(self.ready_workers)
         self.write_jobs("odd", "import os\nprint('no licence', flush=True)\nos._exit(3)")
         shutil.rmtree(self.folder / "__pycache__", ignore_errors=True)

@@ -35,11 +35,17 @@ class TwistdCase(unittest.TestCase):
         self.environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
 
     def run_twistd(
-        self, *arguments: str, stdin: int | None = None
+        self, *arguments: str, stdin: int = subprocess.DEVNULL
     ) -> subprocess.CompletedProcess[str]:
         """Run it to its end."""
+        return self.run_program([*self.twistd, *arguments], stdin)
+
+    def run_program(
+        self, words: list[str], stdin: int = subprocess.DEVNULL
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program to its end."""
         return subprocess.run(
-            [*self.twistd, *arguments],
+            words,
             cwd=self.folder,
             env=self.environment,
             stdin=stdin,
@@ -49,28 +55,36 @@ class TwistdCase(unittest.TestCase):
             check=False,
         )
 
-    def start_twistd(self, *arguments: str, stdin: int | None = None) -> subprocess.Popen[str]:
+    def start_twistd(
+        self, *arguments: str, stdin: int = subprocess.DEVNULL
+    ) -> subprocess.Popen[str]:
         """Start it in the foreground, and wait until a worker is ready."""
-        log = open(self.folder / "log", "w+")  # noqa: SIM115 - closed by the cleanup
-        self.addCleanup(log.close)
-        process = subprocess.Popen(
-            [*self.twistd, "-n", "--logfile", "-", "dangad", *arguments],
-            cwd=self.folder,
-            env=self.environment,
-            stdin=stdin,
-            stdout=log,
-            stderr=log,
-            text=True,
-        )
-
-        def end() -> None:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-
-        self.addCleanup(end)
+        words = [*self.twistd, "-n", "--logfile", "-", "dangad", *arguments]
+        process = self.start_program(words, stdin)
         wait_for(lambda: self.ready_workers() or process.poll() is not None)
         self.assertIsNone(process.poll(), self.log())
+        return process
+
+    def start_program(
+        self, words: list[str], stdin: int = subprocess.DEVNULL
+    ) -> subprocess.Popen[str]:
+        """Start a program, whose output is the log, to be killed at the end of the test."""
+        with open(self.folder / "log", "w") as log:
+            process = subprocess.Popen(
+                words,
+                cwd=self.folder,
+                env=self.environment,
+                stdin=stdin,
+                stdout=log,
+                stderr=log,
+                text=True,
+            )
+
+        def end() -> None:
+            process.kill()
+            process.wait()
+
+        self.addCleanup(end)
         return process
 
     def log(self, name: str = "log") -> str:
