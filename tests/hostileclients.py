@@ -45,6 +45,9 @@ _VALUES = (
 _OTHERS = [b"%d" % number for number in range(1, 150)]
 """Tags under which honest clients ask, on connections of their own."""
 
+FEW = 3
+"""How many things a hand does at least."""
+
 
 class Hostility:
     """Where the server is, how long it is harmed, and how often it was.
@@ -76,10 +79,15 @@ class Hostility:
         time.sleep(max(0.0, min(seconds, self._until - time.monotonic())))
 
     def hand(self, seed: str, deeds: dict[str, "Deed"], pause: float) -> None:
-        """Do one deed after the other, with pauses of at most so many seconds between."""
+        """Do one deed after the other, with pauses of at most so many seconds between.
+
+        However slow the machine is, it is a few.
+        """
         chance = random.Random(seed)
         names = list(deeds)
-        while self.goes_on():
+        left = FEW
+        while left > 0 or self.goes_on():
+            left -= 1
             name = chance.choice(names)
             self.counts[name] += 1
             with contextlib.suppress(OSError):

@@ -148,6 +148,7 @@ async def test_no_descriptor_is_left(own_server: RealServer, start: str) -> None
     await until(lambda: failures(own_server))
     assert "could not be forked: no descriptor is left" in failures(own_server)[0]
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (few + 1000, few + 1000))
+    await until(lambda: own_server.service.dispatcher.idle == 2)
     await second_worker(own_server, client, len(failures(own_server)))
     assert template_of(own_server) == pid
 
