@@ -21,11 +21,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from dangad.cli.outcome import OK, SIGNALLED, WRONG_USAGE, Failed, WrongUsage
+from dangad.cli.outcome import OK, WRONG_USAGE, Failed, Signalled, WrongUsage
 from dangad.cli.root import dangad, what_is_wrong
 from dangad.cli.streams import say
 
@@ -37,7 +37,7 @@ COMPLETION = "_DANGAD_COMPLETE"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command, and return its exit status.
+    """Run the command, and return its exit status; if a signal ends it, die by this signal.
 
     :param arguments: the words of the command line after the program's name; None for those with
         which the program was started.
@@ -52,8 +52,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if str(failed):
             say(str(failed))
         return failed.status
+    except Signalled as ended:
+        return _die_by(ended.number)
     except KeyboardInterrupt:
-        return SIGNALLED + signal.SIGINT
+        return _die_by(signal.SIGINT)
+
+
+def _die_by(number: int) -> NoReturn:
+    """End this process by the signal.
+
+    A shell leaves a loop, or the rest of a line, only if Ctrl-C has killed the command. An exit
+    status of 130 means to it that the command has handled Ctrl-C.
+    """
+    signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+    signal.raise_signal(number)
+    raise AssertionError("the default action of the signal is to end the process")
 
 
 def _run(words: list[str]) -> int:

@@ -1,6 +1,7 @@
 """How a run of ``dangad`` ends: the exit statuses, and the exceptions that stand for them.
 
-All modules of :mod:`dangad.cli` raise them; :func:`dangad.cli.main` prints the text and exits.
+All modules of :mod:`dangad.cli` raise them; :func:`dangad.cli.main` prints the text and exits, or
+ends by the signal.
 """
 
 from __future__ import annotations
@@ -12,8 +13,6 @@ WRONG_USAGE = 2
 """The command line is not valid, or the server does not have the command."""
 NOT_CONNECTED = 3
 """There was no connection to the server, or it was lost."""
-SIGNALLED = 128
-"""Added to the number of the signal that ended the command."""
 
 
 class Failed(Exception):
@@ -25,6 +24,17 @@ class Failed(Exception):
     def __init__(self, status: int, text: str = "") -> None:
         super().__init__(text)
         self.status = status
+
+
+class Signalled(Exception):
+    """A signal ends the command.
+
+    :ivar number: the number of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 class WrongUsage(Failed):

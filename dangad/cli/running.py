@@ -21,9 +21,9 @@ from dangad.cli.options import DOORS
 from dangad.cli.outcome import (
     FAILED,
     NOT_CONNECTED,
-    SIGNALLED,
     WRONG_USAGE,
     Failed,
+    Signalled,
     WrongUsage,
 )
 from dangad.cli.streams import is_writing
@@ -107,7 +107,7 @@ async def _is_wrong_door(client: Client, name: str) -> bool:
 def _run_reactor(work: Callable[[Any], Awaitable[bytes]]) -> bytes:
     """Run the reactor until `work` has ended; return its result, or raise its exception.
 
-    :raises Failed: a signal came first. The connection closes with the process, and the server
+    :raises Signalled: a signal came first. The connection closes with the process, and the server
         cancels the job.
     """
     from twisted.internet import defer, reactor
@@ -121,7 +121,7 @@ def _run_reactor(work: Callable[[Any], Awaitable[bytes]]) -> bytes:
         signal.signal(number, signal.SIG_DFL)  # the second one ends this process at once
         loop.callFromThread(_stop, loop)
         if is_writing():
-            raise Failed(SIGNALLED + number)
+            raise Signalled(number)
 
     async def collect() -> None:
         try:
@@ -137,7 +137,7 @@ def _run_reactor(work: Callable[[Any], Awaitable[bytes]]) -> bytes:
     loop.callWhenRunning(lambda: defer.Deferred.fromCoroutine(collect()))
     loop.run(installSignalHandlers=False)
     for number in signals:
-        raise Failed(SIGNALLED + number)
+        raise Signalled(number)
     (result,) = outcome
     if isinstance(result, BaseException):
         raise result

@@ -12,7 +12,7 @@ import shutil
 import signal
 import sys
 
-from dangad.cli.outcome import FAILED, SIGNALLED, Failed
+from dangad.cli.outcome import FAILED, Failed, Signalled
 from dangad.text import printable
 
 _writing: list[None] = []
@@ -44,7 +44,8 @@ def write(output: bytes) -> None:
 
     This bypasses Python's buffer, which Python would flush at the exit even without a reader.
 
-    :raises Failed: the write fails, or nobody reads the output any more.
+    :raises Failed: the write fails.
+    :raises Signalled: nobody reads the output any more.
     """
     if sys.stdout is None:
         raise Failed(FAILED, "cannot write the answer: the standard output is closed")
@@ -54,7 +55,7 @@ def write(output: bytes) -> None:
         while left:
             left = left[os.write(sys.stdout.fileno(), left) :]
     except BrokenPipeError:
-        raise Failed(SIGNALLED + signal.SIGPIPE) from None
+        raise Signalled(signal.SIGPIPE) from None
     except OSError as error:
         raise Failed(FAILED, f"cannot write the answer: {error.strerror}") from None
     finally:

@@ -33,6 +33,7 @@ from dangad.examples.demoprocesses import (
     Part,
     Server,
     StoryFailed,
+    StoryStopped,
     undisturbed,
 )
 from dangad.wire.commands import Ping
@@ -201,7 +202,7 @@ def give_up(number: int, _: FrameType | None) -> NoReturn:
     if number == signal.SIGALRM:
         raise StoryFailed(f"it did not come to its end within {PATIENCE} s")
     print(f"The demo was stopped by {signal.Signals(number).name}.", file=sys.stderr)
-    sys.exit(128 + number)
+    raise StoryStopped(number)
 
 
 # --- A client's side -----------------------------------------------------------------------------
@@ -233,4 +234,10 @@ if __name__ == "__main__":
     sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
     if sys.argv[1:2] == ["--client"]:
         react(be_client, sys.argv[2:])
-    sys.exit(main())
+    try:
+        status = main()
+    except StoryStopped as stopped:  # end by the signal, so that a shell sees it
+        signal.signal(stopped.number, signal.SIG_DFL)
+        signal.raise_signal(stopped.number)
+    else:
+        sys.exit(status)

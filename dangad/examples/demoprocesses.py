@@ -37,6 +37,17 @@ class StoryFailed(Exception):
     """Something did not happen as in the story; the text says what."""
 
 
+class StoryStopped(BaseException):
+    """A signal stops the story.
+
+    :ivar number: the number of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
 @dataclass(frozen=True)
 class Part:
     """The part of one client: a command, its arguments, and the transport."""

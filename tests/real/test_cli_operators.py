@@ -240,7 +240,7 @@ class CommandTest(OperatorCase):
             await until(lambda: self.operations.reloads)
             running.send_signal(signal.SIGINT)
             self.assertEqual(running.communicate(), (b"", None))
-        self.assertEqual(running.returncode, 128 + signal.SIGINT)
+        self.assertEqual(running.returncode, -signal.SIGINT)
         await until(lambda: not self.factory._connections)
         self.operations.reloads.pop().callback(None)
 
