@@ -14,6 +14,7 @@ CLIENT_FORMS = {"tcp": "tcp:HOST:PORT", "tls": "tls:HOST:PORT", "unix": "unix:PA
 SERVER_FORMS = {"tcp": "tcp:PORT:interface=127.0.0.1", "unix": "unix:PATH"}
 """How to write a server's endpoint, for some kinds of endpoints."""
 
+_HOST_AND_PORT = re.compile(r"([^/]*):(\d+)")
 _MISSING = re.compile(r"missing \d+ required positional arguments?: (.*)")
 _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 _NO_NUMBER = re.compile(r"invalid literal for int\(\) with base 10: (.*)")
@@ -22,12 +23,18 @@ _NO_NUMBER = re.compile(r"invalid literal for int\(\) with base 10: (.*)")
 def description_of(text: str) -> str:
     """The Twisted description of the endpoint that `text` names.
 
-    A text that does not begin like a description (``word:``), or names an existing file, is the
-    path of a UNIX socket.
+    A text that neither begins like a description (``word:``) nor is a host and a port, or that
+    names an existing file, is the path of a UNIX socket. A host and a port are left for Twisted to
+    refuse: they look like neither a description nor a path.
     """
-    if re.match("[A-Za-z0-9]+:", text) and not os.path.exists(text):
+    if looks_described(text) and not os.path.exists(text):
         return text
     return "unix:" + re.sub(r"([\\:])", r"\\\1", text)
+
+
+def looks_described(text: str) -> bool:
+    """Whether the text begins like a description, or is a host and a port."""
+    return bool(re.match("[A-Za-z0-9]+:", text) or _HOST_AND_PORT.fullmatch(text))
 
 
 def what_is_wrong(text: str, error: Exception, forms: dict[str, str]) -> str:
@@ -39,7 +46,14 @@ def what_is_wrong(text: str, error: Exception, forms: dict[str, str]) -> str:
     said = str(error)
     kind = text.partition(":")[0].lower()
     advice = f"; write {forms[kind]}" if kind in forms else ""
-    if said.startswith("Unknown endpoint type"):
+    unknown = said.startswith("Unknown endpoint type")
+    if unknown and (found := _HOST_AND_PORT.fullmatch(text)):
+        host, port = found[1].strip("[]").replace(":", r"\:") or "localhost", found[2]
+        form = forms["tcp"].replace("HOST", host).replace("PORT", port)
+        if host != "localhost":
+            form = form.replace("127.0.0.1", host)
+        return f"{said}; write {form}"
+    if unknown:
         return f"{said}; for the path of a UNIX socket, write ./{text}"
     if found := _MISSING.search(said):
         return f"it has no {found[1]}{advice}".replace("'", "")

@@ -5,8 +5,10 @@ Part of :mod:`dangad.tap`. Defaults come from :mod:`dangad.limits`.
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
+import signal
 import sys
 from grp import getgrnam
 from pwd import getpwnam, getpwuid, struct_passwd
@@ -16,7 +18,7 @@ from twisted.python import usage
 
 from dangad.host.capacity import TooManyWorkers, check_workers
 from dangad.host.inheritance import keep_from_children, open_standard_streams
-from dangad.limits import DEFAULTS, FRESH, LEAN, PRELOADED, STARTS
+from dangad.limits import DEFAULTS, LEAN, PRELOADED, STARTS
 from dangad.operators.systemd import VARIABLES as NOTIFY_VARIABLES
 
 if TYPE_CHECKING:
@@ -47,16 +49,17 @@ def whole_number(option: str, least: int, most: int | None = None) -> Callable[[
     return parse
 
 
-def seconds(option: str) -> Callable[[str], float]:
-    """A parser for an option's text: seconds, 0 or more."""
+def seconds(option: str, *, zero: bool = True) -> Callable[[str], float]:
+    """A parser for an option's text: seconds, 0 or more, or above 0 if `zero` is not allowed."""
+    bounds = "0 or more" if zero else "above 0"
 
     def parse(text: str) -> float:
         try:
             number = float(text)
         except ValueError:
             number = -1.0
-        if not 0 <= number < float("inf"):
-            raise ValueError(f"--{option} {text}: not a number of seconds")
+        if not 0 <= number < float("inf") or not (number or zero):
+            raise ValueError(f"--{option} {text}: not a number of seconds, {bounds}")
         return number
 
     parse.coerceDoc = "A number of seconds."  # type: ignore[attr-defined]
@@ -87,7 +90,7 @@ def one_of(option: str, words: tuple[str, ...]) -> Callable[[str], str]:
 
     def read(text: str) -> str:
         if text not in words:
-            raise usage.UsageError(f"--{option} {text}: it is one of {', '.join(words)}")
+            raise usage.UsageError(f"--{option} {text}: it must be one of {', '.join(words)}")
         return text
 
     return read
@@ -124,9 +127,9 @@ def _size(option: str, doc: str, least: int = 1) -> list[Any]:
     return [option, None, _default(option), doc, size(option, least)]
 
 
-def _seconds(option: str, doc: str) -> list[Any]:
+def _seconds(option: str, doc: str, *, zero: bool = True) -> list[Any]:
     """A limit in seconds, as an entry of `usage.Options.optParameters`."""
-    return [option, None, _default(option), doc, seconds(option)]
+    return [option, None, _default(option), doc, seconds(option, zero=zero)]
 
 
 def _octal(option: str, doc: str) -> list[Any]:
@@ -155,7 +158,7 @@ class Options(usage.Options):
         _size("max-memory", "The most memory of a worker, 0 for no limit", 0),
         _number("max-queued", 0, "The most waiting jobs of all clients"),
         _size("max-queued-bytes", "The most bytes of all waiting jobs' requests"),
-        _number("max-in-flight", 1, "Unanswered requests with which a connection is not read"),
+        _number("max-in-flight", 1, "A connection with so many unanswered requests is not read"),
         _number("max-connections", 1, "The most connections of clients"),
         _size("max-payload", "Size of the largest request or answer"),
         _size("max-buffered", "The most bytes held for all clients, 0 for a default", 0),
@@ -166,16 +169,21 @@ class Options(usage.Options):
         _seconds(
             "relief-after",
             "Time for which one client's jobs may have all workers before others get one more, 0 "
-            "for any time",
+            "for never",
         ),
-        _seconds("start-timeout", "Time for a worker to start and to import the job modules"),
+        _seconds(
+            "start-timeout", "Time for a worker to start and to import the job modules", zero=False
+        ),
         _seconds("drain", "Time for accepted jobs to end when the server stops"),
         ["control", None, DEFAULT_CONTROL, "Where operators connect, in the form of --listen"],
         [
             "start",
             None,
-            LEAN,
-            "How workers start: fresh (new interpreters), lean or preloaded (forks of a template)",
+            None,
+            (
+                "How workers start: fresh (new interpreters), lean or preloaded (forks of a "
+                f"template) [default: {LEAN}]"
+            ),
             one_of("start", STARTS),
         ],
         ["worker-directory", None, None, "The workers' working directory, if not the server's"],
@@ -270,21 +278,24 @@ class Options(usage.Options):
     def parseArgs(self, *words: str) -> None:
         """Refuse words that are no options."""
         if words:
-            raise usage.UsageError(f"{words[0]!r} is not an option, and there are no arguments")
+            name = words[0].isidentifier()
+            advice = f"; to serve the module {words[0]}, write --jobs {words[0]}" if name else ""
+            raise usage.UsageError(f"there are no arguments, but {words[0]!r} is one{advice}")
 
     def postOptions(self) -> None:
         """Fill in the defaults of repeatable options, and check options that depend on others."""
         self["listen"] = self["listen"] or list(DEFAULT_ENDPOINTS)
         self["jobs"] = self["jobs"] or list(DEFAULT_JOBS)
         if self["preload"]:
-            if self["start"] == FRESH:
-                raise usage.UsageError("--preload: not with --start fresh, which shares nothing")
+            if self["start"] not in (None, PRELOADED):
+                raise usage.UsageError(f"--preload contradicts --start {self['start']}")
             self["start"] = PRELOADED
-        if self["min-workers"] > self["max-workers"]:
-            raise usage.UsageError(
-                f"--min-workers {self['min-workers']} is more than "
-                f"--max-workers {self['max-workers']}"
-            )
+        self["start"] = self["start"] or LEAN
+        for option in ("min-workers", "spare-workers"):
+            if self[option] > self["max-workers"]:
+                raise usage.UsageError(
+                    f"--{option} {self[option]} is more than --max-workers {self['max-workers']}"
+                )
         try:
             check_workers(self["max-workers"], force=bool(self["force"]))
         except TooManyWorkers as error:
@@ -333,7 +344,20 @@ class Options(usage.Options):
             super().parseOptions(options)
         except usage.UsageError as error:
             text = str(error).removeprefix("Parameter type enforcement failed: ")
+            if found := re.fullmatch("option --(.*) not a unique prefix", text):
+                full = [f"--{name}" for name in sorted(self.docs) if name.startswith(found[1])]
+                text = f"option --{found[1]} is not unique: it may be {', '.join(full)}"
+            elif found := re.fullmatch("option (.*) not recognized", text):
+                text = f"there is no option {found[1]}"
+                for alike in difflib.get_close_matches(found[1][2:], self.docs, n=1, cutoff=0.7):
+                    text += f"; did you mean --{alike}?"
             give_up(f"{text}; see twistd dangad --help")
+
+    def opt_help(self) -> None:
+        """Display this help and exit."""
+        # Python ignores the signal. Without it, a reader that leaves would cause a traceback.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        super().opt_help()
 
 
 def _name_module(file: str) -> str:

@@ -278,8 +278,7 @@ class DangadService(service.Service):
     def _kept_descriptors(self) -> int:
         """The descriptors kept for workers, operators and refused connections.
 
-        They include those of a further worker that may come at any time: see
-        :mod:`dangad.scheduler.relief`.
+        They include those of a further worker, see :mod:`dangad.scheduler.relief`.
         """
         workers = WORKER_FILES * (self.supervisor.most_processes + 1) + STARTING_FILES * cores()
         return workers + MAX_OPERATORS + MAX_REFUSALS * len(self._doors)
@@ -316,10 +315,11 @@ class DangadService(service.Service):
         self.gate.stop()
         await _stop_listening(self._ports)
         log.info(
-            "stopping: {running} running, {waiting} waiting, for at most {drain:g} s",
+            "stopping: {running} running, {waiting} waiting, for at most {drain:g} s{hint}",
             running=counted(self.dispatcher.running, "job"),
             waiting=self.dispatcher.waiting,
             drain=self._limits.drain,
+            hint="; Ctrl-C or SIGTERM now stops at once" if self._own_process else "",
         )
         await self.dispatcher.drain(self._limits.drain)
         self.supervisor.stop()

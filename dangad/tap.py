@@ -56,6 +56,7 @@ def _make_service(options: Options, failure: StartFailure) -> IService:
     from dangad.pool.preflight import JobsCheck
 
     settings = _worker_settings(options)
+    failure.announce(f"checking the job modules: {', '.join(settings.jobs)}")
     twistd: Any = options.parent or {}
     uid, gid = twistd.get("uid"), twistd.get("gid")
     try:
@@ -91,6 +92,7 @@ def _make_service(options: Options, failure: StartFailure) -> IService:
     if twistd.get("nodaemon") and not twistd.get("logfile"):
         stream = LogStream(sys.stdout.fileno())
         reactor.addSystemEventTrigger("after", "shutdown", stream.end)
+        failure.settle = stream.end
         sys.stdout = stream  # twistd is about to log to it
     limits = Limits(**{each.name: options[each.name.replace("_", "-")] for each in fields(Limits)})
     return DangadService(
@@ -118,7 +120,7 @@ def _check_endpoints(endpoints: list[tuple[str, str]], reactor: Any) -> None:
 
     sockets: dict[str, str] = {}
     for option, description in endpoints:
-        named = f"--{option} {description}"
+        named = f"--{option} {description or repr('')}"
         try:
             endpoint = read_endpoint(description)
             endpoint.make(reactor)

@@ -153,7 +153,7 @@ def last_old_job(status: dict[str, Any], workers: list[dict[str, Any]]) -> tuple
     worker = max(old, key=lambda each: each["job"]["runtime"])
     job = worker["job"]
     runs = f"{printable(job['command'])} (job {job['id']}) for {show_seconds(job['runtime'])}"
-    return job["id"], f"waiting for worker {worker['pid']}, which has run {runs}"
+    return job["id"], f"waiting for worker {worker['pid']}, which has been running {runs}"
 
 
 def show_reloaded(status: dict[str, Any]) -> list[str]:

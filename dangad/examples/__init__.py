@@ -253,7 +253,7 @@ def checksum(path: str) -> dict[str, object]:
 def count_primes(below: int) -> dict[str, object]:
     """How many prime numbers are less than ``below``."""
     if not 0 <= below <= PRIMES_BELOW_AT_MOST:
-        raise OutOfBounds(f"primes are counted below 0 to {PRIMES_BELOW_AT_MOST:,}, not {below:,}")
+        raise OutOfBounds(f"below must be from 0 to {PRIMES_BELOW_AT_MOST:,}, not {below:,}")
     if below <= 2:
         return {"count": 0}
     # A sieve of Eratosthenes over the odd numbers, in segments. The byte at `index` stands for

@@ -86,7 +86,7 @@ def check_workers(count: int, memory_each: int = WORKER_MEMORY, force: bool = Fa
         bounds.append((most, f"a hard limit of {files} open files (ulimit -Hn, LimitNOFILE=)"))
     most, why = min(bounds, default=(count, ""))
     if count > most:
-        advice = "" if force else "; --force has them all the same"
+        advice = "" if force else "; use --force to have them anyway"
         raise TooManyWorkers(
             f"{count} workers are too many for this machine: there is room for {max(0, most)}, "
             f"with {why}{advice}"

@@ -1,13 +1,15 @@
-"""Why the server does not start, shown where its operator looks: on the terminal and in the log.
+"""What the start has come to, shown where its operator looks: on the terminal or in the log.
 
-Used by :mod:`dangad.tap`. An exception that ends the start is raised in the middle of twistd's own
-work, and only twistd can clean up after itself. So the exception goes on to the end of the program,
-and is shown there. At that point a daemon has no terminal. twistd's launcher still has one, but
-would show only the first hundred bytes.
+Used by :mod:`dangad.tap`. A start may take long before there is a log, and it may fail. An
+exception that ends the start is raised in the middle of twistd's own work, and only twistd can
+clean up after itself. So the exception goes on to the end of the program, and is shown there. At
+that point a daemon has no terminal. twistd's launcher still has one, but would show only the first
+hundred bytes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import sys
@@ -18,6 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
 log = Logger()
@@ -65,8 +68,18 @@ class StartFailure:
         self._launcher = os.getpid()
         #: The ends of the pipe on which a daemon tells its launcher; None once it has started.
         self._pipe: tuple[int, int] | None = None
+        #: Writes what was logged so far, so that the reason is the last that is shown.
+        self.settle: Callable[[], object] = sys.stdout.flush
         #: The values of :mod:`sys` that this object replaces.
         self._usual: Any = (sys.excepthook, sys.__stderr__)
+
+    def announce(self, text: str) -> None:
+        """Show a line while there is no log yet. What goes into a log file is kept for it."""
+        if self._logs:
+            log.info("{text}", text=text)
+        else:
+            with contextlib.suppress(OSError):
+                os.write(1, f"twistd dangad: {text}\n".encode(errors="backslashreplace"))
 
     def watch(self) -> None:
         """Show exceptions that are raised from now on."""
@@ -102,6 +115,7 @@ class StartFailure:
             if self._logs:
                 log.failure("the server does not start", failure)
         shown = failure.getTraceback() if self._trace else ""
+        self.settle()
         terminal = 2
         if self._pipe is not None and os.getpid() != self._launcher:
             terminal = self._pipe[1]

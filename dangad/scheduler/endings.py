@@ -42,6 +42,13 @@ ALARMS = ("limit_alarm", "grace_alarm", "rest_alarm", "deadline_alarm")
 """The alarms that a job may have."""
 KILL_AGAIN = 1.0
 """Seconds after which a worker that could not be killed is killed again."""
+_ENDED = {
+    JobState.FAILED: "failed",
+    JobState.CANCELLED: "was cancelled",
+    JobState.TIMED_OUT: "timed out",
+    JobState.LOST: "was lost",
+}
+"""For each end without an answer, what the log says of the job."""
 
 
 class Endings:
@@ -84,10 +91,10 @@ class Endings:
             self.log(
                 error.code.decode("ascii", "replace"),
                 job.asker,
-                "job {job} {command} ended as {state}: {error}",
+                "job {job} {command} {ended}: {error}",
                 job=job.id,
                 command=job.name,
-                state=job.state.value,
+                ended=_ENDED[job.state],
                 error=str(error),
             )
         client, job.client = job.client, None

@@ -56,13 +56,18 @@ class Retries:
         state = self._state
         job.lost_for = error
         quarantined = blamed and state.quarantine.worker_lost(job.command, now)
+        seconds = state.quarantine.seconds_left(job.command, now)
         if quarantined:
-            text = "{command} is quarantined: {error}"
-            state.outbox.put(partial(log.warn, text, command=job.name, error=str(error)))
+            text = (
+                "{command} is quarantined for {seconds:.0f} s: it has killed too many workers in a "
+                "row (--quarantine-after); the last: {error}"
+            )
+            state.outbox.put(
+                partial(log.warn, text, command=job.name, seconds=seconds, error=str(error))
+            )
         if job.attempt > job.policy.retries or not job.may_retry or job.client is None:
             self._endings.end(job, error)
         elif quarantined:
-            seconds = state.quarantine.seconds_left(job.command, now)
             self._endings.end(job, reasons.quarantined(job, seconds))
         else:
             self._rest(job, error)

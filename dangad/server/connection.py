@@ -387,8 +387,8 @@ class ClientConnection(Protocol):
     def warn(self, kind: str, format: str, **fields: object) -> None:
         """Log a line that the client has caused; at most a few lines of a kind."""
         address = self.transport.getPeer()
-        self._site.quiet.warn(kind, peer_of(address), format, peer=f"client {address}", **fields)
+        self._site.quiet.warn(kind, peer_of(address), format, peer=self._peer, **fields)
 
     @property
     def _peer(self) -> str:
-        return f"client {self.transport.getPeer()}"
+        return f"client {self.name}"

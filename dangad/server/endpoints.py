@@ -24,6 +24,7 @@ from twisted.internet.endpoints import (
 )
 from twisted.protocols.haproxy import proxyEndpoint
 
+from dangad.addresses import looks_described
 from dangad.server.unixport import BACKLOG, MODE, AdoptedUnixEndpoint, UnixEndpoint
 
 if TYPE_CHECKING:
@@ -141,7 +142,6 @@ the interface. Without one they listen on all interfaces."""
 
 _WORD = re.compile(r"((?:\\.|[^\\=])*)=(.*)", re.DOTALL)
 _OWN_WORDS = {"auth": ("user", "none"), "priorities": ("strict", "fair")}
-_LOOKS_DESCRIBED = re.compile("[A-Za-z0-9]+:")
 _PATH_WITH_WORDS = re.compile(r":(auth|priorities|mode|backlog|lockfile)=")
 
 
@@ -152,7 +152,7 @@ def read_endpoint(text: str) -> Endpoint:
     """
     if text.isdecimal():
         raise ValueError(f"for a TCP port, write tcp:{text}:interface=127.0.0.1")
-    if not _LOOKS_DESCRIBED.match(text):
+    if not looks_described(text):
         if _PATH_WITH_WORDS.search(text):
             raise ValueError(f"write unix:{text}")
         if not text:

@@ -138,7 +138,7 @@ class ClientFactory(Factory):
                 "idle",
                 None,
                 "{peer} has had nothing to do for {seconds:.0f} s, and makes room for a new one",
-                peer=f"client {connection.transport.getPeer()}",
+                peer=f"client {connection.name}",
                 seconds=now - since,
             )
             connection.close()

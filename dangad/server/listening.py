@@ -216,7 +216,7 @@ def _too_open(endpoint: Endpoint, option: str) -> CannotListen:
     harm = "stop the server" if option == "--control" else "run every job"
     return CannotListen(
         f"{endpoint.text}: anybody who can reach it could {harm}: listen on the "
-        f"loopback interface (interface=127.0.0.1), or insist by --insecure"
+        f"loopback interface (interface=127.0.0.1), or pass --insecure to allow it"
     )
 
 

@@ -38,6 +38,12 @@ MAX_VALUE = 65535
 END = b"\0\0"
 
 _RESERVED_MARK = ord("_")
+_OTHERS = {
+    "HTTP": (b"GET ", b"HEAD ", b"POST ", b"PUT ", b"HTTP/", b"PRI *"),
+    "TLS": (b"\x16\x03",),
+    "SSH": (b"SSH-",),
+}
+"""Other protocols, and how their streams begin."""
 
 
 class Garbage(Exception):
@@ -188,6 +194,7 @@ class BoxReader:
                     raise Garbage(
                         f"a key of {buffer[position] << 8 | buffer[position + 1]} bytes where AMP "
                         f"allows {MAX_KEY}: the peer does not speak AMP"
+                        + _other_protocol(bytes(buffer[position : position + 5]))
                     )
                 key_start = position + 2
                 key_end = key_start + buffer[position + 1]
@@ -283,3 +290,11 @@ def error_pairs(code: bytes, text: str) -> list[tuple[bytes, bytes]]:
     if len(description) > MAX_VALUE:
         description = description[: MAX_VALUE - 3].decode("utf-8", "ignore").encode() + b"..."
     return [(ERROR_CODE, code[:MAX_VALUE]), (ERROR_DESCRIPTION, description)]
+
+
+def _other_protocol(beginning: bytes) -> str:
+    """Words that name the other protocol that begins so; empty if none is known."""
+    for name, starts in _OTHERS.items():
+        if beginning.startswith(starts):
+            return f", but what looks like {name}"
+    return ""

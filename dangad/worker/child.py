@@ -240,7 +240,7 @@ def _end_offspring(offspring: Offspring) -> bool:
     if left:
         _log.warning(
             "the job has left processes running, which were killed: %s; the worker is replaced, "
-            "for its modules may count on them",
+            "because its modules may depend on them",
             ", ".join(left),
         )
     return not left

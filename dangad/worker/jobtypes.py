@@ -220,16 +220,16 @@ def _check_policy(command: type[amp.Command], policy: Policy) -> None:
     retries: object = policy.retries
     most: object = policy.max_running
     if limit is not None and not (isinstance(limit, int | float) and 0 < limit < float("inf")):
-        raise BadJobType(f"{label}: time_limit is a number of seconds above 0, or None")
+        raise BadJobType(f"{label}: time_limit must be a number of seconds above 0, or None")
     if not (isinstance(retries, int) and retries >= 0):
-        raise BadJobType(f"{label}: retries is a whole number from 0")
+        raise BadJobType(f"{label}: retries must be a whole number from 0")
     if most is not None and not (isinstance(most, int) and most >= 1):
-        raise BadJobType(f"{label}: max_running is a whole number from 1, or None")
+        raise BadJobType(f"{label}: max_running must be a whole number from 1, or None")
     for name in ("isolate", "stoppable"):
         if not isinstance(getattr(policy, name), bool):
-            raise BadJobType(f"{label}: {name} is True or False")
+            raise BadJobType(f"{label}: {name} must be True or False")
     if policy.on_disconnect not in ("cancel", "finish"):
-        raise BadJobType(f'{label}: on_disconnect is "cancel" or "finish"')
+        raise BadJobType(f'{label}: on_disconnect must be "cancel" or "finish"')
 
 
 def _check_signature(command: type[amp.Command], function: Callable[..., Any]) -> None:

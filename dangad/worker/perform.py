@@ -232,7 +232,10 @@ class _Call:
             raise BadResponse(f"the job returned {_kind(result)}, not a dict of its response")
         for name in result:
             if name not in self._declared:
-                raise BadResponse(f"the job returned {name!r}, which its command does not declare")
+                hint = "; keys are text" if isinstance(name, bytes) else ""
+                raise BadResponse(
+                    f"the job returned {name!r}, which its command does not declare{hint}"
+                )
         strings = self._strings_of(result)
         for key, value in strings.items():
             if key[:1] == b"_":  # a client would take the key for the frame of the answer

@@ -525,6 +525,8 @@ def test_endpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("./a:b/x.sock", r"unix:./a\:b/x.sock"),
         ("x.sock", "unix:x.sock"),
         ("odd:name", r"unix:odd\:name"),
+        ("10.0.0.1:7003", "10.0.0.1:7003"),
+        ("./my.host:7003", r"unix:./my.host\:7003"),
         (r"a\b", r"unix:a\\b"),
     ):
         assert description_of(text) == endpoint
@@ -764,7 +766,9 @@ def test_commands(server: Server) -> None:
         (["call", "Sleep", "--seconds", "1"], "as in seconds=1; see dangad call Sleep --help"),
         (["call", "Sleep", "seconds=1", "--name=a b"], "as in 'name=a b'; see dangad call Sleep"),
         (["call", "Sleep", "--jsn"], "there is no option --jsn; did you mean --json?"),
+        (["call", "Sleep", "--prio", "high"], "no option --prio; did you mean --priority?"),
         (["comands"], "did you mean `dangad commands`? see dangad --help"),
+        (["comm"], "did you mean `dangad commands`? see dangad --help"),
         (["Sleep"], "to call a command of the server: `dangad call Sleep`"),
         (["scale", "-1"], "-1 is negative; see dangad scale --help"),
         (["commands", "--prioriti"], "no option --prioriti; see dangad commands --help"),
@@ -778,6 +782,9 @@ def test_commands(server: Server) -> None:
             ["--connect", "nosuch:x", "commands"],
             "'nosuch'; for the path of a UNIX socket, write ./nosuch",
         ),
+        (["--connect", "localhost:7003", "commands"], "; write tcp:localhost:7003"),
+        (["--connect", "10.0.0.1:7003", "commands"], "; write tcp:10.0.0.1:7003"),
+        (["--connect", "[::1]:7003", "commands"], r"; write tcp:\:\:1:7003"),
     ],
 )
 def test_wrong_usage(server: Server, words: list[str], text: str) -> None:

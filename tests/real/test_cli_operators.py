@@ -201,7 +201,9 @@ class CommandTest(OperatorCase):
         )
         os.close(terminal)
         said = await deferToThread(os.read, main, 1000)
-        text = "dangad: waiting for worker 4711, which has run Thumbnail (job 120) for 2.1 s"
+        text = (
+            "dangad: waiting for worker 4711, which has been running Thumbnail (job 120) for 2.1 s"
+        )
         self.assertEqual(said.decode().strip(), text)
         self.operations.reloads.pop().callback(None)
         self.assertEqual(await deferToThread(program.wait), 0)

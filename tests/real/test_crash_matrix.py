@@ -274,7 +274,7 @@ class Matrix:
         assert isinstance(outcome, cell.error)
         if cell.error is dangad.WorkerLost:
             assert re.search(rf"^worker {pid} {cell.ends}.* \d+\.\d s into Crash", str(outcome))
-            job_end = rf"job \d+ Crash ended as lost: worker {pid} "
+            job_end = rf"job \d+ Crash was lost: worker {pid} "
             assert len([text for text in log if re.match(job_end, text)]) == 1
         else:
             assert cell.text in str(outcome)

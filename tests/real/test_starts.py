@@ -203,7 +203,10 @@ class FailingTests(StartCase):
                 process.send_signal(number)
                 self.assertEqual(process.wait(PATIENCE), -number)
                 says = rf"twistd dangad: ended by {number.name} while the job modules \(odd\) .*\n"
-                self.assertRegex(self.log(), f"^{'' if number == signal.SIGKILL else says}$")
+                says = "" if number == signal.SIGKILL else says
+                self.assertRegex(
+                    self.log(), f"^twistd dangad: checking the job modules: odd\n{says}$"
+                )
                 wait_for(lambda checking=checking: not alive(checking))
 
 

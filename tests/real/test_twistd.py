@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pty
 import re
 import signal
 import socket
@@ -374,7 +375,10 @@ class MistakeTests(TwistdCase):
                 "--listen unix:s --control ./s",
                 "--listen unix:s and --control ./s name the same socket",
             ),
-            ("--control nothing:1", "--control nothing:1: Unknown endpoint type"),
+            ("--control nothing:x", "--control nothing:x: Unknown endpoint type.* ./nothing:x"),
+            ("--listen localhost:7003", "; write tcp:7003:interface=127.0.0.1$"),
+            ("--listen 10.0.0.1:7003", "; write tcp:7003:interface=10.0.0.1$"),
+            ("--control=", "--control '': it is empty"),
             (
                 "--listen tcp:http",
                 "--listen tcp:http: 'http' is not a number; write tcp:PORT:interface=127.0.0.1",
@@ -382,12 +386,20 @@ class MistakeTests(TwistdCase):
         ):
             self.check(*arguments.split(), says=says)
         for arguments, says in (
-            ("--nope", "option --nope not recognized"),
+            ("--nope", "there is no option --nope; see"),
+            ("--worker-pth x", r"no option --worker-pth; did you mean --worker-path\?"),
             ("--min-workers x", "--min-workers x: not a whole number from 0"),
             ("--min-workers 3 --max-workers 2", "--min-workers 3 is more than --max-workers 2"),
             ("--max-workers 1000000", "--max-workers: 1000000 workers are too many for this mach"),
             ("--max-payload 1T", "--max-payload 1T: not a number of bytes"),
-            ("--drain soon", "--drain soon: not a number of seconds"),
+            ("--drain soon", "--drain soon: not a number of seconds, 0 or more"),
+            ("--drain -1", "--drain -1: not a number of seconds, 0 or more"),
+            ("--start-timeout 0", "--start-timeout 0: not a number of seconds, above 0"),
+            ("--spare-workers 3 --max-workers 2", "--spare-workers 3 is more than --max-workers 2"),
+            ("--start lazy", "--start lazy: it must be one of fresh, lean, preloaded"),
+            ("--preload --start lean", "--preload contradicts --start lean"),
+            ("--start fresh --preload", "--preload contradicts --start fresh"),
+            ("--quar 1", "--quar is not unique: it may be --quarantine-after, --quarantine-time;"),
             ("--drain nan", "--drain nan: not a number of seconds"),
             ("--worker-env X", "--worker-env X: write NAME=VALUE"),
             ("--worker-directory nowhere", "--worker-directory nowhere: no such directory"),
@@ -407,10 +419,55 @@ class MistakeTests(TwistdCase):
             ("--jobs ./thumbs/jobs.py", "write --jobs thumbs.jobs;"),
             ("--jobs ../thumbs/jobs.py", r"write --worker-path \.\./thumbs --jobs jobs;"),
             ("--jobs /srv/jobs.py", "write --worker-path /srv --jobs jobs;"),
-            ("extra", "'extra' is not an option, and there are no arguments; see"),
+            ("extra", "'extra' is one; to serve the module extra, write --jobs extra; see"),
+            ("./x", "there are no arguments, but './x' is one; see"),
         ):
             with self.subTest(arguments), self.assertRaisesRegex((SystemExit, UsageError), says):
                 tap.Options().parseOptions(arguments.split())
+
+    def test_ways_to_start(self) -> None:
+        """Workers are forks of a lean template; ``--preload`` is short for one of the ways."""
+        for arguments, start in (
+            ("", "lean"),
+            ("--start fresh", "fresh"),
+            ("--preload", "preloaded"),
+            ("--preload --start preloaded", "preloaded"),
+        ):
+            options = tap.Options()
+            options.parseOptions(arguments.split())
+            self.assertEqual(options["start"], start)
+
+    def test_reader_of_help_leaves(self) -> None:
+        """It ends without a word, as programs do."""
+        reader, writer = os.pipe()
+        os.close(reader)
+        words = [*self.twistd, "dangad", "--help"]
+        with open(writer, "wb") as output:
+            result = subprocess.run(
+                words, cwd=self.folder, stdout=output, stderr=subprocess.PIPE, check=False
+            )
+        self.assertEqual((result.returncode, result.stderr), (-signal.SIGPIPE, b""))
+
+    def test_reason_comes_last(self) -> None:
+        """What was logged until then is shown before the reason, though a thread writes it."""
+        main, terminal = pty.openpty()
+        with subprocess.Popen(
+            [*self.twistd, "-n", "dangad", "--listen", "unix:s", "--control", "unix:/nowhere/c"],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=terminal,
+            stderr=terminal,
+        ):
+            os.close(terminal)
+            shown = b""
+            with contextlib.suppress(OSError):  # how Linux tells that the terminal was closed
+                while piece := os.read(main, 65_536):
+                    shown += piece
+        os.close(main)
+        lines = shown.decode().splitlines()
+        self.assertEqual(lines[0], "twistd dangad: checking the job modules: dangad.examples")
+        self.assertIn("(UNIX Port s Closed)", lines[-2])
+        self.assertRegex(lines[-1], "^twistd dangad: cannot listen on unix:/nowhere/c")
 
     def test_job_modules(self) -> None:
         """Modules that are not there, do not import, or have nothing to serve."""
@@ -438,7 +495,8 @@ class MistakeTests(TwistdCase):
         """The traceback of a module begins in the module, not in what imports it."""
         self.write_jobs("broken", "import os\nimport nowhere_to_be_found\n")
         result = self.run_twistd("-n", "dangad", "--jobs", "broken")
-        self.assertEqual((result.returncode, result.stdout), (1, ""))
+        said = "twistd dangad: checking the job modules: broken\n"
+        self.assertEqual((result.returncode, result.stdout), (1, said))
         self.assertEqual(result.stderr.count("File "), 1)
         self.assertRegex(result.stderr, r'File ".*broken\.py", line 2, in <module>')
         says = r"No module named 'nowhere_to_be_found' \(.*broken\.py, line 2\)"

@@ -71,7 +71,7 @@ class WorkersTests(SynchronousTestCase):
         self.assertEqual(
             self.refusal(65),
             "65 workers are too many for this machine: there is room for 64, with 2 cores; "
-            "--force has them all the same",
+            "use --force to have them anyway",
         )
 
     def test_memory(self) -> None:

@@ -836,7 +836,8 @@ class GarbageTest(ServerCase):
     def test_garbage(self) -> None:
         """Bytes that are no AMP close the connection at once, with a reason in the log."""
         for garbage, reason in (
-            (b"GET / HTTP/1.1\r\n", "a key of 18245 bytes"),
+            (b"GET / HTTP/1.1\r\n", "AMP, but what looks like HTTP; closing"),
+            (b"EHLO you\r\n", "a key of 17736 bytes where AMP allows 255: the peer does not speak"),
             (bytes(2), "an empty box"),
             (boxes.pack([(b"data", b"x")]), "neither a request nor an answer"),
         ):
@@ -846,7 +847,7 @@ class GarbageTest(ServerCase):
             self.assertIn(reason, self.logged()[-1])
             client.line.settle()
             self.clock.advance(INTERVAL)
-        self.assertEqual(len(self.logged()), 3)
+        self.assertEqual(len(self.logged()), 4)
         self.assertEqual(self.factory.connections, 0)
 
     def test_a_flood_of_garbage(self) -> None:

@@ -104,10 +104,10 @@ KEYS: tuple[tuple[list[tuple[bytes, Any]], str], ...] = (
 )
 """Keys with which a command is not taken, coming or going, and why."""
 POLICIES: tuple[tuple[str, tuple[Any, ...], str], ...] = (
-    ("time_limit", (0, -1, float("nan"), float("inf"), "5"), "time_limit is a number of seconds"),
-    ("retries", (-1, 1.5, 1.0, float("inf"), "1", None), "retries is a whole number from 0"),
-    ("max_running", (0, -1, 0.5, "2"), "max_running is a whole number from 1"),
-    ("on_disconnect", ("ignore", None, ["cancel"]), 'on_disconnect is "cancel" or "finish"'),
+    ("time_limit", (0, -1, float("nan"), float("inf"), "5"), "time_limit must be a number of sec"),
+    ("retries", (-1, 1.5, 1.0, float("inf"), "1", None), "retries must be a whole number from 0"),
+    ("max_running", (0, -1, 0.5, "2"), "max_running must be a whole number from 1"),
+    ("on_disconnect", ("ignore", None, ["cancel"]), 'on_disconnect must be "cancel" or "finish"'),
 )
 """Values that a policy does not take, and why."""
 
