@@ -179,12 +179,17 @@ def entry_as_help(entry: dict[str, Any], columns: int | None = None) -> str:
         ]
         lines += ["", f"{title}:", *(f"  {line}" for line in list_pairs(pairs, inner) or ["none"])]
     policy = [
-        (name.replace("_", " "), f"{value} s" if name == "time_limit" else str(value))
+        (name.replace("_", " "), f"{value} s" if name == "time_limit" else _word(value))
         for name, value in entry["policy"].items()
         if value is not None
     ]
     lines += ["", "policy:", *(f"  {line}" for line in list_pairs(policy, inner))]
     return "\n".join(lines) + "\n"
+
+
+def _word(value: object) -> str:
+    """A value of a policy in the form of answers."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _unmarked(doc: str) -> str:

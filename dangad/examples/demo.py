@@ -235,9 +235,10 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--client"]:
         react(be_client, sys.argv[2:])
     try:
-        status = main()
-    except StoryStopped as stopped:  # end by the signal, so that a shell sees it
-        signal.signal(stopped.number, signal.SIG_DFL)
-        signal.raise_signal(stopped.number)
-    else:
-        sys.exit(status)
+        sys.exit(main())
+    except StoryStopped as stopped:
+        number = stopped.number
+    except BrokenPipeError:  # the reader of the story has gone
+        number = signal.SIGPIPE
+    signal.signal(number, signal.SIG_DFL)
+    signal.raise_signal(number)  # so that a shell sees what has ended it

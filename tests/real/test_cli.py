@@ -1214,7 +1214,7 @@ def test_narrow_terminal() -> None:
     kind = {"name": "Unicode"}
     keys = [{"key": key, "type": kind, "optional": False} for key in ("path", "name", "more")]
     doc = "Do ``some`` things and\nothers.\n\n- one\n- two"
-    policy = {"time_limit": 60, "retries": None}
+    policy = {"time_limit": 60, "retries": None, "isolate": True}
     entry = {"name": "Do", "arguments": keys, "response": [], "doc": doc, "policy": policy}
     listing = SEQUENCE.sub("", catalogue_as_table({"commands": [entry]}, 24))
     assert listing.splitlines() == [
@@ -1227,7 +1227,7 @@ def test_narrow_terminal() -> None:
     lines = SEQUENCE.sub("", entry_as_help(entry, 24)).splitlines()
     assert lines[2:7] == ["Do some things and", "others.", "", "- one", "- two"]
     assert "response:\n  none\n" in "\n".join(lines)
-    assert lines[-1] == "  time limit  60 s"
+    assert lines[-2:] == ["  time limit  60 s", "  isolate     true"]
 
 
 @pytest.mark.parametrize(

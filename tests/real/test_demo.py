@@ -126,6 +126,15 @@ class DemoTest(SynchronousTestCase):
         self.assertEqual(output, "The demo was stopped by SIGINT.\n")
         self.assert_nothing_left(demo, directory)
 
+    def test_reader_leaves(self) -> None:
+        """It is the same if nobody reads the story to its end."""
+        demo = self.start()
+        directory = demo.read_to(r"unix:(.*)/dangad\.sock$")[1]
+        assert demo.stdout is not None
+        demo.stdout.close()
+        self.assertEqual(demo.wait(PATIENCE), -signal.SIGPIPE)
+        self.assert_nothing_left(demo, directory)
+
     def test_server_dies(self) -> None:
         """A server that dies ends the demo with what its log said last, and nothing is left."""
         demo = self.start()

@@ -292,7 +292,7 @@ RESPONSES: tuple[tuple[type[amp.Command], Any, Any], ...] = (
     (Work, {}, "the job returned no 'total'"),
     (GiveAny, {}, "the job returned no 'value'"),
     (Give, {"size": 1}, "returned 'size', which its command does not"),
-    (Give, {b"text": "x"}, "returned b'text', which its command does"),
+    (Give, {b"text": "x"}, "b'text', which its command does not declare; keys are text"),
     (Give, {"two-words": "x"}, "returned 'two-words', which"),
     (Give, {"text": b"x"}, "'text' is a bytes, where Unicode takes a str"),
     (Give, {"bytes": "x"}, "'bytes' is a str, where String takes bytes"),
