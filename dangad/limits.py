@@ -51,7 +51,7 @@ class Limits:
     """Seconds for a worker to start and to import the job modules."""
     relief_after: float = 5.0
     """Seconds for which one client's jobs may have all workers before others get one more; 0 for
-    any time."""
+    never."""
 
 
 def check_numbers(min_workers: int, max_workers: int) -> None:

@@ -29,9 +29,9 @@ _SHARED = {
     "pipe:": "a pipe",
     "anon_inode:[eventpoll]": "an epoll descriptor, as event loops have",
     "anon_inode:": "an event descriptor",
-    "/dev/nvidia": "a context of a GPU",
-    "/dev/kfd": "a context of a GPU",
-    "/dev/dri": "a context of a GPU",
+    "/dev/nvidia": "a GPU context",
+    "/dev/kfd": "a GPU context",
+    "/dev/dri": "a GPU context",
 }
 """Descriptors that forks must not share: the beginning of the kernel's name, and what it means."""
 
