@@ -47,6 +47,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def worker_name(pid: int) -> str:
+    """A worker by its process id: ``worker 4711``; ``a worker`` if it never had a process."""
+    return f"worker {pid}" if pid else "a worker"
+
+
 def signal_name(number: int) -> str:
     """A signal's name: ``SIGKILL``; ``signal 64`` for one without a name."""
     try:

@@ -356,8 +356,8 @@ class FakeWorker:
 
     def show_stack(self) -> Deferred[str]:
         """See :meth:`IProcess.show_stack`."""
-        if self.job is None or self.dead:
-            raise AssertionError(f"{self} is asked for its stack, but runs no job")
+        if self.dead or self.state is WorkerState.IDLE:
+            raise AssertionError(f"{self} is asked for its stack, but does nothing")
         self.stacks += 1
         return succeed("the stack\n")
 

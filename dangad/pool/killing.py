@@ -13,6 +13,7 @@ from twisted.logger import Logger
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
     from dangad.pool.connector import Connector
@@ -30,14 +31,20 @@ class Killing:
     """Kills one worker. From the kill until the worker is gone a call is always on the clock."""
 
     def __init__(
-        self, clock: IReactorTime, connector: Connector, kill: Callable[[str], object]
+        self,
+        clock: IReactorTime,
+        connector: Connector,
+        kill: Callable[[str], object],
+        show_stack: Callable[[], Deferred[str]],
     ) -> None:
         """Begin with a worker that is not killed.
 
         :param kill: called with the reason when the worker's time to exit is over.
+        :param show_stack: logs where the worker is; fires when this is done.
         """
         self._clock = clock
         self._kill_late = kill
+        self._show_stack = show_stack
         self._connector = connector
         #: The first reason for which the worker was killed, in words that follow "worker 4711";
         #: None if it was not killed.
@@ -63,8 +70,11 @@ class Killing:
             self._clock.callLater(TRY_AGAIN, self._kill_again)
 
     def kill_after(self, seconds: float, reason: str) -> None:
-        """Kill the worker after so many seconds, unless it is gone before."""
-        alarm = self._clock.callLater(seconds, self._kill_late, reason)
+        """Kill the worker after so many seconds, unless it is gone before.
+
+        It first shows where it is: perhaps in a function that is called at the end.
+        """
+        alarm = self._clock.callLater(seconds, self._is_late, reason)
 
         def cancel(result: object) -> object:
             if alarm.active():
@@ -72,6 +82,9 @@ class Killing:
             return result
 
         self._connector.finished.addBoth(cancel)
+
+    def _is_late(self, reason: str) -> None:
+        self._show_stack().addBoth(lambda _: self._kill_late(reason))
 
     def _kill_again(self) -> None:
         if not self._connector.finished.called:

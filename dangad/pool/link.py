@@ -27,7 +27,7 @@ from dangad.pool.obituary import Obituary, is_orderly
 from dangad.pool.workeroutput import WorkerOutput
 from dangad.scheduler.interfaces import IProcess
 from dangad.scheduler.workerrecord import TRANSITIONS, WorkerEvent, WorkerState
-from dangad.text import counted
+from dangad.text import counted, worker_name
 from dangad.wire import boxes, commands, workerboxes
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class WorkerLink:
         """Begin: the process has started, and its pipe is open."""
         self.transport = connector
         self._given = GivenJobs(connector.jobs)
-        self._killing = Killing(self._clock, connector, self.kill)
+        self._killing = Killing(self._clock, connector, self.kill, self.show_stack)
         self._interruption = Interruption(
             self._clock, connector, self._given, self._killing, self.fault
         )
@@ -318,13 +318,9 @@ class WorkerLink:
         )
         level = log.info if is_orderly(status, self._given.running) else log.warn
         self._given.row.clear()
-        level(
-            "worker {pid} {how}, after {jobs}{details}",
-            pid=self.pid,
-            how=death.how,
-            jobs=counted(self.performed, "job"),
-            details=death.details,
-        )
+        after = f", after {counted(self.performed, 'job')}" if booted else ""
+        text, name = "{worker} {how}{after}{details}", worker_name(self.pid)
+        level(text, worker=name, pid=self.pid, how=death.how, after=after, details=death.details)
         steps.take("closing its output", self.output.close)
         steps.take("closing its other output", self.printed.left_over.close)
         self._tell_of_death(death)

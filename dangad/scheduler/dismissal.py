@@ -67,6 +67,10 @@ class Dismissal:
             call_later(self._clock, KILL_AGAIN, self.end, record, reason)
 
     def end_start(self, record: WorkerRecord, reason: str) -> None:
-        """Kill a worker that has not said Hello in time."""
+        """Kill a worker that has not said Hello in time, after it has shown where it is."""
+        if record.starting:
+            record.show_stack().addBoth(lambda _: self._end_late_start(record, reason))
+
+    def _end_late_start(self, record: WorkerRecord, reason: str) -> None:
         if record.starting:
             self.end(record, reason)

@@ -17,6 +17,7 @@ from twisted.logger import Logger
 
 from dangad.scheduler.clockcalls import call_later, cancel
 from dangad.scheduler.outbox import log_failure
+from dangad.text import worker_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -90,8 +91,7 @@ class FailingStarts:
 
         :param performed: how many jobs the worker has begun.
         """
-        pid = record.process.pid  # 0 if there never was a process
-        told = f"worker {pid} {death.how}" if pid else f"a worker {death.how}"
+        told = f"{worker_name(record.process.pid)} {death.how}"
         if record.booted_at is None:
             return told
         if not performed and self._clock.seconds() - record.booted_at < PROBATION:
@@ -112,11 +112,10 @@ class FailingStarts:
         self._failed_at = now
         delay = self._delay(self._count - 2) if self._count > 1 else 0.0
         log.warn(
-            "start {failures} in a row failed: {reason}; "
-            "next try in {delay:.1f} s, if one is needed",
+            "start {failures} in a row failed: {reason}; next try {when}, if one is needed",
             failures=self._count,
             reason=reason,
-            delay=delay,
+            when=f"in {delay:.1f} s" if delay else "at once",
         )
         self._retry = call_later(self._clock, delay, self._retry_now)
 

@@ -111,7 +111,8 @@ def main(settings: dict[str, Any]) -> None:
     except BaseException as error:  # noqa: BLE001 - a module that exits on import has failed, too
         _print_traceback(error)
         flush_stdio()
-        pipe.send_command(LastWords, reason=f"could not start: {_reason(error, settings)}")
+        why = _reason(error, settings, served.hooks.starting)
+        pipe.send_command(LastWords, reason=f"could not start: {why}")
         os._exit(1)  # without waiting for threads
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     performer = Performer(
@@ -295,26 +296,36 @@ def _print_traceback(error: BaseException) -> None:
         traceback.print_exception(error.with_traceback(trace))
 
 
-def _reason(error: BaseException, settings: dict[str, Any]) -> str:
-    """One line that says why the job modules cannot be served, and where in them the error is."""
+def _reason(error: BaseException, settings: dict[str, Any], starting: str = "") -> str:
+    """One line that says why the job modules cannot be served, and where in them the error is.
+
+    :param starting: the worker_start function that was called, in words; empty if none was.
+    """
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
         if not frame.filename.startswith(_NOT_THEIRS)
     ]
     where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
-    if isinstance(error, (BadJobType, CannotStart)):
-        return " ".join(f"{error}{where}".split())[:1000]
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    if isinstance(error, SyntaxError) and error.filename:  # str() has only its base name
-        text = f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
-        return f"the job modules cannot be served: {' '.join(text.split())}"[:1000]
+    if isinstance(error, (BadJobType, CannotStart)):
+        return _line(f"{error}{where}")
     if isinstance(error, MemoryError) and settings["max_memory"]:
         limit = show_bytes(settings["max_memory"])
         text += f", where --max-memory is {limit}: raise it"
+    if starting:
+        return _line(f"{starting} raised {text}{where}")
+    if isinstance(error, SyntaxError) and error.filename:  # str() has only its base name
+        text = f"{type(error).__name__}: {error.msg}"
+        where = f" ({error.filename}, line {error.lineno})"
     if isinstance(error, ModuleNotFoundError) and not frames:
         where = "; start the server in the directory where it is, or name that by --worker-path"
-    return " ".join(f"the job modules cannot be served: {text}{where}".split())[:1000]
+    return _line(f"the job modules cannot be served: {text}{where}")
+
+
+def _line(text: str) -> str:
+    """The text as one line, bounded."""
+    return " ".join(text.split())[:1000]
 
 
 def run_until_fired(pipe: WorkerPipe, deferred: Deferred[Any]) -> Any:

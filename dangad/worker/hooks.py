@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+from collections.abc import AsyncGenerator, Awaitable, Generator
 from typing import TYPE_CHECKING, TypeVar
 
 from dangad.worker.jobtypes import BadJobType, import_modules, mark_of
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _MARK = "__dangad_hook__"
 _START, _STOP = "start", "stop"
+_DOES_NOTHING = (
+    inspect.iscoroutinefunction,
+    inspect.isgeneratorfunction,
+    inspect.isasyncgenfunction,
+)
+"""Tell functions of which a call runs no line."""
 
 
 def worker_start(function: _F) -> _F:
@@ -58,28 +65,47 @@ class Hooks:
             if mark_of(value, _MARK)
         }
         self._functions = list(found.values())
+        #: What is being called for the start, in words; empty if nothing is.
+        self.starting = ""
 
     def start(self) -> None:
-        """Call the functions for the start. If one of them raises an exception, so does this."""
+        """Call the functions for the start. If one of them raises an exception, so does this.
+
+        :raises BadJobType: one of them has returned something that still would have to be run.
+        """
         for function in self._of(_START):
-            function()
+            self.starting = f"the worker_start function {_name(function)}"
+            _call(function)
+        self.starting = ""
 
     def stop(self) -> None:
         """Call the functions for the end, the last one first."""
         for function in reversed(self._of(_STOP)):
             try:
-                function()
+                _call(function)
             except BaseException:  # noqa: BLE001 - the others are to be called, too
-                _log.exception("%s failed", function.__qualname__)
+                _log.exception("the worker_stop function %s failed", _name(function))
 
     def _of(self, kind: str) -> list[Callable[[], object]]:
         return [each for each in self._functions if mark_of(each, _MARK) == kind]
 
 
+def _call(function: Callable[[], object]) -> None:
+    result = function()
+    if isinstance(result, (Awaitable, Generator, AsyncGenerator)):
+        raise BadJobType(
+            f"{_name(function)} has returned a {type(result).__name__}, which nobody runs"
+        )
+
+
+def _name(function: Callable[[], object]) -> str:
+    return f"{function.__module__}.{function.__qualname__}"
+
+
 def _marked(function: _F, kind: str) -> _F:
     name = getattr(function, "__qualname__", repr(function))
-    if not inspect.isfunction(function) or inspect.iscoroutinefunction(function):
-        raise BadJobType(f"{name} cannot be a @worker_{kind} function: it is no plain function")
+    if not inspect.isfunction(function) or any(does(function) for does in _DOES_NOTHING):
+        raise BadJobType(f"{name} cannot be a @worker_{kind} function: it is not a plain function")
     try:
         inspect.signature(function).bind()
     except TypeError:

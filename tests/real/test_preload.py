@@ -1,10 +1,11 @@
 """Job modules that the template imports: shared by all workers, if forks can share them."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from twisted.protocols import amp
 
 from dangad.errors import ReloadFailed
 from dangad.limits import PRELOADED
+from dangad.pool import link
 from dangad.pool.launch import default_path
 from dangad.worker import hooks
 from dangad.worker.jobtypes import BadJobType
@@ -204,6 +206,18 @@ async def test_memory(own_server: RealServer) -> None:
         await tell()
 
 
+async def test_never_forked(own_server: RealServer) -> None:
+    """A worker that never had a process has no number in the log."""
+    write(own_server, "1 / 0")
+    own_server.start(
+        "preloaded_jobs", worker={"path": (own_server.folder, *default_path()), "start": PRELOADED}
+    )
+    log = partial(own_server.logged, "dangad.pool.link")
+    await until(lambda: "could not start" in log())
+    says = r"a worker could not start: the job modules cannot be served: ZeroDivisionError.*\)"
+    assert re.fullmatch(says, log().splitlines()[0])
+
+
 TRIAL = """
 import sys
 from dangad.worker.preload import Unshareable, preload
@@ -258,10 +272,69 @@ def test_functions_that_cannot_be_called(decorate: Any) -> None:
 
     async def later() -> None: ...
 
+    async def parts_later() -> AsyncIterator[int]:
+        yield 1
+
+    def parts() -> Iterator[int]:
+        yield 1
+
     for function, reason in (
-        (later, "no plain function"),
-        (3, "no plain function"),
+        (later, "not a plain function"),
+        (parts_later, "not a plain function"),
+        (parts, "not a plain function"),
+        (3, "not a plain function"),
         (lambda job: job, "it has arguments"),
     ):
         with pytest.raises(BadJobType, match=reason):
             decorate(function)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("raise ValueError('no database')", r"raised ValueError: no database \(.*, line \d+\)"),
+        ("import sys; sys.exit(3)", r"raised SystemExit: 3 \(.*, line \d+\)"),
+        ("return (each for each in 'ab')", "has returned a generator, which nobody runs"),
+        (
+            "from twisted.internet.defer import Deferred; return Deferred()",
+            "has returned a Deferred, wh",
+        ),
+    ],
+)
+async def test_begins_badly(own_server: RealServer, line: str, says: str) -> None:
+    """If a function for the start fails, the reason names it, and leaves the module in peace."""
+    tell = await begin(own_server)
+    await tell()
+    text = MODULE.format(version=22).replace("    begun.append(len(begun))", f"    {line}")
+    write(own_server, text)
+    with pytest.raises(ReloadFailed, match=rf"preloaded_jobs\.begin_more {says}") as caught:
+        await own_server.service.supervisor.reload()
+    assert "job modules" not in str(caught.value)
+
+
+async def test_begins_never(own_server: RealServer) -> None:
+    """If a function for the start takes too long, the log shows where it is."""
+    text = MODULE.format(version=1).replace(
+        "    begun.append(len(begun))", "    import time\n    time.sleep(600)"
+    )
+    write(own_server, text)
+    worker = {"path": (own_server.folder, *default_path())}
+    own_server.start("preloaded_jobs", worker=worker, start_timeout=1.5)
+    log = partial(own_server.logged, "dangad.scheduler.failingstarts")
+    await until(lambda: "did not start within 1.5 s" in log())
+    assert any("in begin_more" in line for _, _, line in own_server.lines())
+
+
+async def test_ends_never(own_server: RealServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a function for the end takes too long, the log shows where it is."""
+    monkeypatch.setattr(link, "STOP_GRACE", 0.5)
+    text = MODULE.format(version=1).replace('print("the worker', "import time; time.sleep(600)#")
+    tell = await begin(own_server, text)
+    first = await tell()
+    own_server.service.supervisor.recycle_worker(
+        next(iter(own_server.service.pool.processes)), "a test"
+    )
+    await until(lambda: first["pid"] not in own_server.pids())
+    assert "had not exited after 0.5 s and was killed" in own_server.logged("dangad.pool.link")
+    lines = [line for pid, _, line in own_server.lines() if pid == first["pid"]]
+    assert any(line.endswith("in end") for line in lines)

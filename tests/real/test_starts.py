@@ -262,7 +262,7 @@ class WorkerTests(StartCase):
     def lose(self, says: str) -> None:
         """Kill the worker, and wait for the reason why there is no other."""
         os.kill(self.ready_workers()[-1], signal.SIGKILL)
-        wait_for(lambda: re.search(f"in a row failed: .*{says}; next try in", self.log()))
+        wait_for(lambda: re.search(f"in a row failed: .*{says}; next try ", self.log()))
 
     def test_directory(self) -> None:
         """While the working directory is gone the reason names it; it may be made anew."""

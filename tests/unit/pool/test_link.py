@@ -17,7 +17,7 @@ from dangad.pool.jobprobe import PATIENCE
 from dangad.pool.link import STOP_GRACE
 from dangad.pool.processes import FROM_WORKER
 from dangad.pool.speech import REPORTS_A_SECOND, REPORTS_AT_ONCE
-from dangad.pool.workeroutput import FLOOD_REST
+from dangad.pool.workeroutput import FLOOD_REST, STACK_TIME
 from dangad.scheduler.record import JobState
 from dangad.scheduler.supervisor import WATCH_INTERVAL
 from dangad.wire import boxes, commands, workerboxes
@@ -349,7 +349,8 @@ PRINTING = {
 }
 LEAVING = {
     "a worker that is told to exit has the time that it is promised, and is killed then": f"""
-        stop w1, wait {STOP_GRACE - 0.1}, killed, wait 0.1, killed w1, w1 dies
+        stop w1, wait {STOP_GRACE - 0.1}, killed, wait 0.1
+        w1 prints 3, wait {STACK_TIME}, killed w1, w1 dies
         logged "had not exited after 5 s and was killed"
     """,
     "if it exits by itself nothing is said of any kill": f"""
