@@ -22,15 +22,16 @@ class Taken:
     """The most bytes in RAM of the process, or of one of these children; 0 if not known."""
 
 
-def reap(pid: int) -> tuple[int, Taken] | None:
+def reap(pid: int, *, forked: bool = False) -> tuple[int, Taken] | None:
     """Reap the child `pid`: its status as of wait(2), and what it used; None if it lives.
 
+    :param forked: whether another child has forked it. Otherwise this process has started it.
     :raises ChildProcessError: there is no such child.
     """
     reaped, status, usage = os.wait4(pid, os.WNOHANG)
     if not reaped:
         return None
     cpu = round(1e6 * (usage.ru_utime + usage.ru_stime))
-    # A child begins as a copy of this process, so its peak is at least the size of this process.
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # What this process starts begins as its copy, so the peak is at least the size of this process.
+    own = 0 if forked else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return status, Taken(cpu, usage.ru_maxrss * 1024 if usage.ru_maxrss > own else 0)

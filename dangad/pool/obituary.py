@@ -52,7 +52,7 @@ class Obituary:
         self.at_boot = [0, 0]
         #: The reason that it gave before it exited; None if it gave none.
         self.last_words: str | None = None
-        #: The largest number of bytes of memory that it was seen to have.
+        #: The largest number of bytes of memory that it was seen to have, without shared ones.
         self._peak = 0
 
     def weigh(self, pid: int) -> int:
@@ -97,8 +97,9 @@ class Obituary:
         """The resource usage of the job that ran when it died, in the form of ``Job.usage``."""
         if taken is None:
             return b""
-        self._peak = max(self._peak, taken.peak_memory - self.at_boot[1])
-        before = int(self.usage.split()[2]) if self.usage else self.at_boot[0]
+        _, said, before, *_ = map(int, self.usage.split() or (0, 0, self.at_boot[0]))
+        own = taken.peak_memory - self.at_boot[1]
+        self._peak = max(self._peak, said * 1024, own)
         return b"%d %d" % (max(0, taken.cpu - before), self._peak // 1024)
 
     def _details(self, status: Failure, killed_for: str | None) -> str:

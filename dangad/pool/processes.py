@@ -118,7 +118,7 @@ class WorkerConnector(AMPConnector):
         if process.pid is None:
             return
         try:
-            reaped = reap(process.pid)
+            reaped = reap(process.pid, forked=isinstance(process, ForkedProcess))
         except ChildProcessError:
             return
         if reaped is not None:

@@ -104,7 +104,8 @@ class ResourceUsage:
     cpu: float
     """Seconds of CPU time, of the worker and of the processes for which the job waited."""
     peak_memory: int
-    """The most bytes that the worker has had in RAM since it started; 0 if this is not known."""
+    """The most bytes that the worker has had in RAM since it started, without what it shares with
+    other workers; 0 if this is not known."""
 
 
 class Job:

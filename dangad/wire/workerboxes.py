@@ -42,7 +42,8 @@ DONE = b"_done"
 """Worker to parent, before a result: "<job id> <usage>".
 
 The usage is "<microseconds of CPU> <KiB of peak memory> <microseconds of CPU in all> <marks>". The
-marks are one digit, the sum of `PRINTED` and `NOT_REUSABLE`.
+memory is without that which the worker shares with others. The marks are one digit, the sum of
+`PRINTED` and `NOT_REUSABLE`.
 """
 FAILED = b"_failed"
 """Worker to parent, before an error: "<job id> <usage>", as for `DONE`."""

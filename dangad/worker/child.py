@@ -122,7 +122,8 @@ def main(settings: dict[str, Any]) -> None:
         max_memory=settings["max_memory"],
         is_stopped=lambda: pipe.stopped,
     )
-    meter, process_state, offspring = Meter(), ProcessState(), Offspring(put_out_of_reach)
+    meter, process_state = Meter(shared), ProcessState()
+    offspring = Offspring(put_out_of_reach)
     pipe.send_command(Hello, catalogue=served.catalogue, cpu=meter.cpu, shared=shared)
     while (raw := pipe.next_job()) is not None:
         if not _serve(pipe, performer, meter, process_state, offspring, raw):

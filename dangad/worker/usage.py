@@ -13,6 +13,9 @@ LOOK_AGAIN = 0.005
 Filling memory takes time: in these seconds a process can grow by some 20 MiB.
 """
 
+_NEXT_TO_NOTHING = 1
+"""KiB of peak memory of a process that has grown by nothing; 0 would be "not known"."""
+
 
 class Meter:
     """Reads the worker's meters after each job.
@@ -22,7 +25,12 @@ class Meter:
     takes longer than a small job.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, shared: int = 0) -> None:
+        """Begin before the first job.
+
+        :param shared: the bytes that the process shares with others; they do not count.
+        """
+        self._shared = shared // 1024
         #: The seconds of CPU time at the end of the last job.
         self._cpu, inherited = _read()
         #: The CPU time when the process's own peak was last read.
@@ -35,7 +43,7 @@ class Meter:
         """The resource usage since the last call, in the form of ``workerboxes.DONE``.
 
         It has the CPU time of this process and of the children for which it has waited, and the
-        most memory that this process has had since it started.
+        most memory that this process has had since it started, without what it shares.
         """
         before = self._cpu
         self._cpu, peak = _read()
@@ -44,6 +52,8 @@ class Meter:
                 self._looked_at = self._cpu
                 self._own_peak = _peak_of_own()
             peak = self._own_peak
+        if self._shared:
+            peak = max(_NEXT_TO_NOTHING, peak - self._shared)
         return b"%d %d %d" % ((self._cpu - before) * 1e6, peak, self._cpu * 1e6)
 
     @property

@@ -218,6 +218,20 @@ async def test_never_forked(own_server: RealServer) -> None:
     assert re.fullmatch(says, log().splitlines()[0])
 
 
+async def test_peak_memory(own_server: RealServer) -> None:
+    """The peak of a job is what its worker had beyond what it shares, however the job ended."""
+    model = "model = bytes(range(256)) * 2**18\ntaken = []\n"
+    grow = "taken.append(b'x' * 2**24)\n    os.kill(os.getpid(), 9 if len(taken) == 2 else 0)"
+    text = MODULE.format(version=1).replace("\n    return", f"\n    {grow}\n    return")
+    tell = await begin(own_server, model + text)
+    await tell()
+    with pytest.raises(amp.UnknownRemoteError, match=r"used up to 3\d MiB of memory"):
+        await tell()
+    done, lost = own_server.service.operations.recent()
+    assert 2**24 < done["peak_memory"] < 2**25
+    assert 2**25 < lost["peak_memory"] < 2**25 + 2**24
+
+
 TRIAL = """
 import sys
 from dangad.worker.preload import Unshareable, preload
