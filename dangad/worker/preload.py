@@ -10,34 +10,48 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import threading
 import warnings
 from _thread import _count as thread_count  # also counts threads that threading does not know
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from dangad.host.descent import PROC, children, count_threads
+from dangad.host.descent import PROC, children, count_threads, is_tracker, program
 from dangad.worker.jobtypes import import_modules
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
+_T = TypeVar("_T")
 _REACTOR = "twisted.internet.reactor"
 _NEW_SEED_SIZE = 32
 _SHARED = {
     "socket:": "a socket",
     "pipe:": "a pipe",
     "anon_inode:[eventpoll]": "an epoll descriptor, as event loops have",
+    "anon_inode:[io_uring]": "an io_uring",
+    "anon_inode:inotify": "an inotify descriptor, as watchers of files have",
+    "anon_inode:[timerfd]": "a timer descriptor",
+    "anon_inode:[signalfd]": "a signal descriptor",
+    "anon_inode:[pidfd]": "the descriptor of a process",
+    "pidfd:": "the descriptor of a process",
     "anon_inode:": "an event descriptor",
     "/dev/nvidia": "a GPU context",
     "/dev/kfd": "a GPU context",
     "/dev/dri": "a GPU context",
+    "/dev/accel": "an accelerator's context",
 }
 """Descriptors that forks must not share: the beginning of the kernel's name, and what it means."""
+_REACTOR_LEFT = "an installed reactor"
+_REMEDY_FOR_REACTOR = "import the reactor in the functions that use it"
+_REMEDY = "make this in a @dangad.worker_start function"
+_MOST_NAMES = 3
+_TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 
 
 class Unshareable(Exception):
-    """A module leaves something that forks cannot share; the text names both."""
+    """Modules leave something that forks cannot share; the text names both, and a remedy."""
 
 
 def preload(modules: Iterable[str]) -> None:
@@ -45,12 +59,20 @@ def preload(modules: Iterable[str]) -> None:
 
     :raises Unshareable: the process cannot be forked afterwards.
     """
-    before = _descriptors()
+    known: set[object] = set(_descriptors())
+    told = []
+    remedies = set()
     for name in modules:
         import_modules(name)
-        found = _what_is_left(before)
+        found = [words for look in _LOOKS for words in look(known)]
         if found:
-            raise Unshareable(f"{name} has left {found}, which forks cannot share")
+            told.append(f"{name} has left {', '.join(dict.fromkeys(found))}")
+            remedies |= {
+                _REMEDY_FOR_REACTOR if words == _REACTOR_LEFT else _REMEDY for words in found
+            }
+    if told:
+        what = "; ".join(told)
+        raise Unshareable(f"{what}, which forks cannot share; {'; '.join(sorted(remedies))}")
 
 
 def reseed() -> None:
@@ -66,24 +88,61 @@ def reseed() -> None:
         ssl.RAND_add(os.urandom(_NEW_SEED_SIZE), float(_NEW_SEED_SIZE))
 
 
-def _what_is_left(before: set[tuple[int, str]]) -> str:
-    """Something that a fork would lack, or must not share, in words; empty if there is nothing."""
-    if _REACTOR in sys.modules:
-        return "an installed reactor (import it in the functions that use it)"
-    for _, name in sorted(_descriptors() - before):
+def _reactor(known: set[object]) -> Iterator[str]:
+    if _new({_REACTOR} & sys.modules.keys(), known):
+        known |= _descriptors()  # those of the reactor are no news
+        yield _REACTOR_LEFT
+
+
+def _connections(known: set[object]) -> Iterator[str]:
+    for _, name in _new(sorted(_descriptors()), known):
         for start, kind in _SHARED.items():
             if name.startswith(start):
-                return kind
-    for pid in children():
-        return f"a child process ({pid})"
-    if threading.active_count() > 1:
-        return f"a thread ({', '.join(each.name for each in threading.enumerate()[1:])})"
-    if count_threads() > 1:
+                yield kind
+                break
+
+
+def _processes(known: set[object]) -> Iterator[str]:
+    new = _new(sorted(children()), known)
+    if any(map(is_tracker, new)):
+        yield "a resource tracker of multiprocessing"
+    yield from _listed("child process", "es", [program(pid) for pid in new if not is_tracker(pid)])
+
+
+def _threads(known: set[object]) -> Iterator[str]:
+    named = threading.enumerate()[1:]
+    yield from _listed("thread", "s", [each.name for each in _new(named, known)])
+    if not named and count_threads() > 1 and _UNKNOWN not in known:
         if not thread_count():
             _fork_once()
         if count_threads() > 1:
-            return "a thread"
-    return ""
+            known.add(_UNKNOWN)
+            yield "a thread"
+
+
+def _timers(known: set[object]) -> Iterator[str]:
+    if _new([each for each in _TIMERS if any(signal.getitimer(each))], known):
+        yield "a timer that sends a signal"
+
+
+def _new(found: Iterable[_T], known: set[object]) -> list[_T]:
+    """What is found and was not known; it is known from now on."""
+    new = [each for each in found if each not in known]
+    known.update(new)
+    return new
+
+
+def _listed(noun: str, ending: str, names: list[str]) -> Iterator[str]:
+    """Some things of a kind, in words, with the names of the first ones; nothing if none."""
+    more = ", ..." if len(names) > _MOST_NAMES else ""
+    listed = f"({', '.join(names[:_MOST_NAMES])}{more})"
+    if names:
+        yield f"a {noun} {listed}" if len(names) == 1 else f"{len(names)} {noun}{ending} {listed}"
+
+
+_UNKNOWN = "a thread of which Python knows nothing"
+_LOOKS = _reactor, _connections, _processes, _threads, _timers
+"""Each yields, in words, what a fork would lack or must not share, and adds it to the known."""
 
 
 def _fork_once() -> None:

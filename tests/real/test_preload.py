@@ -237,10 +237,31 @@ import sys
 from dangad.worker.preload import Unshareable, preload
 sys.path.insert(0, sys.argv[1])
 try:
-    preload(["fine", "module"])
+    preload(["fine", "module", "second"])
 except Unshareable as error:
     print(error)
 """
+WATCH = "import ctypes; ctypes.CDLL(None).inotify_init1(0)"
+SIGNALS = "import ctypes; ctypes.CDLL(None).signalfd(-1, ctypes.create_string_buffer(128), 0)"
+TIMES = "import ctypes; ctypes.CDLL(None).timerfd_create(0, 0)"
+QUEUE = "import logging.handlers as h, queue; k = h.QueueListener(queue.Queue()); k.start()"
+SHARED_MEMORY = "from multiprocessing import resource_tracker as r; r.ensure_running()"
+POOL = "import multiprocessing; kept = multiprocessing.get_context('fork').Pool(2)"
+
+
+def try_out(folder: Path, module: str, second: str = "") -> str:
+    """What is said of two modules that are imported in a template, one after the other."""
+    for name, text in (("fine", ""), ("module", module), ("second", second)):
+        (folder / f"{name}.py").write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-c", TRIAL, str(folder)],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.stderr == ""
+    return done.stdout.strip()
 
 
 @pytest.mark.parametrize(
@@ -248,36 +269,51 @@ except Unshareable as error:
     [
         ("import random, logging, sqlite3, decimal", ""),
         ("import tempfile; kept = tempfile.TemporaryFile()", ""),
+        ("import multiprocessing; kept = multiprocessing.Lock()", ""),
+        ("import fcntl; kept = open(__file__); fcntl.flock(kept, fcntl.LOCK_EX)", ""),
+        ("import signal; signal.signal(signal.SIGALRM, print)", ""),
         ("import socket; kept = socket.socket()", "a socket"),
         ("import select; kept = select.epoll()", "an epoll descriptor, as event loops have"),
         ("import asyncio; kept = asyncio.new_event_loop()", "an epoll descriptor"),
-        ("import os; kept = os.pipe()", "a pipe"),
+        ("import os; kept = os.pipe()", "a pipe, which"),
+        ("import os; kept = os.eventfd(0)", "an event descriptor"),
+        ("import os; kept = os.pidfd_open(os.getpid())", "the descriptor of a process"),
+        (WATCH, "an inotify descriptor"),
+        (SIGNALS, "a signal descriptor"),
+        (TIMES, "a timer descriptor"),
         ("import os; kept = os.memfd_create('x')", ""),
         ("import threading as t; k = t.Timer(9, print); k.daemon = True; k.start()", "a thread ("),
         ("import _thread, time; _thread.start_new_thread(time.sleep, (99,))", "a thread,"),
+        (QUEUE, "a thread (Thread-1"),
+        ("import signal; signal.setitimer(signal.ITIMER_REAL, 99)", "a timer that sends a signal"),
         (
             "import subprocess; kept = subprocess.Popen(['sleep', '99'], stdout=-3, stderr=-3)",
-            "a child process (",
+            "a child process (sleep)",
         ),
+        (SHARED_MEMORY, "a pipe, a resource tracker of multiprocessing"),
+        (POOL, "a pipe, 2 child processes (python"),
         ("from twisted.internet import reactor", "an installed reactor"),
         ("import dangad, dangad.client.factory", ""),
     ],
 )
 def test_fitness(tmp_path: Path, text: str, found: str) -> None:
     """What a module leaves is named with the module, if a fork could not share it."""
-    (tmp_path / "fine.py").write_text("")
-    (tmp_path / "module.py").write_text(text)
-    done = subprocess.run(
-        [sys.executable, "-c", TRIAL, str(tmp_path)],
-        check=False,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    assert done.stderr == ""
-    said = done.stdout.strip()
+    said = try_out(tmp_path, text)
     assert said.startswith(f"module has left {found}" if found else "")
     assert bool(said) == bool(found)
+    remedy = "import the reactor in the" if "reactor" in found else "make this in a @dangad.worker_"
+    assert not found or f", which forks cannot share; {remedy}" in said
+
+
+def test_all_unfit(tmp_path: Path) -> None:
+    """All modules that forks cannot share are named, each with all that it leaves."""
+    said = try_out(tmp_path, POOL, "import socket; kept = socket.socket()")
+    assert re.fullmatch(
+        r"module has left a pipe, 2 child processes \(.*\), 3 threads \(.*\); "
+        r"second has left a socket, which forks cannot share; "
+        r"make this in a @dangad.worker_start function",
+        said,
+    )
 
 
 @pytest.mark.parametrize("decorate", [hooks.worker_start, hooks.worker_stop])
