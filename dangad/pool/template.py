@@ -304,9 +304,8 @@ class Template:
             self._orders.fail(why, process)
         elif is_current or is_next:
             self._preloads = False
-            log.warn(
-                "each worker imports the job modules, which cannot be preloaded: {why}", why=why
-            )
+            text = "each worker imports the job modules, which cannot be preloaded: {why}"
+            log.warn(text, why=why, pid=process.pid)
             if is_next:
                 self._drop_next()
                 self._prepare()

@@ -17,6 +17,7 @@ results.
 
 - :mod:`.jobrunner`: one job in the test's process.
 - :mod:`.realserver`: the whole server.
+- :mod:`.serveroptions`: the options of the whole server.
 """
 
 from __future__ import annotations

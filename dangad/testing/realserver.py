@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.endpoints import quoteStringArgument
 from twisted.internet.task import deferLater
-from twisted.logger import ILogObserver, globalLogPublisher
+from twisted.logger import ILogObserver, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dangad import client
-from dangad.pool.launch import BrokenJobs, WorkerSettings
+from dangad.pool.launch import BrokenJobs
+from dangad.testing.serveroptions import read_options
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from dangad.limits import Limits
     from dangad.pool.processes import WorkerPool
     from dangad.service import DangadService
+    from dangad.testing.serveroptions import ServerOptions
 
 MAX_OUTPUT = 1000
 """How many of the last lines of the workers' output are kept."""
@@ -44,7 +46,7 @@ def serve(
     tcp: bool = False,
     directory: str | None = None,
     environment: Mapping[str, str] | None = None,
-    **limits: Any,
+    **options: Any,
 ) -> RunningServer:
     """A server of these job modules, to be started: by ``async with``, or by its `start`.
 
@@ -53,15 +55,21 @@ def serve(
 
     :param jobs: names of modules with job types.
     :param tcp: whether to listen on a free port of 127.0.0.1 as well.
-    :param directory: the workers' working directory; None for the test's.
-    :param environment: variables for the workers, besides those of the test.
-    :param limits: any of :class:`dangad.limits.Limits`. By default there is one worker at first,
-        and there are two at most.
+    :param directory: short for ``worker_directory``: the workers' working directory.
+    :param environment: short for ``worker_env``: variables for the workers, besides those of the
+        test.
+    :param options: options of ``twistd dangad``, each named as there, with ``_`` for ``-``: any of
+        :class:`dangad.limits.Limits` and of
+        :class:`dangad.testing.serveroptions.ServerOptions`. By default there is one worker at
+        first, and there are two at most.
+    :raises TypeError: there is no such option.
+    :raises ValueError: an option's value is not valid.
     """
-    from dangad.limits import Limits
-
-    usual: dict[str, Any] = {"min_workers": 1, "max_workers": 2, "drain": 5.0}
-    return RunningServer(jobs, tcp, directory, environment or {}, Limits(**{**usual, **limits}))
+    if directory is not None:
+        options.setdefault("worker_directory", directory)
+    if environment is not None:
+        options.setdefault("worker_env", environment)
+    return RunningServer(jobs, tcp, *read_options(options))
 
 
 def server_fixture(
@@ -108,24 +116,23 @@ class RunningServer:
 
     What the workers print, with the tracebacks of jobs that fail, goes to the test's stderr.
 
-    :ivar output: the latest lines that the workers printed.
+    :ivar output: the latest lines that the workers and their template printed. If the job modules
+        cannot be preloaded, though they are to be, a line says why.
     """
 
     def __init__(
         self,
         jobs: tuple[str, ...],
         tcp: bool,
-        directory: str | None,
-        environment: Mapping[str, str],
         limits: Limits,
+        options: ServerOptions,
     ) -> None:
         """Remember what to start; see :func:`serve`."""
         self.output: deque[str] = deque(maxlen=MAX_OUTPUT)
         self._jobs = jobs
         self._tcp = tcp
-        self._directory = directory
-        self._environment = environment
         self._limits = limits
+        self._options = options
         #: Everything that `stop` has to undo.
         self._leftovers = ExitStack()
         #: The directory of its socket.
@@ -223,14 +230,16 @@ class RunningServer:
         endpoints = [self.endpoint]
         if self._tcp:
             endpoints.append("tcp:0:interface=127.0.0.1")
-        settings = WorkerSettings(
-            self._jobs,
-            self._limits.max_payload,
-            directory=self._directory,
-            environment={**os.environ, **self._environment},
-        )
+        settings = self._options.worker_settings(self._jobs, self._limits)
         self.output.clear()
-        service = self._service = DangadService(reactor, endpoints, settings, self._limits)
+        service = self._service = DangadService(
+            reactor,
+            endpoints,
+            settings,
+            self._limits,
+            control=self._options.control,
+            log_jobs=self._options.log_jobs,
+        )
         log = _WorkerLog(service.pool, self.output, self._worker_died)
         globalLogPublisher.addObserver(log)
         self._leftovers.callback(globalLogPublisher.removeObserver, log)
@@ -283,7 +292,7 @@ class RunningServer:
 
 @implementer(ILogObserver)
 class _WorkerLog:
-    """Picks from the log the lines about one server's workers, by their pids."""
+    """Picks from the log the lines about one server's workers and templates, by their pids."""
 
     def __init__(self, pool: WorkerPool, output: deque[str], died: Callable[[str], None]) -> None:
         self._pool = pool
@@ -292,10 +301,14 @@ class _WorkerLog:
 
     def __call__(self, event: LogEvent) -> None:
         pid = event.get("pid")
-        if pid is None or all(link.pid != pid for link in self._pool.processes):
+        if pid is None or pid not in {
+            *self._pool.pids,
+            *(each.pid for each in self._pool.processes),
+        }:
             return
-        if "line" in event:
-            self._output.append(event["line"])
-            sys.stderr.write(f"{event['line']}\n")
+        line = event["line"] if "line" in event else formatEvent(event) if "why" in event else None
+        if line is not None:
+            self._output.append(line)
+            sys.stderr.write(f"{line}\n")
         elif "how" in event:
             self._died(event["how"])

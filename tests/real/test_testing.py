@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any, NoReturn
 from unittest import mock
 
@@ -191,6 +192,51 @@ async def send_later() -> dict[str, Any]:
     if running.wants_chunks:
         running.send(b"after")
     return {}
+
+
+OPTIONS_JOBS = """
+import os, resource
+import dangad
+from twisted.protocols import amp
+
+IMPORTED_BY = os.getpid()
+
+class Look(amp.Command):
+    arguments = [(b"names", amp.ListOf(amp.Unicode()))]
+    response = [
+        (b"variables", amp.ListOf(amp.Unicode())),
+        (b"nice", amp.Integer()),
+        (b"umask", amp.Integer()),
+        (b"limit", amp.Integer()),
+        (b"alone", amp.Boolean()),
+    ]
+
+@dangad.job(Look)
+def look(names):
+    umask = os.umask(0)
+    os.umask(umask)
+    return {
+        "variables": [os.environ.get(name, "") for name in names],
+        "nice": os.getpriority(os.PRIO_PROCESS, 0),
+        "umask": umask,
+        "limit": resource.getrlimit(resource.RLIMIT_DATA)[0],
+        "alone": IMPORTED_BY == os.getpid(),
+    }
+"""
+"""A job module that tells with which options its worker was started."""
+
+
+class Look(amp.Command):
+    """The command of that module."""
+
+    arguments = [(b"names", amp.ListOf(amp.Unicode()))]
+    response = [
+        (b"variables", amp.ListOf(amp.Unicode())),
+        (b"nice", amp.Integer()),
+        (b"umask", amp.Integer()),
+        (b"limit", amp.Integer()),
+        (b"alone", amp.Boolean()),
+    ]
 
 
 def undecorated() -> NoReturn:
@@ -490,7 +536,68 @@ class ServerTests(TestCase):
             self.assertTrue(set(filter(None, sys.path)) <= set(facts["path"]))
             with self.assertRaises(dangad.TooLarge):
                 await client.run(oddjobs.Long, size=200_000)
-        self.assertRaises(TypeError, testing.serve, "tests.oddjobs", max_wokers=1)
+
+    async def test_all_options(self) -> None:
+        """Options of ``twistd dangad`` have their names there; others are refused at once."""
+        folder = self.folder()
+        Path(folder, "options_jobs.py").write_text(OPTIONS_JOBS)
+        self.patch(os, "environ", {**os.environ, "KEPT": "kept", "LOST": "lost"})
+        server = testing.serve(
+            "options_jobs",
+            start="fresh",
+            log_jobs=True,
+            control=f"unix:{folder}/control",
+            worker_path=[folder],
+            worker_directory=folder,
+            worker_env={"GIVEN": "given"},
+            worker_keep_env=["KEPT"],
+            worker_nice=3,
+            worker_umask=0o27,
+            max_memory=2**33,
+        )
+        async with server:
+            client = await server.connect()
+            said = await client.run(Look, names=["KEPT", "LOST", "GIVEN"])
+            self.assertTrue(os.path.exists(f"{folder}/control"))
+        nice = os.getpriority(os.PRIO_PROCESS, 0) + 3
+        self.assertEqual(said["variables"], ["kept", "", "given"])
+        self.assertEqual([said["nice"], said["umask"], said["limit"]], [nice, 0o27, 2**33])
+        for options, error, says in (
+            ({"max_wokers": 1}, TypeError, "no option max_wokers"),
+            ({"start": "lazy"}, ValueError, "one of fresh, lean, preloaded"),
+            ({"start": "fresh", "preload": True}, ValueError, "not with start='fresh'"),
+        ):
+            with self.assertRaisesRegex(error, says):
+                testing.serve("tests.oddjobs", **options)
+
+    async def test_preloaded(self) -> None:
+        """Job modules can be preloaded; if this is not possible, the output says why."""
+        folder = self.folder()
+        Path(folder, "shared_jobs.py").write_text(OPTIONS_JOBS)
+        Path(folder, "lonely_jobs.py").write_text(
+            f"{OPTIONS_JOBS}\nimport socket\nkept = socket.socket()\n"
+        )
+        for options in ({"preload": True}, {"start": "preloaded"}):
+            async with testing.serve("shared_jobs", worker_path=[folder], **options) as server:
+                said = await (await server.connect()).run(Look, names=[])
+                self.assertFalse(said["alone"])
+        with stderr() as text:
+            server = testing.serve("lonely_jobs", worker_path=[folder], preload=True)
+            async with server:
+                said = await (await server.connect()).run(Look, names=[])
+                self.assertTrue(said["alone"])
+        self.assertIn("lonely_jobs has left a socket", "\n".join(server.output))
+        self.assertIn("lonely_jobs has left a socket", text.getvalue())
+
+    async def test_broken_preloaded(self) -> None:
+        """A job module that cannot be preloaded fails the start, with the traceback."""
+        folder = self.folder()
+        Path(folder, "broken_jobs.py").write_text("1 / 0")
+        server = testing.serve("broken_jobs", worker_path=[folder], preload=True)
+        with stderr(), self.assertRaises(BrokenJobs) as caught:
+            await server.start()
+        self.assertIn("ZeroDivisionError: division by zero", str(caught.exception))
+        self.assertIn("broken_jobs.py", caught.exception.traceback)
 
     async def test_broken_jobs(self) -> None:
         """A job module that does not import fails the start, soon, with the reason."""
