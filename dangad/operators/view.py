@@ -78,7 +78,9 @@ class Operations:
             "pid": os.getpid(),
             "uptime": self._clock.seconds() - self._began,
             "state": "draining" if dispatcher.draining else "running",
-            "no_workers": dispatcher.state.no_workers or dispatcher.state.no_unused,
+            "no_workers": dispatcher.state.no_workers
+            or dispatcher.state.no_unused
+            or supervisor.no_workers_because,
             "generation": supervisor.reloading.generation,
             "reload": {
                 "state": supervisor.reloading.state.value,

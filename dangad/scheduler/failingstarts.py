@@ -69,7 +69,7 @@ class FailingStarts:
         self._count = 0
         #: When the last start failed.
         self._failed_at = 0.0
-        #: Why the last start failed.
+        #: Why the last start failed; empty if a worker has booted since.
         self._reason = ""
         #: The next try; None if a worker may be started now.
         self._retry: IDelayedCall | None = None
@@ -85,6 +85,11 @@ class FailingStarts:
     def any_serves(self) -> bool:
         """Whether there is a worker that has booted and was not released."""
         return any(record.serves for record in self._records.values())
+
+    @property
+    def why(self) -> str | None:
+        """Why there is no worker that serves; None if there is one, or if no start has failed."""
+        return None if self.any_serves else self._reason or None
 
     def reason(self, record: WorkerRecord, death: Death, performed: int) -> str | None:
         """Why the start of a worker that is dead has failed; None if its start was good.
@@ -131,6 +136,7 @@ class FailingStarts:
         """A worker has said Hello: jobs no longer wait in vain."""
         cancel(self._alarm)
         self._alarm = None
+        self._reason = ""
 
     def forget(self) -> None:
         """A worker whose start was good has died: count failed starts anew."""

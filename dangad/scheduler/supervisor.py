@@ -140,6 +140,11 @@ class Supervisor:
         return sum(not (record.released or record.doomed) for record in self.records.values())
 
     @property
+    def no_workers_because(self) -> str | None:
+        """Why no worker serves, as far as is known, since the first start that failed; or None."""
+        return self._failing.why
+
+    @property
     def most_processes(self) -> int:
         """How many processes there may be, including those that leave."""
         return self._most + min(self.max_workers, self._leaving_at_once)

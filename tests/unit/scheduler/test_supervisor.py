@@ -102,6 +102,7 @@ class SupervisorTestCase(StoryTestCase):
         "quiet": lambda case: case.pending(),  # nothing waits for its time
         "leaves": lambda _, worker: [] if worker.stopping else ["it stays"],
         "pinged": lambda _, worker: worker.pings,
+        "explained": lambda case: ["yes" if case.supervisor.no_workers_because else "no"],
         "proven": lambda case: ["yes" if each else "no" for each in case.spawner.proven],
         "reloading": lambda case: [
             case.supervisor.reloading.state.value,
@@ -334,6 +335,10 @@ FAILURES = {
     """,
     "when starts succeed again the pool is whole with the next try": f"""
         of 2-4, fail, start, hour, repair, pass {failingstarts.LONGEST_DELAY + 1}, idle 2
+    """,
+    "from the first failure on it is told why no worker serves, until one does": """
+        of 0-1, fail, start, explained no, jobs 1, wait 0, explained yes, repair, pass 1
+        busy 1, explained no, flush, busiest answers, pass 60, size 0, explained no
     """,
     "failures before a good start do not slow down the replacement of what fails later": """
         fail, start, hour, repair, pass 60, slow, jobs 4, starting 3, newest dies, starting 3
