@@ -187,7 +187,8 @@ async def test_unshareable(own_server: RealServer) -> None:
     assert says in own_server.logged("dangad.pool.template")
     write(own_server, text)
     await own_server.service.supervisor.reload()
-    assert {(await tell())["imported_by"]} == templates(own_server)
+    preloaded = await tell()
+    await until(lambda: templates(own_server) == {preloaded["imported_by"]})
 
 
 async def test_memory(own_server: RealServer) -> None:
