@@ -133,6 +133,11 @@ def is_beginning(process: int) -> bool:
     return not _command_line(process)
 
 
+def is_like_this(process: int) -> bool:
+    """Whether a process has this one's command line: a fork, perhaps about to begin a program."""
+    return _command_line(process) == _command_line(os.getpid())
+
+
 def _command_line(process: int) -> bytes:
     with contextlib.suppress(OSError), open(f"{PROC}/{process}/cmdline", "rb") as file:
         return file.read(2000)

@@ -13,11 +13,20 @@ import os
 import signal
 import sys
 import threading
+import time
 import warnings
 from _thread import _count as thread_count  # also counts threads that threading does not know
 from typing import TYPE_CHECKING, TypeVar
 
-from dangad.host.descent import PROC, children, count_threads, is_tracker, program
+from dangad.host.descent import (
+    PROC,
+    children,
+    count_threads,
+    is_beginning,
+    is_like_this,
+    is_tracker,
+    program,
+)
 from dangad.worker.jobtypes import import_modules
 
 if TYPE_CHECKING:
@@ -47,6 +56,10 @@ _REACTOR_LEFT = "an installed reactor"
 _REMEDY_FOR_REACTOR = "import the reactor in the functions that use it"
 _REMEDY = "make this in a @dangad.worker_start function"
 _MOST_NAMES = 3
+_MOMENT = 0.2
+"""Seconds for which child processes are given time to begin another program."""
+_GLANCE = 0.005
+"""Seconds between two checks whether they have begun it."""
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 
 
@@ -104,9 +117,18 @@ def _connections(known: set[object]) -> Iterator[str]:
 
 def _processes(known: set[object]) -> Iterator[str]:
     new = _new(sorted(children()), known)
+    _let_begin(new)
     if any(map(is_tracker, new)):
         yield "a resource tracker of multiprocessing"
     yield from _listed("child process", "es", [program(pid) for pid in new if not is_tracker(pid)])
+
+
+def _let_begin(processes: list[int]) -> None:
+    """Give those that are about to begin another program a moment to do so: it has their name."""
+    ends_at = time.monotonic() + _MOMENT
+    for pid in processes:
+        while (is_like_this(pid) or is_beginning(pid)) and time.monotonic() < ends_at:
+            time.sleep(_GLANCE)
 
 
 def _threads(known: set[object]) -> Iterator[str]:
