@@ -318,7 +318,7 @@ class WorkerLink:
         )
         level = log.info if is_orderly(status, self._given.running) else log.warn
         self._given.row.clear()
-        after = f", after {counted(self.performed, 'job')}" if booted else ""
+        after = f", after {counted(self.performed, 'job')}" if self.pid else ""
         text, name = "{worker} {how}{after}{details}", worker_name(self.pid)
         level(text, worker=name, pid=self.pid, how=death.how, after=after, details=death.details)
         steps.take("closing its output", self.output.close)
