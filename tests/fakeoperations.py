@@ -70,7 +70,7 @@ WORKERS: list[dict[str, Any]] = [
         "age": 11519.8,
         "jobs": 85,
         "memory": 0,
-        "recycling": "reload",
+        "recycling": "its code is old",
         "job": None,
     },
 ]
