@@ -318,9 +318,9 @@ class WorkerLink:
         )
         level = log.info if is_orderly(status, self._given.running) else log.warn
         self._given.row.clear()
-        after = f", after {counted(self.performed, 'job')}" if self.pid else ""
-        text, name = "{worker} {how}{after}{details}", worker_name(self.pid)
-        level(text, worker=name, pid=self.pid, how=death.how, after=after, details=death.details)
+        did = f"; it had done {counted(self.performed, 'job')}" if self.pid else ""
+        text, name = "{worker} {how}{did}{details}", worker_name(self.pid)
+        level(text, worker=name, pid=self.pid, how=death.how, did=did, details=death.details)
         steps.take("closing its output", self.output.close)
         steps.take("closing its other output", self.printed.left_over.close)
         self._tell_of_death(death)

@@ -104,7 +104,9 @@ class Obituary:
 
     def _details(self, status: Failure, killed_for: str | None) -> str:
         """Words about memory as the cause of death, beginning with "; "; empty if none is known."""
-        words = f"; it had used up to {show_bytes(self._peak)} of memory" if self._peak else ""
+        own = " of its own" if self.at_boot[1] else ""
+        peak = f"; it had used up to {show_bytes(self._peak)} of memory{own}"
+        words = peak if self._peak else ""
         if self._max_memory and self._peak >= NEARLY * self._max_memory:
             words += f", and --max-memory is {show_bytes(self._max_memory)}"
         by_sigkill = getattr(status.value, "signal", None) == signal.SIGKILL

@@ -226,7 +226,7 @@ async def test_peak_memory(own_server: RealServer) -> None:
     text = MODULE.format(version=1).replace("\n    return", f"\n    {grow}\n    return")
     tell = await begin(own_server, model + text)
     await tell()
-    with pytest.raises(amp.UnknownRemoteError, match=r"used up to 3\d MiB of memory"):
+    with pytest.raises(amp.UnknownRemoteError, match=r"used up to 3\d MiB of memory of its own"):
         await tell()
     done, lost = own_server.service.operations.recent()
     assert 2**24 < done["peak_memory"] < 2**25

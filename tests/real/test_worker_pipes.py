@@ -34,7 +34,7 @@ def test_exits_in_peace(server: TextServer, tmp_path: Path) -> None:
     peer.close()
     server.stop()
     assert mark.exists()
-    assert re.search(r"worker \d+ exited \(status 0\), after 2 jobs", server.log())
+    assert re.search(r"worker \d+ exited \(status 0\); it had done 2 jobs", server.log())
     assert "killed" not in server.log()
 
 
