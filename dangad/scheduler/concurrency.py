@@ -25,7 +25,8 @@ class Lanes:
         self._queue = queue
         self._registry = registry
         self._assignments = assignments
-        #: How many jobs of each lane run. The queue knows which lanes are closed.
+        #: How many jobs of each lane run. Has each lane that was ever closed: new code may open it.
+        #: The queue knows which lanes are closed.
         self._running: dict[bytes, int] = {}
 
     def lane_of(self, job: Job) -> bytes | None:
@@ -72,6 +73,7 @@ class Lanes:
         """Close `lane` if none of its jobs may start, and open it if one may."""
         choosy = lane in self._registry.choosy
         if self._is_full(lane) or (choosy and not self._assignments.can_start(lane)):
+            self._running.setdefault(lane, 0)
             self._queue.close_lane(lane)
         else:
             self._queue.open_lane(lane)

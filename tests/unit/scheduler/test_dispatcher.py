@@ -382,6 +382,14 @@ LIMITS = {
         ready w, ann: a/Few, types Few:max_running=2, ready x y z, ann: b1-3/Few, performing Few 2
         w dies, performing Few 2, waiting 1, cancel b1-3
     """,
+    "a type that only some workers performed, and then all do, is not kept back any more": """
+        types Echo, ready w, types Echo New:max_running=1, ready x, ann: a, x runs a, w dies
+        x answers, ann: b/New, x runs b, x answers
+    """,
+    "nor is one that needed unused workers, and does not in new code": """
+        types Echo Few:isolate=yes:max_running=1, ready w, ann: a, w runs a, w dies
+        types Echo Few:max_running=1, ready x, ann: b/Few, x runs b, x answers
+    """,
     "jobs that are kept back go with their client": """
         types Few:max_running=1, ready w, bob: b/Few, ann: a1-3/Few, ann leaves, waiting 0
         w answers
