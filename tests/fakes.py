@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred, succeed
@@ -43,6 +44,14 @@ def catalogue(*commands: str, **policies: dict[str, Any]) -> str:
     return json.dumps(
         {"commands": [{"name": name, "policy": default | own} for name, own in entries.items()]}
     )
+
+
+@cache
+def isolated_by(performs: str) -> frozenset[bytes]:
+    """The commands of a catalogue after which a worker takes no other job."""
+    entries = json.loads(performs)["commands"] if performs else []
+    isolated = [entry["name"] for entry in entries if entry["policy"].get("isolate")]
+    return frozenset(name.encode("ascii") for name in isolated)
 
 
 def make_job(
@@ -406,6 +415,11 @@ class FakeWorker:
             return False
         return self.killed is None or self.has_answered
 
+    @property
+    def ends_with_its_job(self) -> bool:
+        """Whether the job that it runs is its last: its type is isolated in the worker's code."""
+        return self.job is not None and self.job.command in isolated_by(self.performs)
+
     def finish(self, reusable: bool = True) -> Job:
         """Have it done with its job, which is returned; the caller tells the dispatcher.
 
@@ -543,7 +557,7 @@ class FakeSpawner:
         self, worker: FakeWorker, failed: bool = False, body: bytes = b"\0\0", reusable: bool = True
     ) -> Job:
         """Have `worker` answer its job, which is returned."""
-        reusable = reusable and worker.killed is None
+        reusable = reusable and worker.killed is None and not worker.ends_with_its_job
         job = worker.finish(reusable or worker.begun > 0)
         self.answering.append(job)
         try:

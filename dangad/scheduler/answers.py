@@ -204,7 +204,7 @@ class Answers:
 
         :param running: whether `job` was the first whose answer the parent had not read.
         """
-        if running:
+        if running and not death.unread:
             self._matching.wariness.charge(job, worker)
         self._matching.ended(job)
         cancel_alarms(job, ("limit_alarm", "grace_alarm"))

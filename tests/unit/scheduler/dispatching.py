@@ -32,6 +32,7 @@ class DispatcherTestCase(StoryTestCase):
         "tells": lambda case, worker: case.dispatcher.answers.job_reported(worker, b"news", False),
         "sends": lambda case, worker: case.dispatcher.answers.job_reported(worker, b"part", True),
         "dies": lambda case, worker, *how: case.die(worker, *how),
+        "dies_unread": lambda case, worker: case.die_unread(worker),  # it had not read its job
         "rest": lambda case: case.clock.advance(LONGEST_RETRY),  # before a job's next attempt
         "drain": lambda case, seconds: case.dispatcher.drain(float(seconds)),
         "no_workers": lambda case, why: case.dispatcher.no_workers(why),
@@ -88,15 +89,15 @@ class DispatcherTestCase(StoryTestCase):
     def ready(self, performs: str | None = None) -> FakeWorker:
         """A worker that has just said Hello."""
         worker = FakeWorker()
-        worker.say_hello()
-        self.dispatcher.worker_ready(worker, self.code if performs is None else performs)
+        worker.say_hello(self.code if performs is None else performs)
+        self.dispatcher.worker_ready(worker, worker.performs)
         return worker
 
     def answer(
         self, worker: FakeWorker, failed: bool = False, body: bytes = b"\0\0", **how: bool
     ) -> Job:
         """Have `worker` answer its job, which is returned."""
-        reusable = how.pop("reusable", True) and worker.killed is None
+        reusable = how.pop("reusable", not worker.ends_with_its_job) and worker.killed is None
         job = worker.finish(reusable or worker.begun > 0)
         self.dispatcher.answers.job_finished(
             worker, failed, body, b"250000 2000", reusable=reusable, **how

@@ -33,7 +33,6 @@ class PrefetchTestCase(DispatcherTestCase):
         "prints": lambda case, worker: case.answer(worker, printed=True),
         "kill": lambda case, name: case.named[name].kill("grew too large, and was killed"),
         "goes_on": lambda _, worker: worker.go_on(),  # it answers, unnoticed, and begins the next
-        "dies_unread": lambda case, worker: case.die_unread(worker),
         "prefetches_nothing": lambda _, worker: setattr(worker, "can_prefetch", False),
     }
     facts: ClassVar[Deeds] = DispatcherTestCase.facts | {

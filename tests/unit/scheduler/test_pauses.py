@@ -51,6 +51,14 @@ COSTS = {
         {COST}, bob: b, w answers, ann: a, 5x bob comes_and_goes, queued a, ready y, running a
         y answers, bob: c, y answers, wait {KEEP}
     """,
+    "a stoppable job that ended by itself has cost none": """
+        types Echo Soft:stoppable=yes, ready w, ann: a/Soft, cancel a, wait 1, w answers, bob: b
+        w answers, ann: c, w runs c, w answers
+    """,
+    "nor has one that its worker had not read when it died": """
+        ready w, ann: a, wait 1, w dies_unread, wait 1, ready x, x runs a, x answers, bob: b
+        x answers, ann: c, x runs c, x answers
+    """,
     "with nobody else there it is not kept back at all": f"{COST}, ann: a, w answers",
     "if none can be started, that counts no longer after a time": f"""
         {COST}, bob: b, w answers, ann: a, {round(DEBT / KEEP) * 2}x bob comes_and_goes
