@@ -8,6 +8,7 @@ many jobs may be prefetched.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -303,7 +304,10 @@ class Matching:
         state = self._state
         for row in state.assignments.jobs.values():
             for job in row:
-                job.policy = state.registry.policy(job.command)
+                policy = state.registry.policy(job.command)
+                if job.stopped_for is not None:  # whether its worker goes on is settled
+                    policy = replace(policy, stoppable=job.policy.stoppable)
+                job.policy = policy
         state.lanes.review(state.assignments.running())
         under_way = state.to_review is not None
         state.to_review = iter(list(state.queue))

@@ -395,6 +395,41 @@ LIMITS = {
         w answers
     """,
 }
+ISOLATED = {
+    "an isolated job waits for a worker that has had no job; others go on meanwhile": """
+        ready w, ann: a, w answers, bob: b/Alone, ann: c, w runs c, w answers, ready x, x runs b
+    """,
+    "after it its worker gets no other job, whoever waits": """
+        ready w, bob: b/Alone, ann: a, w runs b, w answers, bob answered b, released w, queued a
+        w dies, ready x, x runs a, x answers
+    """,
+    "other jobs leave an unused worker to it, as long as another is idle": """
+        ready w, ann: a, w answers, ready x, ann: c, w runs c, bob: b/Alone, x runs b, w answers
+        x answers
+    """,
+    "a worker that is there for no other job is asked for": """
+        ready w, ann: a, w answers, bob: b/Alone, demanded 1, cancel b
+    """,
+}
+STOPPABLE = {
+    "after a stoppable job that ends when it is stopped its worker goes on with others": """
+        ready w, ann: a/Soft, bob: b, cancel a, w interrupted cancelled, w answers, w runs b
+        w undisturbed, a told CANCELLED, w answers
+    """,
+    "so it is if its time is up, or its client has gone": """
+        ready w, ann: a/Soft/5s, wait 5, w interrupted time, w answers, a told DEADLINE_PASSED
+        ann: b/Soft, ann leaves, w answers, bob: c, w runs c, w answers
+    """,
+    "one that does not end is killed like any other": f"""
+        ready w, ann: a/Soft, cancel a, wait {GRACE}, w killed "was killed: Soft was cancelled"
+        ann failures 0, w dies, a told CANCELLED
+    """,
+    "whether its worker goes on is settled when it is stopped, whatever new code says then": """
+        ready w, ann: a/Soft b/Echo, cancel a, types Echo Soft, ready x, x runs b, w answers, idle 1
+        a told CANCELLED, x dies, w dies, ready y, ann: c/Soft, cancel c
+        types Echo Soft:stoppable=yes, ready z, y answers, y killed "was stopped: Soft", y dies
+    """,
+}
 BYTES = {
     "a job that would have the waiting requests exceed their bytes is refused at once": """
         ann: a/600B, bob: b/401B c/400B, cancel a, bob: d/600B, bob failures 1, b told "QUEUE_FULL:
@@ -442,6 +477,8 @@ class StoryTests(DispatcherTestCase):
         self.tell(RETRIES, prelude="types Once Echo:retries=2")
         self.tell(QUARANTINES, prelude="types Echo Bad")
         self.tell(LIMITS, prelude="types Echo Few:max_running=2")
+        self.tell(ISOLATED, prelude="types Echo Alone:isolate=yes")
+        self.tell(STOPPABLE, prelude="types Echo Soft:stoppable=yes")
         self.tell(BYTES, prelude="server max_queued_bytes=1000")
 
 
