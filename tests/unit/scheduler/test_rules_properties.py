@@ -34,6 +34,7 @@ from dangad.scheduler.record import END_STATES, Job, JobState
 from dangad.scheduler.state import AGEING
 from dangad.scheduler.supervisor import Supervisor
 from dangad.scheduler.workerrecord import RecycleLimits
+from dangad.wire import boxes
 from dangad.wire.values import Priority
 from tests.fakes import FakeClient, FakeSpawner, FakeWorker, catalogue, make_job
 from tests.unit.scheduler.whole import assert_whole
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 TIME_LIMIT = 5.0
-COMMANDS = [*["Stop", "Finish", "Timed", "Again", "Few"] * 3, "Nope"]
+COMMANDS = [*["Stop", "Finish", "Timed", "Again", "Few", "Soft"] * 3, "Nope"]
 PERFORMS = [
     catalogue(
         "Stop",
@@ -55,19 +56,37 @@ PERFORMS = [
         Timed={"time_limit": TIME_LIMIT},
         Again={"retries": 2},
         Few={"max_running": 1, "retries": 1},
+        Soft={"stoppable": True, "time_limit": TIME_LIMIT},
+        Alone={"isolate": True, "retries": 1},
+        AloneFew={"isolate": True, "max_running": 1},
     ),
     catalogue(
-        "Stop", Timed={"time_limit": TIME_LIMIT}, Few={"max_running": 2}, Again={"retries": 1}
+        "Stop",
+        Timed={"time_limit": TIME_LIMIT},
+        Few={"max_running": 2},
+        Again={"retries": 1},
+        Soft={"time_limit": TIME_LIMIT},
+        Alone={"isolate": True},
+        AloneFew={"max_running": 1},
     ),
 ]
 COMMANDS_OF = {
-    PERFORMS[0]: {b"Stop", b"Finish", b"Timed", b"Again", b"Few"},
-    PERFORMS[1]: {b"Stop", b"Timed", b"Few", b"Again"},
+    PERFORMS[0]: {b"Stop", b"Finish", b"Timed", b"Again", b"Few", b"Soft", b"Alone", b"AloneFew"},
+    PERFORMS[1]: {b"Stop", b"Timed", b"Few", b"Again", b"Soft", b"Alone", b"AloneFew"},
 }
-MOST_ATTEMPTS = {b"Again": 3, b"Few": 2}
-MOST_RUNNING = {PERFORMS[0]: 1, PERFORMS[1]: 2}
+MOST_ATTEMPTS = {b"Again": 3, b"Few": 2, b"Alone": 2}
+MOST_RUNNING = {
+    PERFORMS[0]: {b"Few": 1, b"AloneFew": 1},
+    PERFORMS[1]: {b"Few": 2, b"AloneFew": 1},
+    "": {},
+}
+ISOLATED = {PERFORMS[0]: {b"Alone", b"AloneFew"}, PERFORMS[1]: {b"Alone"}, "": set[bytes]()}
+STOPPABLE = {PERFORMS[0]: {b"Soft"}, PERFORMS[1]: set[bytes]()}
+TIMED = b"Timed", b"Soft"
+RESULT = b"\0\1k\0\1v\0\0"
+"""An answer that is not that of a stopped job."""
 STARTS_AT_ONCE = 2
-HISTORIES = 120
+HISTORIES = 90
 """Histories that are told by default, always the same."""
 STEPS = 80
 TRIES = 300
@@ -127,14 +146,16 @@ class RulesMachine:
     `sealed` has the jobs that must not start (any more), with how often they had; `held` the
     clients on hold, and `ever_held` those that ever were; `cancelled` the jobs that were
     cancelled, and `stopped` those that ran then; `interrupted` when
-    each job that is being stopped was seen to be; `overtaken` how many turns a
+    each job that is being stopped was seen to be; `costly` the clients of which a job was on a
+    worker when it died, or was its last; `overtaken` how many turns a
     client (the first) has seen another (the second) have while it could have had its own;
     `had_turn` the jobs that were given to a worker, perhaps prefetched;
     `returned` the jobs that a dead worker had not read; `everybody` all workers there ever were,
     and `reclaimed` how many jobs were reclaimed from them when last looked at;
     `late` is whether the clock's calls have not come although they are due; `was_wary` whether
     jobs have ever stood back for others, which leaves turns in disorder; `performs` the
-    catalogue of the last Hello; `failed_at` when a start may last have failed; `drains` are the
+    catalogue of the last Hello; `ends_badly` whether no worker can be started in the end, for a
+    while; `failed_at` when a start may last have failed; `drains` are the
     drains that were asked for, with the answers that each gave, and `reloads` likewise.
     """
 
@@ -154,6 +175,7 @@ class RulesMachine:
         self.cancelled: set[Job] = set()
         self.stopped: set[Job] = set()
         self.interrupted: dict[Job, float] = {}
+        self.costly: set[FakeClient] = set()
         self.jobs: list[Job] = []
         self.open: list[Job] = []
         self.owners: dict[int, FakeClient] = {}
@@ -168,6 +190,7 @@ class RulesMachine:
         self.late = self.was_wary = False
         self.performs = ""
         self.failed_at = -LONGEST_DELAY
+        self.ends_badly = chance.random() < 0.3
         self.drains: list[list[object]] = []
         self.descriptions: list[list[object]] = []
         self.reloads: list[list[object]] = []
@@ -270,8 +293,16 @@ class RulesMachine:
         """A client submits many jobs at once."""
         for number in range(times):
             self.submit_for(
-                self.clients[client], pick(["Again", "Few", "Timed", "Stop"], number), priority
+                self.clients[client],
+                pick(["Again", "Few", "Timed", "Stop", "Soft"], number),
+                priority,
             )
+
+    @deed(client=CLIENTS, priority=PRIORITIES, commands=several(["Alone", "AloneFew"], 1, 3))
+    def submit_isolated(self, client: int, priority: Priority, commands: list[str]) -> None:
+        """A client submits jobs of which each needs an unused worker."""
+        for command in commands:
+            self.submit_for(self.clients[client], command, priority)
 
     @deed(
         lambda self: self.serving(), client=CLIENTS, priority=PRIORITIES, deeds=several(ANY, 0, 8)
@@ -285,7 +316,7 @@ class RulesMachine:
             if number % 2 and self.eager():
                 self.go_on_with(pick(self.eager(), number // 2))
             elif self.answerable():
-                self.answer(number // 2, False, True)
+                self.answer(number // 2, False, True, True)
 
     @deed(
         client=CLIENTS,
@@ -310,7 +341,7 @@ class RulesMachine:
         """A client does something, though it is just being told of a job."""
         mine = [job for job in self.jobs if self.owners[job.id] is client]
         if deed == "submit":
-            self.submit_for(client, pick(["Stop", "Again", "Few"], number))
+            self.submit_for(client, pick(["Stop", "Again", "Few", "Soft"], number))
         elif deed == "cancel":
             self.cancel_job(pick(mine, number))
         elif deed == "cancel all":
@@ -435,22 +466,50 @@ class RulesMachine:
         for worker in self.bootable():
             self.boot_one(worker, self.performs or PERFORMS[0])
 
-    @deed(
-        lambda self: self.answerable(), number=ANY, failed=BOTH, reusable=[True, True, True, False]
-    )
-    def answer(self, number: int, failed: bool, reusable: bool) -> None:
+    @deed(lambda self: self.answerable(), number=ANY, failed=BOTH, reusable=MOSTLY, empty=BOTH)
+    def answer(self, number: int, failed: bool, reusable: bool, empty: bool) -> None:
         """A worker answers its job, perhaps because it was interrupted, or as its last."""
         worker = pick(self.answerable(), number)
+        self.answer_of(worker, failed, reusable, boxes.END if empty and not failed else RESULT)
+
+    @deed(lambda self: self.serving(), client=CLIENTS, number=ANY, reusable=MOSTLY, cancelled=BOTH)
+    def stop_softly(self, client: int, number: int, reusable: bool, cancelled: bool) -> None:
+        """Jobs that leave everything in order are stopped, and end by themselves."""
+        if not self.running_softly():
+            self.submit_for(self.clients[client], "Soft")
+        for _ in range(number % 4):
+            self.submit_for(pick(self.clients, number), "Stop")
+        for worker in self.running_softly()[: 1 + number % 2]:
+            assert worker.last is not None
+            if not cancelled:
+                self.advance(TIME_LIMIT)
+            elif not worker.interrupts:
+                self.cancel_job(worker.last)
+            if worker in self.running_softly() and worker.interrupts:
+                self.answer_of(worker, False, reusable, boxes.END)
+
+    def answer_of(self, worker: FakeWorker, failed: bool, reusable: bool, body: bytes) -> None:
+        """Have a worker answer its job, and see what becomes of both."""
         job = worker.job
         assert job is not None
-        reusable = reusable or worker.begun > 0  # one that is not reusable begins nothing
+        # One that is not reusable begins nothing.
+        reusable = (reusable or worker.begun > 0) and not worker.ends_with_its_job
         killed = worker.killed is not None
         owner = self.owners[job.id]
         given_up = self.dispatcher.state.given_up is not None
         interrupted = (given_up or bool(worker.interrupts)) and job is worker.last
+        why, stoppable = job.stopped_for, job.policy.stoppable
         told = len(owner.answers)
-        self.spawner.answer(worker, failed, reusable=reusable)
-        if interrupted:
+        if interrupted and not (reusable and not killed):
+            self.costly.add(owner)
+        self.spawner.answer(worker, failed, body, reusable=reusable)
+        if interrupted and body == boxes.END and stoppable:
+            assert job.state in (JobState.CANCELLED, JobState.TIMED_OUT), job
+            assert owner.gone or (job, why) in owner.failures
+            assert killed == (worker.killed is not None)
+            may_go_on = self.dispatcher.is_idle(worker) or worker.job is not None
+            assert may_go_on if reusable and not (killed or worker.stopping) else not may_go_on
+        elif interrupted:
             assert worker.killed
             assert len(owner.answers) == told
         else:
@@ -527,7 +586,13 @@ class RulesMachine:
         if worker.silenced:
             for job in worker.prefetched[: worker.begun]:
                 self.workers_of.setdefault(job, []).append(worker)
+        last = worker.last
         self.spawner.bury(worker, how, unread=unread)
+        stopped = [last] if worker.interrupts and last is not None else []
+        for job in (*stopped, *(() if unread else worker.given[-1:])):
+            owner = self.owners[job.id]
+            if not any(job is answered for answered, *_ in owner.answers):
+                self.costly.add(owner)
 
     @deed(lambda self: self.spawner.workers, number=ANY)
     def die(self, number: int) -> None:
@@ -631,17 +696,24 @@ class RulesMachine:
 
     def startable(self, workers: Sequence[FakeWorker]) -> list[Job]:
         """The jobs that wait and would start if these workers were idle."""
+        return self.startable_if(set().union(*(self.able_to(worker) for worker in workers)))
+
+    def able_to(self, worker: FakeWorker) -> set[bytes]:
+        """The commands that a worker could start if it was idle."""
+        able = COMMANDS_OF[worker.performs]
+        return able - ISOLATED[self.performs] if worker.given else able
+
+    def startable_if(self, able: set[bytes]) -> list[Job]:
+        """The jobs that wait and would start if some idle worker could start these commands."""
         begun = {job for worker in self.spawner.busy for job in worker.prefetched[: worker.begun]}
-        performed = set().union(*(COMMANDS_OF[worker.performs] for worker in workers))
-        few = self.few_running() >= MOST_RUNNING.get(self.performs, 1)
+        able = able - self.full_types()
         return [
             job
             for job in self.queued()
             if job.rest_alarm is None
             and job not in begun
-            and job.command in performed
+            and job.command in able
             and self.owners[job.id] not in self.held
-            and not (few and job.command == b"Few")
         ]
 
     def running(self) -> list[tuple[FakeWorker, Job]]:
@@ -655,9 +727,11 @@ class RulesMachine:
                 running.append((worker, job))
         return running
 
-    def few_running(self) -> int:
-        """How many jobs run of the type that has a limit."""
-        return sum(job.command == b"Few" for _, job in self.running())
+    def full_types(self) -> set[bytes]:
+        """The types of which as many jobs run as may."""
+        running = Counter(job.command for _, job in self.running())
+        limits = MOST_RUNNING[self.performs].items()
+        return {command for command, most in limits if running[command] >= most}
 
     def bootable(self) -> list[FakeWorker]:
         """The workers that may say Hello."""
@@ -685,6 +759,14 @@ class RulesMachine:
             worker
             for worker in self.answerable()
             if worker.killed is None and not worker.has_answered
+        ]
+
+    def running_softly(self) -> list[FakeWorker]:
+        """The workers that run a job which leaves everything in order when it is stopped."""
+        return [
+            worker
+            for worker in self.reporting()
+            if worker.job is not None and worker.job.command in STOPPABLE[worker.performs]
         ]
 
     def eager(self) -> list[FakeWorker]:
@@ -726,7 +808,7 @@ class RulesMachine:
         self.everybody.append(worker)
         if self.spawner.refusal is not None:
             self.failed_at = self.clock.seconds()
-        worker.when_prefetching = lambda job: self.check_turn(worker, job)
+        worker.when_prefetching = lambda job: self.check_prefetched(worker, job)
         worker.when_beginning = lambda job: self.check_start(worker, job)
         worker.when_performing = lambda job: self.check_both(worker, job)
 
@@ -734,6 +816,18 @@ class RulesMachine:
         """A job that is performed at once does so in its turn."""
         self.check_turn(worker, job)
         self.check_start(worker, job)
+        isolated = ISOLATED[self.performs]
+        if job.command in isolated:
+            assert not worker.given, (worker.given, job)
+        elif isolated and not worker.given:  # one that can do no more for isolated jobs goes first
+            used = [other for other in self.spawner.idle if self.dispatcher.is_idle(other)]
+            assert not any(other.given and job.command in self.able_to(other) for other in used)
+
+    def check_prefetched(self, worker: FakeWorker, job: Job) -> None:
+        """A job is prefetched in its turn, and neither before nor behind an isolated one."""
+        self.check_turn(worker, job)
+        assert not worker.ends_with_its_job
+        assert job.command not in ISOLATED[self.performs]
 
     def check_start(self, worker: FakeWorker, job: Job) -> None:
         """A job that starts may do so, and nowhere else."""
@@ -745,8 +839,7 @@ class RulesMachine:
         assert worker.begun or not self.dispatcher.state.quarantine.seconds_left(
             job.command, self.clock.seconds()
         )
-        if job.command == b"Few":
-            assert worker.begun or self.few_running() < MOST_RUNNING[self.performs]
+        assert worker.begun or job.command not in self.full_types()
         earlier = self.workers_of.setdefault(job, [])
         assert all(other.dead for other in earlier)
         earlier.append(worker)
@@ -840,7 +933,9 @@ class RulesMachine:
         self.what_is_out_of_time_is_stopped()
         self.only_parts_are_held_back()
         self.no_worker_is_idle_while_a_job_may_start()
+        self.no_used_worker_keeps_out_a_new_one()
         self.more_urgent_go_before_prefetched()
+        self.nobody_owes_for_nothing()
         self.bounds_hold()
         for answers in self.drains:  # each ends once, with the last job, and not before
             assert answers == ([] if self.dispatcher.waiting + self.dispatcher.running else [None])
@@ -900,7 +995,7 @@ class RulesMachine:
             unread = job.wants_chunks and owner in self.ever_held
             assert job in self.cancelled or owner.gone or given_up or unread, job
         elif job.state is JobState.TIMED_OUT:
-            assert job.deadline is not None or job.command == b"Timed", job
+            assert job.deadline is not None or job.command in TIMED, job
         elif job.state is JobState.LOST:
             assert workers, job
             assert killed_for is None or not killed_for.startswith(RULES_KILL), (job, killed_for)
@@ -930,7 +1025,7 @@ class RulesMachine:
                 continue
             if last.deadline is not None:
                 assert now < last.accepted_at + last.deadline
-            if last.command == b"Timed" and not worker.begun:
+            if last.command in TIMED and not worker.begun:
                 assert now < last.started_at + TIME_LIMIT
 
     def only_parts_are_held_back(self) -> None:
@@ -949,6 +1044,37 @@ class RulesMachine:
         if self.dispatcher.is_wary and (len(idle) == 1 or self.dispatcher.state.queue.aside):
             return  # what stands back waits behind its client's first job, which may not start
         assert not (idle and self.startable(idle))
+
+    def no_used_worker_keeps_out_a_new_one(self) -> None:
+        """While a worker is idle in vain for a job that needs an unused one, one is started."""
+        isolated = ISOLATED[self.performs]
+        if not (isolated and self.spawner.idle) or self.dispatcher.is_wary or self.may_not_start():
+            return
+        assert self.spawner.starting or not self.startable_if(isolated)
+
+    def may_not_start(self) -> bool:
+        """Whether no worker may be started now, or one may be started in this turn."""
+        now = self.clock.seconds()
+        return (
+            self.spawner.refusal is not None
+            or now - self.failed_at <= LONGEST_DELAY
+            or any(call.getTime() <= now for call in self.clock.getDelayedCalls())
+            or len(self.supervisor.records) >= self.supervisor.most_processes
+        )
+
+    def nobody_owes_for_nothing(self) -> None:
+        """Whose jobs have cost no worker, and do not now, leaves the last one to nobody."""
+        if not self.dispatcher.is_wary:
+            return
+        costly = self.costly | {
+            self.owners[job.id]
+            for worker, job in self.running()
+            if worker.interrupts or worker.killed is not None
+        }
+        wariness = self.dispatcher.admission.wariness
+        for client in self.clients:
+            if client not in costly:
+                assert not wariness.stands_back(make_job(client), self.clock.seconds()), client
 
     def more_urgent_go_before_prefetched(self) -> None:
         """What a worker has prefetched, and not begun, is the most urgent that its client has.
@@ -999,16 +1125,12 @@ class RulesMachine:
         self.processes = len(records)
         starting = sum(record.starting for record in records.values())
         assert starting <= STARTS_AT_ONCE
-        now = self.clock.seconds()
-        may_rest = self.spawner.refusal is not None or now - self.failed_at <= LONGEST_DELAY
-        due = any(call.getTime() <= now for call in self.clock.getDelayedCalls())
-        full = len(records) >= self.supervisor.most_processes
-        if not (may_rest or due or full or starting == STARTS_AT_ONCE):
+        if not (self.may_not_start() or starting == STARTS_AT_ONCE):
             assert self.supervisor.size >= self.supervisor.min_workers
 
     def come_to_an_end(self) -> None:
-        """Have all workers start and answer until nothing is left to be done."""
-        self.refuse_processes(False)
+        """Nothing is left to be done in the end, not even if no worker can be started any more."""
+        self.refuse_processes(self.ends_badly)
         for worker in self.spawner.workers:
             worker.resident = 0
         self.advance(0)
@@ -1019,23 +1141,9 @@ class RulesMachine:
             self.dispatcher.release(client)
         self.describe()
         self.spawner.prepare()
-        for _ in range(400):
-            if self.bootable():
-                self.boot(0, 0)
-            elif self.answerable():
-                self.answer(0, False, True)
-            elif self.killed():
-                self.die_as_told(0)
-            elif self.leaving():
-                self.leave(0)
-            elif self.dispatcher.waiting + self.dispatcher.running or not all(
-                self.descriptions + self.reloads
-            ):
-                self.advance(LONGEST_DELAY)
-            else:
-                break
-            self.promises_hold()
-        assert self.dispatcher.waiting == self.dispatcher.running == 0
+        self.do_what_is_left()
+        self.refuse_processes(False)
+        self.do_what_is_left()
         assert all(len(answers) == 1 for answers in self.descriptions + self.reloads)
         self.advance(10)  # whatever is in quarantine is free again
         if self.spawner.idle and not self.drains:
@@ -1048,6 +1156,28 @@ class RulesMachine:
             self.drain(1)
         assert self.drains == [[None]] * len(self.drains)
         assert self.clock.getDelayedCalls() == []
+
+    def do_what_is_left(self) -> None:
+        """Have workers start, unless they cannot, and answer, until nothing is left to be done."""
+        for _ in range(400):
+            if self.bootable() and self.spawner.refusal is not None:
+                self.bury(self.bootable()[0])
+            elif self.bootable():
+                self.boot(0, 0)
+            elif self.answerable():
+                self.answer(0, False, True, True)
+            elif self.killed():
+                self.die_as_told(0)
+            elif self.leaving():
+                self.leave(0)
+            elif self.dispatcher.waiting + self.dispatcher.running or not all(
+                self.descriptions + self.reloads
+            ):
+                self.advance(LONGEST_DELAY)
+            else:
+                break
+            self.promises_hold()
+        assert self.dispatcher.waiting == self.dispatcher.running == 0
 
 
 def steps_of(seed: int) -> list[int]:
