@@ -15,6 +15,7 @@ The rules:
 - A worker is *recycled* when it has done enough jobs, is old, holds too much memory, or has old
   code. A replacement is started, perhaps as one process more than the maximum. When it is ready,
   the first recycled worker that is idle leaves. Until then all of them go on.
+- If a job needs a worker that has had no job, and there may be no more, one is replaced likewise.
 - If one client's jobs have all workers, and no job has started for `relief_after` seconds, while
   another client waits, there may be one more for the others.
 - A dead worker is replaced at once. A worker that was let go, or whose job is being stopped, is
@@ -321,18 +322,21 @@ class Supervisor:
             self._spawn()
 
     def _make_room(self) -> None:
-        """If a job waits for an unused worker, let a used one go."""
+        """If a job waits for an unused worker, replace a used one, which goes once that is there.
+
+        If no worker is idle, the first that ends its job goes, and is replaced then.
+        """
         if (
             self._dispatcher.lacks_unused
             and self._has_room
-            and self.size >= self._most
+            and self.size == self._most
             and not any(record.starting for record in self.records.values())
         ):
-            serving = [worker for worker, record in self.records.items() if record.serves]
-            worker = self._dispatcher.call_back(serving)
-            if worker is not None:
-                self._dismissal.let_go(self.records[worker])
-                self._fill()
+            if self._dispatcher.idle:
+                self._spawn()
+            else:
+                serving = [worker for worker, record in self.records.items() if record.serves]
+                self._dispatcher.call_back(serving)
 
     def _cancel_starts(self) -> None:
         """Stop surplus workers that are still starting, the latest first."""

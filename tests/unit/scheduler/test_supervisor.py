@@ -365,6 +365,11 @@ FAILURES = {
         b told "NO_WORKERS: no worker can be started: worker", ann: c, w1 answers, ann failures 1
         repair, ann: d/Alone, pass 60, ann failures 1, busy 1
     """,
+    "not even if there is only one worker, which would have to make room": f"""
+        of 1-1, types Echo Alone:isolate=yes, go, ann: a, w1 answers, fail, ann: b/Alone
+        pass {failingstarts.PATIENCE + 1}, b told NO_WORKERS, ann: c, w1 runs c, w1 answers
+        repair, ann: d/Alone, pass 60, busy 1, ann failures 1
+    """,
     "if a worker was ready for a moment, jobs wait as long again for the next": f"""
         fail, start, pass 3, repair, pass 1, fail, idlest dies, jobs 1
         pass {failingstarts.PATIENCE - 0.5}, ann failures 0, pass 1, ann failures 1
