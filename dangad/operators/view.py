@@ -80,7 +80,7 @@ class Operations:
             "state": "draining" if dispatcher.draining else "running",
             "no_workers": dispatcher.state.no_workers
             or dispatcher.state.no_unused
-            or supervisor.no_workers_because,
+            or supervisor.failing.why,
             "generation": supervisor.reloading.generation,
             "reload": {
                 "state": supervisor.reloading.state.value,

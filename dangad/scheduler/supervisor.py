@@ -107,7 +107,7 @@ class Supervisor:
         #: Whether there may be one worker more.
         self._relief = Relief(dispatcher, relief_after)
         #: The starts that failed, and the next try.
-        self._failing = FailingStarts(clock, self.records, self._try_again, dispatcher)
+        self.failing = FailingStarts(clock, self.records, self._try_again, dispatcher)
         self._dismissal = Dismissal(clock, self.records, dispatcher)
         self._watch = Watch(self.recycle_limits, self._dismissal.kill)
         #: The next call of `_prune`, and of `_look`.
@@ -127,7 +127,7 @@ class Supervisor:
         cancel(self._pruning)
         cancel(self._watching)
         self._pruning = self._watching = None
-        self._failing.stop()
+        self.failing.stop()
         self._pace.stop()
         for record in self.records.values():
             record.released = True
@@ -139,11 +139,6 @@ class Supervisor:
     def size(self) -> int:
         """How many workers live, including those that start and without those that stop."""
         return sum(not (record.released or record.doomed) for record in self.records.values())
-
-    @property
-    def no_workers_because(self) -> str | None:
-        """Why no worker serves, as far as is known, since the first start that failed; or None."""
-        return self._failing.why
 
     @property
     def most_processes(self) -> int:
@@ -181,7 +176,7 @@ class Supervisor:
             return
         for record in self.reloading.prepared(list(self.records.values())):
             self._stop_start(record, "was started before the code was reloaded, and was killed")
-        self._failing.retry_at_once()
+        self.failing.retry_at_once()
         self._adjust()
 
     # Told by the dispatcher.
@@ -226,7 +221,7 @@ class Supervisor:
         self._pace.settled(worker)
         record.booted_at = record.asked_at = self._clock.seconds()
         self.reloading.booted(record.generation)
-        self._failing.booted()
+        self.failing.booted()
         self._dispatcher.worker_ready(worker, catalogue)
         for other in self._dispatcher.outdated():
             self.records[other].recycle("it performs other commands than the latest")
@@ -253,9 +248,9 @@ class Supervisor:
         if record.booted_at is not None:
             self._dispatcher.worker_gone(worker, death)
         if not record.released:
-            reason = self._failing.reason(record, death, performed)
+            reason = self.failing.reason(record, death, performed)
             if reason is None:
-                self._failing.forget()
+                self.failing.forget()
             else:
                 self._start_failed(reason, record.generation)
         self._adjust()
@@ -355,7 +350,7 @@ class Supervisor:
 
     def _spawn(self) -> None:
         """Start a worker, unless starts are put off, or no more may be started in this turn."""
-        if self._spawner is None or self._failing.resting or not self._pace.may_start:
+        if self._spawner is None or self.failing.resting or not self._pace.may_start:
             return
         try:
             self._spawner.spawn()
@@ -368,11 +363,11 @@ class Supervisor:
         if self._spawner is None:
             return
         self.reloading.start_failed(generation, reason, self.records.values())
-        self._failing.failed(reason)
+        self.failing.failed(reason)
 
     def _try_again(self) -> None:
         # While jobs are refused for want of workers, and the minimum is 0, nobody asks for one.
-        self._fill(0 if self._failing.any_serves else 1)
+        self._fill(0 if self.failing.any_serves else 1)
         self._adjust()
 
     # The rules: those that live.
