@@ -125,7 +125,7 @@ class Reload:
 
     def give_up(self, reason: str, records: Iterable[WorkerRecord]) -> None:
         """The new code cannot be served: keep the old workers."""
-        log.error("the reload failed, and the old workers stay: {reason}", reason=reason)
+        log.error("the reload failed, and the old code stays: {reason}", reason=reason)
         for record in records:
             if record.recycling == OLD_CODE:
                 record.recycling = None

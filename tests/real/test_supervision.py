@@ -400,7 +400,7 @@ async def test_reload_of_broken_code(own_server: RealServer) -> None:
     assert await performs(own_server, ONE)
     assert sorted(own_server.workers("idle")) == old
     assert operations.status()["reload"] == {"state": "failed", "reason": str(failed.value)}
-    says = f"the reload failed, and the old workers stay: {failed.value}"
+    says = f"the reload failed, and the old code stays: {failed.value}"
     assert says in own_server.logged("dangad.scheduler.reload")
     write(own_server, MODULE.format(version=TWO))
     await operations.reload()

@@ -102,7 +102,7 @@ class SupervisorTestCase(StoryTestCase):
         "quiet": lambda case: case.pending(),  # nothing waits for its time
         "leaves": lambda _, worker: [] if worker.stopping else ["it stays"],
         "pinged": lambda _, worker: worker.pings,
-        "explained": lambda case: ["yes" if case.supervisor.no_workers_because else "no"],
+        "explained": lambda case: ["yes" if case.supervisor.failing.why else "no"],
         "proven": lambda case: ["yes" if each else "no" for each in case.spawner.proven],
         "reloading": lambda case: [
             case.supervisor.reloading.state.value,
