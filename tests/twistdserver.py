@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from dangad.limits import LEAN
 from dangad.scheduler import endings
 from tests.blockingpeer import BlockingPeer
 from tests.starting import START
@@ -64,9 +65,10 @@ class TwistdServer:
         ):
             notices.bind(f"{folder}/notices")
             notices.settimeout(PATIENCE)
+            how = [] if START == LEAN else [f"--start={START}"]
             program = [sys.executable, "-c", TWISTD.format(grace=grace)]
             self.process = subprocess.Popen(
-                [*program, "-n", "--pidfile=", "dangad", f"--start={START}", *sockets, *options],
+                [*program, "-n", "--pidfile=", "dangad", *how, *sockets, *options],
                 cwd=folder,
                 env={
                     "PYTHONPATH": str(ROOT),
