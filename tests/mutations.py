@@ -145,7 +145,7 @@ FAULTS = (
     Fault("scheduler/reload", "self.generation += 1", "self.generation += 0"),
     Fault("scheduler/failingstarts", "self._count += 1", "self._count = 1"),
     Fault("scheduler/watch", "record.silent = True", "record.silent = False"),
-    Fault("scheduler/supervisor", "self._failing.forget()", "pass"),
+    Fault("scheduler/supervisor", "self.failing.forget()", "pass"),
     Fault(
         "scheduler/workerrecord",
         "return WorkerState.STOPPING if self.released",
