@@ -67,6 +67,11 @@ def no_boot(error: str) -> Cell:
     return Cell(ends=f"could not start: the job modules cannot be served: {error}")
 
 
+def cannot_begin(error: str) -> Cell:
+    """The worker says why a function that is to begin has failed."""
+    return Cell(ends=f"could not start: the worker_start function .* raised {error}")
+
+
 def fails(error: type[Exception], text: str) -> Cell:
     """The job ends with an error, and the worker lives on."""
     return Cell(error=error, text=text)
@@ -97,7 +102,7 @@ def exception(name: str, text: str, at_start: Cell = FINE) -> dict[str, Cell]:
         dies(exited(1), name),
         start=at_start,
         modules=no_boot(text),
-        hello=no_boot(text),
+        hello=cannot_begin(text),
         reading=fails(dangad.BadArguments, f"argument 'value' is not a Trap: {text}"),
         job=fails(dangad.JobFailed, text),
         stop=Cell(ends=exited(0), prints=name),

@@ -250,13 +250,15 @@ class Matrix:
             for event in self.server.events[logged:]
             if event.get("log_format") and "line" not in event
         ]
-        ends = [text for text in log if re.match(rf"worker {pid} .*, after \d+ jobs?", text)]
+        ends = [text for text in log if re.match(rf"worker {pid} .*; it had done \d+ jobs?", text)]
         if cell.ends is None:
             assert ends == []
             assert pid in self.server.pids()
         else:
             assert len(ends) == 1, ends
-            assert re.search(rf"worker {pid} {cell.ends.removeprefix(FROZEN)}.*, after", ends[0])
+            assert re.search(
+                rf"worker {pid} {cell.ends.removeprefix(FROZEN)}.*; it had done", ends[0]
+            )
             assert not alive(pid)
         if cell.prints is not None:
             await until(
