@@ -31,7 +31,7 @@ starts: $(VENV)/.dev      ## the tests with real processes, with each other way 
 soak: $(VENV)/.dev      ## random histories of the rules, and of a server under load, SECONDS=120
 	@DANGAD_SOAK_SECONDS=$$(($(SECONDS) / 4)) $(BIN)/python -m pytest -q -s \
 	    -o faulthandler_timeout=0 tests/unit/scheduler/test_rules_properties.py
-	@DANGAD_FORKS=10000 $(BIN)/python -m pytest -q -o faulthandler_timeout=0 \
+	@DANGAD_FORKS=5000 $(BIN)/python -m pytest -q -o faulthandler_timeout=0 \
 	    tests/real/test_template.py -k nothing_is_left
 	@$(BIN)/python -m tests.soak_history --seconds $$(($(SECONDS) / 2)) $(if $(SEED),--seed $(SEED))
 	@$(BIN)/python -m tests.soak_latency --seconds $$(($(SECONDS) / 4)) $(if $(SEED),--seed $(SEED))
