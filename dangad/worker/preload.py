@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _REACTOR = "twisted.internet.reactor"
 _NEW_SEED_SIZE = 32
+_FORK_SAFE = (1, 1, 1, 4)
+"""The first version of OpenSSL whose random generator notices a fork."""
 _SHARED = {
     "socket:": "a socket",
     "pipe:": "a pipe",
@@ -91,13 +93,14 @@ def preload(modules: Iterable[str]) -> None:
 def reseed() -> None:
     """Make this fork draw other random numbers than the other forks.
 
-    :mod:`random` does so by itself in each fork.
+    :mod:`random` does so by itself in each fork, and so does OpenSSL since 1.1.1d (CVE-2019-1549).
+    To seed that anew takes longer than all else that a fork does before its first job.
     """
     numpy = sys.modules.get("numpy.random")
     if numpy is not None:
         numpy.seed()
     ssl = sys.modules.get("_ssl")
-    if ssl is not None:
+    if ssl is not None and ssl.OPENSSL_VERSION_INFO < _FORK_SAFE:
         ssl.RAND_add(os.urandom(_NEW_SEED_SIZE), float(_NEW_SEED_SIZE))
 
 

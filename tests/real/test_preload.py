@@ -34,8 +34,10 @@ class Tell(amp.Command):
         (b"version", amp.Integer()),
         (b"begun", amp.ListOf(amp.Integer())),
         (b"random", amp.Integer()),
+        (b"secret", amp.String()),
     ]
 
+ssl.RAND_bytes(8)  # its generator is seeded before the fork
 IMPORTED_BY = os.getpid()
 VERSION = {version}
 begun = []
@@ -64,6 +66,7 @@ def tell():
         "version": VERSION,
         "begun": begun,
         "random": random.randrange(2**31),
+        "secret": ssl.RAND_bytes(8),
     }}
 """
 
@@ -77,6 +80,7 @@ class Tell(amp.Command):
         (b"version", amp.Integer()),
         (b"begun", amp.ListOf(amp.Integer())),
         (b"random", amp.Integer()),
+        (b"secret", amp.String()),
     ]
 
 
@@ -116,6 +120,7 @@ async def test_shared(own_server: RealServer) -> None:
     second = await tell()
     assert second["imported_by"] == first["imported_by"]
     assert second["random"] != first["random"]
+    assert second["secret"] != first["secret"]
     assert second["begun"] == [second["pid"], 1]
     lines = [line for pid, _, line in own_server.lines() if pid == first["pid"]]
     assert lines[-1] == f"the worker ends {first['pid']}"
