@@ -31,6 +31,8 @@ PEER = "#9a9a9a"
 """Everybody else's, where the names stand beside the bars."""
 LINES = (ACCENT, "#d9822b", "#3f9c5f", "#b05fc0", "#c0564f")
 """Of lines, which are told apart by their colour and their mark."""
+NAMES_IN_A_ROW = 3
+"""Of lines, above them."""
 MARKS = ("o", "s", "^", "D", "v")
 
 _STYLE = {
@@ -112,8 +114,16 @@ def lines(
         axes.xaxis.set_minor_formatter(NullFormatter())
         _unit_on(axes.yaxis, unit)
         axes.set_xlabel(along)
-        axes.set_title(title, loc="left", pad=24)
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0, ncols=len(curves))
+        rows = -(-len(curves) // NAMES_IN_A_ROW)
+        axes.set_title(title, loc="left", pad=6 + 18 * rows)
+        axes.legend(
+            loc="lower left",
+            bbox_to_anchor=(0, 1),
+            borderaxespad=0,
+            columnspacing=1.0,
+            fontsize="small",
+            ncols=NAMES_IN_A_ROW,
+        )
         _save(figure, path)
 
 
