@@ -356,8 +356,12 @@ class Options(usage.Options):
     def opt_help(self) -> None:
         """Display this help and exit."""
         # Python ignores the signal. Without it, a reader that leaves would cause a traceback.
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        super().opt_help()
+        before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        try:
+            super().opt_help()
+        finally:
+            sys.stdout.flush()
+            signal.signal(signal.SIGPIPE, before)
 
 
 def _name_module(file: str) -> str:
