@@ -80,6 +80,11 @@ class Leaving:
         cancel(self._processes.get(process))
         self._processes[process] = self._clock.callLater(self._patience, self._cut_off, process)
 
+    def end(self, process: TemplateProcess) -> None:
+        """Have `process` end at once."""
+        self.dismiss(process)
+        process.kill()
+
     def abandon(self, process: TemplateProcess) -> None:
         """Expect nothing more of `process`, although it is not dead."""
         self._processes[process] = None

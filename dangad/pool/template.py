@@ -151,16 +151,13 @@ class Template:
     def end_renewal(self, proven: bool) -> None:
         """See :meth:`dangad.scheduler.interfaces.ISpawner.end_renewal`."""
         before, self._next.before = self._next.before, None
-        if before is None:
-            return
-        if proven:
+        if before is not None and proven:
             self._leaving.dismiss(before)
-            return
-        unproven, self._process = self._process, before
-        if unproven is not None:
-            self._leaving.dismiss(unproven)
-            unproven.kill()
-        self._expect(None)
+        elif before is not None:
+            unproven, self._process = self._process, before
+            if unproven is not None:
+                self._leaving.end(unproven)
+            self._expect_forks()
 
     def stop(self) -> Deferred[None]:
         """End the templates; fires when they are gone."""
@@ -169,8 +166,7 @@ class Template:
         self._orders.fail("the server is stopping")
         self._expect(None)
         for process in self._processes():
-            self._leaving.dismiss(process)
-            process.kill()
+            self._leaving.end(process)
         self._process = self._next.before = None
         self._next.take()
         self._see_if_stopped()
@@ -219,10 +215,8 @@ class Template:
 
     def _drop_next(self) -> None:
         """Give up the next template, if there is one."""
-        process = self._next.take()
-        if process is not None:
-            self._leaving.dismiss(process)
-            process.kill()
+        if (process := self._next.take()) is not None:
+            self._leaving.end(process)
 
     def _next_fails(self, why: str) -> None:
         """Give up the next template, which cannot get ready: the present one goes on."""
@@ -235,6 +229,12 @@ class Template:
         self._alarm = None
         if seconds is not None:
             self._alarm = self._clock.callLater(seconds, self._is_late, seconds)
+
+    def _expect_forks(self) -> None:
+        """Expect of the present template what it has been ordered, if it is ready."""
+        process = self._process
+        is_due = process is not None and process.ready and self._orders.has(process)
+        self._expect(FORK_TIME if is_due else None)
 
     def _is_late(self, seconds: float) -> None:
         self._alarm = None
@@ -279,7 +279,7 @@ class Template:
             pid, _, reason = outcome.partition(b" ")
             self._forked(int(number), int(pid), reason.decode(errors="replace"))
         if process is self._process:
-            self._expect(FORK_TIME if self._orders.has(process) else None)
+            self._expect_forks()
 
     def _take_over(self) -> None:
         """Make the next template, which can fork now, the present one."""

@@ -236,6 +236,9 @@ RENEWED = {
         renew, t2 reports ready, order b, unproven, killed t2, t2 dies, t1 ordered 1 2
         t1 reports "2 20", b pid 20, t1 goes_on, order c, t1 ordered 3
     """,
+    "an old one that goes on has to fork in time what it has been ordered": f"""
+        renew, order b, t2 reports ready, unproven, killed t2, wait {FORK_TIME}, killed t1 t2
+    """,
     "of several that are not proven only the oldest is kept": """
         renew, t2 reports ready, renew, t3 reports ready, t2 is_done, unproven, killed t3
         t1 goes_on, order b, t1 ordered 2
