@@ -21,13 +21,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import click
 
 from dangad.cli.outcome import OK, WRONG_USAGE, Failed, Signalled, WrongUsage
 from dangad.cli.root import dangad, what_is_wrong
 from dangad.cli.streams import say
+from dangad.host.processcontrol import die_by
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,21 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             say(str(failed))
         return failed.status
     except Signalled as ended:
-        return _die_by(ended.number)
+        return die_by(ended.number)
     except KeyboardInterrupt:
-        return _die_by(signal.SIGINT)
-
-
-def _die_by(number: int) -> NoReturn:
-    """End this process by the signal.
-
-    A shell leaves a loop, or the rest of a line, only if Ctrl-C has killed the command. An exit
-    status of 130 means to it that the command has handled Ctrl-C.
-    """
-    signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
-    signal.raise_signal(number)
-    raise AssertionError("the default action of the signal is to end the process")
+        return die_by(signal.SIGINT)
 
 
 def _run(words: list[str]) -> int:

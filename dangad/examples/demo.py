@@ -36,6 +36,7 @@ from dangad.examples.demoprocesses import (
     StoryStopped,
     undisturbed,
 )
+from dangad.host.processcontrol import die_by
 from dangad.wire.commands import Ping
 
 if TYPE_CHECKING:
@@ -240,5 +241,4 @@ if __name__ == "__main__":
         number = stopped.number
     except BrokenPipeError:  # the reader of the story has gone
         number = signal.SIGPIPE
-    signal.signal(number, signal.SIG_DFL)
-    signal.raise_signal(number)  # so that a shell sees what has ended it
+    die_by(number)

@@ -1,16 +1,30 @@
-"""What Linux does with this process when its parent dies, with orphans, and for debuggers.
+"""How this process ends by a signal; what Linux does at its parent's death and for debuggers.
 
-Each is a call of prctl(2). On other systems the functions do nothing.
+Except for the first, each is a call of prctl(2). On other systems these functions do nothing.
 """
 
 from __future__ import annotations
 
 import ctypes
+import signal
 import sys
+from typing import NoReturn
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
+
+
+def die_by(number: int) -> NoReturn:
+    """End this process by the signal, so that its parent sees this end.
+
+    A shell leaves a loop, or the rest of a line, only if Ctrl-C has killed the command. An exit
+    status of 130 means to it that the command has handled Ctrl-C.
+    """
+    signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+    signal.raise_signal(number)
+    raise AssertionError("the default action of the signal is to end the process")
 
 
 def signal_at_parents_death(number: int) -> None:
