@@ -1,5 +1,6 @@
 """Job modules that the template imports: shared by all workers, if forks can share them."""
 
+import inspect
 import os
 import re
 import signal
@@ -22,12 +23,10 @@ from dangad.worker import hooks
 from dangad.worker.jobtypes import BadJobType
 from tests.realserver import RealServer, touch, until
 
-MODULE = """
-import os, random, ssl
-from twisted.protocols import amp
-import dangad
 
 class Tell(amp.Command):
+    """What does a worker know of itself?"""
+
     response = [
         (b"pid", amp.Integer()),
         (b"imported_by", amp.Integer()),
@@ -36,6 +35,17 @@ class Tell(amp.Command):
         (b"random", amp.Integer()),
         (b"secret", amp.String()),
     ]
+
+
+MODULE = (
+    """
+import os, random, ssl
+from twisted.protocols import amp
+import dangad
+
+"""
+    + inspect.getsource(Tell)
+    + """
 
 ssl.RAND_bytes(8)  # its generator is seeded before the fork
 IMPORTED_BY = os.getpid()
@@ -69,19 +79,7 @@ def tell():
         "secret": ssl.RAND_bytes(8),
     }}
 """
-
-
-class Tell(amp.Command):
-    """What a worker knows of itself; the module has a command like this."""
-
-    response = [
-        (b"pid", amp.Integer()),
-        (b"imported_by", amp.Integer()),
-        (b"version", amp.Integer()),
-        (b"begun", amp.ListOf(amp.Integer())),
-        (b"random", amp.Integer()),
-        (b"secret", amp.String()),
-    ]
+)
 
 
 def write(server: RealServer, text: str) -> None:

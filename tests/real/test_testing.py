@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import inspect
 import io
 import os
 import subprocess
@@ -194,49 +195,41 @@ async def send_later() -> dict[str, Any]:
     return {}
 
 
-OPTIONS_JOBS = """
+class Look(amp.Command):
+    """With which options was the worker started?"""
+
+    arguments = [(b"names", amp.ListOf(amp.Unicode()))]
+    response = [
+        (b"variables", amp.ListOf(amp.Unicode())),
+        (b"nice", amp.Integer()),
+        (b"umask", amp.Integer()),
+        (b"limit", amp.Integer()),
+        (b"alone", amp.Boolean()),
+    ]
+
+
+OPTIONS_JOBS = f"""
 import os, resource
 import dangad
 from twisted.protocols import amp
 
 IMPORTED_BY = os.getpid()
 
-class Look(amp.Command):
-    arguments = [(b"names", amp.ListOf(amp.Unicode()))]
-    response = [
-        (b"variables", amp.ListOf(amp.Unicode())),
-        (b"nice", amp.Integer()),
-        (b"umask", amp.Integer()),
-        (b"limit", amp.Integer()),
-        (b"alone", amp.Boolean()),
-    ]
+{inspect.getsource(Look)}
 
 @dangad.job(Look)
 def look(names):
     umask = os.umask(0)
     os.umask(umask)
-    return {
+    return {{
         "variables": [os.environ.get(name, "") for name in names],
         "nice": os.getpriority(os.PRIO_PROCESS, 0),
         "umask": umask,
         "limit": resource.getrlimit(resource.RLIMIT_DATA)[0],
         "alone": IMPORTED_BY == os.getpid(),
-    }
+    }}
 """
-"""A job module that tells with which options its worker was started."""
-
-
-class Look(amp.Command):
-    """The command of that module."""
-
-    arguments = [(b"names", amp.ListOf(amp.Unicode()))]
-    response = [
-        (b"variables", amp.ListOf(amp.Unicode())),
-        (b"nice", amp.Integer()),
-        (b"umask", amp.Integer()),
-        (b"limit", amp.Integer()),
-        (b"alone", amp.Boolean()),
-    ]
+"""A job module that performs this command."""
 
 
 def undecorated() -> NoReturn:
