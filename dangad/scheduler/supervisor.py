@@ -270,8 +270,8 @@ class Supervisor:
 
     def _needed(self, waiting: int = 0) -> int:
         """How many workers the jobs need, within the bounds."""
-        idle = 0 if self._dispatcher.lacks_unused else self._dispatcher.idle
         dispatcher = self._dispatcher
+        idle = 0 if dispatcher.lacks_unused else dispatcher.idle
         waiting = max(waiting, dispatcher.waiting, int(dispatcher.is_asked))
         waiting = 0 if idle else waiting  # jobs that wait beside an idle worker are on hold
         busy = sum(record.serves for record in self.records.values()) - idle
