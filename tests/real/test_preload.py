@@ -3,6 +3,7 @@
 import inspect
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -83,7 +84,8 @@ def tell():
 
 
 def write(server: RealServer, text: str) -> None:
-    """Change the module, and its size: Python tells no two times apart in one second."""
+    """Change the module. Python tells two changes apart by their seconds and sizes alone."""
+    shutil.rmtree(server.path("__pycache__"), ignore_errors=True)
     Path(server.path("preloaded_jobs.py")).write_text(text)
 
 
