@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import resource
 import sys
-from dataclasses import fields
+from dataclasses import dataclass, fields
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from dangad.addresses import SERVER_FORMS, what_is_wrong
@@ -20,9 +21,12 @@ from dangad.host.startfailure import FailedStart, NotStarted, StartFailure
 from dangad.limits import Limits
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from twisted.application.service import IService
 
     from dangad.pool.launch import WorkerSettings
+    from dangad.server.peers import Allowed
 
 __all__ = ["Options", "makeService"]
 
@@ -47,18 +51,34 @@ def makeService(options: Options) -> IService:
         return FailedStart(reason)
 
 
-def _make_service(options: Options, failure: StartFailure) -> IService:
-    """The service; `failure` shows why it cannot start.
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """What the options have been found to mean, when the job modules can be served."""
 
-    :raises NotStarted: the service cannot be made.
+    settings: WorkerSettings
+    """The workers' settings."""
+    allowed: Allowed
+    """The users who may connect."""
+    catalogue: str
+    """The job types: see :mod:`dangad.wire.catalogue`."""
+
+
+def prove(
+    options: Options, uid: int | None, gid: int | None, announce: Callable[[str], object]
+) -> Proven:
+    """Check all that can be checked before the server is made. The reactor is installed.
+
+    :param uid: the user as whom the server will run; None for this process's.
+    :param gid: the group as which the server will run; None for this process's.
+    :param announce: called with a line before the job modules are imported, which may take long.
+    :raises NotStarted: the server cannot be made. If the reason is in the job modules, their
+        traceback and their output are on stderr.
     """
     from dangad.pool.launch import BrokenJobs
     from dangad.pool.preflight import JobsCheck
 
     settings = _worker_settings(options)
-    failure.announce(f"checking the job modules: {', '.join(settings.jobs)}")
-    twistd: Any = options.parent or {}
-    uid, gid = twistd.get("uid"), twistd.get("gid")
+    announce(f"checking the job modules: {', '.join(settings.jobs)}")
     try:
         with JobsCheck(settings, options["start-timeout"], uid, gid) as check:
             endpoints = [("listen", description) for description in options["listen"]]
@@ -68,24 +88,39 @@ def _make_service(options: Options, failure: StartFailure) -> IService:
             from twisted.internet import reactor
 
             from dangad.host.clock import use_steady_clock
-            from dangad.host.logstream import LogStream
             from dangad.host.shortturns import take_few_events
-            from dangad.server.listening import Access, CannotListen
             from dangad.server.peers import allow
-            from dangad.service import DangadService
 
+            import_module("dangad.service")  # the rest, while the other process imports the jobs
             use_steady_clock(reactor)
             take_few_events(reactor)
-            _check_endpoints(endpoints, reactor)
+            _check_endpoints(endpoints, reactor, insecure=bool(options["insecure"]))
             try:
                 allowed = allow(options["allow-users"], options["allow-groups"])
             except ValueError as error:
                 raise NotStarted(f"--allow-users, --allow-groups: {error}") from None
-            check.wait()
+            return Proven(settings, allowed, check.wait())
     except BrokenJobs as error:
         if error.traceback:
             sys.stderr.write(f"{error.traceback}\n")
         raise NotStarted(str(error)) from None
+
+
+def _make_service(options: Options, failure: StartFailure) -> IService:
+    """The service; `failure` shows why it cannot start.
+
+    :raises NotStarted: the service cannot be made.
+    """
+    twistd: Any = options.parent or {}
+    uid, gid = twistd.get("uid"), twistd.get("gid")
+    proven = prove(options, uid, gid, failure.announce)
+
+    from twisted.internet import reactor
+
+    from dangad.host.logstream import LogStream
+    from dangad.server.listening import Access, CannotListen
+    from dangad.service import DangadService
+
     failure.expected += (CannotListen,)
     failure.watch()
     reactor.callWhenRunning(failure.end)
@@ -98,35 +133,40 @@ def _make_service(options: Options, failure: StartFailure) -> IService:
     return DangadService(
         reactor,
         options["listen"],
-        settings,
+        proven.settings,
         limits,
         control=options["control"],
         log_jobs=bool(options["log-jobs"]),
         own_process=True,
         access=Access(
-            allowed,
+            proven.allowed,
             bool(options["insecure"]),
             owner=(-1 if uid is None else uid, -1 if gid is None else gid),
         ),
     )
 
 
-def _check_endpoints(endpoints: list[tuple[str, str]], reactor: Any) -> None:
+def _check_endpoints(endpoints: list[tuple[str, str]], reactor: Any, *, insecure: bool) -> None:
     """Check the descriptions of endpoints, each after the name of its option.
 
-    :raises NotStarted: one cannot be read, or two name the same UNIX socket.
+    :raises NotStarted: one cannot be read, or would be open to other machines without `insecure`,
+        or two name the same UNIX socket.
     """
     from dangad.server.endpoints import read_endpoint
+    from dangad.server.listening import too_open
 
     sockets: dict[str, str] = {}
     for option, description in endpoints:
         named = f"--{option} {description or repr('')}"
         try:
             endpoint = read_endpoint(description)
-            endpoint.make(reactor)
+            if endpoint.kind != "systemd" or os.environ.get("LISTEN_PID") == str(os.getpid()):
+                endpoint.make(reactor)  # systemd passes its sockets to the server, not to a check
         except Exception as error:  # noqa: BLE001 - each kind of endpoint has its own
             wrong = what_is_wrong(description, error, SERVER_FORMS)
             raise NotStarted(f"{named}: {wrong}") from None
+        if endpoint.reaches_beyond and not insecure:
+            raise NotStarted(str(too_open(endpoint, f"--{option}")))
         if endpoint.path is not None:
             path = os.path.abspath(endpoint.path)
             if path in sockets:

@@ -112,8 +112,10 @@ class JobsCheck:
                 with contextlib.suppress(OSError):  # not all settings were sent
                     stream.close()
 
-    def wait(self) -> None:
-        """Wait for the outcome. This blocks: call it before the reactor runs.
+    def wait(self) -> str:
+        """Wait for the outcome, and return the catalogue of the job types.
+
+        This blocks: call it before the reactor runs.
 
         :raises BrokenJobs: the modules cannot be imported in time, define no job types, or define
             job types that are not valid.
@@ -128,9 +130,10 @@ class JobsCheck:
             self._exchange(selector, 0)
         if b"\n" not in self._said:
             raise BrokenJobs(f"{self._subject} could not be checked: {self._end}", self._output())
-        reason = json.loads(self._said)
-        if reason is not None:
-            raise BrokenJobs(reason, self._output())
+        outcome = json.loads(self._said)
+        if outcome["reason"] is not None:
+            raise BrokenJobs(outcome["reason"], self._output())
+        return str(outcome["catalogue"])
 
     # Input and output.
 

@@ -162,7 +162,7 @@ def open_door(
     :raises CannotListen: it cannot be opened, or would be open to more people than allowed.
     """
     if endpoint.reaches_beyond and not access.insecure:
-        raise _too_open(endpoint, option)
+        raise too_open(endpoint, option)
     reception = Reception(site, reactor, endpoint.text, endpoint.strict_priorities)
     if endpoint.kind == "stdio":  # its connection is made at once
         reception.allowed = None
@@ -199,7 +199,7 @@ def _guard(door: Door, access: Access, option: str) -> None:
     local = isinstance(host, UNIXAddress) or _is_loopback(host) or endpoint.kind == "stdio"
     if not local:
         if not access.insecure:
-            raise _too_open(endpoint, option)
+            raise too_open(endpoint, option)
         auth = endpoint.auth or Auth.NONE
     door.reception.allowed = access.allowed if auth is Auth.USER else None
     if auth is Auth.USER and isinstance(host, (IPv4Address, IPv6Address)):
@@ -212,7 +212,8 @@ def _guard(door: Door, access: Access, option: str) -> None:
             ) from None
 
 
-def _too_open(endpoint: Endpoint, option: str) -> CannotListen:
+def too_open(endpoint: Endpoint, option: str) -> CannotListen:
+    """The error for an endpoint that would be open to more people than allowed."""
     harm = "stop the server" if option == "--control" else "run every job"
     return CannotListen(
         f"{endpoint.text}: anybody who can reach it could {harm}: listen on the "

@@ -263,19 +263,19 @@ def _restore(process_state: ProcessState) -> bool:
 def _check(settings: dict[str, Any]) -> NoReturn:
     """Report whether the job modules can be served, kill the processes that they started, and exit.
 
-    The report goes to the descriptor `check` of the settings, as a line of JSON: null, or the
-    reason why not.
+    The report goes to the descriptor `check` of the settings, as a line of JSON: an object with the
+    `catalogue`, or with the `reason` why not.
     """
     outcome = put_out_of_reach(settings["check"])
     os.close(settings["check"])
     own_stdio()
     show_stacks()
-    reason = None
+    catalogue = reason = None
     try:
         take_on(settings)
         if not settings["preloads"]:  # otherwise the workers share the memory of the import
             limit_memory(settings["max_memory"])
-        catalogue_of(find_job_types(settings["jobs"]).values())
+        catalogue = catalogue_of(find_job_types(settings["jobs"]).values())
         if not settings["preloads"]:
             check_size(settings)
     except BaseException as error:  # noqa: BLE001 - a module that exits on import has failed too
@@ -283,7 +283,9 @@ def _check(settings: dict[str, Any]) -> NoReturn:
         reason = _reason(error, settings)
     flush_stdio()
     end_all()
-    os.write(outcome, json.dumps(reason).encode() + b"\n")
+    report = json.dumps({"reason": reason, "catalogue": catalogue}).encode() + b"\n"
+    while report:
+        report = report[os.write(outcome, report) :]
     os._exit(0)  # without waiting for threads, and without calling atexit functions
 
 
