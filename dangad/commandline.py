@@ -5,7 +5,6 @@ Part of :mod:`dangad.tap`. Defaults come from :mod:`dangad.limits`.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import signal
@@ -16,10 +15,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from twisted.python import usage
 
+from dangad.configfile import BadFile, ConfigFile, merge
 from dangad.host.capacity import TooManyWorkers, check_workers
 from dangad.host.inheritance import keep_from_children, open_standard_streams
 from dangad.limits import DEFAULTS, LEAN, PRELOADED, STARTS
 from dangad.operators.systemd import VARIABLES as NOTIFY_VARIABLES
+from dangad.text import meant
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,6 +150,7 @@ class Options(usage.Options):
     # The help is in alphabetical order, so each text must be understandable alone. Twisted appends
     # the default and `coerceDoc`.
     optParameters = [
+        ["config", None, None, "A TOML file with options; those of the command line win"],
         _number("min-workers", 0, "Worker processes that are always kept"),
         _number("max-workers", 1, "The most worker processes"),
         _number("spare-workers", 0, "Idle workers that are kept in addition to the busy ones"),
@@ -216,6 +218,8 @@ class Options(usage.Options):
         self["worker-path"] = []
         self["worker-env"] = {}
         self["worker-keep-env"] = []
+        #: The file of --config.
+        self.file = ConfigFile()
         self.docs = {name: " ".join((doc or "").split()) for name, doc in self.docs.items()}
 
     def opt_listen(self, endpoint: str) -> None:
@@ -310,9 +314,9 @@ class Options(usage.Options):
             self["worker-directory"] = os.path.abspath(directory)
             if not os.path.isdir(directory):
                 raise usage.UsageError(f"--worker-directory {directory}: no such directory")
-        self["worker-uid"], self["worker-gid"] = self._worker_ids()
+        self.worker_ids()
 
-    def _worker_ids(self) -> tuple[int | None, int | None]:
+    def worker_ids(self) -> tuple[int | None, int | None]:
         """The ids of the workers' user and group; None for the server's."""
         user, group = self["worker-uid"], self["worker-gid"]
         twistd: Any = self.parent or {}
@@ -334,24 +338,25 @@ class Options(usage.Options):
         return {**kept, **self["worker-env"]}
 
     def parseOptions(self, options: Any = None) -> None:
-        """Read the command line. An error ends twistd, with one line on stderr.
+        """Read the command line and its file. An error ends twistd, with one line on stderr.
 
         Twisted itself would print the whole help on stdout.
         """
         open_standard_streams()
         keep_from_children()
         try:
-            super().parseOptions(options)
+            self.file, words = merge(self, sys.argv[1:] if options is None else options)
+            super().parseOptions(words)
+        except BadFile as error:
+            give_up(str(error))
         except usage.UsageError as error:
             text = str(error).removeprefix("Parameter type enforcement failed: ")
             if found := re.fullmatch("option --(.*) not a unique prefix", text):
                 full = [f"--{name}" for name in sorted(self.docs) if name.startswith(found[1])]
                 text = f"option --{found[1]} is not unique: it may be {', '.join(full)}"
             elif found := re.fullmatch("option (.*) not recognized", text):
-                text = f"there is no option {found[1]}"
-                for alike in difflib.get_close_matches(found[1][2:], self.docs, n=1, cutoff=0.7):
-                    text += f"; did you mean --{alike}?"
-            give_up(f"{text}; see twistd dangad --help")
+                text = f"there is no option {found[1]}{meant(found[1][2:], self.docs, '--')}"
+            give_up(f"{self.file.blame(text)}; see twistd dangad --help")
 
     def opt_help(self) -> None:
         """Display this help and exit."""

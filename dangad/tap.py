@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from dangad.addresses import SERVER_FORMS, what_is_wrong
 from dangad.commandline import Options, give_up
+from dangad.configuration import configuration_of
 from dangad.host.capacity import OWN_FILES, WORKER_FILES
 from dangad.host.lean import WITHOUT_TLS, import_network
 from dangad.host.startfailure import FailedStart, NotStarted, StartFailure
@@ -130,7 +131,7 @@ def _make_service(options: Options, failure: StartFailure) -> IService:
         failure.settle = stream.end
         sys.stdout = stream  # twistd is about to log to it
     limits = Limits(**{each.name: options[each.name.replace("_", "-")] for each in fields(Limits)})
-    return DangadService(
+    service = DangadService(
         reactor,
         options["listen"],
         proven.settings,
@@ -144,6 +145,8 @@ def _make_service(options: Options, failure: StartFailure) -> IService:
             owner=(-1 if uid is None else uid, -1 if gid is None else gid),
         ),
     )
+    service.operations.configuration = configuration_of(options)
+    return service
 
 
 def _check_endpoints(endpoints: list[tuple[str, str]], reactor: Any, *, insecure: bool) -> None:
@@ -192,6 +195,7 @@ def _worker_settings(options: Options) -> WorkerSettings:
         path = default_path()
     except NoDirectory as error:
         raise NotStarted(str(error)) from None
+    uid, gid = options.worker_ids()
     return WorkerSettings(
         jobs=tuple(options["jobs"]),
         max_payload=options["max-payload"],
@@ -202,8 +206,8 @@ def _worker_settings(options: Options) -> WorkerSettings:
         recycle_memory=options["recycle-memory"],
         nice=options["worker-nice"],
         umask=options["worker-umask"],
-        uid=options["worker-uid"],
-        gid=options["worker-gid"],
+        uid=uid,
+        gid=gid,
         open_files=soft,
         start=options["start"],
         start_timeout=options["start-timeout"],

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import signal
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MOST_QUOTED = 40
 """The most bytes of a peer that are quoted in the text of an error."""
@@ -58,6 +62,17 @@ def signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
+
+
+def meant(word: str, known: Iterable[str], before: str = "") -> str:
+    """The end of an error about an unknown word: the most similar known one, if there is any.
+
+    :param before: what comes before the known word.
+    """
+    import difflib  # for mistakes only: workers do without
+
+    alike = difflib.get_close_matches(word, list(known), n=1, cutoff=0.7)
+    return f"; did you mean {before}{alike[0]}?" if alike else ""
 
 
 def printable(text: str, keep: str = "") -> str:

@@ -104,6 +104,18 @@ RECENT: list[dict[str, Any]] = [
         "error": None,
     },
 ]
+CONFIG: dict[str, Any] = {
+    "file": "/srv/thumbs/dangad.toml",
+    "text": "# Thumbnails\njobs = ['thumbs.jobs']\nmax-workers = 2  # as many as cores\n",
+    "options": {"jobs": ["thumbs.jobs"], "worker-umask": None, "max-workers": 4, "drain": 7.5},
+    "changed": ["max-workers", "drain"],
+    "meanings": {
+        "jobs": "A module with job types, by its dotted name",
+        "worker-umask": "The workers' file mode mask, if not the server's",
+        "max-workers": "The most worker processes",
+        "drain": "Time for accepted jobs to end when the server stops",
+    },
+}
 COUNTERS = {"done": 113, "failed": 4, "cancelled": 2, "timed_out": 0, "lost": 1}
 JOB = 120
 """The job that runs."""
@@ -130,6 +142,7 @@ class FakeOperations:
         self.status_document = STATUS
         self.workers_document = WORKERS
         self.recent_document = RECENT
+        self.config_document = CONFIG
         self.wanted: list[tuple[int, int]] = []
         self.forced: list[tuple[int, int]] = []
         self.reloads: list[Deferred[None]] = []
@@ -146,6 +159,10 @@ class FakeOperations:
     def recent(self) -> list[dict[str, Any]]:
         """See :meth:`IOperations.recent`."""
         return self.recent_document
+
+    def config(self) -> dict[str, Any]:
+        """See :meth:`IOperations.config`."""
+        return self.config_document
 
     def scale(self, min_workers: int, max_workers: int, force: bool = False) -> None:
         """See :meth:`IOperations.scale`."""

@@ -85,6 +85,22 @@ def show_status(status: dict[str, Any]) -> list[str]:
     return list_pairs(shown, terminal_columns())
 
 
+def show_checked(checked: dict[str, Any]) -> list[str]:
+    """What a server would serve whose configuration file was checked."""
+    workers = checked["workers"]
+    numbers = f"{workers['min']} to {workers['max']}, {workers['spare']} spare"
+    commands = checked["commands"]
+    pairs = [
+        ("file", f"{checked['file']} is valid"),
+        *(("listens on", endpoint) for endpoint in checked["listen"]),
+        ("operators", checked["control"]),
+        ("workers", f"{numbers}, {workers['start']}"),
+        ("jobs", ", ".join(checked["jobs"])),
+        ("serves", f"{counted(len(commands), 'command')}: {', '.join(commands)}"),
+    ]
+    return list_pairs([(name, printable(text)) for name, text in pairs], terminal_columns())
+
+
 def show_workers(workers: list[dict[str, Any]]) -> list[str]:
     """A table of worker processes, with the job that each runs."""
     columns: dict[str, Callable[[Any], str]] = {

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dangad.cli import documents
+from dangad.cli.configtext import show_config
 from dangad.cli.options import endpoint_option, help_option, json_option
 from dangad.cli.outcome import FAILED, Failed
 from dangad.cli.running import with_client
@@ -94,6 +95,16 @@ async def workers(client: Client) -> Any:
 async def recent(client: Client) -> Any:
     """List the jobs that ended last, the latest last."""
     return await _document(client, "Recent")
+
+
+@_subcommand(show_config)
+async def config(client: Client) -> Any:
+    """Print the server's options as a TOML file.
+
+    `twistd dangad --config FILE` starts a server with the same options. If the server was started
+    with a file, this is the file with the values that differ now.
+    """
+    return await _document(client, "Config")
 
 
 @_subcommand(
@@ -198,5 +209,5 @@ async def drain(client: Client) -> Any:
     return await _document(client, "Drain")
 
 
-COMMANDS = (status, workers, recent, scale, want, unquarantine, stack, reload, drain)
+COMMANDS = (status, workers, recent, config, scale, want, unquarantine, stack, reload, drain)
 """The subcommands, in the order of the help."""

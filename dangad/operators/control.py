@@ -67,6 +67,10 @@ async def _recent(operations: IOperations, _: dict[str, Any]) -> dict[str, Any]:
     return {"document": json.dumps(operations.recent())}
 
 
+async def _config(operations: IOperations, _: dict[str, Any]) -> dict[str, Any]:
+    return {"document": json.dumps(operations.config())}
+
+
 async def _scale(operations: IOperations, arguments: dict[str, Any]) -> dict[str, Any]:
     try:
         operations.scale(arguments["min"], arguments["max"], bool(arguments.get("force")))
@@ -102,6 +106,7 @@ _PERFORM: dict[
     commands.Status: _status,
     commands.Workers: _workers,
     commands.Recent: _recent,
+    commands.Config: _config,
     commands.Scale: _scale,
     commands.Want: _scale,
     commands.Pardon: _pardon,
@@ -112,7 +117,7 @@ _PERFORM: dict[
 _COMMANDS: dict[bytes, type[amp.Command]] = {command.commandName: command for command in _PERFORM}
 _NAMES: dict[type[amp.Command], str] = {commands.Pardon: "Unquarantine"}
 """The names under which the log has some commands: operators know them by these names."""
-_ONLY_LOOK = frozenset({commands.Status, commands.Workers, commands.Recent})
+_ONLY_LOOK = frozenset({commands.Status, commands.Workers, commands.Recent, commands.Config})
 """Commands that only read: they are answered at once and not logged."""
 
 

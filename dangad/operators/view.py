@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import fail
 from zope.interface import implementer
 
+from dangad.configfile import Configuration
 from dangad.errors import NoAnswer, NotRunning, ShuttingDown
-from dangad.host.capacity import check_workers
+from dangad.host.capacity import TooManyWorkers, check_workers
 from dangad.host.descent import state
 from dangad.pool.workeroutput import STACK_TIME
 from dangad.scheduler.interfaces import IOperations
@@ -45,7 +46,8 @@ _STOPPING = "the server is stopping"
 class Operations:
     """See :class:`IOperations`, which defines each document.
 
-    It has no mutable state of its own: everything is read from the parts.
+    It has no mutable state of its own: everything is read from the parts. Only the configuration is
+    set later, once, by :mod:`dangad.tap`.
     """
 
     def __init__(
@@ -67,6 +69,8 @@ class Operations:
         self._stop = stop
         self._began = clock.seconds()
         self._version = version("dangad")  # this reads files: only before the server runs
+        #: The options with which the server was started.
+        self.configuration = Configuration()
 
     def status(self) -> dict[str, Any]:
         """See :meth:`IOperations.status`."""
@@ -127,6 +131,20 @@ class Operations:
         """See :meth:`IOperations.recent`."""
         now, clock = time.time(), self._clock.seconds()  # people read the wall clock
         return [_usage(job, now - clock) for job in self._dispatcher.counters.recent]
+
+    def config(self) -> dict[str, Any]:
+        """See :meth:`IOperations.config`."""
+        supervisor = self._supervisor
+        now: dict[str, Any] = {
+            "min-workers": supervisor.min_workers,
+            "max-workers": supervisor.max_workers,
+            "spare-workers": min(supervisor.spare_workers, supervisor.max_workers),
+        }
+        try:
+            check_workers(supervisor.max_workers)
+        except TooManyWorkers:  # `scale` was forced, and so must be a start with this number
+            now["force"] = True
+        return self.configuration.document(now)
 
     def pardon(self, command: str) -> bool:
         """See :meth:`IOperations.pardon`."""

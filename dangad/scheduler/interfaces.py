@@ -259,6 +259,9 @@ class IOperations(Interface):
     def recent() -> list[dict[str, Any]]:
         """The jobs that ended last, the latest last; a thousand at most."""
 
+    def config() -> dict[str, Any]:
+        """The options of the server as they are now, and the text of its configuration file."""
+
     def pardon(command: str) -> bool:
         """End the quarantine of a command at once; whether there was any."""
 

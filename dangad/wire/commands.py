@@ -96,6 +96,13 @@ class Recent(amp.Command):
     response = [(b"document", Large(amp.Unicode()))]
 
 
+class Config(amp.Command):
+    """The server's options, in a document: an object."""
+
+    commandName = b"dangad.control.Config"
+    response = [(b"document", Large(amp.Unicode()))]
+
+
 class Scale(amp.Command):
     """Keep at least `min` and at most `max` workers from now on.
 

@@ -25,6 +25,7 @@ from twisted.protocols import amp
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from dangad import cli
+from dangad.cli.configtext import show_config
 from dangad.cli.documents import (
     show_counters,
     show_recent,
@@ -37,7 +38,16 @@ from dangad.cli.documents import (
 from dangad.errors import BadArguments, NotRunning, ReloadFailed
 from dangad.operators.control import MAX_CONNECTIONS, MAX_REQUEST, MAX_WAITING, ControlFactory
 from dangad.wire import commands
-from tests.fakeoperations import COUNTERS, JOB, RECENT, STACK, STATUS, WORKERS, FakeOperations
+from tests.fakeoperations import (
+    CONFIG,
+    COUNTERS,
+    JOB,
+    RECENT,
+    STACK,
+    STATUS,
+    WORKERS,
+    FakeOperations,
+)
 from tests.realserver import until
 from tests.unit.server.test_server import request
 from tests.warmcommand import WarmCommand, complained, wrote
@@ -49,7 +59,7 @@ reactor: Any = _reactor
 
 ROOT = Path(__file__).parent.parent.parent
 REFERENCE = ROOT / "docs" / "reference"
-NAMES = ("status", "workers", "recent", "scale", "pardon", "stack", "reload", "drain")
+NAMES = ("status", "workers", "recent", "config", "scale", "pardon", "stack", "reload", "drain")
 
 
 class ShowingTest(SynchronousTestCase):
@@ -136,11 +146,12 @@ class OperatorCase(TestCase):
 
 class CommandTest(OperatorCase):
     async def test_looking(self) -> None:
-        """`status`, `workers` and `recent` print tables, or with --json the documents."""
+        """What only looks prints lines for people, or with --json the documents."""
         for name, document, lines in (
             ("status", STATUS, show_status(STATUS)),
             ("workers", WORKERS, show_workers(WORKERS)),
             ("recent", RECENT, show_recent(RECENT)),
+            ("config", CONFIG, show_config(CONFIG)),
         ):
             self.assertEqual(await self.output(name), "".join(f"{line}\n" for line in lines))
             output = await self.output(name, "--json")
@@ -335,7 +346,9 @@ class PagesTest(SynchronousTestCase):
         """The documents in the reference are those that the tests tell, so of the right shape."""
         page = (REFERENCE / "control.md").read_text()
         shown = re.findall(r"^```json\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-        self.assertEqual([json.loads(each) for each in shown], [STATUS, WORKERS, RECENT, COUNTERS])
+        self.assertEqual(
+            [json.loads(each) for each in shown], [STATUS, WORKERS, RECENT, CONFIG, COUNTERS]
+        )
 
     def test_commands(self) -> None:
         """The reference has every command and every limit of the endpoint."""

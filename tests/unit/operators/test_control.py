@@ -18,7 +18,16 @@ from dangad.operators.control import MAX_CONNECTIONS, MAX_REQUEST, MAX_WAITING, 
 from dangad.scheduler.dispatcher import Dispatcher
 from dangad.scheduler.interfaces import IOperations
 from dangad.wire import boxes, commands
-from tests.fakeoperations import COUNTERS, JOB, RECENT, STACK, STATUS, WORKERS, FakeOperations
+from tests.fakeoperations import (
+    CONFIG,
+    COUNTERS,
+    JOB,
+    RECENT,
+    STACK,
+    STATUS,
+    WORKERS,
+    FakeOperations,
+)
 from tests.fakes import client_factory, lines_of, noted_events
 from tests.unit.server.test_server import Answer, FakeClient, Line, ok, request
 
@@ -33,6 +42,7 @@ NAMES = [
         commands.Status,
         commands.Workers,
         commands.Recent,
+        commands.Config,
         commands.Scale,
         commands.Stack,
         commands.Reload,
@@ -192,10 +202,11 @@ class CommandTest(ControlCase):
                 self.assertEqual(self.logged()[-1], line)
 
     def test_looking(self) -> None:
-        """Status, workers and recent jobs are told as they are, and nothing is logged."""
+        """Status, workers, recent jobs and options are told as they are; nothing is logged."""
         self.assert_document(commands.Status, STATUS)
         self.assert_document(commands.Workers, WORKERS)
         self.assert_document(commands.Recent, RECENT)
+        self.assert_document(commands.Config, CONFIG)
         self.assertEqual(self.logged(), [])
 
     def test_large_documents(self) -> None:
