@@ -27,6 +27,8 @@ MAX_FILE = 2**18
 """Bytes of the largest file. The server keeps its text, and sends it to operators."""
 MAX_SHOWN = 60
 """The most characters of a value that are shown in an error."""
+MAX_NUMBER = 2**63 - 1
+"""The largest whole number of TOML."""
 OPTION = "config"
 """The option that names the file; it cannot be in the file itself."""
 
@@ -146,7 +148,7 @@ def read(path: str, kinds: Mapping[str, Kind]) -> ConfigFile:
         values = tomllib.loads(text)
     except UnicodeDecodeError as error:
         raise BadFile(f"{shown}: it is not UTF-8 (at byte {error.start:,})") from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, and numbers without end
         raise BadFile(f"{shown}: it is not TOML: {printable(str(error))}") from None
     texts = {}
     for name, value in values.items():
@@ -185,6 +187,8 @@ def _what_is_wrong(name: str, value: Any, kinds: Mapping[str, Kind]) -> str:
     if not right:
         shown, advice = _shown(value), _advice(name, value, kind)
         return f"{name} = {shown}: it must be {kind.value}; write {name} = {advice}"
+    if any(isinstance(each, int) and abs(each) > MAX_NUMBER for each in values):
+        return f"{name}: the number is too large"
     if any("\0" in each for each in values if isinstance(each, str)):
         return f"{name} = {_shown(value)}: it has a NUL character"
     return ""
@@ -218,7 +222,7 @@ def _advice(name: str, value: Any, kind: Kind) -> str:
 
 def _shown(value: Any) -> str:
     """The value for an error: nearly as TOML has it, and not too long."""
-    with contextlib.suppress(RecursionError):
+    with contextlib.suppress(RecursionError, ValueError):  # the latter by numbers without end
         text = printable(json.dumps(value, default=str, ensure_ascii=False))
         return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
     return "..."

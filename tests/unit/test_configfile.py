@@ -222,6 +222,9 @@ class ErrorTest(ConfigCase):
             ("preload = true\nstart = 'fresh'", "preload"),
             ("drain = ", "it is not TOML: Invalid value (at end of document)"),
             ("drain = 1\ndrain = 2", "it is not TOML: Cannot overwrite a value"),
+            ("drain = 0x" + "f" * 5000, "drain: the number is too large"),
+            ("drain = " + "9" * 5000, "it is not TOML: "),
+            ("log-jobs = 0x" + "f" * 5000, "log-jobs = ...: it must be a flag"),
             ("x = " + "[" * 5000, "it is not TOML: "),
             ("#" * (MAX_FILE + 1), f"--config dangad.toml: it has more than {MAX_FILE:,} bytes"),
         ):
@@ -269,6 +272,7 @@ class PageTest(ConfigCase):
     def test_example(self) -> None:
         """The reference shows a file with every option, with its default if it has one."""
         page = REFERENCE.read_text()
+        self.assertIn(f"{MAX_FILE:,} bytes", page)
         text = page[page.index("```toml\n") + 8 :].partition("```")[0]
         shown = tomllib.loads(text.replace("\n# worker-", "\nworker-"))
         self.assertEqual(list(shown), list(KINDS))
