@@ -11,7 +11,6 @@ import contextlib
 import getopt
 import json
 import os
-import tomllib
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -134,6 +133,8 @@ def read(path: str, kinds: Mapping[str, Kind]) -> ConfigFile:
     :raises BadFile: it cannot be read, is not TOML, has a key that is no option, or a value of a
         wrong type.
     """
+    import tomllib  # only if there is a file: most starts do without
+
     shown = printable(path)
     try:
         with open(path, "rb") as file:
