@@ -1,6 +1,6 @@
 """The limits of a server and their defaults, all in this one place.
 
-The options of ``twistd dangad`` have the same names, see :mod:`dangad.commandline`.
+The options of ``twistd dangad`` have the same names, see :mod:`dangad.options.commandline`.
 :mod:`dangad.service` passes each limit to the part that it bounds.
 """
 

@@ -10,9 +10,9 @@ import json
 import sys
 from typing import Any
 
-from dangad.commandline import Options
-from dangad.configuration import values_of
 from dangad.host.startfailure import NotStarted
+from dangad.options.commandline import Options
+from dangad.options.configuration import values_of
 from dangad.tap import prove
 from dangad.text import printable
 

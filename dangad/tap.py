@@ -1,7 +1,7 @@
 """The plugin of ``twistd dangad``: makes the whole server, as a service, from the command line.
 
 twistd imports this module for the command ``dangad``. `makeService` imports everything heavier than
-:mod:`dangad.commandline`, after twistd has chosen the reactor.
+:mod:`dangad.options.commandline`, after twistd has chosen the reactor.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from dangad.addresses import SERVER_FORMS, what_is_wrong
-from dangad.commandline import Options, give_up
-from dangad.configuration import configuration_of
 from dangad.host.capacity import OWN_FILES, WORKER_FILES
 from dangad.host.lean import WITHOUT_TLS, import_network
 from dangad.host.startfailure import FailedStart, NotStarted, StartFailure
 from dangad.limits import Limits
+from dangad.options.commandline import Options, give_up
+from dangad.options.configuration import configuration_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,6 +10,10 @@ if TYPE_CHECKING:
 
 MOST_QUOTED = 40
 """The most bytes of a peer that are quoted in the text of an error."""
+ALIKE = 0.7
+"""The least similarity, from 0 to 1, at which one word may be the other one mistyped."""
+SHORTEST = 2
+"""Characters of the shortest word that may be the beginning of another."""
 
 _KINDS = {
     "Integer": "a whole number",
@@ -64,15 +68,27 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
+def find_alike(word: str, known: Iterable[str]) -> str | None:
+    """The known word most similar to `word`, or the only one that begins with it.
+
+    Case does not matter. None if there is neither.
+    """
+    import difflib  # for mistakes only: workers do without
+
+    by_lower = {each.lower(): each for each in known}
+    alike = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=ALIKE)
+    if not alike and len(word) >= SHORTEST:
+        alike = [each for each in by_lower if each.startswith(word.lower())]
+    return by_lower[alike[0]] if len(alike) == 1 else None
+
+
 def meant(word: str, known: Iterable[str], before: str = "") -> str:
     """The end of an error about an unknown word: the most similar known one, if there is any.
 
     :param before: what comes before the known word.
     """
-    import difflib  # for mistakes only: workers do without
-
-    alike = difflib.get_close_matches(word, list(known), n=1, cutoff=0.7)
-    return f"; did you mean {before}{alike[0]}?" if alike else ""
+    alike = find_alike(word, known)
+    return f"; did you mean {before}{alike}?" if alike else ""
 
 
 def printable(text: str, keep: str = "") -> str:

@@ -6,29 +6,13 @@ command line is parsed.
 
 from __future__ import annotations
 
-import difflib
 import shlex
 from typing import TYPE_CHECKING
 
+from dangad.text import find_alike
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-ALIKE = 0.7
-"""The least similarity, from 0 to 1, at which one word may be the other one mistyped."""
-SHORTEST = 2
-"""Characters of the shortest word that may be the beginning of another."""
-
-
-def find_alike(word: str, known: Iterable[str]) -> str | None:
-    """The known word most similar to `word`, or the only one that begins with it.
-
-    Case does not matter. None if there is neither.
-    """
-    by_lower = {each.lower(): each for each in known}
-    alike = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=ALIKE)
-    if not alike and len(word) >= SHORTEST:
-        alike = [each for each in by_lower if each.startswith(word.lower())]
-    return by_lower[alike[0]] if len(alike) == 1 else None
 
 
 def unknown_command(name: str, known: Iterable[str]) -> str:

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-VARIABLES = frozenset({"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"})
-"""The environment variables that are meant for the server alone, not for its workers."""
-
 
 class Notifier:
     """Tells the service manager the state of the server."""

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import fail
 from zope.interface import implementer
 
-from dangad.configfile import Configuration
 from dangad.errors import NoAnswer, NotRunning, ShuttingDown
 from dangad.host.capacity import TooManyWorkers, check_workers
 from dangad.host.descent import state
+from dangad.options.configfile import Configuration
 from dangad.pool.workeroutput import STACK_TIME
 from dangad.scheduler.interfaces import IOperations
 

@@ -1,6 +1,7 @@
-"""The command line of ``twistd dangad``: its options, and the parsers of their values.
+"""The command line of ``twistd dangad``: its options.
 
-Part of :mod:`dangad.tap`. Defaults come from :mod:`dangad.limits`.
+Part of :mod:`dangad.tap`. Defaults come from :mod:`dangad.limits`, and the parsers of values from
+:mod:`dangad.options.values`.
 """
 
 from __future__ import annotations
@@ -11,106 +12,35 @@ import signal
 import sys
 from grp import getgrnam
 from pwd import getpwnam, getpwuid, struct_passwd
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from twisted.python import usage
 
-from dangad.configfile import BadFile, ConfigFile, merge
 from dangad.host.capacity import TooManyWorkers, check_workers
 from dangad.host.inheritance import keep_from_children, open_standard_streams
 from dangad.limits import DEFAULTS, LEAN, PRELOADED, STARTS
-from dangad.operators.systemd import VARIABLES as NOTIFY_VARIABLES
+from dangad.options.configfile import BadFile, ConfigFile, merge
+from dangad.options.values import octal, one_of, seconds, size, whole_number
 from dangad.text import meant
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 DEFAULT_ENDPOINTS = ("unix:dangad.sock", "tcp:7003:interface=127.0.0.1")
 DEFAULT_JOBS = ("dangad.examples",)
-NOT_FOR_WORKERS = frozenset({"LISTEN_FDNAMES", "LISTEN_FDS", "LISTEN_PID"}) | NOTIFY_VARIABLES
+NOT_FOR_WORKERS = frozenset(
+    {
+        "LISTEN_FDNAMES",
+        "LISTEN_FDS",
+        "LISTEN_PID",
+        "NOTIFY_SOCKET",
+        "WATCHDOG_PID",
+        "WATCHDOG_USEC",
+    }
+)
 """Environment variables of systemd that are meant for the server alone."""
 DEFAULT_CONTROL = "unix:dangad.control"
 MOST_NICE = 19
 """The largest nice value of a process, see nice(2)."""
 GROUP = "group:dangad.jobs"
 """The name that stands for the job modules of all installed packages."""
-
-
-def whole_number(option: str, least: int, most: int | None = None) -> Callable[[str], int]:
-    """A parser for an option's text: a whole number, `least` or more, and at most `most`."""
-    bounds = f"from {least}" if most is None else f"from {least} to {most}"
-
-    def parse(text: str) -> int:
-        number = int(text) if text.isascii() and text.isdigit() else -1
-        if number < least or (most is not None and number > most):
-            raise ValueError(f"--{option} {text}: not a whole number {bounds}")
-        return number
-
-    parse.coerceDoc = f"A whole number {bounds}."  # type: ignore[attr-defined]
-    return parse
-
-
-def seconds(option: str, *, zero: bool = True) -> Callable[[str], float]:
-    """A parser for an option's text: seconds, 0 or more, or above 0 if `zero` is not allowed."""
-    bounds = "0 or more" if zero else "above 0"
-
-    def parse(text: str) -> float:
-        try:
-            number = float(text)
-        except ValueError:
-            number = -1.0
-        if not 0 <= number < float("inf") or not (number or zero):
-            raise ValueError(f"--{option} {text}: not a number of seconds, {bounds}")
-        return number
-
-    parse.coerceDoc = "A number of seconds."  # type: ignore[attr-defined]
-    return parse
-
-
-def size(option: str, least: int = 1) -> Callable[[str], int]:
-    """A parser for an option's text: bytes, with k, M or G at the end for 1024 and its powers."""
-
-    def parse(text: str) -> int:
-        units = {"k": 2**10, "m": 2**20, "g": 2**30}
-        unit = units.get(text[-1:].lower(), 1)
-        digits = text[:-1] if unit > 1 else text
-        if not (digits.isascii() and digits.isdigit()) or int(digits) < least:
-            number = f"a number of bytes from {least}" if least else "a number of bytes"
-            raise ValueError(f"--{option} {text}: not {number}, or one with k, M or G")
-        return int(digits) * unit
-
-    parse.coerceDoc = "A number of bytes, or one with k, M or G."  # type: ignore[attr-defined]
-    return parse
-
-
-def one_of(option: str, words: tuple[str, ...]) -> Callable[[str], str]:
-    """A function that takes the text of an option if it is one of the words.
-
-    It raises UsageError if it is not.
-    """
-
-    def read(text: str) -> str:
-        if text not in words:
-            raise usage.UsageError(f"--{option} {text}: it must be one of {', '.join(words)}")
-        return text
-
-    return read
-
-
-def octal(option: str) -> Callable[[str], int]:
-    """A parser for an option's text: a file mode mask, an octal number."""
-
-    def parse(text: str) -> int:
-        try:
-            mask = int(text, 8)
-        except ValueError:
-            mask = -1
-        if not 0 <= mask <= 0o777:
-            raise ValueError(f"--{option} {text}: not an octal number from 0 to 777")
-        return mask
-
-    parse.coerceDoc = "An octal number."  # type: ignore[attr-defined]
-    return parse
 
 
 def _default(option: str) -> Any:

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from dangad.cli.configtext import show_config
-from dangad.commandline import Options
-from dangad.configfile import MAX_FILE, Kind, kinds_of, read
-from dangad.configuration import configuration_of, values_of
 from dangad.limits import STARTS
+from dangad.options.commandline import Options
+from dangad.options.configfile import MAX_FILE, Kind, kinds_of, read
+from dangad.options.configuration import configuration_of, values_of
 from tests.reader import ROOT
 
 KINDS = kinds_of(Options())

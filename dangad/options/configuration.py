@@ -12,9 +12,9 @@ from typing import Any
 
 from twisted.python import usage
 
-from dangad.commandline import DEFAULT_ENDPOINTS, DEFAULT_JOBS, Options
-from dangad.configfile import ConfigFile, Configuration, Kind, kinds_of
 from dangad.limits import LEAN, PRELOADED
+from dangad.options.commandline import DEFAULT_ENDPOINTS, DEFAULT_JOBS, Options
+from dangad.options.configfile import ConfigFile, Configuration, Kind, kinds_of
 
 _AFTER_MEANING = re.compile(r"\.( |$)| \[default:")
 """What comes after the part of an option's help that says what it means."""
@@ -37,7 +37,7 @@ def configuration_of(options: Options) -> Configuration:
 
 
 def values_of(options: Options) -> dict[str, Any]:
-    """The options as values of a file, in the order of :func:`~dangad.configfile.kinds_of`."""
+    """The options as values of a file, in the order of :func:`.kinds_of`."""
     values = {name: options[name] for name in kinds_of(Options())}
     for name, kind in kinds_of(Options()).items():
         value = values[name]

@@ -1,8 +1,8 @@
 """The configuration file: options of ``twistd dangad`` in TOML, read before the server is made.
 
-:mod:`dangad.commandline` puts the file's options before the words of the command line, so that both
-go through the same parsers. :mod:`dangad.configuration` makes a :class:`Configuration` of the
-outcome, and :mod:`dangad.operators.view` tells it to operators.
+:mod:`.commandline` puts the file's options before the words of the command line, so that both go
+through the same parsers. :mod:`.configuration` makes a :class:`Configuration` of the outcome, and
+:mod:`dangad.operators.view` tells it to operators.
 """
 
 from __future__ import annotations
