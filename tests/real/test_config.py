@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dangad.host.capacity import WORKERS_PER_CORE, cores
 from tests.real.test_twistd import GOOD_JOBS, TwistdCase
+from tests.twistdserver import wait_for
 
 if TYPE_CHECKING:
     import subprocess
@@ -67,7 +68,7 @@ class RunningTest(ConfigCase):
     def test_start(self) -> None:
         """A server has the options of its file, but for those of the command line."""
         server = self.start_twistd("--config", "dangad.toml", "--max-workers", "2")
-        self.assertIn("serves 1 command with 1 to 2 workers", self.log())
+        wait_for(lambda: "serves 1 command with 1 to 2 workers" in self.log())
         self.assertEqual(self.output("config"), FILE.replace("workers = 1", "workers = 2"))
         [pid] = self.ready_workers()
         with open(f"/proc/{pid}/environ") as environment:
