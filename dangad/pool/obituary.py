@@ -13,7 +13,7 @@ from twisted.internet import error
 
 from dangad.host.memory import memory_of
 from dangad.pool.output import last_lines
-from dangad.scheduler.record import Death
+from dangad.scheduler.record import Cause, Death
 from dangad.text import show_bytes, signal_name
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ class Obituary:
         self.last_words: str | None = None
         #: The largest number of bytes of memory that it was seen to have, without shared ones.
         self._peak = 0
+        #: Whether the system has killed it, as far as is known, for want of memory.
+        self._starved = False
 
     def weigh(self, pid: int) -> int:
         """The bytes of memory that it has now, without shared ones; 0 if this is not known."""
@@ -91,7 +93,8 @@ class Obituary:
         if job is not None and job.stopped_for is None:
             words = steps.take("reading what it printed", last_lines, printed)
             about += f"; it printed last: {words}" if words else ""
-        return Death(how, about, usage, unread)
+        cause = steps.take("finding its cause", self._cause, status, killed_for) or Cause.EXITED
+        return Death(how, about, usage, cause, unread)
 
     def _last_usage(self, taken: Taken | None) -> bytes:
         """The resource usage of the job that ran when it died, in the form of ``Job.usage``."""
@@ -111,8 +114,17 @@ class Obituary:
             words += f", and --max-memory is {show_bytes(self._max_memory)}"
         by_sigkill = getattr(status.value, "signal", None) == signal.SIGKILL
         if killed_for is None and by_sigkill and self._kernel_kills.are_more():
+            self._starved = True
             words += ", and the system has killed a process for want of memory"
         return words
+
+    def _cause(self, status: Failure, killed_for: str | None) -> Cause:
+        """What it died of."""
+        if killed_for is not None:
+            return Cause.KILLED
+        if getattr(status.value, "signal", None) is None:
+            return Cause.EXITED
+        return Cause.MEMORY if self._starved else Cause.CRASHED
 
 
 def is_orderly(status: Failure, job: Job | None) -> bool:

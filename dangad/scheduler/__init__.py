@@ -15,7 +15,8 @@
 - :mod:`.supervisor`, :mod:`.workerrecord`: how many workers there are, and the states of a
   worker's life. Further rules are in :mod:`.pacing`, :mod:`.failingstarts`, :mod:`.watch`,
   :mod:`.relief`, :mod:`.reload` and :mod:`.dismissal`.
-- :mod:`.counters`, :mod:`.reasons`: the records of ended jobs, and the errors for clients.
+- :mod:`.counters`, :mod:`.metrics`, :mod:`.workerhistory`: what is remembered and counted.
+- :mod:`.reasons`: the errors for clients.
 - :mod:`.alarms`, :mod:`.chores`: work in bounded parts. :mod:`.outbox`: calls that come last.
 - :mod:`.clockcalls`: calls of the clock that may fail.
 """

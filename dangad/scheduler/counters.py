@@ -5,15 +5,20 @@ Kept by :mod:`dangad.scheduler.dispatcher`, read by the parts that report on job
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
+from dangad.scheduler.metrics import EDGES, Metrics
 from dangad.scheduler.record import END_STATES, JobState
 from dangad.text import printable
 
 if TYPE_CHECKING:
+    from dangad.errors import DangadError
+    from dangad.scheduler.interfaces import IJournal
+    from dangad.scheduler.outbox import Outbox
     from dangad.scheduler.record import Job
 
 log = Logger()
@@ -33,18 +38,44 @@ class Counters:
     :ivar refused: how many requests were refused.
     :ivar ended: how many accepted jobs have ended, by state.
     :ivar recent: the jobs that ended last.
+    :ivar metrics: the counts of each command.
+    :ivar journals: those who watch the lives of jobs; usually nobody.
     :ivar log_jobs: whether the end of every job is logged.
     """
 
-    __slots__ = ("accepted", "ended", "log_jobs", "recent", "refused")
+    __slots__ = (
+        "_outbox",
+        "accepted",
+        "ended",
+        "journals",
+        "log_jobs",
+        "metrics",
+        "recent",
+        "refused",
+    )
 
-    def __init__(self, log_jobs: bool) -> None:
-        """:param log_jobs: whether the end of every job is logged."""
+    def __init__(self, outbox: Outbox, log_jobs: bool) -> None:
+        """Begin with no jobs.
+
+        :param outbox: takes the calls to those who watch.
+        :param log_jobs: whether the end of every job is logged.
+        """
+        self._outbox = outbox
+        self.journals: tuple[IJournal, ...] = ()
         self.accepted = 0
         self.refused = 0
         self.ended: dict[JobState, int] = dict.fromkeys(END_STATES, 0)
         self.recent: deque[Job] = deque(maxlen=RECENT)
+        self.metrics = Metrics()
         self.log_jobs = log_jobs
+
+    def note_acceptance(self, job: Job) -> None:
+        """`job` has just been accepted."""
+        self.accepted += 1
+        present, command = self.metrics.present, job.command
+        present[command] = present.get(command, 0) + 1
+        for journal in self.journals:
+            self._outbox.put(journal.job_accepted, job)
 
     @property
     def all_ended(self) -> bool:
@@ -57,14 +88,42 @@ class Counters:
         job.box = b""
         if job.client is not None:
             job.asker = job.client.name
-        self.ended[job.state] += 1
+        state, metrics = job.state, self.metrics
+        self.ended[state] += 1
         self.recent.append(job)
+        command = job.command
+        left = metrics.present.pop(command, 1) - 1
+        if left:
+            metrics.present[command] = left
+        ours = metrics.by_command.get(command, metrics.others)
+        ours.ended[state] += 1
+        if job.attempt:
+            waited, ran = job.started_at - job.accepted_at, now - job.started_at
+            ours.waits.counts[bisect_left(EDGES, waited)] += 1
+            ours.waits.sum += waited
+            ours.runtimes.counts[bisect_left(EDGES, ran)] += 1
+            ours.runtimes.sum += ran
+            if state is JobState.DONE or state is JobState.FAILED:
+                latency = now - job.accepted_at
+                metrics.latencies.counts[bisect_left(EDGES, latency)] += 1
+                metrics.latencies.sum += latency
+        for journal in self.journals:
+            self._outbox.put(journal.job_ended, job)
 
     def note_reason(self, job: Job, code: bytes, text: str) -> None:
         """`job` has ended with an error of this code and text."""
         if len(text) > MOST_TEXT:
             text = text[: MOST_TEXT - 3] + "..."
-        job.ended_for = printable(code[:MOST_CODE].decode("latin-1")), printable(text)
+        shown = printable(code[:MOST_CODE].decode("latin-1"))
+        job.ended_for = shown, printable(text)
+        self.metrics.note_code(job.command, shown)
+
+    def note_refusal(self, job: Job, error: DangadError) -> None:
+        """`job` was refused."""
+        self.refused += 1
+        self.metrics.note_refusal(job.command, error.code.decode("ascii", "replace"))
+        for journal in self.journals:
+            self._outbox.put(journal.job_refused, job, error)
 
     def log_end(self, job: Job) -> None:
         """Log the end of `job`: what it used, if this is known, and why it failed, if it did."""

@@ -191,7 +191,7 @@ class Dispatcher:
         if refusal is not None:
             self._endings.refuse(client, job, refusal)
             return
-        state.counters.accepted += 1
+        state.counters.note_acceptance(job)
         try:
             if may_start and not (state.queue.count or state.assignments.prefetched):
                 self._matching.start_at_once(job, now)

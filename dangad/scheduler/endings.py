@@ -290,8 +290,9 @@ class Endings:
 
     def refuse(self, client: IClient, job: Job, refusal: DangadError) -> None:
         """Tell `client` that `job` is not accepted."""
-        self._state.counters.refused += 1
+        self._state.counters.note_refusal(job, refusal)
         self.tell_end(client, job, refusal)
+        self._state.tell()
 
     def tell_end(self, client: IClient, job: Job, error: DangadError) -> None:
         """Tell `client` that `job` ended with `error`."""

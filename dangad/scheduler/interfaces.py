@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from dangad.errors import DangadError
     from dangad.scheduler.record import Death, Job
+    from dangad.scheduler.workerhistory import Gone
     from dangad.scheduler.workerrecord import RecycleLimits, WorkerState
 
 
@@ -135,6 +136,41 @@ class IJobEvents(Interface):
         :param reusable: whether the worker may be given another job; if not, it begins no other.
         :param printed: whether the job has printed something.
         """
+
+
+class IJournal(Interface):
+    """Watches the lives of jobs. It is told of each event once the scheduler's state is whole.
+
+    It changes nothing. An exception of it is logged, and concerns nobody else.
+    """
+
+    def job_accepted(job: Job) -> None:
+        """`job` was accepted."""
+
+    def job_started(job: Job) -> None:
+        """A worker has begun `job`; it may have ended since."""
+
+    def job_retried(job: Job, error: DangadError) -> None:
+        """`job` has lost its worker, and is to be tried again."""
+
+    def job_ended(job: Job) -> None:
+        """`job` has ended."""
+
+    def job_refused(job: Job, error: DangadError) -> None:
+        """`job` was not accepted."""
+
+
+class IWorkerJournal(Interface):
+    """Watches the lives of workers, as :class:`IJournal` does those of jobs."""
+
+    def worker_started(process: IProcess) -> None:
+        """`process` was started, and has not said Hello yet."""
+
+    def worker_ready(process: IProcess) -> None:
+        """`process` has said Hello."""
+
+    def worker_gone(gone: Gone) -> None:
+        """A worker has died."""
 
 
 class IWorkerEvents(Interface):

@@ -198,6 +198,8 @@ class Matching:
         job.worker = worker
         job.pid = worker.pid
         state.queue.started(job)
+        for journal in state.counters.journals:
+            state.outbox.put(journal.job_started, job)
         if job.lane is not None:
             state.lanes.started(job.lane)
         limit = job.policy.time_limit
@@ -308,6 +310,7 @@ class Matching:
                 if job.stopped_for is not None:  # whether its worker goes on is settled
                     policy = replace(policy, stoppable=job.policy.stoppable)
                 job.policy = policy
+        state.counters.metrics.know(state.registry.policies)
         state.lanes.review(state.assignments.running())
         under_way = state.to_review is not None
         state.to_review = iter(list(state.queue))

@@ -83,6 +83,23 @@ TRANSITIONS: dict[tuple[JobState, Event], JobState] = {
 """A job's life: the state to which each event leads from each state. Nothing else can happen."""
 
 
+class Cause(enum.Enum):
+    """What a worker died of."""
+
+    CRASHED = "crashed"
+    """A signal that the server did not send."""
+    KILLED = "killed"
+    """The server killed it, for a reason that it gives."""
+    MEMORY = "memory"
+    """The system killed it for want of memory."""
+    EXITED = "exited"
+    """It ended by itself, though nobody had asked for it."""
+    RELEASED = "released"
+    """It was not needed any more, or has been replaced."""
+    FAILED_START = "failed start"
+    """It had not become ready."""
+
+
 @dataclass(frozen=True, slots=True)
 class Death:
     """What ended a worker, in words for the client of the job that it ran."""
@@ -93,6 +110,8 @@ class Death:
     """What else is known of the death, beginning with "; ", or nothing."""
     usage: bytes = b""
     """What the job used, in the form of ``Job.usage``."""
+    cause: Cause = Cause.EXITED
+    """What it died of, as far as its process tells."""
     unread: bytes | memoryview = b""
     """The request of the job that the worker was to run, if the worker had read nothing of it."""
 

@@ -82,6 +82,8 @@ class Retries:
             return
         job.live(Event.RETRY)
         self._state.queue.rest(job)
+        for journal in self._state.counters.journals:
+            self._state.outbox.put(journal.job_retried, job, error)
         self._endings.log(
             "retry",
             job.client.name if job.client is not None else job.asker,

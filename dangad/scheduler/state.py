@@ -66,10 +66,10 @@ class State:
         self.quarantine = quarantine
         #: How long jobs with deadlines take.
         self.run_times = RunTimes()
-        #: How the ended jobs ended.
-        self.counters = Counters(log_jobs)
         #: The calls to clients and to the log that the present event has put off.
         self.outbox = Outbox()
+        #: How the ended jobs ended.
+        self.counters = Counters(self.outbox, log_jobs)
         #: Calls at a later time.
         self.alarms = Alarms(clock)
         #: Work that is done in parts, one in each turn of the reactor.

@@ -40,6 +40,7 @@ from dangad.scheduler.pacing import Pace
 from dangad.scheduler.relief import Relief
 from dangad.scheduler.reload import Reload
 from dangad.scheduler.watch import Watch
+from dangad.scheduler.workerhistory import WorkerHistory
 from dangad.scheduler.workerrecord import RecycleLimits, WorkerRecord
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ class Supervisor:
         self.records: dict[IWorker, WorkerRecord] = {}
         #: How far the last reload is.
         self.reloading = Reload()
+        #: What is remembered of the workers.
+        self.history = WorkerHistory()
         self._clock = clock
         self._dispatcher = dispatcher
         #: Starts the processes; None before `start` and after `stop`.
@@ -109,7 +112,7 @@ class Supervisor:
         #: The starts that failed, and the next try.
         self.failing = FailingStarts(clock, self.records, self._try_again, dispatcher)
         self._dismissal = Dismissal(clock, self.records, dispatcher)
-        self._watch = Watch(self.recycle_limits, self._dismissal.kill)
+        self._watch = Watch(self.recycle_limits, self._dismissal)
         #: The next call of `_prune`, and of `_look`.
         self._pruning: IDelayedCall | None = None
         self._watching: IDelayedCall | None = None
@@ -208,6 +211,7 @@ class Supervisor:
             self._clock, limit, self._dismissal.end_start, record, reason
         )
         self._pace.started(process)
+        self.history.note_start(process)
         if record.boot_alarm is None:
             self._dismissal.end(record, "was killed: it could not be given a limit to its start")
 
@@ -222,6 +226,7 @@ class Supervisor:
         record.booted_at = record.asked_at = self._clock.seconds()
         self.reloading.booted(record.generation)
         self.failing.booted()
+        self.history.note_boot(record.process)
         self._dispatcher.worker_ready(worker, catalogue)
         for other in self._dispatcher.outdated():
             self.records[other].recycle("it performs other commands than the latest")
@@ -245,6 +250,7 @@ class Supervisor:
             return
         self._pace.settled(worker)
         cancel(record.boot_alarm)
+        self.history.note_death(record, death, performed, self._clock.seconds())
         if record.booted_at is not None:
             self._dispatcher.worker_gone(worker, death)
         if not record.released:
@@ -388,12 +394,6 @@ class Supervisor:
         """Look at every worker: its memory, its age, and whether it reacts."""
         self._watching = call_later(self._clock, WATCH_INTERVAL, self._look)
         now = self._clock.seconds()
-        for worker, record in list(self.records.items()):
-            if record.serves:
-                try:
-                    self._watch.weigh(record, now)
-                    self._watch.listen(record, self._dispatcher.is_idle(worker), now)
-                except Exception:  # noqa: BLE001 - whatever it was, it concerns one worker
-                    self._dismissal.failed(record)
+        self._watch.look_at(list(self.records.values()), self._dispatcher.is_idle, now)
         self._relief.look(self.max_workers, self.size, now)
         self._adjust()

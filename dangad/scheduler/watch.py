@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 from dangad.text import show_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
+    from dangad.scheduler.dismissal import Dismissal
+    from dangad.scheduler.interfaces import IProcess
     from dangad.scheduler.workerrecord import RecycleLimits, WorkerRecord
 
 HEARTBEAT = 10.0
@@ -23,15 +25,28 @@ HEARTBEAT_PATIENCE = 5.0
 class Watch:
     """Decides whether a worker is recycled or killed."""
 
-    def __init__(self, limits: RecycleLimits, kill: Callable[[WorkerRecord, str], object]) -> None:
+    def __init__(self, limits: RecycleLimits, dismissal: Dismissal) -> None:
         """Watch by these limits.
 
-        :param kill: called with the record of a worker that is to be killed, and the reason.
+        :param dismissal: kills workers.
         """
         self._limits = limits
-        self._kill = kill
+        self._dismissal = dismissal
+        self._kill = dismissal.kill
 
-    def weigh(self, record: WorkerRecord, now: float) -> None:
+    def look_at(
+        self, records: Iterable[WorkerRecord], is_idle: Callable[[IProcess], bool], now: float
+    ) -> None:
+        """Look at each worker that serves: its memory, its age, and whether it reacts."""
+        for record in records:
+            if record.serves:
+                try:
+                    self._weigh(record, now)
+                    self._listen(record, is_idle(record.process), now)
+                except Exception:  # noqa: BLE001 - whatever it was, it concerns one worker
+                    self._dismissal.failed(record)
+
+    def _weigh(self, record: WorkerRecord, now: float) -> None:
         """See whether the worker is too large, or so large or old that it is to be replaced."""
         limits = self._limits
         memory = record.process.memory()
@@ -46,7 +61,7 @@ class Watch:
         elif limits.age and record.booted_at is not None and now - record.booted_at >= limits.age:
             record.recycle(f"it is {now - record.booted_at:.0f} s old")
 
-    def listen(self, record: WorkerRecord, idle: bool, now: float) -> None:
+    def _listen(self, record: WorkerRecord, idle: bool, now: float) -> None:
         """See whether the worker gives signs of life; ask for one if the worker is `idle`."""
         if record.process.has_read():
             record.unread_since = None

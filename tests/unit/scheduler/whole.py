@@ -6,6 +6,7 @@ leave then, and must find nothing half changed.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from dangad.scheduler.record import JobState
@@ -40,4 +41,10 @@ def assert_whole(dispatcher: Dispatcher) -> None:
     assert (assignments.prefetched, assignments.size) == (prefetched, size)
     counters = dispatcher.counters
     assert counters.accepted == sum(counters.ended.values()) + len(places)
+    metrics = counters.metrics
+    assert metrics.present == Counter(job.command for job in places)
+    each = [*metrics.by_command.values(), metrics.others]
+    assert counters.ended == {
+        s: sum(measured.ended[s] for measured in each) for s in counters.ended
+    }
     assert not (assignments.idle and queue.has_turn()), "an idle worker, and a job that may start"
