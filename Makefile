@@ -33,6 +33,7 @@ soak: $(VENV)/.dev      ## random histories of the rules, and of a server under 
 	    -o faulthandler_timeout=0 tests/unit/scheduler/test_rules_properties.py
 	@DANGAD_FORKS=5000 $(BIN)/python -m pytest -q -o faulthandler_timeout=0 \
 	    tests/real/test_template.py -k nothing_is_left
+	@$(BIN)/python -m pytest -q -m soak -o faulthandler_timeout=0 tests/real
 	@$(BIN)/python -m tests.soak_history --seconds $$(($(SECONDS) / 2)) $(if $(SEED),--seed $(SEED))
 	@$(BIN)/python -m tests.soak_latency --seconds $$(($(SECONDS) / 4)) $(if $(SEED),--seed $(SEED))
 

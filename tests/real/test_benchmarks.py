@@ -11,6 +11,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.benchmarks import (
@@ -266,6 +267,7 @@ def ask(question: Any, taking_part: list[Contender]) -> Findings:
 
 
 class QuestionsTest(SynchronousTestCase):
+    @pytest.mark.soak
     def test_questions(self) -> None:
         """Each question can be asked; nothing fails, and each quantity has one positive value."""
         for name, (question, taking_part, measures) in QUESTIONS.items():
@@ -278,6 +280,7 @@ class QuestionsTest(SynchronousTestCase):
                     (value,) = findings.values(contender, measure)
                     self.assertGreater(value, 0, (contender, measure))
 
+    @pytest.mark.soak
     def test_stalls(self) -> None:
         """Turns of the loop are measured while things happen, and when the server ends."""
         happenings = ("100,000 jobs are cancelled", "a drain gives up 100,000 jobs")

@@ -44,7 +44,8 @@ MOMENTS = (("hello",), ("reading", "job"), ("answer", "answered"), ("idle", "sto
 @pytest.mark.parametrize(
     ("start", "moments"),
     [
-        (FRESH, ("start", "modules")),  # a forked worker has no start of an interpreter
+        # A forked worker has no start of an interpreter.
+        pytest.param(FRESH, ("start", "modules"), marks=pytest.mark.soak),
         *itertools.product(dict.fromkeys((START, PRELOADED)), MOMENTS),
     ],
 )
