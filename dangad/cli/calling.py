@@ -170,13 +170,17 @@ def _call(
     connect: str | None, name: str, pairs: tuple[str, ...], form: _Form, policy: dict[str, Any]
 ) -> bytes:
     """Call the command, write partial results as they come, and return the answer as output."""
-    from dangad.cli.arguments import build_arguments, build_typed_command, read_words
+    from dangad.cli.arguments import read_words
+    from dangad.wire.words import WrongWord, build_arguments, build_typed_command
 
     words = read_words(pairs, read_input)
 
     async def have_done(client: Client) -> bytes:
         entry = _find(await client.describe(), name)
-        values = build_arguments(entry, words)
+        try:
+            values = build_arguments(entry, words, f"; see dangad call {name} --help")
+        except WrongWord as error:
+            raise WrongUsage(str(error)) from None
         raw, streams = _choose_bytes(entry, form)
         try:
             command = build_typed_command(entry)

@@ -7,20 +7,17 @@ hide text are escaped.
 
 from __future__ import annotations
 
-import base64
 import json
-import math
 from datetime import datetime
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from twisted.python.filepath import FilePath
 
-from dangad.cli.arguments import describe_keys, type_name
 from dangad.cli.tables import GAP, NOTHING, Column, flow, list_pairs, table, widths
 from dangad.text import printable, show_bytes
 from dangad.wire.catalogue import CUSTOM
 from dangad.wire.values import python_name
+from dangad.wire.words import as_json, describe_keys, plain, type_name, utf8_of, value_as_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +42,7 @@ def answer_as_table(
     singles: list[tuple[str, str]] = []
     blocks: list[list[str]] = []
     for key in keys:
-        kind = _plain(key["type"])
+        kind = plain(key["type"])
         name = printable(key["key"])
         value = response.get(_python_name(key))
         is_alone = len(keys) == 1 and kind["name"] in {"ListOf", "AmpList"}
@@ -74,23 +71,23 @@ def _block(name: str, kind: dict[str, Any], value: Any, room: int | None) -> lis
     if kind["name"] == "ListOf":
         rows = [[_cell(kind["of"], element)] for element in value]
         return table([_column(name, kind["of"])], rows, room)
-    text = _utf8(value)
+    text = utf8_of(value)
     if text is not None and "\n" in text and not text.isspace():
         return [printable(line.expandtabs()) for line in text.rstrip("\n").split("\n")]
     return None
 
 
 def _column(name: str, kind: dict[str, Any]) -> Column:
-    return Column(printable(name).upper(), _plain(kind)["name"] in _NUMBERS)
+    return Column(printable(name).upper(), plain(kind)["name"] in _NUMBERS)
 
 
 def _cell(kind: dict[str, Any], value: Any) -> str:
     """A value in one line of printable text."""
-    kind = _plain(kind)
+    kind = plain(kind)
     if value is None:
         return NOTHING
     if kind["name"] in {"ListOf", "AmpList"}:
-        return printable(json.dumps(_as_json(kind, value), ensure_ascii=False))
+        return printable(json.dumps(value_as_json(kind, value), ensure_ascii=False))
     if isinstance(value, bytes):
         if _is_binary(value):
             return f"{show_bytes(len(value))} that are not text"
@@ -111,20 +108,9 @@ def _local(time: datetime) -> datetime:
         return time
 
 
-def _utf8(value: Any) -> str | None:
-    """The value as text, decoded if it is bytes; None if it is not text."""
-    try:
-        if isinstance(value, str):
-            value.encode("utf-8")
-            return value
-        return value.decode("utf-8") if isinstance(value, bytes) else None
-    except UnicodeError:
-        return None
-
-
 def _is_binary(value: Any) -> bool:
     """Whether the value is bytes other than text, and too long to be shown escaped."""
-    return isinstance(value, bytes) and len(value) > MAX_ESCAPED and _utf8(value) is None
+    return isinstance(value, bytes) and len(value) > MAX_ESCAPED and utf8_of(value) is None
 
 
 def catalogue_as_table(catalogue: dict[str, Any], columns: int | None = None) -> str:
@@ -214,31 +200,7 @@ def _flow(doc: str, columns: int | None) -> list[str]:
 
 def answer_as_json(keys: Sequence[dict[str, Any]], response: dict[str, Any]) -> str:
     """A response as one line of JSON."""
-    return json.dumps(_object(keys, response)) + "\n"
-
-
-def _object(keys: Sequence[dict[str, Any]], values: dict[str, Any]) -> dict[str, Any]:
-    return {key["key"]: _as_json(key["type"], values.get(_python_name(key))) for key in keys}
-
-
-def _as_json(kind: dict[str, Any], value: Any) -> Any:
-    kind = _plain(kind)
-    if value is None:
-        return None
-    if kind["name"] == "AmpList":
-        return [_object(kind["keys"], row) for row in value]
-    if kind["name"] == "ListOf":
-        return [_as_json(kind["of"], element) for element in value]
-    if isinstance(value, bytes):
-        text = _utf8(value)
-        return {"base64": base64.b64encode(value).decode("ascii")} if text is None else text
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, FilePath):
-        return value.asTextMode().path
-    if isinstance(value, Decimal) or (isinstance(value, float) and not math.isfinite(value)):
-        return str(value)  # JSON has no such numbers
-    return value
+    return json.dumps(as_json(keys, response)) + "\n"
 
 
 # For files.
@@ -271,14 +233,7 @@ def value_as_bytes(key: dict[str, Any], response: dict[str, Any]) -> bytes:
 
 
 def _holds_bytes(key: dict[str, Any]) -> bool:
-    return _plain(key["type"])["name"] in _BYTES
-
-
-def _plain(kind: dict[str, Any]) -> dict[str, Any]:
-    """The type without any Large around it."""
-    while kind["name"] == "Large":
-        kind = kind["of"]
-    return kind
+    return plain(key["type"])["name"] in _BYTES
 
 
 def _python_name(key: dict[str, Any]) -> str:

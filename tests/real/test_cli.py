@@ -32,14 +32,7 @@ from twisted.python.filepath import FilePath
 import dangad
 from dangad import Blob, Large, cli, tap
 from dangad.addresses import description_of
-from dangad.cli.arguments import (
-    TypedText,
-    build_arguments,
-    build_typed_command,
-    describe_keys,
-    read_words,
-    type_name,
-)
+from dangad.cli.arguments import read_words
 from dangad.cli.bar import ProgressBar
 from dangad.cli.outcome import WrongUsage
 from dangad.cli.output import (
@@ -54,6 +47,14 @@ from dangad.cli.tables import Column, flow, table
 from dangad.text import printable
 from dangad.wire.catalogue import Policy, describe_command
 from dangad.wire.catalogue import describe_keys as keys_of
+from dangad.wire.words import (
+    TypedText,
+    WrongWord,
+    build_arguments,
+    build_typed_command,
+    describe_keys,
+    type_name,
+)
 from tests.realserver import alive
 from tests.twistdserver import PATIENCE, ROOT, TwistdServer, wait_for
 from tests.warmcommand import WarmCommand, complained, wrote
@@ -174,7 +175,7 @@ def test_words_make_values(kind: amp.Argument, words: list[str | bytes], value: 
 )
 def test_words_that_make_no_value(kind: amp.Argument, words: list[str | bytes], text: str) -> None:
     """What is wrong is said with the argument's name and type, in one line of bearable length."""
-    with pytest.raises(WrongUsage) as raised:
+    with pytest.raises(WrongWord) as raised:
         value_of(kind, *words)
     assert "argument 'it'" in str(raised.value)
     assert text in str(raised.value)
@@ -217,8 +218,8 @@ def test_which_arguments() -> None:
             "no argument 'to'; its arguments: max-width: integer, from: text, [o: number]",
         ),
     ):
-        with pytest.raises(WrongUsage) as raised:
-            build_arguments(declared, wrong)  # type: ignore[arg-type]
+        with pytest.raises(WrongWord) as raised:
+            build_arguments(declared, wrong)
         assert text in str(raised.value)
 
 
