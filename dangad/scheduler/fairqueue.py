@@ -40,7 +40,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from dangad.scheduler.aside import Aside
-from dangad.scheduler.rounds import Rounds
+from dangad.scheduler.ranks import Ranks
 from dangad.wire.values import Priority
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from dangad.scheduler.interfaces import IClient
     from dangad.scheduler.lines import Lane
     from dangad.scheduler.record import Job
-    from dangad.scheduler.rounds import Turn
+    from dangad.scheduler.rounds import Rounds, Turn
 
 UNLIMITED = 2**62
 """More jobs than can run."""
@@ -73,16 +73,12 @@ class JobQueue:
         self.news: tuple[IClient | None, Priority] | None = None
         #: The jobs that were set aside; only to be read.
         self.aside = Aside()
-        self._ageing = ageing
-        #: The turns of jobs that go before all others, of jobs without rank, and of jobs that go
-        #: after all others.
-        self._kinds = tuple(Rounds() for _ in Priority)
-        #: The ones of these that have ever had jobs.
-        self._in_use = self._kinds[Priority.NORMAL :][:1]
+        #: The turns of all clients, by rank.
+        self._ranks = Ranks(ageing)
+        #: The lanes from which nothing is taken.
+        self._closed = self._ranks.closed
         #: The clients that get no turn.
         self._on_hold: set[IClient] = set()
-        #: The lanes from which nothing is taken.
-        self._closed: set[Lane] = set()
         #: The client and the lane under which each waiting job was put in.
         self._places: dict[int, tuple[IClient, Lane]] = {}
         #: The jobs that have no turn.
@@ -97,7 +93,7 @@ class JobQueue:
 
     def __iter__(self) -> Iterator[Job]:
         """All waiting jobs, by client and priority, and those that rest; nothing may change."""
-        for kind in self._kinds:
+        for kind in self._ranks.kinds:
             yield from kind
         yield from self._resting.values()
 
@@ -109,7 +105,7 @@ class JobQueue:
             self.size += job.size
             self.count += 1
         self._places[job.id] = client, lane
-        kind = self._kind_of(client, job)
+        kind = self._ranks.of(client, job)
         if kind.add(client, job, lane, client in self._on_hold, client in self._running):
             self.news = client, job.priority
 
@@ -125,7 +121,7 @@ class JobQueue:
             self.count += 1
         self._places[job.id] = client, job.lane
         on_hold = client in self._on_hold
-        self._kind_of(client, job).put_back(client, job, job.lane, on_hold)
+        self._ranks.of(client, job).put_back(client, job, job.lane, on_hold)
         self.news = client, job.priority
 
     def rest(self, job: Job) -> None:
@@ -162,7 +158,7 @@ class JobQueue:
         self.size -= job.size
         self.count -= 1
         client, lane = place
-        self._kind_of(client, job).discard(client, job, lane)
+        self._ranks.of(client, job).discard(client, job, lane)
         return True
 
     def drop(self, client: IClient, most: int | None = None) -> list[Job]:
@@ -170,7 +166,7 @@ class JobQueue:
 
         :param most: how many jobs are enough; the client is forgotten once fewer are left.
         """
-        waiting = chain.from_iterable(kind.jobs_of(client) for kind in self._kinds)
+        waiting = chain.from_iterable(kind.jobs_of(client) for kind in self._ranks.kinds)
         dropped = list(islice(waiting, most))
         if most is None or len(dropped) < most:
             dropped += [job for job in self._resting.values() if job.client is client]
@@ -178,7 +174,7 @@ class JobQueue:
             self.remove(job)
         if most is None or len(dropped) < most:
             self._on_hold.discard(client)
-            for kind in self._kinds:
+            for kind in self._ranks.kinds:
                 kind.forget(client)
             if self.news is not None and self.news[0] is client:
                 self.news = None, Priority.LOW
@@ -190,7 +186,7 @@ class JobQueue:
         """Take out the job whose turn it is, to be started now; None if none may start."""
         if not self._places:
             return None
-        chosen = self._choose(now)
+        chosen = self._ranks.choose(now)
         if chosen is not None and chosen[1][3].client in self._running:
             chosen = self._prefer_others(*chosen, now)
         if chosen is None:
@@ -207,7 +203,7 @@ class JobQueue:
 
         :param fits: decides whether to take out the job whose turn it is.
         """
-        chosen = self._choose(now) if self._places else None
+        chosen = self._ranks.choose(now) if self._places else None
         if chosen is None:
             return None
         kind, turn = chosen
@@ -215,7 +211,7 @@ class JobQueue:
         if (
             job.client is None
             or self._running.get(job.client, 0) >= self.most_running
-            or (kind is not self._in_use[0] and self._is_outranked(kind))
+            or (kind is not self._ranks.in_use[0] and self._ranks.is_outranked(kind))
             or (
                 (line is None or owner is None or owner.waiting > 1 or line.best < job.priority)
                 and kind.is_outdone(job.client, job, self._closed)
@@ -228,14 +224,14 @@ class JobQueue:
 
     def has_turn(self) -> bool:
         """Whether any job may start."""
-        return any(kind.next(self._closed, 0.0) is not None for kind in self._in_use)
+        return self._ranks.has_turn()
 
     def is_before(self, job: Job) -> bool:
         """Whether a job that may start comes before `job`, which was taken out to start later."""
         if job.client is None:
             return False
-        kind = self._kind_of(job.client, job)
-        return self._is_outranked(kind) or kind.is_before(job.client, job, self._closed)
+        kind = self._ranks.of(job.client, job)
+        return self._ranks.is_outranked(kind) or kind.is_before(job.client, job, self._closed)
 
     # What runs.
 
@@ -248,7 +244,7 @@ class JobQueue:
         job.runner = client
         self._running[client] = self._running.get(client, 0) + 1
         if job.turn >= 0:
-            self._kind_of(client, job).begin(job.turn)
+            self._ranks.of(client, job).begin(job.turn)
 
     def ended(self, job: Job) -> None:
         """`job` has ended. It may not have counted as running, if its start failed."""
@@ -274,10 +270,10 @@ class JobQueue:
         """Whether a job of another client may start."""
         if client in self._on_hold:
             return self.has_turn()
-        for kind in self._in_use:
+        for kind in self._ranks.in_use:
             kind.hold(client)
         others = self.has_turn()
-        for kind in self._in_use:
+        for kind in self._ranks.in_use:
             kind.release(client)
         return others
 
@@ -286,14 +282,14 @@ class JobQueue:
     def hold(self, client: IClient) -> None:
         """Give `client` no turn until it is released; its jobs keep waiting."""
         self._on_hold.add(client)
-        for kind in self._kinds:
+        for kind in self._ranks.kinds:
             kind.hold(client)
 
     def release(self, client: IClient) -> None:
         """Give `client` turns again, in the present round after all equally urgent clients."""
         if client in self._on_hold:
             self._on_hold.discard(client)
-            for kind in self._kinds:
+            for kind in self._ranks.kinds:
                 kind.release(client)
             self.news = client, Priority.LOW
 
@@ -321,7 +317,7 @@ class JobQueue:
 
     def keeps_back(self, lane: Lane) -> bool:
         """Whether `lane` is closed, and a job could start if it was open."""
-        return lane in self._closed and any(kind.waits_in(lane) for kind in self._in_use)
+        return lane in self._closed and any(kind.waits_in(lane) for kind in self._ranks.in_use)
 
     # The order.
 
@@ -331,35 +327,6 @@ class JobQueue:
             return False
         self.aside.discard(job)
         return True
-
-    def _kind_of(self, client: IClient, job: Job) -> Rounds:
-        """The rounds in which `job` has its turn."""
-        if not client.outranks:
-            return self._kinds[1]
-        self._in_use = self._kinds
-        return self._kinds[job.priority]
-
-    def _is_outranked(self, kind: Rounds) -> bool:
-        """Whether a job may start that goes before all jobs of this kind."""
-        for higher in self._in_use:
-            if higher is kind:
-                return False
-            if higher.next(self._closed, 0.0) is not None:
-                return True
-        return False
-
-    def _choose(self, now: float) -> tuple[Rounds, Turn] | None:
-        """The turn that is next by rank, round and urgency; None if there is none."""
-        old = now - self._ageing
-        chosen: tuple[Rounds, Turn] | None = None
-        for kind in self._in_use:
-            turn = kind.next(self._closed, old)
-            if turn is not None and (
-                chosen is None
-                or (kind.last_start < chosen[0].last_start and kind.waits_since(turn) <= old)
-            ):
-                chosen = kind, turn
-        return chosen
 
     def _prefer_others(self, kind: Rounds, turn: Turn, now: float) -> tuple[Rounds, Turn] | None:
         """The turn to take instead of `turn` if its client has its share of the workers."""
@@ -371,7 +338,7 @@ class JobQueue:
                 break
             kind.hold(job.client)
             aside.append((kind, job.client))
-            chosen = self._choose(now)
+            chosen = self._ranks.choose(now)
         if chosen is not None and len(self._running) == 1 and kind.waiting > 1:
             chosen = self._pass_over(*chosen, now)
         for kind, client in aside:
@@ -383,7 +350,7 @@ class JobQueue:
         client = turn[3].client
         if client is None or client not in self._running:
             return kind, turn
-        old = now - self._ageing
+        old = now - self._ranks.ageing
         kind.hold(client)
         other = kind.next(self._closed, old)
         kind.release(client)
@@ -391,7 +358,7 @@ class JobQueue:
         return kind, turn if instead is None else instead
 
     def _take(self, kind: Rounds, turn: Turn, now: float) -> None:
-        kind.take(turn, now - self._ageing)
+        kind.take(turn, now - self._ranks.ageing)
         self._taken += 1
         kind.last_start = self._taken
         job = turn[3]
