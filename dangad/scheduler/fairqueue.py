@@ -25,6 +25,7 @@ turns with the kinds above it, start by start.
 
 Lanes. The jobs of one lane can be held back while all others go on. A job type with `max_running`
 has a lane of its own; all other jobs are in the lane None. A client's turns count over all lanes.
+Jobs that operators have paused are in one lane, whatever their types; it is never open.
 
 Rest. A resting job counts as waiting, but has no turn until it is put in again. A job whose turn it
 is may be set aside: it rests until it is called for (:mod:`dangad.scheduler.aside`). A job that was
@@ -40,6 +41,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from dangad.scheduler.aside import Aside
+from dangad.scheduler.lines import PAUSED
 from dangad.scheduler.ranks import Ranks
 from dangad.wire.values import Priority
 
@@ -66,6 +68,10 @@ class JobQueue:
         self.starts = 0
         #: How many wait.
         self.count = 0
+        #: How many of each priority wait.
+        self._counts = [0] * len(Priority)
+        #: How many are paused by operators.
+        self.paused = 0
         #: The bytes of their requests.
         self.size = 0
         #: The last client that came to a turn, or None for any client, with the priority of its
@@ -77,10 +83,11 @@ class JobQueue:
         self._ranks = Ranks(ageing)
         #: The lanes from which nothing is taken.
         self._closed = self._ranks.closed
+        self._closed.add(PAUSED)
         #: The clients that get no turn.
         self._on_hold: set[IClient] = set()
-        #: The client and the lane under which each waiting job was put in.
-        self._places: dict[int, tuple[IClient, Lane]] = {}
+        #: Each waiting job that may have a turn, with the client and the lane of its turn.
+        self._places: dict[int, tuple[IClient, Lane, Job]] = {}
         #: The jobs that have no turn.
         self._resting: dict[int, Job] = {}
         #: How many jobs were taken out.
@@ -97,6 +104,24 @@ class JobQueue:
             yield from kind
         yield from self._resting.values()
 
+    def jobs(self) -> list[Job]:
+        """All waiting jobs, in no order; quicker than their order by client and priority."""
+        return [*(place[2] for place in self._places.values()), *self._resting.values()]
+
+    def count_by_priority(self) -> dict[Priority, int]:
+        """How many jobs of each priority wait."""
+        return dict(zip(Priority, self._counts, strict=True))
+
+    def oldest(self) -> float | None:
+        """When the job was accepted that has waited for longest; None if none waits.
+
+        It has the smallest id: jobs are accepted in the order of their ids.
+        """
+        first = min(chain(self._places, self._resting), default=None)
+        if first is None:
+            return None
+        return (self._resting.get(first) or self._places[first][2]).accepted_at
+
     # What waits.
 
     def push(self, client: IClient, job: Job, lane: Lane = None) -> None:
@@ -104,7 +129,10 @@ class JobQueue:
         if not (self._resting and self._wake(job)):
             self.size += job.size
             self.count += 1
-        self._places[job.id] = client, lane
+            self._counts[job.priority] += 1
+        self._places[job.id] = client, lane, job
+        if lane is not None and lane == PAUSED:
+            self.paused += 1
         kind = self._ranks.of(client, job)
         if kind.add(client, job, lane, client in self._on_hold, client in self._running):
             self.news = client, job.priority
@@ -119,7 +147,9 @@ class JobQueue:
         if not (self._resting and self._wake(job)):
             self.size += job.size
             self.count += 1
-        self._places[job.id] = client, job.lane
+            self._counts[job.priority] += 1
+        self._places[job.id] = client, job.lane, job
+        self.paused += job.lane == PAUSED
         on_hold = client in self._on_hold
         self._ranks.of(client, job).put_back(client, job, job.lane, on_hold)
         self.news = client, job.priority
@@ -129,6 +159,7 @@ class JobQueue:
         self._resting[job.id] = job
         self.size += job.size
         self.count += 1
+        self._counts[job.priority] += 1
 
     def set_aside(self, job: Job, *, first: bool = False) -> None:
         """Let `job`, which was taken out, wait until it is called for, as the last or the first."""
@@ -149,16 +180,15 @@ class JobQueue:
     def remove(self, job: Job) -> bool:
         """Take `job` out, whatever its turn; False if it does not wait here."""
         place = self._places.pop(job.id, None)
-        if place is None:
-            if not self._wake(job):
-                return False
-            self.size -= job.size
-            self.count -= 1
-            return True
+        if place is None and not self._wake(job):
+            return False
         self.size -= job.size
         self.count -= 1
-        client, lane = place
-        self._ranks.of(client, job).discard(client, job, lane)
+        self._counts[job.priority] -= 1
+        if place is not None:
+            client, lane, _ = place
+            self.paused -= lane == PAUSED
+            self._ranks.of(client, job).discard(client, job, lane)
         return True
 
     def drop(self, client: IClient, most: int | None = None) -> list[Job]:
@@ -365,3 +395,4 @@ class JobQueue:
         del self._places[job.id]
         self.size -= job.size
         self.count -= 1
+        self._counts[job.priority] -= 1

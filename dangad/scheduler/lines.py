@@ -21,6 +21,9 @@ Lane = bytes | None
 """A part of the queue that can be kept back by itself: for a job type its name; None is the common
 lane."""
 
+PAUSED: Lane = b"\xff"
+"""The lane of all jobs that operators have paused. It is never open. The names of job types are
+ASCII: none has this one."""
 NONE = 3
 """The urgency of a line without jobs. Priorities are the numbers 0 to 2, the highest first."""
 NOWHERE = -1

@@ -332,6 +332,28 @@ class OutrankingTests(QueueTestCase):
         self.assertLessEqual(now, 2 * AGEING)
 
 
+class ViewTests(QueueTestCase):
+    def test_what_waits(self) -> None:
+        """Whatever its turn, a job that waits is seen, and counts with its priority."""
+        self.assertEqual((self.queue.jobs(), self.queue.oldest()), ([], None))
+        [low] = self.push(self.ann, priority=LOW, at=1.0)
+        [back] = self.push(self.bob, at=2.0)
+        aside, highest = self.push(self.bob, priority=HIGH, at=3.0), self.push(self.cid, at=4.0)
+        self.queue.hold(self.cid)
+        self.assertEqual([self.queue.pop(5.0) for _ in range(3)], [*aside, low, back])
+        self.assertEqual(self.queue.oldest(), 4.0)
+        self.queue.set_aside(aside[0])
+        self.assertEqual(self.queue.oldest(), 3.0)
+        self.queue.put_back(back)
+        self.queue.rest(low)
+        self.assertCountEqual(self.queue.jobs(), [low, back, *aside, *highest])
+        self.assertEqual(self.queue.count_by_priority(), {HIGH: 1, NORMAL: 2, LOW: 1})
+        self.assertEqual(self.queue.oldest(), 1.0)
+        self.queue.remove(low)
+        self.assertEqual(self.queue.count_by_priority(), {HIGH: 1, NORMAL: 2, LOW: 0})
+        self.assertEqual(self.queue.oldest(), 2.0)
+
+
 class RemovalTests(QueueTestCase):
     def test_removal_under_a_changed_client(self) -> None:
         """A job whose record has lost its client is still found."""

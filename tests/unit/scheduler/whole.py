@@ -10,6 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from dangad.scheduler.record import JobState
+from dangad.wire.values import Priority
 
 if TYPE_CHECKING:
     from dangad.scheduler.dispatcher import Dispatcher
@@ -38,6 +39,11 @@ def assert_whole(dispatcher: Dispatcher) -> None:
         assert job.worker is None, job
     assert queue.count == len(queued)
     assert queue.size == sum(job.size for job in queued)
+    assert {*queue.jobs()} == {*queued}
+    assert queue.count_by_priority() == {
+        priority: sum(job.priority is priority for job in queued) for priority in Priority
+    }
+    assert queue.oldest() == min((job.accepted_at for job in queued), default=None)
     assert (assignments.prefetched, assignments.size) == (prefetched, size)
     counters = dispatcher.counters
     assert counters.accepted == sum(counters.ended.values()) + len(places)
