@@ -63,15 +63,13 @@ class Fault:
 
 
 FAULTS = (
-    Fault("scheduler/dispatcher", "self.state.gone.add(client)", "pass"),
+    Fault("scheduler/absences", "self._state.gone.add(client)", "pass"),
     Fault(
-        "scheduler/dispatcher",
+        "scheduler/absences",
         "wants_chunks:\n                self._endings.resume(job.worker, job)",
         "wants_chunks:\n                pass",
     ),
-    Fault(
-        "scheduler/dispatcher", "and job.wants_chunks and job.stopped_for", "and job.stopped_for"
-    ),
+    Fault("scheduler/absences", "and job.wants_chunks and job.stopped_for", "and job.stopped_for"),
     Fault(
         "scheduler/dispatcher", "if may_start and not (state.queue.count", "if may_start and (True"
     ),

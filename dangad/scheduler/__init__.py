@@ -3,10 +3,11 @@
 - :mod:`.interfaces`: what the rooms promise each other.
 - :mod:`.record`: a job, and the states of its life.
 - :mod:`.dispatcher`: every event of a job's life. Its parts decide what follows:
-  :mod:`.admission`, :mod:`.answers`, :mod:`.endings` and :mod:`.retries`. All share :mod:`.state`.
+  :mod:`.admission`, :mod:`.answers`, :mod:`.endings`, :mod:`.retries`, :mod:`.absences`,
+  :mod:`.descriptions` and :mod:`.interventions`. All share :mod:`.state`.
 - :mod:`.matching`: which job starts next, and on which worker. It asks four parts: the queue for
   the next turn (:mod:`.fairqueue`, :mod:`.ranks`, :mod:`.rounds`, :mod:`.lines`, :mod:`.aside`),
-  :mod:`.concurrency` for the types that must wait, :mod:`.assignments` for the idle workers, and
+  :mod:`.concurrency` for the jobs that must wait, :mod:`.assignments` for the idle workers, and
   :mod:`.prefetch` for the jobs that a busy worker may have in addition.
 - :mod:`.registry`, :mod:`.quarantine`, :mod:`.runtimes`: which commands can be called, which are
   kept away, and how long their jobs take.

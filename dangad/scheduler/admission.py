@@ -97,7 +97,7 @@ class Admission:
         A worker that no other job waits for has nothing better to do.
         """
         state = self._state
-        if not (state.queue.count or state.assignments.prefetched):
+        if not (state.queue.count - state.queue.paused or state.assignments.prefetched):
             return None
         takes = state.run_times.too_short(job.command, left, now)
         return reasons.cannot_be_done(job, left, takes) if takes else None

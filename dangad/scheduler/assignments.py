@@ -99,6 +99,10 @@ class Assignments:
         """The jobs that run, judged by the answers that the parent has read."""
         return (row[0] for row in self.jobs.values())
 
+    def waiting(self) -> Iterator[Job]:
+        """The jobs that are prefetched, judged likewise."""
+        return (job for row in self.jobs.values() for job in row[1:])
+
     def jobs_of(self, client: IClient) -> list[Job]:
         """All jobs of `client` that workers have."""
         return [job for row in self.jobs.values() for job in row if job.client is client]

@@ -2,12 +2,15 @@
 
 Kept by :mod:`dangad.scheduler.dispatcher`. Most jobs wait in the queue's common lane. A job type
 has a lane of its own if it has `max_running`, if not all workers perform it, or if its jobs need
-workers that have not had a job yet. The lane is closed while none of its jobs may start.
+workers that have not had a job yet. The lane is closed while none of its jobs may start. All jobs
+that operators have paused wait in one lane, which is always closed.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+from dangad.scheduler.lines import PAUSED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,6 +19,23 @@ if TYPE_CHECKING:
     from dangad.scheduler.fairqueue import JobQueue
     from dangad.scheduler.record import Job
     from dangad.scheduler.registry import Registry
+
+
+class Paused(NamedTuple):
+    """Which jobs do not start until an operator resumes them."""
+
+    all: bool = False
+    """Whether all jobs are paused."""
+    commands: frozenset[bytes] = frozenset()
+    """The commands that are paused one by one. They stay so when all jobs are paused, too."""
+
+    def holds(self, command: bytes) -> bool:
+        """Whether the jobs of `command` are paused."""
+        return self.all or command in self.commands
+
+
+NOTHING = Paused()
+"""Nothing is paused."""
 
 
 class Lanes:
@@ -28,9 +48,17 @@ class Lanes:
         #: How many jobs of each lane run. Has each lane that was ever closed: new code may open it.
         #: The queue knows which lanes are closed.
         self._running: dict[bytes, int] = {}
+        #: What is paused; None if nothing is.
+        self.paused: Paused | None = None
 
     def lane_of(self, job: Job) -> bytes | None:
-        """The lane that `job` belongs in; None is the common one."""
+        """The lane in which `job` waits; None is the common one."""
+        if self.paused is not None and self.paused.holds(job.command):
+            return PAUSED
+        return self.running_lane_of(job)
+
+    def running_lane_of(self, job: Job) -> bytes | None:
+        """The lane in which `job` counts as running; None is the common one."""
         command = job.command
         if job.policy.max_running is None:
             return command if command in self._registry.choosy else None
@@ -63,7 +91,7 @@ class Lanes:
         """The catalogue has changed: count the `running` jobs of each lane anew."""
         self._running = dict.fromkeys(self._running, 0)
         for job in running:
-            job.lane = self.lane_of(job)
+            job.lane = self.running_lane_of(job)
             if job.lane is not None:
                 self._running[job.lane] = self._running.get(job.lane, 0) + 1
         for lane in {*self._running, *self._registry.choosy}:

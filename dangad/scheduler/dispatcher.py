@@ -7,8 +7,10 @@ no processes, no bytes, no time but the clock's.
 
 The parts decide what follows from an event: :mod:`.admission` whether a job may come in and start,
 :mod:`.matching` which jobs start, :mod:`.answers` what an answer means, :mod:`.endings` how a job
-ends, :mod:`.retries` whether it is tried again. They share :mod:`.state`, which says what always
-holds between two events.
+ends, :mod:`.retries` whether it is tried again. :mod:`.absences` deals with clients that do not
+read or are gone, :mod:`.interventions` with the wishes of operators, :mod:`.descriptions` with
+those who ask for the catalogue. They share :mod:`.state`, which says what always holds between two
+events.
 
 An event is decided first and told last: clients are told, and the log is written, once all state is
 whole (:mod:`.outbox`). Work on many jobs is done in parts, one in each turn of the reactor
@@ -20,32 +22,32 @@ from __future__ import annotations
 
 import itertools
 import random
-from functools import partial
 from typing import TYPE_CHECKING
-
-from twisted.internet.defer import Deferred, fail
 
 from dangad.limits import DEFAULTS
 from dangad.scheduler import reasons
+from dangad.scheduler.absences import Absences
 from dangad.scheduler.admission import Admission
 from dangad.scheduler.answers import Answers
-from dangad.scheduler.chores import PART
+from dangad.scheduler.descriptions import Descriptions
 from dangad.scheduler.drain import Drain
 from dangad.scheduler.endings import Endings
 from dangad.scheduler.fairqueue import UNLIMITED
+from dangad.scheduler.interventions import Interventions
 from dangad.scheduler.matching import Matching
 from dangad.scheduler.pauses import Pauses
 from dangad.scheduler.quarantine import Quarantine
 from dangad.scheduler.retries import Retries
-from dangad.scheduler.state import State
+from dangad.scheduler.state import State, log
 from dangad.wire.catalogue import NO_POLICY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IReactorTime
 
-    from dangad.errors import DangadError
+    from dangad.scheduler.concurrency import Paused
     from dangad.scheduler.interfaces import IClient, ISupervisor, IWorker
     from dangad.scheduler.record import Death, Job
 
@@ -84,7 +86,7 @@ class Dispatcher:
         self._matching = matching = Matching(state, self.admission, endings)
         self._prefetch = endings.prefetch
         self.admission.wariness = endings.wariness = matching.wariness
-        self._pauses = endings.pauses = Pauses(
+        endings.pauses = Pauses(
             state.alarms,
             matching.any_could_start,
             matching.any_runs_but,
@@ -92,7 +94,10 @@ class Dispatcher:
             endings.stop_unread,
         )
         retries = Retries(state, endings, matching.rested, chance or random.Random())
-        self.answers = Answers(state, endings, matching, retries, self._pauses)
+        self.answers = Answers(state, endings, matching, retries, endings.pauses)
+        self._absences = Absences(state, matching, endings)
+        self._descriptions = Descriptions(state, self.admission, matching)
+        self._interventions = Interventions(state, matching, endings)
         self._drain = Drain(state, self._give_up_draining)
 
     def supervised_by(self, supervisor: ISupervisor, low_water: int = 0) -> None:
@@ -112,6 +117,11 @@ class Dispatcher:
     def waiting(self) -> int:
         """How many jobs wait, including prefetched jobs and jobs that rest between attempts."""
         return self.state.waiting
+
+    @property
+    def seeking(self) -> int:
+        """How many jobs wait for a worker: all that wait, without the paused ones."""
+        return self.state.seeking
 
     @property
     def running(self) -> int:
@@ -182,7 +192,7 @@ class Dispatcher:
         assert client is not None, f"{job!r} has no client"
         now = job.accepted_at = self._clock.seconds()
         job.policy = state.registry.policies.get(job.command, NO_POLICY)
-        if job.policy.max_running is not None or state.registry.choosy:
+        if job.policy.max_running is not None or state.registry.choosy or state.lanes.paused:
             job.lane = state.lanes.lane_of(job)
         may_start = bool(state.assignments.idle) and state.queue.may_pass(client, job.lane)
         refusal = self.admission.refusal(job, now, may_start)
@@ -213,67 +223,20 @@ class Dispatcher:
         self.state.tell()
 
     def client_gone(self, client: IClient) -> None:
-        """Tell `client` nothing any more, and end its jobs.
-
-        Its waiting jobs never run, and end in parts, one in each turn of the reactor. Its running
-        jobs are stopped, unless the policy of their type says that they finish.
-        """
-        running = self._prefetch.reclaim_of(client)
-        for job in running:
-            job.asker = client.name
-            job.client = None
-        self.state.gone.add(client)
-        self._matching.wariness.client_gone(client)
-        self.state.queue.hold(client)
-        for job in running:
-            if job.worker is not None:
-                self._endings.resume(job.worker, job)
-                if job.policy.on_disconnect == "cancel":
-                    self._prefetch.reclaim(job.worker)
-                    error = reasons.cancelled_running(job, self._endings.ran(job))
-                    self._endings.stop(job, error, b"cancelled")
-        self._endings.end_those_of(client)
-        self.state.tell()
+        """See :meth:`.Absences.client_gone`."""
+        self._absences.client_gone(client)
 
     def hold(self, client: IClient) -> None:
-        """Start no job of `client`, which does not read, and pause its jobs that send parts."""
-        running = self._prefetch.reclaim_of(client)
-        self.state.queue.hold(client)
-        for job in running:
-            if job.worker is not None and job.wants_chunks and job.stopped_for is None:
-                try:
-                    job.worker.pause()
-                    self._pauses.pause(job)
-                except Exception:  # noqa: BLE001 - whatever it was, it concerns one worker
-                    self._endings.worker_failed(job.worker, job)
-        self.state.tell()
+        """See :meth:`.Absences.hold`."""
+        self._absences.hold(client)
 
     def release(self, client: IClient) -> None:
-        """Let the jobs of `client` go on, and start more."""
-        if client in self.state.gone:
-            return
-        self.state.queue.release(client)
-        for job in self.state.assignments.jobs_of(client):
-            if job.worker is not None and job.wants_chunks:
-                self._endings.resume(job.worker, job)
-        self._matching.match(self._clock.seconds())
-        self.state.tell()
+        """See :meth:`.Absences.release`."""
+        self._absences.release(client)
 
     def describe(self, by_server: bool = False) -> Deferred[str]:
-        """The catalogue of job types, for a client or for the server itself.
-
-        Fires with the JSON document of :mod:`dangad.wire.catalogue` once a worker has sent one; a
-        worker is started for this if need be. Fails with :class:`ShuttingDown` if the server stops
-        first, :class:`NoWorkers` if none can be started, :class:`QueueFull` if too many wait.
-        """
-        registry = self.state.registry
-        refusal = None if registry.known else self.admission.refusal_to_describe(by_server)
-        if refusal is not None:
-            return fail(refusal)
-        waiter = registry.catalogue()
-        if not registry.known:
-            self._matching.demand(1)
-        return waiter
+        """See :meth:`.Descriptions.describe`."""
+        return self._descriptions.describe(by_server)
 
     # Told by the supervisor and by workers.
 
@@ -287,7 +250,7 @@ class Dispatcher:
         self.state.assignments.unused.add(worker)
         if self.state.registry.join(worker, catalogue):
             self._matching.review()
-            self._tell_catalogue(reasons.stopping())
+            self._descriptions.tell(reasons.stopping())
         self._matching.match(now)
         self.state.tell()
 
@@ -339,18 +302,40 @@ class Dispatcher:
             self._endings.end_isolated(error, lambda: state.no_unused is reason)
         else:
             state.no_workers = reason
-            self._tell_catalogue(error)
+            self._descriptions.tell(error)
             self._endings.end_waiting(error, lambda: state.no_workers is reason)
         state.tell()
 
     # Told by operators.
 
+    def jobs_waiting(self) -> list[Job]:
+        """The jobs that wait, in no order; those that are prefetched or rest are among them."""
+        return [*self.state.queue.jobs(), *self.state.assignments.waiting()]
+
+    def jobs_running(self) -> list[Job]:
+        """The jobs that run."""
+        return list(self.state.assignments.running())
+
+    @property
+    def paused(self) -> Paused:
+        """What is paused."""
+        return self._interventions.paused
+
+    def pause(self, commands: Collection[bytes] | None) -> Paused:
+        """See :meth:`.Interventions.pause`."""
+        return self._interventions.pause(commands)
+
+    def resume(self, commands: Collection[bytes] | None) -> Paused:
+        """See :meth:`.Interventions.resume`."""
+        return self._interventions.resume(commands)
+
+    def cancel_by_operator(self, job: Job) -> None:
+        """See :meth:`.Interventions.cancel`."""
+        self._interventions.cancel(job)
+
     def pardon(self, command: bytes) -> bool:
-        """End the quarantine of `command`; whether there was any."""
-        pardoned = self.state.quarantine.pardon(command)
-        self._matching.match(self._clock.seconds())
-        self.state.tell()
-        return pardoned
+        """See :meth:`.Interventions.pardon`."""
+        return self._interventions.pardon(command)
 
     def kept_away(self) -> dict[bytes, float]:
         """The commands in quarantine, each with the seconds that are left of it."""
@@ -365,7 +350,10 @@ class Dispatcher:
         no job is left. May be called again with a new limit.
         """
         if not self.state.draining:
-            self._tell_catalogue(reasons.stopping())
+            self._descriptions.tell(reasons.stopping())
+        if self.state.lanes.paused is not None:
+            log.info("the drain resumes all jobs: it could not end while some are paused")
+            self.resume(None)
         self._drain.begin(seconds)
         self.state.outbox.last = self._check_drain
         self.state.tell()
@@ -387,12 +375,3 @@ class Dispatcher:
         self._endings.end_waiting(error, lambda: True)
         self._endings.stop_all(error)
         self.state.tell()
-
-    # Told last, or by the parts.
-
-    def _tell_catalogue(self, error: DangadError) -> None:
-        """Tell all who wait for the catalogue what it is, or `error` if it is not known."""
-        registry = self.state.registry
-        if registry.waiting:
-            tell = partial(registry.tell, PART, error)
-            self.state.outbox.put(self.state.chores.begin, tell)

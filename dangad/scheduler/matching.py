@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from itertools import islice
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from dangad.scheduler import reasons
@@ -22,6 +23,8 @@ from dangad.scheduler.record import Event, JobState
 from dangad.scheduler.wariness import Wariness
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from dangad.scheduler.admission import Admission
     from dangad.scheduler.alarms import Alarm
     from dangad.scheduler.endings import Endings
@@ -61,7 +64,7 @@ class Matching:
             self._prefetch.reclaim_outranked()
         if state.assignments.idle:
             self.give_work(now)
-        waiting = state.queue.count + state.assignments.prefetched
+        waiting = state.queue.count - state.queue.paused + state.assignments.prefetched
         if waiting and not state.assignments.idle:
             self.demand(waiting)
         else:
@@ -104,7 +107,7 @@ class Matching:
                 if self._prefetch.reclaim_some():
                     continue
                 if state.registry.isolated and state.lanes.lack_unused:
-                    self.demand(state.waiting)
+                    self.demand(state.seeking)
                 return
             try:
                 obstacle = self._admission.obstacle(job, now)
@@ -189,7 +192,7 @@ class Matching:
         state = self._state
         if job.state is JobState.PREFETCHED:
             if state.registry.choosy or job.lane is not None:
-                job.lane = state.lanes.lane_of(job)  # its type may have got one since
+                job.lane = state.lanes.running_lane_of(job)  # its type may have got one since
             if job.attempt >= job.policy.retries:
                 job.forget_request()
         job.live(Event.START)
@@ -262,7 +265,7 @@ class Matching:
             return
         if prefetch.next_look <= now:
             prefetch.look(state.assignments.running(), now)
-        waiting = state.queue.count + state.assignments.prefetched
+        waiting = state.queue.count - state.queue.paused + state.assignments.prefetched
         room = min(worker.room, prefetch.room(worker, waiting, len(state.assignments.jobs)))
         for _ in range(room):
             job = state.queue.pop_prefetch(now, partial(self._may_prefetch, worker, now))
@@ -312,18 +315,27 @@ class Matching:
                 job.policy = policy
         state.counters.metrics.know(state.registry.policies)
         state.lanes.review(state.assignments.running())
-        under_way = state.to_review is not None
-        state.to_review = iter(list(state.queue))
+        self.review_waiting()
+
+    def review_waiting(self, commands: Collection[bytes] | None = None) -> None:
+        """Review the waiting jobs of these commands, or all: others may be paused now, or none."""
+        state = self._state
+        jobs, under_way = state.queue.jobs(), state.to_review is not None
+        if commands is not None and not under_way:
+            jobs = [job for job in jobs if job.command in commands]
+        jobs.sort(key=attrgetter("id"))  # in a new lane, each client's jobs keep their order
+        state.to_review = iter(jobs)
         if not under_way:
             state.outbox.put(state.chores.begin, self._review_some)
 
     def _review_some(self) -> bool:
-        """Review some of the jobs that waited when the catalogue changed; whether more are left.
+        """Review some of the jobs that are to be reviewed; whether more are left.
 
         Until all of them are reviewed, `give_work` reviews each job before it starts the job.
         """
         state = self._state
         jobs = list(islice(state.to_review or (), PART))
+        may_start = False
         for job in jobs:
             if job.state is not JobState.QUEUED or job.client is None:
                 continue
@@ -334,13 +346,14 @@ class Matching:
             job.policy = state.registry.policy(job.command)
             if job.rest_alarm is None and job.lane != state.lanes.lane_of(job):
                 state.queue.remove(job)
-                self._changes_lane(job)
-        if len(jobs) == PART:
-            return True
-        state.to_review = None
-        state.outbox.put(self.match, state.clock.seconds())
+                may_start |= self._changes_lane(job)
+        more = len(jobs) == PART
+        if not more:
+            state.to_review = None
+        if may_start or not more:
+            state.outbox.put(self.match, state.clock.seconds())
         state.tell()
-        return False
+        return more
 
     def _changes_lane(self, job: Job) -> bool:
         """Let `job`, which was taken out, wait in another lane if it belongs there now."""

@@ -52,6 +52,11 @@ def stopped(seconds: float) -> DangadError:
     return ShuttingDown(f"the server stopped; the job had not ended after {seconds:g} s")
 
 
+def pauses_nothing() -> DangadError:
+    """A server that drains cannot pause jobs."""
+    return ShuttingDown("the server is stopping, and finishes its jobs: none can be paused")
+
+
 def unhandled(job: Job) -> DangadError:
     """No worker knows the command."""
     return UnhandledCommand(f"no worker performs {job.name}")
@@ -120,6 +125,16 @@ def ran_too_long(job: Job, ran: float) -> DangadError:
 def cancelled_waiting(job: Job) -> DangadError:
     """The job was cancelled while it waited."""
     return Cancelled(f"{job.name} was cancelled while it waited; {job.past}")
+
+
+def withdrawn_waiting(job: Job) -> DangadError:
+    """An operator cancelled the job while it waited."""
+    return Cancelled(f"{job.name} was cancelled by an operator while it waited; {job.past}")
+
+
+def withdrawn_running(job: Job, ran: float) -> DangadError:
+    """An operator cancelled the job while it ran."""
+    return Cancelled(f"{job.name} was cancelled by an operator {ran:.1f} s into its run")
 
 
 def not_read(job: Job, seconds: float) -> DangadError:

@@ -5,7 +5,8 @@ Made by :mod:`dangad.scheduler.dispatcher` for itself and its parts: :mod:`.admi
 
 Always true between two events: an accepted job is in exactly one place. It is in the queue, or
 rests before its next attempt, or is in the row of one worker, or has ended. If it has ended, its
-client was told so once. No worker is idle while a job waits that may start on it.
+client was told so once. No worker is idle while a job waits that may start on it. A paused job may
+not start.
 """
 
 from __future__ import annotations
@@ -85,14 +86,19 @@ class State:
         self.no_workers: str | None = None
         #: Why none could be started when jobs waited for one that has had none; None since one was.
         self.no_unused: str | None = None
-        #: The jobs that are to be reviewed since the catalogue has changed: they may belong in
-        #: another lane, or must not wait. None if all were reviewed.
+        #: The jobs that are to be reviewed since the catalogue has changed, or other jobs are
+        #: paused: they may belong in another lane, or must not wait. None if all were reviewed.
         self.to_review: Iterator[Job] | None = None
 
     @property
     def waiting(self) -> int:
         """How many jobs wait, including prefetched ones and those that rest between attempts."""
         return self.queue.count + self.assignments.prefetched
+
+    @property
+    def seeking(self) -> int:
+        """How many jobs wait for a worker: all that wait, without the paused ones."""
+        return self.waiting - self.queue.paused
 
     def tell(self) -> None:
         """Make the calls that the present event has put off, now that the state is whole."""

@@ -278,7 +278,7 @@ class Supervisor:
         """How many workers the jobs need, within the bounds."""
         dispatcher = self._dispatcher
         idle = 0 if dispatcher.lacks_unused else dispatcher.idle
-        waiting = max(waiting, dispatcher.waiting, int(dispatcher.is_asked))
+        waiting = max(waiting, dispatcher.seeking, int(dispatcher.is_asked))
         waiting = 0 if idle else waiting  # jobs that wait beside an idle worker are on hold
         busy = sum(record.serves for record in self.records.values()) - idle
         wanted = busy + waiting + self.spare_workers
