@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from dangad.wire.catalogue import NO_POLICY
 from dangad.wire.values import Priority
@@ -127,6 +127,17 @@ class ResourceUsage:
     other workers; 0 if this is not known."""
 
 
+class Attempt(NamedTuple):
+    """An attempt at a job that was lost and followed by another."""
+
+    started_at: float
+    """When it started."""
+    pid: int
+    """The process id of its worker."""
+    ended_for: str
+    """Why it ended, in words."""
+
+
 class Job:
     """A request that was received, from then until its one end.
 
@@ -150,6 +161,7 @@ class Job:
     :ivar turn: the turn in which the queue gave it out; for the queue alone, -1 if none.
     :ivar runner: the client whose turn started it, gone or not; None while it does not run.
     :ivar attempt: 0 while it waits for its first start, then 1, 2, ...
+    :ivar attempts: the attempts before this one, in order; no more than the retries of its type.
     :ivar worker: who runs it, or has it prefetched; None while nobody does.
     :ivar pid: the process id of the worker that ran it last, 0 if none did.
     :ivar seconds: how long this attempt may run, None for ever.
@@ -168,6 +180,7 @@ class Job:
         "accepted_at",
         "asker",
         "attempt",
+        "attempts",
         "box",
         "client",
         "command",
@@ -227,6 +240,7 @@ class Job:
         self.turn = -1
         self.runner: IClient | None = None
         self.attempt = 0
+        self.attempts: tuple[Attempt, ...] = ()
         self.worker: IWorker | None = None
         self.seconds: float | None = None
         self.limit_alarm: Alarm | None = None

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from dangad.scheduler import reasons
-from dangad.scheduler.record import Event
+from dangad.scheduler.record import Attempt, Event
 from dangad.scheduler.state import log
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ class Retries:
             self._endings.end(job, error)
             return
         job.live(Event.RETRY)
+        job.attempts += (Attempt(job.started_at, job.pid, str(error)),)
         self._state.queue.rest(job)
         for journal in self._state.counters.journals:
             self._state.outbox.put(journal.job_retried, job, error)

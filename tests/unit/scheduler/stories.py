@@ -8,7 +8,8 @@ on; names stand for themselves, the first time and always::
 ``ann: a few/Few/low/5s`` is that Ann submits two jobs, the second of type ``Few``, with low
 priority and a deadline; ``parts`` has it ask for parts, ``100B`` gives its request a size.
 ``bob reacts: cancel b`` has Bob do that when he is told of an outcome next. Workers that come after
-``types Few:max_running=2`` perform these types.
+``types Few:max_running=2`` perform these types. With ``pause Few`` an operator pauses a type, with
+``pause`` everything; with ``withdraw a`` one cancels a job.
 """
 
 from __future__ import annotations
@@ -37,6 +38,11 @@ def value_of(word: str) -> object:
     return (float(word) if "." in word else int(word)) if word[0].isdigit() else word
 
 
+def encoded(commands: tuple[str, ...]) -> list[bytes] | None:
+    """Commands as operators name them to the dispatcher; none stand for all jobs."""
+    return [command.encode() for command in commands] or None
+
+
 def types(words: Iterable[str]) -> str:
     """The catalogue of these job types, each with its policy: ``Few:max_running=1:retries=2``."""
     policies = {}
@@ -56,9 +62,17 @@ class StoryTestCase(TellingTestCase):
         "hold": lambda case, client: case.dispatcher.hold(case.client(client)),
         "release": lambda case, client: case.dispatcher.release(case.client(client)),
         "leaves": lambda case, client: case.leave(client),
+        "pause": lambda case, *commands: case.dispatcher.pause(encoded(commands)),
+        "resume": lambda case, *commands: case.dispatcher.resume(encoded(commands)),
+        "withdraw": lambda case, job: case.dispatcher.cancel_by_operator(case.jobs[job]),
     }
     facts: ClassVar[Deeds] = {
         "waiting": lambda case: case.dispatcher.waiting,  # jobs
+        "seeking": lambda case: case.dispatcher.seeking,
+        "all_paused": lambda case: "yes" if case.dispatcher.paused.all else "no",
+        "commands_paused": lambda case: sorted(
+            command.decode() for command in case.dispatcher.paused.commands
+        ),
         "busy": lambda case: case.dispatcher.running,  # workers
         "idle": lambda case: case.dispatcher.idle,
         "refused": lambda case: case.dispatcher.counters.refused,

@@ -88,6 +88,23 @@ class ManyTests(DispatcherTestCase):
             self.clock.turn()
         self.assertEqual(order, [f"a{number}" for number in range(2, MANY + 1)])
 
+    def test_pause(self) -> None:
+        """A pause, and its end, concern some of the jobs each turn; no paused one ever starts."""
+        self.play(f"types Echo Other, ready w, ann: o, {JOBS}, bob: b/Other, pause Echo")
+        self.play(f"seeking {2 * PART + 1}, w answers, w runs b, turn, w answers, w runs nothing")
+        while self.clock.turn():
+            pass
+        self.play(f"seeking 0, resume, seeking {PART - 1}, turn, seeking {2 * PART - 1}, 2x turn")
+        self.play(f"{MANY}x w answers, idle 1")
+        self.assertEqual(self.named["w"].given[2:], self.of([f"a1-{MANY}"]))
+
+    def test_pauses_at_once(self) -> None:
+        """A second pause lets the first be carried out to its end."""
+        self.play(f"{JOBS}, bob: b/Other, pause Echo, pause Other, seeking {2 * PART + 1}")
+        while self.clock.turn():
+            pass
+        self.play("seeking 0, resume Other, seeking 1")
+
     def test_catalogue(self) -> None:
         """Those who wait for the catalogue are told a part a turn."""
         waiting = [self.dispatcher.describe() for _ in range(MANY)]

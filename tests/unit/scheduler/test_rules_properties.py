@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
     from twisted.logger import ILogObserver, LogEvent
 
+    from dangad.scheduler.concurrency import Paused
+
     T = TypeVar("T")
 
 TIME_LIMIT = 5.0
@@ -96,6 +98,9 @@ ANY = range(1000)
 DEADLINES = [*[None, 0.5, 5.0, 60.0] * 3, 0.0]
 REACTIONS = ["submit", "cancel", "cancel all", "cancel another's", "hold", "leave"]
 PRIORITIES = list(Priority)
+ALL = "everything"
+"""What stands for all commands when operators pause and resume."""
+PAUSABLE = [*["Stop", "Timed", "Again", "Few", "Soft", "Alone", "AloneFew", "Nope"] * 2, ALL]
 BOTH = (False, True)
 MOSTLY = (True, True, True, False)
 NUMBERS = itertools.count(1)
@@ -108,6 +113,11 @@ RULES_KILL = "was killed: ", "was stopped: "
 def pick(things: Sequence[T], number: int) -> T:
     """One of `things`."""
     return things[number % len(things)]
+
+
+def named(commands: list[str]) -> list[bytes] | None:
+    """Commands as the dispatcher wants them; None for everything."""
+    return None if ALL in commands else [command.encode() for command in commands]
 
 
 def several(things: Sequence[T], least: int, most: int) -> Callable[[random.Random], list[T]]:
@@ -150,6 +160,8 @@ class RulesMachine:
     worker when it died, or was its last; `overtaken` how many turns a
     client (the first) has seen another (the second) have while it could have had its own, and how
     many of its own it may have had before their time;
+    `paused` what operators have paused, in the words of `pause`; `withdrawn` the jobs that they
+    cancelled;
     `had_turn` the jobs that were given to a worker, perhaps prefetched;
     `returned` the jobs that a dead worker had not read; `everybody` all workers there ever were,
     and `reclaimed` how many jobs were reclaimed from them when last looked at;
@@ -174,6 +186,8 @@ class RulesMachine:
         self.held: set[FakeClient] = set()
         self.ever_held: set[FakeClient] = set()
         self.cancelled: set[Job] = set()
+        self.withdrawn: set[Job] = set()
+        self.paused: set[str] = set()
         self.stopped: set[Job] = set()
         self.interrupted: dict[Job, float] = {}
         self.costly: set[FakeClient] = set()
@@ -373,16 +387,27 @@ class RulesMachine:
         assert job is not None
         self.cancel_job(job)
 
-    def cancel_job(self, job: Job) -> None:
+    def cancel_job(self, job: Job, by_operator: bool = False) -> None:
         """Cancel a job, and see that it waits no more."""
+        if by_operator:
+            if job.client is not None and job.stopped_for is None:
+                self.withdrawn.add(job)
+            self.dispatcher.cancel_by_operator(job)
+        else:
+            self.dispatcher.cancel(job)
         self.cancelled.add(job)
-        self.dispatcher.cancel(job)
         self.seal(job)
         assert job not in self.queued() or self.is_begun(job)
         if isinstance(job.worker, FakeWorker) and job is job.worker.last:
             assert job.worker.interrupts or job.worker.killed
             if isinstance(job.stopped_for, Cancelled):
                 self.stopped.add(job)
+
+    @deed(lambda self: self.jobs, numbers=several(ANY, 1, 8))
+    def withdraw(self, numbers: list[int]) -> None:
+        """An operator cancels some jobs, whatever became of them."""
+        for number in numbers:
+            self.cancel_job(pick(self.jobs, number), by_operator=True)
 
     @deed(lambda self: len(self.jobs) > 5, client=CLIENTS)
     def disconnect(self, client: int) -> None:
@@ -681,11 +706,34 @@ class RulesMachine:
         """The operator wants another number of workers."""
         self.supervisor.scale(min_workers, max(1, min_workers + more))
 
+    @deed(lambda self: not self.drains, commands=several(PAUSABLE, 1, 3))
+    def pause(self, commands: list[str]) -> None:
+        """The operator pauses some commands, or everything."""
+        self.paused.update({ALL} if ALL in commands else commands)
+        self.see_paused(self.dispatcher.pause(named(commands)))
+
+    @deed(lambda self: self.paused, commands=several(PAUSABLE, 1, 5))
+    def resume(self, commands: list[str]) -> None:
+        """The operator resumes some commands, or everything."""
+        self.paused = set() if ALL in commands else self.paused - {*commands}
+        self.overtaken.clear()
+        self.see_paused(self.dispatcher.resume(named(commands)))
+
+    def see_paused(self, paused: Paused) -> None:
+        """See what is paused now; what is in a line of its own since has turns of its own."""
+        assert paused == self.dispatcher.paused
+        assert paused.all == (ALL in self.paused)
+        assert paused.commands == {name.encode() for name in self.paused - {ALL}}
+        self.overtaken.clear()
+
     @deed(lambda self: len(self.jobs) > 30 and len(self.drains) < 2, seconds=[0, 1, 60])
     def drain(self, seconds: float) -> None:
         """The server is told to stop, perhaps twice."""
         answers: list[object] = []
         self.drains.append(answers)
+        if self.paused:
+            self.paused.clear()
+            self.overtaken.clear()
         self.dispatcher.drain(seconds).addBoth(answers.append)
 
     # What can be seen.
@@ -714,8 +762,13 @@ class RulesMachine:
             if job.rest_alarm is None
             and job not in begun
             and job.command in able
+            and not self.is_paused(job)
             and self.owners[job.id] not in self.held
         ]
+
+    def is_paused(self, job: Job) -> bool:
+        """Whether operators have paused jobs like this one."""
+        return ALL in self.paused or job.command.decode() in self.paused
 
     def running(self) -> list[tuple[FakeWorker, Job]]:
         """What runs where; what was stopped runs until its worker is gone, answer or not."""
@@ -828,6 +881,7 @@ class RulesMachine:
         """A job is prefetched in its turn, and neither before nor behind an isolated one."""
         self.check_turn(worker, job)
         assert not worker.ends_with_its_job
+        assert not self.is_paused(job)
         assert job.command not in ISOLATED[self.performs]
 
     def check_start(self, worker: FakeWorker, job: Job) -> None:
@@ -837,6 +891,7 @@ class RulesMachine:
         assert worker.begun or owner not in self.held
         assert worker.begun or job.box
         assert worker.begun or job not in self.sealed
+        assert worker.begun or not self.is_paused(job)
         assert worker.begun or not self.dispatcher.state.quarantine.seconds_left(
             job.command, self.clock.seconds()
         )
@@ -934,6 +989,7 @@ class RulesMachine:
         self.every_end_is_told_once()
         self.what_is_out_of_time_is_stopped()
         self.only_parts_are_held_back()
+        self.paused_jobs_ask_for_no_worker()
         self.no_worker_is_idle_while_a_job_may_start()
         self.no_used_worker_keeps_out_a_new_one()
         self.more_urgent_go_before_prefetched()
@@ -963,6 +1019,9 @@ class RulesMachine:
             workers = self.workers_of.get(job, [])
             assert job.attempt == len(workers), (job, job.attempt, workers)
             assert job.attempt <= MOST_ATTEMPTS.get(job.command, 1)
+            lost = [(attempt.pid, bool(attempt.ended_for)) for attempt in job.attempts]
+            assert lost == [(worker.pid, True) for worker in workers[: len(lost)]]
+            assert job.state is not JobState.RUNNING or len(lost) == job.attempt - 1
             if job in self.sealed:
                 assert job.attempt + self.is_begun(job) == self.sealed[job], job
             if job in self.stopped:
@@ -996,6 +1055,8 @@ class RulesMachine:
         elif job.state is JobState.CANCELLED:
             unread = job.wants_chunks and owner in self.ever_held
             assert job in self.cancelled or owner.gone or given_up or unread, job
+            if job in self.withdrawn and errors:
+                assert "by an operator" in str(errors[0])
         elif job.state is JobState.TIMED_OUT:
             assert job.deadline is not None or job.command in TIMED, job
         elif job.state is JobState.LOST:
@@ -1038,6 +1099,13 @@ class RulesMachine:
                 waits = held and worker.job.wants_chunks and not worker.interrupts
                 assert worker.paused == waits, worker
         assert not any(worker.paused for worker in self.spawner.idle)
+
+    def paused_jobs_ask_for_no_worker(self) -> None:
+        """Paused jobs are not prefetched, and nobody asks for workers for them."""
+        paused = [job for job in self.queued() if self.is_paused(job) and not self.is_begun(job)]
+        assert all(job.state is JobState.QUEUED for job in paused), paused
+        rests = sum(job.rest_alarm is not None for job in paused)
+        assert self.dispatcher.seeking == self.dispatcher.waiting - len(paused) + rests
 
     def no_worker_is_idle_while_a_job_may_start(self) -> None:
         """No worker is idle while a job waits that may start; but one may be kept for others."""
@@ -1141,6 +1209,7 @@ class RulesMachine:
             self.held.discard(client)
             self.forget_turns(client)
             self.dispatcher.release(client)
+        self.resume([ALL])
         self.describe()
         self.spawner.prepare()
         self.do_what_is_left()

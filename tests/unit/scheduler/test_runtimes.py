@@ -5,6 +5,7 @@ import random
 from twisted.trial.unittest import SynchronousTestCase
 
 from dangad.scheduler.runtimes import ENOUGH, PROBE, RunTimes
+from tests.fakes import catalogue
 from tests.unit.scheduler.dispatching import DispatcherTestCase
 
 NAME = b"Slow"
@@ -84,7 +85,8 @@ class DeadlineTests(DispatcherTestCase):
 
     def test_not_started(self) -> None:
         """A job with too little time left ends when its turn comes, or before it comes in."""
-        worker, ann, bob = self.ready(), self.connect("ann"), self.connect("bob")
+        worker = self.ready(catalogue("Echo", "Paused"))
+        ann, bob = self.connect("ann"), self.connect("bob")
         for _ in range(ENOUGH):
             self.submit(ann, deadline=5)
             self.clock.advance(1.0)
@@ -103,5 +105,7 @@ class DeadlineTests(DispatcherTestCase):
                 f"{job.deadline:g} s, and it takes 1 s or more; it never ran",
             )
         self.answer(worker)
+        self.dispatcher.pause([b"Paused"])
+        self.submit(ann, "Paused")
         alone = self.submit(bob, deadline=0.5)
         self.assertIs(worker.job, alone, "nobody else needs the worker")

@@ -283,6 +283,14 @@ SIZES = {
     "while a worker is idle, jobs that may not start are no reason for more workers": f"""
         of 2-4, go, hold ann, jobs 10, wait {failingstarts.PROBATION}, w1 dies, size 2
     """,
+    "paused jobs are no reason for more workers, and neither are they the reason for none": f"""
+        of 0-3, pause Echo, go, jobs 10, spawned 0, resume, boot, size 3, busy 3, pause, all_answer
+        pass {3 * rules.IDLE_TIME}, size 0, waiting 7
+    """,
+    "one job that may start brings one worker, however many are paused": """
+        of 0-5, types Echo Other, pause Echo, go, jobs 10, bob: b/Other, boot, spawned 1, w1 runs b
+        bob: c/Other, boot, spawned 2, w2 runs c, bob: d/Other, boot, spawned 3
+    """,
     "a worker above the minimum that dies with nothing to do is not replaced": f"""
         {SURPLUS}, w1 dies, size 3
     """,
