@@ -352,7 +352,8 @@ class Dispatcher:
         if not self.state.draining:
             self._descriptions.tell(reasons.stopping())
         if self.state.lanes.paused is not None:
-            log.info("the drain resumes all jobs: it could not end while some are paused")
+            text = "the drain resumes all jobs: it could not end while some are paused"
+            self.state.outbox.put(log.info, text)
             self.resume(None)
         self._drain.begin(seconds)
         self.state.outbox.last = self._check_drain

@@ -205,6 +205,18 @@ class Story:
         """A client reads again."""
         self.dispatcher.release(self.chance.choice(self.clients))
 
+    def pause(self) -> None:
+        """An operator pauses a command, or everything."""
+        command = self.chance.choice([*COMMANDS, None])
+        self.dispatcher.pause(None if command is None else [command.encode()])
+
+    def resume(self) -> None:
+        """An operator resumes everything, or cancels a job."""
+        if self.jobs and self.chance.random() < 0.3:
+            self.dispatcher.cancel_by_operator(self.chance.choice(self.jobs[-15:]))
+        else:
+            self.dispatcher.resume(None)
+
     def answering(self) -> list[FakeWorker]:
         """The workers of which an answer can be read."""
         return [worker for worker in self.spawner.workers if worker.may_answer]
@@ -260,6 +272,7 @@ class Story:
             *[self.answer] * 8,
             *[self.go_on, self.boot, self.bury_all, self.wait] * 2,
             *[self.cancel, self.report, self.hold, self.release, self.leave, self.die],
+            *[self.pause, self.resume, self.resume],
         ]
         for _ in range(STEPS):
             self.chance.choice(deeds)()
