@@ -27,6 +27,8 @@ MOST_PAUSED = 1000
 """The most commands that can be paused one by one."""
 MOST_NAMED = 10
 """The most paused commands that the log names; it counts the others."""
+MOST_BYTES = 100
+"""The most bytes of a paused command's name in the log."""
 
 
 class Interventions:
@@ -106,8 +108,8 @@ def _in_words(paused: Paused) -> str:
     """What is paused, for the log."""
     if paused.all:
         return "all jobs"
-    names = [printable(command.decode("latin-1")) for command in sorted(paused.commands)]
-    more = len(names) - MOST_NAMED
-    if more > 0:
-        names[MOST_NAMED:] = [f"and {counted(more, 'other')}"]
+    commands = sorted(paused.commands)
+    names = [printable(name[:MOST_BYTES].decode("latin-1")) for name in commands[:MOST_NAMED]]
+    if len(commands) > MOST_NAMED:
+        names.append(f"and {counted(len(commands) - MOST_NAMED, 'other')}")
     return ", ".join(names) or "nothing"

@@ -1,7 +1,8 @@
 """The state of the rules: which jobs wait, which worker has which jobs, what is still to be done.
 
 Made by :mod:`dangad.scheduler.dispatcher` for itself and its parts: :mod:`.admission`,
-:mod:`.matching`, :mod:`.answers`, :mod:`.endings` and :mod:`.retries`. It decides nothing.
+:mod:`.matching`, :mod:`.answers`, :mod:`.endings`, :mod:`.retries`, :mod:`.absences`,
+:mod:`.descriptions` and :mod:`.interventions`. It decides nothing.
 
 Always true between two events: an accepted job is in exactly one place. It is in the queue, or
 rests before its next attempt, or is in the row of one worker, or has ended. If it has ended, its
