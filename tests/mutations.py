@@ -141,7 +141,7 @@ FAULTS = (
     Fault("scheduler/aside", "jobs.move_to_end(job.id, last=False)", "pass"),
     Fault("scheduler/aside", "            if not passed_over(client):", "            if True:"),
     Fault("scheduler/aside", "if not any(line.values()):", "if any(line.values()):"),
-    Fault("scheduler/counters", "self.ended[job.state] += 1", "pass"),
+    Fault("scheduler/counters", "self.ended[state] += 1", "pass"),
     Fault("scheduler/alarms", "at < self._wake_at", "at > self._wake_at"),
     Fault("scheduler/chores", "self._chores.append(chore)", "pass"),
     Fault("scheduler/outbox", "        if self._sending:\n            return\n", ""),
