@@ -8,7 +8,8 @@
 - :mod:`.connector`, :mod:`.jobpipe`: the link's view of the process and of the pipe to it.
 - :mod:`.givenjobs`, :mod:`.jobprobe`: the worker's jobs, and a check that it still has them.
 - :mod:`.speech`: the boxes that a worker may write.
-- :mod:`.workeroutput`, :mod:`.output`, :mod:`.outputlog`: what a worker prints.
+- :mod:`.workeroutput`, :mod:`.output`, :mod:`.outputlog`, :mod:`.outputmemory`: what a worker
+  prints.
 - :mod:`.interruption`, :mod:`.killing`, :mod:`.obituary`: how a job is stopped, how a worker is
   killed, and the report of its death.
 - :mod:`.containment`: confines a failure of the server's own to one worker.

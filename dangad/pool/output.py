@@ -4,7 +4,7 @@ Fed by :mod:`dangad.pool.workeroutput`. The output is bounded. A line longer tha
 into several. After `MAX_LINES` lines of a job the rest is only counted, because writing a line
 costs the parent far more than counting it. The same holds if many jobs in a row print much, and for
 output between two jobs. :mod:`dangad.pool.outputlog` decides how many lines are written in one
-turn of the reactor.
+turn of the reactor; :mod:`dangad.pool.outputmemory` keeps the last lines of each job.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ SURE_LINES = 20
 LINES_A_SECOND = 200
 """Lines a second that the jobs of a worker may write beyond `SURE_LINES`; unused ones add up, to
 `MAX_LINES` at most."""
-TAIL = 40
-"""How many of the last lines of a job's output are remembered."""
+TAIL = 100
+"""How many of the last lines of a job's output are remembered: most tracebacks are shorter."""
 LAST_LINES = 4
 """The most lines of output in the error that the client of a lost job gets."""
 MAX_LAST_LINE = 200
@@ -62,6 +62,8 @@ class JobOutput:
         self.pid = 0
         #: The last lines of the running job, or of the last one.
         self.tail: deque[str] = deque(maxlen=TAIL)
+        #: The last job that has printed something.
+        self._printed_by = 0
         #: Lists to which each line is also added while somebody waits for it.
         self._listeners: list[list[str]] = []
         #: The id of the running job; 0 between jobs.
@@ -127,7 +129,7 @@ class JobOutput:
         self._job = job_id
         self._lines = 0
         if self.tail:
-            self.tail.clear()
+            self._forget_tail()
 
     def listen(self, lines: list[str]) -> None:
         """Add the output to `lines`, too, from now on; make room in the log for a stack."""
@@ -147,7 +149,17 @@ class JobOutput:
             self._dropped = 0
         self._job = self._lines = 0
 
-    close = end_job
+    def close(self) -> None:
+        """Count the output as no job's from now on: the worker is gone."""
+        self.end_job()
+        self._forget_tail()
+
+    def _forget_tail(self) -> None:
+        """Begin a new tail; the memory keeps the lines of the job."""
+        if self._printed_by:
+            self._written.memory.keep(self._printed_by, self.tail)
+            self._printed_by = 0
+        self.tail.clear()
 
     def flush(self) -> None:
         """Log an unfinished line as a whole one: no more of it will come."""
@@ -164,6 +176,9 @@ class JobOutput:
                 for start in range(0, len(line) or 1, MAX_LINE)
             ]
         self.tail.extend(map(_text, lines[-TAIL:]))
+        if self._job and self._job != self._printed_by:
+            self._printed_by = self._job
+            self._written.memory.note(self._job, self.tail)
         for listener in self._listeners:
             listener.extend(map(_text, lines))
         sure = max(0, SURE_LINES - self._lines)

@@ -13,6 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from dangad.host.turns import Turns
+from dangad.pool.outputmemory import OutputMemory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -25,6 +26,8 @@ class OutputLog:
 
     def __init__(self, clock: IReactorTime) -> None:
         """:param clock: calls back in the reactor's next turn."""
+        #: The last lines of each job.
+        self.memory = OutputMemory()
         #: The share of this turn of the reactor, in lines.
         self._turns = Turns(clock)
         #: The lines for later turns, each batch with the function that writes a line.

@@ -325,7 +325,7 @@ class WorkerPool(ProcessPool):
         settings: WorkerSettings,
     ) -> None:
         kernel_kills = KernelKills()
-        output_log = self._output_log = OutputLog(clock)
+        output_log = self.output_log = OutputLog(clock)
         self._scratch = Scratch()
         self._guardian = guardian
         super().__init__(
@@ -388,7 +388,7 @@ class WorkerPool(ProcessPool):
 
         def close(result: object) -> object:
             self._scratch.close()
-            self._output_log.flush()
+            self.output_log.flush()
             return self.starter.template.stop().addCallback(lambda _: result)
 
         stopped: defer.Deferred[Any] = super().stop()
