@@ -138,6 +138,15 @@ class NotRunning(DangadError):
     code = b"NOT_RUNNING"
 
 
+class NotFound(DangadError):
+    """No job with the id that an operator named waits, runs, or is among the last that have ended.
+
+    Only operators meet it. The server remembers the last thousand jobs that have ended.
+    """
+
+    code = b"NOT_FOUND"
+
+
 class NoAnswer(DangadError):
     """A worker has not answered an operator's question in time; the text says in which state it is.
 

@@ -13,7 +13,7 @@ import signal
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.application import service
 from twisted.internet import defer, error
@@ -31,7 +31,6 @@ from dangad.pool.guardian import Guardian
 from dangad.pool.orphans import Orphans
 from dangad.pool.processes import WorkerPool
 from dangad.scheduler.dispatcher import Dispatcher
-from dangad.scheduler.record import JobState
 from dangad.scheduler.supervisor import Supervisor
 from dangad.scheduler.workerrecord import RecycleLimits
 from dangad.server.acceptgate import AcceptGate, raise_limit
@@ -45,8 +44,6 @@ from dangad.text import counted
 from dangad.waiters import fired_within
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from twisted.internet.interfaces import IDelayedCall, IListeningPort
     from twisted.python.failure import Failure
 
@@ -153,7 +150,7 @@ class DangadService(service.Service):
             max_buffered=limits.max_buffered or default_limit(limits.max_payload),
         )
         self.operations = Operations(
-            reactor, self.dispatcher, self.supervisor, self.clients, self._end
+            reactor, self.dispatcher, self.supervisor, self.clients, self.pool.output_log, self._end
         )
         self._control = ControlFactory(reactor, self.operations)
         self._control_endpoint = None if control is None else read_endpoint(control)
@@ -199,6 +196,7 @@ class DangadService(service.Service):
         self.pool.settle()
         self._notifier.start()
         self.guardian.start()
+        self.operations.start()
         self.gate.start(self._limits.max_connections)
         self.supervisor.start(self.pool)
         self._say_where()
@@ -303,11 +301,15 @@ class DangadService(service.Service):
             self._reactor.callFromThread(log.warn, "the terminal of the server is gone")
         self._reactor.callFromThread(self._end if gone else self.reload)
 
-    def _end(self) -> None:
-        """Begin the orderly stop of the server, for an operator."""
+    def _end(self, now: bool = False) -> None:
+        """Begin the orderly stop of the server, for an operator; if `now`, finish it at once."""
         if not self._own_process:
-            self.dispatcher.drain(self._limits.drain)
+            self.dispatcher.drain(0 if now else self._limits.drain)
             return
+        if now and self.running:  # `stopService` comes first: its trigger was added before
+            self._reactor.addSystemEventTrigger("before", "shutdown", self.hurry)
+        elif now:
+            self.hurry()
         with contextlib.suppress(error.ReactorNotRunning):  # the stop has begun already
             self._reactor.stop()
 
@@ -332,6 +334,7 @@ class DangadService(service.Service):
         await self.clients.close(HURRIED_FLUSH_TIME if self._hurried else FLUSH_TIME)
         self.clients.quiet.flush()
         await _stop_listening(self._control_ports)
+        self.operations.stop()
         await self._control.close()
         self._notifier.stop()
         self._collections.stop()
@@ -340,12 +343,8 @@ class DangadService(service.Service):
             "stopped: {accepted} accepted: {done} done, {failed} failed, {lost} lost, "
             "{cancelled} cancelled, {timed_out} timed out; {refused} refused",
             accepted=counted(counters.accepted, "job"),
-            done=counters.ended[JobState.DONE],
-            failed=counters.ended[JobState.FAILED],
-            lost=counters.ended[JobState.LOST],
-            cancelled=counters.ended[JobState.CANCELLED],
-            timed_out=counters.ended[JobState.TIMED_OUT],
             refused=counters.refused,
+            **{state.name.lower(): number for state, number in counters.ended.items()},
         )
 
     async def _stop_workers(self) -> None:

@@ -21,6 +21,7 @@ _KINDS = {
     "Decimal": "a decimal number",
     "Unicode": "UTF-8 text",
     "String": "bytes",
+    "ListOf": "a list",
 }
 _SIZES = ("bytes", "KiB", "MiB", "GiB", "TiB")
 _TIMES = ((0.9995, 0.001, "ms"), (59.95, 1.0, "s"), (3597.0, 60.0, "min"), (172_800.0, 3600.0, "h"))

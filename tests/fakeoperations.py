@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from dangad.errors import NotRunning
+from dangad.errors import NotFound, NotRunning
+from dangad.operators import filters
 from dangad.scheduler.interfaces import IOperations
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
 
 STATUS: dict[str, Any] = {
     "version": "0.1.0",
@@ -39,8 +43,21 @@ STATUS: dict[str, Any] = {
         "timed_out": 0,
         "lost": 1,
     },
+    "oldest_wait": None,
+    "backlog": {"high": 0, "normal": 0, "low": 0},
+    "paused": {"all": False, "commands": ["Rotate"]},
+    "last": {
+        "1m": {"jobs": 6, "rate": 0.1, "failed": 0, "p50": 0.21, "p90": 0.9, "p99": 1.2},
+        "5m": {"jobs": 30, "rate": 0.1, "failed": 1, "p50": 0.2, "p90": 0.8, "p99": 1.2},
+        "15m": {"jobs": 30, "rate": 0.03, "failed": 1, "p50": 0.2, "p90": 0.8, "p99": 1.2},
+    },
+    "failed_by_code": {"NOT_FOUND": 3, "JOB_FAILED": 1, "CANCELLED": 2, "WORKER_LOST": 1},
+    "refused_by_code": {"QUEUE_FULL": 3},
     "quarantine": [{"command": "Thumbnail", "seconds": 21.5}],
     "connections": 12,
+    "memory": 62914560,
+    "stall": {"last_minute": 0.004, "ever": 0.031},
+    "deaths": {"crashed": 1, "released": 5},
 }
 WORKERS: list[dict[str, Any]] = [
     {
@@ -104,6 +121,146 @@ RECENT: list[dict[str, Any]] = [
         "error": None,
     },
 ]
+DEATHS: list[dict[str, Any]] = [
+    {
+        "pid": 4709,
+        "ended": 1795766400.25,
+        "age": 7200.5,
+        "jobs": 83,
+        "cause": "crashed",
+        "why": "was killed by SIGSEGV",
+    }
+]
+JOBS: dict[str, Any] = {
+    "total": 2,
+    "jobs": [
+        {
+            "id": 120,
+            "command": "Thumbnail",
+            "client": "process 5120 of user 1000",
+            "priority": "normal",
+            "state": "running",
+            "wait": 0.0004,
+            "runtime": 2.14,
+            "attempt": 1,
+            "deadline_left": None,
+            "worker": 4711,
+            "paused": False,
+        },
+        {
+            "id": 121,
+            "command": "Rotate",
+            "client": "127.0.0.1:51966",
+            "priority": "high",
+            "state": "queued",
+            "wait": 1.5,
+            "runtime": None,
+            "attempt": 0,
+            "deadline_left": 28.5,
+            "worker": None,
+            "paused": True,
+        },
+    ],
+}
+DETAIL: dict[str, Any] = {
+    **RECENT[0],
+    "state": "failed",
+    "error": "JOB_FAILED: ValueError: not an image",
+    "priority": "normal",
+    "deadline": None,
+    "accepted": 1795766399.0,
+    "started": 1795766399.42,
+    "attempts": [{"started": 1795766399.0, "worker": 4708, "ended_for": "was killed by SIGSEGV"}],
+    "output": ["reading holiday.png", "decoding"],
+    "traceback": 'Traceback (most recent call last):\n  File "/srv/thumbs/jobs.py", line 20, in '
+    "thumbnail\nValueError: not an image",
+    "policy": {
+        "time_limit": 30.0,
+        "retries": 1,
+        "max_running": None,
+        "on_disconnect": "cancel",
+        "isolate": False,
+        "stoppable": False,
+    },
+    "bytes": 48211,
+    "can_run_again": False,
+}
+_TIMES = {"p50": 0.2, "p90": 0.8, "p99": 1.2}
+_LAST = {"jobs": 30, "rate": 0.1, "failed": 1, "wait": _TIMES, "runtime": _TIMES}
+COMMANDS: list[dict[str, Any]] = [
+    {
+        "command": "Thumbnail",
+        "doc": "Make an image smaller.",
+        "running": 1,
+        "waiting": 0,
+        "done": 102,
+        "failed": 4,
+        "cancelled": 2,
+        "timed_out": 0,
+        "lost": 1,
+        "refused": 3,
+        "errors": {"NOT_FOUND": 3, "JOB_FAILED": 1},
+        "last": {"1m": _LAST, "5m": _LAST, "15m": _LAST},
+        "policy": {
+            "time_limit": 30.0,
+            "retries": 1,
+            "max_running": 2,
+            "on_disconnect": "cancel",
+            "isolate": False,
+            "stoppable": False,
+        },
+        "quarantine": 21.5,
+        "paused": False,
+    }
+]
+CLIENTS: dict[str, Any] = {
+    "total": 1,
+    "clients": [
+        {
+            "client": "127.0.0.1:51966",
+            "peer": "127.0.0.1",
+            "since": 3600.5,
+            "idle": None,
+            "waiting": 1,
+            "running": 0,
+            "held": False,
+            "bytes": 1024,
+        }
+    ],
+}
+CANCELLED: dict[str, Any] = {
+    "matched": 3,
+    "results": [
+        {"id": 121, "command": "Rotate", "result": "cancelled"},
+        {"id": 120, "command": "Thumbnail", "result": "stopping"},
+        {"id": 119, "command": "ListDirectory", "result": "ended"},
+        {"id": 7, "command": None, "result": "not found"},
+    ],
+    "left": 0,
+}
+PAUSED: dict[str, Any] = {"all": False, "commands": ["Rotate"]}
+EVENTS: dict[str, Any] = {
+    "events": [
+        {
+            "number": 41,
+            "time": 1795766401.25,
+            "kind": "ended",
+            "job": 119,
+            "command": "ListDirectory",
+            "client": "127.0.0.1:51966",
+            "worker": 4711,
+            "priority": "normal",
+            "state": "failed",
+            "wait": 0.2,
+            "runtime": 0.0123,
+            "code": "NOT_FOUND",
+            "text": "nothing is at 'nothing'",
+        },
+        {"number": 42, "time": 1795766401.5, "kind": "worker ready", "worker": 4713},
+    ],
+    "next": 42,
+    "missed": 0,
+}
 CONFIG: dict[str, Any] = {
     "file": "/srv/thumbs/dangad.toml",
     "text": "# Thumbnails\njobs = ['thumbs.jobs']\nmax-workers = 2  # as many as cores\n",
@@ -132,6 +289,12 @@ Current thread 0x00007f2f75694b80 (most recent call first):
 class FakeOperations:
     """Tells what it is set to tell, and notes what it is asked to do.
 
+    :ivar asked: with what it was asked for lists of jobs and clients, in order.
+    :ivar cancelled: which jobs it was to cancel, and how many at most.
+    :ivar paused: what was to be paused or resumed, each after the word.
+    :ivar shutdowns: whether it was to stop at once, each time that it was to stop.
+    :ivar watched: what those who watch asked for.
+    :ivar watchers: who waits for events; a test fires them.
     :ivar wanted: what numbers of workers it was asked for, in order.
     :ivar forced: those that it was to have in any case.
     :ivar reloads: who waits for the end of a reload; a test fires them.
@@ -143,6 +306,13 @@ class FakeOperations:
         self.workers_document = WORKERS
         self.recent_document = RECENT
         self.config_document = CONFIG
+        self.jobs_document = JOBS
+        self.asked: list[tuple[Any, ...]] = []
+        self.cancelled: list[tuple[Any, int]] = []
+        self.paused: list[tuple[str, Any]] = []
+        self.shutdowns: list[bool] = []
+        self.watched: list[tuple[Any, ...]] = []
+        self.watchers: list[Deferred[dict[str, Any]]] = []
         self.wanted: list[tuple[int, int]] = []
         self.forced: list[tuple[int, int]] = []
         self.reloads: list[Deferred[None]] = []
@@ -156,9 +326,78 @@ class FakeOperations:
         """See :meth:`IOperations.workers`."""
         return self.workers_document
 
-    def recent(self) -> list[dict[str, Any]]:
+    def deaths(self) -> list[dict[str, Any]]:
+        """See :meth:`IOperations.deaths`."""
+        return DEATHS
+
+    def jobs(
+        self,
+        filter: Mapping[str, Any] | None = None,
+        sort: str = "-age",
+        limit: int = 100,
+        offset: int = 0,
+    ) -> Deferred[dict[str, Any]]:
+        """See :meth:`IOperations.jobs`."""
+        filters.read_live(filter)
+        filters.check_page(limit, offset)
+        self.asked.append((filter, sort, limit, offset))
+        return defer.succeed(self.jobs_document)
+
+    def recent(
+        self, filter: Mapping[str, Any] | None = None, sort: str | None = None, limit: int = 1000
+    ) -> list[dict[str, Any]]:
         """See :meth:`IOperations.recent`."""
+        filters.read_ended(filter)
+        self.asked.append((filter, sort, limit))
         return self.recent_document
+
+    def job(self, job_id: int) -> Deferred[dict[str, Any]]:
+        """See :meth:`IOperations.job`."""
+        if job_id != DETAIL["id"]:
+            return defer.fail(NotFound(f"no job {job_id}"))
+        return defer.succeed(DETAIL)
+
+    def commands(self) -> Deferred[list[dict[str, Any]]]:
+        """See :meth:`IOperations.commands`."""
+        return defer.succeed(COMMANDS)
+
+    def clients(self, sort: str = "-since", limit: int = 100) -> Deferred[dict[str, Any]]:
+        """See :meth:`IOperations.clients`."""
+        self.asked.append((sort, limit))
+        return defer.succeed(CLIENTS)
+
+    def watch(
+        self,
+        after: int | None = None,
+        filter: Mapping[str, Any] | None = None,
+        kinds: Collection[str] | None = None,
+    ) -> Deferred[dict[str, Any]]:
+        """See :meth:`IOperations.watch`."""
+        self.watched.append((after, filter, kinds))
+        waiter: Deferred[dict[str, Any]] = Deferred(_not_cancelled)
+        self.watchers.append(waiter)
+        return waiter
+
+    def cancel(
+        self, which: Collection[int] | Mapping[str, Any], most: int = 1000
+    ) -> Deferred[dict[str, Any]]:
+        """See :meth:`IOperations.cancel`."""
+        self.cancelled.append((which, most))
+        return defer.succeed(CANCELLED)
+
+    def pause(self, commands: Collection[str] | None) -> dict[str, Any]:
+        """See :meth:`IOperations.pause`."""
+        self.paused.append(("pause", commands))
+        return PAUSED
+
+    def resume(self, commands: Collection[str] | None) -> dict[str, Any]:
+        """See :meth:`IOperations.resume`."""
+        self.paused.append(("resume", commands))
+        return PAUSED
+
+    def shutdown(self, now: bool = False) -> None:
+        """See :meth:`IOperations.shutdown`."""
+        self.shutdowns.append(now)
 
     def config(self) -> dict[str, Any]:
         """See :meth:`IOperations.config`."""

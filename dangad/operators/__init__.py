@@ -1,8 +1,12 @@
 """How operators and service managers watch the server and control it.
 
-- :mod:`.control`: the control endpoint, where operators connect.
+- :mod:`.control`: the control endpoint, where operators connect; :mod:`.orders` has what each
+  command does.
 - :mod:`.view`: the operations that it offers, over all parts of the server.
-- :mod:`.rates`: what was done in the last minutes. :mod:`.events`: what those who watch are told.
+- :mod:`.jobviews`, :mod:`.clientviews`, :mod:`.commandviews`: the documents about jobs, clients
+  and commands; :mod:`.filters` says which jobs are meant, and :mod:`.parts` divides the work on
+  very many of them.
+- :mod:`.rates`, :mod:`.events`: the figures of the last minutes, and what happens just now.
 - :mod:`.handcalls`: jobs that operators call from the page.
 - :mod:`.systemd`: notifications to a service manager.
 """

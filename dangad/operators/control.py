@@ -1,8 +1,8 @@
 """The control endpoint, where operators connect: AMP commands that inspect and steer the server.
 
 No job passes here. ``dangad status`` and the other subcommands of :mod:`dangad.cli.operators`
-send the commands; a provider of :class:`~dangad.scheduler.interfaces.IOperations` performs them.
-Every command that may affect jobs is logged.
+send the commands; :mod:`.orders` has a function for each. Every command that may affect jobs is
+logged.
 
 Whoever can connect can stop the server: access to the endpoint's address is the only protection.
 The limits here guard against faulty programs, not against hostile ones.
@@ -10,7 +10,6 @@ The limits here guard against faulty programs, not against hostile ones.
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -23,13 +22,12 @@ from zope.interface import implementer
 from dangad.errors import BadArguments, DangadError, QueueFull, TooLarge, UnhandledCommand
 from dangad.host.quietlog import QuietLog
 from dangad.host.turns import Turns
+from dangad.operators.orders import AT_ONCE, NAMES, ONLY_LOOK, PERFORM
 from dangad.server.passeddescriptors import dispose
-from dangad.text import kind_in_words, quote
+from dangad.text import kind_in_words, printable, quote
 from dangad.wire import boxes, commands
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-
     from twisted.internet.interfaces import IAddress, IConsumer, IReactorTime, ITCPTransport
     from twisted.python.failure import Failure
 
@@ -44,81 +42,18 @@ log = Logger()
 MAX_CONNECTIONS = 20
 """The most open connections: people and their dashboards are few. A further one takes the place of
 a connection that waits for no answer."""
-MAX_REQUEST = 2**12
-"""Bytes of the largest request. The arguments of a command are a few numbers or one name."""
+MAX_REQUEST = 2**15
+"""Bytes of the largest request: a thousand ids, or a thousand names of commands."""
+MOST_LOGGED = 200
+"""The most characters of each argument in the log."""
 REQUEST_COST = 20
 """The cost of a request in a turn of the reactor, in client requests: documents are expensive."""
 MAX_WAITING = 100
-"""The most requests in progress, including requests of connections that have closed since."""
+"""The most requests in progress, and the most requests for events, including requests of
+connections that have closed since."""
 
 
-# One function for each command.
-
-
-async def _status(operations: IOperations, _: dict[str, Any]) -> dict[str, Any]:
-    return {"document": json.dumps(operations.status())}
-
-
-async def _workers(operations: IOperations, _: dict[str, Any]) -> dict[str, Any]:
-    return {"document": json.dumps(operations.workers())}
-
-
-async def _recent(operations: IOperations, _: dict[str, Any]) -> dict[str, Any]:
-    return {"document": json.dumps(operations.recent())}
-
-
-async def _config(operations: IOperations, _: dict[str, Any]) -> dict[str, Any]:
-    return {"document": json.dumps(operations.config())}
-
-
-async def _scale(operations: IOperations, arguments: dict[str, Any]) -> dict[str, Any]:
-    try:
-        operations.scale(arguments["min"], arguments["max"], bool(arguments.get("force")))
-    except ValueError as error:
-        raise BadArguments(str(error)) from None
-    return {}
-
-
-async def _pardon(operations: IOperations, arguments: dict[str, Any]) -> dict[str, Any]:
-    if not operations.pardon(arguments["command"]):
-        names = ", ".join(each["command"] for each in operations.status()["quarantine"])
-        others = f"; in quarantine: {names}" if names else ", and no other command is"
-        raise BadArguments(f"{arguments['command']!r} is not in quarantine{others}")
-    return {}
-
-
-async def _stack(operations: IOperations, arguments: dict[str, Any]) -> dict[str, Any]:
-    return {"stack": await operations.stack(arguments["job"])}
-
-
-async def _reload(operations: IOperations, _: dict[str, Any]) -> dict[str, Any]:
-    await operations.reload()
-    return {}
-
-
-async def _drain(operations: IOperations, _: dict[str, Any]) -> dict[str, Any]:
-    return {"document": json.dumps(await operations.drain())}
-
-
-_PERFORM: dict[
-    type[amp.Command], Callable[[IOperations, dict[str, Any]], Coroutine[Any, Any, dict[str, Any]]]
-] = {
-    commands.Status: _status,
-    commands.Workers: _workers,
-    commands.Recent: _recent,
-    commands.Config: _config,
-    commands.Scale: _scale,
-    commands.Want: _scale,
-    commands.Pardon: _pardon,
-    commands.Stack: _stack,
-    commands.Reload: _reload,
-    commands.Drain: _drain,
-}
-_COMMANDS: dict[bytes, type[amp.Command]] = {command.commandName: command for command in _PERFORM}
-_NAMES: dict[type[amp.Command], str] = {commands.Pardon: "Unquarantine"}
-"""The names under which the log has some commands: operators know them by these names."""
-_ONLY_LOOK = frozenset({commands.Status, commands.Workers, commands.Recent, commands.Config})
-"""Commands that only read: they are answered at once and not logged."""
+_COMMANDS: dict[bytes, type[amp.Command]] = {command.commandName: command for command in PERFORM}
 
 
 @implementer(IPushProducer, IFileDescriptorReceiver)
@@ -137,7 +72,7 @@ class ControlConnection(Protocol):
         self._in_line = False
         #: Whether answers can be written.
         self._open = False
-        #: How many requests of this connection are in progress.
+        #: How many requests of this connection are in progress, except those for events.
         self.waiting = 0
 
     # The transport's calls.
@@ -229,9 +164,10 @@ class ControlConnection(Protocol):
         if tag is None and boxes.COMMAND not in box.keys:
             raise boxes.Garbage("a box that is not a request")
         self._site.is_active(self)
-        self.waiting += 1
+        counts = box.keys.get(boxes.COMMAND) != commands.Watch.commandName
+        self.waiting += counts
         Deferred.fromCoroutine(self._perform(box)).addCallbacks(
-            self._answer, self._refuse, callbackArgs=(tag,), errbackArgs=(tag,)
+            self._answer, self._refuse, callbackArgs=(tag, counts), errbackArgs=(tag, counts)
         )
 
     async def _perform(self, box: boxes.Box) -> bytes:
@@ -250,13 +186,13 @@ class ControlConnection(Protocol):
         response = await self._site.perform(command, _read_arguments(command, bytes(box.raw)))
         return boxes.pack(command.makeResponse(response, None).items())
 
-    def _answer(self, body: bytes, tag: bytes | None) -> None:
-        self.waiting -= 1
+    def _answer(self, body: bytes, tag: bytes | None, counts: bool) -> None:
+        self.waiting -= counts
         if tag is not None and self._open:
             self.transport.write(boxes.pair(boxes.ANSWER, tag) + body)
 
-    def _refuse(self, failure: Failure, tag: bytes | None) -> None:
-        self.waiting -= 1
+    def _refuse(self, failure: Failure, tag: bytes | None, counts: bool) -> None:
+        self.waiting -= counts
         if isinstance(failure.value, DangadError):
             pairs = boxes.error_pairs(failure.value.code, str(failure.value))
         else:
@@ -289,6 +225,16 @@ def _read_arguments(command: type[amp.Command], raw: bytes) -> dict[str, Any]:
     return arguments
 
 
+def _in_words(command: type[amp.Command], arguments: dict[str, Any]) -> str:
+    """An order as the log has it."""
+    words = [NAMES.get(command, command.__name__)]
+    for key, value in arguments.items():
+        shown = printable(str(value))
+        more = f"... ({len(shown)} characters)" if len(shown) > MOST_LOGGED else ""
+        words.append(f"{key}={shown[:MOST_LOGGED]}{more}")
+    return " ".join(words)
+
+
 class ControlFactory(Factory):
     """Makes a :class:`ControlConnection` for each operator, up to `MAX_CONNECTIONS`."""
 
@@ -307,8 +253,8 @@ class ControlFactory(Factory):
         self.turns = Turns(clock)
         #: The open connections, the most recently active last.
         self._connections: dict[ControlConnection, None] = {}
-        #: How many requests are in progress.
-        self._waiting = 0
+        #: How many requests are in progress: for events, and others.
+        self._waiting = {True: 0, False: 0}
         #: Fires when the last connection is closed; None before `close`.
         self._closed: Deferred[None] | None = None
 
@@ -349,23 +295,25 @@ class ControlFactory(Factory):
 
         :raises DangadError: the command is refused, or fails.
         """
-        perform = _PERFORM[command]
-        if command in _ONLY_LOOK:
+        perform = PERFORM[command]
+        if command in AT_ONCE:
             return await perform(self._operations, arguments)
-        if self._waiting >= MAX_WAITING:
+        watches = command is commands.Watch  # this may wait for long, and others must not
+        if self._waiting[watches] >= MAX_WAITING:
             raise QueueFull(f"{MAX_WAITING} requests of operators wait to be done")
-        name = _NAMES.get(command, command.__name__)
-        what = " ".join([name, *(f"{key}={arguments[key]}" for key in arguments)])
-        log.info("operator: {what}", what=what)
-        self._waiting += 1
+        what = None if command in ONLY_LOOK else _in_words(command, arguments)
+        if what is not None:
+            log.info("operator: {what}", what=what)
+        self._waiting[watches] += 1
         try:
             return await perform(self._operations, arguments)
         except DangadError as error:
-            code = error.code.decode()
-            log.info("operator: {what}: {code}: {text}", what=what, code=code, text=str(error))
+            if what is not None:
+                code = error.code.decode()
+                log.info("operator: {what}: {code}: {text}", what=what, code=code, text=str(error))
             raise
         finally:
-            self._waiting -= 1
+            self._waiting[watches] -= 1
 
     def connection_lost(self, connection: ControlConnection) -> None:
         """Note that `connection` is closed."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from importlib.metadata import version
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import fail
@@ -16,21 +17,39 @@ from zope.interface import implementer
 from dangad.errors import NoAnswer, NotRunning, ShuttingDown
 from dangad.host.capacity import TooManyWorkers, check_workers
 from dangad.host.descent import state
+from dangad.host.memory import memory_of
+from dangad.operators.clientviews import ClientViews
+from dangad.operators.commandviews import CommandViews
+from dangad.operators.events import Events
+from dangad.operators.filters import read_watched
+from dangad.operators.jobviews import JobViews
+from dangad.operators.parts import Parts
+from dangad.operators.rates import Rates
 from dangad.options.configfile import Configuration
 from dangad.pool.workeroutput import STACK_TIME
 from dangad.scheduler.interfaces import IOperations
+from dangad.text import counted, meant
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Collection, Mapping
+    from typing import Protocol
 
     from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IReactorTime
 
+    from dangad.pool.outputlog import OutputLog
+    from dangad.scheduler.concurrency import Paused
     from dangad.scheduler.dispatcher import Dispatcher
-    from dangad.scheduler.record import Job
     from dangad.scheduler.supervisor import Supervisor
     from dangad.scheduler.workerrecord import WorkerRecord
     from dangad.server.factory import ClientFactory
+
+    class Stop(Protocol):
+        """The orderly stop of the server; if `now`, jobs are not waited for."""
+
+        def __call__(self, now: bool = False) -> object:
+            """Begin it."""
+
 
 _STATES = {
     "D": "it waits for a disk or a device",
@@ -38,6 +57,8 @@ _STATES = {
     "t": "a debugger has stopped it",
 }
 """Why a process in each of these states does not answer."""
+MOST_NAMED = 10
+"""The most commands that an event names."""
 _STOPPING = "the server is stopping"
 """The text of the error for orders about workers during a stop."""
 
@@ -47,7 +68,8 @@ class Operations:
     """See :class:`IOperations`, which defines each document.
 
     It has no mutable state of its own: everything is read from the parts. Only the configuration is
-    set later, once, by :mod:`dangad.tap`.
+    set later, once, by :mod:`dangad.tap`. The documents about jobs and clients are made by
+    :mod:`.jobviews` and :mod:`.clientviews`.
     """
 
     def __init__(
@@ -56,31 +78,49 @@ class Operations:
         dispatcher: Dispatcher,
         supervisor: Supervisor,
         clients: ClientFactory,
-        stop: Callable[[], object],
+        output_log: OutputLog,
+        stop: Stop,
     ) -> None:
         """Speak for these parts.
 
-        :param stop: begins the orderly shutdown of the server.
+        :param output_log: remembers what jobs have printed.
+        :param stop: begins the stop of the server.
         """
         self._clock = clock
         self._dispatcher = dispatcher
         self._supervisor = supervisor
         self._clients = clients
         self._stop = stop
+        parts = Parts(clock)
+        self._job_views = JobViews(clock, dispatcher, parts, output_log.memory.lines_of)
+        self._client_views = ClientViews(clock, dispatcher, clients, parts)
+        self._rates = Rates(clock, dispatcher.counters)
+        self._command_views = CommandViews(dispatcher, self._rates, parts)
+        self._events = Events(clock, dispatcher.counters, supervisor.history)
         self._began = clock.seconds()
         self._version = version("dangad")  # this reads files: only before the server runs
         #: The options with which the server was started.
         self.configuration = Configuration()
+
+    def start(self) -> None:
+        """Begin to sample rates."""
+        self._rates.start()
+
+    def stop(self) -> None:
+        """Leave no call on the clock, and answer those who watch."""
+        self._rates.stop()
+        self._events.stop()
 
     def status(self) -> dict[str, Any]:
         """See :meth:`IOperations.status`."""
         dispatcher, supervisor = self._dispatcher, self._supervisor
         states = [record.state.value for record in supervisor.records.values()]
         counters = dispatcher.counters
+        now, oldest = self._clock.seconds(), dispatcher.state.queue.oldest()
         return {
             "version": self._version,
             "pid": os.getpid(),
-            "uptime": self._clock.seconds() - self._began,
+            "uptime": now - self._began,
             "state": "draining" if dispatcher.draining else "running",
             "no_workers": dispatcher.state.no_workers
             or dispatcher.state.no_unused
@@ -103,11 +143,23 @@ class Operations:
                 "refused": counters.refused,
                 **self._ends(),
             },
+            "oldest_wait": None if oldest is None else max(0.0, now - oldest),
+            "backlog": {
+                priority.name.lower(): number
+                for priority, number in dispatcher.state.queue.count_by_priority().items()
+            },
+            "paused": _paused(dispatcher.paused),
+            "last": self._rates.last(),
+            "failed_by_code": dict(counters.metrics.codes),
+            "refused_by_code": dict(counters.metrics.refusals),
             "quarantine": [
                 {"command": command.decode("ascii", "replace"), "seconds": seconds}
                 for command, seconds in dispatcher.kept_away().items()
             ],
             "connections": self._clients.connections,
+            "memory": memory_of(os.getpid()).resident,
+            "stall": {"last_minute": None, "ever": None},
+            "deaths": {cause.value: number for cause, number in supervisor.history.deaths.items()},
         }
 
     def workers(self) -> list[dict[str, Any]]:
@@ -127,10 +179,48 @@ class Operations:
             for record in self._supervisor.records.values()
         ]
 
-    def recent(self) -> list[dict[str, Any]]:
+    def deaths(self) -> list[dict[str, Any]]:
+        """See :meth:`IOperations.deaths`."""
+        epoch = time.time() - self._clock.seconds()  # people read the wall clock
+        return [
+            {
+                "pid": gone.pid or None,
+                "ended": epoch + gone.ended_at,
+                "age": gone.age,
+                "jobs": gone.jobs,
+                "cause": gone.cause.value,
+                "why": gone.why,
+            }
+            for gone in self._supervisor.history.gone
+        ]
+
+    def jobs(
+        self,
+        filter: Mapping[str, Any] | None = None,
+        sort: str = "-age",
+        limit: int = 100,
+        offset: int = 0,
+    ) -> Deferred[dict[str, Any]]:
+        """See :meth:`IOperations.jobs`."""
+        return self._job_views.jobs(filter, sort, limit, offset)
+
+    def recent(
+        self, filter: Mapping[str, Any] | None = None, sort: str | None = None, limit: int = 1000
+    ) -> list[dict[str, Any]]:
         """See :meth:`IOperations.recent`."""
-        now, clock = time.time(), self._clock.seconds()  # people read the wall clock
-        return [_usage(job, now - clock) for job in self._dispatcher.counters.recent]
+        return self._job_views.recent(filter, sort, limit)
+
+    def job(self, job_id: int) -> Deferred[dict[str, Any]]:
+        """See :meth:`IOperations.job`."""
+        return self._job_views.job(job_id)
+
+    def commands(self) -> Deferred[list[dict[str, Any]]]:
+        """See :meth:`IOperations.commands`."""
+        return self._command_views.commands()
+
+    def clients(self, sort: str = "-since", limit: int = 100) -> Deferred[dict[str, Any]]:
+        """See :meth:`IOperations.clients`."""
+        return self._client_views.clients(sort, limit)
 
     def config(self) -> dict[str, Any]:
         """See :meth:`IOperations.config`."""
@@ -146,9 +236,44 @@ class Operations:
             now["force"] = True
         return self.configuration.document(now)
 
+    def watch(
+        self,
+        after: int | None = None,
+        filter: Mapping[str, Any] | None = None,
+        kinds: Collection[str] | None = None,
+    ) -> Deferred[dict[str, Any]]:
+        """See :meth:`IOperations.watch`."""
+        return self._events.watch(after, read_watched(filter, kinds))
+
+    def cancel(
+        self, which: Collection[int] | Mapping[str, Any], most: int = 1000
+    ) -> Deferred[dict[str, Any]]:
+        """See :meth:`IOperations.cancel`."""
+        return self._job_views.cancel(which, most)
+
+    def pause(self, commands: Collection[str] | None) -> dict[str, Any]:
+        """See :meth:`IOperations.pause`."""
+        registry = self._dispatcher.state.registry
+        names = None if commands is None else [_as_bytes(name) for name in commands]
+        for name in names or ():
+            if registry.lacks(name):
+                known = [each.decode("ascii") for each in registry.policies]
+                shown = name.decode("ascii", "replace")
+                raise ValueError(f"the server has no command {shown!r}{meant(shown, known)}")
+        paused = _paused(self._dispatcher.pause(names))
+        self._events.note("paused", _named(commands))
+        return paused
+
+    def resume(self, commands: Collection[str] | None) -> dict[str, Any]:
+        """See :meth:`IOperations.resume`."""
+        names = None if commands is None else [_as_bytes(name) for name in commands]
+        paused = _paused(self._dispatcher.resume(names))
+        self._events.note("resumed", _named(commands))
+        return paused
+
     def pardon(self, command: str) -> bool:
         """See :meth:`IOperations.pardon`."""
-        return self._dispatcher.pardon(command.encode("ascii", "replace"))
+        return self._dispatcher.pardon(_as_bytes(command))
 
     def scale(self, min_workers: int, max_workers: int, force: bool = False) -> None:
         """See :meth:`IOperations.scale`."""
@@ -156,6 +281,7 @@ class Operations:
             raise ShuttingDown(_STOPPING)
         check_workers(max_workers, self._memory_of_one(), force)
         self._supervisor.scale(min_workers, max_workers)
+        self._events.note("scaled", f"{min_workers} to {max_workers} workers")
 
     def stack(self, job_id: int) -> Deferred[str]:
         """See :meth:`IOperations.stack`."""
@@ -180,13 +306,20 @@ class Operations:
         """See :meth:`IOperations.reload`."""
         if self._dispatcher.draining:
             return fail(ShuttingDown(_STOPPING))
+        self._events.note("reload")
         return self._supervisor.reload()
 
     def drain(self) -> Deferred[dict[str, int]]:
         """See :meth:`IOperations.drain`."""
         ended = self._dispatcher.when_drained()
+        self._events.note("draining")
         self._stop()
         return ended.addCallback(lambda _: self._ends())
+
+    def shutdown(self, now: bool = False) -> None:
+        """See :meth:`IOperations.shutdown`."""
+        self._events.note("draining", "at once" if now else None)
+        self._stop(now)
 
     def _memory_of_one(self) -> int:
         """The bytes of memory of the oldest ready worker, as an estimate; 0 if there is none."""
@@ -211,23 +344,19 @@ class Operations:
         }
 
 
-def _usage(job: Job, epoch: float) -> dict[str, Any]:
-    """The entry of `recent` for a job that has ended.
+def _as_bytes(command: str) -> bytes:
+    """The name of a command as it travels."""
+    return command.encode("ascii", "replace")
 
-    :param epoch: the Unix time at which the dispatcher's clock was at 0.
-    """
-    took = job.took
-    return {
-        "id": job.id,
-        "command": job.name,
-        "state": job.state.value,
-        "worker": job.pid or None,
-        "attempt": job.attempt,
-        "wait": job.wait,
-        "runtime": job.runtime,
-        "cpu": took.cpu if took else None,
-        "peak_memory": (took.peak_memory or None) if took else None,
-        "ended": epoch + job.ended_at,
-        "client": job.asker,
-        "error": None if job.ended_for is None else "{}: {}".format(*job.ended_for),
-    }
+
+def _named(commands: Collection[str] | None) -> str:
+    """Commands in a few words, for those who watch."""
+    names = ", ".join(islice(commands or (), MOST_NAMED))
+    more = len(commands or ()) - MOST_NAMED
+    return f"{names} and {counted(more, 'other')}" if more > 0 else names or "all commands"
+
+
+def _paused(paused: Paused) -> dict[str, Any]:
+    """The document of what is paused."""
+    names = sorted(name.decode("ascii", "replace") for name in paused.commands)
+    return {"all": paused.all, "commands": names}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Collection, Hashable, Mapping
 
     from twisted.internet.defer import Deferred
 
@@ -284,6 +284,9 @@ class IOperations(Interface):
     All documents can be written as JSON; ``docs/reference/control.md`` gives their shapes. Any
     method may be called at any time while the server runs, even while the Deferred of another call
     has not fired. Callers do not cancel a Deferred, and may no longer be there when it fires.
+
+    A filter is a dict that says which jobs are meant; an empty filter, or None, means all jobs. If
+    a filter, an order or a number is not valid, ValueError says in one line what is allowed.
     """
 
     def status() -> dict[str, Any]:
@@ -292,11 +295,71 @@ class IOperations(Interface):
     def workers() -> list[dict[str, Any]]:
         """The worker processes that live, each with the job that it runs."""
 
-    def recent() -> list[dict[str, Any]]:
-        """The jobs that ended last, the latest last; a thousand at most."""
+    def jobs(
+        filter: Mapping[str, Any] | None = None,
+        sort: str = "-age",
+        limit: int = 100,
+        offset: int = 0,
+    ) -> Deferred[dict[str, Any]]:
+        """The jobs that wait and run and that `filter` means, and how many there are.
+
+        :param sort: the order, with "-" before if the largest comes first.
+        :param limit: how many jobs to tell, a thousand at most, after passing over `offset` jobs.
+        """
+
+    def recent(
+        filter: Mapping[str, Any] | None = None, sort: str | None = None, limit: int = 1000
+    ) -> list[dict[str, Any]]:
+        """The jobs that ended last and that `filter` means; of the last thousand.
+
+        :param sort: the order; None for the order of their ends, the latest last.
+        :param limit: how many jobs to tell: the latest ones, or, if `sort` is given, the first.
+        """
+
+    def job(job_id: int) -> Deferred[dict[str, Any]]:
+        """Everything about one job; fails with NotFound if no such job is known any more."""
+
+    def deaths() -> list[dict[str, Any]]:
+        """The workers that died last, the latest last; two hundred at most."""
+
+    def commands() -> Deferred[list[dict[str, Any]]]:
+        """The commands, each with the numbers of its jobs; a thousand and one at most."""
+
+    def clients(sort: str = "-since", limit: int = 100) -> Deferred[dict[str, Any]]:
+        """The connected clients, and how many there are; `sort` and `limit` as of `jobs`."""
+
+    def watch(
+        after: int | None = None,
+        filter: Mapping[str, Any] | None = None,
+        kinds: Collection[str] | None = None,
+    ) -> Deferred[dict[str, Any]]:
+        """The events after the one of this number, or from now on if it is None.
+
+        Fires at once if there are any, else as soon as there is one, or after some seconds.
+
+        :param filter: which jobs' events are wanted: their `command` and `client`.
+        :param kinds: the wanted kinds of events; None for all.
+        """
 
     def config() -> dict[str, Any]:
         """The options of the server as they are now, and the text of its configuration file."""
+
+    def cancel(
+        which: Collection[int] | Mapping[str, Any], most: int = 1000
+    ) -> Deferred[dict[str, Any]]:
+        """Cancel the jobs of these ids, or the `most` oldest ones that this filter means.
+
+        Fires, when each was dealt with, with a result for each.
+        """
+
+    def pause(commands: Collection[str] | None) -> dict[str, Any]:
+        """Start no more jobs of these commands, or of all if it is None; what is paused now.
+
+        Raises ShuttingDown if the server is stopping.
+        """
+
+    def resume(commands: Collection[str] | None) -> dict[str, Any]:
+        """Start jobs of these commands again, or of all if it is None; what is paused still."""
 
     def pardon(command: str) -> bool:
         """End the quarantine of a command at once; whether there was any."""
@@ -329,3 +392,6 @@ class IOperations(Interface):
         Fires when all accepted jobs have ended, with the number of jobs by how they ended. The
         server stops only after the operator could be told. If called twice, both Deferreds fire.
         """
+
+    def shutdown(now: bool = False) -> None:
+        """Begin to stop the server as SIGTERM does, or, if `now`, as a second SIGTERM does."""

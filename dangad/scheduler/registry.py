@@ -81,6 +81,11 @@ class Registry:
         """The policy of a job type; an empty policy if the type is not known."""
         return self.policies.get(command, NO_POLICY)
 
+    def docs(self) -> dict[bytes, str]:
+        """What each command is for, as its author says."""
+        offers = self._offers.values()
+        return {name: entry["doc"] for each in offers for name, entry in each.entries.items()}
+
     def performs(self, worker: IWorker, command: bytes) -> bool:
         """Whether `worker` performs `command`."""
         return any(

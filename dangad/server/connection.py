@@ -109,17 +109,19 @@ class ClientConnection(Protocol):
         #: Whether it has ever had a job; then the dispatcher may have to forget it.
         self._is_known = False
         #: The jobs whose outcome has not come yet, by id.
-        self._jobs: dict[int, Job] = {}
+        self.jobs: dict[int, Job] = {}
         #: The same jobs by tag, except those without one.
         self._tags: dict[bytes, Job] = {}
         #: Whether the client is slow to read its answers.
-        self._congested = False
+        self.is_held = False
         #: The latest progress of each job by id, kept back while the client is slow to read.
         self._news: dict[int, tuple[bytes, Raw]] = {}
         #: Whether the loop over received boxes is running.
         self._taking = False
         #: When the last request came, or the last outcome was told.
         self._active_at = 0.0
+        #: When it was made.
+        self.connected_at = 0.0
 
     # The transport's calls.
 
@@ -129,7 +131,7 @@ class ClientConnection(Protocol):
         self.is_open = True
         self.name = name_of(self.transport)
         self.peer = identity_of(self.transport, self.user)
-        self._active_at = site.clock.seconds()
+        self._active_at = self.connected_at = site.clock.seconds()
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)  # no answer waits for an ACK
             self.transport.setTcpKeepAlive(True)  # notice peers that vanished
@@ -159,13 +161,13 @@ class ClientConnection(Protocol):
         """Forget the client and its jobs."""
         self.is_open = False
         self._stall_watch.stop()
-        self._jobs.clear()
+        self.jobs.clear()
         self._tags.clear()
         self._own_commands.forget()
         self._writer.forget()
         self._flow.clear()
         self.holdings.drop()
-        if self._is_known or self._congested:  # of clients that go all at once, most are not
+        if self._is_known or self.is_held:  # of clients that go all at once, most are not
             self._dispatcher.client_gone(self)
         self._site.connection_lost(self)
         # These parts refer to the connection: its memory would stay until the next collection.
@@ -201,20 +203,20 @@ class ClientConnection(Protocol):
 
     def unread_grows(self) -> None:
         """Stop reading the client and starting its jobs: it does not read its answers."""
-        self._congested = True
+        self.is_held = True
         self._stall_watch.start()
         self._flow.hold(flowcontrol.UNREAD)
         self._dispatcher.hold(self)
 
     def all_is_read(self) -> None:
         """Go on: the client has read its answers."""
-        self._congested = False
+        self.is_held = False
         self._stall_watch.stop()
         news, self._news = self._news, {}
         for start, body in news.values():
             self._write(start, body)
         self._dispatcher.release(self)
-        if not self._congested:
+        if not self.is_held:
             self._flow.release(flowcontrol.UNREAD)
 
     # The dispatcher's calls.
@@ -232,7 +234,7 @@ class ClientConnection(Protocol):
             return
         command = commands.Chunk if parts else commands.Progress
         start = boxes.pair(boxes.COMMAND, command.commandName) + boxes.pair(b"tag", job.tag)
-        if self._congested and not parts:
+        if self.is_held and not parts:
             self._news[job.id] = start, body  # in place of the last one, so that nothing piles up
         else:
             self._write(start, body)
@@ -324,7 +326,7 @@ class ClientConnection(Protocol):
             job.wants_chunks = options.get(boxes.CHUNKS, False)
             job.wants_progress = options.get(boxes.PROGRESS, False)
         self._is_known = True
-        self._jobs[job.id] = job
+        self.jobs[job.id] = job
         if tag is not None:
             self._tags[tag] = job
         self._flow.entered(job.size)
@@ -343,7 +345,7 @@ class ClientConnection(Protocol):
 
     def _answer(self, tag: bytes | None, failed: bool, body: Raw) -> None:
         if tag is not None:
-            more = self._taking or len(self._jobs) > 1  # of many jobs, some end together
+            more = self._taking or len(self.jobs) > 1  # of many jobs, some end together
             self._write(boxes.pair(boxes.ERROR if failed else boxes.ANSWER, tag), body, more)
 
     def _write(self, start: bytes, body: Raw, more: bool = False) -> None:
@@ -374,7 +376,7 @@ class ClientConnection(Protocol):
 
     def _forget(self, job: Job) -> None:
         """Forget `job`, whose outcome the client was told."""
-        if self._jobs.pop(job.id, None) is None:
+        if self.jobs.pop(job.id, None) is None:
             return
         if job.tag is not None:
             self._tags.pop(job.tag, None)

@@ -120,6 +120,10 @@ class ClientFactory(Factory):
         """How many clients are connected."""
         return len(self._connections) - len(self._leaving)
 
+    def all_open(self) -> list[ClientConnection]:
+        """The connections of all clients."""
+        return list(self._connections)
+
     def make_room(self) -> bool:
         """Close the connection that has been idle for longest; False if none is idle."""
         now = self.clock.seconds()

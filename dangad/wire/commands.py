@@ -11,7 +11,14 @@ import signal
 
 from twisted.protocols import amp
 
-from dangad.errors import BadArguments, NoAnswer, NotRunning, ReloadFailed, ShuttingDown
+from dangad.errors import (
+    BadArguments,
+    NoAnswer,
+    NotFound,
+    NotRunning,
+    ReloadFailed,
+    ShuttingDown,
+)
 from dangad.wire.values import Blob, Large
 
 PREFIX = b"dangad."
@@ -89,11 +96,86 @@ class Workers(amp.Command):
     response = [(b"document", Large(amp.Unicode()))]
 
 
+_FILTER: list[tuple[bytes, amp.Argument]] = [
+    (b"state", amp.Unicode(optional=True)),
+    (b"command", amp.Unicode(optional=True)),
+    (b"client", amp.Unicode(optional=True)),
+    (b"older_than", amp.Float(optional=True)),
+]
+"""The arguments that say which jobs are meant; all that are given must be true of a job."""
+_PAGE: list[tuple[bytes, amp.Argument]] = [
+    (b"sort", amp.Unicode(optional=True)),
+    (b"limit", amp.Integer(optional=True)),
+]
+"""The arguments that say in which order, and how many entries, a document has."""
+
+
+class Jobs(amp.Command):
+    """The jobs that wait and run, in a document: an object with a list."""
+
+    commandName = b"dangad.control.Jobs"
+    arguments = [*_FILTER, *_PAGE, (b"offset", amp.Integer(optional=True))]
+    response = [(b"document", Large(amp.Unicode()))]
+    errors = {BadArguments: BadArguments.code}
+
+
 class Recent(amp.Command):
     """The jobs that ended last, in a document: a list, the latest last."""
 
     commandName = b"dangad.control.Recent"
+    arguments = [*_FILTER, (b"outcome", amp.Unicode(optional=True)), *_PAGE]
     response = [(b"document", Large(amp.Unicode()))]
+    errors = {BadArguments: BadArguments.code}
+
+
+class Job(amp.Command):
+    """Everything about the job of this id, in a document: an object."""
+
+    commandName = b"dangad.control.Job"
+    arguments = [(b"job", amp.Integer())]
+    response = [(b"document", Large(amp.Unicode()))]
+    errors = {NotFound: NotFound.code}
+
+
+class Commands(amp.Command):
+    """The numbers of each command's jobs, in a document: a list."""
+
+    commandName = b"dangad.control.Commands"
+    response = [(b"document", Large(amp.Unicode()))]
+
+
+class Clients(amp.Command):
+    """The connected clients, in a document: an object with a list."""
+
+    commandName = b"dangad.control.Clients"
+    arguments = _PAGE
+    response = [(b"document", Large(amp.Unicode()))]
+    errors = {BadArguments: BadArguments.code}
+
+
+class Deaths(amp.Command):
+    """The last workers that died, in a document: a list, the latest last."""
+
+    commandName = b"dangad.control.Deaths"
+    response = [(b"document", Large(amp.Unicode()))]
+
+
+class Watch(amp.Command):
+    """The events after the one of this number, in a document: an object with a list.
+
+    Without `after`, the events from now on. Answered once there is one, or after some seconds.
+    `kinds` are the wanted kinds of events, with commas between them; all kinds by default.
+    """
+
+    commandName = b"dangad.control.Watch"
+    arguments = [
+        (b"after", amp.Integer(optional=True)),
+        (b"command", amp.Unicode(optional=True)),
+        (b"client", amp.Unicode(optional=True)),
+        (b"kinds", amp.Unicode(optional=True)),
+    ]
+    response = [(b"document", Large(amp.Unicode()))]
+    errors = {BadArguments: BadArguments.code}
 
 
 class Config(amp.Command):
@@ -101,6 +183,47 @@ class Config(amp.Command):
 
     commandName = b"dangad.control.Config"
     response = [(b"document", Large(amp.Unicode()))]
+
+
+class CancelJobs(amp.Command):
+    """Cancel jobs: those of these ids, or the oldest that the filter means, at most `most`.
+
+    Answered when each was dealt with, with a document: an object with a result for each.
+    """
+
+    commandName = b"dangad.control.Cancel"
+    arguments = [
+        (b"jobs", amp.ListOf(amp.Integer(), optional=True)),
+        *_FILTER,
+        (b"most", amp.Integer(optional=True)),
+    ]
+    response = [(b"document", Large(amp.Unicode()))]
+    errors = {BadArguments: BadArguments.code}
+
+
+class Pause(amp.Command):
+    """Start no more jobs of these commands, or of all commands if none is given.
+
+    Answered at once with a document: an object that says what is paused now.
+    """
+
+    commandName = b"dangad.control.Pause"
+    arguments = [(b"commands", amp.ListOf(amp.Unicode(), optional=True))]
+    response = [(b"document", Large(amp.Unicode()))]
+    errors = {BadArguments: BadArguments.code, ShuttingDown: ShuttingDown.code}
+
+
+class Resume(Pause):
+    """Start jobs of these commands again, or of all commands if none is given."""
+
+    commandName = b"dangad.control.Resume"
+
+
+class Shutdown(amp.Command):
+    """Stop the server as SIGTERM does, or, with `now`, as a second SIGTERM; answered at once."""
+
+    commandName = b"dangad.control.Shutdown"
+    arguments = [(b"now", amp.Boolean(optional=True))]
 
 
 class Scale(amp.Command):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IFileDescriptorReceiver, IPushProducer
 from twisted.internet.task import Clock
+from twisted.protocols import amp
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -19,9 +20,16 @@ from dangad.scheduler.dispatcher import Dispatcher
 from dangad.scheduler.interfaces import IOperations
 from dangad.wire import boxes, commands
 from tests.fakeoperations import (
+    CANCELLED,
+    CLIENTS,
+    COMMANDS,
     CONFIG,
     COUNTERS,
+    DEATHS,
+    EVENTS,
     JOB,
+    JOBS,
+    PAUSED,
     RECENT,
     STACK,
     STATUS,
@@ -32,8 +40,6 @@ from tests.fakes import client_factory, lines_of, noted_events
 from tests.unit.server.test_server import Answer, FakeClient, Line, ok, request
 
 if TYPE_CHECKING:
-    from twisted.protocols import amp
-
     from dangad.operators.control import ControlConnection
 
 NAMES = [
@@ -139,8 +145,8 @@ class PromiseTest(ControlCase):
             self.assert_error(client.answer(), b"1", b"UNHANDLED", name.decode())
 
 
-PARDON, SCALE, STACK_OF = (
-    each.commandName for each in (commands.Pardon, commands.Scale, commands.Stack)
+PARDON, SCALE, STACK_OF, JOBS_OF = (
+    each.commandName for each in (commands.Pardon, commands.Scale, commands.Stack, commands.Jobs)
 )
 NOT_AWAY = "BAD_ARGUMENTS: 'Other' is not in quarantine; in quarantine: Thumbnail"
 NONSENSE = "BAD_ARGUMENTS: 5 to -2 workers make no sense"
@@ -213,6 +219,99 @@ class CommandTest(ControlCase):
         """A document may be larger than one value of AMP's, and has any characters."""
         self.operations.recent_document = [{**RECENT[0], "command": "Zoë\udcff"}] * 1000
         self.assert_document(commands.Recent, self.operations.recent_document)
+
+    def test_lists(self) -> None:
+        """Filters, orders and numbers are passed on; without any, the usual ones hold."""
+        self.assert_document(commands.Jobs, JOBS)
+        self.assert_document(commands.Clients, CLIENTS)
+        self.assert_document(commands.Commands, COMMANDS)
+        self.assert_document(commands.Deaths, DEATHS)
+        self.operations.asked.clear()
+        operator = self.operator()
+        operator.call(
+            commands.Jobs.commandName,
+            b"1",
+            state=b"queued",
+            command=b"Rotate",
+            client=b"127.",
+            older_than=b"1.5",
+            sort=b"wait",
+            limit=b"7",
+            offset=b"3",
+        )
+        operator.call(commands.Recent.commandName, b"2", outcome=b"lost", limit=b"5")
+        operator.call(commands.Clients.commandName, b"3", sort=b"bytes")
+        operator.call(commands.Job.commandName, b"4", job=b"118")
+        self.assertEqual(len(operator.answers()), 4)
+        meant = {"state": "queued", "command": "Rotate", "client": "127.", "older_than": 1.5}
+        self.assertEqual(
+            self.operations.asked,
+            [(meant, "wait", 7, 3), ({"outcome": "lost"}, None, 5), ("bytes", 100)],
+        )
+        self.assertEqual(self.logged(), [])
+
+    def test_cancel(self) -> None:
+        """Jobs are named by up to a thousand ids, or by a filter; the log has a part of them."""
+        operator = self.operator()
+        ids = list(range(10**15, 10**15 + 1000))
+        pairs = amp.ListOf(amp.Integer()).toString(ids)
+        operator.call(commands.CancelJobs.commandName, b"1", jobs=pairs)
+        operator.call(commands.CancelJobs.commandName, b"2", command=b"Ro\x1btate", most=b"9")
+        operator.call(commands.CancelJobs.commandName, b"3", jobs=pairs[:17], command=b"Rotate")
+        *answers, wrong = operator.answers()
+        document = json.dumps(CANCELLED).encode()
+        self.assertEqual(answers, [ok(b"1", document=document), ok(b"2", document=document)])
+        self.assert_error(wrong, b"3", b"BAD_ARGUMENTS", "by their ids or by a filter, not both")
+        self.assertEqual(self.operations.cancelled, [(ids, 1000), ({"command": "Ro\x1btate"}, 9)])
+        first, second, *_ = self.logged()
+        self.assertRegex(first, r"^operator: Cancel jobs=\[1000000000000000, .*characters\)$")
+        self.assertLess(len(first), 300)
+        self.assertEqual(second, r"operator: Cancel command=Ro\x1btate most=9")
+
+    def test_pause(self) -> None:
+        """Commands are named, or everything is meant; the answer is what is paused now."""
+        operator = self.operator()
+        names = amp.ListOf(amp.Unicode()).toString(["Rotate"])
+        for command in (commands.Pause, commands.Resume):
+            operator.call(command.commandName, b"1", commands=names)
+            operator.call(command.commandName, b"2")
+        self.assertEqual(
+            [answer[b"document"] for answer in operator.answers()],
+            [json.dumps(PAUSED).encode()] * 4,
+        )
+        self.assertEqual(
+            self.operations.paused,
+            [("pause", ["Rotate"]), ("pause", None), ("resume", ["Rotate"]), ("resume", None)],
+        )
+
+    def test_shutdown(self) -> None:
+        """A stop is answered at once."""
+        operator = self.operator()
+        operator.call(commands.Shutdown.commandName, b"1")
+        operator.call(commands.Shutdown.commandName, b"2", now=b"True")
+        self.assertEqual(operator.answers(), [ok(b"1"), ok(b"2")])
+        self.assertEqual(self.operations.shutdowns, [False, True])
+        self.assertEqual(self.logged(), ["operator: Shutdown", "operator: Shutdown now=True"])
+
+    def test_watch(self) -> None:
+        """Who watches waits for events; filters and kinds are passed on."""
+        operator = self.operator()
+        operator.call(commands.Watch.commandName, b"1")
+        operator.call(
+            commands.Watch.commandName, b"2", after=b"41", client=b"127.", kinds=b"ended,retried"
+        )
+        self.assertEqual(operator.answers(), [])
+        for watcher in self.operations.watchers:
+            watcher.callback(EVENTS)
+        document = json.dumps(EVENTS).encode()
+        self.assertEqual(
+            operator.answers(), [ok(b"1", document=document), ok(b"2", document=document)]
+        )
+        self.assertEqual(
+            self.operations.watched,
+            [(None, {}, None), (41, {"client": "127."}, ["ended", "retried"])],
+        )
+        self.assertEqual(self.logged(), [])
 
     def test_drain(self) -> None:
         """A drain is answered with the counters, to everybody who asked for it."""
@@ -310,6 +409,16 @@ REFUSED: tuple[tuple[bytes, str], ...] = (
     (request(STACK_OF, b"1"), "BAD_ARGUMENTS: argument 'job' is missing"),
     (request(STACK_OF, b"1", job=b"9" * MAX_REQUEST), f"TOO_LARGE: at most {MAX_REQUEST}"),
     (request(b"Echo", b"1", data=b"x" * 60_000), "TOO_LARGE: bytes"),
+    (request(JOBS_OF, b"1", state=b"done"), "BAD_ARGUMENTS: no state 'done': it must be queued or"),
+    (request(JOBS_OF, b"1", older_than=b"nan"), "BAD_ARGUMENTS: older_than takes seconds, 0 or"),
+    (request(JOBS_OF, b"1", older_than=b"5m"), "BAD_ARGUMENTS: is '5m', which is not a number"),
+    (request(JOBS_OF, b"1", limit=b"1001"), "BAD_ARGUMENTS: the limit must be from 1 to 1000"),
+    (request(JOBS_OF, b"1", client=b"\xff"), r"BAD_ARGUMENTS: is '\xff', which is not UTF-8 text"),
+    (request(b"dangad.control.Job", b"1", job=b"7"), "NOT_FOUND: no job 7"),
+    (
+        request(b"dangad.control.Cancel", b"1", jobs=b"\0\1x"),
+        r"BAD_ARGUMENTS: is '\x00\x01x', which is not a list",
+    ),
 )
 """Requests that cannot be read, and why."""
 
@@ -412,6 +521,20 @@ class LimitTest(ControlCase):
         operator.call(commands.Reload.commandName, b"3")
         self.operations.reloads[-1].callback(None)
         self.assertEqual(operator.answers(), [ok(b"3")])
+
+    def test_who_watches(self) -> None:
+        """Whoever only watches takes neither a place nor a turn from those who act."""
+        watchers = [self.operator() for _ in range(MAX_CONNECTIONS)]
+        for watcher in watchers:
+            for _ in range(MAX_WAITING // MAX_CONNECTIONS):
+                watcher.call(commands.Watch.commandName, b"1")
+        watchers[0].call(commands.Watch.commandName, b"2")
+        self.assert_error(watchers[0].answer(), b"2", b"QUEUE_FULL", f"{MAX_WAITING} requests")
+        operator = self.operator()
+        self.assertEqual([each.line.cut_off for each in watchers].count(True), 1)
+        operator.call(commands.Reload.commandName, b"1")
+        self.operations.reloads.pop().callback(None)
+        self.assertEqual(operator.answers(), [ok(b"1")])
 
     def test_operator_who_does_not_read(self) -> None:
         """Whoever does not read the answers is not read, and gets them all in the end."""

@@ -1,0 +1,118 @@
+"""Which jobs an operator means, and what is said to one whose words are not valid."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dangad.operators import filters
+from dangad.operators.filters import read_ended, read_live, read_sort
+from dangad.scheduler.record import END_STATES, Job, JobState
+from dangad.wire.controlwords import ENDED_STATES, FARTHEST, JOB_ORDERS, MOST
+from tests.fakes import FakeClient
+
+NOW = 100.0
+WRONG: tuple[tuple[Any, str], ...] = (
+    (
+        {"comand": "Echo"},
+        "must be state, command, client or older_than; did you mean command?",
+    ),
+    ({"outcome": "lost"}, "no filter 'outcome'"),
+    (
+        {"state": "runing"},
+        "no state 'runing': it must be queued or running; did you mean running?",
+    ),
+    ({"state": 3}, "the filter state takes a text"),
+    ({"command": "x" * 201}, "the filter command takes a text of at most 200 characters"),
+    ({"client": None}, "the filter client takes a text"),
+    *(
+        ({"older_than": value}, "the filter older_than takes seconds, 0 or more, not")
+        for value in (-1, "5m", True, None, math.nan, math.inf)
+    ),
+)
+"""Filters for jobs that have not ended, and what is wrong with them."""
+LIVE: tuple[tuple[dict[str, Any], bool], ...] = (
+    ({}, True),
+    ({"state": "running"}, True),
+    ({"state": "queued"}, False),
+    ({"command": "Thumb"}, True),
+    ({"command": "Thum"}, False),
+    ({"client": "7.0.0.1"}, True),
+    ({"client": "10."}, False),
+    ({"older_than": 10}, True),
+    ({"older_than": 10.5}, False),
+    ({"command": "Thumb", "client": "127", "state": "running", "older_than": 1}, True),
+    ({"command": "Thumb", "client": "127", "state": "queued", "older_than": 1}, False),
+)
+"""Filters, and whether they mean a job that runs, of Thumb, of 127.0.0.1, for 10 s here."""
+ENDED: tuple[tuple[dict[str, Any], bool], ...] = (
+    ({}, True),
+    ({"state": "failed"}, True),
+    ({"state": "done"}, False),
+    ({"outcome": "failed"}, True),
+    ({"outcome": "NOT_FOUND"}, True),
+    ({"outcome": "LOST"}, False),
+    ({"command": "Thumb"}, True),
+    ({"client": "127"}, True),
+    ({"client": "x"}, False),
+    ({"older_than": 5}, True),
+    ({"older_than": 6}, False),
+)
+"""Filters, and whether they mean the job when it has failed, 5 s ago."""
+
+
+class FilterTests(SynchronousTestCase):
+    def job(self, state: JobState) -> Job:
+        """A job of Thumb that was accepted 10 s ago, and is in this state."""
+        job = Job(7, FakeClient("127.0.0.1:99"), b"1", b"Thumb", b"")
+        job.accepted_at, job.state = NOW - 10, state
+        return job
+
+    def test_wrong(self) -> None:
+        """A filter that is not valid is answered by what is allowed, in one line."""
+        for given, text in WRONG:
+            with self.subTest(given), self.assertRaises(ValueError) as caught:
+                read_live(given)
+            self.assertIn(text, str(caught.exception))
+            self.assertNotIn("\n", str(caught.exception))
+
+    def test_live(self) -> None:
+        """A job is meant if all is true of it that the filter says; prefetched is queued."""
+        job = self.job(JobState.RUNNING)
+        for given, meant in LIVE:
+            self.assertEqual(read_live(given).takes_live(job, NOW), meant, given)
+        prefetched = self.job(JobState.PREFETCHED)
+        self.assertTrue(read_live({"state": "queued"}).takes_live(prefetched, NOW))
+        self.assertTrue(read_live(None).takes_live(prefetched, NOW))
+
+    def test_ended(self) -> None:
+        """The same of jobs that have ended; these have an outcome, and their age is from then."""
+        job = self.job(JobState.FAILED)
+        job.client, job.asker, job.ended_at = None, "127.0.0.1:99", NOW - 5
+        job.ended_for = "NOT_FOUND", "it is not there"
+        for given, meant in ENDED:
+            self.assertEqual(read_ended(given).takes_ended(job, NOW), meant, given)
+        job.ended_for = None
+        self.assertFalse(read_ended({"outcome": "NOT_FOUND"}).takes_ended(job, NOW))
+
+    def test_states(self) -> None:
+        """Operators know the states in which jobs end by the names that these have."""
+        self.assertEqual(ENDED_STATES, tuple(state.value for state in END_STATES))
+
+    def test_order(self) -> None:
+        """An order is a key, with a sign before it if the largest comes first."""
+        self.assertEqual(read_sort("age", JOB_ORDERS), ("age", False))
+        self.assertEqual(read_sort("-runtime", JOB_ORDERS), ("runtime", True))
+        for wrong in ("--age", "", "-", "Age"):
+            with self.assertRaisesRegex(ValueError, "it must be age, wait"):
+                read_sort(wrong, JOB_ORDERS)
+
+    def test_numbers(self) -> None:
+        """There is no list without bounds."""
+        filters.check_page(1)
+        filters.check_page(MOST, FARTHEST)
+        for limit, offset in ((0, 0), (-1, 0), (MOST + 1, 0), (1, -1), (1, FARTHEST + 1)):
+            with self.assertRaisesRegex(ValueError, "must be from"):
+                filters.check_page(limit, offset)

@@ -1,0 +1,75 @@
+"""Work in parts, and the first of very many."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dangad.operators.parts import PART, First, Parts
+from tests.unit.host.test_turns import TurnClock
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+
+class PartsTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        """Have nothing to do."""
+        super().setUp()
+        self.clock = TurnClock()
+        self.parts = Parts(self.clock)
+        self.done: list[str] = []
+
+    def work(self, name: str, parts: int) -> Generator[None, None, str]:
+        """Work that notes each of its parts."""
+        for number in range(parts):
+            self.done.append(f"{name}{number}")
+            yield
+        return name
+
+    def turn(self) -> list[str]:
+        """What is done in the next turn of the reactor."""
+        self.done.clear()
+        self.clock.turn()
+        return list(self.done)
+
+    def test_one_a_turn(self) -> None:
+        """However much is to be done, a turn has one part, and all get on."""
+        first, second = self.parts.do(self.work("a", 3)), self.parts.do(self.work("b", 1))
+        self.assertEqual(self.done, [])
+        turns = [self.turn() for _ in range(6)]
+        self.assertEqual(turns, [["a0"], ["b0"], ["a1"], [], ["a2"], []])
+        self.assertEqual(self.successResultOf(first), "a")
+        self.assertEqual(self.successResultOf(second), "b")
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_failure(self) -> None:
+        """Work that fails is over, and the others go on; more can follow at once."""
+
+        def broken() -> Generator[None, None, None]:
+            yield
+            raise KeyError("gone")
+
+        failed, other = self.parts.do(broken()), self.parts.do(self.work("a", 1))
+        again = failed.addErrback(lambda failure: self.parts.do(self.work("b", 1)))
+        for _ in range(6):
+            self.turn()
+        self.assertEqual(self.successResultOf(again), "b")
+        self.assertEqual(self.successResultOf(other), "a")
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class FirstTests(SynchronousTestCase):
+    def test_sorted(self) -> None:
+        """The first of very many are those of all of them sorted; of equals, the earlier."""
+        chance = random.Random(7)
+        keys = [chance.randrange(500) for _ in range(3 * PART)]
+        numbered = list(enumerate(keys))
+        for descending in (False, True):
+            first: First[int] = First(300, descending)
+            for number, key in numbered:
+                first.add(key, number, number)
+            expected = sorted(numbered, key=lambda each: -each[1] if descending else each[1])
+            self.assertEqual(first.items(), [number for number, _ in expected[:300]])
