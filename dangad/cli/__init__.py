@@ -4,12 +4,15 @@
 
 - :mod:`~dangad.cli.root` parses it with :mod:`click`, by the options of :mod:`~dangad.cli.options`;
   :mod:`~dangad.cli.hints` answers mistyped words.
-- :mod:`~dangad.cli.calling` has the subcommands for users, :mod:`~dangad.cli.operators` the
-  subcommands for operators. Each runs in :mod:`~dangad.cli.running`, which connects to the server
-  like any other client. :mod:`~dangad.cli.checking` checks a configuration file without a server.
+- :mod:`~dangad.cli.calling` has the subcommands for users. :mod:`~dangad.cli.operators`,
+  :mod:`~dangad.cli.jobs` and :mod:`~dangad.cli.rates` have the subcommands for operators, which
+  :mod:`~dangad.cli.subcommands` makes. Each runs in :mod:`~dangad.cli.running`, which connects to
+  the server like any other client. :mod:`~dangad.cli.checking` checks a configuration file without
+  a server.
 - :mod:`~dangad.cli.arguments` turns words into values, by the types that the server tells.
-- :mod:`~dangad.cli.output` and :mod:`~dangad.cli.documents` turn answers into text, with the tables
-  of :mod:`~dangad.cli.tables`; on a terminal :mod:`~dangad.cli.drawing` draws these tables with
+- :mod:`~dangad.cli.output`, :mod:`~dangad.cli.documents` and :mod:`~dangad.cli.jobdocuments` turn
+  answers into text, with the tables of :mod:`~dangad.cli.tables` and the cells of
+  :mod:`~dangad.cli.cells`; on a terminal :mod:`~dangad.cli.drawing` draws these tables with
   :mod:`rich`, and :mod:`~dangad.cli.bar` the job's progress. :mod:`~dangad.cli.configtext` makes a
   configuration file of the server's options.
 - :mod:`~dangad.cli.streams` writes the text; :mod:`~dangad.cli.outcome` has the exit statuses.

@@ -6,15 +6,15 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
+from dangad.cli.cells import SPANS, count, entries_table, show_memory, show_time
 from dangad.cli.streams import columns as terminal_columns
-from dangad.cli.tables import NOTHING, Column, list_pairs, table
-from dangad.text import counted, printable, show_bytes, show_seconds
+from dangad.cli.tables import list_pairs
+from dangad.text import counted, printable, show_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
 _WORKERS_WORTH = (
     "pid",
@@ -29,31 +29,7 @@ _WORKERS_WORTH = (
     "generation",
     "attempt",
 )
-_RECENT_WORTH = (
-    "job",
-    "command",
-    "state",
-    "error",
-    "runtime",
-    "client",
-    "ended",
-    "wait",
-    "peak_memory",
-    "worker",
-    "cpu",
-    "attempt",
-)
 """The columns of the tables, the most important first: a narrow terminal leaves out the last."""
-_STYLES = {
-    "busy": "green",
-    "starting": "cyan",
-    "stopping": "yellow",
-    "cancelled": "yellow",
-    "failed": "red",
-    "timed out": "red",
-    "lost": "bold red",
-}
-"""Rich's styles for states of workers and jobs that deserve attention."""
 _ENDS = ("done", "failed", "cancelled", "timed_out", "lost")
 """The final states of jobs, in the order in which their numbers are shown."""
 
@@ -65,7 +41,7 @@ def show_status(status: dict[str, Any]) -> list[str]:
     if reload["state"] != "none":
         reason = f": {reload['reason']}" if reload["reason"] else ""
         generation += f" (reload {reload['state']}{reason})"
-    counts = _count(workers, "idle", "busy", "starting", "stopping")
+    counts = count(workers, "idle", "busy", "starting", "stopping")
     wanted = f"wanted: {workers['min']} to {workers['max']}, {workers['spare']} spare"
     pairs = [
         ("version", status["version"]),
@@ -74,15 +50,85 @@ def show_status(status: dict[str, Any]) -> list[str]:
         ("state", status["state"]),
         ("no workers", status["no_workers"]),
         ("quarantine", _show_quarantine(status["quarantine"])),
+        ("paused", _paused(status["paused"])),
         ("workers", f"{counts} ({wanted})"),
         ("generation", generation),
-        ("jobs", _count(jobs, "waiting", "running")),
-        ("accepted", f"{jobs['accepted']}: {_count(jobs, *_ENDS)}"),
+        ("jobs", count(jobs, "waiting", "running")),
+        *_backlog(status),
+        ("accepted", f"{jobs['accepted']}: {count(jobs, *_ENDS)}"),
+        ("failed by code", _codes(status["failed_by_code"])),
         ("refused", str(jobs["refused"])),
+        ("refused by code", _codes(status["refused_by_code"])),
+        *((f"last {span}", _show_span(status["last"][span])) for span in SPANS),
+        ("deaths", _codes(status["deaths"])),
+        ("memory", show_memory(status["memory"])),
+        ("longest stall", _show_stall(status["stall"])),
         ("connections", str(status["connections"])),
     ]
     shown = [(name, printable(text)) for name, text in pairs if text is not None]
     return list_pairs(shown, terminal_columns())
+
+
+def _backlog(status: dict[str, Any]) -> list[tuple[str, str | None]]:
+    """How urgent the waiting jobs are, and how long the oldest has waited; nothing if none wait."""
+    if status["oldest_wait"] is None:
+        return []
+    return [
+        ("backlog", count(status["backlog"], "high", "normal", "low")),
+        ("oldest wait", show_seconds(status["oldest_wait"])),
+    ]
+
+
+def _codes(numbers: Mapping[str, int]) -> str | None:
+    """Numbers by error code, or by cause, the largest first; None if there are none."""
+    ranked = sorted(numbers.items(), key=lambda each: (-each[1], each[0]))
+    return ", ".join(f"{number} {code}" for code, number in ranked if number) or None
+
+
+def _show_span(last: dict[str, Any]) -> str:
+    """The jobs of the last minutes: how many a second, and how long they took."""
+    said = f"{last['rate']:.1f} jobs a second, {last['failed']} failed"
+    if last["p50"] is None:
+        return said
+    times = ", ".join(f"{name} {show_seconds(last[name])}" for name in ("p50", "p90", "p99"))
+    return f"{said}; {times}"
+
+
+def _show_stall(stall: dict[str, Any]) -> str | None:
+    """For how long the server's loop has stood still; None if this is not known."""
+    if stall["ever"] is None:
+        return None
+    lately, ever = show_seconds(stall["last_minute"] or 0), show_seconds(stall["ever"])
+    return f"{lately} in the last minute, {ever} ever"
+
+
+def _paused(paused: dict[str, Any]) -> str | None:
+    """What is paused; None if nothing is."""
+    return "all commands" if paused["all"] else ", ".join(paused["commands"]) or None
+
+
+def show_paused(paused: dict[str, Any]) -> list[str]:
+    """What is paused now."""
+    return [f"paused: {printable(_paused(paused) or 'nothing')}"]
+
+
+def show_shutdown(order: dict[str, bool]) -> list[str]:
+    """How the server stops."""
+    how = "at once" if order["now"] else "when the accepted jobs have ended"
+    return [f"the server stops {how}"]
+
+
+def show_deaths(deaths: list[dict[str, Any]]) -> list[str]:
+    """A table of workers that have died."""
+    columns: dict[str, Callable[[Any], str]] = {
+        "pid": str,
+        "ended": show_time,
+        "age": show_seconds,
+        "jobs": str,
+        "cause": printable,
+        "why": printable,
+    }
+    return entries_table(columns, deaths, ("pid", "cause", "why", "ended", "age", "jobs"))
 
 
 def show_checked(checked: dict[str, Any]) -> list[str]:
@@ -109,7 +155,7 @@ def show_workers(workers: list[dict[str, Any]]) -> list[str]:
         "generation": str,
         "age": show_seconds,
         "jobs": str,
-        "memory": _show_memory,
+        "memory": show_memory,
         "job": str,
         "command": printable,
         "attempt": str,
@@ -119,26 +165,7 @@ def show_workers(workers: list[dict[str, Any]]) -> list[str]:
     nothing = dict.fromkeys(("id", "command", "attempt", "runtime"))
     jobs = [worker["job"] or nothing for worker in workers]
     rows = [{**worker, **job, "job": job["id"]} for worker, job in zip(workers, jobs, strict=True)]
-    return _table(columns, rows, _WORKERS_WORTH)
-
-
-def show_recent(jobs: list[dict[str, Any]]) -> list[str]:
-    """A table of jobs that have ended."""
-    columns: dict[str, Callable[[Any], str]] = {
-        "job": str,
-        "command": printable,
-        "state": printable,
-        "worker": str,
-        "attempt": str,
-        "wait": show_seconds,
-        "runtime": show_seconds,
-        "cpu": show_seconds,
-        "peak_memory": show_bytes,
-        "ended": _show_time,
-        "client": printable,
-        "error": printable,
-    }
-    return _table(columns, [{**job, "job": job["id"]} for job in jobs], _RECENT_WORTH)
+    return entries_table(columns, rows, _WORKERS_WORTH)
 
 
 def show_scaled(wanted: dict[str, int]) -> list[str]:
@@ -174,53 +201,16 @@ def last_old_job(status: dict[str, Any], workers: list[dict[str, Any]]) -> tuple
 
 def show_reloaded(status: dict[str, Any]) -> list[str]:
     """The numbers of a server's workers after a reload."""
-    counts = _count(status["workers"], "idle", "busy", "starting")
+    counts = count(status["workers"], "idle", "busy", "starting")
     return [f"reloaded: generation {status['generation']}, workers: {counts}"]
 
 
 def show_counters(counters: dict[str, int]) -> list[str]:
     """How many jobs have ended in each state."""
-    return [f"drained: {_count(counters, *_ENDS)}"]
-
-
-def _count(counts: Mapping[str, int], *names: str) -> str:
-    """The numbers of these names, as in ``2 idle, 1 busy``."""
-    return ", ".join(f"{counts[name]} {name.replace('_', ' ')}" for name in names)
-
-
-def _table(
-    columns: Mapping[str, Callable[[Any], str]],
-    rows: Iterable[Mapping[str, Any]],
-    worth: Iterable[str],
-) -> list[str]:
-    """A table of rows; `columns` has the keys to show, each with the function that formats it."""
-    heads = [
-        Column(
-            name.replace("_", " ").upper(),
-            is_number=show is not printable,
-            styles=_STYLES if name == "state" else {},
-        )
-        for name, show in columns.items()
-    ]
-    cells = [
-        [NOTHING if row[name] is None else show(row[name]) for name, show in columns.items()]
-        for row in rows
-    ]
-    order = list(columns)
-    return table(heads, cells, terminal_columns(), [order.index(name) for name in worth])
+    return [f"drained: {count(counters, *_ENDS)}"]
 
 
 def _show_quarantine(commands: list[dict[str, Any]]) -> str | None:
     """The commands in quarantine, each with the remaining time; None if there are none."""
     shown = [f"{each['command']} for {show_seconds(each['seconds'])}" for each in commands]
     return ", ".join(shown) or None
-
-
-def _show_time(seconds: float) -> str:
-    """The local time of day at a Unix time."""
-    return time.strftime("%H:%M:%S", time.localtime(seconds))
-
-
-def _show_memory(number: int) -> str:
-    """A process's memory in bytes, made readable; 0 stands for "not known"."""
-    return show_bytes(number) if number else NOTHING

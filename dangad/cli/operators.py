@@ -1,113 +1,62 @@
-"""The subcommands of ``dangad`` for operators: inspect a server, and control it.
+"""The subcommands of ``dangad`` for operators that are about the server: inspect and control it.
 
 They send the commands of :mod:`dangad.wire.commands` to :mod:`dangad.operators.control`, at the
-endpoint of ``--control``. Each subcommand is a function that uses a connected client; its docstring
-is the help. Its result is a document. With ``--json`` it is written unchanged; otherwise
-:mod:`dangad.cli.documents` makes lines of it for people.
+endpoint of ``--control``. :mod:`dangad.cli.subcommands` makes each of them of a function that gets
+a document and one of :mod:`dangad.cli.documents` that makes lines of it for people.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
-import json
 import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from dangad.cli import documents
+from dangad.cli import documents, jobs, rates
 from dangad.cli.configtext import show_config
-from dangad.cli.options import endpoint_option, help_option, json_option
-from dangad.cli.outcome import FAILED, Failed
-from dangad.cli.running import with_client
-from dangad.cli.streams import encode, say, write
+from dangad.cli.streams import say
+from dangad.cli.subcommands import document_of, subcommand
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator
+    from collections.abc import Iterator
 
     from dangad.client import Client
-
-    Ask = Callable[..., Awaitable[Any]]
-    Show = Callable[[Any], Iterable[str]]
 
 
 PATIENCE = 3.0
 """Seconds between two checks of the workers for which a reload waits."""
 
 
-def _subcommand(show: Show, *parameters: click.Parameter) -> Callable[[Ask], click.Command]:
-    """A decorator that makes a subcommand of a function, which asks a client for a document.
-
-    :param show: turns the document into lines for people.
-    :param parameters: the subcommand's own parameters, with which the function is called.
-    """
-    shared = (json_option("print one line of JSON"), endpoint_option("control"), help_option())
-
-    def decorate(ask: Ask) -> click.Command:
-        @click.command(ask.__name__, add_help_option=False, params=[*parameters, *shared])
-        @functools.wraps(ask)
-        def perform(control: str | None, as_json: bool, **arguments: Any) -> None:
-            async def use(client: Client) -> bytes:
-                document = await ask(client, **arguments)
-                return encode(f"{json.dumps(document)}\n" if as_json else _shown(document, show))
-
-            write(with_client("control", control, use))
-
-        return perform
-
-    return decorate
-
-
-def _shown(document: Any, show: Show) -> str:
-    """The document as text for people.
-
-    :raises Failed: the document is of another version; the text names the missing key.
-    """
-    try:
-        return "".join(f"{line}\n" for line in show(document))
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
-        text = f"the server's answer cannot be shown by this dangad, --json may do: {error}"
-        raise Failed(FAILED, text) from None
-
-
-async def _document(client: Client, name: str) -> Any:
-    """The document that answers the command of this name, sent without arguments."""
-    from dangad.wire import commands
-
-    answer = await client.run(getattr(commands, name))
-    return json.loads(answer["document"])
-
-
-@_subcommand(documents.show_status)
+@subcommand(documents.show_status)
 async def status(client: Client) -> Any:
     """Tell how the server is."""
-    return await _document(client, "Status")
+    return await document_of(client, "Status")
 
 
-@_subcommand(documents.show_workers)
+@subcommand(documents.show_workers)
 async def workers(client: Client) -> Any:
     """List the worker processes and what they run."""
-    return await _document(client, "Workers")
+    return await document_of(client, "Workers")
 
 
-@_subcommand(documents.show_recent)
-async def recent(client: Client) -> Any:
-    """List the jobs that ended last, the latest last."""
-    return await _document(client, "Recent")
+@subcommand(documents.show_deaths)
+async def deaths(client: Client) -> Any:
+    """List the workers that died last, and why, the latest last."""
+    return await document_of(client, "Deaths")
 
 
-@_subcommand(show_config)
+@subcommand(show_config)
 async def config(client: Client) -> Any:
     """Print the server's options as a TOML file.
 
     `twistd dangad --config FILE` starts a server with the same options. If the server was started
     with a file, this is the file with the values that differ now.
     """
-    return await _document(client, "Config")
+    return await document_of(client, "Config")
 
 
-@_subcommand(
+@subcommand(
     documents.show_scaled,
     click.Argument(["least"], metavar="MIN", type=int),
     click.Argument(["most"], metavar="[MAX]", type=int, required=False),
@@ -134,7 +83,7 @@ def want(context: click.Context, /, **arguments: Any) -> None:
     context.invoke(scale, **arguments)
 
 
-@_subcommand(documents.show_pardoned, click.Argument(["command"], metavar="COMMAND"))
+@subcommand(documents.show_pardoned, click.Argument(["command"], metavar="COMMAND"))
 async def unquarantine(client: Client, command: str) -> Any:
     """End the quarantine of a command at once.
 
@@ -146,7 +95,22 @@ async def unquarantine(client: Client, command: str) -> Any:
     return {"command": command}
 
 
-@_subcommand(documents.show_stack, click.Argument(["job"], metavar="ID", type=int))
+@subcommand(documents.show_paused, click.Argument(["commands"], metavar="[COMMAND]...", nargs=-1))
+async def pause(client: Client, commands: tuple[str, ...]) -> Any:
+    """Start no more jobs, of these COMMANDs or of all.
+
+    New jobs are accepted and wait, and running ones go on. `resume` ends the pause.
+    """
+    return await document_of(client, "Pause", commands=list(commands) or None)
+
+
+@subcommand(documents.show_paused, click.Argument(["commands"], metavar="[COMMAND]...", nargs=-1))
+async def resume(client: Client, commands: tuple[str, ...]) -> Any:
+    """Start jobs again, of these COMMANDs or of all."""
+    return await document_of(client, "Resume", commands=list(commands) or None)
+
+
+@subcommand(documents.show_stack, click.Argument(["job"], metavar="ID", type=int))
 async def stack(client: Client, job: int) -> Any:
     """Show where a running job is.
 
@@ -159,7 +123,7 @@ async def stack(client: Client, job: int) -> Any:
     return {"job": job, **answer}
 
 
-@_subcommand(documents.show_reloaded)
+@subcommand(documents.show_reloaded)
 async def reload(client: Client) -> Any:
     """Replace the workers, so that they run the present job modules.
 
@@ -171,7 +135,7 @@ async def reload(client: Client) -> Any:
 
     with _telling_of_old_jobs(client):
         await client.run(commands.Reload)
-    return await _document(client, "Status")
+    return await document_of(client, "Status")
 
 
 @contextlib.contextmanager
@@ -183,8 +147,8 @@ def _telling_of_old_jobs(client: Client) -> Iterator[None]:
     told: set[int | None] = {None}
 
     async def look() -> None:
-        workers = await _document(client, "Workers")
-        job, text = documents.last_old_job(await _document(client, "Status"), workers)
+        workers = await document_of(client, "Workers")
+        job, text = documents.last_old_job(await document_of(client, "Status"), workers)
         if job not in told:
             told.add(job)
             say(text)
@@ -200,14 +164,45 @@ def _telling_of_old_jobs(client: Client) -> Iterator[None]:
             looking.stop()
 
 
-@_subcommand(documents.show_counters)
+@subcommand(documents.show_counters)
 async def drain(client: Client) -> Any:
     """Finish the accepted jobs, take no new ones, and stop.
 
     Waits until the last job has ended, and prints how many jobs ended in which way.
     """
-    return await _document(client, "Drain")
+    return await document_of(client, "Drain")
 
 
-COMMANDS = (status, workers, recent, config, scale, want, unquarantine, stack, reload, drain)
+@subcommand(
+    documents.show_shutdown,
+    click.Option(["--now"], is_flag=True, help="do not wait for jobs: end them at once"),
+)
+async def shutdown(client: Client, now: bool) -> Any:
+    """Stop the server, as SIGTERM does.
+
+    It finishes the accepted jobs within its time for this. The command does not wait for the end.
+    """
+    from dangad.wire import commands
+
+    await client.run(commands.Shutdown, {"now": True} if now else {})
+    return {"now": now}
+
+
+COMMANDS = (
+    status,
+    workers,
+    deaths,
+    *jobs.COMMANDS,
+    rates.rates,
+    config,
+    scale,
+    want,
+    pause,
+    resume,
+    unquarantine,
+    stack,
+    reload,
+    drain,
+    shutdown,
+)
 """The subcommands, in the order of the help."""

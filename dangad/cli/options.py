@@ -23,6 +23,9 @@ _MEANINGS = {
     "control": "where the server listens for its operators",
 }
 
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+"""The units of times, in seconds."""
+
 
 def endpoint_option(name: str, environment: str | None = None) -> click.Option:
     """An option that says where to connect, for the program or a subcommand.
@@ -77,6 +80,23 @@ def help_option() -> click.Option:
         callback=show,
         help="show this, and exit",
     )
+
+
+def read_duration(_: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
+    """The value of an option's text: a time, as in ``30s``, ``5m``, ``2h``, ``1d``, or seconds."""
+    if text is None:
+        return None
+    number, unit = (text[:-1], _UNITS[text[-1]]) if text[-1:] in _UNITS else (text, 1.0)
+    try:
+        seconds = float(number) * unit
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise click.BadParameter(
+            f"{text!r} is not a time, as in 30s, 5m, 2h, 1d, or a number of seconds",
+            param=parameter,
+        )
+    return seconds
 
 
 def read_seconds(_: click.Context, parameter: click.Parameter, text: str | None) -> float | None:

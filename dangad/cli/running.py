@@ -26,7 +26,7 @@ from dangad.cli.outcome import (
     Signalled,
     WrongUsage,
 )
-from dangad.cli.streams import is_writing
+from dangad.cli.streams import is_waiting
 from dangad.host.lean import WITHOUT_TLS, import_network
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _run_reactor(work: Callable[[Any], Awaitable[bytes]]) -> bytes:
         signals.append(number)
         signal.signal(number, signal.SIG_DFL)  # the second one ends this process at once
         loop.callFromThread(_stop, loop)
-        if is_writing():
+        if is_waiting():
             raise Signalled(number)
 
     async def collect() -> None:

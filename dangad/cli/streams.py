@@ -15,13 +15,13 @@ import sys
 from dangad.cli.outcome import FAILED, Failed, Signalled
 from dangad.text import printable
 
-_writing: list[None] = []
-"""Not empty while a write to the standard output is under way, which its reader may hold up."""
+_waiting: list[None] = []
+"""Not empty while the process waits for the reader of its output, or for an answer of the user."""
 
 
-def is_writing() -> bool:
-    """Whether a write to the standard output is under way. Then a signal has to end it."""
-    return bool(_writing)
+def is_waiting() -> bool:
+    """Whether a write, or a question to the user, is under way. Then a signal has to end it."""
+    return bool(_waiting)
 
 
 def on_terminal() -> bool:
@@ -50,7 +50,7 @@ def write(output: bytes) -> None:
     if sys.stdout is None:
         raise Failed(FAILED, "cannot write the answer: the standard output is closed")
     left = memoryview(output)
-    _writing.append(None)
+    _waiting.append(None)
     try:
         while left:
             left = left[os.write(sys.stdout.fileno(), left) :]
@@ -59,7 +59,7 @@ def write(output: bytes) -> None:
     except OSError as error:
         raise Failed(FAILED, f"cannot write the answer: {error.strerror}") from None
     finally:
-        _writing.clear()
+        _waiting.clear()
 
 
 def read_input() -> bytes:
@@ -70,6 +70,23 @@ def read_input() -> bytes:
     if sys.stdin is None:
         raise OSError(errno.EBADF, "it is closed")
     return sys.stdin.buffer.read()
+
+
+def can_ask() -> bool:
+    """Whether the user can be asked: there is a terminal for the question and for the answer."""
+    streams = (sys.stdin, sys.stderr)
+    return all(stream is not None and stream.isatty() for stream in streams)
+
+
+def ask(question: str) -> bool:
+    """Ask the user at the terminal; whether the answer is yes."""
+    _waiting.append(None)
+    try:
+        sys.stderr.write(f"dangad: {printable(question)} [y/N] ")
+        sys.stderr.flush()
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+    finally:
+        _waiting.clear()
 
 
 def say(text: str) -> None:

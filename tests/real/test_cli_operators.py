@@ -28,20 +28,39 @@ from dangad import cli
 from dangad.cli.configtext import show_config
 from dangad.cli.documents import (
     show_counters,
-    show_recent,
+    show_deaths,
+    show_paused,
     show_reloaded,
     show_scaled,
+    show_shutdown,
     show_stack,
     show_status,
     show_workers,
 )
+from dangad.cli.jobdocuments import (
+    show_cancelled,
+    show_clients,
+    show_event,
+    show_job,
+    show_jobs,
+    show_recent,
+)
+from dangad.cli.rates import show_rates
 from dangad.errors import BadArguments, NotRunning, ReloadFailed
 from dangad.operators.control import MAX_CONNECTIONS, MAX_REQUEST, MAX_WAITING, ControlFactory
 from dangad.wire import commands
 from tests.fakeoperations import (
+    CANCELLED,
+    CLIENTS,
+    COMMANDS,
     CONFIG,
     COUNTERS,
+    DEATHS,
+    DETAIL,
+    EVENTS,
     JOB,
+    JOBS,
+    PAUSED,
     RECENT,
     STACK,
     STATUS,
@@ -59,7 +78,30 @@ reactor: Any = _reactor
 
 ROOT = Path(__file__).parent.parent.parent
 REFERENCE = ROOT / "docs" / "reference"
-NAMES = ("status", "workers", "recent", "config", "scale", "pardon", "stack", "reload", "drain")
+NAMES = (
+    "Status",
+    "Workers",
+    "Deaths",
+    "Jobs",
+    "Recent",
+    "Job",
+    "Commands",
+    "Clients",
+    "Watch",
+    "Config",
+    "Cancel",
+    "Pause",
+    "Resume",
+    "Scale",
+    "Pardon",
+    "Stack",
+    "Reload",
+    "Drain",
+    "Shutdown",
+)
+EVIL = "\x1b]0;x\x07\r\u202e"
+"""A text that would be obeyed by a terminal."""
+RATES = {"over": "5m", "commands": COMMANDS}
 
 
 class ShowingTest(SynchronousTestCase):
@@ -69,14 +111,14 @@ class ShowingTest(SynchronousTestCase):
         status["no_workers"] = "jobs.py does not import\x1b"
         status["reload"] = {"state": "failed", "reason": "SyntaxError"}
         lines = show_status(status)
-        self.assertIn(r"no workers   jobs.py does not import\x1b", lines)
-        self.assertIn("generation   2 (reload failed: SyntaxError)", lines)
+        self.assertIn(r"no workers       jobs.py does not import\x1b", lines)
+        self.assertIn("generation       2 (reload failed: SyntaxError)", lines)
         self.assertFalse([line for line in show_status(STATUS) if "no workers" in line])
 
     def test_never_reloaded(self) -> None:
         """Of a server that was never reloaded nothing is said of reloads."""
         status = {**STATUS, "generation": 1, "reload": {"state": "none", "reason": ""}}
-        self.assertIn("generation   1", show_status(status))
+        self.assertIn("generation       1", show_status(status))
 
     def test_nothing_to_list(self) -> None:
         """Without workers or jobs the tables have only their heads."""
@@ -90,6 +132,21 @@ class ShowingTest(SynchronousTestCase):
             show_recent([job]),
             show_workers([worker]),
             show_stack({"stack": "\x1b[2J\r\n\tx\u202e"}),
+            show_jobs({"total": 1, "jobs": [{**JOBS["jobs"][0], "client": EVIL}]}),
+            show_job({**DETAIL, "output": [EVIL], "traceback": EVIL, "command": EVIL}),
+            show_clients({"total": 1, "clients": [{**CLIENTS["clients"][0], "client": EVIL}]}),
+            show_rates({"over": "5m", "commands": [{**COMMANDS[0], "errors": {EVIL: 1}}]}),
+            show_cancelled({"results": [{"id": 1, "command": EVIL, "result": "ended"}]}),
+            show_paused({"all": False, "commands": [EVIL]}),
+            show_deaths([{**DEATHS[0], "why": EVIL}]),
+            [show_event({**event, "text": EVIL, "kind": EVIL}) for event in EVENTS["events"]],
+            show_status(
+                {
+                    **STATUS,
+                    "failed_by_code": {EVIL: 1},
+                    "paused": {"all": False, "commands": [EVIL]},
+                }
+            ),
         ):
             self.assertTrue(all(line.isprintable() for line in lines), lines)
 
@@ -150,12 +207,135 @@ class CommandTest(OperatorCase):
         for name, document, lines in (
             ("status", STATUS, show_status(STATUS)),
             ("workers", WORKERS, show_workers(WORKERS)),
+            ("deaths", DEATHS, show_deaths(DEATHS)),
+            ("jobs", JOBS, show_jobs(JOBS)),
             ("recent", RECENT, show_recent(RECENT)),
+            ("clients", CLIENTS, show_clients(CLIENTS)),
+            ("rates", RATES, show_rates(RATES)),
             ("config", CONFIG, show_config(CONFIG)),
         ):
             self.assertEqual(await self.output(name), "".join(f"{line}\n" for line in lines))
             output = await self.output(name, "--json")
             self.assertEqual((json.loads(output), output.count("\n")), (document, 1))
+
+    async def test_job(self) -> None:
+        """`job` tells all about one job, or that there is none of this id."""
+        lines = "".join(f"{line}\n" for line in show_job(DETAIL))
+        self.assertEqual(await self.output("job", "118"), lines)
+        self.assertEqual(json.loads(await self.output("job", "118", "--json")), DETAIL)
+        self.assertEqual(await self.complaint(1, "job", "7"), "NOT_FOUND: no job 7")
+
+    async def test_filters(self) -> None:
+        """Filters, orders and pages reach the server; times are typed with a unit, or without."""
+        words = "--state queued --command Rotate --client 127. --older-than 5m --sort -wait"
+        await self.output("jobs", *words.split(), "--limit", "7", "--offset", "14")
+        meant = {"state": "queued", "command": "Rotate", "client": "127.", "older_than": 300.0}
+        self.assertEqual(self.operations.asked, [(meant, "-wait", 7, 14)])
+        self.operations.asked.clear()
+        await self.output("recent", "--outcome", "NOT_FOUND", "--older-than", "90", "--limit=5")
+        await self.output("recent", "--state", "timed out", "--sort=-runtime", "--json")
+        await self.output("clients", "--sort", "-bytes", "--limit", "3")
+        self.assertEqual(
+            self.operations.asked,
+            [
+                ({"outcome": "NOT_FOUND", "older_than": 90.0}, None, 5),
+                ({"state": "timed out"}, "-runtime", 1000),
+                ("-bytes", 3),
+            ],
+        )
+
+    async def test_more_than_shown(self) -> None:
+        """People are told if a list is not complete; programs see it in the document."""
+        self.operations.jobs_document = {**JOBS, "total": 4321}
+        done = await self.start("jobs")
+        self.assertEqual((done.returncode, done.stdout.count(b"\n")), (0, 3))
+        hint = "dangad: 2 of 4321 jobs; --limit N and --offset N show others\n"
+        self.assertEqual(done.stderr.decode(), hint)
+        await self.output("jobs", "--json")
+
+    async def test_cancel_by_ids(self) -> None:
+        """`cancel` with ids does not ask, and tells what became of each."""
+        lines = "".join(f"{line}\n" for line in show_cancelled(CANCELLED))
+        self.assertEqual(await self.output("cancel", "121", "120", "121"), lines)
+        output = await self.output("cancel", "7", "--json")
+        self.assertEqual(json.loads(output), CANCELLED)
+        self.assertEqual(self.operations.cancelled, [([121, 120], 1000), ([7], 1000)])
+
+    async def test_cancel_by_filter(self) -> None:
+        """`cancel` with a filter asks; where it cannot, it wants to be told that it need not."""
+        words = ("cancel", "--command", "Rotate", "--older-than", "2h")
+        text = await self.complaint(2, *words)
+        self.assertEqual(text, "there is no terminal to ask on: add --yes to cancel without asking")
+        self.assertEqual(self.operations.cancelled, [])
+        await self.output(*words, "--yes")
+        meant = {"command": "Rotate", "older_than": 7200.0}
+        self.assertEqual(self.operations.cancelled, [(meant, 1000)])
+
+    async def test_cancel_asks(self) -> None:
+        """On a terminal `cancel` says how many jobs match; only after a yes they are cancelled."""
+        self.operations.jobs_document = {**JOBS, "total": 1234}
+        for answer, status, cancelled in ((b"n\n", 1, 0), (b"\n", 1, 0), (b"y\n", 0, 1)):
+            main, terminal = pty.openpty()
+            program = subprocess.Popen(
+                [sys.executable, "-m", "dangad.cli", "cancel", "--command", "Rotate"],
+                cwd=self.folder,
+                env=self.environment,
+                stdin=terminal,
+                stdout=subprocess.DEVNULL,
+                stderr=terminal,
+            )
+            os.close(terminal)
+            said = await deferToThread(os.read, main, 1000)
+            self.assertEqual(
+                said.decode(), "dangad: 1234 jobs match; cancel the oldest 1000? [y/N] "
+            )
+            os.write(main, answer)
+            self.assertEqual(await deferToThread(program.wait), status)
+            self.assertEqual(len(self.operations.cancelled), cancelled)
+            os.close(main)
+
+    async def test_cancel_interrupted(self) -> None:
+        """Ctrl-C at the question cancels nothing."""
+        main, terminal = pty.openpty()
+        self.addCleanup(os.close, main)
+        program = subprocess.Popen(
+            [sys.executable, "-m", "dangad.cli", "cancel", "--state", "queued"],
+            cwd=self.folder,
+            env=self.environment,
+            stdin=terminal,
+            stdout=subprocess.DEVNULL,
+            stderr=terminal,
+        )
+        os.close(terminal)
+        await deferToThread(os.read, main, 1000)
+        program.send_signal(signal.SIGINT)
+        self.assertEqual(await deferToThread(program.wait), -signal.SIGINT)
+        self.assertEqual(self.operations.cancelled, [])
+
+    async def test_pause(self) -> None:
+        """`pause` and `resume` take commands, or stand for all, and tell what is paused now."""
+        lines = "".join(f"{line}\n" for line in show_paused(PAUSED))
+        self.assertEqual(await self.output("pause", "Rotate", "Thumbnail"), lines)
+        self.assertEqual(await self.output("resume", "Thumbnail"), lines)
+        self.assertEqual(json.loads(await self.output("pause", "--json")), PAUSED)
+        await self.output("resume")
+        self.assertEqual(
+            self.operations.paused,
+            [
+                ("pause", ["Rotate", "Thumbnail"]),
+                ("resume", ["Thumbnail"]),
+                ("pause", None),
+                ("resume", None),
+            ],
+        )
+
+    async def test_shutdown(self) -> None:
+        """`shutdown` says how the server stops, and does not wait for it."""
+        for options, now in ([], False), (["--now"], True):
+            lines = show_shutdown({"now": now})
+            self.assertEqual(await self.output("shutdown", *options), f"{lines[0]}\n")
+        self.assertEqual(json.loads(await self.output("shutdown", "--json")), {"now": False})
+        self.assertEqual(self.operations.shutdowns, [False, True, False])
 
     async def test_scale(self) -> None:
         """`scale` takes one number or two, and says what holds now."""
@@ -265,6 +445,68 @@ class CommandTest(OperatorCase):
         self.assertEqual(json.loads(output), {"version": "99.1"})
 
 
+class WatchTest(OperatorCase):
+    def watch(self, stdout: int, *words: str) -> subprocess.Popen[bytes]:
+        """A process that watches."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "dangad.cli", "watch", *words],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+        )
+
+    async def tell(self, **more: Any) -> None:
+        """Tell the one who watches of events."""
+        await until(lambda: self.operations.watchers)
+        self.operations.watchers.pop().callback({**EVENTS, **more})
+
+    async def test_terminal(self) -> None:
+        """Events come line by line, as they happen, until Ctrl-C; those missed are counted."""
+        main, terminal = pty.openpty()
+        self.addCleanup(os.close, main)
+        with self.watch(terminal, "--command", "Rotate", "--kind", "ended") as program:
+            os.close(terminal)
+            await self.tell()
+            shown = "".join(f"{show_event(event)}\r\n" for event in EVENTS["events"])
+            said = b""
+            while len(said) < len(shown):
+                said += await deferToThread(os.read, main, 1000)
+            self.assertEqual(said.decode(), shown)
+            await self.tell(events=[], missed=12)
+            await until(lambda: self.operations.watchers)
+            program.send_signal(signal.SIGINT)
+            _, complaint = await deferToThread(program.communicate)
+        self.assertEqual(complaint.decode(), "dangad: 12 events missed\n")
+        self.assertEqual(program.returncode, -signal.SIGINT)
+        meant = {"command": "Rotate"}
+        self.assertEqual(
+            self.operations.watched,
+            [(None, meant, ["ended"]), (42, meant, ["ended"]), (42, meant, ["ended"])],
+        )
+        self.operations.watchers.pop().callback(EVENTS)  # nobody is there any more
+
+    async def test_pipe(self) -> None:
+        """In a pipe an event is a line of JSON; the command ends when nobody reads."""
+        with self.watch(subprocess.PIPE, "--json") as program:
+            assert program.stdout is not None
+            await self.tell()
+            lines = [await deferToThread(program.stdout.readline) for _ in EVENTS["events"]]
+            self.assertEqual([json.loads(line) for line in lines], EVENTS["events"])
+            program.stdout.close()
+            await self.tell()
+            self.assertEqual(await deferToThread(program.wait), -signal.SIGPIPE)
+
+    async def test_server_ends(self) -> None:
+        """Who watches is told when the server ends."""
+        with self.watch(subprocess.PIPE) as program:
+            await until(lambda: self.operations.watchers)
+            await self.factory.close()
+            _, complaint = await deferToThread(program.communicate)
+        self.assertIn(b"the connection was closed", complaint)
+        self.assertEqual(program.returncode, 3)
+
+
 class ConnectingTest(OperatorCase):
     async def test_where(self) -> None:
         """--control goes before $DANGAD_CONTROL, and that before dangad.control; all take paths."""
@@ -329,6 +571,19 @@ class UsageTest(SynchronousTestCase):
             "scale 1 2 3",
             "stack",
             "stack all",
+            "job",
+            "job x",
+            "jobs --state done",
+            "jobs --sort size",
+            "jobs --limit 0",
+            "jobs --limit 1001",
+            "jobs --older-than soon",
+            "recent --older-than -5m",
+            "cancel",
+            "cancel 7 --command Rotate",
+            "cancel x",
+            "watch --kind nothing",
+            "shutdown later",
             "status now",
             "status --connect x",
             "call Echo --control x",
@@ -347,14 +602,29 @@ class PagesTest(SynchronousTestCase):
         page = (REFERENCE / "control.md").read_text()
         shown = re.findall(r"^```json\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
         self.assertEqual(
-            [json.loads(each) for each in shown], [STATUS, WORKERS, RECENT, CONFIG, COUNTERS]
+            [json.loads(each) for each in shown],
+            [
+                STATUS,
+                WORKERS,
+                DEATHS,
+                JOBS,
+                RECENT,
+                DETAIL,
+                COMMANDS,
+                CLIENTS,
+                EVENTS,
+                CONFIG,
+                CANCELLED,
+                PAUSED,
+                COUNTERS,
+            ],
         )
 
     def test_commands(self) -> None:
         """The reference has every command and every limit of the endpoint."""
         page = (REFERENCE / "control.md").read_text()
         for name in NAMES:
-            self.assertIn(f"\n## dangad.control.{name.title()}\n", page)
+            self.assertIn(f"\n## dangad.control.{name}\n", page)
         for limit in (MAX_CONNECTIONS, MAX_WAITING, MAX_REQUEST):
             self.assertIn(f" {limit:,} ", page)
 
@@ -363,12 +633,22 @@ class PagesTest(SynchronousTestCase):
         self.patch(time, "localtime", time.gmtime)
         page = (REFERENCE / "command-line.md").read_text()
         examples = dict(
-            re.findall(r"^\$ dangad (\w+)[ 0-9]*\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+            re.findall(
+                r"^\$ dangad (\w+)(?: [ \w'-]*)?\n(.*?)^```$", page, re.MULTILINE | re.DOTALL
+            )
         )
         for name, lines in (
             ("status", show_status(STATUS)),
             ("workers", show_workers(WORKERS)),
+            ("deaths", show_deaths(DEATHS)),
+            ("jobs", show_jobs(JOBS)),
             ("recent", show_recent(RECENT)),
+            ("job", show_job(DETAIL)),
+            ("rates", show_rates(RATES)),
+            ("clients", show_clients(CLIENTS)),
+            ("cancel", show_cancelled(CANCELLED)),
+            ("pause", show_paused(PAUSED)),
+            ("watch", [show_event(event) for event in EVENTS["events"]]),
             ("scale", show_scaled({"min": 2, "max": 5})),
             ("stack", show_stack({"stack": STACK})),
             ("reload", show_reloaded(STATUS)),
