@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     Document = dict[str, Any]
 
+LONGEST_DOC = 200
+"""The most characters of a command's description: of its first line."""
 AT_ONCE = 20
 """The most commands that are looked at in one part: their percentiles take time."""
 
@@ -54,7 +56,7 @@ class CommandViews:
                 entries.append(
                     {
                         "command": command.decode("ascii", "replace"),
-                        "doc": docs.get(command, ""),
+                        "doc": docs.get(command, "").partition("\n")[0][:LONGEST_DOC],
                         "running": runs,
                         "waiting": max(0, metrics.present.get(command, 0) - runs),
                         **_counts(numbers),

@@ -82,9 +82,13 @@ class Registry:
         return self.policies.get(command, NO_POLICY)
 
     def docs(self) -> dict[bytes, str]:
-        """What each command is for, as its author says."""
+        """What each command is for, as far as its author says so."""
         offers = self._offers.values()
-        return {name: entry["doc"] for each in offers for name, entry in each.entries.items()}
+        return {
+            name: str(entry.get("doc", ""))
+            for each in offers
+            for name, entry in each.entries.items()
+        }
 
     def performs(self, worker: IWorker, command: bytes) -> bool:
         """Whether `worker` performs `command`."""
