@@ -10,10 +10,10 @@ from zope.interface import implementer
 
 from dangad.errors import NotFound, NotRunning
 from dangad.operators import filters
-from dangad.scheduler.interfaces import IOperations
+from dangad.operators.interfaces import IOperations
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
 STATUS: dict[str, Any] = {
     "version": "0.1.0",
@@ -55,6 +55,7 @@ STATUS: dict[str, Any] = {
     "refused_by_code": {"QUEUE_FULL": 3},
     "quarantine": [{"command": "Thumbnail", "seconds": 21.5}],
     "connections": 12,
+    "held": 4096,
     "memory": 62914560,
     "stall": {"last_minute": 0.004, "ever": 0.031},
     "deaths": {"crashed": 1, "released": 5},
@@ -291,6 +292,7 @@ class FakeOperations:
 
     :ivar asked: with what it was asked for lists of jobs and clients, in order.
     :ivar cancelled: which jobs it was to cancel, and how many at most.
+    :ivar called: which commands it was to call, with which words and options.
     :ivar paused: what was to be paused or resumed, each after the word.
     :ivar shutdowns: whether it was to stop at once, each time that it was to stop.
     :ivar watched: what those who watch asked for.
@@ -307,6 +309,9 @@ class FakeOperations:
         self.recent_document = RECENT
         self.config_document = CONFIG
         self.jobs_document = JOBS
+        self.histograms_document: dict[str, Any] = {"edges": [0.1, 1.0], "commands": {}}
+        self.calls_document: list[dict[str, Any]] = []
+        self.called: list[tuple[str, dict[str, list[str]], dict[str, Any]]] = []
         self.asked: list[tuple[Any, ...]] = []
         self.cancelled: list[tuple[Any, int]] = []
         self.paused: list[tuple[str, Any]] = []
@@ -398,6 +403,23 @@ class FakeOperations:
     def shutdown(self, now: bool = False) -> None:
         """See :meth:`IOperations.shutdown`."""
         self.shutdowns.append(now)
+
+    def histograms(self) -> dict[str, Any]:
+        """See :meth:`IOperations.histograms`."""
+        return self.histograms_document
+
+    def call(
+        self, command: str, words: Mapping[str, Sequence[str]], **options: Any
+    ) -> Deferred[int]:
+        """See :meth:`IOperations.call`."""
+        self.called.append((command, {name: list(each) for name, each in words.items()}, options))
+        if command not in [each["command"] for each in COMMANDS]:
+            return defer.fail(ValueError(f"the server has no command {command!r}"))
+        return defer.succeed(JOB)
+
+    def calls(self) -> list[dict[str, Any]]:
+        """See :meth:`IOperations.calls`."""
+        return self.calls_document
 
     def config(self) -> dict[str, Any]:
         """See :meth:`IOperations.config`."""

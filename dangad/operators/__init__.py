@@ -1,5 +1,6 @@
 """How operators and service managers watch the server and control it.
 
+- :mod:`.interfaces`: what operators may see and do.
 - :mod:`.control`: the control endpoint, where operators connect; :mod:`.orders` has what each
   command does.
 - :mod:`.view`: the operations that it offers, over all parts of the server.

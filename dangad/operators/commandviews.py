@@ -9,7 +9,7 @@ import dataclasses
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from dangad.scheduler.metrics import OTHER
+from dangad.scheduler.metrics import EDGES, OTHER
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dangad.operators.parts import Parts
     from dangad.operators.rates import Rates
     from dangad.scheduler.dispatcher import Dispatcher
-    from dangad.scheduler.metrics import CommandMetrics
+    from dangad.scheduler.metrics import CommandMetrics, Histogram
 
     Document = dict[str, Any]
 
@@ -40,6 +40,18 @@ class CommandViews:
     def commands(self) -> Deferred[list[Document]]:
         """See :meth:`IOperations.commands`."""
         return self._parts.do(self._list())
+
+    def histograms(self) -> Document:
+        """See :meth:`IOperations.histograms`."""
+        metrics = self._dispatcher.counters.metrics
+        named = {name.decode("ascii", "replace"): each for name, each in metrics.by_command.items()}
+        return {
+            "edges": list(EDGES),
+            "commands": {
+                name: {"wait": _histogram(each.waits), "runtime": _histogram(each.runtimes)}
+                for name, each in [*named.items(), (OTHER, metrics.others)]
+            },
+        }
 
     def _list(self) -> Generator[None, None, list[Document]]:
         dispatcher = self._dispatcher
@@ -89,6 +101,10 @@ class CommandViews:
             "quarantine": None,
             "paused": False,
         }
+
+
+def _histogram(times: Histogram) -> Document:
+    return {"counts": list(times.counts), "sum": times.sum}
 
 
 def _counts(numbers: CommandMetrics) -> Document:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IConsumer, IReactorTime, ITCPTransport
     from twisted.python.failure import Failure
 
-    from dangad.scheduler.interfaces import IOperations
+    from dangad.operators.interfaces import IOperations
 
     class _StreamTransport(ITCPTransport, IConsumer, IPushProducer):
         """What a connection needs of its transport, TCP or not."""

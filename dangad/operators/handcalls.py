@@ -18,13 +18,15 @@ from dangad.client.calls import Call
 from dangad.errors import BadArguments, DangadError, QueueFull
 from dangad.scheduler.interfaces import IClient
 from dangad.scheduler.record import Job
-from dangad.text import printable, show_bytes
+from dangad.text import meant, printable, show_bytes
 from dangad.wire import boxes, commands
 from dangad.wire.values import Priority
 from dangad.wire.words import as_json, build_arguments, build_typed_command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from twisted.internet.defer import Deferred
 
     from dangad.scheduler.dispatcher import Dispatcher
     from dangad.wire.boxes import Raw
@@ -146,6 +148,23 @@ class HandCalls:
         self._dispatcher = dispatcher
         #: The calls by the ids of their jobs, the latest last.
         self._calls: OrderedDict[int, HandCall] = OrderedDict()
+
+    def call(
+        self, command: str, words: Mapping[str, Sequence[str]], **options: Any
+    ) -> Deferred[int]:
+        """Call the command of this name: see :meth:`begin`.
+
+        Fires with the job's id once the catalogue is known. Fails as `begin` raises, and with
+        ValueError if there is no such command.
+        """
+
+        def called(catalogue: str) -> int:
+            entries = {entry["name"]: entry for entry in json.loads(catalogue)["commands"]}
+            if command not in entries:
+                raise ValueError(f"the server has no command {command!r}{meant(command, entries)}")
+            return self.begin(entries[command], words, **options)
+
+        return self._dispatcher.describe().addCallback(called)
 
     def begin(
         self,

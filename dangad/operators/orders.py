@@ -1,7 +1,7 @@
 """What each command of an operator does: a function for each class of command.
 
 :mod:`.control` reads the requests, and writes the answers. The functions ask a provider of
-:class:`~dangad.scheduler.interfaces.IOperations`.
+:class:`~dangad.operators.interfaces.IOperations`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from twisted.protocols import amp
 
-    from dangad.scheduler.interfaces import IOperations
+    from dangad.operators.interfaces import IOperations
 
     Arguments = dict[str, Any]
     Answer = dict[str, Any]

@@ -138,7 +138,10 @@ class Rates:
         return self._all.windows(self._sample(), [""])
 
     def of(self, command: bytes) -> dict[str, dict[str, Any]]:
-        """The figures of one command, with the percentiles of waits and of runtimes."""
+        """The figures of one command, with the percentiles of waits and of runtimes.
+
+        The empty name stands for all commands that are not counted one by one.
+        """
         now = _sample_of(self._counters.metrics.of(command), self._clock.seconds(), _view)
         series = self._commands.get(command) or Series(Sample(self._looked_at))
         return series.windows(now, ["wait", "runtime"])
@@ -147,7 +150,8 @@ class Rates:
         """Take samples, of some commands in each turn of the reactor."""
         self._next = call_later(self._clock, INTERVAL, self._look)
         self._all.add(self._sample())
-        commands = list(self._counters.metrics.by_command.items())
+        metrics = self._counters.metrics
+        commands = [*metrics.by_command.items(), (b"", metrics.others)]
         do_in_turns(self._clock, commands, self._look_at, AT_ONCE)
         self._looked_at = self._clock.seconds()
 

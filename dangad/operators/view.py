@@ -22,16 +22,17 @@ from dangad.operators.clientviews import ClientViews
 from dangad.operators.commandviews import CommandViews
 from dangad.operators.events import Events
 from dangad.operators.filters import read_watched
+from dangad.operators.handcalls import HandCalls
+from dangad.operators.interfaces import IOperations
 from dangad.operators.jobviews import JobViews
 from dangad.operators.parts import Parts
 from dangad.operators.rates import Rates
 from dangad.options.configfile import Configuration
 from dangad.pool.workeroutput import STACK_TIME
-from dangad.scheduler.interfaces import IOperations
 from dangad.text import counted, meant
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
     from typing import Protocol
 
     from twisted.internet.defer import Deferred
@@ -97,6 +98,7 @@ class Operations:
         self._rates = Rates(clock, dispatcher.counters)
         self._command_views = CommandViews(dispatcher, self._rates, parts)
         self._events = Events(clock, dispatcher.counters, supervisor.history)
+        self._hand_calls = HandCalls(dispatcher)
         self._began = clock.seconds()
         self._version = version("dangad")  # this reads files: only before the server runs
         #: The options with which the server was started.
@@ -157,6 +159,7 @@ class Operations:
                 for command, seconds in dispatcher.kept_away().items()
             ],
             "connections": self._clients.connections,
+            "held": self._clients.budget.total,
             "memory": memory_of(os.getpid()).resident,
             "stall": {"last_minute": None, "ever": None},
             "deaths": {cause.value: number for cause, number in supervisor.history.deaths.items()},
@@ -222,6 +225,10 @@ class Operations:
         """See :meth:`IOperations.clients`."""
         return self._client_views.clients(sort, limit)
 
+    def histograms(self) -> dict[str, Any]:
+        """See :meth:`IOperations.histograms`."""
+        return self._command_views.histograms()
+
     def config(self) -> dict[str, Any]:
         """See :meth:`IOperations.config`."""
         supervisor = self._supervisor
@@ -244,6 +251,16 @@ class Operations:
     ) -> Deferred[dict[str, Any]]:
         """See :meth:`IOperations.watch`."""
         return self._events.watch(after, read_watched(filter, kinds))
+
+    def call(
+        self, command: str, words: Mapping[str, Sequence[str]], **options: Any
+    ) -> Deferred[int]:
+        """See :meth:`IOperations.call`."""
+        return self._hand_calls.call(command, words, **options)
+
+    def calls(self) -> list[dict[str, Any]]:
+        """See :meth:`IOperations.calls`."""
+        return self._hand_calls.documents()
 
     def cancel(
         self, which: Collection[int] | Mapping[str, Any], most: int = 1000

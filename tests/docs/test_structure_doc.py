@@ -8,6 +8,7 @@ import tomllib
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.interface import InterfaceClass
 
+from dangad.operators import interfaces as for_operators
 from dangad.scheduler import interfaces
 from tests.reader import ROOT
 
@@ -49,7 +50,9 @@ class ArchitectureTest(SynchronousTestCase):
         """The table of who talks to whom has each interface of the scheduler."""
         table = set(re.findall(r"interfaces\.(I\w+)`", ARCHITECTURE))
         declared = {
-            name for name, value in vars(interfaces).items() if isinstance(value, InterfaceClass)
+            name
+            for name, value in {**vars(interfaces), **vars(for_operators)}.items()
+            if isinstance(value, InterfaceClass)
         }
         self.assertEqual(table, declared - {"Interface"})
 

@@ -16,8 +16,8 @@ from zope.interface.verify import verifyObject
 from dangad.errors import ReloadFailed, ShuttingDown
 from dangad.host.quietlog import INTERVAL
 from dangad.operators.control import MAX_CONNECTIONS, MAX_REQUEST, MAX_WAITING, ControlFactory
+from dangad.operators.interfaces import IOperations
 from dangad.scheduler.dispatcher import Dispatcher
-from dangad.scheduler.interfaces import IOperations
 from dangad.wire import boxes, commands
 from tests.fakeoperations import (
     CANCELLED,
