@@ -323,7 +323,7 @@ class DangadService(service.Service):
             drain=self._limits.drain,
             hint="; Ctrl-C or SIGTERM now stops at once" if self._own_process else "",
         )
-        await self.dispatcher.drain(self._limits.drain)
+        await self.dispatcher.drain(0 if self._hurried else self._limits.drain)
         self.supervisor.stop()
         await self._stop_workers()
         await self.guardian.stop()

@@ -10,6 +10,7 @@ The limits here guard against faulty programs, not against hostile ones.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -23,6 +24,7 @@ from dangad.errors import BadArguments, DangadError, QueueFull, TooLarge, Unhand
 from dangad.host.quietlog import QuietLog
 from dangad.host.turns import Turns
 from dangad.operators.orders import AT_ONCE, NAMES, ONLY_LOOK, PERFORM
+from dangad.operators.parts import WRITTEN_AT_ONCE, Parts, write_list
 from dangad.server.passeddescriptors import dispose
 from dangad.text import kind_in_words, printable, quote
 from dangad.wire import boxes, commands
@@ -184,6 +186,8 @@ class ControlConnection(Protocol):
         if command is None:
             raise UnhandledCommand(f"operators have no command {quote(name)}")
         response = await self._site.perform(command, _read_arguments(command, bytes(box.raw)))
+        if "document" in response:
+            response["document"] = await self._site.write_document(response["document"])
         return boxes.pack(command.makeResponse(response, None).items())
 
     def _answer(self, body: bytes, tag: bytes | None, counts: bool) -> None:
@@ -251,6 +255,7 @@ class ControlFactory(Factory):
         self._operations = operations
         #: The share of work that is left in this turn of the reactor.
         self.turns = Turns(clock)
+        self._parts = Parts(clock)
         #: The open connections, the most recently active last.
         self._connections: dict[ControlConnection, None] = {}
         #: How many requests are in progress: for events, and others.
@@ -314,6 +319,12 @@ class ControlFactory(Factory):
             raise
         finally:
             self._waiting[watches] -= 1
+
+    async def write_document(self, document: Any) -> str:
+        """A document as JSON; long lists take some turns of the reactor."""
+        if isinstance(document, list) and len(document) > WRITTEN_AT_ONCE:
+            return await self._parts.do(write_list(document))
+        return json.dumps(document)
 
     def connection_lost(self, connection: ControlConnection) -> None:
         """Note that `connection` is closed."""

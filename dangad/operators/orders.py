@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from typing import TYPE_CHECKING, Any
 
 from dangad.errors import BadArguments
@@ -161,7 +160,8 @@ PERFORM: dict[
     commands.Drain: _drain,
     commands.Shutdown: _shutdown,
 }
-"""The function of each command. It gets the arguments by their Python names."""
+"""The function of each command. It gets the arguments by their Python names, and returns the
+answer, whose ``document``, if it has one, is still to be written as JSON."""
 NAMES: dict[type[amp.Command], str] = {
     commands.Pardon: "Unquarantine",
     commands.CancelJobs: "Cancel",
@@ -188,7 +188,7 @@ ONLY_LOOK = AT_ONCE | {
 
 
 def _document(content: Any) -> Answer:
-    return {"document": json.dumps(content)}
+    return {"document": content}
 
 
 def _divided(arguments: Arguments) -> tuple[Arguments, Arguments]:

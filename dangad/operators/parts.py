@@ -7,18 +7,22 @@ one by one, so that a turn of the reactor is never longer than one part.
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
     from twisted.internet.interfaces import IReactorTime
 
 PART = 2000
 """The most jobs or clients that are looked at in one part; this takes 2 to 5 ms."""
+
+WRITTEN_AT_ONCE = 100
+"""The most entries of a list that are written as JSON in one part."""
 
 T = TypeVar("T")
 
@@ -61,6 +65,15 @@ class Parts:
         else:
             self._waiting.append((work, done))
         self._go_on()
+
+
+def write_list(entries: Sequence[Any]) -> Generator[None, None, str]:
+    """A long list as JSON, as work to be done in parts."""
+    written: list[str] = []
+    for start in range(0, len(entries), WRITTEN_AT_ONCE):
+        written.append(json.dumps(entries[start : start + WRITTEN_AT_ONCE])[1:-1])
+        yield
+    return f"[{', '.join(written)}]"
 
 
 class First(Generic[T]):

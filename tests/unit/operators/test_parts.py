@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import random
 from typing import TYPE_CHECKING
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad.operators.parts import PART, First, Parts
+from dangad.operators.parts import PART, WRITTEN_AT_ONCE, First, Parts, write_list
 from tests.unit.host.test_turns import TurnClock
 
 if TYPE_CHECKING:
@@ -59,6 +60,19 @@ class PartsTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(again), "b")
         self.assertEqual(self.successResultOf(other), "a")
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_long_list(self) -> None:
+        """A long list is written in parts, as it would be at once."""
+        entries = [{"number": number} for number in range(2 * WRITTEN_AT_ONCE + 1)]
+        written = self.parts.do(write_list(entries))
+        for _ in range(3):
+            self.turn()
+            self.assertNoResult(written)
+        self.turn()
+        self.assertEqual(self.successResultOf(written), json.dumps(entries))
+        nothing = self.parts.do(write_list([]))
+        self.turn()
+        self.assertEqual(self.successResultOf(nothing), "[]")
 
 
 class FirstTests(SynchronousTestCase):
