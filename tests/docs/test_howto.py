@@ -32,7 +32,7 @@ from tests.reader import (
 )
 
 PAGES = ROOT / "docs" / "how-to"
-LOOKS = ("dangad status", "dangad workers", "dangad stack")
+LOOKS = ("dangad status", "dangad workers", "dangad stack", "dangad jobs")
 NUMBERS = {"two": 2, "each": 1}
 UNITS = {"MiB": 2**20}
 

@@ -65,8 +65,25 @@ def complete(asked: Asked, shell: str, line: str) -> set[str]:
     [
         ("dangad st", {"status", "stack"}),
         ("dangad help sta", {"status", "stack"}),
-        ("dangad help w", {"workers"}),
-        ("dangad w", {"workers"}),  # and not the old name of scale
+        ("dangad help w", {"workers", "watch"}),
+        ("dangad w", {"workers", "watch"}),  # and not the old name of scale
+        ("dangad jobs --state ", {"queued", "running"}),
+        ("dangad recent --state ti", {"timed out"}),
+        (
+            "dangad cancel --",
+            {
+                "--state",
+                "--command",
+                "--client",
+                "--older-than",
+                "--yes",
+                "--json",
+                "--control",
+                "--help",
+            },
+        ),
+        ("dangad watch --kind dr", {"draining"}),
+        ("dangad rates --over ", {"1m", "5m", "15m"}),
         ("dangad scale --", {"--force", "--json", "--control", "--help"}),
         ("dangad --control x call --p", {"--priority"}),
         ("dangad call Sleep seconds=1 --priority ", {"high", "normal", "low"}),
