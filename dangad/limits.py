@@ -76,3 +76,10 @@ STARTS = (FRESH, LEAN, PRELOADED)
 """How a worker's process can begin: as a new interpreter; as a fork of a template without the job
 modules, which has imported everything else that a worker needs; or as a fork of a template that has
 imported the job modules, too."""
+
+LOG_NONE = "none"
+LOG_FAILED = "failed"
+LOG_ALL = "all"
+LOG_JOBS = (LOG_NONE, LOG_FAILED, LOG_ALL)
+"""Which jobs get lines of their own in the log: none; those that end with an error of the server's;
+or all."""

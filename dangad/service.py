@@ -88,7 +88,7 @@ class DangadService(service.Service):
         settings: WorkerSettings,
         limits: Limits,
         control: str | None = None,
-        log_jobs: bool = False,
+        log_jobs: str = "failed",
         own_process: bool = False,
         access: Access | None = None,
     ) -> None:
@@ -100,7 +100,7 @@ class DangadService(service.Service):
         :param settings: the workers' settings.
         :param limits: the limits of all parts.
         :param control: where operators connect, in the same form; None if they cannot connect.
-        :param log_jobs: whether to log the end of every job.
+        :param log_jobs: which jobs are logged, one of :data:`dangad.limits.LOG_JOBS`.
         :param own_process: whether the process belongs to the service alone. Then SIGHUP reloads,
             SIGUSR1 and SIGUSR2 do no harm, a second SIGTERM or SIGINT stops at once, and orphans
             are found and killed. Otherwise signals are left to the process.
@@ -259,11 +259,11 @@ class DangadService(service.Service):
     def _serves(self, catalogue: str) -> None:
         least, most = self.supervisor.min_workers, self.supervisor.max_workers
         log.info(
-            "dangad {version} serves {commands} with {least}{workers}",
+            "dangad {version} serves {_commands} with {_least}{_workers}",
             version=version("dangad"),
-            commands=counted(len(json.loads(catalogue)["commands"]), "command"),
-            least="" if least == most else f"{least} to ",
-            workers=counted(most, "worker"),
+            _commands=counted(len(json.loads(catalogue)["commands"]), "command"),
+            _least="" if least == most else f"{least} to ",
+            _workers=counted(most, "worker"),
         )
         self._notifier.ready("serving")
 
@@ -317,11 +317,11 @@ class DangadService(service.Service):
         self.gate.stop()
         await _stop_listening(self._ports)
         log.info(
-            "stopping: {running} running, {waiting} waiting, for at most {drain:g} s{hint}",
-            running=counted(self.dispatcher.running, "job"),
+            "stopping: {_running} running, {waiting} waiting, for at most {drain:g} s{_hint}",
+            _running=counted(self.dispatcher.running, "job"),
             waiting=self.dispatcher.waiting,
             drain=self._limits.drain,
-            hint="; Ctrl-C or SIGTERM now stops at once" if self._own_process else "",
+            _hint="; Ctrl-C or SIGTERM now stops at once" if self._own_process else "",
         )
         await self.dispatcher.drain(0 if self._hurried else self._limits.drain)
         self.supervisor.stop()
@@ -340,9 +340,9 @@ class DangadService(service.Service):
         self._collections.stop()
         counters = self.dispatcher.counters
         log.info(
-            "stopped: {accepted} accepted: {done} done, {failed} failed, {lost} lost, "
+            "stopped: {_accepted} accepted: {done} done, {failed} failed, {lost} lost, "
             "{cancelled} cancelled, {timed_out} timed out; {refused} refused",
-            accepted=counted(counters.accepted, "job"),
+            _accepted=counted(counters.accepted, "job"),
             refused=counters.refused,
             **{state.name.lower(): number for state, number in counters.ended.items()},
         )

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 from dangad.addresses import SERVER_FORMS, what_is_wrong
 from dangad.host.capacity import OWN_FILES, WORKER_FILES
 from dangad.host.lean import WITHOUT_TLS, import_network
+from dangad.host.logformat import JSON
 from dangad.host.startfailure import FailedStart, NotStarted, StartFailure
 from dangad.limits import Limits
+from dangad.options import logoptions
 from dangad.options.commandline import Options, give_up
 from dangad.options.configuration import configuration_of
 
@@ -41,8 +43,9 @@ def makeService(options: Options) -> IService:
     """
     twistd: Any = options.parent or {}
     daemon = not twistd.get("nodaemon", True)
-    logs = bool(daemon or twistd.get("syslog") or twistd.get("logfile") not in (None, "-"))
-    failure = StartFailure(daemon, logs, trace=bool(options["traceback"]))
+    logs = bool(daemon or twistd.get("syslog") or twistd.get("logfile") not in (None, "", "-"))
+    said = logs or options["log-format"] == JSON
+    failure = StartFailure(daemon, logs, said, trace=bool(options["traceback"]))
     try:
         return _make_service(options, failure)
     except NotStarted as reason:
@@ -125,8 +128,8 @@ def _make_service(options: Options, failure: StartFailure) -> IService:
     failure.expected += (CannotListen,)
     failure.watch()
     reactor.callWhenRunning(failure.end)
-    if twistd.get("nodaemon") and not twistd.get("logfile"):
-        stream = LogStream(sys.stdout.fileno())
+    if not failure.logs:
+        stream = LogStream(sys.stdout.fileno(), logoptions.note_of_dropped(options))
         reactor.addSystemEventTrigger("after", "shutdown", stream.end)
         failure.settle = stream.end
         sys.stdout = stream  # twistd is about to log to it
@@ -137,7 +140,7 @@ def _make_service(options: Options, failure: StartFailure) -> IService:
         proven.settings,
         limits,
         control=options["control"],
-        log_jobs=bool(options["log-jobs"]),
+        log_jobs=options["log-jobs"],
         own_process=True,
         access=Access(
             proven.allowed,

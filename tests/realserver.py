@@ -150,7 +150,9 @@ class RealServer:
     def lines(self) -> list[tuple[int, int, str]]:
         """What workers printed, as it was logged: pid, job, line."""
         return [
-            (event["pid"], event["job"], event["line"]) for event in self.events if "line" in event
+            (event["worker"], event["job"], event["line"])
+            for event in self.events
+            if "line" in event
         ]
 
     def logged(self, namespace: str) -> str:

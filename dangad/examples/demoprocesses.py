@@ -177,7 +177,7 @@ class Server(Process):
         self.workers: list[int] = []
         super().__init__(
             *(*TWISTD, "--nodaemon", f"--pidfile={directory / 'twistd.pid'}"),
-            *("dangad", "--log-jobs", "--min-workers=2", "--max-workers=2"),
+            *("dangad", "--log-jobs=all", "--min-workers=2", "--max-workers=2"),
             *(f"--listen=unix:{path}", "--listen=tcp:0:interface=127.0.0.1"),
             environment={"DANGAD_EXAMPLES_ROOT": os.getcwd()},
             stderr=subprocess.STDOUT,

@@ -10,5 +10,6 @@
 - :mod:`.processcontrol`: what Linux does with a process when its parent dies.
 - :mod:`.inheritance`: the open files that the process inherits.
 - :mod:`.startfailure`: how a failed start is reported.
-- :mod:`.logstream` and :mod:`.quietlog`: a log that neither blocks nor floods.
+- :mod:`.logobserver`, :mod:`.logformat`: where the log goes, and in which form.
+  :mod:`.logstream` and :mod:`.quietlog`: a log that neither blocks nor floods.
 """

@@ -14,11 +14,20 @@ import os
 import select
 import threading
 from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MAX_WAITING = 2**20
 """Bytes of the log that may wait for a reader."""
 LAST_PATIENCE = 1.0
 """Seconds for which the process, at its end, waits for the last lines to be read."""
+
+
+def note_of_dropped(number: int) -> str:
+    """The line of a log that says how many events are missing in this place."""
+    return f"({number} log events were dropped: nobody read the log)\n"
 
 
 class LogStream(io.TextIOBase):
@@ -28,9 +37,13 @@ class LogStream(io.TextIOBase):
     pipe(7). For terminals there is no such promise, so they are always left to the thread.
     """
 
-    def __init__(self, fd: int) -> None:
-        """Write to `fd`, which the caller still owns."""
+    def __init__(self, fd: int, note: Callable[[int], str] | None = None) -> None:
+        """Write to `fd`, which the caller still owns.
+
+        :param note: makes the line that says how many events were dropped.
+        """
         self._fd = fd
+        self._note = note or note_of_dropped
         self._is_terminal = os.isatty(fd)
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
@@ -117,7 +130,7 @@ class LogStream(io.TextIOBase):
     def _note_dropped(self) -> None:
         """Say in the log itself that lines are missing here."""
         if self._dropped:
-            note = f"({self._dropped} log events were dropped: nobody read the log)\n".encode()
+            note = self._note(self._dropped).encode()
             self._dropped = 0
             self._held += len(note)
             self._waiting.append(note)

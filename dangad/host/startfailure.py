@@ -52,17 +52,19 @@ class FailedStart(Service):
 class StartFailure:
     """Shows an exception that ends the program before the reactor runs."""
 
-    def __init__(self, daemon: bool, logs: bool, trace: bool) -> None:
+    def __init__(self, daemon: bool, logs: bool, said: bool, trace: bool) -> None:
         """Remember how to show an exception.
 
         :param daemon: whether twistd is about to make this process a daemon.
-        :param logs: whether the log goes elsewhere than to the terminal.
+        :param logs: whether the log goes elsewhere than to stdout.
+        :param said: whether announcements wait for the log, too.
         :param trace: whether to show the traceback on the terminal.
         """
         #: Exceptions whose text alone says all that an operator needs.
         self.expected: tuple[type[Exception], ...] = (NotStarted,)
         self._daemon = daemon
-        self._logs = logs
+        self.logs = logs
+        self._said = said
         self._trace = trace
         #: The id of the process that has the terminal.
         self._launcher = os.getpid()
@@ -74,9 +76,9 @@ class StartFailure:
         self._usual: Any = (sys.excepthook, sys.__stderr__)
 
     def announce(self, text: str) -> None:
-        """Show a line while there is no log yet. What goes into a log file is kept for it."""
-        if self._logs:
-            log.info("{text}", text=text)
+        """Show a line while there is no log yet, or keep it for the log."""
+        if self._said:
+            log.info("{_what}", _what=text)
         else:
             with contextlib.suppress(OSError):
                 os.write(1, f"twistd dangad: {text}\n".encode(errors="backslashreplace"))
@@ -107,12 +109,12 @@ class StartFailure:
         failure = Failure(error, kind, trace)
         if issubclass(kind, self.expected):
             text = str(error)
-            if self._logs:
-                log.critical("the server does not start: {text}", text=text)
+            if self.logs:
+                log.critical("the server does not start: {reason}", reason=text)
         else:
             reason = " ".join(f"{kind.__name__}: {error}".split())
             text = f"cannot start: {reason}" + ("" if self._trace else "; see --traceback")
-            if self._logs:
+            if self.logs:
                 log.failure("the server does not start", failure)
         shown = failure.getTraceback() if self._trace else ""
         self.settle()

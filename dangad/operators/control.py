@@ -314,8 +314,8 @@ class ControlFactory(Factory):
             return await perform(self._operations, arguments)
         except DangadError as error:
             if what is not None:
-                code = error.code.decode()
-                log.info("operator: {what}: {code}: {text}", what=what, code=code, text=str(error))
+                code, text = error.code.decode(), "operator: {what}: {code}: {reason}"
+                log.info(text, what=what, code=code, reason=str(error))
             raise
         finally:
             self._waiting[watches] -= 1

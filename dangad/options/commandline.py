@@ -19,6 +19,7 @@ from twisted.python import usage
 from dangad.host.capacity import TooManyWorkers, check_workers
 from dangad.host.inheritance import keep_from_children, open_standard_streams
 from dangad.limits import DEFAULTS, LEAN, PRELOADED, STARTS
+from dangad.options import logoptions
 from dangad.options.configfile import BadFile, ConfigFile, merge
 from dangad.options.values import octal, one_of, seconds, size, whole_number
 from dangad.text import meant
@@ -129,10 +130,10 @@ class Options(usage.Options):
         _octal("worker-umask", "The workers' file mode mask, if not the server's"),
         ["worker-uid", None, None, "The user that workers run as; only if root starts the server"],
         ["worker-gid", None, None, "The group that workers run as, if not that of --worker-uid"],
+        *logoptions.PARAMETERS,
     ]
 
     optFlags = [
-        ["log-jobs", None, "Log the end of every job, not only of jobs that fail"],
         ["preload", None, "Short for --start preloaded"],
         ["force", None, "Accept --max-workers even if the machine seems too small for so many"],
         ["insecure", None, "Allow endpoints beyond this machine, where anybody may run every job"],
@@ -245,6 +246,7 @@ class Options(usage.Options):
             if not os.path.isdir(directory):
                 raise usage.UsageError(f"--worker-directory {directory}: no such directory")
         self.worker_ids()
+        logoptions.begin_log(self)
 
     def worker_ids(self) -> tuple[int | None, int | None]:
         """The ids of the workers' user and group; None for the server's."""
@@ -286,6 +288,8 @@ class Options(usage.Options):
                 text = f"option --{found[1]} is not unique: it may be {', '.join(full)}"
             elif found := re.fullmatch("option (.*) not recognized", text):
                 text = f"there is no option {found[1]}{meant(found[1][2:], self.docs, '--')}"
+            elif found := re.fullmatch("option --(.*) requires argument", text):
+                text = f"--{found[1]} needs a value. {self.docs.get(found[1], '')}".rstrip()
             give_up(f"{self.file.blame(text)}; see twistd dangad --help")
 
     def opt_help(self) -> None:

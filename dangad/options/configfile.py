@@ -35,6 +35,8 @@ _SYNONYMS = frozenset({"preload", "start"})
 """Options of which one on the command line replaces both in the file."""
 _NAMES_OR_NUMBERS = frozenset({"allow-groups", "allow-users", "worker-gid", "worker-uid"})
 """Options for users and groups, which have names and numbers."""
+_INSTEAD_OF_FLAGS = {"log-jobs": {False: '"failed"', True: '"all"'}}
+"""For each option that looks like a flag: what to write in place of the flag."""
 _EXAMPLES = {"start": '"lean"', "worker-env": '["NAME=VALUE"]', "worker-umask": '"027"'}
 """How to write some options whose wrong value does not tell it."""
 
@@ -209,6 +211,8 @@ def _unknown(name: str, value: Any, kinds: Mapping[str, Kind]) -> str:
 
 def _advice(name: str, value: Any, kind: Kind) -> str:
     """A value of the right type, which is the given one if possible."""
+    if name in _INSTEAD_OF_FLAGS and isinstance(value, bool):
+        return _INSTEAD_OF_FLAGS[name][value]
     if name in _EXAMPLES:
         return _EXAMPLES[name]
     if kind is Kind.FLAG:

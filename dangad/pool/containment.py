@@ -71,6 +71,6 @@ class LastSteps:
         try:
             return act(*args, **kwargs)
         except Exception:  # noqa: BLE001 - the worker is dead already
-            text = "worker {pid}, job {job}: {doing} failed"
-            log.failure(text, pid=self._pid, job=self._job_id, doing=doing)
+            text = "worker {worker}, job {job}: {doing} failed"
+            log.failure(text, worker=self._pid, job=self._job_id, doing=doing)
             return None

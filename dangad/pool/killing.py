@@ -65,7 +65,7 @@ class Killing:
             self._connector.kill()
         except Exception:  # noqa: BLE001 - otherwise the worker might stay for ever
             log.failure(
-                "cannot kill worker {pid}; tried again in a moment", pid=self._connector.pid
+                "cannot kill worker {worker}; tried again in a moment", worker=self._connector.pid
             )
             self._clock.callLater(TRY_AGAIN, self._kill_again)
 

@@ -26,6 +26,7 @@ from dangad.pool.killing import Killing
 from dangad.pool.obituary import Obituary, is_orderly
 from dangad.pool.workeroutput import WorkerOutput
 from dangad.scheduler.interfaces import IProcess
+from dangad.scheduler.joblog import fields_of
 from dangad.scheduler.workerrecord import TRANSITIONS, WorkerEvent, WorkerState
 from dangad.text import counted, worker_name
 from dangad.wire import boxes, commands, workerboxes
@@ -171,7 +172,7 @@ class WorkerLink:
             self.state = TRANSITIONS[self.state, WorkerEvent.GIVE]
             given.run(job)
             self.performed += 1
-            self.output.begin_job(job.id)
+            self.output.begin_job(job)
         except Exception:  # noqa: BLE001 - see the class; perhaps it was written
             self.fault("giving it a job")
         return True
@@ -279,8 +280,8 @@ class WorkerLink:
         To be called in the ``except`` clause, so that the log gets the traceback.
         """
         self._silenced = True
-        text = "worker {pid}, job {job}: {doing} failed; the worker is killed"
-        log.failure(text, pid=self.pid, job=self._given.running_id, doing=doing)
+        text = "worker {worker}, job {job}: {doing} failed; the worker is killed"
+        log.failure(text, worker=self.pid, job=self._given.running_id, doing=doing)
         self.kill("was killed because the server failed in dealing with it; its log has more")
 
     # Called by the connector.
@@ -316,11 +317,14 @@ class WorkerLink:
             printed=self.output.tail,
             unread=steps.take("looking for its job", self._given.unread_request) or b"",
         )
-        level = log.info if is_orderly(status, self._given.running) else log.warn
+        job = self._given.running
+        level = log.info if is_orderly(status, job) else log.warn
+        of_job = steps.take("naming its job", fields_of, job) if job is not None else None
+        fields = {**(of_job or {}), "worker": self.pid}
         self._given.row.clear()
         did = f"; it had done {counted(self.performed, 'job')}" if self.pid else ""
-        text, name = "{worker} {how}{did}{details}", worker_name(self.pid)
-        level(text, worker=name, pid=self.pid, how=death.how, did=did, details=death.details)
+        text, name = "{_name} {how}{_did}{details}", worker_name(self.pid)
+        level(text, _name=name, how=death.how, _did=did, details=death.details, **fields)
         steps.take("closing its output", self.output.close)
         steps.take("closing its other output", self.printed.left_over.close)
         self._tell_of_death(death)
@@ -330,7 +334,7 @@ class WorkerLink:
         try:
             self._supervisor.worker_exited(self, death, self.performed)
         except Exception:  # noqa: BLE001 - see the class
-            log.failure("the end of worker {pid} could not be dealt with", pid=self.pid)
+            log.failure("the end of worker {worker} could not be dealt with", worker=self.pid)
             self._clock.callLater(TELL_AGAIN, self._tell_of_death, death)
 
     # Boxes from the worker.
@@ -365,7 +369,7 @@ class WorkerLink:
         if jobs and reusable:
             given.packets.pop(jobs[0].id, None)
             self.performed += 1
-            self.output.begin_job(jobs[0].id)
+            self.output.begin_job(jobs[0])
         self._events.job_finished(self, failed, body, usage, reusable=reusable, printed=printed)
 
     def _news_received(self, key: bytes, value: bytes, body: boxes.Raw) -> None:
@@ -388,7 +392,7 @@ class WorkerLink:
         if name == commands.Hello.commandName and starting:
             catalogue, *self._obituary.at_boot = speech.read_hello(raw)
             self.state = TRANSITIONS[self.state, WorkerEvent.HELLO]
-            log.info("worker {pid} is ready", pid=self.pid)
+            log.info("worker {worker} is ready", worker=self.pid)
             self._supervisor.worker_booted(self, catalogue)
         elif name == commands.LastWords.commandName and self._obituary.last_words is None:
             self._obituary.last_words = speech.read_last_words(raw)

@@ -11,17 +11,20 @@ from __future__ import annotations
 
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 
 from dangad.pool.outputlog import OutputLog
+from dangad.scheduler.joblog import fields_of
 from dangad.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from twisted.internet.interfaces import IReactorTime
+
+    from dangad.scheduler.record import Job
 
 log = Logger()
 
@@ -66,8 +69,8 @@ class JobOutput:
         self._printed_by = 0
         #: Lists to which each line is also added while somebody waits for it.
         self._listeners: list[list[str]] = []
-        #: The id of the running job; 0 between jobs.
-        self._job = 0
+        #: The running job; None between jobs.
+        self._job: Job | None = None
         #: The beginning of a line that has not ended.
         self._partial = b""
         #: How many lines of the job were logged.
@@ -122,11 +125,11 @@ class JobOutput:
         sure = SURE_LINES - self._lines
         return max(sure, min(MAX_LINES - self._lines, int(self._room)), 0)
 
-    def begin_job(self, job_id: int) -> None:
+    def begin_job(self, job: Job) -> None:
         """Count the output as this job's from now on."""
         if self._partial or self._dropped:
             self.end_job()
-        self._job = job_id
+        self._job = job
         self._lines = 0
         if self.tail:
             self._forget_tail()
@@ -147,7 +150,8 @@ class JobOutput:
         if self._dropped:
             self._written.write_each(partial(_warn, self.pid, self._job), [self._dropped])
             self._dropped = 0
-        self._job = self._lines = 0
+        self._job = None
+        self._lines = 0
 
     def close(self) -> None:
         """Count the output as no job's from now on: the worker is gone."""
@@ -202,17 +206,18 @@ def last_lines(tail: Iterable[str]) -> str:
     return " | ".join(line.strip()[:MAX_LAST_LINE] for line in lines)
 
 
-def _write(pid: int, job: int, line: bytes) -> None:
-    log.info("worker {pid} job {job}: {line}", pid=pid, job=job, line=_text(line))
+def _write(pid: int, job: Job | None, line: bytes) -> None:
+    log.info("worker {worker} job {job}: {line}", **_fields(pid, job), line=_text(line))
 
 
-def _warn(pid: int, job: int, dropped: int) -> None:
-    log.warn(
-        "worker {pid} job {job}: {dropped} more lines of output were dropped",
-        pid=pid,
-        job=job,
-        dropped=dropped,
-    )
+def _warn(pid: int, job: Job | None, dropped: int) -> None:
+    text = "worker {worker} job {job}: {dropped} more lines of output were dropped"
+    log.warn(text, **_fields(pid, job), dropped=dropped)
+
+
+def _fields(pid: int, job: Job | None) -> dict[str, Any]:
+    """The fields of a line that the worker has printed; job 0 stands for none."""
+    return {**(fields_of(job) if job is not None else {"job": 0}), "worker": pid}
 
 
 def _text(line: bytes) -> str:

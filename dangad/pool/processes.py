@@ -206,14 +206,14 @@ class WorkerConnector(AMPConnector):
     def _kill_tracers(self) -> None:
         killed, others = kill_tracers(self.amp.pid, self._mark)
         if killed:
-            text = "worker {pid} was killed, and now {pids}, which traced it, too"
-            log.warn(text, pid=self.amp.pid, pids=sorted(killed))
+            text = "worker {worker} was killed, and now {pids}, which traced it, too"
+            log.warn(text, worker=self.amp.pid, pids=sorted(killed))
         if others - self._told_of:
             self._told_of |= others
             log.warn(
-                "worker {pid} was killed, but {pids}, which trace it and are none of a job's, keep "
-                "it from being gone, and its job from its end: have them let it go",
-                pid=self.amp.pid,
+                "worker {worker} was killed, but {pids}, which trace it and are none of a job's, "
+                "keep it from being gone, and its job from its end: have them let it go",
+                worker=self.amp.pid,
                 pids=sorted(others),
             )
 
@@ -239,7 +239,7 @@ class WorkerConnector(AMPConnector):
         try:
             act(*args)
         except Exception:  # noqa: BLE001 - any failure concerns this worker alone
-            log.failure("worker {pid}: {act} failed", pid=self.amp.pid, act=act.__name__)
+            log.failure("worker {worker}: {act} failed", worker=self.amp.pid, act=act.__name__)
 
     def _drain(self, fd: int) -> None:
         """Read the bytes that are in the worker's pipe `fd` now, and none that come later."""

@@ -17,7 +17,7 @@
   worker's life. Further rules are in :mod:`.pacing`, :mod:`.failingstarts`, :mod:`.watch`,
   :mod:`.relief`, :mod:`.reload` and :mod:`.dismissal`.
 - :mod:`.counters`, :mod:`.metrics`, :mod:`.workerhistory`: what is remembered and counted.
-- :mod:`.reasons`: the errors for clients.
+- :mod:`.joblog`: the lines about jobs in the log. :mod:`.reasons`: the errors for clients.
 - :mod:`.alarms`, :mod:`.chores`: work in bounded parts. :mod:`.outbox`: calls that come last.
 - :mod:`.clockcalls`: calls of the clock that may fail.
 """

@@ -102,7 +102,7 @@ class Answers:
                 client.deliver(job, failed, body)
             except Exception:  # noqa: BLE001 - whatever it was, it concerns one client
                 self._endings.client_failed(client, job)
-        if failed or released or state.counters.log_jobs or state.draining:
+        if failed or released or state.draining:
             self._note_more(worker, job, bytes(body) if failed else None, released)
         if state.outbox.calls or state.outbox.last is not None:
             state.outbox.send()
@@ -161,8 +161,6 @@ class Answers:
             counters.note_reason(job, pairs.get(boxes.ERROR_CODE, b"UNKNOWN"), text)
         if released:
             self._release(worker, job)
-        if counters.log_jobs:
-            self._state.outbox.put(counters.log_end, job)
         if self._state.draining:
             self._state.outbox.last = self._endings.check_drain
 

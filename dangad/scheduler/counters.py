@@ -1,4 +1,4 @@
-"""What is remembered of jobs after their end: counts, the last jobs, and lines in the log.
+"""What is remembered of jobs after their end: counts, and the last jobs.
 
 Kept by :mod:`dangad.scheduler.dispatcher`, read by the parts that report on jobs.
 """
@@ -9,8 +9,8 @@ from bisect import bisect_left
 from collections import deque
 from typing import TYPE_CHECKING
 
-from twisted.logger import Logger
-
+from dangad.limits import LOG_ALL, LOG_FAILED
+from dangad.scheduler.joblog import JobLog
 from dangad.scheduler.metrics import EDGES, Metrics
 from dangad.scheduler.record import END_STATES, JobState
 from dangad.text import printable
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from dangad.scheduler.interfaces import IJournal
     from dangad.scheduler.outbox import Outbox
     from dangad.scheduler.record import Job
-
-log = Logger()
 
 RECENT = 1000
 """How many jobs are remembered after their end."""
@@ -40,7 +38,7 @@ class Counters:
     :ivar recent: the jobs that ended last.
     :ivar metrics: the counts of each command.
     :ivar journals: those who watch the lives of jobs; usually nobody.
-    :ivar log_jobs: whether the end of every job is logged.
+    :ivar log_failed: whether jobs that end with an error of the server's are logged, and no others.
     """
 
     __slots__ = (
@@ -48,26 +46,26 @@ class Counters:
         "accepted",
         "ended",
         "journals",
-        "log_jobs",
+        "log_failed",
         "metrics",
         "recent",
         "refused",
     )
 
-    def __init__(self, outbox: Outbox, log_jobs: bool) -> None:
+    def __init__(self, outbox: Outbox, log_jobs: str) -> None:
         """Begin with no jobs.
 
         :param outbox: takes the calls to those who watch.
-        :param log_jobs: whether the end of every job is logged.
+        :param log_jobs: which jobs are logged, one of :data:`dangad.limits.LOG_JOBS`.
         """
         self._outbox = outbox
-        self.journals: tuple[IJournal, ...] = ()
+        self.journals: tuple[IJournal, ...] = (JobLog(),) if log_jobs == LOG_ALL else ()
         self.accepted = 0
         self.refused = 0
         self.ended: dict[JobState, int] = dict.fromkeys(END_STATES, 0)
         self.recent: deque[Job] = deque(maxlen=RECENT)
         self.metrics = Metrics()
-        self.log_jobs = log_jobs
+        self.log_failed = log_jobs == LOG_FAILED
 
     def note_acceptance(self, job: Job) -> None:
         """`job` has just been accepted."""
@@ -124,30 +122,3 @@ class Counters:
         self.metrics.note_refusal(job.command, error.code.decode("ascii", "replace"))
         for journal in self.journals:
             self._outbox.put(journal.job_refused, job, error)
-
-    def log_end(self, job: Job) -> None:
-        """Log the end of `job`: what it used, if this is known, and why it failed, if it did."""
-        took = job.took
-        code, reason = job.ended_for or ("", "")
-        log.info(
-            "".join(
-                (
-                    "job {job} {command} {state}",
-                    " worker={pid}" if job.pid else "",
-                    " wait={wait:.6f} runtime={runtime:.6f}",
-                    " cpu={cpu:.6f}" if took else "",
-                    " peak_memory={peak}" if took and took.peak_memory else "",
-                    " {code}: {reason}" if code else "",
-                )
-            ),
-            job=job.id,
-            command=job.name,
-            state=job.state.value,
-            pid=job.pid,
-            wait=job.wait,
-            runtime=job.runtime,
-            cpu=took.cpu if took else 0.0,
-            peak=took.peak_memory if took else 0,
-            code=code,
-            reason=reason,
-        )

@@ -24,7 +24,7 @@ import itertools
 import random
 from typing import TYPE_CHECKING
 
-from dangad.limits import DEFAULTS
+from dangad.limits import DEFAULTS, LOG_FAILED
 from dangad.scheduler import reasons
 from dangad.scheduler.absences import Absences
 from dangad.scheduler.admission import Admission
@@ -63,7 +63,7 @@ class Dispatcher:
         max_queued_bytes: int = DEFAULTS.max_queued_bytes,
         quarantine_after: int = DEFAULTS.quarantine_after,
         quarantine_time: float = DEFAULTS.quarantine_time,
-        log_jobs: bool = False,
+        log_jobs: str = LOG_FAILED,
         chance: random.Random | None = None,
     ) -> None:
         """Begin with no jobs and no workers.
@@ -73,7 +73,7 @@ class Dispatcher:
         :param max_queued_bytes: how many bytes their requests may have together.
         :param quarantine_after: how many workers in a row a command may cost; 0 for any number.
         :param quarantine_time: seconds for which it is then refused.
-        :param log_jobs: whether the end of every job is logged, not only of those that fail.
+        :param log_jobs: which jobs are logged, one of :data:`dangad.limits.LOG_JOBS`.
         :param chance: where the jitter of retries comes from.
         """
         self.state = state = State(clock, Quarantine(quarantine_after, quarantine_time), log_jobs)

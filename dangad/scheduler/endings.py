@@ -18,7 +18,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from dangad.scheduler import reasons
+from dangad.scheduler import joblog, reasons
 from dangad.scheduler.chores import PART
 from dangad.scheduler.outbox import log_failure
 from dangad.scheduler.record import END_STATES, JobState
@@ -85,15 +85,12 @@ class Endings:
         state.counters.note_end(job, state.clock.seconds())
         state.counters.note_reason(job, error.code, str(error))
         cancel_alarms(job)
-        if state.counters.log_jobs:
-            state.outbox.put(state.counters.log_end, job)
-        elif not quietly:
+        if state.counters.log_failed and not quietly:
             self.log(
                 error.code.decode("ascii", "replace"),
                 job.asker,
                 "job {job} {command} {ended}: {error}",
-                job=job.id,
-                command=job.name,
+                **joblog.fields_of_end(job),
                 ended=_ENDED[job.state],
                 error=str(error),
             )
@@ -105,11 +102,8 @@ class Endings:
 
     def end_broken(self, job: Job) -> None:
         """End `job`, wherever it is: the server failed in the middle of an event."""
-        log_failure(
-            "the server failed while it dealt with job {job} {command}",
-            job=job.id,
-            command=job.name,
-        )
+        text = "the server failed while it dealt with job {job} {command}"
+        log_failure(text, **joblog.fields_of(job))
         error = reasons.broken(job)
         worker = job.worker or self._state.assignments.worker_of(job)
         if worker is not None:
@@ -279,7 +273,8 @@ class Endings:
         try:
             return self._state.alarms.set(delay, call, job)
         except Exception:  # noqa: BLE001 - whatever it was, it concerns one job
-            log_failure("job {job} {command}: no alarm can be set", job=job.id, command=job.name)
+            text = "job {job} {command}: no alarm can be set"
+            log_failure(text, **joblog.fields_of(job))
             return None
 
     # Clients that cannot be told, and workers that cannot be spoken to.
@@ -305,22 +300,16 @@ class Endings:
 
     def client_failed(self, client: IClient, job: Job) -> None:
         """Cut off `client`, which raised when it was told of `job`."""
-        log_failure(
-            "job {job} {command}: its client could not be told, and is cut off",
-            job=job.id,
-            command=job.name,
-        )
+        text = "job {job} {command}: its client could not be told, and is cut off"
+        log_failure(text, **joblog.fields_of(job))
         self._state.outbox.put(client.abort)
         self._state.outbox.put(self._gone, client)
         self._state.tell()
 
     def worker_failed(self, worker: IWorker, job: Job) -> None:
         """Kill `worker`, which raised when it was asked to do something about `job`."""
-        log_failure(
-            "job {job} {command}: its worker could not be spoken to, and is killed",
-            job=job.id,
-            command=job.name,
-        )
+        text = "job {job} {command}: its worker could not be spoken to, and is killed"
+        log_failure(text, **joblog.fields_of(job))
         self.kill(worker, "was killed: the server failed while it spoke to it", job)
 
     def resume(self, worker: IWorker, job: Job) -> None:
@@ -338,11 +327,8 @@ class Endings:
         try:
             worker.kill(reason)
         except Exception:  # noqa: BLE001 - otherwise it might hold its job for ever
-            log_failure(
-                "job {job} {command}: its worker could not be killed",
-                job=job.id,
-                command=job.name,
-            )
+            text = "job {job} {command}: its worker could not be killed"
+            log_failure(text, **joblog.fields_of(job))
             self.set_alarm(job, KILL_AGAIN, partial(self._kill_again, worker))
 
     def _kill_again(self, worker: IWorker, job: Job) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from dangad.scheduler import reasons
+from dangad.scheduler import joblog, reasons
 from dangad.scheduler.record import Attempt, Event
 from dangad.scheduler.state import log
 
@@ -63,7 +63,7 @@ class Retries:
                 "row (--quarantine-after); the last: {error}"
             )
             state.outbox.put(
-                partial(log.warn, text, command=job.name, seconds=seconds, error=str(error))
+                partial(log.warn, text, **joblog.fields_of(job), seconds=seconds, error=str(error))
             )
         if job.attempt > job.policy.retries or not job.may_retry or job.client is None:
             self._endings.end(job, error)
@@ -85,12 +85,14 @@ class Retries:
         self._state.queue.rest(job)
         for journal in self._state.counters.journals:
             self._state.outbox.put(journal.job_retried, job, error)
+        if not self._state.counters.log_failed:
+            return
+        fields = joblog.fields_of(job)
         self._endings.log(
             "retry",
-            job.client.name if job.client is not None else job.asker,
+            fields["client"],
             "job {job} {command} is tried again in {delay:.1f} s: attempt {attempt}: {error}",
-            job=job.id,
-            command=job.name,
+            **fields,
             delay=delay,
             attempt=job.attempt,
             error=str(error),

@@ -49,12 +49,12 @@ others are counted."""
 class State:
     """The state of the rules, shared by all parts."""
 
-    def __init__(self, clock: IReactorTime, quarantine: Quarantine, log_jobs: bool) -> None:
+    def __init__(self, clock: IReactorTime, quarantine: Quarantine, log_jobs: str) -> None:
         """Begin with no jobs and no workers.
 
         :param clock: where the time comes from.
         :param quarantine: which commands are kept away from the workers for a while.
-        :param log_jobs: whether the end of every job is logged, not only of those that fail.
+        :param log_jobs: which jobs are logged, one of :data:`dangad.limits.LOG_JOBS`.
         """
         self.clock = clock
         #: The jobs that wait.

@@ -132,7 +132,7 @@ class WorkerRecord:
         """Let the worker be replaced; only the first reason counts."""
         if self.recycling is None:
             self.recycling = why
-            log.info("worker {pid} is to be replaced: {why}", pid=self.process.pid, why=why)
+            log.info("worker {worker} is to be replaced: {why}", worker=self.process.pid, why=why)
 
     def show_stack(self) -> Deferred[str]:
         """See :meth:`IProcess.show_stack`."""

@@ -389,7 +389,8 @@ class ClientConnection(Protocol):
     def warn(self, kind: str, format: str, **fields: object) -> None:
         """Log a line that the client has caused; at most a few lines of a kind."""
         address = self.transport.getPeer()
-        self._site.quiet.warn(kind, peer_of(address), format, peer=self._peer, **fields)
+        fields |= {"peer": self._peer, "client": self.name}
+        self._site.quiet.warn(kind, peer_of(address), format, **fields)
 
     @property
     def _peer(self) -> str:

@@ -300,7 +300,7 @@ class _WorkerLog:
         self._died = died
 
     def __call__(self, event: LogEvent) -> None:
-        pid = event.get("pid")
+        pid = event.get("worker", event.get("pid"))
         if pid is None or pid not in {
             *self._pool.pids,
             *(each.pid for each in self._pool.processes),

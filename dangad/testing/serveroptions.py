@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from dangad.limits import FRESH, LEAN, PRELOADED, STARTS, Limits
+from dangad.limits import FRESH, LEAN, LOG_FAILED, LOG_JOBS, PRELOADED, STARTS, Limits
 from dangad.pool.launch import WorkerSettings, default_path
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ class ServerOptions:
     """How workers start, one of :data:`dangad.limits.STARTS`."""
     preload: bool = False
     """Short for ``start="preloaded"``."""
-    log_jobs: bool = False
-    """Whether the end of every job is logged."""
+    log_jobs: str = LOG_FAILED
+    """Which jobs are logged, one of :data:`dangad.limits.LOG_JOBS`."""
     control: str | None = None
     """The endpoint for operators; None if they cannot connect."""
     worker_path: Sequence[str] = ()
@@ -49,10 +49,12 @@ class ServerOptions:
     """The id of the group that workers run as; None for the test's. Only root may choose one."""
 
     def __post_init__(self) -> None:
-        """Check how workers start.
+        """Check the words among the options.
 
-        :raises ValueError: there is no such way to start workers, or two ways are named.
+        :raises ValueError: there is no such word, or two ways to start workers are named.
         """
+        if self.log_jobs not in LOG_JOBS:
+            raise ValueError(f"log_jobs={self.log_jobs!r}: must be one of {', '.join(LOG_JOBS)}")
         if self.start not in STARTS:
             raise ValueError(f"start={self.start!r}: must be one of {', '.join(STARTS)}")
         if self.preload and self.start == FRESH:

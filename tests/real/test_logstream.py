@@ -177,7 +177,7 @@ class ServerTests(SynchronousTestCase):
             options = (
                 f"--listen=unix:{folder}/s:mode=600",
                 f"--control=unix:{folder}/c:mode=600",
-                "--log-jobs",
+                "--log-jobs=all",
             )
             twistd = Path(sys.executable).with_name("twistd")
             server = subprocess.Popen(

@@ -15,6 +15,7 @@ from dangad.errors import NoAnswer, NotRunning, ReloadFailed
 from dangad.limits import LEAN
 from dangad.pool.launch import default_path
 from dangad.scheduler import failingstarts, supervisor
+from dangad.scheduler.joblog import JobLog
 from tests import fakeoperations
 from tests.heavyjobs import MIB, Heavy
 from tests.oddjobs import Odd, Wait
@@ -81,7 +82,7 @@ async def test_resource_usage(server: RealServer, monkeypatch: pytest.MonkeyPatc
 
     That is CPU time, also of programs that the job waits for, and memory.
     """
-    monkeypatch.setattr(server.service.dispatcher.counters, "log_jobs", True)
+    monkeypatch.setattr(server.service.dispatcher.counters, "journals", (JobLog(),))
     await take(server, "sleep", 300)
     await take(server, "burn", 300)
     await take(server, "burn elsewhere", 300)
@@ -95,7 +96,7 @@ async def test_resource_usage(server: RealServer, monkeypatch: pytest.MonkeyPatc
     assert asleep["peak_memory"] < INTERPRETER
     assert large["peak_memory"] > 100 * MIB
     assert (lost["state"], lost["worker"] is None) == ("lost", False)
-    log = server.logged("dangad.scheduler.counters")
+    log = server.logged("dangad.scheduler.joblog")
     for job in jobs:
         assert f"job {job['id']} Heavy {job['state']} worker={job['worker']} " in log
         assert f" cpu={job['cpu']:.6f} peak_memory={job['peak_memory']}" in log

@@ -538,7 +538,7 @@ class ServerTests(TestCase):
         server = testing.serve(
             "options_jobs",
             start="fresh",
-            log_jobs=True,
+            log_jobs="all",
             control=f"unix:{folder}/control",
             worker_path=[folder],
             worker_directory=folder,

@@ -31,7 +31,7 @@ class EventsTests(SynchronousTestCase):
         """Jobs and workers that nobody watches."""
         self.clock = Clock()
         self.outbox = Outbox()
-        self.counters = Counters(self.outbox, log_jobs=False)
+        self.counters = Counters(self.outbox, log_jobs="none")
         self.history = WorkerHistory()
         self.events = Events(self.clock, self.counters, self.history)
 

@@ -20,7 +20,7 @@ class RatesTests(SynchronousTestCase):
         """A server that has just started, and knows one command."""
         self.clock = Clock()
         self.clock.advance(1000.0)
-        self.counters = Counters(Outbox(), log_jobs=False)
+        self.counters = Counters(Outbox(), log_jobs="none")
         self.counters.metrics.know([b"Echo"])
         self.rates = Rates(self.clock, self.counters)
         self.rates.start()

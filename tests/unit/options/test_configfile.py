@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from dangad.cli.configtext import show_config
-from dangad.limits import STARTS
+from dangad.host.logformat import FORMATS, LEVELS
+from dangad.limits import LOG_JOBS, STARTS
 from dangad.options.commandline import Options
 from dangad.options.configfile import MAX_FILE, Kind, kinds_of, read
 from dangad.options.configuration import configuration_of, values_of
@@ -33,7 +34,9 @@ times = st.floats(0, 10**9) | st.integers(0, 10**6)
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     **{name: st.booleans() for name, kind in KINDS.items() if kind is Kind.FLAG},
     **{name: st.integers(1, 10**6) for name, kind in KINDS.items() if kind is Kind.NUMBER},
-    **dict.fromkeys(("drain", "quarantine-time", "recycle-age", "relief-after"), times),
+    **dict.fromkeys(
+        ("drain", "quarantine-time", "recycle-age", "relief-after", "log-stalls"), times
+    ),
     "start-timeout": st.floats(0.001, 10**9),
     "min-workers": st.just(0),
     "max-workers": st.just(1),
@@ -41,6 +44,9 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "max-payload": st.integers(1, 2**30),
     "max-buffered": st.integers(2**31, 2**40),
     "worker-nice": st.integers(0, 19),
+    "log-format": st.sampled_from(FORMATS),
+    "log-level": st.sampled_from(LEVELS),
+    "log-jobs": st.sampled_from(LOG_JOBS),
     "worker-umask": st.integers(0, 0o777).map("{:03o}".format),
     "worker-directory": st.just(os.path.abspath("/")),
     "control": words,
@@ -167,10 +173,10 @@ class MergeTest(ConfigCase):
 
     def test_line_wins(self) -> None:
         """An option of the command line replaces the file's, which may be a whole list."""
-        text = 'drain = 5\njobs = ["a", "b"]\nallow-users = [0, "1,2"]\nlog-jobs = true\n'
+        text = 'drain = 5\njobs = ["a", "b"]\nallow-users = [0, "1,2"]\nforce = true\n'
         options = self.parse(text, "--jobs=c", "--drain", "6")
         self.assertEqual((options["jobs"], options["drain"]), (["c"], 6.0))
-        self.assertEqual((options["allow-users"], options["log-jobs"]), (["0", "1", "2"], 1))
+        self.assertEqual((options["allow-users"], options["force"]), (["0", "1", "2"], 1))
         self.assertEqual(self.parse("start = 'fresh'", "--preload")["start"], "preloaded")
         self.assertEqual(self.parse("preload = true", "--start", "fresh")["start"], "fresh")
 
@@ -200,9 +206,12 @@ class ErrorTest(ConfigCase):
                 'jobs = [1]: it must be an array of texts in quotes; write jobs = ["1"]',
             ),
             ("worker-env = {A = 'b'}", 'write worker-env = ["NAME=VALUE"]'),
-            ("log-jobs = 'no'", 'log-jobs = "no": it must be a flag, true or false; write log-job'),
-            ("log-jobs = 'no'", "write log-jobs = false"),
-            ("log-jobs = 1", "write log-jobs = true"),
+            ("force = 'no'", 'force = "no": it must be a flag, true or false; write force = fal'),
+            ("force = 'no'", "write force = false"),
+            ("force = 1", "write force = true"),
+            ("log-jobs = true", 'it must be a text in quotes; write log-jobs = "all"'),
+            ("log-jobs = false", 'write log-jobs = "failed"'),
+            ("log-jobs = 'some'", "log-jobs some: it must be one of none, failed, all"),
             (
                 "worker-umask = 0o22",
                 "worker-umask = 18: it must be a text in quotes; write worker-",
@@ -224,7 +233,7 @@ class ErrorTest(ConfigCase):
             ("drain = 1\ndrain = 2", "it is not TOML: Cannot overwrite a value"),
             ("drain = 0x" + "f" * 5000, "drain: the number is too large"),
             ("drain = " + "9" * 5000, "it is not TOML: "),
-            ("log-jobs = 0x" + "f" * 5000, "log-jobs = ...: it must be a flag"),
+            ("force = 0x" + "f" * 5000, "force = ...: it must be a flag"),
             ("x = " + "[" * 5000, "it is not TOML: "),
             ("#" * (MAX_FILE + 1), f"--config dangad.toml: it has more than {MAX_FILE:,} bytes"),
         ):

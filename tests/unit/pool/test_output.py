@@ -20,6 +20,7 @@ from dangad.pool.output import (
     last_lines,
 )
 from dangad.pool.outputlog import OutputLog
+from dangad.scheduler.record import Job
 from tests.unit.host.test_turns import TurnClock
 
 if TYPE_CHECKING:
@@ -35,6 +36,11 @@ class Unhurried(OutputLog):
         self.flush()
 
 
+def a_job(number: int) -> Job:
+    """A job with this id."""
+    return Job(number, None, None, b"Echo", b"")
+
+
 def output_of_worker(clock: Clock | None = None) -> JobOutput:
     """The output of one whose lines are in the log as soon as they have come."""
     clock = clock or Clock()
@@ -46,7 +52,7 @@ def logged(*pieces: bytes) -> list[str]:
     output = output_of_worker()
     output.pid = 4711
     with capturedLogs() as events:
-        output.begin_job(7)
+        output.begin_job(a_job(7))
         for piece in pieces:
             output.received(piece)
         output.end_job()
@@ -98,7 +104,7 @@ class JobOutputTests(SynchronousTestCase):
     def test_line_without_end(self) -> None:
         """A line that never ends is logged as it comes, and not kept."""
         output = output_of_worker()
-        output.begin_job(1)
+        output.begin_job(a_job(1))
         with capturedLogs() as events:
             for _ in range(100):
                 output.received(b"x" * 1000)
@@ -110,7 +116,7 @@ class JobOutputTests(SynchronousTestCase):
         for size in (7, 1000, 2**16):
             output = output_of_worker()
             with capturedLogs() as events:
-                output.begin_job(7)
+                output.begin_job(a_job(7))
                 for start in range(0, len(text), size):
                     output.received(text[start : start + size])
                 self.assertEqual(output.tail[-1], "line 9999")
@@ -123,7 +129,7 @@ class JobOutputTests(SynchronousTestCase):
         output = output_of_worker(clock)
         for job in (1, 2):
             with capturedLogs() as events:
-                output.begin_job(job)
+                output.begin_job(a_job(job))
                 output.received(b"x\n" * (MAX_LINES + 1))
                 output.end_job()
             self.assertEqual([event["job"] for event in events], [job] * (MAX_LINES + 1))
@@ -139,7 +145,7 @@ class JobOutputTests(SynchronousTestCase):
         jobs, seconds, few = 200, 10, b"a\nb\nc\n"
         with capturedLogs() as events:
             for job in range(1, jobs + 1):
-                output.begin_job(job)
+                output.begin_job(a_job(job))
                 output.received(few if job % 2 else b"x\n" * 5000)
                 output.end_job()
                 clock.advance(seconds / jobs)
@@ -155,7 +161,7 @@ class JobOutputTests(SynchronousTestCase):
         output = output_of_worker()
         looked_at: list[bytes] = []
         self.patch(output, "_log", looked_at.extend)
-        output.begin_job(7)
+        output.begin_job(a_job(7))
         output.received(b"x\n" * 30_000)
         self.assertEqual(len(looked_at), MAX_LINES + TAIL)
 
@@ -164,11 +170,11 @@ class JobOutputTests(SynchronousTestCase):
         output = output_of_worker()
         with capturedLogs() as events:
             output.received(b"x\n" * 2 * MAX_LINES + b"rest")
-            output.begin_job(7)
+            output.begin_job(a_job(7))
             output.received(b"mine\n")
             output.end_job()
             output.received(b"a line that is begun")
-            output.begin_job(8)
+            output.begin_job(a_job(8))
             output.received(b"mine, too\n")
         jobs = [event["job"] for event in events]
         self.assertEqual(jobs, [0] * (MAX_LINES + 1) + [7, 0, 8])
@@ -178,7 +184,7 @@ class JobOutputTests(SynchronousTestCase):
     def test_close(self) -> None:
         """When the worker dies, what it printed last is logged."""
         output = output_of_worker()
-        output.begin_job(7)
+        output.begin_job(a_job(7))
         output.received(b"about to d")
         with capturedLogs() as events:
             output.close()
@@ -205,7 +211,7 @@ class TurnsTests(SynchronousTestCase):
         self.outputs = [JobOutput(self.clock, log) for _ in range(2)]
         for pid, output in enumerate(self.outputs, 1):
             output.pid = pid
-            output.begin_job(10 * pid)
+            output.begin_job(a_job(10 * pid))
 
     def test_many_lines(self) -> None:
         """Of many lines that come at once few are written in each turn, and all in the end.
@@ -224,7 +230,7 @@ class TurnsTests(SynchronousTestCase):
                 in_turns.append(len(events) - sum(in_turns))
         self.assertLessEqual(max(in_turns), QUOTA)
         for pid in (1, 2):
-            *lines, last = (event for event in events if event["pid"] == pid)
+            *lines, last = (event for event in events if event["worker"] == pid)
             self.assertEqual([event["line"] for event in lines], numbers)
             self.assertEqual(last["dropped"], 1)
             self.assertEqual({event["job"] for event in (*lines, last)}, {10 * pid})

@@ -556,8 +556,8 @@ class DispatcherTests(DispatcherTestCase):
 
 class LogTests(DispatcherTestCase):
     def test_log_of_jobs(self) -> None:
-        """With log_jobs each end is logged with the job's id, its wait and its runtime."""
-        self.dispatcher.counters.log_jobs = True
+        """If all jobs are logged, each end has the job's id, its wait and its runtime."""
+        self.serve(log_jobs="all")
         self.play("ann: a, wait 2, ready w, wait 3")
         with capturedLogs() as events:
             self.play("w answers")
@@ -571,14 +571,14 @@ class LogTests(DispatcherTestCase):
         self.assertRegex(formatEvent(events[0]), r"cancelled wait=0\.0+ runtime=0\.0+ CANCELLED: ")
 
     def test_log_of_what_went_wrong(self) -> None:
-        """With log_jobs the line of a job that ends without a result has its code and its text."""
-        self.dispatcher.counters.log_jobs = True
+        """So the line of a job that ends without a result has its code and its text."""
+        self.serve(log_jobs="all")
         error = boxes.error_pairs(b"NO_SUCH_WORD", "no\x1bsuch word " + 1000 * "x")
         with capturedLogs() as events:
             self.play("ready w, ann: a")
             self.answer(self.named["w"], failed=True, body=boxes.pack(error))
             self.play("ann: b, w dies")
-        declared, lost = [formatEvent(event) for event in events]
+        declared, lost = [formatEvent(event) for event in events if event.get("code")]
         self.assertRegex(
             declared, r"Echo failed .* NO_SUCH_WORD: no\\x1bsuch word x{200,290}\.\.\.$"
         )
@@ -616,12 +616,48 @@ class LogTests(DispatcherTestCase):
         self.assertEqual(len([text for text in texts if "lost" in text]), 1)
 
     def test_log_of_failures_only(self) -> None:
-        """Without log_jobs an answer is not logged, and a job that is lost is."""
+        """By default an answer is not logged, and a job that is lost is."""
         with capturedLogs() as events:
             self.play("ready w, ann: a, w answers")
             self.assertEqual(events, [])
             self.play("ann: b, w dies")
         self.assertEqual([event["job"] for event in events], [self.jobs["b"].id])
+
+    def test_no_log(self) -> None:
+        """With log_jobs="none" the end of a job has no line, nor has another attempt."""
+        for log_jobs, lines in (("none", 0), ("failed", 2)):
+            self.serve(log_jobs=log_jobs)
+            with capturedLogs() as events:
+                self.play("types Echo:retries=1, ready w, ann: a, w dies, rest, ready x, x dies")
+            self.assertEqual(len(events), lines)
+
+    def test_log_of_a_life(self) -> None:
+        """If all jobs are logged, each step has a line, and all lines the same four fields."""
+        self.serve(log_jobs="all")
+        with capturedLogs() as events:
+            self.play("ann: a, wait 2, ready w, w answers")
+        worker, job = self.named["w"].pid, self.jobs["a"].id
+        self.assertEqual(
+            [formatEvent(event).partition(" runtime")[0] for event in events],
+            [
+                f"job {job} Echo accepted client=ann priority=normal",
+                f"job {job} Echo started worker={worker} attempt=1 wait=2.000000",
+                f"job {job} Echo done worker={worker} wait=2.000000",
+            ],
+        )
+        for event, pid in zip(events, (None, worker, worker), strict=True):
+            fields = [event[name] for name in ("job", "command", "client", "worker")]
+            self.assertEqual(fields, [job, "Echo", "ann", pid])
+
+    def test_log_of_refusals(self) -> None:
+        """A refused request has a line, too; so has a job that is tried again."""
+        self.serve(log_jobs="all")
+        with capturedLogs() as events:
+            self.play("types Echo:retries=1, ready w, ann: a, w dies")
+            refused = self.submit(self.ann, "Nothing").id
+        texts = [formatEvent(event) for event in events]
+        self.assertRegex(texts[2], "Echo is tried again: attempt 1: worker .* was killed by SIGK")
+        self.assertRegex(texts[3], f"^job {refused} Nothing refused client=ann UNHANDLED: ")
 
 
 ENDINGS: dict[str, dict[str, str]] = {

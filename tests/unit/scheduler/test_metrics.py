@@ -79,7 +79,7 @@ class PercentileTests(SynchronousTestCase):
     )
     def test_near(self, times: list[float], fraction: float) -> None:
         """A percentile is right to within the width of a bucket."""
-        counters = Counters(Outbox(), log_jobs=False)
+        counters = Counters(Outbox(), log_jobs="none")
         for time in times:
             job = make_job(None)
             job.attempt, job.started_at, job.state = 1, 0.0, JobState.DONE

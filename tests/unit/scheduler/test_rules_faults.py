@@ -124,7 +124,7 @@ class Story:
         self.clock.fuse = Fuse("", 0, False)  # until all is set up
         self.clock.advance(1000)
         self.dispatcher = Dispatcher(
-            self.clock, 40, quarantine_after=4, chance=random.Random(seed), log_jobs=True
+            self.clock, 40, quarantine_after=4, chance=random.Random(seed), log_jobs="all"
         )
         self.supervisor = Supervisor(self.clock, self.dispatcher, 2, 3, 0, RecycleLimits(age=60.0))
         self.spawner = FakeSpawner(self.supervisor, self.dispatcher)
