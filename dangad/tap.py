@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from twisted.application.service import IService
 
+    from dangad.host.reactorwatch import ReactorWatch
     from dangad.pool.launch import WorkerSettings
     from dangad.server.peers import Allowed
 
@@ -65,6 +66,8 @@ class Proven:
     """The users who may connect."""
     catalogue: str
     """The job types: see :mod:`dangad.wire.catalogue`."""
+    turns: ReactorWatch
+    """How long the reactor's turns take."""
 
 
 def prove(
@@ -97,13 +100,13 @@ def prove(
 
             import_module("dangad.service")  # the rest, while the other process imports the jobs
             use_steady_clock(reactor)
-            take_few_events(reactor)
+            turns = take_few_events(reactor)
             _check_endpoints(endpoints, reactor, insecure=bool(options["insecure"]))
             try:
                 allowed = allow(options["allow-users"], options["allow-groups"])
             except ValueError as error:
                 raise NotStarted(f"--allow-users, --allow-groups: {error}") from None
-            return Proven(settings, allowed, check.wait())
+            return Proven(settings, allowed, check.wait(), turns)
     except BrokenJobs as error:
         if error.traceback:
             sys.stderr.write(f"{error.traceback}\n")
@@ -149,6 +152,13 @@ def _make_service(options: Options, failure: StartFailure) -> IService:
         ),
     )
     service.operations.configuration = configuration_of(options)
+    service.operations.turns = proven.turns
+    if options["log-stalls"]:
+        from dangad.host.reactorwatch import StallSampler
+
+        sampler = StallSampler(reactor, proven.turns, options["log-stalls"])
+        reactor.callWhenRunning(sampler.start)
+        reactor.addSystemEventTrigger("after", "shutdown", sampler.stop)
     return service
 
 

@@ -3,6 +3,7 @@
 - :mod:`.lean`: Twisted without TLS, for a shorter start.
 - :mod:`.clock`: a clock that does not follow the wall clock.
 - :mod:`.turns`, :mod:`.shortturns`, :mod:`.garbage`: how much is done in one turn of the reactor.
+  :mod:`.reactorwatch`: how long the turns take, and what blocks.
 - :mod:`.capacity`: how many cores, how much memory and how many open files may be used.
 - :mod:`.memory`: how much memory processes have.
 - :mod:`.reaping`: how much CPU time and memory a dead child process has used.

@@ -18,6 +18,7 @@ from dangad.errors import NoAnswer, NotRunning, ShuttingDown
 from dangad.host.capacity import TooManyWorkers, check_workers
 from dangad.host.descent import state
 from dangad.host.memory import memory_of
+from dangad.host.reactorwatch import ReactorWatch
 from dangad.operators.clientviews import ClientViews
 from dangad.operators.commandviews import CommandViews
 from dangad.operators.events import Events
@@ -68,9 +69,9 @@ _STOPPING = "the server is stopping"
 class Operations:
     """See :class:`IOperations`, which defines each document.
 
-    It has no mutable state of its own: everything is read from the parts. Only the configuration is
-    set later, once, by :mod:`dangad.tap`. The documents about jobs and clients are made by
-    :mod:`.jobviews` and :mod:`.clientviews`.
+    It has no mutable state of its own: everything is read from the parts. The configuration and
+    the turns of the reactor are set later, once, by :mod:`dangad.tap`. The documents about jobs and
+    clients are made by :mod:`.jobviews` and :mod:`.clientviews`.
     """
 
     def __init__(
@@ -103,6 +104,8 @@ class Operations:
         self._version = version("dangad")  # this reads files: only before the server runs
         #: The options with which the server was started.
         self.configuration = Configuration()
+        #: How long the reactor's turns take.
+        self.turns = ReactorWatch()
 
     def start(self) -> None:
         """Begin to sample rates."""

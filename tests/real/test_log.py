@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from typing import TYPE_CHECKING, Any
 
 from tests.blockingpeer import BlockingPeer, code_of
@@ -37,6 +38,18 @@ def shout(text):
 """
 
 
+BLOCKING = """
+import signal, time
+from twisted.internet import reactor
+from twisted.scripts.twistd import run
+
+def block_everything():
+    time.sleep(1.0)
+
+signal.signal(signal.SIGUSR1, lambda *_: reactor.callFromThread(block_everything))
+run()
+"""
+"""A program like twistd that is blocked by a signal."""
 OWN_LOG = """
 from twisted.logger import FileLogObserver
 
@@ -168,6 +181,20 @@ class LogTests(TwistdCase):
         server = self.start_program([*words, "--log-format=json", "--log-level=error"])
         wait_for(lambda: "own: dangad {version} serves" in self.log("own"))
         self.end(server)
+
+    def test_stall(self) -> None:
+        """What blocks the server's own process is logged, with its stack; then jobs go on."""
+        self.twistd = [sys.executable, "-c", BLOCKING]
+        server = self.foreground("--log-stalls=0.2", "--log-format=json", "--control=unix:c")
+        server.send_signal(signal.SIGUSR1)
+        wait_for(lambda: "the reactor was blocked" in self.log())
+        peer = self.peer()
+        self.assertEqual(code_of(peer.answer(peer.ask(b"Echo", data=b"x"))), "ok")
+        self.end(server)
+        stalls = [each for each in documents(self.log()) if "threshold" in each]
+        [stall] = [each for each in stalls if " in block_everything" in each["text"]]
+        self.assertEqual((stall["level"], stall["threshold"]), ("warn", 0.2))
+        self.assertGreaterEqual(stall["seconds"], 1.0)
 
     def test_mistakes(self) -> None:
         """A word that is not valid, or missing, is told in one line."""
