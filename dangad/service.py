@@ -44,6 +44,8 @@ from dangad.text import counted
 from dangad.waiters import fired_within
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from twisted.internet.interfaces import IDelayedCall, IListeningPort
     from twisted.python.failure import Failure
 
@@ -170,6 +172,8 @@ class DangadService(service.Service):
         self._sweeping = LoopingCall(self._sweep)
         self._sweeping.clock = reactor
         self._collections = ShortCollections(reactor)
+        #: Called at the end of the stop, one after the other, when all clients have been told.
+        self.farewells: list[Callable[[], defer.Deferred[None]]] = []
 
     def privilegedStartService(self) -> None:
         """Listen, while still root if started as root.
@@ -258,13 +262,10 @@ class DangadService(service.Service):
 
     def _serves(self, catalogue: str) -> None:
         least, most = self.supervisor.min_workers, self.supervisor.max_workers
-        log.info(
-            "dangad {version} serves {_commands} with {_least}{_workers}",
-            version=version("dangad"),
-            _commands=counted(len(json.loads(catalogue)["commands"]), "command"),
-            _least="" if least == most else f"{least} to ",
-            _workers=counted(most, "worker"),
-        )
+        commands = counted(len(json.loads(catalogue)["commands"]), "command")
+        workers = counted(most, "worker") if least == most else f"{least} to {most} workers"
+        text = "dangad {version} serves {_commands} with {_workers}"
+        log.info(text, version=version("dangad"), _commands=commands, _workers=workers)
         self._notifier.ready("serving")
 
     def _does_not_serve(self, failure: Failure) -> None:
@@ -316,13 +317,10 @@ class DangadService(service.Service):
     async def _stop(self) -> None:
         self.gate.stop()
         await _stop_listening(self._ports)
-        log.info(
-            "stopping: {_running} running, {waiting} waiting, for at most {drain:g} s{_hint}",
-            _running=counted(self.dispatcher.running, "job"),
-            waiting=self.dispatcher.waiting,
-            drain=self._limits.drain,
-            _hint="; Ctrl-C or SIGTERM now stops at once" if self._own_process else "",
-        )
+        running, waiting = counted(self.dispatcher.running, "job"), self.dispatcher.waiting
+        hint = "; Ctrl-C or SIGTERM now stops at once" if self._own_process else ""
+        text = "stopping: {_running} running, {waiting} waiting, for at most {drain:g} s{_hint}"
+        log.info(text, _running=running, waiting=waiting, drain=self._limits.drain, _hint=hint)
         await self.dispatcher.drain(0 if self._hurried else self._limits.drain)
         self.supervisor.stop()
         await self._stop_workers()
@@ -338,6 +336,8 @@ class DangadService(service.Service):
         await self._control.close()
         self._notifier.stop()
         self._collections.stop()
+        for farewell in self.farewells:
+            await farewell()
         counters = self.dispatcher.counters
         log.info(
             "stopped: {_accepted} accepted: {done} done, {failed} failed, {lost} lost, "

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from dangad.host.reactorwatch import ReactorWatch
     from dangad.pool.launch import WorkerSettings
     from dangad.server.peers import Allowed
+    from dangad.service import DangadService
 
 __all__ = ["Options", "makeService"]
 
@@ -151,6 +152,8 @@ def _make_service(options: Options, failure: StartFailure) -> IService:
             owner=(-1 if uid is None else uid, -1 if gid is None else gid),
         ),
     )
+    if options["traces"]:
+        _trace_jobs(reactor, service)
     service.operations.configuration = configuration_of(options)
     service.operations.turns = proven.turns
     if options["log-stalls"]:
@@ -160,6 +163,20 @@ def _make_service(options: Options, failure: StartFailure) -> IService:
         reactor.callWhenRunning(sampler.start)
         reactor.addSystemEventTrigger("after", "shutdown", sampler.stop)
     return service
+
+
+def _trace_jobs(reactor: Any, service: DangadService) -> None:
+    """Send spans of jobs to OpenTelemetry.
+
+    :raises NotStarted: it is not installed, or its environment variables cannot be followed.
+    """
+    try:
+        from dangad.operators.tracing import trace_jobs
+    except ModuleNotFoundError as error:
+        raise NotStarted(f"--traces: {error}; pip install 'dangad[otel]'") from None
+    tracing = trace_jobs(reactor, service.dispatcher.counters)
+    if tracing is not None:
+        service.farewells.append(tracing.stop)
 
 
 def _check_endpoints(endpoints: list[tuple[str, str]], reactor: Any, *, insecure: bool) -> None:

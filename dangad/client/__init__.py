@@ -14,6 +14,7 @@ client adds priorities, deadlines, cancelling, progress, the error classes of
 - :mod:`.requests`: the requests under way over a connection.
 - :mod:`.calls`: turns commands into boxes, and boxes into answers.
 - :mod:`.streams`: a job's partial results, until they are read.
+- :mod:`.tracecontext`: the trace that a call belongs to.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ _PRIORITIES: dict[object, bytes] = {
     for priority in Priority
     for name in (priority, priority.name.lower())
 }
-_OPTIONS = frozenset({"priority", "deadline", "progress"})
+_OPTIONS = frozenset({"priority", "deadline", "progress", "traceparent"})
 
 
 class Call:
@@ -98,7 +98,13 @@ class Call:
             raise BadArguments(self._too_long(error)) from None
 
     def options(
-        self, priority: object, deadline: float | None, progress: object, apart: bool
+        self,
+        priority: object,
+        deadline: float | None,
+        progress: object,
+        traceparent: object = None,
+        *,
+        apart: bool,
     ) -> bytes:
         """The pairs of a request for its options.
 
@@ -108,7 +114,12 @@ class Call:
         :raises BadArguments: an option is not valid, or may be meant as an argument.
         """
         pairs = b""
-        given = {"priority": priority, "deadline": deadline, "progress": progress}
+        given = {
+            "priority": priority,
+            "deadline": deadline,
+            "progress": progress,
+            "traceparent": traceparent,
+        }
         for name, value in given.items():
             if value is not None and not apart and name in self._names:
                 raise BadArguments(f"{self.name} has an argument {name!r}{_hint(name)}")
@@ -124,6 +135,11 @@ class Call:
             if not callable(progress):
                 raise BadArguments(f"progress is {progress!r}, which cannot be called")
             pairs += boxes.pair(boxes.PROGRESS, b"1")
+        if traceparent is not None:
+            text = traceparent.encode() if isinstance(traceparent, str) else b""
+            if values.read_traceparent(text) is None:
+                raise BadArguments(f"traceparent is {traceparent!r}, not one of W3C Trace Context")
+            pairs += boxes.pair(boxes.TRACEPARENT, text)
         return pairs
 
     def response(self, strings: dict[bytes, bytes]) -> dict[str, Any]:

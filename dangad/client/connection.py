@@ -18,6 +18,7 @@ from zope.interface import implementer
 from dangad.client.calls import prepare
 from dangad.client.requests import Disconnected, NotSent, Requests
 from dangad.client.streams import Parts, Stream
+from dangad.client.tracecontext import present_trace
 from dangad.errors import BadArguments, UnhandledCommand
 from dangad.limits import DEFAULTS
 from dangad.waiters import Waiters
@@ -46,7 +47,7 @@ SMALL = 2**16
 """Bytes up to which a request is joined with its tag and written in one piece."""
 
 _WANTED = frozenset({boxes.ASK, boxes.COMMAND, boxes.ANSWER, boxes.ERROR})
-_NO_OPTIONS = (None, None, None)
+_NO_OPTIONS = (None, None, None, None)
 _CHUNKS = boxes.pair(boxes.CHUNKS, b"1")
 
 
@@ -88,15 +89,16 @@ class Client(Protocol):
         priority: Priority | Literal["high", "normal", "low"] | None = None,
         deadline: float | None = None,
         progress: Callable[[int, int, str], object] | None = None,
+        traceparent: str | None = None,
         **more: Any,
     ) -> Deferred[dict[str, Any]]:
         """Run one job; the answer is a dict of its command's response.
 
         Give the command's arguments by keyword: ``run(Sleep, seconds=2.5)``. The keywords
-        `priority`, `deadline` and `progress` are dangad's own. If a command has an argument of one
-        of these names, give it in a dict: ``run(Paint, {"priority": 3}, deadline=60, ...)``. (Later
-        versions may have more options. An argument with the name of an option never gets lost
-        unnoticed: outside of a dict it fails with `BadArguments`.)
+        `priority`, `deadline`, `progress` and `traceparent` are dangad's own. If a command
+        has an argument of one of these names, give it in a dict: ``run(Paint, {"priority": 3},
+        deadline=60, ...)``. (Later versions may have more options. An argument with the name of an
+        option never gets lost unnoticed: outside of a dict it fails with `BadArguments`.)
 
         Fires with the response, by Python names. If the command is declared with
         ``requiresAnswer = False``, fires with None at once.
@@ -127,9 +129,11 @@ class Client(Protocol):
         :param progress: called with the units done, their total and a message for each progress
             report: at most ten times a second, and never after the answer. Its exceptions are
             logged.
+        :param traceparent: the span to which the server's spans of the job belong, as W3C Trace
+            Context writes it. None for the present span of OpenTelemetry, if the program uses it.
         :param more: more arguments of the command.
         """
-        options = priority, deadline, progress
+        options = priority, deadline, progress, traceparent
         return self._ask(command, arguments, more, options, None)
 
     def stream(
@@ -141,6 +145,7 @@ class Client(Protocol):
         priority: Priority | Literal["high", "normal", "low"] | None = None,
         deadline: float | None = None,
         progress: Callable[[int, int, str], object] | None = None,
+        traceparent: str | None = None,
         **more: Any,
     ) -> Stream:
         """Run one job; return a stream of its partial results, and its response.
@@ -162,7 +167,7 @@ class Client(Protocol):
         streams one after the other: this could wait for ever. Connect a second client instead. A
         server cuts off a client that reads nothing for five minutes.
         """
-        options = priority, deadline, progress
+        options = priority, deadline, progress, traceparent
         parts = Parts(self._set_pace)
         parts.belong_to(self._ask(command, arguments, more, options, parts))
         return Stream(parts)
@@ -172,7 +177,7 @@ class Client(Protocol):
         command: type[amp.Command],
         arguments: Mapping[str, Any] | None,
         more: dict[str, Any],
-        options: tuple[Any, float | None, Callable[[int, int, str], object] | None],
+        options: tuple[Any, float | None, Callable[[int, int, str], object] | None, str | None],
         parts: Parts | None,
     ) -> Deferred[dict[str, Any]]:
         """The answer to one request, for :meth:`run` and :meth:`stream`."""
@@ -182,6 +187,8 @@ class Client(Protocol):
             start = call.start
             if options != _NO_OPTIONS:
                 start += call.options(*options, apart=arguments is not None)
+            if options[3] is None and (trace := present_trace()) is not None:
+                start += boxes.pair(boxes.TRACEPARENT, trace.encode())
             if parts is not None:
                 if not command.requiresAnswer:
                     raise BadArguments(f"{call.name} wants no answer, so there is none to stream")

@@ -9,5 +9,6 @@
   very many of them.
 - :mod:`.rates`, :mod:`.events`: the figures of the last minutes, and what happens just now.
 - :mod:`.handcalls`: jobs that operators call from the page.
+- :mod:`.tracing`: spans of jobs for OpenTelemetry.
 - :mod:`.systemd`: notifications to a service manager.
 """

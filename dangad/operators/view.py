@@ -164,7 +164,7 @@ class Operations:
             "connections": self._clients.connections,
             "held": self._clients.budget.total,
             "memory": memory_of(os.getpid()).resident,
-            "stall": {"last_minute": None, "ever": None},
+            "stall": self.turns.document(),
             "deaths": {cause.value: number for cause, number in supervisor.history.deaths.items()},
         }
 

@@ -138,6 +138,7 @@ class Options(usage.Options):
         ["force", None, "Accept --max-workers even if the machine seems too small for so many"],
         ["insecure", None, "Allow endpoints beyond this machine, where anybody may run every job"],
         ["traceback", None, "If the start fails, show where in the server the error was raised"],
+        *logoptions.FLAGS,
     ]
 
     def __init__(self) -> None:

@@ -46,6 +46,10 @@ PARAMETERS: list[list[Any]] = [
     ],
 ]
 """The options with values, as entries of `usage.Options.optParameters`."""
+FLAGS: list[list[Any]] = [
+    ["traces", None, "Send spans of jobs to OpenTelemetry, as the variables OTEL_* say"],
+]
+"""The flags, as entries of `usage.Options.optFlags`."""
 
 
 class Log:

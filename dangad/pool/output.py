@@ -180,9 +180,9 @@ class JobOutput:
                 for start in range(0, len(line) or 1, MAX_LINE)
             ]
         self.tail.extend(map(_text, lines[-TAIL:]))
-        if self._job and self._job != self._printed_by:
-            self._printed_by = self._job
-            self._written.memory.note(self._job, self.tail)
+        if self._job is not None and self._job.id != self._printed_by:
+            self._printed_by = self._job.id
+            self._written.memory.note(self._job.id, self.tail)
         for listener in self._listeners:
             listener.extend(map(_text, lines))
         sure = max(0, SURE_LINES - self._lines)

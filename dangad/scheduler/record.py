@@ -154,6 +154,7 @@ class Job:
     :ivar size: the request's size in bytes.
     :ivar wants_chunks: whether its client asked for partial results.
     :ivar wants_progress: whether it asked for progress.
+    :ivar traceparent: the trace that its client counts it to; None if there is none.
     :ivar state: where it is in its life.
     :ivar policy: what its type asks for.
     :ivar may_retry: whether its request is kept for another attempt.
@@ -205,6 +206,7 @@ class Job:
         "state",
         "stopped_for",
         "tag",
+        "traceparent",
         "turn",
         "usage",
         "wants_chunks",
@@ -233,6 +235,7 @@ class Job:
         self.deadline = deadline
         self.wants_chunks = wants_chunks
         self.wants_progress = False
+        self.traceparent: str | None = None
         self.state = JobState.QUEUED
         self.policy = NO_POLICY
         self.may_retry = True

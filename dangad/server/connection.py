@@ -325,6 +325,7 @@ class ClientConnection(Protocol):
             job.deadline = options.get(boxes.DEADLINE)
             job.wants_chunks = options.get(boxes.CHUNKS, False)
             job.wants_progress = options.get(boxes.PROGRESS, False)
+            job.traceparent = options.get(boxes.TRACEPARENT)
         self._is_known = True
         self.jobs[job.id] = job
         if tag is not None:

@@ -22,12 +22,13 @@ _OPTIONS: dict[bytes, tuple[Callable[[bytes], Any], str]] = {
     boxes.DEADLINE: (values.read_seconds, "a number of seconds, 0 or more"),
     boxes.PROGRESS: (_FLAGS.__getitem__, "0 or 1"),
     boxes.CHUNKS: (_FLAGS.__getitem__, "0 or 1"),
+    boxes.TRACEPARENT: (values.read_traceparent, "a traceparent"),  # ignored if not valid
 }
 """For each key, how its value is read, and a description of valid values."""
 
 
 def read_options(keys: Mapping[bytes, bytes]) -> dict[bytes, Any]:
-    """The options among the reserved keys, read: priority, seconds, and two flags.
+    """The options among the reserved keys, read: priority, seconds, two flags, and a trace.
 
     :raises BadArguments: a value is not valid.
     """

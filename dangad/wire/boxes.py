@@ -29,8 +29,11 @@ PRIORITY = b"_priority"
 DEADLINE = b"_deadline"
 PROGRESS = b"_progress"
 CHUNKS = b"_chunks"
+TRACEPARENT = b"_traceparent"
 
-REQUEST_KEYS = frozenset({ASK, COMMAND, ANSWER, ERROR, PRIORITY, DEADLINE, PROGRESS, CHUNKS})
+REQUEST_KEYS = frozenset(
+    {ASK, COMMAND, ANSWER, ERROR, PRIORITY, DEADLINE, PROGRESS, CHUNKS, TRACEPARENT}
+)
 """The reserved keys that a server reads in a client's boxes."""
 
 MAX_KEY = 255

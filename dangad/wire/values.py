@@ -18,6 +18,10 @@ from dangad.wire.boxes import MAX_KEY, MAX_VALUE
 
 MAX_LARGE_KEY = MAX_KEY - len(".99999")
 """The most bytes in the name of a :class:`Large` argument: its further keys are longer."""
+_TRACEPARENT = re.compile(
+    rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+)
+"""A traceparent of version 00; a later version may have more behind it, which is not taken."""
 _SECONDS = re.compile(rb"[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?")
 
 
@@ -29,6 +33,12 @@ def read_seconds(text: bytes) -> float:
     if _SECONDS.fullmatch(text) is None or not math.isfinite(seconds := float(text)):
         raise ValueError(text)
     return seconds
+
+
+def read_traceparent(text: bytes) -> str | None:
+    """The trace that a request belongs to, as W3C Trace Context writes it; None if not valid."""
+    found = _TRACEPARENT.fullmatch(text)
+    return found[0].decode() if found else None
 
 
 @lru_cache(maxsize=1000)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import sys
+import types
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -242,6 +245,40 @@ class AgainstTheServer(SynchronousTestCase):
             self.assertEqual(
                 {key: value for key, value in box.items() if key.startswith((b"_p", b"_d"))}, sent
             )
+
+    def test_traces(self) -> None:
+        """A trace goes with the request, the present one of OpenTelemetry if none is given."""
+        ours, present = (f"00-{number * 32}-{number * 16}-01" for number in "12")
+
+        class Span:
+            trace_id, span_id, trace_flags = int("2" * 32, 16), int("2" * 16, 16), 1
+            is_valid = True
+
+            def get_span_context(self) -> Span:
+                return self
+
+        span = Span()
+        opentelemetry = types.SimpleNamespace(get_current_span=lambda: span)
+        for trace, known, valid, sent in (
+            (None, {}, True, None),
+            (ours, {}, True, ours),
+            (None, {"opentelemetry.trace": opentelemetry}, True, present),
+            (None, {"opentelemetry.trace": opentelemetry}, False, None),
+            (ours, {"opentelemetry.trace": opentelemetry}, True, ours),
+        ):
+            span.is_valid = valid
+            with mock.patch.dict(sys.modules, known):
+                self.client.run(Greet, {"name": "A"}, traceparent=trace)
+                self.client.stream(Greet, {"name": "A"}, traceparent=trace)
+            expected = None if sent is None else sent.encode()
+            boxes_of_jobs = [box for box in self.link.sent() if box[b"_command"] == b"Greet"]
+            traces = [box.get(b"_traceparent") for box in boxes_of_jobs]
+            self.assertEqual(traces, [expected, expected])
+        for wrong in ("", "x", ours.replace("1", "A")):
+            failed = self.failureResultOf(
+                self.client.run(Greet, {"name": "A"}, traceparent=wrong), errors.BadArguments
+            )
+            self.assertIn("not one of W3C Trace Context", str(failed.value))
 
     def test_cancel(self) -> None:
         """Cancelling ends the Deferred at once, and a job that waits or runs."""

@@ -8,6 +8,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from dangad.pool.output import TAIL, JobOutput
 from dangad.pool.outputlog import OutputLog
 from dangad.pool.outputmemory import LONGEST_KEPT, MOST_KEPT, REMEMBERED
+from dangad.scheduler.record import Job
+
+
+def a_job(number: int) -> Job:
+    """A job with this id."""
+    return Job(number, None, None, b"Echo", b"")
 
 
 class OutputMemoryTests(SynchronousTestCase):
@@ -22,14 +28,14 @@ class OutputMemoryTests(SynchronousTestCase):
     def test_while_and_after(self) -> None:
         """The last lines of a job are there while it runs, after its end, and during the next."""
         self.output.received(b"importing\n")
-        self.output.begin_job(7)
+        self.output.begin_job(a_job(7))
         self.assertEqual(self.lines_of(7), [])
         self.output.received(b"one\ntwo\nthr")
         self.assertEqual(self.lines_of(7), ["one", "two"])
         self.output.received(b"ee\n")
         self.output.end_job()
         self.assertEqual(self.lines_of(7), ["one", "two", "three"])
-        self.output.begin_job(8)
+        self.output.begin_job(a_job(8))
         self.output.received(b"four\n")
         self.assertEqual(self.lines_of(7), ["one", "two", "three"])
         self.assertEqual(self.lines_of(8), ["four"])
@@ -38,7 +44,7 @@ class OutputMemoryTests(SynchronousTestCase):
         """What the job of a dead worker has printed is there; so is that of its next attempt."""
         for line in (b"first\n", b"second\n"):
             output = JobOutput(Clock(), self.log)
-            output.begin_job(7)
+            output.begin_job(a_job(7))
             output.received(line)
             output.close()
             self.assertEqual(self.lines_of(7), [line.decode().strip()])
@@ -46,7 +52,7 @@ class OutputMemoryTests(SynchronousTestCase):
     def test_silent(self) -> None:
         """Of jobs that print nothing, nothing is remembered."""
         for number in range(1, 4):
-            self.output.begin_job(number)
+            self.output.begin_job(a_job(number))
             self.output.end_job()
         self.output.close()
         self.assertEqual((self.log.memory._present, len(self.log.memory._kept)), ({}, 0))
@@ -54,11 +60,11 @@ class OutputMemoryTests(SynchronousTestCase):
     def test_bounds(self) -> None:
         """However much jobs print, little is kept of each, and nothing of those of long ago."""
         for number in range(1, REMEMBERED + 3):
-            self.output.begin_job(number)
+            self.output.begin_job(a_job(number))
             self.output.received(b"x" * 3000 + b"\n")
             self.output.received(b"%d\n" % number * (TAIL + 10))
             self.output.end_job()
-        self.output.begin_job(REMEMBERED + 3)
+        self.output.begin_job(a_job(REMEMBERED + 3))
         self.output.received((b"y" * 4000 + b"\n") * 50)
         self.output.close()
         self.assertEqual([self.lines_of(number) for number in (1, 2, 3)], [[]] * 3)

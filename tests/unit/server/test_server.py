@@ -775,6 +775,27 @@ class BadRequestTest(ServerCase):
             worker.answer()
             self.assertEqual(client.answers(), [echo(b"7")])
 
+    def test_traces(self) -> None:
+        """A trace reaches the job, byte for byte the worker, too; one not valid is ignored."""
+        worker, client = self.worker(), self.client()
+        good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        for value, expected in (
+            (good, good),
+            ("cc" + good[2:], "cc" + good[2:]),
+            ("ff" + good[2:], None),
+            (good.upper(), None),
+            (good + "\n", None),
+            (good + "-more", None),
+            (f"00-{'0' * 32}-b7ad6b7169203331-01", None),
+            (f"00-0af7651916cd43dd8448eb211c80319c-{'0' * 16}-01", None),
+            ("", None),
+            ("x" * 300, None),
+        ):
+            client.call(b"Echo", b"7", _traceparent=value.encode())
+            self.assertEqual(worker.given[-1].traceparent, expected)
+            worker.answer()
+            self.assertEqual(client.answers(), [echo(b"7")])
+
     def test_unknown_commands(self) -> None:
         """A command that nobody performs is AMP's own error, and the connection lives."""
         worker, client = self.worker(), self.client()

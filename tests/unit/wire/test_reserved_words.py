@@ -31,7 +31,7 @@ WORKER_TO_PARENT = [
 ]
 FRAME = sorted(workerboxes.AMP_KEYS)
 FULL = bytes(boxes.MAX_VALUE)
-OPTIONS = [boxes.PRIORITY, boxes.DEADLINE, boxes.PROGRESS, boxes.CHUNKS]
+OPTIONS = [boxes.PRIORITY, boxes.DEADLINE, boxes.PROGRESS, boxes.CHUNKS, boxes.TRACEPARENT]
 MEANT = {boxes.ASK, boxes.COMMAND, *OPTIONS}
 """What a client may say in a request, and is understood."""
 WORDS = [*PARENT_TO_WORKER, *WORKER_TO_PARENT, *FRAME, *OPTIONS, b"_", b"__", b"_unknown", b"tag"]
