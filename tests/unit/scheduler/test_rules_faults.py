@@ -16,7 +16,7 @@ from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad.scheduler import counters as counters_module
+from dangad.scheduler import joblog as joblog_module
 from dangad.scheduler import retries as retries_module
 from dangad.scheduler.dispatcher import Dispatcher
 from dangad.scheduler.record import END_STATES, Job, JobState
@@ -386,7 +386,7 @@ class FaultTests(SynchronousTestCase):
         try:
             with (
                 mock.patch.object(retries_module, "log", self.guarded_log(fuse)),
-                mock.patch.object(counters_module, "log", self.guarded_log(fuse)),
+                mock.patch.object(joblog_module, "log", self.guarded_log(fuse)),
             ):
                 story = Story(seed, fuse)
                 story.failures = failures
