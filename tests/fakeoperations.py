@@ -58,7 +58,14 @@ STATUS: dict[str, Any] = {
     "held": 4096,
     "memory": 62914560,
     "stall": {"last_minute": 0.004, "ever": 0.031},
-    "deaths": {"crashed": 1, "released": 5},
+    "deaths": {
+        "crashed": 1,
+        "killed": 0,
+        "memory": 0,
+        "exited": 0,
+        "released": 5,
+        "failed start": 0,
+    },
 }
 WORKERS: list[dict[str, Any]] = [
     {

@@ -19,7 +19,16 @@ from tests.benchmarks import boxes
 from tests.benchmarks.harness import Bench, Measure, percentile
 from tests.benchmarks.machine import allow_many_files
 from tests.benchmarks.processes import Stage
-from tests.benchmarks.watchedserver import DRAIN, SPARE_FILES, Sizes, Watched
+from tests.benchmarks.watchedserver import (
+    CANCEL,
+    DRAIN,
+    JOBS,
+    PAUSE,
+    RESUME,
+    SPARE_FILES,
+    Sizes,
+    Watched,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -90,6 +99,37 @@ def _deadlines_fall_together(server: Watched) -> None:
     client.read_on()
     server.mark()
     server.wait_until(lambda status: status["jobs"]["waiting"] == 0)
+    client.close()
+
+
+def _operators_look(server: Watched) -> None:
+    client = server.fill(server.sizes.jobs)
+    server.mark()
+    for sort in (b"-age", b"client"):
+        for which in ({}, {"command": b"Echo", "client": b"process", "older_than": b"0.01"}):
+            page = {"limit": b"1000", "offset": b"10000"}
+            with server.operator(JOBS, sort=sort, **page, **which) as operator:
+                operator.receive_box()
+    client.close()
+
+
+def _operators_cancel(server: Watched) -> None:
+    client = server.fill(server.sizes.jobs)
+    client.read_on()
+    server.mark()
+    while server.status()["jobs"]["waiting"]:
+        with server.operator(CANCEL, command=b"Echo") as operator:
+            operator.receive_box()
+    client.close()
+
+
+def _operators_pause(server: Watched) -> None:
+    client = server.fill(server.sizes.jobs)
+    server.mark()
+    for order in (PAUSE, RESUME):
+        with server.operator(order) as operator:
+            operator.receive_box()
+        server.wait_until(lambda status: status["jobs"]["waiting"] == server.sizes.jobs)
     client.close()
 
 
@@ -210,6 +250,9 @@ HAPPENINGS: Mapping[str, Callable[[Watched], None]] = {
     "a client with 100,000 jobs goes": _client_with_jobs_goes,
     "100,000 jobs are cancelled": _all_is_cancelled,
     "100,000 deadlines fall together": _deadlines_fall_together,
+    "operators look through 100,000 jobs": _operators_look,
+    "operators cancel 100,000 jobs": _operators_cancel,
+    "operators pause and resume 100,000 jobs": _operators_pause,
     "a drain gives up 100,000 jobs": _drain_gives_up,
     "40 workers start for their jobs": _many_workers_start,
     "100 clients ping without a pause": _everybody_asks(

@@ -30,6 +30,10 @@ CONTROL = "dangad.control"
 TURNS = "turns"
 STATUS = b"dangad.control.Status"
 DRAIN = b"dangad.control.Drain"
+JOBS = b"dangad.control.Jobs"
+CANCEL = b"dangad.control.Cancel"
+PAUSE = b"dangad.control.Pause"
+RESUME = b"dangad.control.Resume"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +101,19 @@ class Watched:
         """Close the connections; the server is the stage's to end."""
         self._clients.close()
 
-    def operator(self, command: bytes) -> Client:
+    def operator(self, order: bytes, /, **arguments: bytes) -> Client:
         """An operator who has asked for this."""
         operator = Client(self.stage.path(CONTROL))
-        operator.send([boxes.pair(b"_ask", b"1") + boxes.pair(b"_command", command)])
+        pairs = {b"_ask": b"1", b"_command": order}
+        pairs |= {name.encode(): value for name, value in arguments.items()}
+        operator.send([b"".join(boxes.pair(*each) for each in pairs.items())])
         return operator
 
     def status(self) -> dict[str, Any]:
         """What an operator is told."""
         with self.operator(STATUS) as operator:
             box = operator.receive_box()
-        start = box.index(b"{")
+        start = box.index(b'{"version"')  # the length before it may have any bytes
         document: dict[str, Any] = json.loads(box[start : box.rindex(b"}") + 1])
         return document
 

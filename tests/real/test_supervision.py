@@ -127,9 +127,15 @@ async def test_stack(server: RealServer) -> None:
             await server.service.operations.stack(job_id)
 
 
+NAMES = ("failed_by_code", "refused_by_code", "errors")
+"""The objects in documents whose keys are not fixed."""
+
+
 def check(told: Any, shown: Any, where: str) -> None:
     """Both have the same keys, and values of the same types; None may stand for any."""
-    if isinstance(shown, dict) and told is not None:
+    if where.endswith(NAMES):
+        assert all(isinstance(number, int) for number in told.values()), where
+    elif isinstance(shown, dict) and told is not None:
         assert list(told) == list(shown), where
         for key, value in shown.items():
             check(told[key], value, f"{where}.{key}")
@@ -138,8 +144,10 @@ def check(told: Any, shown: Any, where: str) -> None:
 
 
 async def test_documents(server: RealServer) -> None:
-    """Status, workers and recent jobs have the shapes that the reference gives."""
+    """The documents have the shapes that the reference gives."""
     await take(server, "nothing")
+    with pytest.raises(dangad.WorkerLost):
+        await take(server, "segfault")
     take(server, "nothing", until=server.path("no end")).addErrback(lambda _: None)
     await until(lambda: server.workers("busy"))
     operations = server.service.operations
@@ -149,6 +157,24 @@ async def test_documents(server: RealServer) -> None:
     assert any(worker["job"] for worker in operations.workers())
     for usage in operations.recent():
         check(usage, fakeoperations.RECENT[1], "recent")
+    for death in operations.deaths():
+        check(death, fakeoperations.DEATHS[0], "deaths")
+    jobs = await operations.jobs()
+    check(jobs["jobs"][0], fakeoperations.JOBS["jobs"][0], "jobs")
+    further = set(fakeoperations.DETAIL) - set(fakeoperations.RECENT[0])
+    for job in (jobs["jobs"][0], operations.recent(limit=1)[0]):
+        more = await operations.job(job["id"])
+        assert further | set(job) <= set(more)
+    for command in await operations.commands():
+        if command["command"] != "other":
+            check(command, fakeoperations.COMMANDS[0], "commands")
+    clients = await operations.clients()
+    check(clients["clients"][0], fakeoperations.CLIENTS["clients"][0], "clients")
+    known = set().union(*fakeoperations.EVENTS["events"])
+    watched = operations.watch()
+    await take(server, "nothing")
+    for event in (await watched)["events"]:
+        assert set(event) <= known
 
 
 # Limits of workers.
