@@ -243,6 +243,7 @@ class ControlFactory(Factory):
     """Makes a :class:`ControlConnection` for each operator, up to `MAX_CONNECTIONS`."""
 
     noisy = False
+    most_connections = MAX_CONNECTIONS
 
     def __init__(self, clock: IReactorTime, operations: IOperations) -> None:
         """Begin with no connections.

@@ -1,6 +1,6 @@
 """What operators can see and do: one object that speaks for all parts of the server.
 
-Made by :mod:`dangad.service` and called by :mod:`dangad.operators.control`.
+Made by :mod:`dangad.service` and called by :mod:`.control` and :mod:`dangad.web`.
 """
 
 from __future__ import annotations
