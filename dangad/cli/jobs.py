@@ -157,6 +157,12 @@ def _jobs_left(document: dict[str, Any]) -> str:
     return f"{counted(left, 'job')} more: cancel again" if left else ""
 
 
+def _is_in_vain(document: dict[str, Any]) -> bool:
+    """Whether there were jobs to cancel, and none was there any more."""
+    results = [each["result"] for each in document["results"]]
+    return bool(results) and not {"cancelled", "stopping"} & {*results}
+
+
 def _check_cancel(ids: tuple[int, ...], yes: bool, **which: Any) -> None:
     """See that it is said which jobs to cancel, and that the user can be asked if need be."""
     given = any(value is not None for value in which.values())
@@ -177,13 +183,14 @@ def _check_cancel(ids: tuple[int, ...], yes: bool, **which: Any) -> None:
     click.Option(["--yes"], is_flag=True, help="do not ask"),
     check=_check_cancel,
     hint=_jobs_left,
+    failed=_is_in_vain,
 )
 async def cancel(server: Client, /, ids: tuple[int, ...], yes: bool, **which: Any) -> Any:
     """Cancel jobs by their IDs, or all that the options mean.
 
     Jobs that wait never run; running ones are stopped. At most 1000 are cancelled, the oldest
     first. With options instead of IDs, the command first says on a terminal how many jobs are
-    meant, and asks.
+    meant, and asks. The exit status is 1 if all jobs of these IDs have ended, or never were.
     """
     if ids:
         return await document_of(server, "CancelJobs", jobs=list(dict.fromkeys(ids)))

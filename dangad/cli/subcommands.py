@@ -33,6 +33,7 @@ def subcommand(
     *parameters: click.Parameter,
     check: Callable[..., None] | None = None,
     hint: Hint | None = None,
+    failed: Callable[[Any], bool] | None = None,
 ) -> Callable[[Ask], click.Command]:
     """A decorator that makes a subcommand of a function, which asks a client for a document.
 
@@ -41,6 +42,7 @@ def subcommand(
     :param check: called with the parameters before there is a connection; raises WrongUsage if they
         are not valid.
     :param hint: what to tell people besides, on the standard error; empty for nothing.
+    :param failed: whether the document says that nothing came of it, for the exit status.
     """
     shared = (json_option("print one line of JSON"), endpoint_option("control"), help_option())
 
@@ -50,20 +52,19 @@ def subcommand(
         def perform(control: str | None, as_json: bool, **arguments: Any) -> None:
             if check is not None:
                 check(**arguments)
-            hints: list[str] = []
+            documents: list[Any] = []
 
             async def use(client: Client) -> bytes:
                 document = await ask(client, **arguments)
-                if as_json:
-                    return encode(f"{json.dumps(document)}\n")
-                lines = shown(document, show)
-                if hint is not None:
-                    hints.append(hint(document))
-                return encode(lines)
+                documents.append(document)
+                return encode(f"{json.dumps(document)}\n" if as_json else shown(document, show))
 
             write(with_client("control", control, use))
-            for text in filter(None, hints):
+            [document] = documents
+            if hint is not None and not as_json and (text := hint(document)):
                 say(text)
+            if failed is not None and failed(document):
+                raise Failed(FAILED)
 
         return perform
 

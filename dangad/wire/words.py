@@ -1,7 +1,7 @@
 """Values of commands as words that people type, and as JSON, by the types of the catalogue.
 
-:mod:`dangad.cli.arguments` reads words from a command line, :mod:`dangad.operators.caller` from a
-form. Nothing here knows of terminals, files or sockets.
+:mod:`dangad.cli.arguments` reads words from a command line, :mod:`dangad.operators.handcalls` from
+a form. Nothing here knows of terminals, files or sockets.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from dangad.operators import filters
-from dangad.operators.filters import read_ended, read_live, read_sort
+from dangad.operators.events import Event
+from dangad.operators.filters import read_ended, read_live, read_sort, read_watched
 from dangad.scheduler.record import END_STATES, Job, JobState
 from dangad.wire.controlwords import ENDED_STATES, FARTHEST, JOB_ORDERS, MOST
 from tests.fakes import FakeClient
@@ -96,6 +97,26 @@ class FilterTests(SynchronousTestCase):
             self.assertEqual(read_ended(given).takes_ended(job, NOW), meant, given)
         job.ended_for = None
         self.assertFalse(read_ended({"outcome": "NOT_FOUND"}).takes_ended(job, NOW))
+
+    def test_watched(self) -> None:
+        """Events are wanted by the command and the client of their jobs, and by their kinds."""
+        ended = Event("ended", 1.0, 7, "Thumb", "127.0.0.1:99")
+        scaled = Event("scaled", 1.0, text="1 to 2 workers")
+        for given, kinds, wanted in (
+            ({}, None, (True, True)),
+            (None, ["ended"], (True, False)),
+            ({}, ["started", "scaled"], (False, True)),
+            ({"command": "Thumb", "client": "127."}, None, (True, False)),
+            ({"command": "Other"}, None, (False, False)),
+        ):
+            matches = read_watched(given, kinds)
+            self.assertEqual((matches(ended), matches(scaled)), wanted)
+        for given, kinds, text in (
+            ({"state": "running"}, None, "no filter 'state': it must be command or client"),
+            ({}, ["end"], "no kind of event 'end': it must be accepted, started"),
+        ):
+            with self.assertRaisesRegex(ValueError, text):
+                read_watched(given, kinds)
 
     def test_states(self) -> None:
         """Operators know the states in which jobs end by the names that these have."""
