@@ -23,14 +23,14 @@ from twisted.logger import Logger
 from dangad.errors import DangadError
 from dangad.host.capacity import STARTING_FILES, WORKER_FILES, cores
 from dangad.host.garbage import ShortCollections
-from dangad.operators.control import MAX_CONNECTIONS as MAX_OPERATORS
 from dangad.operators.control import ControlFactory
 from dangad.operators.systemd import Notifier
 from dangad.operators.view import Operations
 from dangad.pool.guardian import Guardian
-from dangad.pool.orphans import Orphans
+from dangad.pool.orphans import Orphans, log_orphans
 from dangad.pool.processes import WorkerPool
 from dangad.scheduler.dispatcher import Dispatcher
+from dangad.scheduler.joblog import log_totals
 from dangad.scheduler.supervisor import Supervisor
 from dangad.scheduler.workerrecord import RecycleLimits
 from dangad.server.acceptgate import AcceptGate, raise_limit
@@ -51,7 +51,9 @@ if TYPE_CHECKING:
 
     from dangad.limits import Limits
     from dangad.pool.launch import WorkerSettings
+    from dangad.server.endpoints import Endpoint
     from dangad.server.listening import Door
+    from dangad.web.settings import WebSettings
 
 log = Logger()
 
@@ -93,6 +95,7 @@ class DangadService(service.Service):
         log_jobs: str = "failed",
         own_process: bool = False,
         access: Access | None = None,
+        web: WebSettings | None = None,
     ) -> None:
         """Make the parts; `startService` starts them.
 
@@ -107,6 +110,7 @@ class DangadService(service.Service):
             SIGUSR1 and SIGUSR2 do no harm, a second SIGTERM or SIGINT stops at once, and orphans
             are found and killed. Otherwise signals are left to the process.
         :param access: who may connect; None for the server's own user and root.
+        :param web: the page for operators; None if there is none.
         :raises ValueError: the description of an endpoint is not valid.
         """
         self._reactor = reactor
@@ -155,7 +159,15 @@ class DangadService(service.Service):
             reactor, self.dispatcher, self.supervisor, self.clients, self.pool.output_log, self._end
         )
         self._control = ControlFactory(reactor, self.operations)
-        self._control_endpoint = None if control is None else read_endpoint(control)
+        #: Where operators connect: the option, the endpoint, and what answers there.
+        self._insides: list[tuple[str, Endpoint, Any]] = []
+        if control is not None:
+            self._insides.append(("--control", read_endpoint(control), self._control))
+        if web is not None:
+            from dangad.web.website import WebSite
+
+            site = WebSite(reactor, self.operations, web)
+            self._insides.append(("--web", read_endpoint(web.endpoint), site))
         self._own_process = own_process
         #: Whether the server was told to stop at once.
         self._hurried = False
@@ -280,13 +292,14 @@ class DangadService(service.Service):
         They include those of a further worker, see :mod:`dangad.scheduler.relief`.
         """
         workers = WORKER_FILES * (self.supervisor.most_processes + 1) + STARTING_FILES * cores()
-        return workers + MAX_OPERATORS + MAX_REFUSALS * len(self._doors)
+        operators: int = sum(inside.most_connections for _, _, inside in self._insides)
+        return workers + operators + MAX_REFUSALS * len(self._doors)
 
     def _sweep(self) -> None:
         """Kill the detached processes of jobs whose workers are dead."""
         if self.pool.is_forking:  # forks that were not reported yet would be taken for orphans
             return
-        _log_orphans(self._orphans.sweep(self.pool.pids))
+        log_orphans(self._orphans.sweep(self.pool.pids))
 
     def _signalled(self, _number: int, _frame: object) -> None:
         self._reactor.callFromThread(self.hurry)
@@ -327,25 +340,19 @@ class DangadService(service.Service):
         await self.guardian.stop()
         if self._sweeping.running:
             self._sweeping.stop()
-            _log_orphans(await self._orphans.sweep_out(self._reactor))
+            log_orphans(await self._orphans.sweep_out(self._reactor))
         self._flushing = True
         await self.clients.close(HURRIED_FLUSH_TIME if self._hurried else FLUSH_TIME)
         self.clients.quiet.flush()
         await _stop_listening(self._control_ports)
         self.operations.stop()
-        await self._control.close()
+        for _, _, inside in self._insides:
+            await inside.close()
         self._notifier.stop()
         self._collections.stop()
         for farewell in self.farewells:
             await farewell()
-        counters = self.dispatcher.counters
-        log.info(
-            "stopped: {_accepted} accepted: {done} done, {failed} failed, {lost} lost, "
-            "{cancelled} cancelled, {timed_out} timed out; {refused} refused",
-            _accepted=counted(counters.accepted, "job"),
-            refused=counters.refused,
-            **{state.name.lower(): number for state, number in counters.ended.items()},
-        )
+        log_totals(self.dispatcher.counters)
 
     async def _stop_workers(self) -> None:
         """Stop the workers; never raises, so that the rest of the server is stopped, too."""
@@ -365,15 +372,13 @@ class DangadService(service.Service):
 
     def _listen_everywhere(self) -> None:
         """Listen on all endpoints, or on none."""
-        control = self._control_endpoint
         try:
             for endpoint in self._endpoints:
                 self._doors.append(open_door(self._reactor, endpoint, self.clients, self._access))
                 self._ports.append(self._doors[-1].port)
-            if control is not None:  # for operators, not for all users who may send jobs
-                access = replace(self._access, allowed=Allowed())
-                door = open_door(self._reactor, control, self._control, access, "--control")
-                self._doors.append(door)
+            access = replace(self._access, allowed=Allowed())  # not all who may send jobs
+            for option, endpoint, inside in self._insides:
+                self._doors.append(open_door(self._reactor, endpoint, inside, access, option))
                 self._control_ports.append(self._doors[-1].port)
         except CannotListen:
             for door in self._doors:
@@ -392,8 +397,3 @@ async def _stop_listening(ports: list[IListeningPort]) -> None:
 def _is_logged(failure: Failure) -> None:
     """Drop an error of dangad's that was logged already."""
     failure.trap(DangadError)
-
-
-def _log_orphans(orphans: list[int]) -> None:
-    if orphans:
-        log.warn("killed processes that jobs had left behind: {pids}", pids=orphans)

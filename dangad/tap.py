@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from dangad.pool.launch import WorkerSettings
     from dangad.server.peers import Allowed
     from dangad.service import DangadService
+    from dangad.web.settings import WebSettings
 
 __all__ = ["Options", "makeService"]
 
@@ -85,12 +86,16 @@ def prove(
     from dangad.pool.launch import BrokenJobs
     from dangad.pool.preflight import JobsCheck
 
+    if options["web-actions"] and options["web"] is None:
+        raise NotStarted("--web-actions is for the page of --web, which is not there")
     settings = _worker_settings(options)
     announce(f"checking the job modules: {', '.join(settings.jobs)}")
     try:
         with JobsCheck(settings, options["start-timeout"], uid, gid) as check:
             endpoints = [("listen", description) for description in options["listen"]]
             endpoints.append(("control", options["control"]))
+            if options["web"] is not None:
+                endpoints.append(("web", options["web"]))
             if all(description.startswith(WITHOUT_TLS) for _, description in endpoints):
                 import_network()
             from twisted.internet import reactor
@@ -102,7 +107,8 @@ def prove(
             import_module("dangad.service")  # the rest, while the other process imports the jobs
             use_steady_clock(reactor)
             turns = take_few_events(reactor)
-            _check_endpoints(endpoints, reactor, insecure=bool(options["insecure"]))
+            insecure, actions = bool(options["insecure"]), bool(options["web-actions"])
+            _check_endpoints(endpoints, reactor, insecure=insecure, actions=actions)
             try:
                 allowed = allow(options["allow-users"], options["allow-groups"])
             except ValueError as error:
@@ -151,6 +157,7 @@ def _make_service(options: Options, failure: StartFailure) -> IService:
             bool(options["insecure"]),
             owner=(-1 if uid is None else uid, -1 if gid is None else gid),
         ),
+        web=_web_settings(options),
     )
     if options["traces"]:
         _trace_jobs(reactor, service)
@@ -179,11 +186,13 @@ def _trace_jobs(reactor: Any, service: DangadService) -> None:
         service.farewells.append(tracing.stop)
 
 
-def _check_endpoints(endpoints: list[tuple[str, str]], reactor: Any, *, insecure: bool) -> None:
+def _check_endpoints(
+    endpoints: list[tuple[str, str]], reactor: Any, *, insecure: bool, actions: bool
+) -> None:
     """Check the descriptions of endpoints, each after the name of its option.
 
     :raises NotStarted: one cannot be read, or would be open to other machines without `insecure`,
-        or two name the same UNIX socket.
+        or in spite of `actions` of the page, or two name the same UNIX socket.
     """
     from dangad.server.endpoints import read_endpoint
     from dangad.server.listening import too_open
@@ -200,11 +209,28 @@ def _check_endpoints(endpoints: list[tuple[str, str]], reactor: Any, *, insecure
             raise NotStarted(f"{named}: {wrong}") from None
         if endpoint.reaches_beyond and not insecure:
             raise NotStarted(str(too_open(endpoint, f"--{option}")))
+        if endpoint.reaches_beyond and option == "web" and actions:
+            raise NotStarted(f"{named}: --web-actions is for UNIX sockets and the loopback alone")
         if endpoint.path is not None:
             path = os.path.abspath(endpoint.path)
             if path in sockets:
                 raise NotStarted(f"{sockets[path]} and {named} name the same socket")
             sockets[path] = named
+
+
+def _web_settings(options: Options) -> WebSettings | None:
+    """The settings of the page; None if there is none."""
+    if options["web"] is None:
+        return None
+    from dangad.web.settings import WebSettings
+
+    return WebSettings(
+        options["web"],
+        options["web-prefix"],
+        tuple(options["web-host"]),
+        bool(options["web-actions"]),
+        options["health-oldest"],
+    )
 
 
 def _worker_settings(options: Options) -> WorkerSettings:

@@ -11,8 +11,14 @@ author = _dangad["Author"]
 project_copyright = author
 version = release = _dangad["Version"]
 
-sys.path.insert(0, str(Path(__file__).parent))  # for the directive `diagram`
-extensions = ["diagrams", "myst_parser", "sphinx.ext.intersphinx", "sphinxcontrib.towncrier.ext"]
+sys.path.insert(0, str(Path(__file__).parent))  # for the directives `diagram` and `metrics`
+extensions = [
+    "diagrams",
+    "metricstable",
+    "myst_parser",
+    "sphinx.ext.intersphinx",
+    "sphinxcontrib.towncrier.ext",
+]
 exclude_patterns = ["_build", "changes/*"]  # the fragments are on the page `changes`
 
 towncrier_draft_autoversion_mode = "draft"

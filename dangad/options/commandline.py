@@ -21,7 +21,7 @@ from dangad.host.inheritance import keep_from_children, open_standard_streams
 from dangad.limits import DEFAULTS, LEAN, PRELOADED, STARTS
 from dangad.options import logoptions
 from dangad.options.configfile import BadFile, ConfigFile, merge
-from dangad.options.values import octal, one_of, seconds, size, whole_number
+from dangad.options.values import octal, one_of, seconds, size, url_path, whole_number
 from dangad.text import meant
 
 DEFAULT_ENDPOINTS = ("unix:dangad.sock", "tcp:7003:interface=127.0.0.1")
@@ -109,6 +109,15 @@ class Options(usage.Options):
         ),
         _seconds("drain", "Time for accepted jobs to end when the server stops"),
         ["control", None, DEFAULT_CONTROL, "Where operators connect, in the form of --listen"],
+        ["web", None, None, "Where the page for operators is served, in the form of --listen"],
+        ["web-prefix", None, "", "The path of the page behind a proxy", url_path("web-prefix")],
+        [
+            "health-oldest",
+            None,
+            0.0,
+            "Age of the oldest waiting job beyond which /health fails, 0 for any age",
+            seconds("health-oldest"),
+        ],
         [
             "start",
             None,
@@ -135,6 +144,7 @@ class Options(usage.Options):
 
     optFlags = [
         ["preload", None, "Short for --start preloaded"],
+        ["web-actions", None, "Let the page of --web change things; only within this machine"],
         ["force", None, "Accept --max-workers even if the machine seems too small for so many"],
         ["insecure", None, "Allow endpoints beyond this machine, where anybody may run every job"],
         ["traceback", None, "If the start fails, show where in the server the error was raised"],
@@ -150,6 +160,7 @@ class Options(usage.Options):
         self["worker-path"] = []
         self["worker-env"] = {}
         self["worker-keep-env"] = []
+        self["web-host"] = []
         #: The file of --config.
         self.file = ConfigFile()
         self.docs = {name: " ".join((doc or "").split()) for name, doc in self.docs.items()}
@@ -210,6 +221,10 @@ class Options(usage.Options):
         If the option is given, they keep no others. Repeatable [default: all].
         """
         self["worker-keep-env"].append(name)
+
+    def opt_web_host(self, name: str) -> None:
+        """A name by which browsers know the page, besides localhost and addresses. Repeatable."""
+        self["web-host"].append(name.lower().rstrip("."))
 
     def parseArgs(self, *words: str) -> None:
         """Refuse words that are no options."""

@@ -6,6 +6,7 @@ Used by :mod:`.commandline`. A parser raises ValueError for a text that is not v
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from twisted.python import usage
@@ -88,4 +89,16 @@ def octal(option: str) -> Callable[[str], int]:
         return mask
 
     parse.coerceDoc = "An octal number."  # type: ignore[attr-defined]
+    return parse
+
+
+def url_path(option: str) -> Callable[[str], str]:
+    """A parser for an option's text: the path of a URL, without a slash at its end."""
+
+    def parse(text: str) -> str:
+        if not re.fullmatch(r"(/[\w.~-]+)*/?", text, re.ASCII):
+            raise ValueError(f"--{option} {text}: not a path like /dangad")
+        return text.rstrip("/")
+
+    parse.coerceDoc = "A path like /dangad."  # type: ignore[attr-defined]
     return parse

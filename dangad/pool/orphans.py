@@ -22,6 +22,7 @@ import time
 from typing import TYPE_CHECKING
 
 from twisted.internet import task
+from twisted.logger import Logger
 
 from dangad.host.descent import (
     children,
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from twisted.internet.interfaces import IReactorTime
+
+log = Logger()
 
 _LAST_SWEEPS = 100
 """How many times the server looks for orphans when it stops."""
@@ -208,3 +211,9 @@ def _reap(pid: int) -> bool:
         return os.waitpid(pid, os.WNOHANG)[0] != 0
     except ChildProcessError:
         return True
+
+
+def log_orphans(killed: list[int]) -> None:
+    """Log these processes, if there are any, which were killed."""
+    if killed:
+        log.warn("killed processes that jobs had left behind: {pids}", pids=killed)

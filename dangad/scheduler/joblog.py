@@ -13,9 +13,11 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from dangad.scheduler.interfaces import IJournal
+from dangad.text import counted
 
 if TYPE_CHECKING:
     from dangad.errors import DangadError
+    from dangad.scheduler.counters import Counters
     from dangad.scheduler.record import Job
 
 log = Logger()
@@ -43,6 +45,17 @@ def fields_of_end(job: Job) -> dict[str, Any]:
         "code": code,
         "reason": reason,
     }
+
+
+def log_totals(counters: Counters) -> None:
+    """Log how many jobs there were, when the server has stopped."""
+    log.info(
+        "stopped: {_accepted} accepted: {done} done, {failed} failed, {lost} lost, "
+        "{cancelled} cancelled, {timed_out} timed out; {refused} refused",
+        _accepted=counted(counters.accepted, "job"),
+        refused=counters.refused,
+        **{state.name.lower(): number for state, number in counters.ended.items()},
+    )
 
 
 @implementer(IJournal)

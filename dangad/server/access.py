@@ -47,6 +47,8 @@ class Reception(Factory):
         :param outranks: whether the priorities of the endpoint's clients hold among all clients.
         """
         self.site = site
+        #: Makes a connection that is refused, in the protocol of the factory behind.
+        self.refuse: type[RefusedConnection] = getattr(site, "refused", RefusedConnection)
         self._outranks = outranks
         self.clock = clock
         #: Who may connect besides the server's own user and root; None for everybody who can reach
@@ -138,7 +140,7 @@ class _Newcomer(Protocol):
         if isinstance(owner, Owner):
             protocol = reception.make_protocol(self._address, owner.user)
         elif len(reception.refusals) < MAX_REFUSALS:
-            protocol = RefusedConnection(reception.clock, owner, reception.refusals.discard)
+            protocol = reception.refuse(reception.clock, owner, reception.refusals.discard)
             reception.refusals.add(protocol)
         if protocol is None:
             transport.abortConnection()

@@ -214,7 +214,8 @@ def _guard(door: Door, access: Access, option: str) -> None:
 
 def too_open(endpoint: Endpoint, option: str) -> CannotListen:
     """The error for an endpoint that would be open to more people than allowed."""
-    harm = "stop the server" if option == "--control" else "run every job"
+    harms = {"--control": "stop the server", "--web": "watch the server"}
+    harm = harms.get(option, "run every job")
     return CannotListen(
         f"{endpoint.text}: anybody who can reach it could {harm}: listen on the "
         f"loopback interface (interface=127.0.0.1), or pass --insecure to allow it"

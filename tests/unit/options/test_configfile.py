@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import tempfile
 import tomllib
 from pathlib import Path
@@ -35,7 +36,8 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     **{name: st.booleans() for name, kind in KINDS.items() if kind is Kind.FLAG},
     **{name: st.integers(1, 10**6) for name, kind in KINDS.items() if kind is Kind.NUMBER},
     **dict.fromkeys(
-        ("drain", "quarantine-time", "recycle-age", "relief-after", "log-stalls"), times
+        ("drain", "health-oldest", "quarantine-time", "recycle-age", "relief-after", "log-stalls"),
+        times,
     ),
     "start-timeout": st.floats(0.001, 10**9),
     "min-workers": st.just(0),
@@ -59,6 +61,9 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
         lambda pairs: [f"{name}={value}" for name, value in pairs.items()]
     ),
     "worker-keep-env": st.lists(words),
+    "web": words,
+    "web-host": st.lists(names),
+    "web-prefix": st.sampled_from(["", "/dangad", "/ops/jobs.dangad"]),
 }
 START: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
     [{"start": start} for start in STARTS]
@@ -283,7 +288,7 @@ class PageTest(ConfigCase):
         page = REFERENCE.read_text()
         self.assertIn(f"{MAX_FILE:,} bytes", page)
         text = page[page.index("```toml\n") + 8 :].partition("```")[0]
-        shown = tomllib.loads(text.replace("\n# worker-", "\nworker-"))
+        shown = tomllib.loads(re.sub("\n# (worker-|web )", r"\n\1", text))
         self.assertEqual(list(shown), list(KINDS))
         options = Options()
         options.parseOptions(["--max-workers=4"])

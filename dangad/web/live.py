@@ -1,0 +1,180 @@
+"""Keeps open pages up to date, by server-sent events.
+
+All viewers of the same address share one rendering a second. Nothing runs while nobody looks. A
+viewer that does not read is sent nothing, and after a while its connection is closed, so no more
+than one update is held for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.logger import Logger
+from zope.interface import implementer
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from twisted.web.server import Request
+
+log = Logger()
+
+MAX_VIEWERS = 50
+"""Pages that are kept up to date at a time; others stay as they were when they were opened."""
+INTERVAL = 1.0
+"""Seconds between two updates."""
+SLOW_ROUNDS = 30
+"""Updates that a viewer may miss because it does not read."""
+QUIET_ROUNDS = 15
+"""Updates without a change after which a viewer is sent a sign of life."""
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What viewers of one address are sent."""
+
+    body: bytes
+    """The HTML of the part of the page that is kept up to date."""
+    sample: str = ""
+    """The latest sample as JSON, for the curves; empty if there are none."""
+
+
+@dataclass(slots=True)
+class _Stream:
+    """The viewers of one address."""
+
+    render: Callable[[], Awaitable[Update]]
+    """Makes the next update."""
+    viewers: dict[Viewer, None] = field(default_factory=dict)
+    """Who looks."""
+
+
+@implementer(IPushProducer)
+class Viewer:
+    """One open page, as the connection's producer."""
+
+    def __init__(self, request: Any) -> None:
+        self._request = request
+        #: Whether its connection takes no more for now.
+        self._full = False
+        #: Updates that it has missed in a row because its connection was full.
+        self._missed = 0
+        #: Updates in a row in which nothing had changed.
+        self._quiet = 0
+        #: The HTML that it was sent last.
+        self._shown = b""
+
+    def begin(self) -> None:
+        """Send the head of the stream."""
+        self._request.setHeader(b"Content-Type", b"text/event-stream; charset=utf-8")
+        self._request.setHeader(b"Cache-Control", b"no-store")
+        self._request.setHeader(b"X-Accel-Buffering", b"no")
+        self._request.registerProducer(self, True)
+        self._request.write(b": dangad\n\n")
+
+    def send(self, update: Update) -> None:
+        """Send an update, as far as it differs from the last one; close the connection if slow."""
+        if self._full:
+            self._missed += 1
+            if self._missed > SLOW_ROUNDS:
+                self._request.transport.abortConnection()
+            return
+        self._missed = 0
+        parts = []
+        if update.body != self._shown:
+            self._shown = update.body
+            parts.append(_event(update.body))
+        if update.sample:
+            parts.append(_event(update.sample.encode(), b"sample"))
+        self._quiet = 0 if parts else self._quiet + 1
+        if self._quiet >= QUIET_ROUNDS:
+            self._quiet = 0
+            parts.append(b": nothing new\n\n")
+        if parts:
+            self._request.write(b"".join(parts))
+
+    def pauseProducing(self) -> None:
+        """Send nothing, because the connection is full."""
+        self._full = True
+
+    def resumeProducing(self) -> None:
+        """Send again."""
+        self._full = False
+
+    def stopProducing(self) -> None:
+        """The connection is gone; :class:`Live` hears of it otherwise."""
+
+
+class Live:
+    """All open pages, and the call that keeps them up to date while there are any."""
+
+    def __init__(self, clock: Any) -> None:
+        self._clock = clock
+        self._rounds = LoopingCall(self._round)
+        self._rounds.clock = clock
+        #: The viewers by address.
+        self._streams: dict[str, _Stream] = {}
+
+    @property
+    def viewers(self) -> int:
+        """How many pages are kept up to date."""
+        return sum(len(stream.viewers) for stream in self._streams.values())
+
+    def watch(
+        self, request: Request, address: str, render: Callable[[], Awaitable[Update]]
+    ) -> bool:
+        """Keep a page up to date until its connection is closed.
+
+        :param request: the page's request; nothing was written to it yet.
+        :param address: pages of the same address show the same.
+        :param render: makes an update.
+        :return: whether there was room; if not, nothing has happened.
+        """
+        if self.viewers >= MAX_VIEWERS:
+            return False
+        viewer = Viewer(request)
+        stream = self._streams.setdefault(address, _Stream(render))
+        stream.viewers[viewer] = None
+        request.notifyFinish().addBoth(lambda _: self._gone(address, viewer))
+        viewer.begin()
+        if not self._rounds.running:
+            self._rounds.start(INTERVAL, now=False)
+        return True
+
+    def _gone(self, address: str, viewer: Viewer) -> None:
+        stream = self._streams[address]
+        del stream.viewers[viewer]
+        if not stream.viewers:
+            del self._streams[address]
+        if not self._streams and self._rounds.running:
+            self._rounds.stop()
+
+    def _round(self) -> Deferred[None]:
+        """Update all pages; the next round begins only when this one is over."""
+        return Deferred.fromCoroutine(self._update_all())
+
+    async def _update_all(self) -> None:
+        for stream in list(self._streams.values()):
+            if stream.viewers:  # they may have left meanwhile
+                await self._update(stream)
+                await deferLater(self._clock, 0)
+
+    async def _update(self, stream: _Stream) -> None:
+        try:
+            update = await stream.render()
+        except Exception:  # noqa: BLE001 - logged; the other pages go on
+            log.failure("a page could not be kept up to date")
+            return
+        for viewer in list(stream.viewers):
+            viewer.send(update)
+
+
+def _event(data: bytes, name: bytes = b"") -> bytes:
+    """A server-sent event."""
+    head = b"event: %s\n" % name if name else b""
+    lines = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+    return head + b"".join(b"data: %s\n" % line for line in lines) + b"\n"

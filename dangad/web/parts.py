@@ -1,0 +1,209 @@
+"""Small parts of pages: numbers, badges, tables, and the curves without JavaScript.
+
+Text is escaped by :mod:`twisted.web.template`, and nowhere else: no part writes markup by itself.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from twisted.web.template import Tag, tags
+
+from dangad.text import printable, show_bytes, show_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from twisted.internet.defer import Deferred
+
+NONE = "\N{EN DASH}"
+"""Stands for a value that is not known, or not yet."""
+MAX_TEXT = 120
+"""Characters of a peer's text in a table; the rest is in its title."""
+ROWS_A_TURN = 25
+"""Rows of a table that are written in one turn of the reactor."""
+GRAPH_WIDTH, GRAPH_HEIGHT = 300, 40
+"""The size of a small curve, in its own units."""
+GRAPH_POINTS = 100
+"""Points of a small curve."""
+
+_KINDS = {
+    "done": "good",
+    "idle": "good",
+    "running": "work",
+    "busy": "work",
+    "starting": "calm",
+    "queued": "calm",
+    "stopping": "warn",
+    "draining": "warn",
+    "paused": "warn",
+    "cancelled": "warn",
+    "timed out": "bad",
+    "failed": "bad",
+    "lost": "bad",
+}
+"""The look of each state, of jobs, workers and the server."""
+
+
+def seconds(value: float | None) -> str:
+    """A time for people; a dash if it is None."""
+    return NONE if value is None else show_seconds(value)
+
+
+def size(value: float | None) -> str:
+    """A number of bytes for people; a dash if it is None or 0."""
+    return show_bytes(value) if value else NONE
+
+
+def number(value: float | None) -> str:
+    """A number for people; a dash if it is None."""
+    if value is None:
+        return NONE
+    return f"{value:,.1f}" if value % 1 else f"{value:,.0f}"
+
+
+def moment(unix: float | None) -> Tag | str:
+    """A wall-clock time in UTC; a dash if it is None."""
+    if unix is None:
+        return NONE
+    exact = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(unix))
+    return tags.time(datetime=exact, title=exact)(time.strftime("%H:%M:%S", time.gmtime(unix)))
+
+
+def text(value: Any, most: int = MAX_TEXT) -> Tag | str:
+    """A text that a peer may have chosen, on one line; a dash if there is none."""
+    if value is None or value == "":
+        return NONE
+    whole = printable(str(value))
+    if len(whole) <= most:
+        return whole
+    return tags.span(title=whole[: 20 * most])(f"{whole[: most - 1]}…")
+
+
+def badge(state: str, look: str = "") -> Tag:
+    """A state as a coloured word."""
+    return tags.span(class_=f"badge {look or _KINDS.get(state, 'calm')}")(state)
+
+
+def note(words: Any, look: str = "warn", **attributes: Any) -> Tag:
+    """A paragraph that stands out."""
+    return tags.p(class_=f"note {look}", **attributes)(words)
+
+
+def table(
+    caption: str,
+    heads: Sequence[Any],
+    rows: Iterable[Tag],
+    turn: Callable[[], Deferred[str]],
+    empty: str,
+    visible: bool = False,
+) -> Tag:
+    """A table; on a phone it scrolls within its frame.
+
+    :param caption: what it shows.
+    :param heads: the head of each column: a text, which begins with ``#`` over numbers, or a tag.
+    :param rows: its rows, see `row`.
+    :param turn: fires in the reactor's next turn.
+    :param empty: what stands in its place if there are no rows.
+    :param visible: whether the caption is for everybody, and not only for screen readers.
+    """
+    heading = [head if isinstance(head, Tag) else column(head) for head in heads]
+    first = next(iterator := iter(rows), None)
+    if first is None:
+        return tags.p(class_="empty")(empty)
+    body = _in_turns(first, iterator, turn)
+    return tags.div(class_="scroll", tabindex="0", role="region", **{"aria-label": caption})(
+        tags.table(
+            tags.caption(class_="" if visible else "hidden")(caption),
+            tags.thead(tags.tr(heading)),
+            tags.tbody(body),
+        )
+    )
+
+
+def _in_turns(first: Tag, rest: Iterator[Tag], turn: Callable[[], Deferred[str]]) -> Any:
+    """The rows, with a pause for the reactor after every few."""
+    yield first
+    for count, each in enumerate(rest, 1):
+        if count % ROWS_A_TURN == 0:
+            yield turn()
+        yield each
+
+
+def column(title: str, **attributes: str) -> Tag:
+    """The head of a column; over numbers if the title begins with ``#``."""
+    look = {"class": "number"} if title.startswith("#") else {}
+    return tags.th(scope="col", **look, **attributes)(title.removeprefix("#"))
+
+
+def row(key: str, *cells: Any, look: str = "") -> Tag:
+    """A row of a table. The first cell names the row.
+
+    :param key: an id that stays the same when the table is shown anew.
+    """
+    name, *others = cells
+    return tags.tr(id=key, class_=look)(
+        tags.th(scope="row")(name),
+        [
+            each if isinstance(each, Tag) and each.tagName == "td" else tags.td(each)
+            for each in others
+        ],
+    )
+
+
+def count(value: Any, look: str = "") -> Tag:
+    """A cell with a number, set at the right."""
+    shown = str(value) if isinstance(value, int) else value
+    return tags.td(class_=f"number {look}".strip())(shown)
+
+
+def facts(pairs: Iterable[tuple[str, Any]]) -> Tag:
+    """A list of names and values."""
+    return tags.dl(class_="facts")(
+        tags.div(tags.dt(name), tags.dd(str(value) if isinstance(value, int) else value))
+        for name, value in pairs
+    )
+
+
+def gauge(key: str, name: str, value: str, detail: str, values: Iterable[float | None]) -> Tag:
+    """One number that matters, with its curve over the last minutes."""
+    return tags.div(class_="gauge", id=f"gauge-{key}")(
+        tags.h3(name),
+        tags.p(class_="value")(value),
+        tags.p(class_="detail")(detail),
+        graph(values),
+    )
+
+
+def graph(values: Iterable[float | None]) -> Tag:
+    """A small curve that is only a picture: the numbers beside it say what it shows."""
+    points = _thinned([value or 0.0 for value in values])
+    top = max(points, default=0.0) or 1.0
+    step = GRAPH_WIDTH / max(len(points) - 1, 1)
+    line = " ".join(
+        f"{place * step:.0f},{GRAPH_HEIGHT - 1 - value / top * (GRAPH_HEIGHT - 3):.0f}"
+        for place, value in enumerate(points)
+    )
+    return (
+        Tag(
+            "svg",
+            {
+                "class": "graph",
+                "viewBox": f"0 0 {GRAPH_WIDTH} {GRAPH_HEIGHT}",
+                "preserveAspectRatio": "none",
+                "aria-hidden": "true",
+            },
+        )(
+            Tag("polygon", {"points": f"0,{GRAPH_HEIGHT} {line} {GRAPH_WIDTH},{GRAPH_HEIGHT}"}),
+            Tag("polyline", {"points": line}),
+        )
+        if points
+        else tags.span()
+    )
+
+
+def _thinned(values: list[float]) -> list[float]:
+    """At most `GRAPH_POINTS` values: the largest of each group of neighbours."""
+    group = -(-len(values) // GRAPH_POINTS) or 1
+    return [max(values[start : start + group]) for start in range(0, len(values), group)]
