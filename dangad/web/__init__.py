@@ -1,6 +1,6 @@
 """The page for operators, metrics and health, over HTTP. Imported only with ``--web``.
 
-It knows the server by :class:`dangad.scheduler.interfaces.IOperations` alone.
+It knows the server by :class:`dangad.operators.interfaces.IOperations` alone.
 
 - :mod:`.settings`: the operator's choices. It imports nothing of Twisted.
 - :mod:`.website`: the connections. :mod:`.routes`: which path leads where. :mod:`.replies`: the

@@ -21,7 +21,7 @@ from dangad.web.parts import badge, note, row, table, text
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from dangad.scheduler.interfaces import IOperations
+    from dangad.operators.interfaces import IOperations
 
 log = Logger()
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IReactorTime
 
-    from dangad.scheduler.interfaces import IOperations
+    from dangad.operators.interfaces import IOperations
 
 INTERVAL = 1.0
 """Seconds between two samples."""

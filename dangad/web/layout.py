@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.defer import Deferred
 
-    from dangad.scheduler.interfaces import IOperations
+    from dangad.operators.interfaces import IOperations
     from dangad.web.address import Address
     from dangad.web.history import History
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
     from twisted.internet.defer import Deferred
 
-    from dangad.scheduler.interfaces import IOperations
+    from dangad.operators.interfaces import IOperations
 
 COMMANDS_A_TURN = 20
 """Commands whose histograms are written in one turn of the reactor."""

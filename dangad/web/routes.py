@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
     from twisted.web.server import Request
 
-    from dangad.scheduler.interfaces import IOperations
+    from dangad.operators.interfaces import IOperations
     from dangad.web.history import History
     from dangad.web.live import Live
     from dangad.web.settings import WebSettings

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
     from twisted.python.failure import Failure
 
-    from dangad.scheduler.interfaces import IOperations
+    from dangad.operators.interfaces import IOperations
     from dangad.web.settings import WebSettings
 
 log = Logger()
