@@ -17,6 +17,7 @@ from prometheus_client.core import (
     GaugeMetricFamily,
     HistogramMetricFamily,
     InfoMetricFamily,
+    Metric,
 )
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
@@ -26,13 +27,14 @@ from dangad.web.health import illness
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from prometheus_client.core import Metric
     from twisted.internet.defer import Deferred
 
     from dangad.operators.interfaces import IOperations
 
-COMMANDS_A_TURN = 20
-"""Commands whose histograms are written in one turn of the reactor."""
+SAMPLES_A_TURN = 300
+"""Lines that are written in one turn of the reactor."""
+COMMANDS_A_TURN = 10
+"""Commands whose histograms are read in one turn of the reactor."""
 OUTCOMES = ("done", "failed", "cancelled", "timed_out", "lost", "refused")
 """How jobs end, as the label ``outcome``; a refused request never became a job."""
 ACCEPTED = ("done", "failed", "cancelled", "timed_out", "lost", "waiting", "running")
@@ -309,37 +311,46 @@ async def render_metrics(
     parts: list[bytes] = []
     ends = False
     begun = ""
-    for name, metric in _metrics(documents, operations.histograms()):
-        registry = CollectorRegistry(auto_describe=False)
-        registry.register(_One(metric))
-        text = encode(registry)
-        ends = ends or text.endswith(_END)
-        text = text.removesuffix(_END)
-        parts.append(_without_head(text) if name == begun else text)
-        begun = name
-        await turn()
+    for metric in _metrics(documents, operations.histograms()):
+        for part in _in_parts(metric):
+            registry = CollectorRegistry(auto_describe=False)
+            registry.register(_One(part))
+            text = encode(registry)
+            ends = ends or text.endswith(_END)
+            text = text.removesuffix(_END)
+            parts.append(_without_head(text) if part.name == begun else text)
+            begun = part.name
+            await turn()
     if ends:
         parts.append(_END)
     return b"".join(parts), kind
 
 
-def _metrics(documents: Documents, histograms: Mapping[str, Any]) -> Iterator[tuple[str, Metric]]:
-    """All metrics, each after its name; a histogram of many commands comes in parts."""
+def _metrics(documents: Documents, histograms: Mapping[str, Any]) -> Iterator[Metric]:
+    """All metrics; a histogram of many commands comes in parts."""
     for described in METRICS:
-        yield described.name, _family(described, documents)
+        yield _family(described, documents)
     edges = histograms["edges"]
     commands = list(histograms["commands"].items())
     for each in HISTOGRAMS:
         for start in range(0, max(len(commands), 1), COMMANDS_A_TURN):
             family = HistogramMetricFamily(each.name, each.help, labels=each.labels)
-            for name, counted in commands[start : start + COMMANDS_A_TURN]:
-                _add(family, (name,), edges, counted[each.field])
-            yield each.name, family
+            for name, times in commands[start : start + COMMANDS_A_TURN]:
+                _add(family, (name,), edges, times[each.field])
+            yield family
     if "stalls" in histograms:
         stalls = histograms["stalls"]
         family = HistogramMetricFamily(STALLS.name, STALLS.help, labels=STALLS.labels)
         _add(family, (), stalls["edges"], stalls)
-        yield STALLS.name, family
+        yield family
+
+
+def _in_parts(metric: Metric) -> Iterator[Metric]:
+    """A metric with few samples at a time."""
+    for start in range(0, max(len(metric.samples), 1), SAMPLES_A_TURN):
+        part = Metric(metric.name, metric.documentation, metric.type, metric.unit)
+        part.samples = metric.samples[start : start + SAMPLES_A_TURN]
+        yield part
 
 
 def _family(described: Described, documents: Documents) -> Metric:

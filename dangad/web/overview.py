@@ -17,6 +17,7 @@ from dangad.web.parts import (
     badge,
     count,
     gauge,
+    in_turns,
     moment,
     number,
     row,
@@ -58,6 +59,7 @@ async def overview(scene: Scene) -> View:
         [
             health(status),
             _gauges(scene, status),
+            scene.turn(),
             _curves(scene),
             tags.section(id="workers")(
                 tags.h2("Workers"),
@@ -105,7 +107,9 @@ def worker_tiles(scene: Scene, workers: Sequence[dict[str, Any]]) -> Any:
         return tags.p(class_="empty")("There is no worker now.")
     hidden = len(workers) - MAX_TILES
     return [
-        tags.ul(class_="tiles")(_tile(scene, worker) for worker in workers[:MAX_TILES]),
+        tags.ul(class_="tiles")(
+            in_turns((_tile(scene, worker) for worker in workers[:MAX_TILES]), scene.turn)
+        ),
         tags.p(f"{counted(hidden, 'more worker')}.") if hidden > 0 else "",
     ]
 
@@ -176,9 +180,11 @@ def _gauges(scene: Scene, status: dict[str, Any]) -> Tag:
     backlog, workers = status["backlog"], status["workers"]
     alive = workers["idle"] + workers["busy"]
     bad = sum(jobs[end] for end in _ENDS_BADLY)
-    detail = " · ".join(f"{number(backlog[name])} {name}" for name in ("high", "low"))
+    urgent = [f"{number(backlog[name])} {name}" for name in ("high", "low") if backlog[name]]
     return tags.section(class_="gauges", **{"aria-label": "Gauges"})(
-        gauge("waiting", "Waiting", number(jobs["waiting"]), detail, history.of("waiting")),
+        gauge(
+            "waiting", "Waiting", number(jobs["waiting"]), " · ".join(urgent), history.of("waiting")
+        ),
         gauge("oldest", "Oldest wait", seconds(status["oldest_wait"]), "", history.of("oldest")),
         gauge(
             "running",

@@ -6,6 +6,7 @@ Text is escaped by :mod:`twisted.web.template`, and nowhere else: no part writes
 from __future__ import annotations
 
 import time
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from twisted.web.template import Tag, tags
@@ -13,7 +14,7 @@ from twisted.web.template import Tag, tags
 from dangad.text import printable, show_bytes, show_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from twisted.internet.defer import Deferred
 
@@ -21,8 +22,8 @@ NONE = "\N{EN DASH}"
 """Stands for a value that is not known, or not yet."""
 MAX_TEXT = 120
 """Characters of a peer's text in a table; the rest is in its title."""
-ROWS_A_TURN = 25
-"""Rows of a table that are written in one turn of the reactor."""
+ROWS_A_TURN = 10
+"""Rows of a table, or tiles, that are written in one turn of the reactor."""
 GRAPH_WIDTH, GRAPH_HEIGHT = 300, 40
 """The size of a small curve, in its own units."""
 GRAPH_POINTS = 100
@@ -112,7 +113,7 @@ def table(
     first = next(iterator := iter(rows), None)
     if first is None:
         return tags.p(class_="empty")(empty)
-    body = _in_turns(first, iterator, turn)
+    body = in_turns(chain([first], iterator), turn)
     return tags.div(class_="scroll", tabindex="0", role="region", **{"aria-label": caption})(
         tags.table(
             tags.caption(class_="" if visible else "hidden")(caption),
@@ -122,11 +123,13 @@ def table(
     )
 
 
-def _in_turns(first: Tag, rest: Iterator[Tag], turn: Callable[[], Deferred[str]]) -> Any:
-    """The rows, with a pause for the reactor after every few."""
-    yield first
-    for count, each in enumerate(rest, 1):
-        if count % ROWS_A_TURN == 0:
+def in_turns(rows: Iterable[Any], turn: Callable[[], Deferred[str]]) -> Any:
+    """The rows, or whatever they are, with a pause for the reactor after every few.
+
+    Nothing is made before its turn.
+    """
+    for count, each in enumerate(rows):
+        if count and count % ROWS_A_TURN == 0:
             yield turn()
         yield each
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from axe_core_python.selenium import Axe
 
+from tests.blockingpeer import code_of
 from tests.browser import Browser, browser, needs_browser
 from tests.twistdserver import wait_for
 from tests.webserver import WebServer
@@ -91,6 +92,44 @@ def window_workers(window: Browser) -> list[dict[str, str]]:
     )
     found: list[dict[str, str]] = window.run(script)
     return found
+
+
+def test_paused(web: WebServer, window: Browser) -> None:
+    """A command is paused by a button: its jobs wait, and every page says so."""
+    window.open(f"{web.address}/commands/Python")
+    window.all("form[action$=pause] button")[0].click()
+    window.wait_for("Paused now: Python")
+    window.open(f"{web.address}/")
+    window.wait_for("paused", "#health")
+    window.wait_for("paused", "#commands")
+    window.run("window.stayed = true")
+    with web.connect() as peer:
+        tag = peer.ask(b"Python", code=b"")
+        window.wait_for("1", "#gauge-waiting .value")
+        window.picture("paused")
+        with browser() as other:
+            other.open(f"{web.address}/commands/Python")
+            other.all("form[action$=resume] button")[0].click()
+            other.wait_for("Nothing is paused")
+        peer.answer(tag)
+    window.wait_for("Everything works", "#health")
+    assert window.run("return window.stayed") is True
+
+
+def test_cancelled(web: WebServer, window: Browser) -> None:
+    """Jobs that match a filter are cancelled by two buttons, and their clients are told."""
+    with tempfile.NamedTemporaryFile(dir=web.folder) as file, web.connect() as peer:
+        code = f"import os, time\nwhile os.path.exists({file.name!r}): time.sleep(0.01)".encode()
+        tags = [peer.ask(b"Python", code=code) for _ in range(4)]
+        wait_for(lambda: web.status()["jobs"]["waiting"])
+        window.open(f"{web.address}/jobs?command=Python")
+        window.wait_for("4 jobs", "#total")
+        window.picture("jobs")
+        window.all("#cancel-matching summary")[0].click()
+        window.all("#cancel-matching button")[0].click()
+        window.wait_for("The order reached 4 jobs of 4")
+        window.picture("cancelled")
+        assert {code_of(peer.answer(tag)) for tag in tags} == {"CANCELLED"}
 
 
 def test_curves(web: WebServer, window: Browser) -> None:

@@ -30,7 +30,7 @@
       width: figure.clientWidth - 30,
       height: 150,
       cursor: { y: false },
-      scales: { x: { range: (plot, first, last) => [last - LENGTH, last] }, y: { range: (plot, least, most) => [0, most > 0 ? most * 1.1 : 1] } },
+      scales: { x: { range: (plot, first, last) => [Math.max(Math.min(first, last - 60), last - LENGTH), last] }, y: { range: (plot, least, most) => [0, most > 0 ? most * 1.1 : 1] } },
       axes: [
         { ...axis, size: 28, values: (plot, ticks) => ticks.map((tick) => new Date(tick * 1000).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" })) },
         { ...axis, size: 64, values: (plot, ticks) => ticks.map(show) },

@@ -110,6 +110,24 @@ class OverviewTests(VisitCase):
         self.assertIn("All 1000 commands", answer.text)
 
 
+class TurnsTests(VisitCase):
+    def test_turns(self) -> None:
+        """A long page is written in many turns of the reactor, so that others have theirs."""
+        turns: list[float] = []
+        later = self.clock.callLater
+
+        def count(delay: float, *rest: Any, **more: Any) -> Any:
+            if not delay:
+                turns.append(delay)
+            return later(delay, *rest, **more)
+
+        self.clock.callLater = count  # type: ignore[method-assign]
+        for path, least in (("/jobs/120", 0), ("/jobs", 9), ("/", 1), ("/metrics", 20)):
+            turns.clear()
+            self.assertEqual(self.get(path).status, 200)
+            self.assertGreaterEqual(len(turns), least, path)
+
+
 class JobsTests(VisitCase):
     def test_filters(self) -> None:
         """The address is the filter, and the form shows it."""
