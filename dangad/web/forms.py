@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.web.template import Tag, tags
 
-from dangad.text import counted
-
 if TYPE_CHECKING:
     from dangad.web.layout import Scene
 
@@ -36,13 +34,12 @@ def button(scene: Scene, order: str, title: str, look: str = "", **hidden: Any) 
     return form(scene, order, tags.button(type="submit", class_=look)(title), **hidden)
 
 
-def cancel_matching(scene: Scene, total: int) -> Tag | str:
+def cancel_matching(scene: Scene) -> Tag | str:
     """A button that cancels all jobs that match the filter, with a question first."""
     if not scene.token:
         return ""
-    which = f"the {counted(min(total, MOST_CANCELLED), 'job')} that match"
     return tags.details(id="cancel-matching", **{"hx-morph-skip": ""})(
-        tags.summary(f"Cancel {which} …"),
+        tags.summary("Cancel all jobs that match …"),
         tags.p(
             "Jobs that run are stopped. The filter is applied again when you confirm, and the "
             f"oldest {MOST_CANCELLED:,} jobs are cancelled at most."

@@ -65,7 +65,7 @@ async def jobs(scene: Scene) -> View:
             ),
             listed,
             _parts(scene, pages),
-            "" if address.ended or not (total and wanted) else cancel_matching(scene, total),
+            "" if address.ended or not (total and wanted) else cancel_matching(scene),
         ],
         still=_form(scene),
     )
