@@ -316,7 +316,11 @@ class FakeOperations:
         self.recent_document = RECENT
         self.config_document = CONFIG
         self.jobs_document = JOBS
-        self.histograms_document: dict[str, Any] = {"edges": [0.1, 1.0], "commands": {}}
+        self.histograms_document: dict[str, Any] = {
+            "edges": [0.1, 1.0],
+            "commands": {},
+            "stalls": {"edges": [0.1], "counts": [2, 0], "sum": 0.08},
+        }
         self.calls_document: list[dict[str, Any]] = []
         self.called: list[tuple[str, dict[str, list[str]], dict[str, Any]]] = []
         self.asked: list[tuple[Any, ...]] = []

@@ -98,6 +98,10 @@ class ReactorWatch:
             return {"last_minute": None, "ever": None}
         return {"last_minute": self.longest_of_late, "ever": self.longest}
 
+    def histogram(self) -> dict[str, Any]:
+        """The long turns as a histogram for metrics: see :meth:`IOperations.histograms`."""
+        return {"edges": list(BUCKETS), "counts": list(self.counts), "sum": self.total}
+
     def _forget(self, now: float) -> None:
         """Forget turns that have ended too long ago."""
         while self._last and self._last[0][0] < now - WINDOW:

@@ -79,7 +79,8 @@ class IOperations(Interface):
         """How long jobs waited and ran since the start, in buckets: "edges" has their upper edges.
 
         "commands" has, for each command, the "counts" and the "sum" of each of "wait" and
-        "runtime". There is one more count than edges, for longer times.
+        "runtime". There is one more count than edges, for longer times. "stalls" has the long turns
+        of the server's own loop in the same way, with edges of its own.
         """
 
     def config() -> dict[str, Any]:

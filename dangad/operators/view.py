@@ -230,7 +230,7 @@ class Operations:
 
     def histograms(self) -> dict[str, Any]:
         """See :meth:`IOperations.histograms`."""
-        return self._command_views.histograms()
+        return {**self._command_views.histograms(), "stalls": self.turns.histogram()}
 
     def config(self) -> dict[str, Any]:
         """See :meth:`IOperations.config`."""

@@ -338,11 +338,10 @@ def _metrics(documents: Documents, histograms: Mapping[str, Any]) -> Iterator[Me
             for name, times in commands[start : start + COMMANDS_A_TURN]:
                 _add(family, (name,), edges, times[each.field])
             yield family
-    if "stalls" in histograms:
-        stalls = histograms["stalls"]
-        family = HistogramMetricFamily(STALLS.name, STALLS.help, labels=STALLS.labels)
-        _add(family, (), stalls["edges"], stalls)
-        yield family
+    stalls = histograms["stalls"]
+    family = HistogramMetricFamily(STALLS.name, STALLS.help, labels=STALLS.labels)
+    _add(family, (), stalls["edges"], stalls)
+    yield family
 
 
 def _in_parts(metric: Metric) -> Iterator[Metric]:

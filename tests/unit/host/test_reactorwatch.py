@@ -83,6 +83,15 @@ class WatchTests(WatchCase):
             {0.025: 1, 0.5: 1, 10.0: 1, "more": 1},
         )
 
+    def test_histogram(self) -> None:
+        """For metrics, long turns are counted up to each length, and summed."""
+        for seconds in (LONG / 2, 0.02, 0.02, 99.0):
+            self.turn(seconds)
+        told = self.watch.histogram()
+        self.assertEqual(told["edges"], list(BUCKETS))
+        self.assertEqual(told["counts"], [0, 2, *[0] * (len(BUCKETS) - 2), 1])
+        self.assertAlmostEqual(told["sum"], 99.04)
+
     def test_last_minute(self) -> None:
         """The longest turn of the last minute is forgotten after it, and the next longest shown."""
         self.poller.waits = 10.0

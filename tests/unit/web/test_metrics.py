@@ -76,7 +76,9 @@ class MetricsTests(VisitCase):
         """Many fine buckets are told as some coarse ones, which lose no time."""
         edges = [50e-6 * 2 ** (step / 4) for step in range(120)]
         times = {"counts": [1] * 121, "sum": 9.0}
-        document = {"edges": edges, "commands": {"A": {"wait": times, "runtime": times}}}
+        commands = {"A": {"wait": times, "runtime": times}}
+        stalls = {"edges": [1.0], "counts": [0, 0], "sum": 0.0}
+        document = {"edges": edges, "commands": commands, "stalls": stalls}
         self.operations.histograms = lambda: document  # type: ignore[method-assign]
         values = self.values()
         buckets = {

@@ -1,0 +1,168 @@
+"""Pictures of the page for the documentation: a shop's server under load, in a browser.
+
+``python -m tests.pictures docs/how-to/web`` writes them; it takes two minutes.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from tests.blockingpeer import BlockingPeer
+from tests.browser import SCREENSHOTS, Browser, browser
+from tests.twistdserver import TwistdServer
+
+PORT = 7004
+SECONDS = 90.0
+"""How long the server works before the first picture."""
+CLIENTS = 4
+"""How many clients send jobs."""
+WIDTH, HEIGHT = 1100, 1180
+JOBS = '''
+import os
+import random
+import time
+
+from twisted.protocols import amp
+
+from dangad import job
+
+
+class NoImage(Exception):
+    """The file has no image in it."""
+
+
+class Thumbnail(amp.Command):
+    """Make an image smaller."""
+
+    arguments = [(b"width", amp.Integer())]
+    response = []
+    errors = {NoImage: b"NO_IMAGE"}
+
+
+class Invoice(amp.Command):
+    """Write the invoice of an order."""
+
+    arguments = [(b"order", amp.Integer())]
+    response = []
+
+
+class Report(amp.Command):
+    """Add up the sales of a month."""
+
+    arguments = [(b"month", amp.Integer())]
+    response = []
+
+
+class Index(amp.Command):
+    """Index a product for the search."""
+
+    arguments = [(b"product", amp.Integer())]
+    response = []
+
+
+@job(Thumbnail, time_limit=30, max_running=3)
+def thumbnail(width):
+    time.sleep(random.expovariate(12))
+    if random.random() < 0.02:
+        print("reading", f"product-{random.randrange(1000)}.png")
+        raise NoImage("the file is a text")
+    return {}
+
+
+@job(Invoice)
+def invoice(order):
+    time.sleep(random.expovariate(40))
+    return {}
+
+
+@job(Report, time_limit=60)
+def report(month):
+    time.sleep(random.uniform(2, 6))
+    return {}
+
+
+@job(Index, retries=1)
+def index(product):
+    time.sleep(random.expovariate(80))
+    if random.random() < 0.002:
+        os.kill(os.getpid(), 11)
+    return {}
+'''
+COMMANDS = (
+    (b"Thumbnail", "width", 12),
+    (b"Invoice", "order", 10),
+    (b"Index", "product", 40),
+    (b"Report", "month", 1),
+)
+"""The commands, their arguments, and how often each is called."""
+
+
+def send_jobs(path: str, end: float) -> None:
+    """Be a client until that moment: send jobs in waves, and wait for them now and then."""
+    chances = random.Random(threading.get_ident())
+    weights = [weight for *_, weight in COMMANDS]
+    with BlockingPeer(path) as peer:
+        while time.monotonic() < end:
+            wave = 25 if int(time.monotonic() / 20) % 2 else 8
+            tags = []
+            for _ in range(wave):
+                [(command, argument, _)] = chances.choices(COMMANDS, weights)
+                tags.append(peer.ask(command, **{argument: b"%d" % chances.randrange(1, 900)}))
+            for tag in tags:
+                peer.answer(tag)
+
+
+def take(window: Browser, address: str) -> None:
+    """Take all pictures."""
+    for name, path in (("overview", "/"), ("jobs", "/jobs"), ("workers", "/workers")):
+        window.resize(WIDTH, HEIGHT if name == "overview" else 620)
+        window.open(f"{address}{path}")
+        time.sleep(3)
+        window.picture(name)
+    window.resize(WIDTH, HEIGHT)
+    window.make_dark(True)
+    window.open(f"{address}/")
+    time.sleep(3)
+    window.picture("dark")
+    window.make_dark(False)
+    window.open(f"{address}/jobs?state=failed")
+    window.all("main tbody th a")[0].click()
+    time.sleep(2)
+    window.resize(WIDTH, 760)
+    window.picture("job")
+    window.resize(380, 800, phone=True)
+    window.open(f"{address}/")
+    time.sleep(3)
+    window.picture("phone")
+
+
+def main(folder: str) -> None:
+    """Start the server, the clients and the browser, and write the pictures to this folder."""
+    os.environ[SCREENSHOTS] = folder
+    with tempfile.TemporaryDirectory() as place:
+        Path(place, "shop.py").write_text(JOBS)
+        numbers = ("--min-workers=6", "--max-workers=6")
+        web = (f"--web=tcp:{PORT}:interface=127.0.0.1", "--web-actions")
+        server = TwistdServer(place, "--worker-path=.", "--jobs=shop", *numbers, *web)
+        end = time.monotonic() + SECONDS + 40
+        clients = [
+            threading.Thread(target=send_jobs, args=(server.socket, end)) for _ in range(CLIENTS)
+        ]
+        for client in clients:
+            client.start()
+        time.sleep(SECONDS)
+        with browser() as window:
+            take(window, f"http://localhost:{PORT}")
+        for client in clients:
+            client.join()
+        server.stop()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
