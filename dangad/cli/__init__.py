@@ -15,6 +15,11 @@
   :mod:`~dangad.cli.cells`; on a terminal :mod:`~dangad.cli.drawing` draws these tables with
   :mod:`rich`, and :mod:`~dangad.cli.bar` the job's progress. :mod:`~dangad.cli.configtext` makes a
   configuration file of the server's options.
+- :mod:`~dangad.cli.dev` serves a developer's job files: :mod:`~dangad.cli.jobfiles` finds them,
+  :mod:`~dangad.cli.filewatch` tells when they change, :mod:`~dangad.cli.devserver` is the server's
+  process, and :mod:`~dangad.cli.devsession` brings them together. It shows the lines of
+  :mod:`~dangad.cli.devlines`, and by :mod:`~dangad.cli.devcalls` the calls of
+  :mod:`~dangad.cli.examplecalls`.
 - :mod:`~dangad.cli.streams` writes the text; :mod:`~dangad.cli.outcome` has the exit statuses.
 
 Modules are imported only when they are used: Twisted to connect, rich to draw on a terminal.

@@ -1,9 +1,9 @@
 """The command line of ``dangad``: its own options, its subcommands, and the errors in it.
 
 :func:`dangad.cli.main` parses the command line with :data:`dangad`. The subcommands are in
-:mod:`dangad.cli.calling`, :mod:`dangad.cli.operators` and :mod:`dangad.cli.checking`, the answers
-to mistyped words in :mod:`dangad.cli.hints`. Nothing here imports Twisted: help and completion do
-not need it.
+:mod:`dangad.cli.dev`, :mod:`dangad.cli.calling`, :mod:`dangad.cli.operators` and
+:mod:`dangad.cli.checking`, the answers to mistyped words in :mod:`dangad.cli.hints`. Nothing here
+imports Twisted: help and completion do not need it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import click
 import dangad as package
 from dangad.cli import calling, operators
 from dangad.cli.checking import check
+from dangad.cli.dev import dev
 from dangad.cli.hints import unknown_option, unknown_subcommand
 from dangad.cli.options import endpoint_option, help_option
 from dangad.cli.outcome import WrongUsage
@@ -101,7 +102,7 @@ def explain(subcommand: str | None) -> None:
         dangad.invoke(context)
 
 
-for _command in (*calling.COMMANDS, *operators.COMMANDS, check, explain):
+for _command in (dev, *calling.COMMANDS, *operators.COMMANDS, check, explain):
     dangad.add_command(_command)
 
 

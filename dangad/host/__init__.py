@@ -9,6 +9,7 @@
 - :mod:`.reaping`: how much CPU time and memory a dead child process has used.
 - :mod:`.descent`: which process descends from which.
 - :mod:`.processcontrol`: what Linux does with a process when its parent dies.
+- :mod:`.keeper`: a server that ends with the program that has started it.
 - :mod:`.inheritance`: the open files that the process inherits.
 - :mod:`.startfailure`: how a failed start is reported.
 - :mod:`.logobserver`, :mod:`.logformat`: where the log goes, and in which form.

@@ -1,0 +1,75 @@
+"""What ``dangad dev`` shows of a new server: where it is, and a call of each job type.
+
+Used by :mod:`dangad.cli.devsession`; :mod:`dangad.cli.examplecalls` makes the calls.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from dangad.cli.devserver import own_program
+from dangad.cli.examplecalls import example_call
+from dangad.cli.options import DOORS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dangad.cli.devlines import Screen
+
+MOST_CALLS = 20
+"""The most job types that are shown at once with a line that calls them."""
+_INDENT = "          "
+
+
+class CallLines:
+    """Shows how to call the job types of one server, each once."""
+
+    def __init__(self, screen: Screen) -> None:
+        """Begin with nothing shown."""
+        self._screen = screen
+        #: The lines that were shown, by the names of the commands.
+        self._shown: dict[str, str] = {}
+
+    def show(
+        self, catalogue: Mapping[str, Any], addresses: Mapping[str, str], page: int | None
+    ) -> None:
+        """Show the job types that are new, or have other arguments than before.
+
+        :param catalogue: the job types.
+        :param addresses: where the server is, by the option of the command that says so.
+        :param page: the port of the page; None if there is none.
+        """
+        address = addresses["connect"]
+        connect = "" if address == os.path.abspath(DOORS["connect"]) else address
+        program = own_program()
+        lines = {
+            each["name"]: example_call(each, program, connect) for each in catalogue["commands"]
+        }
+        new = [line for name, line in lines.items() if self._shown.get(name) != line]
+        is_first = not self._shown
+        for name in self._shown.keys() - lines.keys():
+            self._screen.say(f"{name} is no longer served")
+        self._shown = lines
+        if is_first and page is not None:
+            self._screen.say("the page: ", (f"http://127.0.0.1:{page}/", "own"))
+        if new:
+            self._screen.say("from another terminal, for example:" if is_first else "new:")
+        for line in new[:MOST_CALLS]:
+            self._screen.write(_INDENT, (line, "own"))
+        if new[MOST_CALLS:]:
+            self._screen.say(f"and {len(new[MOST_CALLS:])} more: `dangad commands` lists them")
+        if is_first:
+            self._show_variables(addresses)
+
+    def _show_variables(self, addresses: Mapping[str, str]) -> None:
+        """Show how the other subcommands find the server, unless they do so by default."""
+        variables = [
+            f"DANGAD_{name.upper()}={shlex.quote(addresses[name])}"
+            for name, default in DOORS.items()
+            if addresses[name] != os.path.abspath(default)
+        ]
+        if variables:
+            self._screen.say("for `dangad status` and the others there:")
+            self._screen.write(_INDENT, f"export {' '.join(variables)}")

@@ -1,0 +1,1 @@
+"""Tests in memory of ``dangad.cli``."""
