@@ -40,8 +40,8 @@ soak: $(VENV)/.dev      ## random histories of the rules, and of a server under 
 demo: $(VENV)/.runtime      ## a server, two workers and three clients play a short story
 	@$(BIN)/python -m dangad.examples.demo
 
-run: $(VENV)/.runtime      ## a server in the foreground, with the defaults; Ctrl-C ends it (make: Interrupt)
-	@exec $(BIN)/twistd --nodaemon dangad
+run: $(VENV)/.runtime      ## a server of the examples in the foreground; Ctrl-C ends it (make: Interrupt)
+	@exec $(BIN)/dangad dev dangad.examples --listen dangad.sock --control dangad.control
 
 docs: $(VENV)/.dev      ## the documentation with the API pages, as a site in docs/_build/html
 	@tools/check docs

@@ -108,7 +108,7 @@ class Reader:
         os.close(number)
         self._stack.callback(end, process)
         printed = Path(path).read_text
-        stays = command.startswith("twistd ")
+        stays = command.startswith(("twistd ", "dangad dev "))
         while process.poll() is None and time.monotonic() < deadline:
             if stays and (begun := pattern.match(printed())):
                 return begun[0]

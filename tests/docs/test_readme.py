@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.reader import PATIENCE, ROOT, environment_variables
+from tests.reader import PATIENCE, ROOT, commands_of, environment_variables, pattern_of
 
 README = ROOT / "README.md"
 
@@ -60,6 +61,36 @@ class ReadmeTest(SynchronousTestCase):
             ("python -m twisted.trial test_diffs", "PASSED (successes=1)"),
         ):
             self.assertIn(output, self.run_command(*command.split()))
+
+    def test_while_it_is_written(self) -> None:
+        """`dangad dev` shows what the page shows; the line that it prints calls the example."""
+        [(command, output)] = (
+            each
+            for block in blocks("console")
+            for each in commands_of(block)
+            if each[0].startswith("dangad dev")
+        )
+        lines = [re.sub(r"^\d\d:\d\d:\d\d", "...", line) for line in output.splitlines()]
+        pattern = re.compile(pattern_of("\n".join(lines)))
+        server = subprocess.Popen(
+            ["/usr/bin/env", *command.split()],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert server.stdout is not None
+        self.addCleanup(server.stdout.close)
+        self.addCleanup(server.wait)
+        self.addCleanup(server.send_signal, signal.SIGINT)
+        said = ""
+        while not pattern.match(said):
+            line = server.stdout.readline()
+            self.assertTrue(line, said)
+            said += line
+        [call] = re.findall(r"^ +dangad (call .*)$", said, re.MULTILINE)
+        self.assertIn("-hello+world", self.run_command("dangad", *call.split()))
 
     def test_served_and_called(self) -> None:
         """The example is served, and gives its answer to stock Twisted and to the command."""
