@@ -84,18 +84,24 @@ def help_option() -> click.Option:
 
 def read_duration(_: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
     """The value of an option's text: a time, as in ``30s``, ``5m``, ``2h``, ``1d``, or seconds."""
-    if text is None:
-        return None
+    try:
+        return None if text is None else seconds_of(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param=parameter) from None
+
+
+def seconds_of(text: str) -> float:
+    """The seconds of a time, as in ``30s``, ``5m``, ``2h``, ``1d``, or a number of seconds.
+
+    :raises ValueError: it is not a time.
+    """
     number, unit = (text[:-1], _UNITS[text[-1]]) if text[-1:] in _UNITS else (text, 1.0)
     try:
         seconds = float(number) * unit
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds < math.inf:
-        raise click.BadParameter(
-            f"{text!r} is not a time, as in 30s, 5m, 2h, 1d, or a number of seconds",
-            param=parameter,
-        )
+        raise ValueError(f"{text!r} is not a time, as in 30s, 5m, 2h, 1d, or a number of seconds")
     return seconds
 
 

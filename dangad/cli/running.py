@@ -74,7 +74,7 @@ def with_client(name: str, given: str | None, use: Callable[[Client], Awaitable[
         try:
             client = await connect(reactor, endpoint, max_payload=MAX_PAYLOAD)
         except Exception as error:  # noqa: BLE001 - each kind of endpoint has its own
-            text, is_there = _why(error, where)
+            text, is_there = why_not_connected(error, where)
             if given is None and not is_there:
                 text += f"; say where {_PARTIES[name]} connect by --{name} or ${variable}"
             raise Failed(NOT_CONNECTED, f"cannot connect to {where}: {text}") from None
@@ -175,7 +175,7 @@ def _is_socket(path: str) -> bool:
         return True
 
 
-def _why(error: Exception, where: str) -> tuple[str, bool]:
+def why_not_connected(error: Exception, where: str) -> tuple[str, bool]:
     """Why there is no connection, and whether a server is or was at this endpoint."""
     number = getattr(error, "osError", None)
     is_socket = where.startswith("unix:")
