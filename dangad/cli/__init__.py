@@ -7,8 +7,8 @@
 - :mod:`~dangad.cli.calling` has the subcommands for users. :mod:`~dangad.cli.operators`,
   :mod:`~dangad.cli.jobs` and :mod:`~dangad.cli.rates` have the subcommands for operators, which
   :mod:`~dangad.cli.subcommands` makes. Each runs in :mod:`~dangad.cli.running`, which connects to
-  the server like any other client. :mod:`~dangad.cli.checking` checks a configuration file without
-  a server.
+  the server like any other client. :mod:`~dangad.cli.top` shows a server on a full screen.
+  :mod:`~dangad.cli.checking` checks a configuration file without a server.
 - :mod:`~dangad.cli.arguments` turns words into values, by the types that the server tells.
 - :mod:`~dangad.cli.output`, :mod:`~dangad.cli.documents` and :mod:`~dangad.cli.jobdocuments` turn
   answers into text, with the tables of :mod:`~dangad.cli.tables` and the cells of
@@ -22,7 +22,8 @@
   :mod:`~dangad.cli.examplecalls`.
 - :mod:`~dangad.cli.streams` writes the text; :mod:`~dangad.cli.outcome` has the exit statuses.
 
-Modules are imported only when they are used: Twisted to connect, rich to draw on a terminal.
+Modules are imported only when they are used: Twisted to connect, rich to draw on a terminal,
+textual for the full screen.
 """
 
 from __future__ import annotations

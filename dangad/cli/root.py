@@ -1,8 +1,8 @@
 """The command line of ``dangad``: its own options, its subcommands, and the errors in it.
 
 :func:`dangad.cli.main` parses the command line with :data:`dangad`. The subcommands are in
-:mod:`dangad.cli.dev`, :mod:`dangad.cli.calling`, :mod:`dangad.cli.operators` and
-:mod:`dangad.cli.checking`, the answers to mistyped words in :mod:`dangad.cli.hints`. Nothing here
+:mod:`dangad.cli.dev`, :mod:`dangad.cli.calling`, :mod:`dangad.cli.operators`,
+:mod:`dangad.cli.top` and :mod:`dangad.cli.checking`, the answers to mistyped words in :mod:`dangad.cli.hints`. Nothing here
 imports Twisted: help and completion do not need it.
 """
 
@@ -21,6 +21,7 @@ from dangad.cli.hints import unknown_option, unknown_subcommand
 from dangad.cli.options import endpoint_option, help_option
 from dangad.cli.outcome import WrongUsage
 from dangad.cli.streams import encode, write
+from dangad.cli.top.command import top
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,7 +103,7 @@ def explain(subcommand: str | None) -> None:
         dangad.invoke(context)
 
 
-for _command in (dev, *calling.COMMANDS, *operators.COMMANDS, check, explain):
+for _command in (dev, *calling.COMMANDS, *operators.COMMANDS, top, check, explain):
     dangad.add_command(_command)
 
 
