@@ -2,8 +2,8 @@
 
 :func:`dangad.cli.main` parses the command line with :data:`dangad`. The subcommands are in
 :mod:`dangad.cli.dev`, :mod:`dangad.cli.calling`, :mod:`dangad.cli.operators`,
-:mod:`dangad.cli.top` and :mod:`dangad.cli.checking`, the answers to mistyped words in :mod:`dangad.cli.hints`. Nothing here
-imports Twisted: help and completion do not need it.
+:mod:`dangad.cli.top` and :mod:`dangad.cli.checking`, the answers to mistyped words in
+:mod:`dangad.cli.hints`. Nothing here imports Twisted: help and completion do not need it.
 """
 
 from __future__ import annotations
