@@ -120,26 +120,17 @@ def send_jobs(path: str, end: float) -> None:
 
 def take(window: Browser, address: str) -> None:
     """Take all pictures."""
-    for name, path in (("overview", "/"), ("jobs", "/jobs"), ("workers", "/workers")):
-        window.resize(WIDTH, HEIGHT if name == "overview" else 620)
-        window.open(f"{address}{path}")
+    window.resize(WIDTH, HEIGHT)
+    for name, dark in (("dark", True), ("overview", False)):
+        window.make_dark(dark)
+        window.open(f"{address}/")
         time.sleep(3)
         window.picture(name)
-    window.resize(WIDTH, HEIGHT)
-    window.make_dark(True)
-    window.open(f"{address}/")
-    time.sleep(3)
-    window.picture("dark")
-    window.make_dark(False)
     window.open(f"{address}/jobs?state=failed")
     window.all("main tbody th a")[0].click()
     time.sleep(2)
     window.resize(WIDTH, 760)
     window.picture("job")
-    window.resize(380, 800, phone=True)
-    window.open(f"{address}/")
-    time.sleep(3)
-    window.picture("phone")
 
 
 def main(folder: str) -> None:

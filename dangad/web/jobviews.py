@@ -19,6 +19,7 @@ from dangad.web.parts import (
     facts,
     moment,
     note,
+    policy_facts,
     row,
     seconds,
     size,
@@ -104,15 +105,14 @@ async def job(scene: Scene) -> View:
 
 
 def _facts(found: dict[str, Any]) -> list[tuple[str, Any]]:
-    policy = found["policy"] or {}
     pairs = [
         ("Client", text(found["client"])),
         ("Priority", found.get("priority") or NONE),
         ("Attempt", found["attempt"]),
         ("Worker", found["worker"] or NONE),
-        ("Accepted", moment(found["accepted"])),
-        ("Started", moment(found["started"])),
-        ("Ended", moment(found["ended"])),
+        ("Accepted, UTC", moment(found["accepted"])),
+        ("Started, UTC", moment(found["started"])),
+        ("Ended, UTC", moment(found["ended"])),
         ("Wait", seconds(found["wait"])),
         ("Runtime", seconds(found["runtime"])),
         ("Time left", seconds(found.get("deadline_left"))),
@@ -122,8 +122,7 @@ def _facts(found: dict[str, Any]) -> list[tuple[str, Any]]:
         pairs.append(("CPU time", seconds(found["cpu"])))
     if found.get("peak_memory") is not None:
         pairs.append(("Peak memory", size(found["peak_memory"])))
-    pairs += [(name.replace("_", " ").capitalize(), text(value)) for name, value in policy.items()]
-    return pairs
+    return [*pairs, *policy_facts(found["policy"] or {})]
 
 
 def _attempts(scene: Scene, attempts: Sequence[dict[str, Any]]) -> Any:
@@ -131,7 +130,7 @@ def _attempts(scene: Scene, attempts: Sequence[dict[str, Any]]) -> Any:
         return ""
     return table(
         "Earlier attempts",
-        ("Attempt", "Started", "#Worker", "Ended because of"),
+        ("Attempt", "Started, UTC", "#Worker", "Ended because of"),
         [
             row(
                 f"attempt-{place}",
@@ -210,7 +209,7 @@ def _ended_table(scene: Scene, entries: Sequence[dict[str, Any]]) -> Tag:
         "Job",
         _sorted_by(scene, "command", "Command"),
         _sorted_by(scene, "state", "State"),
-        _sorted_by(scene, "ended", "Ended"),
+        _sorted_by(scene, "ended", "Ended, UTC"),
         _sorted_by(scene, "wait", "Wait", "number"),
         _sorted_by(scene, "runtime", "Runtime", "number"),
         _sorted_by(scene, "client", "Client"),

@@ -24,6 +24,7 @@ from dangad.web.parts import (
     facts,
     moment,
     number,
+    policy_facts,
     row,
     seconds,
     size,
@@ -91,10 +92,7 @@ async def command(scene: Scene) -> View:
             _windows(scene, found["last"]),
             tags.section(id="policy")(
                 tags.h2("Policy"),
-                facts(
-                    (key.replace("_", " ").capitalize(), text(value))
-                    for key, value in (found["policy"] or {}).items()
-                ),
+                facts(policy_facts(found["policy"] or {})),
             ),
             tags.section(id="failures")(
                 tags.h2("Failures"),
@@ -243,7 +241,7 @@ def _causes(deaths: dict[str, int]) -> Any:
 def _deaths(scene: Scene, deaths: Sequence[dict[str, Any]]) -> Tag:
     return table(
         "Workers that are gone, the latest first",
-        ("Worker", "Ended", "#Age", "#Jobs", "Cause", "Why"),
+        ("Worker", "Ended, UTC", "#Age", "#Jobs", "Cause", "Why"),
         (
             row(
                 f"death-{each['pid']}",

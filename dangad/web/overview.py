@@ -157,7 +157,7 @@ def failure_table(scene: Scene, jobs: Iterable[dict[str, Any]]) -> Any:
     """Jobs that ended badly, with their reasons."""
     return table(
         "Jobs that ended badly, the latest first",
-        ("Job", "Command", "State", "Ended", "#Runtime", "Reason"),
+        ("Job", "Command", "State", "Ended, UTC", "#Runtime", "Reason"),
         (
             row(
                 f"failure-{job['id']}",

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 NONE = "\N{EN DASH}"
 """Stands for a value that is not known, or not yet."""
+RECENT = 12 * 3600.0
+"""Seconds for which a time is shown without its day."""
 MAX_TEXT = 120
 """Characters of a peer's text in a table; the rest is in its title."""
 ROWS_A_TURN = 10
@@ -65,11 +67,12 @@ def number(value: float | None) -> str:
 
 
 def moment(unix: float | None) -> Tag | str:
-    """A wall-clock time in UTC; a dash if it is None."""
+    """A wall-clock time in UTC, with the day if it is not of the last hours; a dash if None."""
     if unix is None:
         return NONE
+    form = "%H:%M:%S" if time.time() - unix < RECENT else "%m-%d %H:%M"
     exact = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(unix))
-    return tags.time(datetime=exact, title=exact)(time.strftime("%H:%M:%S", time.gmtime(unix)))
+    return tags.time(datetime=exact, title=exact)(time.strftime(form, time.gmtime(unix)))
 
 
 def text(value: Any, most: int = MAX_TEXT) -> Tag | str:
@@ -167,6 +170,18 @@ def facts(pairs: Iterable[tuple[str, Any]]) -> Tag:
         tags.div(tags.dt(name), tags.dd(str(value) if isinstance(value, int) else value))
         for name, value in pairs
     )
+
+
+def policy_facts(policy: dict[str, Any]) -> list[tuple[str, Any]]:
+    """The policy of a command, as names and values for `facts`."""
+    shown: list[tuple[str, Any]] = []
+    for name, value in policy.items():
+        words = {True: "yes", False: "no", None: NONE}
+        said = words[value] if isinstance(value, bool) or value is None else text(value)
+        if name == "time_limit":
+            said = seconds(value)
+        shown.append((name.replace("_", " ").capitalize(), said))
+    return shown
 
 
 def gauge(key: str, name: str, value: str, detail: str, values: Iterable[float | None]) -> Tag:

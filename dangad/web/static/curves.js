@@ -17,6 +17,12 @@
           : value < 3600 ? `${(value / 60).toFixed(1)} min` : `${(value / 3600).toFixed(1)} h`;
   const asNumber = (value) => (value == null ? "–" : value.toLocaleString("en"));
 
+  // The time of a tick; with seconds where there are many ticks a minute.
+  const clock = (ticks) => {
+    const seconds = ticks[ticks.length - 1] - ticks[0] < 240 ? { second: "2-digit" } : {};
+    return (tick) => new Date(tick * 1000).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit", ...seconds });
+  };
+
   const columns = (figure) =>
     [history.time, ...figure.dataset.series.split(" ").map((name) => history[name])];
 
@@ -32,7 +38,7 @@
       cursor: { y: false },
       scales: { x: { range: (plot, first, last) => [Math.max(Math.min(first, last - 60), last - LENGTH), last] }, y: { range: (plot, least, most) => [0, most > 0 ? most * 1.1 : 1] } },
       axes: [
-        { ...axis, size: 28, values: (plot, ticks) => ticks.map((tick) => new Date(tick * 1000).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" })) },
+        { ...axis, size: 28, space: 80, values: (plot, ticks) => ticks.map(clock(ticks)) },
         { ...axis, size: 64, values: (plot, ticks) => ticks.map(show) },
       ],
       series: [
