@@ -14,9 +14,12 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from dangad.web.metrics import HISTOGRAMS, METRICS, STALLS
+from tests.reader import ROOT
 from tests.unit.web.busyoperations import HOSTILE, command
 from tests.unit.web.visits import VisitCase
 
+RULES = ROOT / "docs" / "how-to" / "web" / "alerts.yml"
+PAGES = (RULES, RULES.parent.with_suffix(".md"))
 PROMTOOL = shutil.which("promtool")
 OPEN_METRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
@@ -124,3 +127,23 @@ class MetricsTests(VisitCase):
         )
         self.assertEqual((checked.stdout + checked.stderr).decode(), "")
         self.assertEqual(checked.returncode, 0)
+
+
+class PagesTests(VisitCase):
+    def test_names(self) -> None:
+        """The metrics and outcomes in queries and alerts of the documentation are told."""
+        names = set(re.findall(r"^(dangad_\w+)", self.get("/metrics").text, re.MULTILINE))
+        for page in PAGES:
+            used = set(re.findall(r"\b(dangad_\w+)", page.read_text()))
+            self.assertGreater(len(used), 4)
+            self.assertEqual(used - names, set(), page.name)
+
+    @unittest.skipIf(PROMTOOL is None, "promtool is in Debian's package prometheus")
+    def test_rules(self) -> None:
+        """Prometheus understands the rules for alerts."""
+        assert PROMTOOL is not None
+        checked = subprocess.run(
+            [PROMTOOL, "check", "rules", str(RULES)], capture_output=True, text=True, check=False
+        )
+        self.assertEqual(checked.returncode, 0, checked.stdout + checked.stderr)
+        self.assertIn("8 rules found", checked.stdout)
