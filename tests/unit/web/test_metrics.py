@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -19,7 +20,8 @@ from tests.unit.web.busyoperations import HOSTILE, command
 from tests.unit.web.visits import VisitCase
 
 RULES = ROOT / "docs" / "how-to" / "web" / "alerts.yml"
-PAGES = (RULES, RULES.parent.with_suffix(".md"))
+DASHBOARD = RULES.with_name("grafana.json")
+PAGES = (RULES, DASHBOARD, RULES.parent.with_suffix(".md"))
 PROMTOOL = shutil.which("promtool")
 OPEN_METRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
@@ -137,6 +139,18 @@ class PagesTests(VisitCase):
             used = set(re.findall(r"\b(dangad_\w+)", page.read_text()))
             self.assertGreater(len(used), 4)
             self.assertEqual(used - names, set(), page.name)
+
+    def test_dashboard(self) -> None:
+        """The dashboard is a document, and none of its panels lies upon another."""
+        panels = json.loads(DASHBOARD.read_text())["panels"]
+        taken: set[tuple[int, int]] = set()
+        for place in (panel["gridPos"] for panel in panels):
+            columns = range(place["x"], place["x"] + place["w"])
+            rows = range(place["y"], place["y"] + place["h"])
+            cells = {(x, y) for x in columns for y in rows}
+            self.assertEqual(cells & taken, set())
+            taken |= cells
+        self.assertLessEqual(max(x for x, _ in taken), 23)
 
     @unittest.skipIf(PROMTOOL is None, "promtool is in Debian's package prometheus")
     def test_rules(self) -> None:
