@@ -99,11 +99,19 @@ def show_recent(jobs: list[dict[str, Any]]) -> list[str]:
 
 
 def show_job(job: dict[str, Any]) -> list[str]:
-    """Everything about one job: a line for each fact, then what it has printed."""
+    """Everything about one job, fitted to the terminal: see :func:`job_lines`."""
+    return job_lines(job, terminal_columns())
+
+
+def job_lines(job: dict[str, Any], room: int | None) -> list[str]:
+    """Everything about one job: a line for each fact, then what it has printed.
+
+    :param room: the width of the terminal, to which facts are wrapped; None for any width.
+    """
     shown = [
         (name, printable(text)) for name, text in _facts(job) if text is not None and text != ""
     ]
-    lines = list_pairs(shown, terminal_columns())
+    lines = list_pairs(shown, room)
     if job["output"]:
         lines += ["", "last output:", *(_indented(line) for line in job["output"])]
     if job["traceback"]:

@@ -17,6 +17,7 @@ from textual.app import App
 from textual.binding import Binding
 from textual.widgets import Footer, Input, Static
 
+from dangad.cli.jobdocuments import job_lines
 from dangad.cli.top import summary
 from dangad.cli.top.dialogs import Question, Reading
 from dangad.cli.top.filterline import read_filter
@@ -59,6 +60,8 @@ w  workers
 s  next sort order
 S  the other way round
 
+Enter  everything about the chosen job
+
 c  cancel the chosen job, after a question; so does k
 t  show the Python stack of the chosen job
 p  pause or resume the chosen command, after a question
@@ -68,8 +71,10 @@ q  quit
 """
 
 
-_JOB_KEYS = {"jobs": "id", "workers": "job"}
+_JOB_KEYS = {"jobs": "id", "recent": "id", "workers": "job"}
 """The views whose entries have a job, each with the key of the job's id."""
+_LIVE = ("jobs", "workers")
+"""The views whose jobs can be cancelled, and have a stack."""
 
 
 class Top(App[None]):
@@ -241,7 +246,7 @@ class Top(App[None]):
         """Whether a key does something here."""
         if action == "filter":
             return bool(VIEWS[self._view].filters)
-        return action not in ("cancel", "stack") or self._view in _JOB_KEYS
+        return action not in ("cancel", "stack") or self._view in _LIVE
 
     def action_view(self, name: str) -> None:
         """Show another view; the jobs that ended well, too, if they are asked for again."""
@@ -321,6 +326,17 @@ class Top(App[None]):
         if document is not None:
             said = ", ".join(each["result"] for each in document["results"])
             self._say(f"job {job}, {command}: {said}")
+
+    @work
+    async def on_data_table_row_selected(self) -> None:
+        """Show everything about the chosen job."""
+        chosen = self._chosen_job()
+        if chosen is None:
+            return
+        job, command = chosen
+        document = await self._order("Job", job=job)
+        if document is not None:
+            self.push_screen(Reading(f"job {job}, {command}", job_lines(document, None)))
 
     @work
     async def action_stack(self) -> None:

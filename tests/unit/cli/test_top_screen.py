@@ -18,6 +18,7 @@ from tests import topscreenshot
 from tests.fakeoperations import (
     CANCELLED,
     COMMANDS,
+    DETAIL,
     JOBS,
     PAUSED,
     RECENT,
@@ -66,6 +67,7 @@ class FakeServer:
                 "Pause": PAUSED,
                 "Resume": {"all": False, "commands": []},
                 "Stack": {"stack": STACK},
+                "Job": DETAIL,
             }
         )
         self.asked: list[tuple[str, dict[str, Any]]] = []
@@ -477,6 +479,26 @@ class OrderTests(SynchronousTestCase):
             await screen.until(lambda: not isinstance(screen.app.screen, Reading))
 
         play(story)
+
+    def test_everything_about_a_job(self) -> None:
+        """Enter shows all that is known of the chosen job: one that waits, runs, or has ended."""
+
+        async def story(screen: Screen) -> None:
+            await screen.press("down", "enter")
+            await screen.shows("job 2, Rotate")
+            await screen.shows("ValueError: not an image")
+            self.assertEqual(screen.server.orders, [("Job", {"job": 2})])
+            await screen.press("escape", "r")
+            await screen.shows("failures")
+            await screen.press("enter")
+            await screen.shows("job 119, ListDirectory")
+            await screen.press("escape", "m")
+            await screen.shows("▼RUNNING")
+            await screen.press("enter")
+            await screen.looks()
+            self.assertEqual(screen.server.orders[1:], [("Job", {"job": 119})])
+
+        play(story, (100, 40))
 
     def test_refused(self) -> None:
         """An order that is refused says why."""
