@@ -21,8 +21,8 @@ FAILURES = ("failed", "timed out", "lost")
 """The states of jobs that ended badly, through no wish of their clients."""
 PADDING = 2
 """Columns of the terminal around each cell."""
-CLIENT = len("process 51200 of user 1000")
-"""Columns of the name of a client, as most are."""
+CLIENT = 20
+"""The least columns of a client's name: enough to tell clients from each other."""
 STYLES = {
     "busy": "green",
     "running": "green",
@@ -129,7 +129,7 @@ VIEWS = {
             Column("LEFT", "deadline_left", 8, 7, _seconds),
             Column("TRY", "attempt", 9, 3, str),
             Column("WORKER", "worker", 7, 7, str),
-            Column("CLIENT", "client", 5, CLIENT, grows=1),
+            Column("CLIENT", "client", 5, CLIENT, grows=3),
         ),
         "id",
         (*_both(*JOB_ORDERS[:3]), *JOB_ORDERS[3:]),
