@@ -176,6 +176,19 @@ def test_signals(server: TextServer, terminal: Terminal, number: signal.Signals)
 
 
 @needs_tmux
+def test_suspended(server: TextServer, terminal: Terminal) -> None:
+    """Ctrl-Z gives the terminal to the shell, and fg gives it back."""
+    terminal.run("top")
+    terminal.shows("running 0", "q Quit")
+    terminal.type("C-z")
+    terminal.ended()
+    terminal.type("clear; fg", "Enter")
+    terminal.shows("running 0", "q Quit")
+    terminal.type("q")
+    assert terminal.ended() == "0"
+
+
+@needs_tmux
 def test_wrong_doors(server: TextServer, terminal: Terminal) -> None:
     """What cannot be watched is one line, and the screen is never begun."""
     for control, said, status in (

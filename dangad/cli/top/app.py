@@ -67,7 +67,7 @@ t  show the Python stack of the chosen job
 p  pause or resume the chosen command, after a question
 
 ?  this help
-q  quit
+q  quit, as Ctrl-C does; Ctrl-Z suspends
 """
 
 
@@ -97,6 +97,7 @@ class Top(App[None]):
         Binding("question_mark", "help", "Help", key_display="?"),
         Binding("q", "quit", "Quit"),
         Binding("ctrl+c", "quit", show=False, priority=True),
+        Binding("ctrl+z", "suspend_process", show=False, priority=True),
     ]
 
     def __init__(

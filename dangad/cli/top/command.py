@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import sys
 from typing import TYPE_CHECKING, Any
@@ -33,6 +32,8 @@ def top(control: str | None) -> None:
     streams = (sys.stdin, sys.stdout)
     if not all(stream is not None and stream.isatty() for stream in streams):
         raise Failed(FAILED, "top needs a terminal; status, workers and jobs write to files")
+    import asyncio  # here, since all subcommands import this module
+
     from twisted.internet import asyncioreactor
 
     # textual needs asyncio, and the client a reactor: both get the same loop.
@@ -45,6 +46,8 @@ async def _run(client: Client, control: str | None) -> bytes:
 
     :raises Failed: the screen has failed.
     """
+    import asyncio
+
     from twisted.internet import defer, reactor
 
     from dangad.cli.top.app import Top
