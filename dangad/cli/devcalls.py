@@ -9,7 +9,7 @@ import os
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from dangad.cli.devserver import own_program
+from dangad.cli.devserver import LOOPBACK, own_program
 from dangad.cli.examplecalls import example_call
 from dangad.cli.options import DOORS
 
@@ -32,14 +32,12 @@ class CallLines:
         #: The lines that were shown, by the names of the commands.
         self._shown: dict[str, str] = {}
 
-    def show(
-        self, catalogue: Mapping[str, Any], addresses: Mapping[str, str], page: int | None
-    ) -> None:
+    def show(self, catalogue: Mapping[str, Any], addresses: Mapping[str, str], page: int) -> None:
         """Show the job types that are new, or have other arguments than before.
 
         :param catalogue: the job types.
         :param addresses: where the server is, by the option of the command that says so.
-        :param page: the port of the page; None if there is none.
+        :param page: the port of the page.
         """
         address = addresses["connect"]
         connect = "" if address == os.path.abspath(DOORS["connect"]) else address
@@ -52,8 +50,8 @@ class CallLines:
         for name in self._shown.keys() - lines.keys():
             self._screen.say(f"{name} is no longer served")
         self._shown = lines
-        if is_first and page is not None:
-            self._screen.say("the page: ", (f"http://127.0.0.1:{page}/", "own"))
+        if is_first:
+            self._screen.say("to see and call jobs: ", (f"http://{LOOPBACK}:{page}/", "own"))
         if new:
             self._screen.say("from another terminal, for example:" if is_first else "new:")
         for line in new[:MOST_CALLS]:

@@ -19,7 +19,6 @@ from twisted.internet.protocol import ProcessProtocol
 
 from dangad.addresses import description_of, looks_described
 from dangad.cli.outcome import WrongUsage
-from dangad.options.commandline import Options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
 
     from dangad.cli.jobfiles import JobCode
 
+LOOPBACK = "127.0.0.1"
+"""Where the page is: only this user and root may connect there."""
 MOST_LINE = 2**16
 """Bytes of the longest line of the server's that is kept whole."""
 LONGEST_FOLDER = 80
@@ -85,22 +86,19 @@ def own_program() -> list[str]:
     return ["dangad"] if is_known else [os.path.relpath(program)]
 
 
-def page_port() -> int | None:
-    """A free port for the page; None if the server has no page."""
-    if "web" not in Options().docs:
-        return None
+def page_port() -> int:
+    """A free port for the page, on this machine alone."""
     with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
+        listening.bind((LOOPBACK, 0))
         port: int = listening.getsockname()[1]
         return port
 
 
-def server_words(code: JobCode, listen: str, control: str, page: int | None) -> list[str]:
+def server_words(code: JobCode, listen: str, control: str, page: int) -> list[str]:
     """The words of twistd's command line for a server of these job modules."""
     words = ["--nodaemon", "--pidfile=", "dangad", "--listen", listen, "--control", control]
     words += code.options
-    if page is not None:
-        words += ["--web", f"tcp:{page}:interface=127.0.0.1", "--web-actions"]
+    words += ["--web", f"tcp:{page}:interface={LOOPBACK}", "--web-actions"]
     # Python takes a file that was saved twice in one second for the same, if it has compiled it.
     words += ["--worker-env", "PYTHONDONTWRITEBYTECODE=1"]
     return [*words, "--drain", "0", "--log-format", "json", "--log-jobs", "none"]

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import urllib.request
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -230,6 +231,14 @@ class DevTests(SynchronousTestCase):
         self.assertEqual(dev.end(), -signal.SIGINT, dev.said)
         self.assert_nothing_left(dev)
         self.assertNotIn("\x1b", dev.said)
+
+    def test_page(self) -> None:
+        """The page is at the shown address, and has the job types."""
+        dev = self.start("jobs.py")
+        address = dev.wait_for(r"to see and call jobs: (http://127\.0\.0\.1:\d+/)$")[1]
+        dev.wait_for(r"m dangad call .* Add ")
+        with urllib.request.urlopen(address, timeout=PATIENCE) as page:
+            self.assertIn("Add", page.read().decode())
 
     def test_broken_at_first(self) -> None:
         """A file that cannot be imported is served as soon as it can; Ctrl-C ends the wait, too."""

@@ -50,20 +50,14 @@ class WordsTests(SynchronousTestCase):
     def test_understood(self) -> None:
         """The words are understood by the server."""
         code = JobCode(("jobs", "app.rules"), (os.getcwd(),), (), (), ())
-        words = server_words(code, "unix:/a/s", "unix:/a/c", None)
+        words = server_words(code, "unix:/a/s", "unix:/a/c", 8080)
         options = Options()
         options.parseOptions(words[words.index("dangad") + 1 :])
         self.assertEqual(options["jobs"], ["jobs", "app.rules"])
         self.assertEqual(options["worker-path"], [os.getcwd()])
         self.assertEqual((options["listen"], options["control"]), (["unix:/a/s"], "unix:/a/c"))
         self.assertEqual(options["drain"], 0)
-
-    def test_page(self) -> None:
-        """The page is at a port of this machine alone, where it may also call jobs."""
-        code = JobCode(("jobs",), (), (), (), ())
-        words = server_words(code, "s", "c", 8080)
-        self.assertEqual(words[words.index("--web") + 1], "tcp:8080:interface=127.0.0.1")
-        self.assertIn("--web-actions", words)
+        self.assertEqual(options["web"], "tcp:8080:interface=127.0.0.1")
 
 
 class FolderTests(SynchronousTestCase):
