@@ -28,7 +28,7 @@ from dangad.web.parts import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 MAX_TILES = 64
 """Workers that are shown as tiles; the others are on the page of workers."""
@@ -49,33 +49,27 @@ _CURVES = (
 
 async def overview(scene: Scene) -> View:
     """Gauges, curves, workers, commands, and what failed last."""
+    commands = await scene.operations.commands()
+    sections = in_turns(_sections(scene, commands), scene.turn, 1)
+    return View("Overview", sections, sample=json.dumps(scene.history.last()))
+
+
+def _sections(scene: Scene, commands: list[dict[str, Any]]) -> Iterator[Tag]:
+    """The parts of the page, each made in a turn of the reactor of its own."""
     operations = scene.operations
     status = operations.status()
-    workers = operations.workers()
-    commands = await operations.commands()
+    yield health(status)
+    yield _gauges(scene, status)
+    yield _curves(scene)
+    yield tags.section(id="workers")(tags.h2("Workers"), worker_tiles(scene, operations.workers()))
+    yield tags.section(id="commands")(
+        tags.h2("Commands"), command_table(scene, _busiest(commands), len(commands))
+    )
     failures = [job for job in operations.recent() if job["state"] not in ("done", "cancelled")]
-    return View(
-        "Overview",
-        [
-            health(status),
-            _gauges(scene, status),
-            scene.turn(),
-            _curves(scene),
-            tags.section(id="workers")(
-                tags.h2("Workers"),
-                worker_tiles(scene, workers),
-            ),
-            tags.section(id="commands")(
-                tags.h2("Commands"),
-                command_table(scene, _busiest(commands), len(commands)),
-            ),
-            tags.section(id="failures")(
-                tags.h2("Failures"),
-                _codes(scene, status),
-                failure_table(scene, failures[: -MAX_FAILURES - 1 : -1]),
-            ),
-        ],
-        sample=json.dumps(scene.history.last()),
+    yield tags.section(id="failures")(
+        tags.h2("Failures"),
+        _codes(scene, status),
+        failure_table(scene, failures[: -MAX_FAILURES - 1 : -1]),
     )
 
 

@@ -126,13 +126,15 @@ def table(
     )
 
 
-def in_turns(rows: Iterable[Any], turn: Callable[[], Deferred[str]]) -> Any:
+def in_turns(
+    rows: Iterable[Any], turn: Callable[[], Deferred[str]], at_once: int = ROWS_A_TURN
+) -> Any:
     """The rows, or whatever they are, with a pause for the reactor after every few.
 
     Nothing is made before its turn.
     """
     for count, each in enumerate(rows):
-        if count and count % ROWS_A_TURN == 0:
+        if count and count % at_once == 0:
             yield turn()
         yield each
 

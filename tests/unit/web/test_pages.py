@@ -122,7 +122,7 @@ class TurnsTests(VisitCase):
             return later(delay, *rest, **more)
 
         self.clock.callLater = count  # type: ignore[method-assign]
-        for path, least in (("/jobs/120", 0), ("/jobs", 9), ("/", 1), ("/metrics", 20)):
+        for path, least in (("/jobs/120", 0), ("/jobs", 9), ("/", 5), ("/metrics", 20)):
             turns.clear()
             self.assertEqual(self.get(path).status, 200)
             self.assertGreaterEqual(len(turns), least, path)
