@@ -177,14 +177,13 @@ class Top(App[None]):
                 continue
 
     def _take(self, news: News) -> None:
-        """Show news, unless something else is wanted by now.
+        """Show news, and keep it if that can be done.
 
-        :raises LookupError: a key is missing, or a value is not of its type: another version.
+        :raises LookupError: a key is missing: the server is of another version.
         """
         self._history.add(news.status, self._clock())
-        if news.wish == self._wishes[self._view]:
-            self._show(news)
-            self._news = news
+        self._show(news)
+        self._news = news
 
     def _show(self, news: News) -> None:
         """Show news in the size of the terminal."""

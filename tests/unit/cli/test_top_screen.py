@@ -393,6 +393,12 @@ class ChoosingTests(SynchronousTestCase):
             await screen.press("r")
             await screen.shows("failures")
             self.assertNotIn("command", screen.server.asked[-1][1])
+            await screen.press("slash")
+            await screen.until(lambda: line.has_focus)
+            self.assertEqual(line.value, "")
+            await screen.press("escape", "j", "slash")
+            await screen.until(lambda: line.has_focus)
+            self.assertEqual(line.value, "command=[red] older-than=2m")
 
         play(story)
 
