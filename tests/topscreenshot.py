@@ -16,7 +16,7 @@ from tests.fakeoperations import STATUS
 from tests.reader import ROOT
 
 PICTURE = ROOT / "docs" / "reference" / "top.svg"
-SIZE = (104, 26)
+SIZE = (100, 24)
 LOOKS = 320
 """How many seconds the operator in the picture has looked on."""
 _RUNNING = (
