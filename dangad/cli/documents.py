@@ -26,6 +26,7 @@ _WORKERS_WORTH = (
     "memory",
     "age",
     "jobs",
+    "cpu",
     "generation",
     "attempt",
 )
@@ -155,6 +156,7 @@ def show_workers(workers: list[dict[str, Any]]) -> list[str]:
         "generation": str,
         "age": show_seconds,
         "jobs": str,
+        "cpu": show_seconds,
         "memory": show_memory,
         "job": str,
         "command": printable,

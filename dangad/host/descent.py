@@ -98,6 +98,15 @@ def state(process: int) -> str:
     return _field(process, "State")
 
 
+def cpu_time(process: int) -> float | None:
+    """Seconds of CPU time of a process and of children that it has reaped; None if it is gone."""
+    with contextlib.suppress(OSError, IndexError, ValueError):
+        with open(f"{PROC}/{process}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()  # the name may have spaces
+        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    return None
+
+
 def _status(process: int, field: str) -> int:
     """A number from the status of a process or a thread; 0 if it is gone."""
     return int(_field(process, field) or 0)

@@ -16,7 +16,7 @@ from zope.interface import implementer
 
 from dangad.errors import NoAnswer, NotRunning, ShuttingDown
 from dangad.host.capacity import TooManyWorkers, check_workers
-from dangad.host.descent import state
+from dangad.host.descent import cpu_time, state
 from dangad.host.memory import memory_of
 from dangad.host.reactorwatch import ReactorWatch
 from dangad.operators.clientviews import ClientViews
@@ -178,6 +178,7 @@ class Operations:
                 "generation": record.generation,
                 "age": now - record.started_at,
                 "jobs": record.process.performed,
+                "cpu": cpu_time(record.process.pid) if record.process.pid else None,
                 "memory": record.process.memory(),
                 "recycling": record.recycling,
                 "job": self._running(record, now),
