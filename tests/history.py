@@ -490,8 +490,8 @@ def answers_are_what_happened(record: Reconciliation, story: Story) -> Iterator[
         yield "answered before its end"
     if not answer.code and answer.attempt != end.attempt:
         yield f"attempt {end.attempt} was answered as {answer.attempt}"
-    if story.cancelled_by is not None and story.cancelled_by <= answer.time:
-        yield "answered after its cancel was confirmed"
+    if story.cancelled_by is not None and story.cancelled_by <= end.time:
+        yield "ended after its cancel was confirmed, and was answered all the same"
 
 
 def refused_jobs_never_start(record: Reconciliation, story: Story) -> Iterator[str]:

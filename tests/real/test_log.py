@@ -121,7 +121,8 @@ class LogTests(TwistdCase):
         self.assertEqual(code_of(peer.answer(peer.ask(b"Echo", data=b"x"))), "ok")
         self.end(server)
         read = documents(self.log())
-        [*life, end] = [each for each in read if each["namespace"] == "dangad.scheduler.joblog"]
+        about_jobs = [each for each in read if "job" in each]
+        [*life, end] = [each for each in about_jobs if "joblog" in each["namespace"]]
         [worker] = self.ready_workers()
         named = {name: end[name] for name in ("job", "command", "worker", "state", "code")}
         self.assertEqual(

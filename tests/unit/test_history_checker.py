@@ -256,7 +256,9 @@ LET_GO: tuple[Row, ...] = (
             )
         ],
     ),
-    ("answered after its cancel was confirmed", [*CONFIRMED, answered()], [run()]),
+    ("ended after its cancel was confirmed", [*CONFIRMED, answered()], [run()]),
+    # A job that has ended before may still be answered: its worker has begun the next one.
+    ("", [*CONFIRMED, answered()], [run(1.1, 1.5)]),
     ("after its client's end", [asked("On"), *GONE], [more(run(), Line(1.9, "boot"), at=1)]),
     # A job goes on for long after it was to stop, or does not finish though it should.
     (
