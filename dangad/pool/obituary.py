@@ -93,7 +93,9 @@ class Obituary:
         if job is not None and job.stopped_for is None:
             words = steps.take("reading what it printed", last_lines, printed)
             about += f"; it printed last: {words}" if words else ""
-        cause = steps.take("finding its cause", self._cause, status, killed_for) or Cause.EXITED
+        cause = (
+            steps.take("finding its cause", self._cause, status, killed_for, job) or Cause.EXITED
+        )
         return Death(how, about, usage, cause, unread)
 
     def _last_usage(self, taken: Taken | None) -> bytes:
@@ -118,12 +120,15 @@ class Obituary:
             words += ", and the system has killed a process for want of memory"
         return words
 
-    def _cause(self, status: Failure, killed_for: str | None) -> Cause:
+    def _cause(self, status: Failure, killed_for: str | None, job: Job | None) -> Cause:
         """What it died of."""
         if killed_for is not None:
             return Cause.KILLED
         if getattr(status.value, "signal", None) is None:
-            return Cause.EXITED
+            if self.last_words is not None:
+                return Cause.MEMORY
+            stopped = job is not None and is_orderly(status, job)
+            return Cause.RELEASED if stopped else Cause.EXITED
         return Cause.MEMORY if self._starved else Cause.CRASHED
 
 

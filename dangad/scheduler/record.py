@@ -91,11 +91,11 @@ class Cause(enum.Enum):
     KILLED = "killed"
     """The server killed it, for a reason that it gives."""
     MEMORY = "memory"
-    """The system killed it for want of memory."""
+    """It ran out of memory: the system killed it, or refused it more than its limit."""
     EXITED = "exited"
     """It ended by itself, though nobody had asked for it."""
     RELEASED = "released"
-    """It was not needed any more, or has been replaced."""
+    """It was not needed any more, or has been replaced, perhaps because its job was stopped."""
     FAILED_START = "failed start"
     """It had not become ready."""
 
