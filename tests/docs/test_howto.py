@@ -32,7 +32,10 @@ from tests.reader import (
 )
 
 PAGES = ROOT / "docs" / "how-to"
-LOOKS = ("dangad status", "dangad workers", "dangad stack", "dangad jobs")
+LOOKS = tuple(
+    f"dangad {word}"
+    for word in ("status", "workers", "stack", "job", "recent", "deaths", "clients", "rates")
+)
 NUMBERS = {"two": 2, "each": 1}
 UNITS = {"MiB": 2**20}
 
@@ -135,6 +138,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
         "calling",
         "testing",
         "operating",
+        "troubleshooting",
         "memory",
         pytest.param(
             "heavy-modules",
