@@ -15,6 +15,7 @@ SERVER_FORMS = {"tcp": "tcp:PORT:interface=127.0.0.1", "unix": "unix:PATH"}
 """How to write a server's endpoint, for some kinds of endpoints."""
 
 _HOST_AND_PORT = re.compile(r"([^/]*):(\d+)")
+_EVERYWHERE = frozenset({"", "0.0.0.0", "\\:\\:"})
 _MISSING = re.compile(r"missing \d+ required positional arguments?: (.*)")
 _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 _NO_NUMBER = re.compile(r"invalid literal for int\(\) with base 10: (.*)")
@@ -35,6 +36,22 @@ def description_of(text: str) -> str:
 def looks_described(text: str) -> bool:
     """Whether the text begins like a description, or is a host and a port."""
     return bool(re.match("[A-Za-z0-9]+:", text) or _HOST_AND_PORT.fullmatch(text))
+
+
+def client_form(description: str) -> str:
+    """How clients of this machine reach a server's endpoint; empty if that is not known.
+
+    :param description: the server's endpoint, in Twisted's form or as a path.
+    """
+    kind, _, rest = description_of(description).partition(":")
+    first, *others = re.findall(r"((?:[^\\:]|\\.)*)(?::|$)", rest)[:-1] or [""]
+    if kind == "unix" and first:
+        return f"unix:{first}"
+    if kind == "tcp" and first.isdigit() and int(first):
+        faces = [each.partition("=")[2] for each in others if each.startswith("interface=")]
+        face = faces[-1] if faces else ""
+        return f"tcp:{'localhost' if face in _EVERYWHERE else face}:{first}"
+    return ""
 
 
 def what_is_wrong(text: str, error: Exception, forms: dict[str, str]) -> str:

@@ -19,7 +19,7 @@
   :mod:`~dangad.cli.filewatch` tells when they change, :mod:`~dangad.cli.devserver` is the server's
   process, and :mod:`~dangad.cli.devsession` brings them together. It shows the lines of
   :mod:`~dangad.cli.devlines`, and by :mod:`~dangad.cli.devcalls` the calls of
-  :mod:`~dangad.cli.examplecalls`.
+  :mod:`dangad.wire.callwords`.
 - :mod:`~dangad.cli.streams` writes the text; :mod:`~dangad.cli.outcome` has the exit statuses.
 
 Modules are imported only when they are used: Twisted to connect, rich to draw on a terminal,

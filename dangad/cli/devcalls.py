@@ -1,6 +1,6 @@
 """What ``dangad dev`` shows of a new server: where it is, and a call of each job type.
 
-Used by :mod:`dangad.cli.devsession`; :mod:`dangad.cli.examplecalls` makes the calls.
+Used by :mod:`dangad.cli.devsession`; :mod:`dangad.wire.callwords` makes the calls.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from dangad.cli.devserver import LOOPBACK, own_program
-from dangad.cli.examplecalls import example_call
 from dangad.cli.options import DOORS
+from dangad.wire.callwords import example_call
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,5 +7,6 @@
 - :mod:`.controlwords`: the words and limits of the control endpoint.
 - :mod:`.catalogue`: job types and their policies as a document.
 - :mod:`.words`: values as words that people type, and as JSON.
+- :mod:`.callwords`: calls as lines for the shell, and examples of them.
 - :mod:`.workerboxes`: what the parent and a worker say to each other, for both ends.
 """

@@ -1,7 +1,7 @@
-"""Example calls: for a job type, a line for the shell with arguments of the right types.
+"""Calls as lines for the shell, and examples: for a job type, words of the right types.
 
-Used by :mod:`dangad.cli.devsession`. :mod:`dangad.wire.words` reads such
-arguments.
+Used by :mod:`dangad.cli.devcalls` and by the page of operators. :mod:`dangad.wire.words` reads such
+words.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dangad.wire.catalogue import CUSTOM
 from dangad.wire.words import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 _TEXTS = ("hello", "world", "again", "more")
 _NUMBERS = (2, 3, 5, 7)
@@ -42,12 +42,35 @@ def example_call(
     :param program: the words that start the ``dangad`` command.
     :param connect: where the server listens, for ``--connect``; empty to leave it out.
     """
-    words = [*program, "call", *(["--connect", connect] if connect else []), entry["name"]]
+    return call_line(entry["name"], example_words(entry), program, connect)
+
+
+def example_words(entry: dict[str, Any]) -> dict[str, list[str]]:
+    """Words for the required arguments of the command: see :func:`.words.build_arguments`."""
     examples = _Examples()
-    for key in entry["arguments"]:
-        if not key["optional"]:
-            words += [f"{key['key']}={text}" for text in examples.texts_for(key)]
-    return printable(" ".join(map(shlex.quote, words)))
+    required = [key for key in entry["arguments"] if not key["optional"]]
+    return {key["key"]: examples.texts_for(key) for key in required}
+
+
+def call_line(
+    command: str,
+    words: Mapping[str, Sequence[str]],
+    program: Sequence[str] = ("dangad",),
+    connect: str = "",
+    options: Sequence[str] = (),
+) -> str:
+    """A line for the shell that calls the command with these words.
+
+    :param words: the words of each argument; none of them for an empty list.
+    :param program: the words that start the ``dangad`` command.
+    :param connect: where the server listens, for ``--connect``; empty to leave it out.
+    :param options: further options of ``dangad call``.
+    """
+    line = [*program, "call", *(["--connect", connect] if connect else []), *options, command]
+    for key, texts in words.items():
+        # A word that begins with @ would be the name of a file.
+        line += [f"{key}={'@' if text[:1] == '@' else ''}{text}" for text in texts or ["[]"]]
+    return printable(" ".join(map(shlex.quote, line)), keep="\n")
 
 
 class _Examples:

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dangad import Blob, Large
 from dangad.cli.arguments import read_words
-from dangad.cli.examplecalls import example_call
+from dangad.wire.callwords import call_line, example_call
 from dangad.wire.catalogue import Policy, describe_command
 from dangad.wire.words import build_arguments
 
@@ -82,3 +82,19 @@ class ExampleCallTests(SynchronousTestCase):
         arguments = build_arguments(command, read_words(words, lambda: b""))
         self.assertEqual(set(arguments), {f"key{n}" for n in range(len(kinds))})
         self.assertEqual(arguments[f"key{len(kinds) - 1}"], [[7, 2], [3, 5]])
+
+
+class CallLineTests(SynchronousTestCase):
+    def test_words(self) -> None:
+        """A shell, and `dangad call`, understand each word as it was meant."""
+        words = {"a": ["it's", "@home", "", "x=1\ny"], "b": []}
+        line = call_line("Try", words, connect="a b", options=["--priority", "high"])
+        first = ["dangad", "call", "--connect", "a b", "--priority", "high", "Try"]
+        split = shlex.split(line)
+        self.assertEqual(split[: len(first)], first)
+        read = read_words(split[len(first) :], lambda: b"")
+        self.assertEqual(read, {**words, "b": ["[]"]})
+
+    def test_control_characters(self) -> None:
+        """What a terminal would obey is escaped."""
+        self.assertEqual(call_line("Try", {"a": ["\x1b"]}), "dangad call Try 'a=\\x1b'")
