@@ -11,6 +11,7 @@ from zope.interface import implementer
 from dangad.errors import NotFound, NotRunning
 from dangad.operators import filters
 from dangad.operators.interfaces import IOperations
+from dangad.wire.words import WrongWord, build_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -302,6 +303,8 @@ class FakeOperations:
 
     :ivar asked: with what it was asked for lists of jobs and clients, in order.
     :ivar cancelled: which jobs it was to cancel, and how many at most.
+    :ivar signatures: the commands' entries in the catalogue.
+    :ivar again: which jobs it was to run again.
     :ivar called: which commands it was to call, with which words and options.
     :ivar paused: what was to be paused or resumed, each after the word.
     :ivar shutdowns: whether it was to stop at once, each time that it was to stop.
@@ -325,6 +328,8 @@ class FakeOperations:
             "stalls": {"edges": [0.1], "counts": [2, 0], "sum": 0.08},
         }
         self.calls_document: list[dict[str, Any]] = []
+        self.signatures: dict[str, dict[str, Any]] = {}
+        self.again: list[int] = []
         self.called: list[tuple[str, dict[str, list[str]], dict[str, Any]]] = []
         self.asked: list[tuple[Any, ...]] = []
         self.cancelled: list[tuple[Any, int]] = []
@@ -422,12 +427,28 @@ class FakeOperations:
         """See :meth:`IOperations.histograms`."""
         return self.histograms_document
 
+    def signature(self, command: str) -> dict[str, Any] | None:
+        """See :meth:`IOperations.signature`."""
+        return self.signatures.get(command)
+
+    def run_again(self, job_id: int) -> Deferred[int]:
+        """See :meth:`IOperations.run_again`."""
+        self.again.append(job_id)
+        if job_id != JOB:
+            return defer.fail(NotFound(f"no job {job_id} waits or runs"))
+        return defer.succeed(JOB + 1)
+
     def call(
         self, command: str, words: Mapping[str, Sequence[str]], **options: Any
     ) -> Deferred[int]:
         """See :meth:`IOperations.call`."""
         self.called.append((command, {name: list(each) for name, each in words.items()}, options))
-        if command not in [each["command"] for each in COMMANDS]:
+        if command in self.signatures:
+            try:
+                build_arguments(self.signatures[command], words)
+            except WrongWord as error:
+                return defer.fail(error)
+        elif command not in [each["command"] for each in COMMANDS]:
             return defer.fail(ValueError(f"the server has no command {command!r}"))
         return defer.succeed(JOB)
 

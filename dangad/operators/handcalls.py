@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from zope.interface import implementer
 
 from dangad.client.calls import Call
-from dangad.errors import BadArguments, DangadError, QueueFull
+from dangad.errors import BadArguments, DangadError, NotFound, QueueFull
 from dangad.scheduler.interfaces import IClient
 from dangad.scheduler.record import Job
 from dangad.text import meant, printable, show_bytes
@@ -43,6 +43,8 @@ MOST_PART = 2**12
 """The most characters of a part of a result that are kept."""
 MOST_PARTS = 20
 """How many parts of a result are kept, the latest ones."""
+_FORGOTTEN = "it has ended, or its last attempt has begun"
+"""Why a job's request is not held any more."""
 _TAG = b"1"
 """The tag of the only request of each client."""
 
@@ -55,14 +57,20 @@ class HandCall:
     outranks = False
     peer = "operators"
 
-    def __init__(self, entry: dict[str, Any], call: Call) -> None:
+    def __init__(self, entry: dict[str, Any], typed: dict[str, Any]) -> None:
         """Wait for the outcome.
 
         :param entry: the command, as the catalogue describes it.
-        :param call: the same, prepared.
+        :param typed: what the operator has chosen, for the document.
+        :raises BadArguments: the command has a type that is not known here.
         """
+        try:
+            #: The command, prepared.
+            self.call = Call(build_typed_command(entry))
+        except KeyError as error:
+            raise BadArguments(f"{entry['name']} has a type unknown here: {error}") from None
         self._entry = entry
-        self._call = call
+        self._typed = typed
         self.was_served = False
         #: When it was called, in seconds since 1970.
         self._called_at = time.time()
@@ -84,6 +92,7 @@ class HandCall:
         return {
             "job": job_id,
             "command": self._entry["name"],
+            **self._typed,
             "called": self._called_at,
             "under_way": self.under_way,
             "progress": progress and dict(zip(("done", "total", "message"), progress, strict=True)),
@@ -107,7 +116,7 @@ class HandCall:
             self._answer = f"an answer of {show_bytes(len(body))}, which is too large to be shown"
         else:
             try:
-                response = self._call.response(boxes.unpack(bytes(body)))
+                response = self.call.response(boxes.unpack(bytes(body)))
                 shown = as_json(self._entry["response"], response)
             except DangadError as error:
                 self._error = error.code.decode("ascii", "replace"), str(error)
@@ -186,32 +195,56 @@ class HandCalls:
         :raises BadArguments: a value cannot be sent, or an option is not valid.
         :raises QueueFull: too many calls are under way.
         """
-        if sum(call.under_way for call in self._calls.values()) >= MOST_UNDER_WAY:
-            raise QueueFull(f"{MOST_UNDER_WAY} jobs that were called by hand have not ended")
+        self._check_room()
         if deadline is not None and not 0 <= deadline < float("inf"):
             raise BadArguments(f"deadline is {deadline!r}, not a number of seconds, 0 or more")
         if priority not in (each.name.lower() for each in Priority):
             raise BadArguments(f"priority is {priority!r}, not 'high', 'normal' or 'low'")
-        try:
-            call = Call(build_typed_command(entry))
-        except KeyError as error:
-            raise BadArguments(f"{entry['name']} has a type unknown here: {error}") from None
+        kept = {key: list(each) for key, each in words.items()}
+        long = sum(len(word) for each in kept.values() for word in each) > MOST_SHOWN
+        typed = {"words": None if long else kept, "again": None}
+        client = HandCall(
+            entry, {**typed, **_options(Priority[priority.upper()], deadline, chunks)}
+        )
+        call = client.call
         arguments = call.request(build_arguments(entry, words))
         options = call.options(priority, deadline, progress=None, apart=True)
         options += boxes.pair(boxes.PROGRESS, b"1")
         options += boxes.pair(boxes.CHUNKS, b"1") if chunks else b""
-        client = HandCall(entry, call)
         box = call.start + boxes.pair(boxes.ASK, _TAG) + options + arguments
-        job = Job(
-            self._dispatcher.next_id(),
-            client,
-            _TAG,
-            entry["name"].encode("ascii"),
-            box,
-            Priority[priority.upper()],
-            deadline,
-            chunks,
+        return self._submit(
+            client, box, entry["name"], Priority[priority.upper()], deadline, chunks
         )
+
+    def repeat(self, job: Job) -> Deferred[int]:
+        """Call what `job` was asked to do, with the same options; fires with the new job's id.
+
+        Its deadline begins anew. Fails with NotFound if its request is not held any more.
+        """
+
+        def repeated(_: str) -> int:
+            entry = self._dispatcher.state.registry.entry(job.command)
+            if not (job.box and entry):
+                raise NotFound(f"the request of job {job.id} is not kept: {_FORGOTTEN}")
+            self._check_room()
+            how = job.priority, job.deadline, job.wants_chunks
+            client = HandCall(entry, {"words": None, "again": job.id, **_options(*how)})
+            return self._submit(client, job.box, job.name, *how)
+
+        return self._dispatcher.describe().addCallback(repeated)
+
+    def _submit(
+        self,
+        client: HandCall,
+        box: Raw,
+        command: str,
+        priority: Priority,
+        deadline: float | None,
+        chunks: bool,
+    ) -> int:
+        number = self._dispatcher.next_id()
+        name = command.encode("ascii")
+        job = Job(number, client, _TAG, name, box, priority, deadline, chunks)
         job.wants_progress = True
         self._calls[job.id] = client
         while len(self._calls) > MOST_KEPT:
@@ -228,12 +261,21 @@ class HandCalls:
         """The last calls, the latest first."""
         return [call.document(job_id) for job_id, call in reversed(self._calls.items())]
 
+    def _check_room(self) -> None:
+        if sum(call.under_way for call in self._calls.values()) >= MOST_UNDER_WAY:
+            raise QueueFull(f"{MOST_UNDER_WAY} jobs that were called by hand have not ended")
+
     def _forget_one(self) -> None:
         """Forget the oldest call whose job has ended."""
         for job_id, call in self._calls.items():
             if not call.under_way:
                 del self._calls[job_id]
                 return
+
+
+def _options(priority: Priority, deadline: float | None, chunks: bool) -> dict[str, Any]:
+    """The options of a call, for its document."""
+    return {"priority": priority.name.lower(), "deadline": deadline, "chunks": chunks}
 
 
 def _shortened(text: str, most: int = MOST_SHOWN) -> str:

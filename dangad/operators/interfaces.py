@@ -86,6 +86,12 @@ class IOperations(Interface):
     def config() -> dict[str, Any]:
         """The options of the server as they are now, and the text of its configuration file."""
 
+    def signature(command: str) -> dict[str, Any] | None:
+        """A command's entry in the catalogue, with its types; None if it is not known.
+
+        :mod:`dangad.wire.catalogue` has its form.
+        """
+
     def call(
         command: str,
         words: Mapping[str, Sequence[str]],
@@ -98,6 +104,12 @@ class IOperations(Interface):
 
     def calls() -> list[dict[str, Any]]:
         """The last jobs that were called by hand, the latest first, with what came of them."""
+
+    def run_again(job_id: int) -> Deferred[int]:
+        """Call by hand what the job of this id was asked to do; fires with the new job's id.
+
+        Fails with NotFound if the job's request is not held any more: see `can_run_again` of `job`.
+        """
 
     def cancel(
         which: Collection[int] | Mapping[str, Any], most: int = 1000

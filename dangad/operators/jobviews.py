@@ -142,18 +142,31 @@ class JobViews:
 
     def job(self, job_id: int) -> Deferred[Document]:
         """See :meth:`IOperations.job`."""
-        return self._parts.do(self._find(job_id))
+        return self._parts.do(self._tell(job_id))
 
-    def _find(self, job_id: int) -> Generator[None, None, Document]:
+    def find_live(self, job_id: int) -> Deferred[Job]:
+        """The job of this id, which waits or runs; fails with NotFound if there is none."""
+        return self._parts.do(self._find_live(job_id))
+
+    def _tell(self, job_id: int) -> Generator[None, None, Document]:
+        try:
+            job = yield from self._find_live(job_id)
+        except NotFound:
+            for job in self._dispatcher.counters.recent:
+                if job.id == job_id:
+                    return self._detail(job, ended_entry(job, self._epoch()))
+            raise NotFound(
+                f"no job {job_id} waits, runs, or is among those that ended last"
+            ) from None
+        return self._detail(job, self._live(job, self._clock.seconds()))
+
+    def _find_live(self, job_id: int) -> Generator[None, None, Job]:
         for part in self._in_parts():
             for job in part:
                 if job.id == job_id:
-                    return self._detail(job, self._live(job, self._clock.seconds()))
+                    return job
             yield
-        for job in self._dispatcher.counters.recent:
-            if job.id == job_id:
-                return self._detail(job, ended_entry(job, self._epoch()))
-        raise NotFound(f"no job {job_id} waits, runs, or is among those that ended last")
+        raise NotFound(f"no job {job_id} waits or runs")
 
     def _detail(self, job: Job, entry: Document) -> Document:
         """The entry of a job with everything else that is known of it."""

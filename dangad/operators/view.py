@@ -256,6 +256,10 @@ class Operations:
         """See :meth:`IOperations.watch`."""
         return self._events.watch(after, read_watched(filter, kinds))
 
+    def signature(self, command: str) -> dict[str, Any] | None:
+        """See :meth:`IOperations.signature`."""
+        return self._dispatcher.state.registry.entry(command.encode("utf-8", "replace"))
+
     def call(
         self, command: str, words: Mapping[str, Sequence[str]], **options: Any
     ) -> Deferred[int]:
@@ -265,6 +269,10 @@ class Operations:
     def calls(self) -> list[dict[str, Any]]:
         """See :meth:`IOperations.calls`."""
         return self._hand_calls.documents()
+
+    def run_again(self, job_id: int) -> Deferred[int]:
+        """See :meth:`IOperations.run_again`."""
+        return self._job_views.find_live(job_id).addCallback(self._hand_calls.repeat)
 
     def cancel(
         self, which: Collection[int] | Mapping[str, Any], most: int = 1000

@@ -90,6 +90,13 @@ class Registry:
             for name, entry in each.entries.items()
         }
 
+    def entry(self, command: bytes) -> dict[str, Any] | None:
+        """The catalogue's entry of `command`; None if no worker performs it, as far as is known."""
+        for offer in reversed(self._offers.values()):
+            if command in offer.entries:
+                return offer.entries[command]
+        return None
+
     def performs(self, worker: IWorker, command: bytes) -> bool:
         """Whether `worker` performs `command`."""
         return any(

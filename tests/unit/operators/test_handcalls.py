@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.protocols import amp
 
-from dangad.errors import BadArguments, QueueFull
+from dangad.errors import BadArguments, NotFound, QueueFull
 from dangad.operators.handcalls import (
     MOST_KEPT,
     MOST_PART,
@@ -18,8 +18,8 @@ from dangad.operators.handcalls import (
     HandCalls,
 )
 from dangad.wire import boxes
-from dangad.wire.catalogue import NO_POLICY, describe_command
-from dangad.wire.values import Blob, Large
+from dangad.wire.catalogue import NO_POLICY, describe_command, write_catalogue
+from dangad.wire.values import Blob, Large, Priority
 from dangad.wire.words import WrongWord
 from tests.unit.scheduler.dispatching import DispatcherTestCase
 
@@ -33,6 +33,7 @@ class Count(amp.Command):
 
 
 ENTRY = describe_command(Count, NO_POLICY, "Count.")
+CATALOGUE = write_catalogue([ENTRY])
 ANSWER = {b"sum": b"6", b"text": "<b>\x1b\u2028".encode(), b"raw": b"\xff"}
 
 
@@ -118,6 +119,33 @@ class HandCallsTests(DispatcherTestCase):
             with self.assertRaises(BadArguments):
                 self.begin(**options)
         self.assertEqual((self.dispatcher.waiting, self.calls.documents()), (0, []))
+
+    def test_typed(self) -> None:
+        """What was typed is told again, unless it is too long."""
+        self.ready()
+        seen = self.seen(self.begin(priority="low", deadline=9.5, chunks=True))
+        self.assertEqual(seen["words"], {"to": ["3"]})
+        self.assertEqual((seen["priority"], seen["deadline"], seen["chunks"]), ("low", 9.5, True))
+        self.assertIsNone(seen["again"])
+        long = {"to": ["+03"], "note": ["x" * (MOST_SHOWN - 1)]}
+        self.assertIsNone(self.seen(self.calls.begin(ENTRY, long))["words"])
+
+    def test_repeat(self) -> None:
+        """What another client's job was asked to do is called by hand, with the same options."""
+        worker = self.ready(CATALOGUE)
+        self.submit(self.client("x"))
+        other = self.submit(self.client("y"), "Echo", Priority.HIGH, deadline=60.0)
+        other.wants_chunks = True
+        job_id = self.successResultOf(self.calls.repeat(other))
+        seen = self.seen(job_id)
+        self.assertEqual((seen["again"], seen["words"]), (other.id, None))
+        self.assertEqual((seen["priority"], seen["deadline"], seen["chunks"]), ("high", 60.0, True))
+        copy = next(each for each in self.dispatcher.jobs_waiting() if each.id == job_id)
+        self.assertEqual((bytes(copy.box), copy.command), (bytes(other.box), other.command))
+        for _ in range(3):
+            self.answer(worker, body=boxes.pack(ANSWER.items()))
+        self.assertIn('"sum": 6', self.seen(job_id)["answer"])
+        self.failureResultOf(self.calls.repeat(other), NotFound)
 
     def test_bounds(self) -> None:
         """Only so many are under way, and so many are remembered, the latest first."""

@@ -285,6 +285,16 @@ class JobTests(JobViewsCase):
         for lines, output, traceback in OUTPUT:
             self.assertEqual(split_output(lines, "Echo"), (output, traceback))
 
+    def test_find_live(self) -> None:
+        """A job that waits or runs is found, and one that has ended is not."""
+        worker = self.ready()
+        jobs = [self.submit(self.client("x")) for _ in range(2)]
+        for job in jobs:
+            self.assertIs(self.document(self.views.find_live(job.id)), job)
+        self.answer(worker)
+        self.document(self.views.find_live(jobs[0].id)).trap(NotFound)
+        self.answer(worker)
+
 
 class CancelTests(JobViewsCase):
     def cancel(self, which: Any, most: int = 1000) -> Any:
