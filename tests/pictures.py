@@ -30,7 +30,7 @@ import time
 
 from twisted.protocols import amp
 
-from dangad import job
+from dangad import current_job, job
 
 
 class NoImage(Exception):
@@ -59,6 +59,17 @@ class Report(amp.Command):
     response = []
 
 
+class Export(amp.Command):
+    """Write the sales of a year as a table."""
+
+    arguments = [
+        (b"year", amp.Integer()),
+        (b"columns", amp.ListOf(amp.Unicode())),
+        (b"title", amp.Unicode(optional=True)),
+    ]
+    response = [(b"rows", amp.Integer())]
+
+
 class Index(amp.Command):
     """Index a product for the search."""
 
@@ -85,6 +96,16 @@ def invoice(order):
 def report(month):
     time.sleep(random.uniform(2, 6))
     return {}
+
+
+@job(Export)
+def export(year, columns, title=None):
+    mine = current_job()
+    for number, quarter in enumerate(("first", "second", "third", "fourth", "whole"), 1):
+        time.sleep(1.5)
+        mine.progress(number, 5, f"the {quarter} quarter" if number < 5 else "the whole year")
+        mine.send(f"{year};{quarter};{random.randrange(10_000, 99_999)}.00".encode())
+    return {"rows": 5}
 
 
 @job(Index, retries=1)
@@ -131,6 +152,15 @@ def take(window: Browser, address: str) -> None:
     time.sleep(2)
     window.resize(WIDTH, 760)
     window.picture("job")
+    window.open(f"{address}/commands/Export")
+    window.all("#call summary")[0].click()
+    for name, typed in (("year", "2026"), ("columns", "order\ncustomer\nsum"), ("title", "Sales")):
+        window.all(f"[name='arg.{name}']")[0].send_keys(typed)
+    window.all("[name=chunks]")[0].click()
+    window.all("form[action$=call] button")[0].click()
+    window.wait_for("60%", "#progress")
+    window.resize(WIDTH, 1010)
+    window.picture("call")
 
 
 def main(folder: str) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from dangad.operators.interfaces import IOperations
+    from dangad.web.callforms import Typed
 
 log = Logger()
 
@@ -51,6 +52,8 @@ class Outcome:
     """What became of each job."""
     back: str = "/"
     """The page from which the order came."""
+    shown_at: str = ""
+    """The page that shows the outcome, below the prefix, if it has one of its own."""
 
 
 class Orders:
@@ -68,26 +71,42 @@ class Orders:
         return secrets.compare_digest(token.encode(), self.token.encode())
 
     async def give(self, order: str, form: Mapping[bytes, Sequence[bytes]], back: str) -> str:
-        """Carry out an order; the id of its outcome.
+        """Carry out an order; the path of the page that shows its outcome.
 
         :raises NotThere: there is no such order.
         """
         perform = ORDERS.get(order)
         if perform is None:
             raise NotThere(f"there is no order {order!r}")
-        title = f"{order.capitalize()} {_word(form, 'command') or _word(form, 'ids')}".strip()
+        title = f"{order.capitalize()} {_subject(form)}".strip()
         log.info("operator, on the page: {what}", what=printable(title))
         try:
             outcome = await perform(self._operations, form)
         except (DangadError, ValueError) as error:
             outcome = Outcome(title, str(error), failed=True)
+        if outcome.shown_at:
+            return outcome.shown_at
         key = secrets.token_urlsafe(9)
         self._outcomes[key] = Outcome(
             title, outcome.said, outcome.failed, outcome.lines, outcome.results, back
         )
         while len(self._outcomes) > MAX_OUTCOMES:
             self._outcomes.popitem(last=False)
-        return key
+        return f"outcomes/{key}"
+
+    async def call(self, typed: Typed) -> str:
+        """Call a command; the path of the page that shows what comes of it.
+
+        :raises NotThere: there is no such command.
+        :raises DangadError: the server refuses the call.
+        :raises ValueError: something was typed wrong; the text says what to change.
+        """
+        entry = self._operations.signature(typed.command)
+        if entry is None:
+            raise NotThere(f"no job of {typed.command!r} can be called")
+        log.info("operator, on the page: call {command}", command=printable(typed.command))
+        words, options = typed.words(entry), typed.options()
+        return f"calls/{await self._operations.call(typed.command, words, **options)}"
 
     async def show(self, scene: Scene) -> View:
         """The page of an outcome."""
@@ -165,6 +184,11 @@ async def _stack(operations: IOperations, form: Mapping[bytes, Sequence[bytes]])
     return Outcome("Stack", f"The stack of job {number}:", lines=await operations.stack(number))
 
 
+async def _again(operations: IOperations, form: Mapping[bytes, Sequence[bytes]]) -> Outcome:
+    job_id = await operations.run_again(_whole(_word(form, "job"), "job"))
+    return Outcome("Again", f"It is job {job_id} now.", shown_at=f"calls/{job_id}")
+
+
 ORDERS: dict[str, Callable[[IOperations, Mapping[bytes, Sequence[bytes]]], Awaitable[Outcome]]] = {
     "cancel": _cancel,
     "pause": _pause,
@@ -172,6 +196,7 @@ ORDERS: dict[str, Callable[[IOperations, Mapping[bytes, Sequence[bytes]]], Await
     "scale": _scale,
     "reload": _reload,
     "stack": _stack,
+    "again": _again,
 }
 """The orders, by the last part of their path."""
 
@@ -187,6 +212,11 @@ def _paused(answer: dict[str, Any]) -> Outcome:
 def _commands(form: Mapping[bytes, Sequence[bytes]]) -> list[str] | None:
     name = _word(form, "command")
     return [name] if name else None
+
+
+def _subject(form: Mapping[bytes, Sequence[bytes]]) -> str:
+    """What an order is about."""
+    return _word(form, "command") or _word(form, "ids") or _word(form, "job")
 
 
 def _word(form: Mapping[bytes, Sequence[bytes]], name: str) -> str:

@@ -119,14 +119,15 @@ def read_address(path: Sequence[str], query: Mapping[bytes, Sequence[bytes]]) ->
     return Address(tuple(path), {n: w for n, w in words.items() if w}, sort, int(page))
 
 
-def read_time(text: str) -> float:
+def read_time(text: str, name: str = "older_than") -> float:
     """Seconds that a person wrote: ``90``, ``5m``, ``1.5h``.
 
+    :param name: what the time is for, for the text of the error.
     :raises BadAddress: the text is no time.
     """
     found = _TIME.fullmatch(text.strip())
     if found is None:
-        raise BadAddress(f"older_than={text} is no time like 90, 5m or 1.5h")
+        raise BadAddress(f"{name}={text} is no time like 90, 5m or 1.5h")
     return float(found[1]) * _UNITS[found[2]]
 
 

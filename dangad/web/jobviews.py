@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from twisted.web.template import Tag, tags
 
 from dangad.errors import DangadError
-from dangad.text import counted, printable
+from dangad.text import counted
 from dangad.web.address import ENDED, ENDED_STATES, LIVE_STATES, MAX_PAGE, PAGE_SIZE, Address
+from dangad.web.callviews import again
 from dangad.web.forms import button, cancel_matching
 from dangad.web.layout import NotThere, Scene, View
 from dangad.web.overview import command_link, health, job_link
@@ -25,6 +26,7 @@ from dangad.web.parts import (
     size,
     table,
     text,
+    text_lines,
 )
 from dangad.web.timeline import timeline
 
@@ -100,6 +102,7 @@ async def job(scene: Scene) -> View:
             _printed("Traceback", "traceback", found["traceback"] or ""),
             button(scene, "stack", "Show its stack", job=number) if state == "running" else "",
             button(scene, "cancel", "Cancel this job", "danger", ids=number) if live else "",
+            again(scene, found),
         ],
     )
 
@@ -154,11 +157,6 @@ def _printed(title: str, key: str, lines: str) -> Any:
         tags.h2(title),
         tags.pre(tabindex="0", **{"aria-label": title})(text_lines(lines)),
     )
-
-
-def text_lines(lines: str) -> str:
-    """Lines of a job, without control characters."""
-    return printable(lines, keep="\n\t")
 
 
 def _live_table(scene: Scene, entries: Sequence[dict[str, Any]]) -> Tag:

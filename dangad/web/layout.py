@@ -27,6 +27,8 @@ VIEWS = (
     ("clients", "Clients"),
 )
 """The views of the navigation: the first part of the path, and the title."""
+CALLS = (("calls", "Calls"),)
+"""The views that are there only if the page may change something."""
 CONFIGURATION = "includeIndicatorCSS:false history:false noSwap:[204,304,400,404,500,503]"
 """htmx's configuration: nothing beyond Content-Security-Policy, and errors replace nothing."""
 
@@ -60,7 +62,12 @@ class View:
     live: Any
     """What is kept up to date."""
     still: Any = ""
-    """What comes before that, and stays as it is: forms that a person may be filling in."""
+    """What comes before that, and stays as it is: forms that a person may be filling in.
+
+    It is written once. If it is a generator, updates do not run it.
+    """
+    below: Any = ""
+    """What comes after that, and stays as it is."""
     sample: str = ""
     """The latest sample as JSON, for the curves; empty if there are none."""
 
@@ -129,13 +136,14 @@ def _frame(scene: Scene, view: View, live: bool) -> Tag:
                     tags.a(
                         href=f"{root}/{name}", **({"aria-current": "page"} if name == here else {})
                     )(view_title)
-                    for name, view_title in VIEWS
+                    for name, view_title in (*VIEWS, *(CALLS if scene.token else ()))
                 ),
             ),
             Tag("main")(id="main", tabindex="-1")(
                 tags.h1(title),
                 view.still,
                 tags.div(id="live", **stream)(view.live),
+                view.below,
             ),
             tags.footer(
                 tags.p(

@@ -8,6 +8,7 @@ from twisted.web.template import Tag, tags
 
 from dangad.text import counted
 from dangad.web.address import PAGE_SIZE, Address
+from dangad.web.callviews import call_box
 from dangad.web.forms import button, form
 from dangad.web.layout import NotThere, Scene, View
 from dangad.web.overview import (
@@ -31,6 +32,7 @@ from dangad.web.parts import (
     table,
     text,
 )
+from dangad.wire.words import describe_keys
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,6 +41,8 @@ MOST_CLIENTS = 200
 """Clients that are shown."""
 MOST_FAILURES = 50
 """Failures that are shown of one command."""
+MAX_TYPES = 1000
+"""Characters of a command's types that are shown; the rest is in a title."""
 WINDOWS = (("1m", "1 minute"), ("5m", "5 minutes"), ("15m", "15 minutes"))
 """The windows of the statistics, and their names."""
 
@@ -90,6 +94,7 @@ async def command(scene: Scene) -> View:
             tags.p(tags.a(href=listed)("Its jobs"), " · ", tags.a(href=ended)("Its ended jobs")),
             facts(_numbers(found)),
             _windows(scene, found["last"]),
+            _types(scene.operations.signature(name)),
             tags.section(id="policy")(
                 tags.h2("Policy"),
                 facts(policy_facts(found["policy"] or {})),
@@ -103,6 +108,7 @@ async def command(scene: Scene) -> View:
             ),
             _pausing(scene, name, found["paused"]),
         ],
+        still=call_box(scene, name),
     )
 
 
@@ -163,6 +169,22 @@ def _client_row(scene: Scene, place: int, client: dict[str, Any]) -> Tag:
         count(number(client["running"])),
         count(size(client["bytes"])),
         badge("does not read", "warn") if client["held"] else "yes",
+    )
+
+
+def _types(entry: dict[str, Any] | None) -> Any:
+    """What a command takes, and what it answers."""
+    if entry is None:
+        return ""
+    return tags.section(id="types")(
+        tags.h2("Types"),
+        facts(
+            [
+                ("Arguments", text(describe_keys(entry["arguments"]), MAX_TYPES)),
+                ("Answer", text(describe_keys(entry["response"]), MAX_TYPES)),
+                ("Errors", text(", ".join(entry["errors"]), MAX_TYPES)),
+            ]
+        ),
     )
 
 

@@ -35,6 +35,7 @@ _KINDS = {
     "done": "good",
     "idle": "good",
     "running": "work",
+    "under way": "work",
     "busy": "work",
     "starting": "calm",
     "queued": "calm",
@@ -83,6 +84,11 @@ def text(value: Any, most: int = MAX_TEXT) -> Tag | str:
     if len(whole) <= most:
         return whole
     return tags.span(title=whole[: 20 * most])(f"{whole[: most - 1]}…")
+
+
+def text_lines(lines: str) -> str:
+    """Lines of a job, without control characters."""
+    return printable(lines, keep="\n\t")
 
 
 def badge(state: str, look: str = "") -> Tag:

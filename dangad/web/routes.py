@@ -24,9 +24,11 @@ from twisted.logger import Logger
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from dangad.web import jobviews, otherviews
+from dangad.errors import DangadError
+from dangad.web import callviews, jobviews, otherviews
 from dangad.web.actions import Orders
 from dangad.web.address import Address, BadAddress, read_address
+from dangad.web.callforms import Typed, read_typed
 from dangad.web.health import illness, unreadiness
 from dangad.web.layout import NotThere, Scene, View, fragment, whole
 from dangad.web.live import Update
@@ -63,6 +65,8 @@ VIEWS: dict[tuple[str, int], Callable[[Scene], Awaitable[View]]] = {
     ("commands", 2): otherviews.command,
     ("workers", 1): otherviews.workers,
     ("clients", 1): otherviews.clients,
+    ("calls", 1): callviews.calls,
+    ("calls", 2): callviews.call,
 }
 """The pages, by the first part of the path and the number of its parts."""
 STATIC = {
@@ -225,10 +229,20 @@ class Root(Resource):
         if not back.startswith(f"{root}/") or back.startswith("//") or "\\" in back:
             back = f"{root}/"
         try:
-            key = await orders.give(path[1], request.args, back)
+            if path[1] == "call":
+                return await self._call(orders, read_typed(request.args))
+            return redirect(f"{root}/{await orders.give(path[1], request.args, back)}")
         except NotThere as error:
             return plain(str(error), 404)
-        return redirect(f"{root}/outcomes/{key}")
+
+    async def _call(self, orders: Orders, typed: Typed) -> Reply:
+        """Call a command; if this is refused, show the form again."""
+        try:
+            return redirect(f"{self._settings.prefix}/{await orders.call(typed)}")
+        except (DangadError, ValueError) as error:
+            scene = self._scene(Address(("commands", typed.command)))
+            view = callviews.refused(scene, typed, str(error))
+            return Reply(await whole(scene, view, live=False), status=422)
 
     async def _view(self, scene: Scene, path: list[str]) -> View:
         show = VIEWS.get((path[0], len(path)))

@@ -17,7 +17,16 @@ from tests.webserver import WebServer
 
 pytestmark = needs_browser
 
-PATHS = ("/", "/jobs", "/jobs?state=ended", "/commands", "/commands/Python", "/workers", "/clients")
+PATHS = (
+    "/",
+    "/jobs",
+    "/jobs?state=ended",
+    "/commands",
+    "/commands/Python",
+    "/workers",
+    "/clients",
+    "/calls",
+)
 
 
 @pytest.fixture(scope="module")
@@ -271,3 +280,97 @@ def hold_job(web: WebServer) -> Iterator[None]:
             peer.answer(tag)
         with open(file.name, "w"):  # to be removed at its end
             pass
+
+
+def write_into(window: Browser, name: str, text: str) -> None:
+    """Write a text into the field of this name, in place of what is there."""
+    field = window.all(f"[name='{name}']")[0]
+    field.clear()
+    field.send_keys(text)
+
+
+def test_call(web: WebServer, window: Browser) -> None:
+    """A form calls a job: progress, parts and the answer come without loading the page anew."""
+    gate = Gate(web, "called")
+    window.open(f"{web.address}/commands/Python")
+    window.all("#call summary")[0].click()
+    code = (
+        "mine = current_job()\n"
+        "mine.progress(1, 4, '<b>a quarter</b>')\n"
+        "mine.send(b'<img src=x onerror=window.harmed=1>')\n"
+        f"{gate.code.decode()}\n"
+        "out = 6 * 7\n"
+    )
+    write_into(window, "arg.code", code)
+    window.all("[name=chunks]")[0].click()
+    window.picture("call-form")
+    window.all("form[action$=call] button")[0].click()
+    window.wait_for("25%, 1 of 4: <b>a quarter</b>", "#progress")
+    window.run("window.stayed = true")
+    window.wait_for("<img src=x", "#parts")
+    window.picture("call-running")
+    assert window.all("#live form[action$=cancel] button")
+    assert window.all("[name='arg.code']")[0].get_attribute("value") == code
+    assert "dangad call" in window.text("#shell")
+    assert 'client.stream(Python, code="mine = current_job()' in window.text("#python")
+    gate.open()
+    window.wait_for('"out": "42"', "#answer")
+    window.wait_for("done", "#lead")
+    assert not window.all("#live form[action$=cancel] button")
+    assert window.run("return [window.stayed, window.harmed]") == [True, None]
+    window.picture("call-done")
+    assert window.complaints() == []
+    window.open(f"{web.address}/calls")
+    window.wait_for("42", "main table")
+
+
+def test_call_fails(web: WebServer, window: Browser) -> None:
+    """A deadline that is none is told beside what was typed; an error of the job is shown."""
+    window.open(f"{web.address}/commands/Python")
+    window.all("#call summary")[0].click()
+    write_into(window, "arg.code", "raise ValueError('no <i>luck</i>')")
+    write_into(window, "deadline", "soon")
+    window.all("form[action$=call] button")[0].click()
+    window.wait_for("deadline=soon is no time", "#error")
+    window.picture("call-wrong")
+    assert "no <i>luck" in window.all("[name='arg.code']")[0].get_attribute("value")
+    window.complaints()  # that the answer was no page
+    write_into(window, "deadline", "1m")
+    window.all("form[action$=call] button")[0].click()
+    window.wait_for("JOB_FAILED: ValueError: no <i>luck</i>", "#error")
+    assert "--deadline 60" in window.text("#shell")
+
+
+def test_run_again(web: WebServer, window: Browser) -> None:
+    """A job of another client that waits is run again; of one that has ended the page says no."""
+    gate = Gate(web, "again")
+    with web.connect() as peer:
+        tags = [peer.ask(b"Python", code=gate.code) for _ in range(2)]
+        tags.append(peer.ask(b"Python", code=b"out = 'twice'"))
+        wait_for(lambda: web.status()["jobs"]["waiting"])
+        window.open(f"{web.address}/jobs?state=queued&sort=-age")
+        window.all("main tbody th a")[-1].click()
+        window.all("form[action$=again] button")[0].click()
+        window.wait_for("as job", "#lead")
+        gate.open()
+        window.wait_for("twice", "#answer")
+        for tag in tags:
+            peer.answer(tag)
+    window.open(f"{web.address}/jobs?state=done")
+    window.all("main tbody th a")[0].click()
+    window.wait_for("not kept", "#again")
+
+
+def test_call_without_scripts(web: WebServer) -> None:
+    """Without JavaScript a call is made, and its page is a snapshot."""
+    with browser(scripts=False) as plain:
+        plain.open(f"{web.address}/commands/Python")
+        plain.all("#call summary")[0].click()
+        write_into(plain, "arg.code", "out = 1")
+        plain.all("form[action$=call] button")[0].click()
+
+        def is_answered() -> bool:
+            plain.driver.refresh()
+            return '"out": "1"' in plain.text("#answer")
+
+        wait_for(is_answered)

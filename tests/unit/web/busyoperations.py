@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
+from twisted.protocols import amp
 
 from dangad.errors import NotFound
 from dangad.operators import filters
+from dangad.wire.catalogue import NO_POLICY, describe_command
+from dangad.wire.values import Blob, Large
 from tests.fakeoperations import STATUS, WORKERS, FakeOperations
 
 if TYPE_CHECKING:
@@ -98,10 +101,53 @@ def ended(number: int, **changes: Any) -> dict[str, Any]:
     }
 
 
+class Draw(amp.Command):
+    """Has an argument of each type."""
+
+    arguments = [
+        (b"title", Large(amp.Unicode())),
+        (b"size-of", amp.Integer(optional=True)),
+        (b"bright", amp.Boolean(optional=True)),
+        (b"factor", amp.Float(optional=True)),
+        (b"since", amp.DateTime(optional=True)),
+        (b"raw", amp.String(optional=True)),
+        (b"widths", amp.ListOf(amp.Integer(), optional=True)),
+        (b"rows", amp.AmpList([(b"name", amp.Unicode())], optional=True)),
+    ]
+    response = [(b"image", Blob())]
+
+
+def signature(name: str) -> dict[str, Any]:
+    """A command's entry in the catalogue, with an argument of each type."""
+    return {**describe_command(Draw, NO_POLICY, "Draw."), "name": name}
+
+
+def called(number: int, name: str, **changes: Any) -> dict[str, Any]:
+    """A call as ``IOperations.calls`` tells it."""
+    return {
+        "job": number,
+        "command": name,
+        "words": None,
+        "again": None,
+        "priority": "normal",
+        "deadline": None,
+        "chunks": False,
+        "called": NOW - 30,
+        "under_way": False,
+        "progress": {"done": 3, "total": 12, "message": HOSTILE},
+        "parts": [HOSTILE, "a part"],
+        "part_count": 2,
+        "answer": f'{{"image": "{HOSTILE}"}}',
+        "error": None,
+        **changes,
+    }
+
+
 class BusyOperations(FakeOperations):
     """Tells what it is set to tell, and notes what it is asked to do.
 
     :ivar asked: the filters, orders and bounds of lists that it was asked for.
+    :ivar can_run_again: whether it holds the requests of its jobs.
     :ivar orders: what it was told to do.
     """
 
@@ -173,6 +219,16 @@ class BusyOperations(FakeOperations):
                 }
             ],
         }
+        self.signatures = {name: signature(name) for name in ("Thumbnail", HOSTILE)}
+        self.config_document = {"options": {"listen": ["unix:/run/dangad.sock:mode=660"]}}
+        self.calls_document = [
+            called(
+                140, HOSTILE, words={"title": [HOSTILE]}, answer=None, under_way=True, part_count=33
+            ),
+            called(139, "Thumbnail", answer=None, error=f"BAD_IMAGE: {HOSTILE}", again=120),
+            called(138, "Thumbnail", words={"title": ["a cat"], "widths": ["1", "2"]}),
+        ]
+        self.can_run_again = False
         self.orders: list[tuple[Any, ...]] = []
 
     def recent(
@@ -215,7 +271,7 @@ class BusyOperations(FakeOperations):
                 "traceback": f"Traceback:\n  {HOSTILE}\n",
                 "policy": {"time_limit": 30.0},
                 "bytes": 81920,
-                "can_run_again": False,
+                "can_run_again": self.can_run_again,
             }
         )
 
