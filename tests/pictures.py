@@ -80,7 +80,7 @@ class Index(amp.Command):
 @job(Thumbnail, time_limit=30, max_running=3)
 def thumbnail(width):
     time.sleep(random.expovariate(12))
-    if random.random() < 0.02:
+    if random.random() < 0.05:
         print("reading", f"product-{random.randrange(1000)}.png")
         raise NoImage("the file is a text")
     return {}
@@ -159,7 +159,7 @@ def take(window: Browser, address: str) -> None:
     window.all("[name=chunks]")[0].click()
     window.all("form[action$=call] button")[0].click()
     window.wait_for("60%", "#progress")
-    window.resize(WIDTH, 1010)
+    window.resize(WIDTH, 1130)
     window.picture("call")
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MAX_LINES = 4000
 """Characters of a call that are shown."""
+LONGEST = 50
+"""Characters of arguments that are written on one line of Python."""
 DEFAULT_SERVER = "unix:dangad.sock"
 """Where ``dangad call`` connects by itself."""
 
@@ -82,7 +84,10 @@ class Lines:
             arguments = build_arguments(self._entry, self._words)
         except WrongWord:  # the example has a type that is not known here
             arguments = {}
-        given = ", ".join([command, *self._given(arguments)])
+        parts = [command, *self._given(arguments)]
+        given = ", ".join(parts)
+        if len(given) > LONGEST:
+            given = "".join(f"\n        {part}," for part in parts) + "\n    "
         imports = [line for use, line in _IMPORTS.items() if use in given]
         lines = [
             *imports,
@@ -98,7 +103,7 @@ class Lines:
         if self._options.get("chunks"):
             lines += [f"    async for part in client.stream({given}):", "        print(part)"]
         else:
-            lines.append(f"    print(await client.run({given}))")
+            lines += [f"    answer = await client.run({given})", "    print(answer)"]
         return _bounded("\n".join([*lines, "", "", "react(main)"]))
 
     def _given(self, arguments: Mapping[str, Any]) -> list[str]:

@@ -305,7 +305,9 @@ class LinesTests(SynchronousTestCase):
         entry = describe_command(command, NO_POLICY, "")
         shown = Lines(entry, {"priority": ["1"], "a.b": ["2.50"]}, {}, "").python()
         ast.parse(shown)
-        self.assertIn("run(YourCommand, {'priority': 1, 'a.b': Decimal('2.50')})", shown)
+        self.assertIn(
+            "        YourCommand,\n        {'priority': 1, 'a.b': Decimal('2.50')},\n    )", shown
+        )
         self.assertIn("from decimal import Decimal", shown)
 
     def test_options(self) -> None:
