@@ -177,12 +177,14 @@ def main(folder: str) -> None:
         ]
         for client in clients:
             client.start()
-        time.sleep(SECONDS)
-        with browser() as window:
-            take(window, f"http://localhost:{PORT}")
-        for client in clients:
-            client.join()
-        server.stop()
+        try:
+            time.sleep(SECONDS)
+            with browser() as window:
+                take(window, f"http://localhost:{PORT}")
+        finally:
+            for client in clients:
+                client.join()
+            server.stop()
 
 
 if __name__ == "__main__":

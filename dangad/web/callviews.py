@@ -15,13 +15,26 @@ from dangad.web.calllines import Lines
 from dangad.web.forms import button
 from dangad.web.layout import NotThere, Scene, View
 from dangad.web.overview import command_link, health
-from dangad.web.parts import NONE, badge, moment, note, number, row, table, text, text_lines
+from dangad.web.parts import (
+    NONE,
+    badge,
+    in_turns,
+    moment,
+    note,
+    number,
+    row,
+    table,
+    text,
+    text_lines,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 MOST_LISTED = 200
 """Characters of an answer in the list of calls."""
+PIECE = 4096
+"""Characters of an answer that are written in one turn of the reactor."""
 NOT_KEPT = "It cannot be run again: the request of a job is not kept once its last attempt begins."
 """Why a job has no button that runs it again."""
 
@@ -70,8 +83,8 @@ async def call(scene: Scene) -> View:
             ),
             _progress(found["progress"]),
             note(text(found["error"], 2000), "bad", id="error") if found["error"] else "",
-            _said("Answer", "answer", found["answer"]),
-            _parts(found["parts"], found["part_count"]),
+            _answer(scene, found["answer"]),
+            _parts(scene, found["parts"], found["part_count"]),
             button(scene, "cancel", "Cancel this job", "danger", ids=wanted)
             if found["under_way"]
             else "",
@@ -226,7 +239,7 @@ def _words(progress: Mapping[str, Any]) -> Any:
     return [share, number(done), of, ": " if message else "", text(message, 200) if message else ""]
 
 
-def _parts(parts: Sequence[str], total: int) -> Any:
+def _parts(scene: Scene, parts: Sequence[str], total: int) -> Any:
     if not total:
         return ""
     first = total - len(parts) + 1
@@ -234,17 +247,25 @@ def _parts(parts: Sequence[str], total: int) -> Any:
     return tags.section(id="parts")(
         tags.h2(f"{counted(total, 'part')} of the result{hidden}"),
         tags.ol(start=str(first))(
-            tags.li(id=f"part-{place}", value=str(place))(
-                tags.pre(tabindex="0", **{"aria-label": f"Part {place}"})(text_lines(part))
+            in_turns(
+                (
+                    tags.li(id=f"part-{place}", value=str(place))(
+                        tags.pre(tabindex="0", **{"aria-label": f"Part {place}"})(text_lines(part))
+                    )
+                    for place, part in enumerate(parts, first)
+                ),
+                scene.turn,
+                1,
             )
-            for place, part in enumerate(parts, first)
         ),
     )
 
 
-def _said(title: str, key: str, lines: str | None) -> Any:
-    if lines is None:
+def _answer(scene: Scene, answer: str | None) -> Any:
+    if answer is None:
         return ""
-    return tags.section(id=key)(
-        tags.h2(title), tags.pre(tabindex="0", **{"aria-label": title})(text_lines(lines))
+    pieces = (text_lines(answer[start : start + PIECE]) for start in range(0, len(answer), PIECE))
+    return tags.section(id="answer")(
+        tags.h2("Answer"),
+        tags.pre(tabindex="0", **{"aria-label": "Answer"})(in_turns(pieces, scene.turn, 1)),
     )

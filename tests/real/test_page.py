@@ -312,7 +312,7 @@ def test_call(web: WebServer, window: Browser) -> None:
     assert window.all("#live form[action$=cancel] button")
     assert window.all("[name='arg.code']")[0].get_attribute("value") == code
     assert "dangad call" in window.text("#shell")
-    assert 'client.stream(Python, code="mine = current_job()' in window.text("#python")
+    assert 'Python,\n        code="mine = current_job()' in window.text("#python")
     gate.open()
     window.wait_for('"out": "42"', "#answer")
     window.wait_for("done", "#lead")

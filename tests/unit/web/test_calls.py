@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from dangad.errors import QueueFull
 from dangad.web.callforms import MOST_FIELDS, Typed, read_typed, typed_before
 from dangad.web.calllines import MAX_LINES, Lines
+from dangad.web.callviews import PIECE
 from dangad.wire.catalogue import NO_POLICY, describe_command
 from dangad.wire.words import build_arguments
 from tests.unit.web.busyoperations import HOSTILE, called, signature
@@ -184,6 +185,23 @@ class CallTests(ActionsCase):
         answer = self.get("/calls")
         self.assertEqual(len(Outline(answer.text).all("tr")), 51)
         self.assertLess(len(answer.body), 50_000)
+
+    def test_turns(self) -> None:
+        """A long answer, and each part, is written in turns of its own."""
+        parts = ["\x1b" * 4096] * 20
+        long = called(1, "Thumbnail", answer="\u202e" * 2**16, parts=parts, progress=None)
+        self.operations.calls_document = [long]
+        turns: list[float] = []
+        later = self.clock.callLater
+
+        def count(delay: float, *rest: Any, **more: Any) -> Any:
+            turns.append(delay)
+            return later(delay, *rest, **more)
+
+        self.clock.callLater = count  # type: ignore[method-assign]
+        text = self.get("/calls/1").text
+        self.assertGreaterEqual(turns.count(0), 2**16 / PIECE - 1 + 19)
+        self.assertEqual(text.count("\\u202e"), 2**16)
 
     def test_total(self) -> None:
         """Progress without a total, or that makes no sense, has no bar."""
