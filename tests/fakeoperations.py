@@ -342,6 +342,10 @@ class FakeOperations:
         self.reloads: list[Deferred[None]] = []
         self.drains: list[Deferred[dict[str, int]]] = []
 
+    def turn(self) -> Deferred[str]:
+        """See :meth:`IOperations.turn`."""
+        return defer.succeed("")
+
     def status(self) -> dict[str, Any]:
         """See :meth:`IOperations.status`."""
         return self.status_document

@@ -24,7 +24,7 @@ from dangad.errors import BadArguments, DangadError, QueueFull, TooLarge, Unhand
 from dangad.host.quietlog import QuietLog
 from dangad.host.turns import Turns
 from dangad.operators.orders import AT_ONCE, NAMES, ONLY_LOOK, PERFORM
-from dangad.operators.parts import WRITTEN_AT_ONCE, Parts, write_list
+from dangad.operators.parts import WRITTEN_AT_ONCE, write_list
 from dangad.server.passeddescriptors import dispose
 from dangad.text import kind_in_words, printable, quote
 from dangad.wire import boxes, commands
@@ -256,7 +256,6 @@ class ControlFactory(Factory):
         self._operations = operations
         #: The share of work that is left in this turn of the reactor.
         self.turns = Turns(clock)
-        self._parts = Parts(clock)
         #: The open connections, the most recently active last.
         self._connections: dict[ControlConnection, None] = {}
         #: How many requests are in progress: for events, and others.
@@ -324,7 +323,7 @@ class ControlFactory(Factory):
     async def write_document(self, document: Any) -> str:
         """A document as JSON; long lists take some turns of the reactor."""
         if isinstance(document, list) and len(document) > WRITTEN_AT_ONCE:
-            return await self._parts.do(write_list(document))
+            return await write_list(document, self._operations.turn)
         return json.dumps(document)
 
     def connection_lost(self, connection: ControlConnection) -> None:

@@ -13,7 +13,7 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from dangad.scheduler.clockcalls import call_later, cancel
@@ -21,11 +21,12 @@ from dangad.scheduler.interfaces import IJournal, IWorkerJournal
 from dangad.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
     from dangad.errors import DangadError
+    from dangad.operators.parts import Parts
     from dangad.scheduler.counters import Counters
     from dangad.scheduler.interfaces import IProcess
     from dangad.scheduler.record import Job
@@ -92,13 +93,17 @@ class _Watcher(NamedTuple):
 class Events:
     """Keeps the last events while somebody watches."""
 
-    def __init__(self, clock: IReactorTime, counters: Counters, history: WorkerHistory) -> None:
+    def __init__(
+        self, clock: IReactorTime, counters: Counters, history: WorkerHistory, parts: Parts
+    ) -> None:
         """Keep nothing yet.
 
         :param counters: tells of jobs, if it is asked to.
         :param history: tells of workers, likewise.
+        :param parts: divides the work if many watch.
         """
         self._clock = clock
+        self._parts = parts
         self._counters = counters
         self._history = history
         #: The last events.
@@ -106,9 +111,11 @@ class Events:
         #: How many events there were since somebody began to watch.
         self._count = 0
         #: Those who wait.
-        self._watchers: list[_Watcher] = []
+        self._watchers: deque[_Watcher] = deque()
         #: The call that tells them of new events; None if none is due.
         self._telling: IDelayedCall | None = None
+        #: Whether they are being told.
+        self._is_telling = False
         #: The call that ends the watch; None while nothing is kept.
         self._end: IDelayedCall | None = None
 
@@ -128,12 +135,11 @@ class Events:
         self._end = call_later(self._clock, UNWATCHED, self._stop)
         if after is None or after > self._count:
             after = self._count
-        answer = self._answer(after, matches)
-        if answer["events"] or answer["missed"]:
-            return succeed(answer)
         told: Deferred[dict[str, Any]] = Deferred()
         alarm = call_later(self._clock, PATIENCE, self._give_up, told)
-        self._watchers.append(_Watcher(self._count, matches, told, alarm))
+        self._watchers.append(_Watcher(after, matches, told, alarm))
+        if after < self._count:
+            self._tell()
         return told
 
     def stop(self) -> None:
@@ -222,20 +228,36 @@ class Events:
     def _put(self, event: Event) -> None:
         self._ring.append(event)
         self._count += 1
-        if self._watchers and self._telling is None:
+        if self._watchers and not self._is_telling:
+            self._tell_later()
+
+    def _tell_later(self) -> None:
+        if self._telling is None:
             self._telling = call_later(self._clock, DELAY, self._tell)
 
     def _tell(self) -> None:
-        """Answer those who wait for one of the new events."""
+        """Answer those who wait for one of the new events, one in each turn."""
+        cancel(self._telling)
         self._telling = None
-        waiting, self._watchers = self._watchers, []
-        for watcher in waiting:
+        if not self._is_telling:
+            self._is_telling = True
+            self._parts.do(self._tell_each())
+
+    def _tell_each(self) -> Generator[None, None, None]:
+        for _ in range(len(self._watchers)):
+            if not self._watchers:  # they may have been answered meanwhile
+                break
+            watcher = self._watchers.popleft()
             answer = self._answer(watcher.after, watcher.matches)
             if answer["events"] or answer["missed"]:
                 cancel(watcher.alarm)
                 watcher.told.callback(answer)
             else:
                 self._watchers.append(watcher._replace(after=answer["next"]))
+            yield
+        self._is_telling = False
+        if any(watcher.after < self._count for watcher in self._watchers):
+            self._tell_later()
 
     def _give_up(self, told: Deferred[dict[str, Any]]) -> None:
         """Answer whoever has waited for long."""

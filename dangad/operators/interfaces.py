@@ -23,6 +23,12 @@ class IOperations(Interface):
     a filter, an order or a number is not valid, ValueError says in one line what is allowed.
     """
 
+    def turn() -> Deferred[str]:
+        """Fires, with nothing, when it is the caller's turn for a part of a long piece of work.
+
+        Whoever shows much asks for a turn before each few milliseconds of work.
+        """
+
     def status() -> dict[str, Any]:
         """The status of the server: its state, settings, and numbers of workers and jobs."""
 

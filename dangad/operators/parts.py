@@ -1,20 +1,22 @@
 """Work for operators on very many jobs or clients: one part in each turn of the reactor.
 
 A hundred thousand jobs may wait, and many operators may ask for lists of them. Whoever does such
-work writes it as a generator, which yields after each part. The parts of all operators' work come
-one by one, so that a turn of the reactor is never longer than one part.
+work writes it as a generator, which yields after each part, or waits for a turn. The parts of all
+operators' work come one by one, so that a turn of the reactor is never longer than one part. After
+each part the server has some time for its clients alone.
 """
 
 from __future__ import annotations
 
 import json
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Awaitable, Callable, Generator, Sequence
 
     from twisted.internet.interfaces import IReactorTime
 
@@ -24,6 +26,13 @@ PART = 2000
 WRITTEN_AT_ONCE = 100
 """The most entries of a list that are written as JSON in one part."""
 
+REST = 2.0
+"""Times as long as a part took, until the next part begins: all operators together have at most a
+third of the server's time."""
+
+LONGEST_REST = 0.1
+"""Seconds after which the next part begins at the latest."""
+
 T = TypeVar("T")
 
 
@@ -31,12 +40,14 @@ class Parts:
     """The work that is under way."""
 
     def __init__(self, clock: IReactorTime) -> None:
-        """:param clock: calls for the next part."""
+        """:param clock: calls for the next part, and tells how long a part took."""
         self._clock = clock
-        #: The generators, the next one first, each with the Deferred for its result.
-        self._waiting: deque[tuple[Generator[None, None, Any], Deferred[Any]]] = deque()
+        #: The next part of each work, the one that is due first.
+        self._waiting: deque[Callable[[], object]] = deque()
         #: Whether the next part has its turn.
         self._is_due = False
+        #: The time at which the rest after the last part is over.
+        self._rested_at = 0.0
 
     def do(self, work: Generator[None, None, T]) -> Deferred[T]:
         """Do `work`, from the next turn of the reactor on.
@@ -44,18 +55,33 @@ class Parts:
         Fires with what the generator returns, or fails with what it raises.
         """
         done: Deferred[T] = Deferred()
-        self._waiting.append((work, done))
-        self._go_on()
+        self._put(partial(self._go_on, work, done))
         return done
 
-    def _go_on(self) -> None:
-        if self._waiting and not self._is_due:
+    def turn(self) -> Deferred[str]:
+        """Fires, with nothing, when whoever waits may do a part of its work."""
+        turn: Deferred[str] = Deferred()
+        self._put(partial(turn.callback, ""))
+        return turn
+
+    def _put(self, part: Callable[[], object]) -> None:
+        self._waiting.append(part)
+        if not self._is_due:
             self._is_due = True
-            self._clock.callLater(0, self._do_part)
+            rest = max(0.0, self._rested_at - self._clock.seconds())
+            self._clock.callLater(rest, self._do_part)
 
     def _do_part(self) -> None:
-        self._is_due = False
-        work, done = self._waiting.popleft()
+        began = self._clock.seconds()
+        self._waiting.popleft()()
+        ended = self._clock.seconds()
+        rest = min(REST * (ended - began), LONGEST_REST)
+        self._rested_at = ended + rest
+        self._is_due = bool(self._waiting)
+        if self._waiting:
+            self._clock.callLater(rest, self._do_part)
+
+    def _go_on(self, work: Generator[None, None, T], done: Deferred[T]) -> None:
         try:
             next(work)
         except StopIteration as ended:
@@ -63,16 +89,18 @@ class Parts:
         except Exception:  # noqa: BLE001 - it belongs to whoever waits for the result
             done.errback()
         else:
-            self._waiting.append((work, done))
-        self._go_on()
+            self._put(partial(self._go_on, work, done))
 
 
-def write_list(entries: Sequence[Any]) -> Generator[None, None, str]:
-    """A long list as JSON, as work to be done in parts."""
+async def write_list(entries: Sequence[Any], turn: Callable[[], Awaitable[object]]) -> str:
+    """A long list as JSON, written in parts.
+
+    :param turn: waits for the turn of the next part.
+    """
     written: list[str] = []
     for start in range(0, len(entries), WRITTEN_AT_ONCE):
+        await turn()
         written.append(json.dumps(entries[start : start + WRITTEN_AT_ONCE])[1:-1])
-        yield
     return f"[{', '.join(written)}]"
 
 

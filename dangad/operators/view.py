@@ -93,12 +93,12 @@ class Operations:
         self._supervisor = supervisor
         self._clients = clients
         self._stop = stop
-        parts = Parts(clock)
+        parts = self._parts = Parts(clock)
         self._job_views = JobViews(clock, dispatcher, parts, output_log.memory.lines_of)
         self._client_views = ClientViews(clock, dispatcher, clients, parts)
         self._rates = Rates(clock, dispatcher.counters)
         self._command_views = CommandViews(dispatcher, self._rates, parts)
-        self._events = Events(clock, dispatcher.counters, supervisor.history)
+        self._events = Events(clock, dispatcher.counters, supervisor.history, parts)
         self._hand_calls = HandCalls(dispatcher)
         self._began = clock.seconds()
         self._version = version("dangad")  # this reads files: only before the server runs
@@ -115,6 +115,10 @@ class Operations:
         """Leave no call on the clock, and answer those who watch."""
         self._rates.stop()
         self._events.stop()
+
+    def turn(self) -> Deferred[str]:
+        """See :meth:`IOperations.turn`."""
+        return self._parts.turn()
 
     def status(self) -> dict[str, Any]:
         """See :meth:`IOperations.status`."""

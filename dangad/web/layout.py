@@ -11,8 +11,6 @@ from twisted.web.template import Tag, flattenString, tags
 from dangad.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from twisted.internet.defer import Deferred
 
     from dangad.operators.interfaces import IOperations
@@ -47,10 +45,13 @@ class Scene:
     """The path before all views."""
     version: str
     """The version of the server."""
-    turn: Callable[[], Deferred[str]]
-    """Fires in the reactor's next turn."""
     token: str = ""
     """What forms that change something must send; empty if nothing may be changed."""
+
+    def turn(self) -> Deferred[str]:
+        """Fires, with nothing, when the next part of the page may be written."""
+        turn: Deferred[str] = self.operations.turn()
+        return turn
 
 
 @dataclass(frozen=True, slots=True)

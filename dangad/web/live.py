@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
-from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -37,10 +37,19 @@ QUIET_ROUNDS = 15
 class Update:
     """What viewers of one address are sent."""
 
-    body: bytes
-    """The HTML of the part of the page that is kept up to date."""
-    sample: str = ""
-    """The latest sample as JSON, for the curves; empty if there are none."""
+    page: bytes
+    """The part of the page that is kept up to date, as an event."""
+    sample: bytes = b""
+    """The latest sample for the curves, as an event; empty if there is none."""
+
+    @classmethod
+    def of(cls, body: bytes, sample: str) -> Update:
+        """The events that all viewers share.
+
+        :param body: the HTML.
+        :param sample: JSON; empty if there is no sample.
+        """
+        return cls(_event(body), _event(sample.encode(), b"sample") if sample else b"")
 
 
 @dataclass(slots=True)
@@ -65,7 +74,7 @@ class Viewer:
         self._missed = 0
         #: Updates in a row in which nothing had changed.
         self._quiet = 0
-        #: The HTML that it was sent last.
+        #: The event with the page that it was sent last.
         self._shown = b""
 
     def begin(self) -> None:
@@ -85,11 +94,11 @@ class Viewer:
             return
         self._missed = 0
         parts = []
-        if update.body != self._shown:
-            self._shown = update.body
-            parts.append(_event(update.body))
+        if update.page != self._shown:
+            self._shown = update.page
+            parts.append(update.page)
         if update.sample:
-            parts.append(_event(update.sample.encode(), b"sample"))
+            parts.append(update.sample)
         self._quiet = 0 if parts else self._quiet + 1
         if self._quiet >= QUIET_ROUNDS:
             self._quiet = 0
@@ -112,8 +121,13 @@ class Viewer:
 class Live:
     """All open pages, and the call that keeps them up to date while there are any."""
 
-    def __init__(self, clock: Any) -> None:
-        self._clock = clock
+    def __init__(self, clock: Any, turn: Callable[[], Deferred[str]]) -> None:
+        """Keep nothing up to date yet.
+
+        :param clock: the source of time.
+        :param turn: fires when a page may be made.
+        """
+        self._turn = turn
         self._rounds = LoopingCall(self._round)
         self._rounds.clock = clock
         #: The viewers by address.
@@ -159,9 +173,9 @@ class Live:
 
     async def _update_all(self) -> None:
         for stream in list(self._streams.values()):
+            await self._turn()
             if stream.viewers:  # they may have left meanwhile
                 await self._update(stream)
-                await deferLater(self._clock, 0)
 
     async def _update(self, stream: _Stream) -> None:
         try:

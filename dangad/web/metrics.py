@@ -27,8 +27,6 @@ from dangad.web.health import illness
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from twisted.internet.defer import Deferred
-
     from dangad.operators.interfaces import IOperations
 
 SAMPLES_A_TURN = 300
@@ -296,15 +294,12 @@ class _One(Collector):
         yield self._metric
 
 
-async def render_metrics(
-    operations: IOperations, accept: str, turn: Callable[[], Deferred[str]]
-) -> tuple[bytes, str]:
+async def render_metrics(operations: IOperations, accept: str) -> tuple[bytes, str]:
     """All metrics as text, and the type of the text.
 
-    Work on many commands is done in parts, one a turn of the reactor.
+    Work on many commands is done in parts, each in a turn of its own.
 
     :param accept: the formats that the asker understands, as in HTTP's ``Accept``.
-    :param turn: fires in the reactor's next turn.
     """
     encode, kind = choose_encoder(accept)
     documents = Documents(operations.status(), await operations.commands())
@@ -320,7 +315,7 @@ async def render_metrics(
             text = text.removesuffix(_END)
             parts.append(_without_head(text) if part.name == begun else text)
             begun = part.name
-            await turn()
+            await operations.turn()
     if ends:
         parts.append(_END)
     return b"".join(parts), kind

@@ -19,7 +19,6 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
@@ -90,7 +89,6 @@ class Root(Resource):
 
     def __init__(
         self,
-        reactor: Any,
         operations: IOperations,
         history: History,
         live: Live,
@@ -98,14 +96,12 @@ class Root(Resource):
     ) -> None:
         """Read the files for browsers.
 
-        :param reactor: gives turns.
         :param operations: tells everything that is shown.
         :param history: the last fifteen minutes.
         :param live: keeps pages up to date.
         :param settings: the operator's choices.
         """
         super().__init__()
-        self._reactor = reactor
         self._operations = operations
         self._history = history
         self._live = live
@@ -152,7 +148,7 @@ class Root(Resource):
             return served
         if path == ["metrics"]:
             accepted = request.getHeader("accept") or ""
-            body, kind = await render_metrics(self._operations, accepted, self._turn)
+            body, kind = await render_metrics(self._operations, accepted)
             return Reply(body, kind)
         if path[0] == "live":
             return self._stream(request, path[1:])
@@ -204,7 +200,7 @@ class Root(Resource):
                 view = await self._view(scene, path)
             except (BadAddress, NotThere) as error:
                 view = View("", note(str(error), "bad"))
-            return Update(await fragment(view), view.sample)
+            return Update.of(await fragment(view), view.sample)
 
         if not self._live.watch(request, scene.address.link(""), render):
             return plain("too many pages are open", 503)
@@ -259,10 +255,5 @@ class Root(Resource):
             address,
             self._settings.prefix,
             self._version,
-            self._turn,
             "" if self._orders is None else self._orders.token,
         )
-
-    def _turn(self) -> Deferred[str]:
-        """Fires in the reactor's next turn."""
-        return deferLater(self._reactor, 0, str)

@@ -97,9 +97,9 @@ class WebSite(Site):
         :param settings: the operator's choices.
         """
         self.history = History(reactor, operations)
-        self.live = Live(reactor)
+        self.live = Live(reactor, operations.turn)
         super().__init__(
-            Root(reactor, operations, self.history, self.live, settings),
+            Root(operations, self.history, self.live, settings),
             timeout=IDLE_TIME,
             reactor=reactor,
         )

@@ -9,11 +9,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dangad.errors import QueueFull
 from dangad.operators.events import DELAY, KEPT, MOST, PATIENCE, UNWATCHED, Event, Events
+from dangad.operators.parts import Parts
 from dangad.scheduler.counters import Counters
 from dangad.scheduler.outbox import Outbox
 from dangad.scheduler.record import Cause, JobState
 from dangad.scheduler.workerhistory import Gone, WorkerHistory
 from tests.fakes import FakeClient, FakeWorker, make_job
+from tests.unit.host.test_turns import TurnClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +35,7 @@ class EventsTests(SynchronousTestCase):
         self.outbox = Outbox()
         self.counters = Counters(self.outbox, log_jobs="none")
         self.history = WorkerHistory()
-        self.events = Events(self.clock, self.counters, self.history)
+        self.events = Events(self.clock, self.counters, self.history, Parts(self.clock))
 
     def tearDown(self) -> None:
         """After the stop nobody watches, and nothing is left to do."""
@@ -45,8 +47,10 @@ class EventsTests(SynchronousTestCase):
     def watch(
         self, after: int | None = None, matches: Callable[[Event], bool] = everything
     ) -> Deferred[dict[str, Any]]:
-        """Ask for events."""
-        return self.events.watch(after, matches)
+        """Ask for events, and wait for a turn in which those that are there are told."""
+        asked = self.events.watch(after, matches)
+        self.clock.advance(0)
+        return asked
 
     def accept(self, count: int = 1) -> None:
         """Let jobs be accepted, at one moment."""
@@ -101,6 +105,29 @@ class EventsTests(SynchronousTestCase):
             numbers += [event["number"] for event in answer["events"]]
             asked = self.watch(answer["next"])
         self.assertEqual(numbers, list(range(1, 13)))
+
+    def test_one_a_turn(self) -> None:
+        """However many watch, one is told in each turn."""
+        turns = TurnClock()
+        events = Events(turns, self.counters, self.history, Parts(turns))
+        asked = [events.watch(None, everything) for _ in range(3)]
+        events.note("reload")
+        turns.advance(DELAY)
+        told: list[int] = []
+        while len(told) < 3:
+            turns.turn()
+            told.append(sum(bool(each.called) for each in asked))
+        events.stop()
+        self.assertEqual(told, [1, 2, 3])
+
+    def test_meanwhile(self) -> None:
+        """Events that come while others are told are told in their turn."""
+        first, other = self.watch(), self.watch(None, lambda event: event.kind == "scaled")
+        self.events.note("reload")
+        first.addCallback(lambda _: self.events.note("scaled"))
+        self.clock.advance(DELAY)
+        self.clock.advance(DELAY)
+        self.assertEqual(self.kinds(other), ["scaled"])
 
     def test_patience(self) -> None:
         """If nothing happens, the answer is empty, after some time."""

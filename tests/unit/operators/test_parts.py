@@ -6,9 +6,19 @@ import json
 import random
 from typing import TYPE_CHECKING
 
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from dangad.operators.parts import PART, WRITTEN_AT_ONCE, First, Parts, write_list
+from dangad.operators.parts import (
+    LONGEST_REST,
+    PART,
+    REST,
+    WRITTEN_AT_ONCE,
+    First,
+    Parts,
+    write_list,
+)
 from tests.unit.host.test_turns import TurnClock
 
 if TYPE_CHECKING:
@@ -46,6 +56,35 @@ class PartsTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(second), "b")
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_rest(self) -> None:
+        """After a part nothing is done for twice as long, but not for very long."""
+        clock = Clock()
+        parts = Parts(clock)
+
+        def take(_: str, seconds: float) -> None:
+            clock.rightNow += seconds
+
+        for seconds, rest in ((0.01, REST * 0.01), (1.0, LONGEST_REST)):
+            for early in (True, False):  # whether the next one waits before the rest
+                parts.turn().addCallback(take, seconds)
+                following = parts.turn() if early else None
+                clock.advance(0)
+                following = following or parts.turn()
+                clock.advance(0.9 * rest)
+                self.assertNoResult(following)
+                clock.advance(0.2 * rest)
+                self.assertEqual(self.successResultOf(following), "")
+
+    def test_turns(self) -> None:
+        """Who waits for a turn has it after those who came before."""
+        self.parts.do(self.work("a", 2))
+        turn = self.parts.turn()
+        self.assertEqual(self.turn(), ["a0"])
+        self.assertNoResult(turn)
+        self.turn()
+        self.assertEqual(self.successResultOf(turn), "")
+        self.assertEqual(self.turn(), ["a1"])
+
     def test_failure(self) -> None:
         """Work that fails is over, and the others go on; more can follow at once."""
 
@@ -64,14 +103,13 @@ class PartsTests(SynchronousTestCase):
     def test_long_list(self) -> None:
         """A long list is written in parts, as it would be at once."""
         entries = [{"number": number} for number in range(2 * WRITTEN_AT_ONCE + 1)]
-        written = self.parts.do(write_list(entries))
-        for _ in range(3):
+        written = Deferred.fromCoroutine(write_list(entries, self.parts.turn))
+        for _ in range(2):
             self.turn()
             self.assertNoResult(written)
         self.turn()
         self.assertEqual(self.successResultOf(written), json.dumps(entries))
-        nothing = self.parts.do(write_list([]))
-        self.turn()
+        nothing = Deferred.fromCoroutine(write_list([], self.parts.turn))
         self.assertEqual(self.successResultOf(nothing), "[]")
 
 

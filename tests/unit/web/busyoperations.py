@@ -9,6 +9,7 @@ from twisted.protocols import amp
 
 from dangad.errors import NotFound
 from dangad.operators import filters
+from dangad.operators.parts import Parts
 from dangad.wire.catalogue import NO_POLICY, describe_command
 from dangad.wire.values import Blob, Large
 from tests.fakeoperations import STATUS, WORKERS, FakeOperations
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from twisted.internet.defer import Deferred
+    from twisted.internet.interfaces import IReactorTime
 
 HOSTILE = '<script>alert("x")</script>&amp;\u202e'
 """A name that would do harm where it is not escaped."""
@@ -151,8 +153,10 @@ class BusyOperations(FakeOperations):
     :ivar orders: what it was told to do.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: IReactorTime) -> None:
+        """:param clock: calls for the next part of long work."""
         super().__init__()
+        self._parts = Parts(clock)
         self.status_document = {
             **STATUS,
             "jobs": {**STATUS["jobs"], "waiting": 214, "running": 3},
@@ -230,6 +234,10 @@ class BusyOperations(FakeOperations):
         ]
         self.can_run_again = False
         self.orders: list[tuple[Any, ...]] = []
+
+    def turn(self) -> Deferred[str]:
+        """See :meth:`IOperations.turn`."""
+        return self._parts.turn()
 
     def recent(
         self, filter: Mapping[str, Any] | None = None, sort: str | None = None, limit: int = 1000

@@ -13,7 +13,7 @@ class HistoryTests(SynchronousTestCase):
     def setUp(self) -> None:
         """Begin to sample a server."""
         self.clock = Clock()
-        self.operations = BusyOperations()
+        self.operations = BusyOperations(self.clock)
         self.history = History(self.clock, self.operations, self.clock.seconds)
         self.history.start()
         self.addCleanup(self.history.stop)

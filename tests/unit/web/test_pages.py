@@ -228,7 +228,7 @@ class OtherTests(VisitCase):
 
     def test_empty(self) -> None:
         """A server that has done nothing yet has pages, too."""
-        self.operations = BusyOperations()
+        self.operations = BusyOperations(self.clock)
         for name in ("workers", "commands", "recent", "deaths"):
             setattr(self.operations, f"{name}_document", [])
         self.operations.entries = []

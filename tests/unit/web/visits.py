@@ -76,7 +76,7 @@ class VisitCase(SynchronousTestCase):
     def setUp(self) -> None:
         """Make the page."""
         self.clock = Clock()
-        self.operations = BusyOperations()
+        self.operations = BusyOperations(self.clock)
         self.site = self.make_site(self.settings)
 
     def make_site(self, settings: WebSettings) -> WebSite:
