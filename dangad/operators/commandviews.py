@@ -80,7 +80,8 @@ class CommandViews:
                 )
             yield
         others = metrics.others
-        if others.refused or sum(others.ended.values()):
+        shown = others.refused or sum(others.ended.values())
+        if shown or not metrics.present.keys() <= metrics.by_command.keys():
             entries.append(self._others(others))
         return entries
 

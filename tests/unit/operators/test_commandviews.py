@@ -8,6 +8,7 @@ from typing import Any
 from dangad.operators.commandviews import AT_ONCE, CommandViews
 from dangad.operators.parts import Parts
 from dangad.operators.rates import Rates
+from dangad.scheduler.metrics import MOST_COMMANDS
 from tests.fakes import catalogue
 from tests.unit.host.test_turns import TurnClock
 from tests.unit.scheduler.dispatching import DispatcherTestCase
@@ -69,3 +70,15 @@ class CommandViewsTests(DispatcherTestCase):
             self.assertNoResult(waiter)
         self.turns.turn()
         self.assertEqual(len(self.successResultOf(waiter)), len(names))
+
+    def test_beyond(self) -> None:
+        """Jobs of a command that is not counted by itself are told together with others, too."""
+        names = [f"C{number}" for number in range(MOST_COMMANDS + 1)]
+        self.ready(catalogue(*names))
+        self.assertNotIn("other", self.document())
+        beyond = names[-1].encode()
+        self.dispatcher.pause([beyond])
+        self.submit(self.connect("client"), names[-1])
+        document = self.document()
+        self.assertEqual(len(document), MOST_COMMANDS + 1)
+        self.assertEqual(document["other"]["waiting"], 1)
