@@ -26,12 +26,12 @@ PART = 2000
 WRITTEN_AT_ONCE = 100
 """The most entries of a list that are written as JSON in one part."""
 
-REST = 2.0
-"""Times as long as a part took, until the next part begins: all operators together have at most a
-third of the server's time."""
+REST = 1.0
+"""The time from the end of a part to the next part, in lengths of the part: all operators together
+have at most half of the server's time."""
 
 LONGEST_REST = 0.1
-"""Seconds after which the next part begins at the latest."""
+"""Seconds from the end of a part to the next part, at most."""
 
 T = TypeVar("T")
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from operator import sub
 from typing import TYPE_CHECKING, Any
 
 from dangad.host.turns import do_in_turns
 from dangad.scheduler.clockcalls import call_later, cancel
-from dangad.scheduler.metrics import EDGES, percentile
+from dangad.scheduler.metrics import EDGES, percentiles
 from dangad.scheduler.record import JobState
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ COARSE = 3
 AT_ONCE = 100
 """The commands that are sampled in one turn of the reactor."""
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
-"""The percentiles that are told."""
+"""The percentiles that are told, in ascending order."""
+_SHARES = tuple(PERCENTILES.values())
 _NONE = (0,) * (len(EDGES) + 1)
 
 
@@ -101,9 +103,12 @@ def _figures(before: Sample, now: Sample, names: Sequence[str]) -> dict[str, Any
         "failed": now.failed - before.failed,
     }
     for number, name in enumerate(names):
-        old = before.times[number] if before.times else _NONE
-        new = [a - b for a, b in zip(now.times[number], old, strict=True)] if jobs else _NONE
-        found = {each: percentile(new, share) for each, share in PERCENTILES.items()}
+        new: Sequence[int] = _NONE
+        if jobs:
+            new = now.times[number]
+            if before.times:
+                new = [*map(sub, new, before.times[number])]
+        found = dict(zip(PERCENTILES, percentiles(new, _SHARES), strict=True))
         figures.update({name: found} if name else found)
     return figures
 

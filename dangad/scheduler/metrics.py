@@ -107,20 +107,29 @@ def count(codes: dict[str, int], code: str) -> None:
     codes[code] = codes.get(code, 0) + 1
 
 
-def percentile(counts: Sequence[int], fraction: float) -> float | None:
-    """The time below which this fraction of the counted times lies; None if there are no times.
+def percentiles(counts: Sequence[int], fractions: Sequence[float]) -> list[float | None]:
+    """The times below which these fractions of the counted times lie; None if there are no times.
 
-    It is interpolated within its bucket.
+    They are interpolated within their buckets.
+
+    :param fractions: in ascending order, above 0.
     """
-    rank = sum(counts) * fraction
-    if not rank:
-        return None
+    total = sum(counts)
+    if not total:
+        return [None] * len(fractions)
+    found: list[float | None] = []
     below = 0
     for bucket, number in enumerate(counts):
-        if number and below + number >= rank:
+        if not number:
+            continue
+        while below + number >= total * fractions[len(found)]:
             if bucket == len(EDGES):
-                return EDGES[-1]
-            floor = EDGES[bucket - 1] if bucket else 0.0
-            return floor + (EDGES[bucket] - floor) * (rank - below) / number
+                found.append(EDGES[-1])
+            else:
+                floor = EDGES[bucket - 1] if bucket else 0.0
+                share = (total * fractions[len(found)] - below) / number
+                found.append(floor + (EDGES[bucket] - floor) * share)
+            if len(found) == len(fractions):
+                return found
         below += number
-    return EDGES[-1]
+    return found

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
     from dangad.operators.interfaces import IOperations
 
-SAMPLES_A_TURN = 300
+SAMPLES_A_TURN = 600
 """Lines that are written in one turn of the reactor."""
-COMMANDS_A_TURN = 10
+COMMANDS_A_TURN = 30
 """Commands whose histograms are read in one turn of the reactor."""
 OUTCOMES = ("done", "failed", "cancelled", "timed_out", "lost", "refused")
 """How jobs end, as the label ``outcome``; a refused request never became a job."""

@@ -57,7 +57,7 @@ class PartsTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_rest(self) -> None:
-        """After a part nothing is done for twice as long, but not for very long."""
+        """After a part nothing is done for as long again, but not for very long."""
         clock = Clock()
         parts = Parts(clock)
 

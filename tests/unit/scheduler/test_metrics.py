@@ -21,7 +21,7 @@ from dangad.scheduler.metrics import (
     OTHER,
     SHORTEST,
     Metrics,
-    percentile,
+    percentiles,
 )
 from dangad.scheduler.outbox import Outbox
 from dangad.scheduler.record import Cause, Death, JobState
@@ -85,16 +85,16 @@ class PercentileTests(SynchronousTestCase):
             job.attempt, job.started_at, job.state = 1, 0.0, JobState.DONE
             counters.note_acceptance(job)
             counters.note_end(job, time)
-        found = percentile(counters.metrics.others.runtimes.counts, fraction)
+        (found,) = percentiles(counters.metrics.others.runtimes.counts, [fraction])
         right = sorted(times)[math.ceil(len(times) * fraction) - 1]
         assert found is not None
         assert right / FACTOR * 0.999 <= found <= right * FACTOR * 1.001, (found, right)
 
     def test_extremes(self) -> None:
         """No times have no percentile. Times beyond the last bucket count as its edge."""
-        self.assertIsNone(percentile([0] * (len(EDGES) + 1), 0.5))
-        self.assertEqual(percentile([0] * len(EDGES) + [3], 0.5), EDGES[-1])
-        first = percentile([4] + [0] * len(EDGES), 0.5)
+        self.assertEqual(percentiles([0] * (len(EDGES) + 1), [0.5, 0.9]), [None, None])
+        self.assertEqual(percentiles([0] * len(EDGES) + [3], [0.5, 0.99]), [EDGES[-1]] * 2)
+        (first,) = percentiles([4] + [0] * len(EDGES), [0.5])
         assert first is not None
         self.assertAlmostEqual(first, SHORTEST / 2)
 
