@@ -30,6 +30,8 @@ QUESTIONS = (
     "starts",
     "recycling",
     "stalls",
+    "operators",
+    "pagecost",
     "reactors",
     "models",
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 END = b"\0\0"
 MAX_VALUE = 65535
@@ -62,6 +62,15 @@ def end_of(buffer: bytes | bytearray, start: int = 0) -> int:
             return 0
         start = key_end + 2 + (buffer[key_end] << 8 | buffer[key_end + 1])
     return 0
+
+
+def pairs_of(box: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The keys and values of a whole box."""
+    start = 0
+    while (key_end := start + 2 + box[start + 1]) > start + 2:
+        end = key_end + 2 + (box[key_end] << 8 | box[key_end + 1])
+        yield box[start + 2 : key_end], box[key_end + 2 : end]
+        start = end
 
 
 def echo(box: bytes) -> bytes:

@@ -81,6 +81,11 @@ STALLS = (
 )
 """What may happen to a server, none of which may keep its loop from the others for long."""
 
+WITH_PAGE = "with a page that is open, and metrics"
+"""The contender of `pagecost` that has a page."""
+MANY = "much to see, and many look"
+"""The contender of `operators` with everybody who can look at a server."""
+
 TARGETS = (
     *(
         Target(
@@ -213,6 +218,38 @@ TARGETS = (
             contender=happening,
         )
         for happening in STALLS
+    ),
+    Target(
+        "operators",
+        "longest turn while many look, without the garbage collector",
+        "longest",
+        at_most=0.05,
+        unit="s",
+        contender=MANY,
+    ),
+    Target(
+        "operators",
+        "active client's 99th percentile while many look, against alone",
+        "p99",
+        ("nothing else", "p99"),
+        at_most=2.0,
+        contender=MANY,
+    ),
+    Target(
+        "pagecost",
+        "throughput with an open page and metrics, against without",
+        "throughput",
+        ("without a page", "throughput"),
+        at_least=0.97,
+        contender=WITH_PAGE,
+    ),
+    Target(
+        "pagecost",
+        "parent's CPU per job with an open page and metrics, against without",
+        "parent_cpu",
+        ("without a page", "parent_cpu"),
+        at_most=1.03,
+        contender=WITH_PAGE,
     ),
 )
 

@@ -67,8 +67,11 @@ class Turn:
 class Watched:
     """A server whose turns are measured, on a stage of its own."""
 
-    def __init__(self, stage: Stage, sizes: Sizes, workers: int, most: int) -> None:
-        """Start it, and wait until its first workers are ready."""
+    def __init__(self, stage: Stage, sizes: Sizes, workers: int, most: int, *options: str) -> None:
+        """Start it, and wait until its first workers are ready.
+
+        :param options: more of ``twistd dangad``.
+        """
         self.stage = stage
         self.sizes = sizes
         self._clients = contextlib.ExitStack()
@@ -82,7 +85,7 @@ class Watched:
             *("--min-workers", str(workers), "--max-workers", str(most)),
             *("--max-queued", room, "--max-in-flight", room, "--drain", "1"),
             *("--relief-after", "0"),  # who holds all workers is to hold them
-            *("--max-connections", str(sizes.connections + SPARE_FILES)),
+            *("--max-connections", str(sizes.connections + SPARE_FILES), *options),
         )
         stage.wait_for(lambda: self._ready(workers), "dangad")
 

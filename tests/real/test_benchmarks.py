@@ -21,6 +21,8 @@ from tests.benchmarks import (
     cpu_bound,
     echo,
     models,
+    operators,
+    pagecost,
     payload,
     publish,
     reactors,
@@ -150,6 +152,8 @@ class JudgementTest(SynchronousTestCase):
             "starts": starts,
             "recycling": recycling,
             "stalls": stalls,
+            "operators": operators,
+            "pagecost": pagecost,
         }
         for target in targets.TARGETS:
             measures = asked[target.question].MEASURES
@@ -234,6 +238,19 @@ QUESTIONS: dict[str, tuple[Any, list[Contender], dict[str, tuple[str, ...]]]] = 
     ),
     "connections": (connections, [], {DANGAD: ("median_alone", "median_among")}),
     "backlog": (backlog, [], {DANGAD: ("cpu_short", "cpu_long")}),
+    "operators": (
+        operators,
+        [],
+        dict.fromkeys(
+            (operators.QUIET, operators.CROWDED, targets.MANY),
+            ("median", "p99", "longest", "share", "/metrics", "/jobs", "Commands"),
+        ),
+    ),
+    "pagecost": (
+        pagecost,
+        [],
+        dict.fromkeys((pagecost.WITHOUT, targets.WITH_PAGE), tuple(pagecost.MEASURES)),
+    ),
     "payload": (payload, [], dict.fromkeys((DANGAD, RELAY), ("throughput",))),
     "starts": (
         starts,
