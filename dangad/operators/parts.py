@@ -30,8 +30,9 @@ REST = 1.0
 """The time from the end of a part to the next part, in lengths of the part: all operators together
 have at most half of the server's time."""
 
-LONGEST_REST = 0.1
-"""Seconds from the end of a part to the next part, at most."""
+LONGEST_REST = 0.01
+"""Seconds from the end of a part to the next part, at most. A part that lasts longer than this was
+held up by other processes, or by the garbage collector."""
 
 T = TypeVar("T")
 
