@@ -18,8 +18,10 @@ from dangad.host.quietlog import _Window
 from dangad.operators.rates import Sample, Series
 from dangad.scheduler import counters
 from dangad.scheduler.quarantine import _Suspect
+from dangad.scheduler.record import Attempt
 from dangad.scheduler.workerhistory import Gone
 
+_BOUNDED = (BaseException, Attempt, Gone, Sample, Series, _Suspect, _Window)
 RECENT = 100
 """Jobs that it remembers after their end: so few that there are as many after any round."""
 
@@ -27,16 +29,16 @@ RECENT = 100
 def write_census(path: str) -> None:
     """Count the living instances of dangad's classes, into the file `path`, at one stroke.
 
-    Not of those whose number is bounded, and else a matter of chance: errors, which belong to
-    the jobs that ended last, what is held against commands whose workers died, kinds of lines
-    that were logged recently, workers that died last, and samples of the last minutes.
+    Not of those whose number is bounded, and else a matter of chance: errors and lost attempts,
+    which belong to the jobs that ended last, what is held against commands whose workers died,
+    kinds of lines that were logged recently, workers that died last, and samples of the last
+    minutes.
     """
     gc.collect()
     census = Counter(
         type(each).__qualname__
         for each in gc.get_objects()
-        if str(type(each).__module__).startswith("dangad.")
-        and not isinstance(each, (BaseException, Gone, Sample, Series, _Suspect, _Window))
+        if str(type(each).__module__).startswith("dangad.") and not isinstance(each, _BOUNDED)
     )
     with open(f"{path}.new", "w") as file:
         json.dump(census, file)
