@@ -59,6 +59,8 @@ class Filter:
         )
 
 
+EVERY_KIND = frozenset(EVENTS)
+"""All kinds of events."""
 LIVE_KEYS = ("state", "command", "client", "older_than")
 """The keys of a filter for jobs that wait or run."""
 ENDED_KEYS = (*LIVE_KEYS, "outcome")
@@ -89,13 +91,16 @@ def read_watched(
     :raises ValueError: a key, a value or a kind is not valid.
     """
     meant = _read(given or {}, ("command", "client"), ())
-    for kind in kinds or ():
+    if len(kinds or ()) > len(EVENTS):
+        raise ValueError(f"at most {len(EVENTS)} kinds of events can be named")
+    wanted = EVERY_KIND if kinds is None else frozenset(kinds)
+    for kind in sorted(wanted - EVERY_KIND):
         if kind not in EVENTS:
             raise ValueError(f"no kind of event {kind!r:.60}: {_either(EVENTS)}")
 
     def matches(event: Event) -> bool:
         return (
-            (kinds is None or event.kind in kinds)
+            event.kind in wanted
             and (meant.command is None or event.command == meant.command)
             and (meant.client is None or meant.client in (event.client or ""))
         )

@@ -19,6 +19,7 @@ from dangad.host.capacity import TooManyWorkers, check_workers
 from dangad.host.descent import cpu_time, state
 from dangad.host.memory import memory_of
 from dangad.host.reactorwatch import ReactorWatch
+from dangad.limits import check_numbers
 from dangad.operators.clientviews import ClientViews
 from dangad.operators.commandviews import CommandViews
 from dangad.operators.events import Events
@@ -300,9 +301,8 @@ class Operations:
     def resume(self, commands: Collection[str] | None) -> dict[str, Any]:
         """See :meth:`IOperations.resume`."""
         names = None if commands is None else [_as_bytes(name) for name in commands]
-        paused = _paused(self._dispatcher.resume(names))
-        self._events.note("resumed", _named(commands))
-        return paused
+        self._events.note("resumed", _named(commands))  # before the jobs start that it lets start
+        return _paused(self._dispatcher.resume(names))
 
     def pardon(self, command: str) -> bool:
         """See :meth:`IOperations.pardon`."""
@@ -312,9 +312,10 @@ class Operations:
         """See :meth:`IOperations.scale`."""
         if self._dispatcher.draining:
             raise ShuttingDown(_STOPPING)
+        check_numbers(min_workers, max_workers)
         check_workers(max_workers, self._memory_of_one(), force)
-        self._supervisor.scale(min_workers, max_workers)
         self._events.note("scaled", f"{min_workers} to {max_workers} workers")
+        self._supervisor.scale(min_workers, max_workers)
 
     def stack(self, job_id: int) -> Deferred[str]:
         """See :meth:`IOperations.stack`."""

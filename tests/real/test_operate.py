@@ -17,6 +17,7 @@ import pytest
 
 from dangad.operators.jobviews import LAST_LINES
 from dangad.wire import boxes
+from tests.blockingpeer import BlockingPeer
 from tests.twistdserver import ROOT, TextServer, text_server, wait_for
 from tests.unit.server.test_server import request
 from tests.warmcommand import WarmCommand, complained, wrote
@@ -24,7 +25,6 @@ from tests.warmcommand import WarmCommand, complained, wrote
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.blockingpeer import BlockingPeer
 
 SLEEPS = b"import time; time.sleep(600)"
 FAST = 5.0
@@ -166,6 +166,24 @@ def test_pause(shell: Shell, peer: BlockingPeer) -> None:
     assert [code_of(peer.answer(tag)) for tag in (paused, other)] == [None, None]
     text = shell.refused("pause", "Limitd", status=2)
     assert text == ("BAD_ARGUMENTS: the server has no command 'Limitd'; did you mean Limited?")
+
+
+def test_order(server: TextServer, peer: BlockingPeer) -> None:
+    """Those who watch are told of an order before they are told what it lets happen."""
+    with BlockingPeer(f"{server.folder}/dangad.control") as operator:
+
+        def tell(name: bytes, **words: bytes) -> Any:
+            return json.loads(operator.call(b"dangad.control." + name, **words)[b"document"])
+
+        peer.call(b"Python", code=b"out = 1")  # so a worker is ready
+        tell(b"Pause")
+        waiting = peer.ask(b"Python", code=b"out = 1")
+        wait_for(lambda: tell(b"Jobs")["total"] == 1)
+        watch = operator.ask(b"dangad.control.Watch", kinds=b"started,resumed")
+        tell(b"Resume")
+        assert code_of(peer.answer(waiting)) is None
+        events = json.loads(operator.answer(watch)[b"document"])["events"]
+        assert [event["kind"] for event in events] == ["resumed", "started"]
 
 
 def test_watch(server: TextServer, shell: Shell, peer: BlockingPeer) -> None:

@@ -11,7 +11,7 @@ from dangad.operators import filters
 from dangad.operators.events import Event
 from dangad.operators.filters import read_ended, read_live, read_sort, read_watched
 from dangad.scheduler.record import END_STATES, Job, JobState
-from dangad.wire.controlwords import ENDED_STATES, FARTHEST, JOB_ORDERS, MOST
+from dangad.wire.controlwords import ENDED_STATES, EVENTS, FARTHEST, JOB_ORDERS, MOST
 from tests.fakes import FakeClient
 
 NOW = 100.0
@@ -106,6 +106,8 @@ class FilterTests(SynchronousTestCase):
             ({}, None, (True, True)),
             (None, ["ended"], (True, False)),
             ({}, ["started", "scaled"], (False, True)),
+            ({}, ["ended"] * len(EVENTS), (True, False)),
+            ({}, [], (False, False)),
             ({"command": "Thumb", "client": "127."}, None, (True, False)),
             ({"command": "Other"}, None, (False, False)),
         ):
@@ -113,6 +115,7 @@ class FilterTests(SynchronousTestCase):
             self.assertEqual((matches(ended), matches(scaled)), wanted)
         for given, kinds, text in (
             ({"state": "running"}, None, "no filter 'state': it must be command or client"),
+            ({}, ["ended"] * (len(EVENTS) + 1), f"at most {len(EVENTS)} kinds"),
             ({}, ["end"], "no kind of event 'end': it must be accepted, started"),
         ):
             with self.assertRaisesRegex(ValueError, text):
