@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from dangad.options.values import MAX_NUMBER
 from dangad.text import meant, printable
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ MAX_FILE = 2**18
 """Bytes of the largest file. The server keeps its text, and sends it to operators."""
 MAX_SHOWN = 60
 """The most characters of a value that are shown in an error."""
-MAX_NUMBER = 2**63 - 1
-"""The largest whole number of TOML."""
 OPTION = "config"
 """The option that names the file; it cannot be in the file itself."""
 

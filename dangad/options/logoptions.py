@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dangad.host.logformat import FORMATS, JSON, LEVELS, TEXT, json_line
+from dangad.host.reactorwatch import LONG
 from dangad.limits import LOG_FAILED, LOG_JOBS
 from dangad.options.values import one_of, seconds
 
@@ -42,7 +43,7 @@ PARAMETERS: list[list[Any]] = [
         None,
         0.0,
         "Seconds in one turn of the reactor after which the log tells what blocks, 0 for never",
-        seconds("log-stalls"),
+        seconds("log-stalls", least=LONG),
     ],
 ]
 """The options with values, as entries of `usage.Options.optParameters`."""

@@ -204,7 +204,11 @@ class LogTests(TwistdCase):
             (["--log-jobs", "--force"], "--log-jobs --force: it must be one of none, failed, all"),
             (["--log-format=xml"], "--log-format xml: it must be one of text, json"),
             (["--log-level=loud"], "--log-level loud: it must be one of debug, info, warn"),
-            (["--log-stalls=-1"], "--log-stalls -1: not a number of seconds, 0 or more"),
+            (
+                ["--log-stalls=-1"],
+                "--log-stalls -1: not a number of seconds, 0, or 0.01 or more",
+            ),
+            (["--log-stalls=0.009"], "--log-stalls 0.009: not a number of seconds, 0, or 0.01"),
         ):
             done = self.run_twistd("-n", "dangad", *words)
             self.assertIn(f"twistd dangad: {says}", done.stderr)

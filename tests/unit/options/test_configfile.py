@@ -22,6 +22,7 @@ from dangad.limits import LOG_JOBS, STARTS
 from dangad.options.commandline import Options
 from dangad.options.configfile import MAX_FILE, Kind, kinds_of, read
 from dangad.options.configuration import configuration_of, values_of
+from dangad.options.values import MAX_NUMBER
 from tests.reader import ROOT
 
 KINDS = kinds_of(Options())
@@ -258,6 +259,23 @@ class ErrorTest(ConfigCase):
             said = self.error(text, line)
             self.assertIn(says, said)
             self.assertNotIn("dangad.toml", said)
+
+    def test_too_large(self) -> None:
+        """The command line has no numbers that the file cannot have: `dangad config` writes it."""
+        largest = MAX_NUMBER // 2**30
+        options = self.parse("", f"--max-queued={MAX_NUMBER}", f"--recycle-memory={largest}G")
+        for line in show_config(configuration_of(options).document({})):
+            self.path.write_text(line)
+            read(str(self.path), KINDS)
+        for option, number in (
+            ("max-queued", MAX_NUMBER + 1),
+            ("max-queued", "9" * 5000),
+            ("recycle-memory", MAX_NUMBER + 1),
+            ("recycle-memory", f"{largest + 1}G"),
+            ("recycle-memory", "9" * 5000),
+        ):
+            said = self.error("", f"--{option}={number}")
+            self.assertIn(f"--{option} {number}: the number is too large", said)
 
     def test_unreadable(self) -> None:
         """A file that cannot be read is one line with the system's reason."""
