@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from dangad.scheduler import joblog, reasons
 from dangad.scheduler.chores import PART
 from dangad.scheduler.outbox import log_failure
-from dangad.scheduler.record import END_STATES, JobState
+from dangad.scheduler.record import END_STATES, Event, JobState
 from dangad.text import counted
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ _ENDED = {
     JobState.LOST: "was lost",
 }
 """For each end without an answer, what the log says of the job."""
+_SERIOUS = frozenset({"QUEUE_FULL", "NO_WORKERS"})
+"""The codes of refusals for which the server lacks something; they are logged as warnings."""
 
 
 class Endings:
@@ -87,6 +89,7 @@ class Endings:
         cancel_alarms(job)
         if state.counters.log_failed and not quietly:
             self.log(
+                self._level_of(error),
                 error.code.decode("ascii", "replace"),
                 job.asker,
                 "job {job} {command} {ended}: {error}",
@@ -142,7 +145,8 @@ class Endings:
         self.end_all(jobs, error)
         if jobs:
             text = "{jobs} ended: {error}"
-            self.log("all", "", text, jobs=counted(len(jobs), "waiting job"), error=str(error))
+            number = counted(len(jobs), "waiting job")
+            self.log(self._level_of(error), "all", "", text, jobs=number, error=str(error))
         self._state.tell()
 
     def end_isolated(self, error: DangadError, still: Callable[[], bool]) -> None:
@@ -168,6 +172,7 @@ class Endings:
         self.end_all(jobs, reasons.client_left())
         if jobs:
             self.log(
+                self._state.quiet.info,
                 "gone",
                 client.name,
                 "{jobs} of a client that disconnected ended: {client}",
@@ -279,13 +284,38 @@ class Endings:
 
     # Clients that cannot be told, and workers that cannot be spoken to.
 
-    def log(self, kind: str, asker: str, text: str, **fields: object) -> None:
-        """Write to the log once the event's state is whole, or only count if `kind` is frequent."""
-        self._state.outbox.put(partial(self._state.quiet.info, kind, asker, text, **fields))
+    def log(
+        self, say: Callable[..., object], kind: str, asker: str, text: str, **fields: object
+    ) -> None:
+        """Write to the log once the event's state is whole, or only count if `kind` is frequent.
+
+        :param say: the method of the quiet log for the line's level.
+        """
+        self._state.outbox.put(partial(say, kind, asker, text, **fields))
+
+    def _level_of(self, error: DangadError) -> Callable[..., object]:
+        """What logs the end of jobs with `error`: a warning if they failed."""
+        quiet = self._state.quiet
+        return quiet.info if reasons.event_of(error) is Event.CANCEL else quiet.warn
 
     def refuse(self, client: IClient, job: Job, refusal: DangadError) -> None:
         """Tell `client` that `job` is not accepted."""
         self._state.counters.note_refusal(job, refusal)
+        if self._state.counters.log_failed:
+            name, code = client.name, refusal.code.decode("ascii", "replace")
+            quiet = self._state.quiet
+            self.log(
+                quiet.warn if code in _SERIOUS else quiet.info,
+                f"refused: {code}",
+                name,
+                "job {job} {command} was refused: {reason}",
+                job=job.id,
+                command=job.name,
+                client=name,
+                worker=None,
+                code=code,
+                reason=str(refusal),
+            )
         self.tell_end(client, job, refusal)
         self._state.tell()
 

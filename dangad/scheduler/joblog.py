@@ -1,8 +1,9 @@
 """What the log says about single jobs, and the fields of these lines.
 
 :mod:`.counters` makes the :class:`JobLog` that logs all jobs; otherwise :mod:`.endings` and
-:mod:`.retries` log the jobs that end with an error of the server's. Every line about a job
-has the fields of :func:`fields_of`, so that a log in JSON can be searched by them.
+:mod:`.retries` log the requests that are refused and the jobs that end with an error of the
+server's. Every line about a job has the fields of :func:`fields_of`, so that a log in JSON can be
+searched by them.
 """
 
 from __future__ import annotations

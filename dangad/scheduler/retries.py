@@ -74,6 +74,7 @@ class Retries:
 
     def _rest(self, job: Job, error: WorkerLost) -> None:
         """Let `job` rest before its next attempt."""
+        state = self._state
         delay = min(LONGEST_RETRY, FIRST_RETRY * 2 ** min(job.attempt - 1, 30))
         delay *= self._chance.uniform(0.5, 1.5)
         job.rest_alarm = self._endings.set_alarm(job, delay, self._rested)
@@ -82,13 +83,14 @@ class Retries:
             return
         job.live(Event.RETRY)
         job.attempts += (Attempt(job.started_at, job.pid, str(error)),)
-        self._state.queue.rest(job)
-        for journal in self._state.counters.journals:
-            self._state.outbox.put(journal.job_retried, job, error)
-        if not self._state.counters.log_failed:
+        state.queue.rest(job)
+        for journal in state.counters.journals:
+            state.outbox.put(journal.job_retried, job, error)
+        if not state.counters.log_failed:
             return
         fields = joblog.fields_of(job)
         self._endings.log(
+            state.quiet.info,
             "retry",
             fields["client"],
             "job {job} {command} is tried again in {delay:.1f} s: attempt {attempt}: {error}",

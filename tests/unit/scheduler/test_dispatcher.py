@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.logger import capturedLogs, formatEvent
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 
 from dangad.errors import NoWorkers, QueueFull, ShuttingDown
 from dangad.scheduler.chores import PART
@@ -622,6 +622,30 @@ class LogTests(DispatcherTestCase):
             self.assertEqual(events, [])
             self.play("ann: b, w dies")
         self.assertEqual([event["job"] for event in events], [self.jobs["b"].id])
+
+    def test_log_of_a_full_queue(self) -> None:
+        """By default refusals are logged as warnings: a few, and the number of all others."""
+        with capturedLogs() as events:
+            for _ in range(MAX_QUEUED + 50 * LOGGED_ENDS):
+                self.submit(self.ann)
+            self.clock.advance(11)
+        texts = [formatEvent(event) for event in events]
+        self.assertEqual(len(texts), LOGGED_ENDS + 1)
+        self.assertRegex(texts[0], "Echo was refused: 20 jobs wait already, which is --max-queued$")
+        self.assertIn(f"(and {49 * LOGGED_ENDS - 1} more of this kind", texts[-1])
+        fields = [events[0][name] for name in ("command", "client", "worker", "code")]
+        self.assertEqual(fields, ["Echo", "ann", None, "QUEUE_FULL"])
+        self.assertEqual({event["log_level"] for event in events}, {LogLevel.warn})
+
+    def test_levels(self) -> None:
+        """Lost jobs, and those that ran out of time, are warnings; a cancelled one is not."""
+        self.play("types Echo:time_limit=1, ready w")
+        with capturedLogs() as events:
+            self.play("ann: a, wait 1, w dies, ready x, ann: b, x dies, ann: c, cancel c")
+        texts = [formatEvent(event) for event in events]
+        self.assertRegex(texts[0], "timed out: TIMED_OUT|timed out: Echo ran for its time limit")
+        levels = [event["log_level"] for event in events]
+        self.assertEqual(levels, [LogLevel.warn, LogLevel.warn, LogLevel.info])
 
     def test_no_log(self) -> None:
         """With log_jobs="none" the end of a job has no line, nor has another attempt."""
