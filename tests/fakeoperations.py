@@ -35,6 +35,7 @@ STATUS: dict[str, Any] = {
     },
     "jobs": {
         "waiting": 0,
+        "max_queued": 10000,
         "running": 1,
         "accepted": 120,
         "refused": 3,
@@ -48,11 +49,41 @@ STATUS: dict[str, Any] = {
     "backlog": {"high": 0, "normal": 0, "low": 0},
     "paused": {"all": False, "commands": ["Rotate"]},
     "last": {
-        "1m": {"jobs": 6, "rate": 0.1, "failed": 0, "p50": 0.21, "p90": 0.9, "p99": 1.2},
-        "5m": {"jobs": 30, "rate": 0.1, "failed": 1, "p50": 0.2, "p90": 0.8, "p99": 1.2},
-        "15m": {"jobs": 30, "rate": 0.03, "failed": 1, "p50": 0.2, "p90": 0.8, "p99": 1.2},
+        "1m": {
+            "seconds": 62.5,
+            "jobs": 5,
+            "rate": 0.08,
+            "failed": 0,
+            "cancelled": 0,
+            "p50": 0.21,
+            "p90": 0.9,
+            "p99": 1.2,
+            "refused_by_code": {"QUEUE_FULL": 3},
+        },
+        "5m": {
+            "seconds": 325.0,
+            "jobs": 26,
+            "rate": 0.08,
+            "failed": 1,
+            "cancelled": 2,
+            "p50": 0.2,
+            "p90": 0.8,
+            "p99": 1.2,
+            "refused_by_code": {"QUEUE_FULL": 3},
+        },
+        "15m": {
+            "seconds": 942.5,
+            "jobs": 29,
+            "rate": 0.03,
+            "failed": 1,
+            "cancelled": 2,
+            "p50": 0.2,
+            "p90": 0.8,
+            "p99": 1.2,
+            "refused_by_code": {"QUEUE_FULL": 3},
+        },
     },
-    "failed_by_code": {"NOT_FOUND": 3, "JOB_FAILED": 1, "CANCELLED": 2, "WORKER_LOST": 1},
+    "failed_by_code": {"NOT_FOUND": 3, "JOB_FAILED": 1, "WORKER_LOST": 1},
     "refused_by_code": {"QUEUE_FULL": 3},
     "quarantine": [{"command": "Thumbnail", "seconds": 21.5}],
     "connections": 12,
@@ -141,6 +172,7 @@ DEATHS: list[dict[str, Any]] = [
         "jobs": 83,
         "cause": "crashed",
         "why": "was killed by SIGSEGV",
+        "job": 118,
     }
 ]
 JOBS: dict[str, Any] = {
@@ -198,7 +230,15 @@ DETAIL: dict[str, Any] = {
     "can_run_again": False,
 }
 _TIMES = {"p50": 0.2, "p90": 0.8, "p99": 1.2}
-_LAST = {"jobs": 30, "rate": 0.1, "failed": 1, "wait": _TIMES, "runtime": _TIMES}
+_LAST = {
+    "seconds": 300.0,
+    "jobs": 30,
+    "rate": 0.1,
+    "failed": 1,
+    "cancelled": 2,
+    "wait": _TIMES,
+    "runtime": _TIMES,
+}
 COMMANDS: list[dict[str, Any]] = [
     {
         "command": "Thumbnail",

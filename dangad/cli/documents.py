@@ -54,7 +54,7 @@ def show_status(status: dict[str, Any]) -> list[str]:
         ("paused", _paused(status["paused"])),
         ("workers", f"{counts} ({wanted})"),
         ("generation", generation),
-        ("jobs", count(jobs, "waiting", "running")),
+        ("jobs", _jobs_now(jobs)),
         *_backlog(status),
         ("accepted", f"{jobs['accepted']}: {count(jobs, *_ENDS)}"),
         ("failed by code", _codes(status["failed_by_code"])),
@@ -68,6 +68,11 @@ def show_status(status: dict[str, Any]) -> list[str]:
     ]
     shown = [(name, printable(text)) for name, text in pairs if text is not None]
     return list_pairs(shown, terminal_columns())
+
+
+def _jobs_now(jobs: dict[str, Any]) -> str:
+    """How many jobs wait, of those that may, and how many run."""
+    return f"{jobs['waiting']} of {jobs['max_queued']} waiting, {jobs['running']} running"
 
 
 def _backlog(status: dict[str, Any]) -> list[tuple[str, str | None]]:
@@ -89,6 +94,8 @@ def _codes(numbers: Mapping[str, int]) -> str | None:
 def _show_span(last: dict[str, Any]) -> str:
     """The jobs of the last minutes: how many a second, and how long they took."""
     said = f"{last['rate']:.1f} jobs a second, {last['failed']} failed"
+    if last["cancelled"]:
+        said += f", {last['cancelled']} cancelled"
     if last["p50"] is None:
         return said
     times = ", ".join(f"{name} {show_seconds(last[name])}" for name in ("p50", "p90", "p99"))

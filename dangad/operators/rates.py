@@ -7,29 +7,30 @@ between the counts and a sample.
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from operator import sub
 from typing import TYPE_CHECKING, Any
 
 from dangad.host.turns import do_in_turns
 from dangad.scheduler.clockcalls import call_later, cancel
 from dangad.scheduler.metrics import EDGES, percentiles
-from dangad.scheduler.record import JobState
+from dangad.scheduler.record import FAILURES, JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
     from dangad.scheduler.counters import Counters
     from dangad.scheduler.metrics import CommandMetrics
 
-INTERVAL = 20.0
+INTERVAL = 5.0
 """Seconds between two samples."""
 WINDOWS = {"1m": 60.0, "5m": 300.0, "15m": 900.0}
 """The times for which there are figures, each with its seconds."""
-COARSE = 3
+COARSE = 12
 """Every so many samples, one is kept for the longer windows."""
 AT_ONCE = 100
 """The commands that are sampled in one turn of the reactor."""
@@ -48,9 +49,13 @@ class Sample:
     ended: int = 0
     """How many jobs had ended."""
     failed: int = 0
-    """How many of these had no result."""
+    """How many of these had failed, see :data:`~dangad.scheduler.record.FAILURES`."""
+    cancelled: int = 0
+    """How many of these were cancelled."""
     times: tuple[Sequence[int], ...] = ()
     """How long jobs had taken: the counts of a histogram, or of several."""
+    refused: Mapping[str, int] = field(default_factory=dict)
+    """How many requests had been refused, by the error's code."""
 
 
 class Series:
@@ -68,10 +73,10 @@ class Series:
         self._number = 0
 
     def add(self, sample: Sample) -> None:
-        """Add what is counted now. A sample without news shares the counts of the one before."""
+        """Add what is counted now. If no job has ended, the times are those of before."""
         before = self._fine[-1]
         if sample.ended == before.ended:
-            sample = Sample(sample.at, before.ended, before.failed, before.times)
+            sample = replace(sample, times=before.times)
         self._fine.append(sample)
         self._number += 1
         if self._number % COARSE == 0:
@@ -84,9 +89,12 @@ class Series:
             other figures.
         """
         return {
-            window: _figures(self._since(now.at - seconds), now, names)
-            for window, seconds in WINDOWS.items()
+            window: _figures(before, now, names) for window, before in self.befores(now.at).items()
         }
+
+    def befores(self, now: float) -> dict[str, Sample]:
+        """The sample with which each window begins."""
+        return {window: self._since(now - seconds) for window, seconds in WINDOWS.items()}
 
     def _since(self, moment: float) -> Sample:
         """The latest sample that is not younger than `moment`, or the oldest that is kept."""
@@ -98,9 +106,11 @@ def _figures(before: Sample, now: Sample, names: Sequence[str]) -> dict[str, Any
     """What has happened between two samples."""
     jobs, seconds = now.ended - before.ended, now.at - before.at
     figures: dict[str, Any] = {
+        "seconds": seconds,
         "jobs": jobs,
         "rate": jobs / seconds if seconds else 0.0,
         "failed": now.failed - before.failed,
+        "cancelled": now.cancelled - before.cancelled,
     }
     for number, name in enumerate(names):
         new: Sequence[int] = _NONE
@@ -139,8 +149,19 @@ class Rates:
         self._next = None
 
     def last(self) -> dict[str, dict[str, Any]]:
-        """For each window: how many jobs have ended and failed, and how long answers took."""
-        return self._all.windows(self._sample(), [""])
+        """For each window: how many jobs have ended and failed, and how long they took.
+
+        Also how many requests were refused, by the error's code.
+        """
+        now = self._sample()
+        figures = self._all.windows(now, [""])
+        for window, before in self._all.befores(now.at).items():
+            figures[window]["refused_by_code"] = {
+                code: number - before.refused.get(code, 0)
+                for code, number in now.refused.items()
+                if number > before.refused.get(code, 0)
+            }
+        return figures
 
     def of(self, command: bytes) -> dict[str, dict[str, Any]]:
         """The figures of one command, with the percentiles of waits and of runtimes.
@@ -162,7 +183,7 @@ class Rates:
 
     def _look_at(self, entry: tuple[bytes, CommandMetrics]) -> None:
         command, metrics = entry
-        sample = _sample_of(metrics, self._clock.seconds(), tuple)
+        sample = _sample_of(metrics, self._clock.seconds(), _copy)
         series = self._commands.get(command)
         if series is None:
             series = self._commands[command] = Series(Sample(self._looked_at))
@@ -170,11 +191,9 @@ class Rates:
 
     def _sample(self) -> Sample:
         """What is counted of all jobs now."""
-        counters = self._counters
-        ended = sum(counters.ended.values())
-        failed = ended - counters.ended[JobState.DONE]
-        times = (tuple(counters.metrics.latencies.counts),)
-        return Sample(self._clock.seconds(), ended, failed, times)
+        counters, refusals = self._counters, self._counters.metrics.refusals
+        times = (_copy(counters.metrics.latencies.counts),)
+        return Sample(self._clock.seconds(), *_ends(counters.ended), times, dict(refusals))
 
 
 def _sample_of(
@@ -184,9 +203,19 @@ def _sample_of(
 
     :param keep: makes of the counts what the sample keeps.
     """
-    ended = sum(metrics.ended.values())
     times = (keep(metrics.waits.counts), keep(metrics.runtimes.counts))
-    return Sample(now, ended, ended - metrics.ended[JobState.DONE], times)
+    return Sample(now, *_ends(metrics.ended), times)
+
+
+def _ends(ended: Mapping[JobState, int]) -> tuple[int, int, int]:
+    """How many jobs have ended, how many of these had failed, and how many were cancelled."""
+    failed = sum(ended[state] for state in FAILURES)
+    return sum(ended.values()), failed, ended[JobState.CANCELLED]
+
+
+def _copy(counts: list[int]) -> Sequence[int]:
+    """The counts of now, small in memory."""
+    return array("Q", counts)
 
 
 def _view(counts: list[int]) -> Sequence[int]:

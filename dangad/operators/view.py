@@ -148,6 +148,7 @@ class Operations:
             },
             "jobs": {
                 "waiting": dispatcher.waiting,
+                "max_queued": dispatcher.admission.max_queued,
                 "running": dispatcher.running,
                 "accepted": counters.accepted,
                 "refused": counters.refused,
@@ -202,6 +203,7 @@ class Operations:
                 "jobs": gone.jobs,
                 "cause": gone.cause.value,
                 "why": gone.why,
+                "job": gone.job,
             }
             for gone in self._supervisor.history.gone
         ]

@@ -38,7 +38,8 @@ class Counters:
     :ivar recent: the jobs that ended last.
     :ivar metrics: the counts of each command.
     :ivar journals: those who watch the lives of jobs; usually nobody.
-    :ivar log_failed: whether jobs that end with an error of the server's are logged, and no others.
+    :ivar log_failed: whether refusals and jobs that end with an error of the server's are logged,
+        and nothing else.
     """
 
     __slots__ = (
@@ -101,7 +102,7 @@ class Counters:
             ours.waits.sum += waited
             ours.runtimes.counts[bisect_left(EDGES, ran)] += 1
             ours.runtimes.sum += ran
-            if state is JobState.DONE or state is JobState.FAILED:
+            if state is not JobState.CANCELLED:
                 latency = now - job.accepted_at
                 metrics.latencies.counts[bisect_left(EDGES, latency)] += 1
                 metrics.latencies.sum += latency
@@ -114,7 +115,8 @@ class Counters:
             text = text[: MOST_TEXT - 3] + "..."
         shown = printable(code[:MOST_CODE].decode("latin-1"))
         job.ended_for = shown, printable(text)
-        self.metrics.note_code(job.command, shown)
+        if job.state is not JobState.CANCELLED:
+            self.metrics.note_code(job.command, shown)
 
     def note_refusal(self, job: Job, error: DangadError) -> None:
         """`job` was refused."""

@@ -50,7 +50,7 @@ class CommandMetrics:
     def __init__(self) -> None:
         #: How many of its jobs have ended, by state.
         self.ended: dict[JobState, int] = dict.fromkeys(END_STATES, 0)
-        #: How many of its jobs have ended without a result, by the error's code.
+        #: How many of its jobs have failed, by the error's code.
         self.codes: dict[str, int] = {}
         #: How many of its requests were refused.
         self.refused = 0
@@ -72,11 +72,11 @@ class Metrics:
         self.others = CommandMetrics()
         #: How many accepted jobs of each command have not ended. Has no command without any.
         self.present: dict[bytes, int] = {}
-        #: How many jobs have ended without a result, by the error's code.
+        #: How many jobs have failed, by the error's code.
         self.codes: dict[str, int] = {}
         #: How many requests were refused, by the error's code.
         self.refusals: dict[str, int] = {}
-        #: How long jobs that were answered took, from acceptance to answer.
+        #: How long jobs that ran took, from acceptance to their end; without cancelled ones.
         self.latencies = Histogram()
 
     def know(self, commands: Iterable[bytes]) -> None:
@@ -90,7 +90,7 @@ class Metrics:
         return self.by_command.get(command, self.others)
 
     def note_code(self, command: bytes, code: str) -> None:
-        """A job of `command` has ended with an error of this code."""
+        """A job of `command` has failed with an error of this code."""
         for codes in (self.codes, self.of(command).codes):
             count(codes, code)
 

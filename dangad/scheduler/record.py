@@ -42,6 +42,9 @@ END_STATES = (
     JobState.LOST,
 )
 """The states in which a job has ended."""
+FAILURES = (JobState.FAILED, JobState.TIMED_OUT, JobState.LOST)
+"""The states of jobs that have failed: through an error of their own, of a worker or of the server,
+or for lack of time. A cancelled job has not failed."""
 
 
 class Event(enum.Enum):

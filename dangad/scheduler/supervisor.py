@@ -250,7 +250,8 @@ class Supervisor:
             return
         self._pace.settled(worker)
         cancel(record.boot_alarm)
-        self.history.note_death(record, death, performed, self._clock.seconds())
+        job, now = self._dispatcher.job_of(worker), self._clock.seconds()
+        self.history.note_death(record, death, performed, now, job)
         if record.booted_at is not None:
             self._dispatcher.worker_gone(worker, death)
         if not record.released:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dangad.scheduler.interfaces import IProcess, IWorkerJournal
-    from dangad.scheduler.record import Death
+    from dangad.scheduler.record import Death, Job
     from dangad.scheduler.workerrecord import WorkerRecord
 
 MOST_DEATHS = 200
@@ -43,6 +43,8 @@ class Gone:
     """What it died of."""
     why: str
     """The same in words that follow "worker 4711"."""
+    job: int | None = None
+    """The id of the job that it ran then; None if it ran none."""
 
 
 class WorkerHistory:
@@ -69,8 +71,18 @@ class WorkerHistory:
         for journal in self.journals:
             _tell(journal.worker_ready, process)
 
-    def note_death(self, record: WorkerRecord, death: Death, performed: int, now: float) -> None:
-        """The worker of `record` is gone, after it had begun so many jobs."""
+    def note_death(
+        self,
+        record: WorkerRecord,
+        death: Death,
+        performed: int,
+        now: float,
+        job: Job | None = None,
+    ) -> None:
+        """The worker of `record` is gone, after it had begun so many jobs.
+
+        :param job: the job that it ran.
+        """
         cause = death.cause
         if cause is Cause.EXITED and record.released:
             cause = Cause.RELEASED
@@ -79,7 +91,8 @@ class WorkerHistory:
         self.deaths[cause] += 1
         why = f"{death.how}{death.details}"[:MOST_TEXT]
         age = now - record.started_at
-        gone = Gone(record.process.pid, now, age, performed, record.generation, cause, why)
+        ran = None if job is None else job.id
+        gone = Gone(record.process.pid, now, age, performed, record.generation, cause, why, ran)
         self.gone.append(gone)
         for journal in self.journals:
             _tell(journal.worker_gone, gone)

@@ -164,7 +164,7 @@ METRICS: tuple[Described, ...] = (
         "dangad_errors",
         "counter",
         ("code",),
-        "Jobs that ended with an error, by its code.",
+        "Jobs that failed, by the code of the error.",
         _each("failed_by_code"),
     ),
     Described(

@@ -48,14 +48,14 @@ def head(status: dict[str, Any]) -> Text:
             *([(show_bytes(status["memory"]), "")] if status["memory"] else []),
         ],
         [
-            (f"waiting {jobs['waiting']:,}", "bold"),
+            (f"waiting {jobs['waiting']:,} of {jobs['max_queued']:,}", "bold"),
             *([(urgent, "")] if jobs["waiting"] else []),
             *([] if oldest is None else [(f"oldest {show_seconds(oldest)}", _alarm(oldest))]),
             (f"running {jobs['running']:,}", "bold"),
         ],
         [
             (f"last minute {last['rate']:,.1f}/s", "bold"),
-            (f"{last['failed']:,} without a result", "red" if last["failed"] else ""),
+            (f"{last['failed']:,} failed", "red" if last["failed"] else ""),
             *times,
             *([(f"{jobs['refused']:,} refused in all", "")] if jobs["refused"] else []),
         ],

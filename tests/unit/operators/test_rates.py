@@ -7,6 +7,7 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from dangad.errors import NoWorkers, QueueFull
 from dangad.operators.rates import AT_ONCE, INTERVAL, Rates
 from dangad.scheduler.counters import Counters
 from dangad.scheduler.metrics import FACTOR, MOST_COMMANDS
@@ -67,6 +68,37 @@ class RatesTests(SynchronousTestCase):
         self.wait(1200)
         self.assertEqual({each["jobs"] for each in self.rates.last().values()}, {0})
 
+    def test_span(self) -> None:
+        """The rate is that of the time which the figures cover: little more than the window."""
+        for seconds in range(200):
+            self.wait(1)
+            self.end(3, 0.1)
+            last = self.rates.last()["1m"]
+            self.assertLessEqual(last["seconds"], 60 + INTERVAL)
+            self.assertAlmostEqual(last["rate"] * last["seconds"], last["jobs"])
+            self.assertGreaterEqual(last["seconds"], min(60, seconds))
+
+    def test_ends(self) -> None:
+        """Lost and timed out jobs have failed, and count in the percentiles; cancelled ones not."""
+        for state in (JobState.FAILED, JobState.LOST, JobState.TIMED_OUT):
+            self.end(2, 9.5, state)
+        self.end(4, 0.0, JobState.CANCELLED)
+        for last in (self.rates.last()["1m"], self.rates.of(b"Echo")["1m"]):
+            counted = [last[name] for name in ("jobs", "failed", "cancelled")]
+            self.assertEqual(counted, [10, 6, 4])
+        self.assertGreater(self.rates.last()["1m"]["p50"], 5.0)
+
+    def test_refused(self) -> None:
+        """Refusals of each window are counted by code."""
+        job = make_job(None)
+        self.counters.note_refusal(job, NoWorkers("none"))
+        self.wait(70)
+        for _ in range(3):
+            self.counters.note_refusal(job, QueueFull("full"))
+        last = self.rates.last()
+        self.assertEqual(last["1m"]["refused_by_code"], {"QUEUE_FULL": 3})
+        self.assertEqual(last["5m"]["refused_by_code"], {"QUEUE_FULL": 3, "NO_WORKERS": 1})
+
     def test_command(self) -> None:
         """A command has the percentiles of its waits and of its runtimes."""
         self.end(10, 2.0)
@@ -85,7 +117,7 @@ class RatesTests(SynchronousTestCase):
         self.counters.metrics.know([b"Late"])
         for _ in range(2):
             job = make_job(None, "Late", accepted_at=self.clock.seconds())
-            job.state = JobState.CANCELLED
+            job.state = JobState.LOST
             self.counters.note_acceptance(job)
             self.counters.note_end(job, self.clock.seconds())
         for _ in range(3):
