@@ -24,6 +24,12 @@ def illness(status: dict[str, Any], oldest: float = 0.0) -> str:
     return ""
 
 
+def fullness(status: dict[str, Any]) -> str:
+    """In one line that the queue is full, and refuses requests; empty if it is not."""
+    waiting, most = status["jobs"]["waiting"], status["jobs"]["max_queued"]
+    return f"the queue is full: {waiting:,} of {most:,} jobs wait" if waiting >= most else ""
+
+
 def unreadiness(status: dict[str, Any]) -> str:
     """Why the server should not be sent jobs now, in one line; empty if it may."""
     if status["state"] != "running":

@@ -19,10 +19,10 @@ INTERVAL = 1.0
 """Seconds between two samples."""
 LENGTH = 900
 """Samples that are kept: fifteen minutes."""
-SERIES = ("time", "done", "failed", "waiting", "running", "oldest", "p50", "p99")
+SERIES = ("time", "done", "failed", "waiting", "running", "oldest", "p50", "p99", "refused")
 """The fields of a sample, in order: see :class:`History`."""
-ENDS = ("done", "failed", "cancelled", "timed_out", "lost")
-"""How jobs end, as ``status()`` counts them."""
+FAILURES = ("failed", "timed_out", "lost")
+"""How jobs fail, as ``status()`` counts them."""
 
 Sample = tuple[float | None, ...]
 
@@ -30,9 +30,10 @@ Sample = tuple[float | None, ...]
 class History:
     """A ring of samples, filled while the page is served.
 
-    A sample has the Unix time, jobs that ended well and badly in its second, jobs that wait and
-    run, seconds that the oldest job has waited, and median and 99th percentile of the latency in
-    seconds. A latency is None while no job has ended for a minute.
+    A sample has the Unix time, jobs that were done and that failed in its second, jobs that wait
+    and run, seconds that the oldest job has waited, median and 99th percentile of the latency in
+    seconds, and requests that were refused in its second. A latency is None while no job has ended
+    for a minute.
     """
 
     def __init__(
@@ -54,8 +55,9 @@ class History:
         self._clock = clock
         #: The samples, the latest last.
         self._samples: deque[Sample] = deque(maxlen=LENGTH)
-        #: When the last sample was taken, by `clock`, and the jobs that had ended well and badly.
-        self._before: tuple[float, int, int] | None = None
+        #: When the last sample was taken, by `clock`, and the jobs that were done, had failed, and
+        #: were refused until then.
+        self._before: tuple[float, int, int, int] | None = None
 
     def start(self) -> None:
         """Take samples from now on."""
@@ -83,23 +85,28 @@ class History:
     def _sample(self) -> None:
         status = self._operations.status()
         jobs, now = status["jobs"], self._clock.seconds()
-        done = jobs["done"]
-        failed = sum(jobs[end] for end in ENDS) - done
-        before, self._before = self._before, (now, done, failed)
-        if before is None:
-            rates: Sample = (None, None)
-        else:
+        counts = (jobs["done"], sum(jobs[end] for end in FAILURES), jobs["refused"])
+        before, self._before = self._before, (now, *counts)
+        done: float | None = None
+        failed: float | None = None
+        refused: float | None = None
+        if before is not None:
             passed = max(now - before[0], INTERVAL / 2)
-            rates = (round((done - before[1]) / passed, 2), round((failed - before[2]) / passed, 2))
+            done, failed, refused = (
+                round((count - old) / passed, 2)
+                for count, old in zip(counts, before[1:], strict=True)
+            )
         latest: dict[str, Any] = status["last"]["1m"]
         self._samples.append(
             (
                 round(self._wall_clock(), 1),
-                *rates,
+                done,
+                failed,
                 jobs["waiting"],
                 jobs["running"],
                 round(status["oldest_wait"] or 0.0, 3),
                 latest["p50"],
                 latest["p99"],
+                refused,
             )
         )

@@ -21,6 +21,7 @@ from dangad.web.parts import (
     moment,
     note,
     policy_facts,
+    reason,
     row,
     seconds,
     size,
@@ -62,7 +63,7 @@ async def jobs(scene: Scene) -> View:
     return View(
         "Jobs",
         [
-            health(scene.operations.status()),
+            health(scene, scene.operations.status()),
             tags.p(class_="total", id="total")(
                 f"{counted(total, 'job')}", f", part {address.page} of {pages}" if pages > 1 else ""
             ),
@@ -140,7 +141,7 @@ def _attempts(scene: Scene, attempts: Sequence[dict[str, Any]]) -> Any:
                 str(place),
                 moment(each["started"]),
                 count(str(each["worker"] or NONE)),
-                text(each["ended_for"], 300),
+                reason(each["ended_for"]),
             )
             for place, each in enumerate(attempts, 1)
         ],
@@ -226,7 +227,7 @@ def _ended_table(scene: Scene, entries: Sequence[dict[str, Any]]) -> Tag:
                 count(seconds(entry["wait"])),
                 count(seconds(entry["runtime"])),
                 text(entry["client"]),
-                tags.td(class_="reason")(text(entry["error"])),
+                tags.td(class_="reason")(reason(entry["error"])),
             )
             for entry in entries
         ),

@@ -47,6 +47,8 @@ class Scene:
     """The version of the server."""
     token: str = ""
     """What forms that change something must send; empty if nothing may be changed."""
+    oldest: float = 0.0
+    """Seconds that the oldest job may wait before the server counts as ill; 0 for any time."""
 
     def turn(self) -> Deferred[str]:
         """Fires, with nothing, when the next part of the page may be written."""

@@ -26,6 +26,7 @@ from dangad.web.parts import (
     moment,
     number,
     policy_facts,
+    reason,
     row,
     seconds,
     size,
@@ -61,7 +62,7 @@ async def commands(scene: Scene) -> View:
     return View(
         "Commands",
         [
-            health(scene.operations.status()),
+            health(scene, scene.operations.status()),
             tags.p(class_="total", id="total")(counted(len(found), "command")),
             command_table(scene, shown, len(shown)),
             tags.nav(class_="parts", **{"aria-label": "Parts of the list"})(links) if links else "",
@@ -120,7 +121,7 @@ async def workers(scene: Scene) -> View:
     return View(
         "Workers",
         [
-            health(status),
+            health(scene, status),
             tags.p(class_="total", id="total")(
                 f"{numbers['min']} to {numbers['max']} workers, {numbers['spare']} spare; "
                 f"generation {status['generation']}"
@@ -142,7 +143,7 @@ async def clients(scene: Scene) -> View:
     return View(
         "Clients",
         [
-            health(scene.operations.status()),
+            health(scene, scene.operations.status()),
             tags.p(class_="total", id="total")(
                 counted(total, "client"), f", {hidden} not shown" if hidden else ""
             ),
@@ -198,7 +199,7 @@ def _numbers(found: dict[str, Any]) -> list[tuple[str, Any]]:
 
 def _windows(scene: Scene, last: dict[str, Any]) -> Tag:
     """Rates and percentiles over the last minutes."""
-    heads = ("Last", "#Jobs", "#Per second", "#Failed")
+    heads = ("Last", "#Jobs", "#Per second", "#Failed", "#Cancelled")
     times = [f"#{name} {which}" for name in ("Wait", "Runtime") for which in ("p50", "p90", "p99")]
     return table(
         "Rates, and percentiles of waits and runtimes",
@@ -210,6 +211,7 @@ def _windows(scene: Scene, last: dict[str, Any]) -> Tag:
                 count(number(last[key]["jobs"])),
                 count(number(last[key]["rate"])),
                 count(number(last[key]["failed"])),
+                count(number(last[key]["cancelled"])),
                 *(
                     count(seconds(last[key][name][which]))
                     for name in ("wait", "runtime")
@@ -263,7 +265,7 @@ def _causes(deaths: dict[str, int]) -> Any:
 def _deaths(scene: Scene, deaths: Sequence[dict[str, Any]]) -> Tag:
     return table(
         "Workers that are gone, the latest first",
-        ("Worker", "Ended, UTC", "#Age", "#Jobs", "Cause", "Why"),
+        ("Worker", "Ended, UTC", "#Age", "#Jobs", "Job", "Cause", "Why"),
         (
             row(
                 f"death-{each['pid']}",
@@ -271,8 +273,9 @@ def _deaths(scene: Scene, deaths: Sequence[dict[str, Any]]) -> Tag:
                 moment(each["ended"]),
                 count(seconds(each["age"])),
                 count(number(each["jobs"])),
+                NONE if each["job"] is None else job_link(scene, each["job"]),
                 badge(each["cause"], "calm" if each["cause"] == "released" else "bad"),
-                tags.td(class_="reason")(text(each["why"], 300)),
+                tags.td(class_="reason")(reason(each["why"])),
             )
             for each in reversed(deaths)
         ),

@@ -10,7 +10,7 @@ from twisted.web.template import Tag, tags
 
 from dangad.text import counted
 from dangad.web.address import Address
-from dangad.web.health import illness
+from dangad.web.health import fullness, illness
 from dangad.web.layout import Scene, View
 from dangad.web.parts import (
     NONE,
@@ -20,6 +20,7 @@ from dangad.web.parts import (
     in_turns,
     moment,
     number,
+    reason,
     row,
     seconds,
     size,
@@ -37,7 +38,7 @@ MAX_COMMANDS = 12
 MAX_FAILURES = 10
 """Jobs in the table of those that failed last."""
 
-_ENDS_BADLY = ("failed", "lost", "timed_out", "cancelled", "refused")
+_FAILURES = ("failed", "lost", "timed_out")
 _CURVES = (
     ("throughput", "Jobs a second", "done failed", "done, failed", "number"),
     ("backlog", "Jobs now", "waiting running", "waiting, running", "number"),
@@ -58,7 +59,7 @@ def _sections(scene: Scene, commands: list[dict[str, Any]]) -> Iterator[Tag]:
     """The parts of the page, each made in a turn of the reactor of its own."""
     operations = scene.operations
     status = operations.status()
-    yield health(status)
+    yield health(scene, status)
     yield _gauges(scene, status)
     yield _curves(scene)
     yield tags.section(id="workers")(tags.h2("Workers"), worker_tiles(scene, operations.workers()))
@@ -73,9 +74,12 @@ def _sections(scene: Scene, commands: list[dict[str, Any]]) -> Iterator[Tag]:
     )
 
 
-def health(status: dict[str, Any]) -> Tag:
-    """The state of the server in one line, which screen readers announce when it changes."""
-    ill = illness(status)
+def health(scene: Scene, status: dict[str, Any]) -> Tag:
+    """The state of the server in one line, which screen readers announce when it changes.
+
+    It says what ``/health`` says, and what else keeps requests from being accepted.
+    """
+    ill = "; ".join(filter(None, (illness(status, scene.oldest), fullness(status))))
     paused = status["paused"]
     reloading = status["reload"]
     what: list[Any] = [badge(status["state"]), " "]
@@ -86,6 +90,8 @@ def health(status: dict[str, Any]) -> Tag:
     what += [text(f"{each['command']} is quarantined. ") for each in status["quarantine"]]
     if reloading["state"] == "failed":
         what.append(text(f"The last reload failed: {reloading['reason']}. ", 1000))
+    if refusals := _refusals(status):
+        what.append(f"{refusals} ")
     if ill:
         what.append(text(ill, 1000))
     look = "bad" if ill else "warn" if len(what) > 2 else "good"
@@ -93,6 +99,15 @@ def health(status: dict[str, Any]) -> Tag:
     return tags.p(class_=f"health {look}", id="health", role="status")(
         what, "" if len(what) > 2 else calm
     )
+
+
+def _refusals(status: dict[str, Any]) -> str:
+    """How many requests were refused in the last minute, by code; empty if none were."""
+    codes = status["last"]["1m"]["refused_by_code"]
+    if not codes:
+        return ""
+    each = ", ".join(f"{number(times)} {code}" for code, times in _ranked(codes))
+    return f"Refused in the last minute: {each}."
 
 
 def worker_tiles(scene: Scene, workers: Sequence[dict[str, Any]]) -> Any:
@@ -148,9 +163,9 @@ def command_table(
 
 
 def failure_table(scene: Scene, jobs: Iterable[dict[str, Any]]) -> Any:
-    """Jobs that ended badly, with their reasons."""
+    """Jobs that failed, with their reasons."""
     return table(
-        "Jobs that ended badly, the latest first",
+        "Jobs that failed, the latest first",
         ("Job", "Command", "State", "Ended, UTC", "#Runtime", "Reason"),
         (
             row(
@@ -160,7 +175,7 @@ def failure_table(scene: Scene, jobs: Iterable[dict[str, Any]]) -> Any:
                 badge(job["state"]),
                 moment(job["ended"]),
                 count(seconds(job["runtime"])),
-                tags.td(class_="reason")(text(job["error"], 300)),
+                tags.td(class_="reason")(reason(job["error"])),
             )
             for job in jobs
         ),
@@ -173,11 +188,15 @@ def _gauges(scene: Scene, status: dict[str, Any]) -> Tag:
     jobs, latest, history = status["jobs"], status["last"]["1m"], scene.history
     backlog, workers = status["backlog"], status["workers"]
     alive = workers["idle"] + workers["busy"]
-    bad = sum(jobs[end] for end in _ENDS_BADLY)
+    bad = sum(jobs[end] for end in _FAILURES)
     urgent = [f"{number(backlog[name])} {name}" for name in ("high", "low") if backlog[name]]
     return tags.section(class_="gauges", **{"aria-label": "Gauges"})(
         gauge(
-            "waiting", "Waiting", number(jobs["waiting"]), " · ".join(urgent), history.of("waiting")
+            "waiting",
+            "Waiting",
+            number(jobs["waiting"]),
+            " · ".join([f"of {number(jobs['max_queued'])} at most", *urgent]),
+            history.of("waiting"),
         ),
         gauge("oldest", "Oldest wait", seconds(status["oldest_wait"]), "", history.of("oldest")),
         gauge(
@@ -207,6 +226,13 @@ def _gauges(scene: Scene, status: dict[str, Any]) -> Tag:
             number(latest["failed"]),
             f"a minute · {number(bad)} in all",
             history.of("failed"),
+        ),
+        gauge(
+            "refused",
+            "Refused",
+            number(sum(latest["refused_by_code"].values())),
+            f"a minute · {number(jobs['refused'])} in all",
+            history.of("refused"),
         ),
         tags.p(class_="also", id="also")(
             f"{counted(status['connections'], 'connection')} · generation {status['generation']} · "
@@ -290,19 +316,32 @@ def _command_row(scene: Scene, command: dict[str, Any]) -> Tag:
 
 
 def _codes(scene: Scene, status: dict[str, Any]) -> Any:
-    """How often each error was the outcome, since the start."""
-    codes = {**status["failed_by_code"]}
-    for code, times in status["refused_by_code"].items():
-        codes[code] = codes.get(code, 0) + times
-    if not codes:
-        return ""
-    ranked = sorted(codes.items(), key=lambda each: (-each[1], each[0]))
-    return tags.ul(class_="codes", **{"aria-label": "Errors since the start"})(
-        tags.li(id=f"code-{code}")(
-            tags.a(href=Address(("jobs",), {"state": "ended", "outcome": code}).link(scene.root))(
-                code
-            ),
-            f" {number(times)}",
+    """How many jobs failed, and how many requests were refused, by the error, since the start.
+
+    The jobs can be listed. Refused requests never became jobs.
+    """
+    failed, refused = status["failed_by_code"], status["refused_by_code"]
+    return [
+        tags.ul(class_="codes", **{"aria-label": "Errors of failed jobs since the start"})(
+            tags.li(id=f"code-{code}")(
+                tags.a(
+                    href=Address(("jobs",), {"state": "ended", "outcome": code}).link(scene.root)
+                )(code),
+                f" {number(times)}",
+            )
+            for code, times in _ranked(failed)
         )
-        for code, times in ranked
-    )
+        if failed
+        else "",
+        tags.ul(class_="codes", **{"aria-label": "Refused requests since the start"})(
+            tags.li(id=f"refused-{code}")(f"{code} {number(times)}")
+            for code, times in _ranked(refused)
+        )
+        if refused
+        else "",
+    ]
+
+
+def _ranked(codes: dict[str, int]) -> list[tuple[str, int]]:
+    """Numbers by the error's code, the largest first."""
+    return sorted(codes.items(), key=lambda each: (-each[1], each[0]))

@@ -91,6 +91,18 @@ def text_lines(lines: str) -> str:
     return printable(lines, keep="\n\t")
 
 
+def reason(value: str | None) -> Tag | str:
+    """The first sentence of an error's text, on one line; the whole text is in its title.
+
+    In the text of a lost job the last output of its worker follows.
+    """
+    whole = printable(value or "")
+    first = whole.partition("; ")[0]
+    if first == whole or len(first) > MAX_TEXT:
+        return text(whole)
+    return tags.span(title=whole[: 20 * MAX_TEXT])(f"{first}…")
+
+
 def badge(state: str, look: str = "") -> Tag:
     """A state as a coloured word."""
     return tags.span(class_=f"badge {look or _KINDS.get(state, 'calm')}")(state)

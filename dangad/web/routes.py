@@ -256,4 +256,5 @@ class Root(Resource):
             self._settings.prefix,
             self._version,
             "" if self._orders is None else self._orders.token,
+            self._settings.health_oldest,
         )

@@ -33,7 +33,7 @@ def timeline(found: dict[str, Any]) -> Any:
         box = Tag(
             "rect",
             {
-                "class": kind.split()[0],
+                "class": _look(kind),
                 "x": f"{place:.1f}",
                 "y": "6",
                 "width": f"{width:.1f}",
@@ -41,7 +41,7 @@ def timeline(found: dict[str, Any]) -> Any:
                 "rx": "3",
             },
         )
-        drawn.append(box(Tag("title")(f"{kind} {seconds(length)}")))
+        drawn.append(box(Tag("title")(_said(kind, length))))
         place += width
     drawing = Tag(
         "svg",
@@ -53,20 +53,35 @@ def timeline(found: dict[str, Any]) -> Any:
         },
     )(drawn)
     legend = tags.ol(class_="legend")(
-        tags.li(class_=kind.split()[0])(f"{kind} {seconds(length)}") for kind, length in parts
+        tags.li(class_=_look(kind))(_said(kind, length)) for kind, length in parts
     )
     return tags.section(id="timeline", **{"aria-label": "Its life"})(drawing, legend)
 
 
 def _parts(found: dict[str, Any], end: float) -> list[tuple[str, float]]:
-    """What the job did, and for how long, in order."""
+    """What the job did, and for how long, in order. The death of its worker takes no time."""
     starts = [each["started"] for each in found["attempts"] if each["started"] is not None]
     if found["started"] is not None and found["started"] not in starts:
         starts.append(found["started"])
     if not starts:
         return [("waited", end - found["accepted"])]
     parts = [("waited", max(starts[0] - found["accepted"], 0.0))]
-    for place, (start, after) in enumerate(zip(starts, [*starts[1:], end], strict=True), 1):
-        name = "ran" if len(starts) == 1 else f"ran attempt {place}:"
+    dead = [each["worker"] for each in found["attempts"]]
+    if found["state"] == "lost":
+        dead.append(found["worker"])
+    for place, (start, after) in enumerate(zip(starts, [*starts[1:], end], strict=True)):
+        name = "ran" if len(starts) == 1 else f"ran attempt {place + 1}:"
         parts.append((name, max(after - start, 0.0)))
+        if place < len(dead):
+            parts.append((f"died: worker {dead[place]}", 0.0))
     return parts
+
+
+def _said(kind: str, length: float) -> str:
+    """A part in words."""
+    return kind if kind.startswith("died") else f"{kind} {seconds(length)}"
+
+
+def _look(kind: str) -> str:
+    """The class of a part."""
+    return kind.split()[0].rstrip(":")

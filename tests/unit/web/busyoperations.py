@@ -33,7 +33,15 @@ def window(jobs: int, failed: int, median: float | None) -> dict[str, Any]:
         "p90": None if median is None else median * 4,
         "p99": None if median is None else median * 12,
     }
-    return {"jobs": jobs, "rate": jobs / 60, "failed": failed, **times}
+    return {
+        "seconds": 60.0,
+        "jobs": jobs,
+        "rate": jobs / 60,
+        "failed": failed,
+        "cancelled": 1,
+        "refused_by_code": {},
+        **times,
+    }
 
 
 def command(name: str, **changes: Any) -> dict[str, Any]:
@@ -43,6 +51,7 @@ def command(name: str, **changes: Any) -> dict[str, Any]:
         "jobs": times["jobs"],
         "rate": times["rate"],
         "failed": times["failed"],
+        "cancelled": times["cancelled"],
         "wait": {key: times[key] for key in ("p50", "p90", "p99")},
         "runtime": {key: times[key] * 3 for key in ("p50", "p90", "p99")},
     }
@@ -198,6 +207,7 @@ class BusyOperations(FakeOperations):
                 "jobs": 85,
                 "cause": "crashed",
                 "why": "was killed by SIGSEGV 0.8 s into Thumbnail",
+                "job": 101,
             },
             {
                 "pid": 4703,
@@ -206,6 +216,7 @@ class BusyOperations(FakeOperations):
                 "jobs": 1000,
                 "cause": "released",
                 "why": "has done 1,000 jobs",
+                "job": None,
             },
         ]
         self.clients_document = {

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 from dangad.web.settings import WebSettings
-from tests.unit.web.busyoperations import BusyOperations, command, ended
+from tests.unit.web.busyoperations import BusyOperations, command, ended, window
 from tests.unit.web.visits import VisitCase
 
 PATHS = (
@@ -102,6 +102,44 @@ class OverviewTests(VisitCase):
         self.assertIn("Thumbnail is quarantined", self.get("/").text)
         self.operations.status_document["no_workers"] = "the job modules cannot be imported"
         self.assertIn("cannot start workers: the job modules", self.get("/").text)
+
+    def banner(self, **changes: Any) -> str:
+        """What the first line says of a server with nothing wrong but for the changes."""
+        status = self.operations.status_document
+        self.operations.status_document = {**status, "quarantine": [], **changes}
+        found = re.search('id="health".*?>(.*?)</p>', self.get("/").text, re.DOTALL)
+        self.operations.status_document = status
+        assert found is not None
+        return re.sub("<[^>]*>", "", found[1])
+
+    def test_banner(self) -> None:
+        """Everything works only if the server is healthy, and refuses nothing."""
+        self.site = self.make_site(WebSettings("unix:web.sock", health_oldest=60.0))
+        self.assertIn("Everything works", self.banner())
+        self.assertIn("longer than 1.0 min", old := self.banner(oldest_wait=90.0))
+        jobs = {**self.operations.status_document["jobs"], "waiting": 2000, "max_queued": 2000}
+        self.assertIn("queue is full: 2,000 of 2,000 jobs wait", full := self.banner(jobs=jobs))
+        last = {"1m": {**window(3, 0, 0.1), "refused_by_code": {"QUEUE_FULL": 1500}}}
+        last = {**self.operations.status_document["last"], **last}
+        self.assertIn("in the last minute: 1,500 QUEUE_FULL", refused := self.banner(last=last))
+        for said in (old, full, refused, self.banner(state="draining")):
+            self.assertNotIn("Everything works", said)
+
+    def test_refused(self) -> None:
+        """Refused requests have a number of their own, and no link to jobs."""
+        text = self.get("/").text
+        self.assertRegex(text, 'id="gauge-refused".*\n?.*3 in all')
+        self.assertIn('outcome=BAD_IMAGE"', text)
+        self.assertNotIn("outcome=QUEUE_FULL", text)
+
+    def test_lost(self) -> None:
+        """Of a lost job's reason a list has the first sentence, and the title the rest."""
+        error = "WORKER_LOST: worker 4709 was killed by SIGSEGV; its last output: at the end"
+        self.operations.recent_document = [ended(101, state="lost", error=error)]
+        for path in ("/", "/jobs?state=ended"):
+            text = self.get(path).text
+            self.assertIn(f'title="{error}"', text)
+            self.assertIn("killed by SIGSEGV…<", text)
 
     def test_bounded(self) -> None:
         """A thousand workers, commands and failures are not all shown."""
@@ -222,6 +260,10 @@ class OtherTests(VisitCase):
         text = self.get("/workers").text
         self.assertLess(text.index("has done 1,000 jobs"), text.index("killed by SIGSEGV"))
 
+    def test_job_of_death(self) -> None:
+        """A death has a link to the job that the worker ran."""
+        self.assertIn('href="/jobs/101"', self.get("/workers").text)
+
     def test_clients(self) -> None:
         """Whoever does not read is marked."""
         self.assertIn("does not read", self.get("/clients").text)
@@ -233,7 +275,7 @@ class OtherTests(VisitCase):
             setattr(self.operations, f"{name}_document", [])
         self.operations.entries = []
         self.operations.clients_document = {"total": 0, "clients": []}
-        nothing = {"jobs": 0, "rate": 0.0, "failed": 0, "p50": None, "p90": None, "p99": None}
+        nothing = window(0, 0, None)
         self.operations.status_document |= {
             "oldest_wait": None,
             "last": dict.fromkeys(("1m", "5m", "15m"), nothing),
