@@ -211,6 +211,11 @@ def _check_endpoints(
             raise NotStarted(str(too_open(endpoint, f"--{option}")))
         if endpoint.reaches_beyond and option == "web" and actions:
             raise NotStarted(f"{named}: --web-actions is for UNIX sockets and the loopback alone")
+        if endpoint.admits_anybody and option == "web" and actions:
+            raise NotStarted(
+                f"{named}: every user of this machine could give orders: leave out "
+                f"--web-actions, or auth=none (for a UNIX socket, name a mode like 660)"
+            )
         if endpoint.path is not None:
             path = os.path.abspath(endpoint.path)
             if path in sockets:

@@ -11,6 +11,7 @@ import contextlib
 import enum
 import re
 import socket
+import stat
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address as Number4
 from ipaddress import IPv6Address as Number6
@@ -113,6 +114,15 @@ class Endpoint:
             return self.auth
         innermost = self.inner or self
         return Auth.NONE if innermost.mode is not None or self.kind == "stdio" else Auth.USER
+
+    @property
+    def admits_anybody(self) -> bool:
+        """Whether every user of this machine may connect: no mode and no check keeps one out."""
+        if self.usual_auth is Auth.USER:
+            return False
+        innermost = self.inner or self
+        mode = MODE if innermost.mode is None else innermost.mode
+        return innermost.path is None or bool(mode & stat.S_IWOTH)
 
     @property
     def reaches_beyond(self) -> bool:

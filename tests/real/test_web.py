@@ -225,6 +225,17 @@ class OptionTests(TwistdCase):
             "--web-actions",
         )
 
+    def test_orders_of_anybody(self) -> None:
+        """A page that every user of the machine may open can change nothing."""
+        for endpoint in (
+            "tcp:7004:interface=127.0.0.1:auth=none",
+            "unix:w.sock:mode=666",
+            "haproxy:tcp:7004:interface=127.0.0.1:auth=none",
+        ):
+            with self.subTest(endpoint):
+                says = "every user of this machine could give orders: leave out --web-actions"
+                self.assert_refused(says, f"--web={endpoint}", "--web-actions")
+
     def test_not_valid(self) -> None:
         """Mistakes are told by the option's name."""
         self.assert_refused("--web-actions is for the page of --web", "--web-actions")
