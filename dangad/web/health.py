@@ -36,5 +36,5 @@ def unreadiness(status: dict[str, Any]) -> str:
         return "draining: the server takes no new jobs"
     workers = status["workers"]
     if not workers["idle"] and not workers["busy"] and workers["min"]:
-        return status["no_workers"] or "no worker has started yet"
+        return status["no_workers"] or "no worker is ready: none has started, or all have died"
     return ""

@@ -53,7 +53,7 @@ class HealthTests(VisitCase):
         """Until the first worker has started, the server is not ready."""
         workers = {**self.operations.status_document["workers"], "idle": 0, "busy": 0}
         self.operations.status_document["workers"] = workers
-        self.assert_says("/ready", 503, "no worker has started yet")
+        self.assert_says("/ready", 503, "no worker is ready: none has started, or all have died")
         self.operations.status_document["no_workers"] = "no such module"
         self.assert_says("/ready", 503, "no such module")
 
