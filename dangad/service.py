@@ -344,8 +344,8 @@ class DangadService(service.Service):
         self._flushing = True
         await self.clients.close(HURRIED_FLUSH_TIME if self._hurried else FLUSH_TIME)
         self.clients.quiet.flush()
-        await _stop_listening(self._control_ports)
         self.operations.stop()
+        await _stop_listening(self._control_ports)
         for _, _, inside in self._insides:
             await inside.close()
         self._notifier.stop()

@@ -312,6 +312,7 @@ EVENTS: dict[str, Any] = {
     ],
     "next": 42,
     "missed": 0,
+    "state": "running",
 }
 CONFIG: dict[str, Any] = {
     "file": "/srv/thumbs/dangad.toml",

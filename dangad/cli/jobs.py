@@ -32,6 +32,10 @@ from dangad.wire.controlwords import (
 if TYPE_CHECKING:
     from dangad.client import Client
 
+DRAINING = "draining"
+"""The state of a server that stops, as those who watch are told."""
+STOPPED = "stopped"
+"""The state of a server that tells the last events."""
 
 # Options.
 
@@ -224,20 +228,30 @@ async def cancel(server: Client, /, ids: tuple[int, ...], yes: bool, **which: An
 def watch(control: str | None, as_json: bool, kinds: tuple[str, ...], **which: Any) -> None:
     """Show what happens, a line for each event, until Ctrl-C.
 
-    A reader that is too slow misses events, and is told how many.
+    A reader that is too slow misses events, and is told how many. The command ends, with success,
+    when the server has stopped.
     """
 
     async def follow(server: Client) -> bytes:
-        after = None
-        while True:
+        from dangad.client import Disconnected
+
+        after, state = None, ""
+        while state != STOPPED:
             chosen = ",".join(kinds) or None
-            news = await document_of(server, "Watch", after=after, kinds=chosen, **which)
+            try:
+                news = await document_of(server, "Watch", after=after, kinds=chosen, **which)
+            except Disconnected:
+                if state != DRAINING:
+                    raise
+                break
             if news["missed"]:
                 say(f"{counted(news['missed'], 'event')} missed")
             for event in news["events"]:
                 line = f"{json.dumps(event)}\n" if as_json else shown(event, _event_line)
                 write(encode(line))
-            after = news["next"]
+            after, state = news["next"], news.get("state", "")
+        say("the server has stopped")
+        return b""
 
     write(with_client("control", control, follow))
 

@@ -25,6 +25,7 @@ from dangad.host.quietlog import QuietLog
 from dangad.host.turns import Turns
 from dangad.operators.orders import AT_ONCE, NAMES, ONLY_LOOK, PERFORM
 from dangad.operators.parts import WRITTEN_AT_ONCE, write_list
+from dangad.scheduler.clockcalls import cancel
 from dangad.server.passeddescriptors import dispose
 from dangad.text import kind_in_words, printable, quote
 from dangad.wire import boxes, commands
@@ -50,6 +51,8 @@ MOST_LOGGED = 200
 """The most characters of each argument in the log."""
 REQUEST_COST = 20
 """The cost of a request in a turn of the reactor, in client requests: documents are expensive."""
+FLUSH_TIME = 1.0
+"""Seconds in which an operator must have read the last answers when the server ends."""
 MAX_WAITING = 100
 """The most requests in progress, and the most requests for events, including requests of
 connections that have closed since."""
@@ -121,6 +124,12 @@ class ControlConnection(Protocol):
         """Do nothing: `connectionLost` follows."""
 
     # The factory's call.
+
+    def close(self) -> None:
+        """Close the connection when what was written to it is sent; `connectionLost` follows."""
+        self._open = False
+        self.transport.unregisterProducer()  # otherwise a paused one would keep it open
+        self.transport.loseConnection()
 
     def abort(self) -> None:
         """Close the connection now; `connectionLost` follows."""
@@ -253,6 +262,7 @@ class ControlFactory(Factory):
         """
         #: The log, with repeated warnings left out.
         self.quiet = QuietLog(clock, log)
+        self._clock = clock
         self._operations = operations
         #: The share of work that is left in this turn of the reactor.
         self.turns = Turns(clock)
@@ -332,16 +342,22 @@ class ControlFactory(Factory):
         self._check_closed()
 
     def close(self) -> Deferred[None]:
-        """Close all connections now, even those that wait for an answer.
+        """Close each connection when its answers are sent, even one that waits for more.
 
-        Fires when all are closed. Answers that the transports have not sent yet are lost: a
-        transport needs a turn of the reactor or two to send them.
+        Operators who have not read them after `FLUSH_TIME` are cut off. Fires when all connections
+        are closed.
         """
         closed = self._closed = Deferred()
+        alarm = self._clock.callLater(FLUSH_TIME, self._abort_all)
+        closed.addCallback(lambda _: cancel(alarm))
         for connection in list(self._connections):
-            connection.abort()
+            connection.close()
         self._check_closed()
         return closed
+
+    def _abort_all(self) -> None:
+        for connection in list(self._connections):
+            connection.abort()
 
     def _check_closed(self) -> None:
         if self._closed is not None and not self._connections:

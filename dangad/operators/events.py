@@ -118,6 +118,8 @@ class Events:
         self._is_telling = False
         #: The call that ends the watch; None while nothing is kept.
         self._end: IDelayedCall | None = None
+        #: Whether the server has stopped: nobody waits any more.
+        self.stopped = False
 
     def watch(
         self, after: int | None, matches: Callable[[Event], bool]
@@ -128,6 +130,8 @@ class Events:
         next question, and how many were missed. It waits for events if there are none, but not
         for ever.
         """
+        if self.stopped:
+            return succeed(self._answer(self._count, matches))
         if self._end is None:
             self._counters.journals += (self,)
             self._history.journals += (self,)
@@ -143,11 +147,13 @@ class Events:
         return told
 
     def stop(self) -> None:
-        """Keep nothing any more, and answer those who wait."""
-        cancel(self._end)
-        self._stop()
+        """Answer those who wait with the events so far, and keep nothing any more."""
+        self.stopped = True
         for watcher in list(self._watchers):
             self._give_up(watcher.told)
+        cancel(self._telling)
+        cancel(self._end)
+        self._stop()
 
     def note(self, kind: str, text: str | None = None, command: str | None = None) -> None:
         """Note what an operator has done, or what the server does as a whole."""

@@ -75,7 +75,8 @@ class IOperations(Interface):
     ) -> Deferred[dict[str, Any]]:
         """The events after the one of this number, or from now on if it is None.
 
-        Fires at once if there are any, else as soon as there is one, or after some seconds.
+        Fires at once if there are any, else as soon as there is one, or after some seconds. At the
+        end of the server it fires with what is left, and with the "state" "stopped".
 
         :param filter: which jobs' events are wanted: their `command` and `client`.
         :param kinds: the wanted kinds of events; None for all.

@@ -261,7 +261,8 @@ class Operations:
         kinds: Collection[str] | None = None,
     ) -> Deferred[dict[str, Any]]:
         """See :meth:`IOperations.watch`."""
-        return self._events.watch(after, read_watched(filter, kinds))
+        told = self._events.watch(after, read_watched(filter, kinds))
+        return told.addCallback(lambda answer: {**answer, "state": self._state()})
 
     def signature(self, command: str) -> dict[str, Any] | None:
         """See :meth:`IOperations.signature`."""
@@ -356,6 +357,12 @@ class Operations:
         """See :meth:`IOperations.shutdown`."""
         self._events.note("draining", "at once" if now else None)
         self._stop(now)
+
+    def _state(self) -> str:
+        """How the server is, for those who watch."""
+        if self._events.stopped:
+            return "stopped"
+        return "draining" if self._dispatcher.draining else "running"
 
     def _memory_of_one(self) -> int:
         """The bytes of memory of the oldest ready worker, as an estimate; 0 if there is none."""

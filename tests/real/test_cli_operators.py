@@ -506,6 +506,23 @@ class WatchTest(OperatorCase):
         self.assertIn(b"the connection was closed", complaint)
         self.assertEqual(program.returncode, 3)
 
+    async def test_server_stops(self) -> None:
+        """After an orderly stop, one line says so, and all is well.
+
+        The last answer tells of it. If it was lost, the server was known to drain.
+        """
+        for state in ("stopped", "draining"):
+            with self.watch(subprocess.PIPE) as program:
+                await self.tell(state=state)
+                if state == "draining":
+                    await until(lambda: self.operations.watchers)
+                    await self.factory.close()
+                shown, complaint = await deferToThread(program.communicate)
+            lines = [show_event(event) for event in EVENTS["events"]]
+            self.assertEqual(shown.decode().splitlines(), lines)
+            self.assertEqual(complaint, b"dangad: the server has stopped\n")
+            self.assertEqual(program.returncode, 0)
+
 
 class ConnectingTest(OperatorCase):
     async def test_where(self) -> None:

@@ -24,6 +24,7 @@ from tests.warmcommand import WarmCommand, complained, wrote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 SLEEPS = b"import time; time.sleep(600)"
@@ -184,6 +185,32 @@ def test_order(server: TextServer, peer: BlockingPeer) -> None:
         assert code_of(peer.answer(waiting)) is None
         events = json.loads(operator.answer(watch)[b"document"])["events"]
         assert [event["kind"] for event in events] == ["resumed", "started"]
+
+
+def test_watch_to_the_end(warm: WarmCommand, tmp_path: Path) -> None:
+    """Whoever watches an orderly stop sees all events to the end, and ends with success."""
+    server = TextServer(str(tmp_path))
+    shell = Shell(server, warm)
+    program = subprocess.Popen(
+        [sys.executable, "-m", "dangad.cli", "watch", "--json"],
+        cwd=server.folder,
+        env=shell.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        assert program.stdout is not None
+        while not select.select([program.stdout], [], [], 0.2)[0]:  # until it has asked
+            shell.run("call", "Python", "code=out = 1")
+        shell.run("drain")
+        shown, complaint = program.communicate(timeout=60)
+    finally:
+        program.kill()
+        program.wait()
+        server.stop()
+    assert complaint == b"dangad: the server has stopped\n"
+    assert program.returncode == 0
+    assert json.loads(shown.splitlines()[-1])["kind"] == "worker gone"
 
 
 def test_watch(server: TextServer, shell: Shell, peer: BlockingPeer) -> None:

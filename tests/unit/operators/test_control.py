@@ -15,7 +15,13 @@ from zope.interface.verify import verifyObject
 
 from dangad.errors import ReloadFailed, ShuttingDown
 from dangad.host.quietlog import INTERVAL
-from dangad.operators.control import MAX_CONNECTIONS, MAX_REQUEST, MAX_WAITING, ControlFactory
+from dangad.operators.control import (
+    FLUSH_TIME,
+    MAX_CONNECTIONS,
+    MAX_REQUEST,
+    MAX_WAITING,
+    ControlFactory,
+)
 from dangad.operators.interfaces import IOperations
 from dangad.scheduler.dispatcher import Dispatcher
 from dangad.wire import boxes, commands
@@ -369,20 +375,36 @@ class LeavingTest(ControlCase):
         gc.collect()  # would log what was raised and nobody heard
         self.assertEqual(self.flushLoggedErrors(), [])
 
+    def test_close_of_the_slow(self) -> None:
+        """An operator who does not read the last answers is cut off after a while."""
+        operator = self.operator()
+        operator.call(commands.Status.commandName, b"1")
+        closed = self.factory.close()
+        self.clock.advance(FLUSH_TIME)
+        self.assertTrue(operator.line.cut_off)
+        operator.line.settle()
+        self.successResultOf(closed)
+
     def test_close(self) -> None:
-        """When the server ends, all connections are closed, whoever waits for what."""
+        """When the server ends, connections close after their answers, whoever waits for what."""
         self.successResultOf(ControlFactory(self.clock, self.operations).close())  # with none
         operators = [self.operator() for _ in range(3)]
         operators[0].call(commands.Reload.commandName, b"1")
+        operators[1].call(commands.Scale.commandName, b"2", min=b"1", max=b"1")
+        slow: Any = operators[1].line.producer
+        slow.pauseProducing()  # its answers are not read
         closed = self.factory.close()
         self.assertNoResult(closed)
+        self.assertEqual(operators[1].answers(), [ok(b"2")])
+        self.operations.wanted.clear()
         for operator in operators:
-            self.assertTrue(operator.line.cut_off)
+            self.assertTrue(operator.line.disconnecting)
             operator.line.protocol.dataReceived(
                 request(commands.Scale.commandName, min=b"9", max=b"9")
             )
             operator.line.settle()
         self.successResultOf(closed)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
         self.assertEqual(self.operations.wanted, [])
         operators[0].line.failing = True  # whatever were written now would raise
         self.operations.reloads.pop().callback(None)

@@ -135,6 +135,14 @@ class EventsTests(SynchronousTestCase):
         self.clock.advance(PATIENCE)
         self.assertEqual(self.successResultOf(asked), {"events": [], "next": 0, "missed": 0})
 
+    def test_stop(self) -> None:
+        """Whoever waits at the stop is told at once of all that has happened, and later nothing."""
+        asked = self.watch()
+        self.accept()
+        self.events.stop()
+        self.assertEqual(self.kinds(asked), ["accepted"])
+        self.assertEqual(self.kinds(self.watch(1)), [])
+
     def test_filter(self) -> None:
         """Events that do not match are passed over: the next question is for what follows."""
         asked = self.watch(matches=lambda event: event.kind == "note")
