@@ -15,10 +15,12 @@ import click
 from dangad.cli.documents import show_checked
 from dangad.cli.options import help_option, json_option
 from dangad.cli.outcome import FAILED, Failed
-from dangad.cli.streams import encode, write
+from dangad.cli.streams import encode, say, write
 
 NOT_VALID = 1
 """The exit status of a check that has said what is wrong."""
+PATIENCE = 3.0
+"""Seconds after which a check says what takes so long."""
 
 
 @click.command(
@@ -36,10 +38,15 @@ def check(file: str, as_json: bool) -> None:
     and imports the job modules in a worker process. No endpoint is opened, so a server may run.
     """
     program = [sys.executable, "-P", "-m", "dangad.startcheck", file]
-    done = subprocess.run(program, stdout=subprocess.PIPE, check=False)
-    if done.returncode:
-        said = done.returncode == NOT_VALID
-        raise Failed(FAILED, "" if said else f"the check ended with status {done.returncode}")
-    document = json.loads(done.stdout)
+    with subprocess.Popen(program, stdout=subprocess.PIPE) as process:
+        try:
+            output, _ = process.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            say("checking the job modules: their import takes long")
+            output, _ = process.communicate()
+    if process.returncode:
+        said = process.returncode == NOT_VALID
+        raise Failed(FAILED, "" if said else f"the check ended with status {process.returncode}")
+    document = json.loads(output)
     lines = [json.dumps(document)] if as_json else show_checked(document)
     write(encode("".join(f"{line}\n" for line in lines)))

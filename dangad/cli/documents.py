@@ -148,11 +148,18 @@ def show_checked(checked: dict[str, Any]) -> list[str]:
         ("file", f"{checked['file']} is valid"),
         *(("listens on", endpoint) for endpoint in checked["listen"]),
         ("operators", checked["control"]),
+        *([] if checked["web"] is None else [("page", _show_page(checked["web"]))]),
         ("workers", f"{numbers}, {workers['start']}"),
         ("jobs", ", ".join(checked["jobs"])),
         ("serves", f"{counted(len(commands), 'command')}: {', '.join(commands)}"),
     ]
     return list_pairs([(name, printable(text)) for name, text in pairs], terminal_columns())
+
+
+def _show_page(page: dict[str, Any]) -> str:
+    """Where the page for operators would be, and what it could do."""
+    prefix = f", behind {page['prefix']}" if page["prefix"] else ""
+    return f"{page['endpoint']}{prefix}, {'with' if page['actions'] else 'without'} actions"
 
 
 def show_workers(workers: list[dict[str, Any]]) -> list[str]:

@@ -101,6 +101,9 @@ class Endpoint:
             raise ValueError(
                 f"{word[1]}= is none of Twisted's words for {self.kind}:, and none of {own}"
             ) from None
+        port = self._word("port", 1) if self.kind in _INTERFACE_PLACES else ""
+        if port.isdecimal() and int(port) > MAX_PORT:
+            raise ValueError(f"{port} is not a port: it must be from 0 to {MAX_PORT}")
         return made
 
     @property
@@ -134,18 +137,24 @@ class Endpoint:
             return self.inner.reaches_beyond
         if self.kind not in _INTERFACE_PLACES:
             return False
+        interface = self._word("interface", _INTERFACE_PLACES[self.kind])
+        address = address_of(interface or "0.0.0.0")
+        return address is not None and not address.is_loopback
+
+    def _word(self, name: str, place: int) -> str:
+        """What the description says under this name, or without a name at this place."""
         words, places = [], []
         for part in _split(self.description):
             word = _WORD.fullmatch(part)
             if word is None:
                 places.append(part)
-            elif _unescape(word[1]) == "interface":
+            elif _unescape(word[1]) == name:
                 words.append(word[2])
-        interface = [*words, *places[_INTERFACE_PLACES[self.kind] :], ""][0]
-        address = address_of(_unescape(interface) or "0.0.0.0")
-        return address is not None and not address.is_loopback
+        return _unescape([*words, *places[place:], ""][0])
 
 
+MAX_PORT = 2**16 - 1
+"""The largest number of a TCP port."""
 _INTERFACE_PLACES = {"tcp": 2, "tcp6": 3, "ssl": 5}
 """Kinds of descriptions in which an interface may come without its name, each with the place of
 the interface. Without one they listen on all interfaces."""

@@ -9,6 +9,7 @@ import sys
 import tomllib
 from typing import TYPE_CHECKING, Any
 
+from dangad.cli.checking import PATIENCE
 from dangad.host.capacity import WORKERS_PER_CORE, cores
 from tests.real.test_twistd import GOOD_JOBS, TwistdCase
 from tests.twistdserver import wait_for
@@ -128,6 +129,7 @@ class CheckTest(ConfigCase):
             "file": str(self.folder / "dangad.toml"),
             "listen": ["dangad.sock"],
             "control": "unix:dangad.control",
+            "web": None,
             "workers": {"min": 1, "max": 1, "spare": 0, "start": "fresh"},
             "jobs": ["naps"],
             "commands": ["Nap"],
@@ -146,14 +148,47 @@ class CheckTest(ConfigCase):
         self.write("unit.toml", f"listen = ['{name}']\njobs = ['naps']\n")
         self.assertIn(f"listens on  {name}\n", self.output("check", "unit.toml"))
 
+    def test_page(self) -> None:
+        """`check` says where the page would be, and what it could do."""
+        page = "web = 'page.sock'\nweb-prefix = '/jobs'\nweb-actions = true\n"
+        self.write("page.toml", f"{page}jobs = ['naps']\n")
+        expected = "page        page.sock, behind /jobs, with actions\n"
+        self.assertIn(expected, self.output("check", "page.toml"))
+
+    def test_no_file(self) -> None:
+        """A file that is not there is named as it was typed."""
+        done = self.dangad("check", "nope.toml")
+        self.assertEqual(done.stderr, "dangad: nope.toml: No such file or directory\n")
+
+    def test_slow(self) -> None:
+        """`check` says what takes so long."""
+        self.write_jobs("slow", f"import time; time.sleep({PATIENCE + 1})\nfrom naps import *\n")
+        self.write("slow.toml", "jobs = ['slow']\n")
+        done = self.dangad("check", "slow.toml")
+        self.assertEqual(done.stderr, "dangad: checking the job modules: their import takes long\n")
+
     def test_not_valid(self) -> None:
         """`check` fails with the line in which a start would fail, for a module after its error."""
         self.write_jobs("broken", "import nowhere_to_be_found\n")
         for text, says in (
             ("max-wokers = 2", "bad.toml: max-wokers: there is no such option; did you mean max-"),
             ("max-payload = '3Q'", "bad.toml: max-payload 3Q: not a number of bytes"),
-            ("listen = ['tcp:7003']", "cannot listen on tcp:7003: anybody who can reach it could"),
-            ("listen = ['tcp:x']", "--listen tcp:x: 'x' is not a number"),
+            ("listen = ['tcp:7003']", "bad.toml: cannot listen on tcp:7003: anybody who can "),
+            ("listen = ['tcp:x']", "bad.toml: listen tcp:x: 'x' is not a number"),
+            ("listen = ['tcp:99999']", "bad.toml: listen tcp:99999: 99999 is not a port: it must"),
+            (
+                "web = 'tcp:port=70000:interface=127.0.0.1'",
+                "bad.toml: web tcp:port=70000:interface=127.0.0.1: 70000 is not a port",
+            ),
+            (
+                "control = 'no/where.sock'",
+                "bad.toml: cannot listen on no/where.sock: No such file or directory; make the",
+            ),
+            (
+                "listen = ['haproxy:unix:bad.toml']",
+                "bad.toml: cannot listen on haproxy:unix:bad.toml: there is something else of",
+            ),
+            (f"listen = ['{'x' * 108}']", f"bad.toml: cannot listen on {'x' * 108}: AF_UNIX path"),
             ("jobs = ['broken']", "the job modules cannot be served: ModuleNotFoundError: "),
         ):
             self.write("bad.toml", text)
