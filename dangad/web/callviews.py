@@ -44,7 +44,7 @@ async def calls(scene: Scene) -> View:
     return View(
         "Calls by hand",
         [
-            health(scene.operations.status()),
+            health(scene, scene.operations.status()),
             table(
                 "The last calls by hand, the latest first",
                 ("Call", "Command", "Called, UTC", "State", "What came of it"),
