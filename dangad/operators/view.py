@@ -6,7 +6,6 @@ Made by :mod:`dangad.service` and called by :mod:`.control` and :mod:`dangad.web
 from __future__ import annotations
 
 import os
-import time
 from importlib.metadata import version
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -14,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import fail
 from zope.interface import implementer
 
-from dangad.errors import NoAnswer, NotRunning, ShuttingDown
+from dangad.errors import ShuttingDown
 from dangad.host.capacity import TooManyWorkers, check_workers
-from dangad.host.descent import cpu_time, state
 from dangad.host.memory import memory_of
 from dangad.host.reactorwatch import ReactorWatch
 from dangad.limits import check_numbers
@@ -29,8 +27,8 @@ from dangad.operators.interfaces import IOperations
 from dangad.operators.jobviews import JobViews
 from dangad.operators.parts import Parts
 from dangad.operators.rates import Rates
+from dangad.operators.workerviews import WorkerViews
 from dangad.options.configfile import Configuration
-from dangad.pool.workeroutput import STACK_TIME
 from dangad.text import counted, meant
 
 if TYPE_CHECKING:
@@ -44,7 +42,6 @@ if TYPE_CHECKING:
     from dangad.scheduler.concurrency import Paused
     from dangad.scheduler.dispatcher import Dispatcher
     from dangad.scheduler.supervisor import Supervisor
-    from dangad.scheduler.workerrecord import WorkerRecord
     from dangad.server.factory import ClientFactory
 
     class Stop(Protocol):
@@ -54,12 +51,6 @@ if TYPE_CHECKING:
             """Begin it."""
 
 
-_STATES = {
-    "D": "it waits for a disk or a device",
-    "T": "it is stopped, and kill -CONT continues it",
-    "t": "a debugger has stopped it",
-}
-"""Why a process in each of these states does not answer."""
 MOST_NAMED = 10
 """The most commands that an event names."""
 _STOPPING = "the server is stopping"
@@ -96,6 +87,7 @@ class Operations:
         self._stop = stop
         parts = self._parts = Parts(clock)
         self._job_views = JobViews(clock, dispatcher, parts, output_log.memory.lines_of)
+        self._worker_views = WorkerViews(clock, dispatcher, supervisor)
         self._client_views = ClientViews(clock, dispatcher, clients, parts)
         self._rates = Rates(clock, dispatcher.counters)
         self._command_views = CommandViews(dispatcher, self._rates, parts)
@@ -176,37 +168,11 @@ class Operations:
 
     def workers(self) -> list[dict[str, Any]]:
         """See :meth:`IOperations.workers`."""
-        now = self._clock.seconds()
-        return [
-            {
-                "pid": record.process.pid,
-                "state": record.state.value,
-                "generation": record.generation,
-                "age": now - record.started_at,
-                "jobs": record.process.performed,
-                "cpu": cpu_time(record.process.pid) if record.process.pid else None,
-                "memory": record.process.memory(),
-                "recycling": record.recycling,
-                "job": self._running(record, now),
-            }
-            for record in self._supervisor.records.values()
-        ]
+        return self._worker_views.workers()
 
     def deaths(self) -> list[dict[str, Any]]:
         """See :meth:`IOperations.deaths`."""
-        epoch = time.time() - self._clock.seconds()  # people read the wall clock
-        return [
-            {
-                "pid": gone.pid or None,
-                "ended": epoch + gone.ended_at,
-                "age": gone.age,
-                "jobs": gone.jobs,
-                "cause": gone.cause.value,
-                "why": gone.why,
-                "job": gone.job,
-            }
-            for gone in self._supervisor.history.gone
-        ]
+        return self._worker_views.deaths()
 
     def jobs(
         self,
@@ -322,22 +288,7 @@ class Operations:
 
     def stack(self, job_id: int) -> Deferred[str]:
         """See :meth:`IOperations.stack`."""
-        worker = self._dispatcher.worker_of(job_id)
-        if worker is None:
-            return fail(NotRunning(f"no job {job_id} is running"))
-        pid = worker.pid
-
-        def check(shown: str) -> str:
-            if shown:
-                return shown
-            if self._dispatcher.worker_of(job_id) is not worker:
-                raise NotRunning(f"job {job_id} has just ended")
-            letter = state(pid)
-            why = _STATES.get(letter, "ask again")
-            said = f"worker {pid} did not answer within {STACK_TIME:g} s: {why} (state {letter})"
-            raise NoAnswer(said)
-
-        return self._supervisor.records[worker].show_stack().addCallback(check)
+        return self._worker_views.stack(job_id)
 
     def reload(self) -> Deferred[None]:
         """See :meth:`IOperations.reload`."""
@@ -374,17 +325,6 @@ class Operations:
     def _ends(self) -> dict[str, int]:
         ended = self._dispatcher.counters.ended
         return {state.value.replace(" ", "_"): ended[state] for state in ended}
-
-    def _running(self, record: WorkerRecord, now: float) -> dict[str, Any] | None:
-        job = self._dispatcher.job_of(record.process)
-        if job is None:
-            return None
-        return {
-            "id": job.id,
-            "command": job.name,
-            "attempt": job.attempt,
-            "runtime": now - job.started_at,
-        }
 
 
 def _as_bytes(command: str) -> bytes:
