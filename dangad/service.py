@@ -30,7 +30,7 @@ from dangad.pool.guardian import Guardian
 from dangad.pool.orphans import Orphans, log_orphans
 from dangad.pool.processes import WorkerPool
 from dangad.scheduler.dispatcher import Dispatcher
-from dangad.scheduler.joblog import log_totals
+from dangad.scheduler.joblog import log_stopping, log_totals
 from dangad.scheduler.supervisor import Supervisor
 from dangad.scheduler.workerrecord import RecycleLimits
 from dangad.server.acceptgate import AcceptGate, raise_limit
@@ -330,10 +330,8 @@ class DangadService(service.Service):
     async def _stop(self) -> None:
         self.gate.stop()
         await _stop_listening(self._ports)
-        running, waiting = counted(self.dispatcher.running, "job"), self.dispatcher.waiting
-        hint = "; Ctrl-C or SIGTERM now stops at once" if self._own_process else ""
-        text = "stopping: {_running} running, {waiting} waiting, for at most {drain:g} s{_hint}"
-        log.info(text, _running=running, waiting=waiting, drain=self._limits.drain, _hint=hint)
+        if not self._hurried:  # otherwise this was said already
+            log_stopping(self.dispatcher, self._limits.drain, self._own_process)
         await self.dispatcher.drain(0 if self._hurried else self._limits.drain)
         self.supervisor.stop()
         await self._stop_workers()

@@ -36,9 +36,7 @@ class WebServer(TwistdServer):
         super().__init__(folder, *jobs, f"--web={web}", *options)
         self.port = 0
         if web == LOOPBACK:
-            self.port = int(
-                wait_for(lambda: re.search(r"interface=127.0.0.1 \(port (\d+)\)", self.log()))[1]
-            )
+            self.port = int(wait_for(lambda: re.search(r"http://127.0.0.1:(\d+)/", self.log()))[1])
 
     @property
     def address(self) -> str:

@@ -106,7 +106,7 @@ def _document(event: LogEvent) -> dict[str, Any]:
     document: dict[str, Any] = {
         "time": _time(event.get("log_time")),
         "level": level.name if level is not None else "info",
-        "namespace": _bounded(str(event.get("log_namespace") or "-"), MOST_VALUE),
+        "namespace": _namespace(event),
     }
     system = event.get("log_system")
     if system not in (None, "-"):
@@ -124,6 +124,12 @@ def _document(event: LogEvent) -> dict[str, Any]:
     if failure is not None:
         document["traceback"] = _traceback(failure)
     return document
+
+
+def _namespace(event: LogEvent) -> str:
+    """The part of the server that speaks."""
+    name = str(event.get("log_namespace") or "-")
+    return "twisted" if name == "log_legacy" else _bounded(name, MOST_VALUE)
 
 
 def _time(seconds: Any) -> str:

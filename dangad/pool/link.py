@@ -320,11 +320,11 @@ class WorkerLink:
         job = self._given.running
         level = log.info if is_orderly(status, job) else log.warn
         of_job = steps.take("naming its job", fields_of, job) if job is not None else None
-        fields = {**(of_job or {}), "worker": self.pid}
+        fields = {**(of_job or {}), "worker": self.pid, "details": death.details.removeprefix("; ")}
         self._given.row.clear()
         did = f"; it had done {counted(self.performed, 'job')}" if self.pid else ""
-        text, name = "{_name} {how}{_did}{details}", worker_name(self.pid)
-        level(text, _name=name, how=death.how, _did=did, details=death.details, **fields)
+        text, name = "{_name} {how}{_did}{_about}", worker_name(self.pid)
+        level(text, _name=name, how=death.how, _did=did, _about=death.details, **fields)
         steps.take("closing its output", self.output.close)
         steps.take("closing its other output", self.printed.left_over.close)
         self._tell_of_death(death)

@@ -19,6 +19,7 @@ from dangad.text import counted
 if TYPE_CHECKING:
     from dangad.errors import DangadError
     from dangad.scheduler.counters import Counters
+    from dangad.scheduler.dispatcher import Dispatcher
     from dangad.scheduler.record import Job
 
 log = Logger()
@@ -46,6 +47,17 @@ def fields_of_end(job: Job) -> dict[str, Any]:
         "code": code,
         "reason": reason,
     }
+
+
+def log_stopping(dispatcher: Dispatcher, seconds: float, by_signals: bool) -> None:
+    """Log for which jobs the stop waits, for how long at most, and whether signals cut it short."""
+    log.info(
+        "stopping: {_running} running, {waiting} waiting, for at most {drain:g} s{_hint}",
+        _running=counted(dispatcher.running, "job"),
+        waiting=dispatcher.waiting,
+        drain=seconds,
+        _hint="; Ctrl-C or SIGTERM now stops at once" if by_signals else "",
+    )
 
 
 def log_totals(counters: Counters) -> None:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from dangad.server.endpoints import Endpoint
 
 
+_ANY = ("0.0.0.0", "::")
+"""The addresses that stand for all of this machine's."""
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
 """The bits of a mode that admit others than the socket's owner: connecting needs write access."""
 
@@ -69,11 +71,13 @@ class Door:
     :ivar endpoint: its description.
     :ivar port: the listening port.
     :ivar reception: decides which connections are admitted.
+    :ivar option: the option that named the endpoint.
     """
 
     endpoint: Endpoint
     port: IListeningPort
     reception: Reception
+    option: str
 
     @property
     def is_open(self) -> bool:
@@ -123,8 +127,11 @@ class Door:
         return [f"{shut_out}; to let them in, write unix:PATH:mode=666:auth=user"]
 
     def __str__(self) -> str:
-        """Its address, in words for people."""
+        """Its address for people: that of the page can be opened in a browser, if it is TCP."""
         host = self.port.getHost()
+        if self.option == "--web" and isinstance(host, (IPv4Address, IPv6Address)):
+            name = "localhost" if host.host in _ANY else host.host
+            return f"http://{f'[{name}]' if ':' in name else name}:{host.port}/"
         if (
             isinstance(host, (IPv4Address, IPv6Address))
             and str(host.port) not in self.endpoint.text
@@ -179,7 +186,7 @@ def open_door(
         innermost = endpoint.inner or endpoint
         reason = explain(outcome[0].value, innermost.path, option)
         raise CannotListen(f"{endpoint.text}: {reason}")
-    door = Door(endpoint, outcome[0], reception)
+    door = Door(endpoint, outcome[0], reception, option)
     guard(door.port)
     try:
         _guard(door, access, option)

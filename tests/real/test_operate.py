@@ -298,5 +298,6 @@ def test_shutdown(tmp_path: Any, warm: WarmCommand, now: bool) -> None:
     if now:
         assert time.monotonic() - began < 30
         assert "stopping at once" in server.log()
+    assert ("stopping: " in server.log()) is not now
     assert shell.refused("status", status=3)
     server.stop()

@@ -171,6 +171,7 @@ class JSONTests(SynchronousTestCase):
         publisher.msg("a", "b", system="HTTP,0", peer="x")
         read = document(events[0])
         self.assertEqual((read["text"], read["system"], read["peer"]), ("a b", "HTTP,0", "x"))
+        self.assertEqual(read["namespace"], "twisted")
         self.assertEqual(read.keys() & {"isError", "message", "system_", "time_"}, set())
 
     @given(
