@@ -9,6 +9,7 @@ turn of the reactor; :mod:`dangad.pool.outputmemory` keeps the last lines of eac
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
 log = Logger()
 
 _CRASH = "Fatal Python error"
+_STACK = re.compile(
+    rb"((Current thread|Thread) 0x[0-9a-f]+|Stack) .*\(most recent call first\):$"
+    rb'|  File ".*", line \S+ in |  <no Python frame>$|  \.\.\.$|$'
+)
+"""A line of the stacks that a worker prints on request, by :mod:`faulthandler`."""
 
 MAX_LINE = 4096
 """The most bytes of output in one line of the log."""
@@ -67,6 +73,8 @@ class JobOutput:
         self.tail: deque[str] = deque(maxlen=TAIL)
         #: The last job that has printed something.
         self._printed_by = 0
+        #: The id of the last job whose stack was asked for, or 0. A stack is not output of its job.
+        self._asked = 0
         #: Lists to which each line is also added while somebody waits for it.
         self._listeners: list[list[str]] = []
         #: The running job; None between jobs.
@@ -136,6 +144,7 @@ class JobOutput:
 
     def listen(self, lines: list[str]) -> None:
         """Add the output to `lines`, too, from now on; make room in the log for a stack."""
+        self._asked = self._job.id if self._job is not None else 0
         self._lines = min(self._lines, MAX_LINES - STACK_LINES)
         self._room = max(self._room, STACK_LINES)
         self._listeners.append(lines)
@@ -179,8 +188,11 @@ class JobOutput:
                 for line in lines
                 for start in range(0, len(line) or 1, MAX_LINE)
             ]
-        self.tail.extend(map(_text, lines[-TAIL:]))
-        if self._job is not None and self._job.id != self._printed_by:
+        own = lines
+        if self._job is not None and self._job.id == self._asked:
+            own = [line for line in lines if not _STACK.match(line)]
+        self.tail.extend(map(_text, own[-TAIL:]))
+        if own and self._job is not None and self._job.id != self._printed_by:
             self._printed_by = self._job.id
             self._written.memory.note(self._job.id, self.tail)
         for listener in self._listeners:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import faulthandler
 import itertools
+import tempfile
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import given, settings
@@ -248,3 +250,24 @@ class TurnsTests(SynchronousTestCase):
             self.outputs[0].received(b"x\n" * MAX_LINES)
             self.outputs[0]._written.flush()
         self.assertEqual(len(events), MAX_LINES)
+
+
+class StackTests(SynchronousTestCase):
+    def test_apart(self) -> None:
+        """A stack that was asked for is shown and logged, and is no output of the job."""
+        output = output_of_worker()
+        with tempfile.TemporaryFile() as file:
+            faulthandler.dump_traceback(file, all_threads=True)
+            file.seek(0)
+            dumped = file.read()
+        shown: list[str] = []
+        output.begin_job(a_job(7))
+        output.received(b"hello\n")
+        output.listen(shown)
+        output.received(dumped + b"more\n")
+        output.end_listening(shown)
+        self.assertEqual(list(output.tail), ["hello", "more"])
+        self.assertEqual(shown, [*dumped.decode().splitlines(), "more"])
+        output.begin_job(a_job(8))
+        output.received(dumped)
+        self.assertEqual(list(output.tail), dumped.decode().splitlines()[-TAIL:])
