@@ -402,7 +402,7 @@ class FakeOperations:
     def jobs(
         self,
         filter: Mapping[str, Any] | None = None,
-        sort: str = "-age",
+        sort: str = "state",
         limit: int = 100,
         offset: int = 0,
     ) -> Deferred[dict[str, Any]]:

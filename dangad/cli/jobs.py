@@ -104,7 +104,7 @@ def _left_out(total: int, those: int, noun: str, offset: str) -> str:
     _command(),
     _client(),
     _older_than("accepted"),
-    _sort(JOB_ORDERS, "-age"),
+    _sort(JOB_ORDERS, "state"),
     _limit(100),
     click.Option(
         ["--offset"], metavar="N", type=click.IntRange(0, FARTHEST), help="how many to pass over"

@@ -37,7 +37,7 @@ class IOperations(Interface):
 
     def jobs(
         filter: Mapping[str, Any] | None = None,
-        sort: str = "-age",
+        sort: str = "state",
         limit: int = 100,
         offset: int = 0,
     ) -> Deferred[dict[str, Any]]:

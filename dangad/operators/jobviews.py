@@ -257,6 +257,7 @@ class JobViews:
 
 
 _KEYS: dict[str, Callable[[Job, float], Any]] = {
+    "state": lambda job, _: (job.state is not JobState.RUNNING, job.accepted_at),
     "age": lambda job, now: now - job.accepted_at,
     "wait": lambda job, now: _wait(job, now),
     "runtime": lambda job, now: now - job.started_at if job.state is JobState.RUNNING else -1.0,

@@ -177,7 +177,7 @@ class Operations:
     def jobs(
         self,
         filter: Mapping[str, Any] | None = None,
-        sort: str = "-age",
+        sort: str = "state",
         limit: int = 100,
         offset: int = 0,
     ) -> Deferred[dict[str, Any]]:

@@ -56,7 +56,7 @@ async def jobs(scene: Scene) -> View:
         total, shown = len(found), found[start : start + PAGE_SIZE]
         listed = _ended_table(scene, shown)
     else:
-        answer = await scene.operations.jobs(wanted, address.order or "-age", PAGE_SIZE, start)
+        answer = await scene.operations.jobs(wanted, address.order or "state", PAGE_SIZE, start)
         total = answer["total"]
         listed = _live_table(scene, answer["jobs"])
     pages = min(-(-total // PAGE_SIZE) or 1, MAX_PAGE)
@@ -164,7 +164,7 @@ def _live_table(scene: Scene, entries: Sequence[dict[str, Any]]) -> Tag:
     heads = [
         "Job",
         _sorted_by(scene, "command", "Command"),
-        "State",
+        _sorted_by(scene, "state", "State"),
         _sorted_by(scene, "priority", "Priority"),
         _sorted_by(scene, "wait", "Wait", "number"),
         _sorted_by(scene, "runtime", "Runtime", "number"),

@@ -15,8 +15,9 @@ LIVE_STATES = ("queued", "running")
 ENDED_STATES = ("done", "failed", "cancelled", "timed out", "lost")
 """The states of jobs that have ended."""
 
-JOB_ORDERS = ("age", "wait", "runtime", "priority", "command", "client")
-"""The sort orders of jobs that wait or run."""
+JOB_ORDERS = ("state", "age", "wait", "runtime", "priority", "command", "client")
+"""The sort orders of jobs that wait or run. By `state`, those that run come first, then those that
+wait, and in both the oldest first."""
 RECENT_ORDERS = (
     "ended",
     "wait",

@@ -380,7 +380,7 @@ class ChoosingTests(SynchronousTestCase):
             await screen.shows("command=[red] older-than=2m ")
             self.assertEqual(
                 screen.server.asked[-1][1],
-                {"sort": "-age", "limit": 100, "command": "[red]", "older_than": 120.0},
+                {"sort": "state", "limit": 100, "command": "[red]", "older_than": 120.0},
             )
             await screen.press("slash")
             self.assertEqual(line.value, "command=[red] older-than=2m")

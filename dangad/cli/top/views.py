@@ -132,7 +132,7 @@ VIEWS = {
             Column("CLIENT", "client", 5, CLIENT, grows=3),
         ),
         "id",
-        (*_both(*JOB_ORDERS[:3]), *JOB_ORDERS[3:]),
+        ("state", *_both(*JOB_ORDERS[1:4]), *JOB_ORDERS[4:]),
         _FILTERS,
         LIVE_STATES,
     ),

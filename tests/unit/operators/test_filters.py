@@ -130,7 +130,7 @@ class FilterTests(SynchronousTestCase):
         self.assertEqual(read_sort("age", JOB_ORDERS), ("age", False))
         self.assertEqual(read_sort("-runtime", JOB_ORDERS), ("runtime", True))
         for wrong in ("--age", "", "-", "Age"):
-            with self.assertRaisesRegex(ValueError, "it must be age, wait"):
+            with self.assertRaisesRegex(ValueError, "it must be state, age, wait"):
                 read_sort(wrong, JOB_ORDERS)
 
     def test_numbers(self) -> None:

@@ -91,6 +91,16 @@ class JobsTests(JobViewsCase):
         self.clock.advance(4)
         self.all = [self.running.id, *(job.id for job in self.waiting)]
 
+    def test_default_order(self) -> None:
+        """Jobs that run come first, though older ones wait; then the oldest that waits."""
+        old = [self.submit(self.connect("a"), "Other", deadline=60.0) for _ in range(2)]
+        self.clock.advance(1)
+        self.dispatcher.pause([b"Other"])
+        self.ready()
+        young = self.submit(self.connect("b"))
+        found = self.document(self.views.jobs({}, "state", 100, 0))["jobs"]
+        self.assertEqual([each["id"] for each in found], [young.id, old[0].id, old[1].id])
+
     def test_entries(self) -> None:
         """An entry says who waits for what, since when, and who runs what."""
         self.some_jobs()

@@ -69,7 +69,7 @@ class LiveTests(VisitCase):
         self.watch("/live/jobs?state=queued&command=Thumbnail&page=2")
         self.pass_seconds(1)
         wanted = {"command": "Thumbnail", "state": "queued"}
-        self.assertIn(("jobs", wanted, "-age", 100, 100), self.operations.asked)
+        self.assertIn(("jobs", wanted, "state", 100, 100), self.operations.asked)
 
     def test_shared(self) -> None:
         """Viewers of the same address share one rendering a second."""
