@@ -6,7 +6,10 @@ import re
 from html.parser import HTMLParser
 from typing import Any
 
+from twisted.web.template import flattenString
+
 from dangad.web.settings import WebSettings
+from dangad.web.timeline import timeline
 from tests.unit.web.busyoperations import BusyOperations, command, ended, window
 from tests.unit.web.visits import VisitCase
 
@@ -259,6 +262,21 @@ class OtherTests(VisitCase):
         """Workers that died are listed with the reason, the latest first."""
         text = self.get("/workers").text
         self.assertLess(text.index("has done 1,000 jobs"), text.index("killed by SIGSEGV"))
+
+    def test_end_of_worker(self) -> None:
+        """The life of a job says where each of its workers died."""
+        found = {
+            "state": "lost",
+            "worker": 4712,
+            "accepted": 10.0,
+            "started": 14.0,
+            "ended": 15.0,
+            "attempts": [{"started": 11.0, "worker": 4709, "ended_for": "WORKER_LOST"}],
+        }
+        text = self.successResultOf(flattenString(None, timeline(found))).decode()
+        kinds = re.findall('<li class="([a-z]+)">([^<]*)', text)
+        self.assertEqual([kind for kind, _ in kinds], ["waited", "ran", "died", "ran", "died"])
+        self.assertEqual([said for kind, said in kinds if kind == "died"][1], "died: worker 4712")
 
     def test_job_of_death(self) -> None:
         """A death has a link to the job that the worker ran."""
