@@ -363,6 +363,7 @@ class FakeOperations:
         self.recent_document = RECENT
         self.config_document = CONFIG
         self.jobs_document = JOBS
+        self.cancelled_document: dict[str, Any] = CANCELLED
         self.histograms_document: dict[str, Any] = {
             "edges": [0.1, 1.0],
             "commands": {},
@@ -452,7 +453,7 @@ class FakeOperations:
     ) -> Deferred[dict[str, Any]]:
         """See :meth:`IOperations.cancel`."""
         self.cancelled.append((which, most))
-        return defer.succeed(CANCELLED)
+        return defer.succeed(self.cancelled_document)
 
     def pause(self, commands: Collection[str] | None) -> dict[str, Any]:
         """See :meth:`IOperations.pause`."""

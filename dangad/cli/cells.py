@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 SPANS = ("1m", "5m", "15m")
 """The last minutes for which the server tells rates and percentiles."""
+SELDOM = 0.05
+"""The rate in a second below which it is told for a minute: it would be shown as 0.0."""
 _STYLES = {
     "busy": "green",
     "starting": "cyan",
@@ -54,6 +56,11 @@ def entries_table(
     ]
     order = list(columns)
     return table(heads, cells, terminal_columns(), [order.index(name) for name in worth])
+
+
+def show_rate(rate: float) -> str:
+    """So many a second; in a minute if they are few: ``3/min``."""
+    return f"{rate * 60:.2g}/min" if 0 < rate < SELDOM else f"{rate:.1f}/s"
 
 
 def show_time(seconds: float) -> str:

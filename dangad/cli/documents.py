@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dangad.cli.cells import SPANS, count, entries_table, show_memory, show_time
+from dangad.cli.cells import SPANS, count, entries_table, show_memory, show_rate, show_time
 from dangad.cli.streams import columns as terminal_columns
 from dangad.cli.tables import list_pairs
 from dangad.text import counted, printable, show_seconds
@@ -93,7 +93,7 @@ def _codes(numbers: Mapping[str, int]) -> str | None:
 
 def _show_span(last: dict[str, Any]) -> str:
     """The jobs of the last minutes: how many a second, and how long they took."""
-    said = f"{last['rate']:.1f} jobs a second, {last['failed']} failed"
+    said = f"{show_rate(last['rate'])}, {last['failed']} failed"
     if last["cancelled"]:
         said += f", {last['cancelled']} cancelled"
     if last["p50"] is None:

@@ -9,10 +9,27 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from dangad.text import find_alike
+from dangad.text import SHORTEST, find_alike
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+
+_INSTEAD = {
+    "kill": "`dangad cancel ID` ends a job; `dangad shutdown` stops the server",
+    "list": "`dangad commands` lists what can be called, `dangad jobs` what waits and runs",
+    "log": "`dangad watch` shows what happens, `dangad recent` the jobs that have ended; "
+    "the server's log is where twistd writes it",
+    "ps": "`dangad workers` lists the worker processes, `dangad jobs` the jobs",
+    "restart": "`dangad reload` replaces the workers with new code; to restart the server, stop it "
+    "by `dangad shutdown`, and start it again",
+    "run": "`dangad call COMMAND` calls a job",
+    "start": "`twistd dangad` starts a server, `dangad dev FILE` one for your job files",
+    "stop": "`dangad shutdown` stops the server, `dangad drain` also waits for its end",
+}
+_INSTEAD["logs"] = _INSTEAD["log"]
+_INSTEAD["ls"] = _INSTEAD["list"]
+"""What people type who know other programs, and what to type here."""
 
 
 def unknown_command(name: str, known: Iterable[str]) -> str:
@@ -25,7 +42,14 @@ def unknown_command(name: str, known: Iterable[str]) -> str:
 def unknown_subcommand(name: str, known: Iterable[str]) -> str:
     """The answer to a subcommand that does not exist."""
     said = f"there is no subcommand {name!r}"
-    alike = find_alike(name, known)
+    if name.lower() in _INSTEAD:
+        return f"{said}; {_INSTEAD[name.lower()]}"
+    names = list(known)
+    begin = [f"`dangad {each}`" for each in names if each.startswith(name.lower())]
+    if len(begin) > 1 and len(name) >= SHORTEST:
+        either = f"{', '.join(begin[:-1])} or {begin[-1]}"
+        return f"{said}; did you mean {either}? see dangad --help"
+    alike = find_alike(name, names)
     if alike:
         return f"{said}; did you mean `dangad {alike}`? see dangad --help"
     return f"{said}; to call a command of the server: `dangad call {name}`; see dangad --help"

@@ -12,11 +12,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dangad.cli import jobdocuments
-from dangad.cli.options import endpoint_option, help_option, json_option, read_duration
+from dangad.cli.options import (
+    Words,
+    endpoint_option,
+    help_option,
+    json_option,
+    read_duration,
+    with_underscores,
+)
 from dangad.cli.outcome import FAILED, Failed, WrongUsage
 from dangad.cli.running import with_client
 from dangad.cli.streams import ask, can_ask, encode, say, write
 from dangad.cli.subcommands import document_of, shown, subcommand
+from dangad.cli.unknownwords import warn_of_unknown
 from dangad.text import counted
 from dangad.wire.controlwords import (
     CLIENT_ORDERS,
@@ -41,7 +49,20 @@ STOPPED = "stopped"
 
 
 def _state(states: tuple[str, ...]) -> click.Option:
-    return click.Option(["--state"], type=click.Choice(states), help="only jobs in this state")
+    return click.Option(["--state"], type=Words(states), help="only jobs in this state")
+
+
+def _read_outcome(_: click.Context, __: click.Parameter, word: str | None) -> str | None:
+    """A state as the server has it, or the code of an error unchanged."""
+    if word is None:
+        return None
+    states = {with_underscores(state): state for state in ENDED_STATES}
+    return states.get(with_underscores(word), word)
+
+
+def _outcomes_like(_: click.Context, __: click.Parameter, beginning: str) -> list[str]:
+    """The states that begin so, for completion."""
+    return [word for word in map(with_underscores, ENDED_STATES) if word.startswith(beginning)]
 
 
 def _command() -> click.Option:
@@ -113,7 +134,10 @@ def _left_out(total: int, those: int, noun: str, offset: str) -> str:
 )
 async def jobs(server: Client, /, **which: Any) -> Any:
     """List the jobs that wait and run, the oldest first."""
-    return await document_of(server, "Jobs", **which)
+    document = await document_of(server, "Jobs", **which)
+    if not document["total"]:
+        await warn_of_unknown(server, which["command"])
+    return document
 
 
 @subcommand(
@@ -122,6 +146,8 @@ async def jobs(server: Client, /, **which: Any) -> Any:
     click.Option(
         ["--outcome"],
         metavar="WORD",
+        callback=_read_outcome,
+        shell_complete=_outcomes_like,
         help="only jobs that ended in this state, or with an error of this code",
     ),
     _command(),
@@ -132,7 +158,10 @@ async def jobs(server: Client, /, **which: Any) -> Any:
 )
 async def recent(server: Client, /, **which: Any) -> Any:
     """List the jobs that ended last, the latest last."""
-    return await document_of(server, "Recent", **which)
+    document = await document_of(server, "Recent", **which)
+    if not document:
+        await warn_of_unknown(server, which["command"], which["outcome"])
+    return document
 
 
 @subcommand(jobdocuments.show_job, click.Argument(["job"], metavar="ID", type=int))
@@ -201,11 +230,15 @@ async def cancel(server: Client, /, ids: tuple[int, ...], yes: bool, **which: An
     if not yes:
         total = (await document_of(server, "Jobs", limit=1, **which))["total"]
         if not total:
+            await warn_of_unknown(server, which["command"])
             return {"matched": 0, "results": [], "left": 0}
         what = "them" if total <= MOST else f"the oldest {MOST}"
         if not ask(f"{counted(total, 'job')} match; cancel {what}?"):
             raise Failed(FAILED, "nothing was cancelled")
-    return await document_of(server, "CancelJobs", **which)
+    document = await document_of(server, "CancelJobs", **which)
+    if not document["matched"]:
+        await warn_of_unknown(server, which["command"])
+    return document
 
 
 @click.command(
@@ -214,9 +247,10 @@ async def cancel(server: Client, /, ids: tuple[int, ...], yes: bool, **which: An
         click.Option(
             ["--kind", "kinds"],
             multiple=True,
-            type=click.Choice(EVENTS),
+            type=Words(EVENTS),
             metavar="KIND",
-            help=f"only events of this kind, repeatable: {', '.join(EVENTS)}",
+            help="only events of this kind, repeatable: "
+            + ", ".join(with_underscores(kind) for kind in EVENTS),
         ),
         click.Option(["--command"], metavar="NAME", help="only events of this command's jobs"),
         click.Option(["--client"], metavar="TEXT", help="only events of clients with this text"),
@@ -236,6 +270,7 @@ def watch(control: str | None, as_json: bool, kinds: tuple[str, ...], **which: A
         from dangad.client import Disconnected
 
         after, state = None, ""
+        await warn_of_unknown(server, which["command"])
         while state != STOPPED:
             chosen = ",".join(kinds) or None
             try:

@@ -7,13 +7,15 @@ They are parameters of the :mod:`click` commands in :mod:`dangad.cli.root`,
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dangad.cli.streams import encode, write
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from click.shell_completion import CompletionItem
 
 DOORS = {"connect": "dangad.sock", "control": "dangad.control"}
@@ -54,6 +56,28 @@ def _complete_path(_: click.Context, __: click.Parameter, incomplete: str) -> li
     from click.shell_completion import CompletionItem
 
     return [CompletionItem(incomplete, type="file")]
+
+
+class Words(click.Choice[str]):
+    """The type of an option whose value is one of some words.
+
+    Those with a space are completed with an underscore, for shells. A space, a hyphen and an
+    underscore are alike.
+    """
+
+    def __init__(self, words: Sequence[str]) -> None:
+        """:param words: as the server has them."""
+        self._words = {word.replace(" ", "_"): word for word in words}
+        super().__init__(list(self._words))
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The word as the server has it."""
+        return self._words[super().convert(with_underscores(value), param, ctx)]
+
+
+def with_underscores(word: str) -> str:
+    """A word that may have been written with spaces or hyphens."""
+    return word.replace(" ", "_").replace("-", "_")
 
 
 def json_option(what: str) -> click.Option:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dangad.cli.cells import SPANS, entries_table
+from dangad.cli.cells import SPANS, entries_table, show_rate
 from dangad.cli.subcommands import document_of, subcommand
 from dangad.text import printable, show_seconds
 
@@ -26,6 +26,9 @@ _WORTH = (
     "running",
     "rate",
     "failed",
+    "lost",
+    "refused",
+    "errors",
     "run_p50",
     "run_p99",
     "wait_p50",
@@ -33,9 +36,6 @@ _WORTH = (
     "limit",
     "run_p90",
     "wait_p90",
-    "refused",
-    "lost",
-    "errors",
 )
 """The columns of the table, the most important first."""
 
@@ -48,7 +48,7 @@ def show_rates(document: dict[str, Any]) -> list[str]:
         "running": str,
         "limit": str,
         "waiting": str,
-        "rate": "{:.1f}/s".format,
+        "rate": show_rate,
         "failed": str,
         "wait_p50": show_seconds,
         "wait_p90": show_seconds,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from dangad.operators.events import Event
+    from dangad.scheduler.concurrency import Paused
     from dangad.scheduler.record import Job
 
 LONGEST = 200
@@ -39,12 +40,15 @@ class Filter:
     outcome: str | None = None
     """The state in which it ended, or the code of the error with which it ended."""
 
-    def takes_live(self, job: Job, now: float) -> bool:
-        """Whether `job`, which has not ended, is meant."""
+    def takes_live(self, job: Job, now: float, paused: Paused) -> bool:
+        """Whether `job`, which has not ended, is meant.
+
+        :param paused: which jobs are paused now.
+        """
         return (
             (self.older_than is None or now - job.accepted_at >= self.older_than)
             and (self.command is None or job.name == self.command)
-            and (self.state is None or live_state(job) == self.state)
+            and (self.state is None or self.state in _live_states(job, paused))
             and (self.client is None or self.client in client_of(job))
         )
 
@@ -154,6 +158,12 @@ def check_page(limit: int, offset: int = 0) -> None:
 def live_state(job: Job) -> str:
     """The state of a job that has not ended: operators know nothing of prefetched jobs."""
     return "running" if job.state is JobState.RUNNING else "queued"
+
+
+def _live_states(job: Job, paused: Paused) -> tuple[str, ...]:
+    """The states by which a job that has not ended can be chosen."""
+    state = live_state(job)
+    return (state, "paused") if state == "queued" and paused.holds(job.command) else (state,)
 
 
 def is_live(job: Job) -> bool:

@@ -81,8 +81,9 @@ class JobViews:
         first: First[Job] = First(limit + offset, descending)
         key = _KEYS[sort]
         for part in self._in_parts():
+            paused = self._dispatcher.paused
             for job in part:
-                if meant.takes_live(job, now):
+                if meant.takes_live(job, now, paused):
                     total += 1
                     first.add(key(job, now), job.id, job)
             yield
@@ -212,8 +213,9 @@ class JobViews:
         now, matched = self._clock.seconds(), 0
         oldest: First[Job] = First(most, descending=False)
         for part in self._in_parts():
+            paused = self._dispatcher.paused
             for job in part:
-                if meant.takes_live(job, now):
+                if meant.takes_live(job, now, paused):
                     matched += 1
                     oldest.add(job.id, job.id, job)
             yield

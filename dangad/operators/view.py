@@ -32,7 +32,7 @@ from dangad.options.configfile import Configuration
 from dangad.text import counted, meant
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from typing import Protocol
 
     from twisted.internet.defer import Deferred
@@ -256,13 +256,8 @@ class Operations:
 
     def pause(self, commands: Collection[str] | None) -> dict[str, Any]:
         """See :meth:`IOperations.pause`."""
-        registry = self._dispatcher.state.registry
         names = None if commands is None else [_as_bytes(name) for name in commands]
-        for name in names or ():
-            if registry.lacks(name):
-                known = [each.decode("ascii") for each in registry.policies]
-                shown = name.decode("ascii", "replace")
-                raise ValueError(f"the server has no command {shown!r}{meant(shown, known)}")
+        self._check_known(names or (), frozenset())
         paused = _paused(self._dispatcher.pause(names))
         self._events.note("paused", _named(commands))
         return paused
@@ -270,8 +265,21 @@ class Operations:
     def resume(self, commands: Collection[str] | None) -> dict[str, Any]:
         """See :meth:`IOperations.resume`."""
         names = None if commands is None else [_as_bytes(name) for name in commands]
+        self._check_known(names or (), self._dispatcher.paused.commands)
         self._events.note("resumed", _named(commands))  # before the jobs start that it lets start
         return _paused(self._dispatcher.resume(names))
+
+    def _check_known(self, names: Iterable[bytes], others: Collection[bytes]) -> None:
+        """Check that these are commands of the server, or some of `others`.
+
+        :raises ValueError: the server does not have one of them.
+        """
+        registry = self._dispatcher.state.registry
+        for name in names:
+            if registry.lacks(name) and name not in others:
+                known = [each.decode("ascii") for each in registry.policies]
+                shown = name.decode("ascii", "replace")
+                raise ValueError(f"the server has no command {shown!r}{meant(shown, known)}")
 
     def pardon(self, command: str) -> bool:
         """See :meth:`IOperations.pardon`."""

@@ -305,8 +305,14 @@ class Options(usage.Options):
             elif found := re.fullmatch("option (.*) not recognized", text):
                 text = f"there is no option {found[1]}{meant(found[1][2:], self.docs, '--')}"
             elif found := re.fullmatch("option --(.*) requires argument", text):
-                text = f"--{found[1]} needs a value. {self.docs.get(found[1], '')}".rstrip()
-            give_up(f"{self.file.blame(text)}; see twistd dangad --help")
+                text = f"--{found[1]} needs a value{self._explained(found[1])}"
+            said = self.file.blame(text)
+            give_up(f"{said}{'' if said.endswith('?') else ';'} see twistd dangad --help")
+
+    def _explained(self, option: str) -> str:
+        """What the value of an option is, in brackets; empty if the option is not known."""
+        doc = self.docs.get(option, "").rstrip(".")
+        return f" ({doc[:1].lower()}{doc[1:]})" if doc else ""
 
     def opt_help(self) -> None:
         """Display this help and exit."""

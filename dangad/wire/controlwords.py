@@ -10,8 +10,8 @@ MOST = 1000
 FARTHEST = 10_000
 """The most entries of a list that can be passed over; to see others, use a filter."""
 
-LIVE_STATES = ("queued", "running")
-"""The states of jobs that have not ended, as operators know them."""
+LIVE_STATES = ("queued", "running", "paused")
+"""The states by which jobs that have not ended are chosen: those that are queued may be paused."""
 ENDED_STATES = ("done", "failed", "cancelled", "timed out", "lost")
 """The states of jobs that have ended."""
 

@@ -67,8 +67,10 @@ def complete(asked: Asked, shell: str, line: str) -> set[str]:
         ("dangad help sta", {"status", "stack"}),
         ("dangad help w", {"workers", "watch"}),
         ("dangad w", {"workers", "watch"}),  # and not the old name of scale
-        ("dangad jobs --state ", {"queued", "running"}),
-        ("dangad recent --state ti", {"timed out"}),
+        ("dangad jobs --state ", {"queued", "running", "paused"}),
+        ("dangad recent --state ti", {"timed_out"}),
+        ("dangad recent --outcome ti", {"timed_out"}),
+        ("dangad watch --kind worker_s", {"worker_started"}),
         (
             "dangad cancel --",
             {

@@ -120,6 +120,14 @@ class ShowingTest(SynchronousTestCase):
         status = {**STATUS, "generation": 1, "reload": {"state": "none", "reason": ""}}
         self.assertIn("generation       1", show_status(status))
 
+    def test_rates(self) -> None:
+        """A rate that would be 0.0 a second is told for a minute."""
+        rates = {0.0: "0.0/s", 0.049: "2.9/min", 1 / 900: "0.067/min", 0.05: "0.1/s", 7.0: "7.0/s"}
+        for rate, shown in rates.items():
+            last = {**STATUS["last"], "5m": {**STATUS["last"]["5m"], "rate": rate}}
+            lines = show_status({**STATUS, "last": last})
+            self.assertTrue([line for line in lines if f"last 5m          {shown}, " in line])
+
     def test_nothing_to_list(self) -> None:
         """Without workers or jobs the tables have only their heads."""
         self.assertEqual([len(show([])) for show in (show_workers, show_recent)], [1, 1])
@@ -445,6 +453,39 @@ class CommandTest(OperatorCase):
         self.assertEqual(json.loads(output), {"version": "99.1"})
 
 
+class FilterTest(OperatorCase):
+    async def test_words(self) -> None:
+        """A word with a space can be written without it, for completion by a shell."""
+        for words in ("--state=timed_out", "--state=timed out", "--outcome=timed-out"):
+            await self.output("recent", words)
+        key, outcome = {"state": "timed out"}, {"outcome": "timed out"}
+        self.assertEqual([meant for meant, *_ in self.operations.asked], [key, key, outcome])
+
+    async def test_unknown_words(self) -> None:
+        """If nothing matches and the server does not know a word, this is said."""
+        self.operations.jobs_document = {"total": 0, "jobs": []}
+        self.operations.recent_document = []
+        self.operations.cancelled_document = {"matched": 0, "results": [], "left": 0}
+        named = "the server has no command 'thumbnial'; did you mean Thumbnail? `dangad comm"
+        outcome = "no job has ended with 'canceld': it is no state, and no code of an error; did"
+        for words, said in (
+            ("jobs --command thumbnial", named),
+            ("cancel --yes --command thumbnial", named),
+            ("recent --command thumbnial", named),
+            ("recent --outcome canceld", outcome),
+            ("jobs --command Thumbnail", ""),
+            ("recent --outcome lost", ""),
+            ("recent --outcome TIMED_OUT", ""),
+        ):
+            with self.subTest(words):
+                done = await self.start(*words.split())
+                self.assertEqual(done.returncode, 0)
+                if said:
+                    self.assertTrue(done.stderr.decode().startswith(f"dangad: {said}"), done.stderr)
+                else:
+                    self.assertEqual(done.stderr, b"")
+
+
 class WatchTest(OperatorCase):
     def watch(self, stdout: int, *words: str) -> subprocess.Popen[bytes]:
         """A process that watches."""
@@ -465,7 +506,7 @@ class WatchTest(OperatorCase):
         """Events come line by line, as they happen, until Ctrl-C; those missed are counted."""
         main, terminal = pty.openpty()
         self.addCleanup(os.close, main)
-        with self.watch(terminal, "--command", "Rotate", "--kind", "ended") as program:
+        with self.watch(terminal, "--command", "Thumbnail", "--kind", "ended") as program:
             os.close(terminal)
             await self.tell()
             shown = "".join(f"{show_event(event)}\r\n" for event in EVENTS["events"])
@@ -479,7 +520,7 @@ class WatchTest(OperatorCase):
             _, complaint = await deferToThread(program.communicate)
         self.assertEqual(complaint.decode(), "dangad: 12 events missed\n")
         self.assertEqual(program.returncode, -signal.SIGINT)
-        meant = {"command": "Rotate"}
+        meant = {"command": "Thumbnail"}
         self.assertEqual(
             self.operations.watched,
             [(None, meant, ["ended"]), (42, meant, ["ended"]), (42, meant, ["ended"])],

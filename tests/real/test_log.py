@@ -200,7 +200,7 @@ class LogTests(TwistdCase):
     def test_mistakes(self) -> None:
         """A word that is not valid, or missing, is told in one line."""
         for words, says in (
-            (["--log-jobs"], "--log-jobs needs a value. Whose end the log tells"),
+            (["--log-jobs"], "--log-jobs needs a value (whose end the log tells"),
             (["--log-jobs", "--force"], "--log-jobs --force: it must be one of none, failed, all"),
             (["--log-format=xml"], "--log-format xml: it must be one of text, json"),
             (["--log-level=loud"], "--log-level loud: it must be one of debug, info, warn"),

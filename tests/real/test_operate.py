@@ -159,6 +159,7 @@ def test_pause(shell: Shell, peer: BlockingPeer) -> None:
     [waiting] = shell.document("jobs")["jobs"]
     assert (waiting["command"], waiting["paused"]) == ("Limited", True)
     assert "paused" in shell.text("status")
+    assert shell.document("jobs", "--state", "paused")["total"] == 1
     assert shell.text("pause") == "paused: all commands\n"
     other = peer.ask(b"Python", code=b"out = 2")
     assert shell.document("resume", "Limited") == {"all": True, "commands": []}
@@ -166,7 +167,9 @@ def test_pause(shell: Shell, peer: BlockingPeer) -> None:
     assert shell.text("resume") == "paused: nothing\n"
     assert [code_of(peer.answer(tag)) for tag in (paused, other)] == [None, None]
     text = shell.refused("pause", "Limitd", status=2)
-    assert text == ("BAD_ARGUMENTS: the server has no command 'Limitd'; did you mean Limited?")
+    expected = "BAD_ARGUMENTS: the server has no command 'Limitd'; did you mean Limited?"
+    assert text == expected
+    assert shell.refused("resume", "Limitd", status=2) == expected
 
 
 def test_order(server: TextServer, peer: BlockingPeer) -> None:

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from dangad.cli.tables import width as width_of
 from dangad.cli.top.views import STYLES
-from dangad.text import printable, show_bytes, show_seconds
+from dangad.text import counted, printable, show_bytes, show_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,7 +44,7 @@ def head(status: dict[str, Any]) -> Text:
             (f"up {show_seconds(status['uptime'])}", ""),
             (f"pid {status['pid']}", ""),
             (f"generation {status['generation']}", ""),
-            (f"{status['connections']:,} clients", ""),
+            (counted(status["connections"], "client"), ""),
             *([(show_bytes(status["memory"]), "")] if status["memory"] else []),
         ],
         [

@@ -42,7 +42,7 @@ LINES: tuple[tuple[str, Any], ...] = (
     ("client=a=b", {"client": "a=b"}),
     ("Sleep", "'Sleep': write command= client= state= older-than="),
     ("comand=x", "did you mean command?"),
-    ("state=runing", "state= is queued or running; did you mean running?"),
+    ("state=runing", "state= is queued or running or paused; did you mean running?"),
     ("older-than=soon", "is not a time"),
     ("command=a command=b", "command= is given twice"),
     ("client='a", "a quote is not closed"),

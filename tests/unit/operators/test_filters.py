@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from dangad.operators import filters
 from dangad.operators.events import Event
 from dangad.operators.filters import read_ended, read_live, read_sort, read_watched
+from dangad.scheduler.concurrency import NOTHING, Paused
 from dangad.scheduler.record import END_STATES, Job, JobState
 from dangad.wire.controlwords import ENDED_STATES, EVENTS, FARTHEST, JOB_ORDERS, MOST
 from tests.fakes import FakeClient
@@ -23,7 +24,7 @@ WRONG: tuple[tuple[Any, str], ...] = (
     ({"outcome": "lost"}, "no filter 'outcome'"),
     (
         {"state": "runing"},
-        "no state 'runing': it must be queued or running; did you mean running?",
+        "no state 'runing': it must be queued, running or paused; did you mean running?",
     ),
     ({"state": 3}, "the filter state takes a text"),
     ({"command": "x" * 201}, "the filter command takes a text of at most 200 characters"),
@@ -71,6 +72,21 @@ class FilterTests(SynchronousTestCase):
         job.accepted_at, job.state = NOW - 10, state
         return job
 
+    def test_paused(self) -> None:
+        """A job that waits is chosen as paused too while its command is; one that runs is not."""
+        paused = Paused(commands=frozenset({b"Thumb"}))
+        chosen = read_live({"state": "paused"})
+        for state, now, expected in (
+            (JobState.QUEUED, paused, True),
+            (JobState.PREFETCHED, Paused(all=True), True),
+            (JobState.QUEUED, NOTHING, False),
+            (JobState.RUNNING, paused, False),
+        ):
+            self.assertEqual(chosen.takes_live(self.job(state), NOW, now), expected)
+        self.assertTrue(
+            read_live({"state": "queued"}).takes_live(self.job(JobState.QUEUED), NOW, paused)
+        )
+
     def test_wrong(self) -> None:
         """A filter that is not valid is answered by what is allowed, in one line."""
         for given, text in WRONG:
@@ -83,10 +99,10 @@ class FilterTests(SynchronousTestCase):
         """A job is meant if all is true of it that the filter says; prefetched is queued."""
         job = self.job(JobState.RUNNING)
         for given, meant in LIVE:
-            self.assertEqual(read_live(given).takes_live(job, NOW), meant, given)
+            self.assertEqual(read_live(given).takes_live(job, NOW, NOTHING), meant, given)
         prefetched = self.job(JobState.PREFETCHED)
-        self.assertTrue(read_live({"state": "queued"}).takes_live(prefetched, NOW))
-        self.assertTrue(read_live(None).takes_live(prefetched, NOW))
+        self.assertTrue(read_live({"state": "queued"}).takes_live(prefetched, NOW, NOTHING))
+        self.assertTrue(read_live(None).takes_live(prefetched, NOW, NOTHING))
 
     def test_ended(self) -> None:
         """The same of jobs that have ended; these have an outcome, and their age is from then."""
