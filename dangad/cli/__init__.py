@@ -7,8 +7,8 @@
 - :mod:`~dangad.cli.calling` has the subcommands for users. :mod:`~dangad.cli.operators`,
   :mod:`~dangad.cli.jobs` and :mod:`~dangad.cli.rates` have the subcommands for operators, which
   :mod:`~dangad.cli.subcommands` makes; :mod:`~dangad.cli.unknownwords` warns of words in their
-  filters. Each runs in :mod:`~dangad.cli.running`, which connects to
-  the server like any other client. :mod:`~dangad.cli.top` shows a server on a full screen.
+  filters, and :mod:`~dangad.cli.waits` tells what an order waits for.
+  Each runs in :mod:`~dangad.cli.running`, which connects to the server like any other client. :mod:`~dangad.cli.top` shows a server on a full screen.
   :mod:`~dangad.cli.checking` checks a configuration file without a server.
 - :mod:`~dangad.cli.arguments` turns words into values, by the types that the server tells.
 - :mod:`~dangad.cli.output`, :mod:`~dangad.cli.documents` and :mod:`~dangad.cli.jobdocuments` turn

@@ -204,17 +204,6 @@ def show_stack(answer: dict[str, Any]) -> list[str]:
     return [printable(line.expandtabs()) for line in answer["stack"].splitlines()]
 
 
-def last_old_job(status: dict[str, Any], workers: list[dict[str, Any]]) -> tuple[int | None, str]:
-    """The job for which a reload waits, the oldest of old workers: its id, and a line about it."""
-    old = [each for each in workers if each["generation"] < status["generation"] and each["job"]]
-    if not old:
-        return None, ""
-    worker = max(old, key=lambda each: each["job"]["runtime"])
-    job = worker["job"]
-    runs = f"{printable(job['command'])} (job {job['id']}) for {show_seconds(job['runtime'])}"
-    return job["id"], f"waiting for worker {worker['pid']}, which has been running {runs}"
-
-
 def show_reloaded(status: dict[str, Any]) -> list[str]:
     """The numbers of a server's workers after a reload."""
     counts = count(status["workers"], "idle", "busy", "starting")

@@ -7,8 +7,6 @@ a document and one of :mod:`dangad.cli.documents` that makes lines of it for peo
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,15 +15,10 @@ from dangad.cli import documents, jobs, rates
 from dangad.cli.configtext import show_config
 from dangad.cli.streams import say
 from dangad.cli.subcommands import document_of, subcommand
+from dangad.cli.waits import telling_of_drain, telling_of_reload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from dangad.client import Client
-
-
-PATIENCE = 3.0
-"""Seconds between two checks of the workers for which a reload waits."""
 
 
 @subcommand(documents.show_status)
@@ -128,49 +121,25 @@ async def reload(client: Client) -> Any:
     """Replace the workers, so that they run the present job modules.
 
     Workers are replaced one after the other, without a pause. The command waits for the last one,
-    and says on a terminal which job keeps it.
+    and says on a terminal what keeps it: the import of the new code, or a job.
     If the new code does not start, the old workers stay, and the exit status is 1.
     """
     from dangad.wire import commands
 
-    with _telling_of_old_jobs(client):
+    async with telling_of_reload(client):
         await client.run(commands.Reload)
     return await document_of(client, "Status")
-
-
-@contextlib.contextmanager
-def _telling_of_old_jobs(client: Client) -> Iterator[None]:
-    """A context in which the user of a terminal is told for which jobs a reload waits."""
-    from twisted.internet.defer import Deferred
-    from twisted.internet.task import LoopingCall
-
-    told: set[int | None] = {None}
-
-    async def look() -> None:
-        workers = await document_of(client, "Workers")
-        job, text = documents.last_old_job(await document_of(client, "Status"), workers)
-        if job not in told:
-            told.add(job)
-            say(text)
-
-    looking = LoopingCall(lambda: Deferred.fromCoroutine(look()))
-    if sys.stderr is not None and sys.stderr.isatty():
-        # If this fails, the reload fails as well, or its end is told.
-        looking.start(PATIENCE, now=False).addErrback(lambda _: None)
-    try:
-        yield
-    finally:
-        if looking.running:
-            looking.stop()
 
 
 @subcommand(documents.show_counters)
 async def drain(client: Client) -> Any:
     """Finish the accepted jobs, take no new ones, and stop.
 
-    Waits until the last job has ended, and prints how many jobs ended in which way.
+    Waits until the last job has ended, and prints how many jobs ended in which way. On a terminal
+    it says which jobs hold it up.
     """
-    return await document_of(client, "Drain")
+    async with telling_of_drain(client):
+        return await document_of(client, "Drain")
 
 
 @subcommand(

@@ -72,6 +72,8 @@ from tests.unit.server.test_server import request
 from tests.warmcommand import WarmCommand, complained, wrote
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from twisted.internet.defer import Deferred
 
 reactor: Any = _reactor
@@ -386,26 +388,57 @@ class CommandTest(OperatorCase):
                 waiting.pop().callback(result)
                 self.assertEqual(wrote(await running).decode(), f"{shown}\n")
 
-    async def test_reload_that_waits(self) -> None:
-        """On a terminal `reload` says for which job of an old worker it waits."""
-        self.operations.status_document = {**STATUS, "generation": 3}
+    @contextlib.contextmanager
+    def on_terminal(self, *words: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+        """The command, whose standard error is a terminal, and the other end of that."""
         main, terminal = pty.openpty()
-        self.addCleanup(os.close, main)
-        program = subprocess.Popen(
-            [sys.executable, "-m", "dangad.cli", "reload"],
+        with subprocess.Popen(
+            [sys.executable, "-m", "dangad.cli", *words],
             cwd=self.folder,
             env=self.environment,
             stdout=subprocess.DEVNULL,
             stderr=terminal,
-        )
-        os.close(terminal)
-        said = await deferToThread(os.read, main, 1000)
-        text = (
-            "dangad: waiting for worker 4711, which has been running Thumbnail (job 120) for 2.1 s"
-        )
-        self.assertEqual(said.decode().strip(), text)
-        self.operations.reloads.pop().callback(None)
-        self.assertEqual(await deferToThread(program.wait), 0)
+        ) as program:
+            os.close(terminal)
+            try:
+                yield program, main
+            finally:
+                os.close(main)
+
+    async def test_reload_that_waits(self) -> None:
+        """On a terminal `reload` tells of an import that takes long, then of an old job."""
+        with self.on_terminal("reload") as (program, main):
+            await until(lambda: self.operations.reloads)
+            self.operations.status_document = {**STATUS, "generation": 3}
+            new = {**WORKERS[1], "pid": 4720, "generation": 3, "state": "starting"}
+            self.operations.workers_document = [*WORKERS, new]
+            said = (await deferToThread(os.read, main, 1000)).decode()
+            self.assertRegex(
+                said.strip(),
+                r"dangad: the new code is being imported by worker 4720, for \d\.\d s so far; "
+                "`dangad stack` cannot ask it",
+            )
+            self.operations.workers_document = [*WORKERS, {**new, "state": "idle"}]
+            said = (await deferToThread(os.read, main, 1000)).decode()
+            self.assertEqual(
+                said.strip(),
+                "dangad: waiting for worker 4711, which has been running Thumbnail (job 120) "
+                "for 2.1 s",
+            )
+            self.operations.reloads.pop().callback(None)
+            self.assertEqual(await deferToThread(program.wait), 0)
+
+    async def test_drain_that_waits(self) -> None:
+        """On a terminal `drain` says which jobs hold it up, and how much time is left to them."""
+        with self.on_terminal("drain") as (program, main):
+            said = (await deferToThread(os.read, main, 1000)).decode()
+            self.assertRegex(
+                said.strip(),
+                r"dangad: waiting for jobs \(1 job running, \d+ waiting\); worker 4711, which has "
+                r"been running Thumbnail \(job 120\) for 2.1 s; \d\.\d s of --drain left",
+            )
+            self.operations.drains.pop().callback(COUNTERS)
+            self.assertEqual(await deferToThread(program.wait), 0)
 
     async def test_refusals(self) -> None:
         """What the server refuses is one line with its code, and a status that tells the kind.
