@@ -249,7 +249,7 @@ class NewsTests(SynchronousTestCase):
     def test_only_what_is_shown(self) -> None:
         """Of each view only its own entries are asked for, and not more than it shows."""
         page = {"limit": ENTRIES}
-        self.assertEqual(self.asked(first_wish("jobs")), [("Jobs", {"sort": "-age", **page})])
+        self.assertEqual(self.asked(first_wish("jobs")), [("Jobs", {"sort": "state", **page})])
         wish = Wish("jobs", "client", {"command": "Echo"})
         self.assertEqual(
             self.asked(wish), [("Jobs", {"sort": "client", "command": "Echo", **page})]
