@@ -8,8 +8,9 @@
   :mod:`~dangad.cli.jobs` and :mod:`~dangad.cli.rates` have the subcommands for operators, which
   :mod:`~dangad.cli.subcommands` makes; :mod:`~dangad.cli.unknownwords` warns of words in their
   filters, and :mod:`~dangad.cli.waits` tells what an order waits for.
-  Each runs in :mod:`~dangad.cli.running`, which connects to the server like any other client. :mod:`~dangad.cli.top` shows a server on a full screen.
-  :mod:`~dangad.cli.checking` checks a configuration file without a server.
+  Each runs in :mod:`~dangad.cli.running`, which connects to the server like any other client.
+  :mod:`~dangad.cli.top` shows a server on a full screen. :mod:`~dangad.cli.checking` checks a
+  configuration file without a server.
 - :mod:`~dangad.cli.arguments` turns words into values, by the types that the server tells.
 - :mod:`~dangad.cli.output`, :mod:`~dangad.cli.documents` and :mod:`~dangad.cli.jobdocuments` turn
   answers into text, with the tables of :mod:`~dangad.cli.tables` and the cells of
