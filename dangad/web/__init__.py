@@ -11,7 +11,7 @@ It knows the server by :class:`dangad.operators.interfaces.IOperations` alone.
 - :mod:`.live`: keeps open pages up to date. :mod:`.history`: the samples behind the curves.
 - :mod:`.forms`, :mod:`.actions`: orders, with ``--web-actions``.
 - :mod:`.callviews`, :mod:`.callforms`, :mod:`.calllines`: jobs that are called by hand, too.
-- :mod:`.metrics`: for Prometheus. :mod:`.health`: for load balancers.
+- :mod:`.metrics`, :mod:`.scrapes`: for Prometheus. :mod:`.health`: for load balancers.
 
 ``static/`` has the files for browsers. htmx, its extension for server-sent events, and uPlot are
 there as their authors published them.

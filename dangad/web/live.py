@@ -1,6 +1,7 @@
 """Keeps open pages up to date, by server-sent events.
 
-All viewers of the same address share one rendering a second. Nothing runs while nobody looks. A
+All viewers of the same address share one rendering a second, and there are few addresses. If
+rendering takes long, there is more time between two updates. Nothing runs while nobody looks. A
 viewer that does not read is sent nothing, and after a while its connection is closed, so no more
 than one update is held for it.
 """
@@ -12,21 +13,29 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
-from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
 from zope.interface import implementer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from twisted.internet.interfaces import IDelayedCall
+    from twisted.python.failure import Failure
     from twisted.web.server import Request
 
-log = Logger()
+    from dangad.host.quietlog import QuietLog
 
 MAX_VIEWERS = 50
 """Pages that are kept up to date at a time; others stay as they were when they were opened."""
+MAX_STREAMS = 8
+"""Different addresses that are kept up to date at a time: each costs a rendering a second."""
 INTERVAL = 1.0
-"""Seconds between two updates."""
+"""Seconds between two updates, at least."""
+MAX_INTERVAL = 5.0
+"""Seconds between two updates, at most."""
+ROUND_TIME = 0.5
+"""Seconds after which a round ends; the addresses that are left come first in the next one."""
+SHARE = 0.1
+"""The share of the time in which pages may be rendered: slow rounds have longer pauses."""
 SLOW_ROUNDS = 30
 """Updates that a viewer may miss because it does not read."""
 QUIET_ROUNDS = 15
@@ -121,16 +130,21 @@ class Viewer:
 class Live:
     """All open pages, and the call that keeps them up to date while there are any."""
 
-    def __init__(self, clock: Any, turn: Callable[[], Deferred[str]]) -> None:
-        """Keep nothing up to date yet.
+    def __init__(self, clock: Any, turn: Callable[[], Deferred[str]], quiet: QuietLog) -> None:
+        """Begin with no pages.
 
         :param clock: the source of time.
         :param turn: fires when a page may be made.
+        :param quiet: where failures of pages are logged.
         """
+        self._clock = clock
         self._turn = turn
-        self._rounds = LoopingCall(self._round)
-        self._rounds.clock = clock
-        #: The viewers by address.
+        self._quiet = quiet
+        #: Begins the next round; None while a round goes on, or nobody looks.
+        self._alarm: IDelayedCall | None = None
+        #: Whether a round goes on.
+        self._going = False
+        #: The viewers by address; those of the address that was updated last are the last.
         self._streams: dict[str, _Stream] = {}
 
     @property
@@ -148,15 +162,16 @@ class Live:
         :param render: makes an update.
         :return: whether there was room; if not, nothing has happened.
         """
-        if self.viewers >= MAX_VIEWERS:
+        new = address not in self._streams
+        if self.viewers >= MAX_VIEWERS or (new and len(self._streams) >= MAX_STREAMS):
             return False
         viewer = Viewer(request)
         stream = self._streams.setdefault(address, _Stream(render))
         stream.viewers[viewer] = None
         request.notifyFinish().addBoth(lambda _: self._gone(address, viewer))
         viewer.begin()
-        if not self._rounds.running:
-            self._rounds.start(INTERVAL, now=False)
+        if self._alarm is None and not self._going:
+            self._alarm = self._clock.callLater(INTERVAL, self._round)
         return True
 
     def _gone(self, address: str, viewer: Viewer) -> None:
@@ -164,27 +179,47 @@ class Live:
         del stream.viewers[viewer]
         if not stream.viewers:
             del self._streams[address]
-        if not self._streams and self._rounds.running:
-            self._rounds.stop()
+        if not self._streams and self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
 
-    def _round(self) -> Deferred[None]:
-        """Update all pages; the next round begins only when this one is over."""
-        return Deferred.fromCoroutine(self._update_all())
+    def _round(self) -> None:
+        """Update all pages; the next round is set only when this one is over."""
+        self._alarm = None
+        self._going = True
+        began = self._clock.seconds()
+        round_ = Deferred.fromCoroutine(self._update_all(began))
+        round_.addErrback(self._failed)
+        round_.addBoth(lambda _: self._rest(began))
 
-    async def _update_all(self) -> None:
-        for stream in list(self._streams.values()):
+    def _rest(self, began: float) -> None:
+        self._going = False
+        if self._streams:
+            took = self._clock.seconds() - began
+            pause = min(max(INTERVAL, took * (1 / SHARE - 1)), MAX_INTERVAL)
+            self._alarm = self._clock.callLater(pause, self._round)
+
+    async def _update_all(self, began: float) -> None:
+        for address in list(self._streams):
             await self._turn()
-            if stream.viewers:  # they may have left meanwhile
-                await self._update(stream)
+            stream = self._streams.pop(address, None)
+            if stream is None:  # its viewers have left meanwhile
+                continue
+            self._streams[address] = stream
+            await Deferred.fromCoroutine(self._update(stream)).addErrback(self._failed)
+            if self._clock.seconds() - began > ROUND_TIME:
+                return
 
     async def _update(self, stream: _Stream) -> None:
-        try:
-            update = await stream.render()
-        except Exception:  # noqa: BLE001 - logged; the other pages go on
-            log.failure("a page could not be kept up to date")
-            return
+        update = await stream.render()
         for viewer in list(stream.viewers):
             viewer.send(update)
+
+    def _failed(self, failure: Failure) -> None:
+        """Log that a page has failed; the others go on."""
+        self._quiet.warn(
+            "failed update", None, "a page could not be kept up to date", log_failure=failure
+        )
 
 
 def _event(data: bytes, name: bytes = b"") -> bytes:

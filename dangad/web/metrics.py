@@ -19,7 +19,6 @@ from prometheus_client.core import (
     InfoMetricFamily,
     Metric,
 )
-from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from dangad.web.health import illness
@@ -294,14 +293,13 @@ class _One(Collector):
         yield self._metric
 
 
-async def render_metrics(operations: IOperations, accept: str) -> tuple[bytes, str]:
-    """All metrics as text, and the type of the text.
+async def render_metrics(operations: IOperations, encode: Callable[[Any], bytes]) -> bytes:
+    """All metrics as text.
 
     Work on many commands is done in parts, each in a turn of its own.
 
-    :param accept: the formats that the asker understands, as in HTTP's ``Accept``.
+    :param encode: writes a text, from ``choose_encoder``.
     """
-    encode, kind = choose_encoder(accept)
     documents = Documents(operations.status(), await operations.commands())
     parts: list[bytes] = []
     ends = False
@@ -318,7 +316,7 @@ async def render_metrics(operations: IOperations, accept: str) -> tuple[bytes, s
             await operations.turn()
     if ends:
         parts.append(_END)
-    return b"".join(parts), kind
+    return b"".join(parts)
 
 
 def _metrics(documents: Documents, histograms: Mapping[str, Any]) -> Iterator[Metric]:

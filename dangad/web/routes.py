@@ -19,11 +19,11 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from dangad.errors import DangadError
+from dangad.text import printable
 from dangad.web import callviews, jobviews, otherviews
 from dangad.web.actions import Orders
 from dangad.web.address import Address, BadAddress, read_address
@@ -31,16 +31,19 @@ from dangad.web.callforms import Typed, read_typed
 from dangad.web.health import illness, unreadiness
 from dangad.web.layout import NotThere, Scene, View, fragment, whole
 from dangad.web.live import Update
-from dangad.web.metrics import render_metrics
 from dangad.web.overview import overview
 from dangad.web.parts import note
 from dangad.web.replies import (
     HEADERS,
     Reply,
     document,
+    has_body,
+    header,
+    is_from_elsewhere,
     is_known_host,
     is_same_origin,
     plain,
+    read_form,
     redirect,
 )
 
@@ -49,12 +52,12 @@ if TYPE_CHECKING:
 
     from twisted.web.server import Request
 
+    from dangad.host.quietlog import QuietLog
     from dangad.operators.interfaces import IOperations
     from dangad.web.history import History
     from dangad.web.live import Live
+    from dangad.web.scrapes import Scrapes
     from dangad.web.settings import WebSettings
-
-log = Logger()
 
 VIEWS: dict[tuple[str, int], Callable[[Scene], Awaitable[View]]] = {
     ("", 1): overview,
@@ -80,6 +83,7 @@ STATIC = {
 """The files for browsers, each with its type."""
 _KEPT = (("Cache-Control", "public, max-age=86400"),)
 _READS = (b"GET", b"HEAD")
+_PROBES = (["health"], ["ready"])
 
 
 class Root(Resource):
@@ -92,20 +96,26 @@ class Root(Resource):
         operations: IOperations,
         history: History,
         live: Live,
+        scrapes: Scrapes,
         settings: WebSettings,
+        quiet: QuietLog,
     ) -> None:
         """Read the files for browsers.
 
         :param operations: tells everything that is shown.
         :param history: the last fifteen minutes.
         :param live: keeps pages up to date.
+        :param scrapes: answers those who ask for metrics.
         :param settings: the operator's choices.
+        :param quiet: where failures of pages are logged.
         """
         super().__init__()
         self._operations = operations
         self._history = history
         self._live = live
         self._settings = settings
+        self._quiet = quiet
+        self._scrapes = scrapes
         self._orders = Orders(operations) if settings.actions else None
         self._version = version("dangad")
         folder = files("dangad.web") / "static"
@@ -124,7 +134,7 @@ class Root(Resource):
                 reply.send(request)
 
         def fail(failure: Any) -> None:
-            log.failure("a page failed", failure)
+            self._quiet.warn("failed page", None, "a page failed", log_failure=failure)
             if not gone and not request.startedWriting:
                 plain("The page failed; the server's log says why.", 500).send(request)
 
@@ -139,17 +149,19 @@ class Root(Resource):
         prefix = self._settings.prefix.strip("/").split("/") if self._settings.prefix else []
         if prefix and path[: len(prefix)] == prefix:
             path = path[len(prefix) :] or [""]
+        if path not in _PROBES and is_from_elsewhere(request):
+            return plain("Another site's page asks: follow a link instead.", 403)
         if path[0] == "do":
             return await self._order(request, path)
         if request.method not in _READS:
             return Reply(b"", status=405, headers=(("Allow", "GET, HEAD"),))
+        if has_body(request):
+            return plain("Only orders have a body.", 400)
         served = self._served(request, path)
         if served is not None:
             return served
         if path == ["metrics"]:
-            accepted = request.getHeader("accept") or ""
-            body, kind = await render_metrics(self._operations, accepted)
-            return Reply(body, kind)
+            return await self._scrapes.answer(header(request, b"accept"))
         if path[0] == "live":
             return self._stream(request, path[1:])
         return await self._page(request, path)
@@ -163,7 +175,7 @@ class Root(Resource):
             return document(self._operations.status())
         if path == ["history.json"]:
             return document(self._history.series())
-        if path in (["health"], ["ready"]):
+        if path in _PROBES:
             status = self._operations.status()
             why = unreadiness(status)
             if path == ["health"]:
@@ -180,7 +192,8 @@ class Root(Resource):
             status, said = 400, str(error)
         except NotThere as error:
             status, said = 404, str(error)
-        view = View("Not found" if status == 404 else "Not valid", note(said, "bad"))
+        title = "Not found" if status == 404 else "Not valid"
+        view = View(title, note(printable(said), "bad"))
         return Reply(await whole(self._scene(Address()), view, live=False), status=status)
 
     def _stream(self, request: Request, path: list[str]) -> Reply | None:
@@ -199,7 +212,7 @@ class Root(Resource):
             try:
                 view = await self._view(scene, path)
             except (BadAddress, NotThere) as error:
-                view = View("", note(str(error), "bad"))
+                view = View("", note(printable(str(error)), "bad"))
             return Update.of(await fragment(view), view.sample)
 
         if not self._live.watch(request, scene.address.link(""), render):
@@ -217,17 +230,20 @@ class Root(Resource):
             return plain("Orders are accepted from this server's own page alone.", 403)
         if len(path) != 2:
             return plain("there is no such order", 404)
-        token = request.args.get(b"token", [b""])[-1].decode("ascii", "replace")
+        fields = read_form(request)
+        if fields is None:
+            return plain("An order is a form of this page, and no other body.", 415)
+        token = fields.get(b"token", [b""])[-1].decode("ascii", "replace")
         if not orders.knows(token):
             return plain("The server was started anew: load the page again.", 403)
-        back = request.args.get(b"back", [b""])[-1].decode("utf-8", "replace")
+        back = fields.get(b"back", [b""])[-1].decode("utf-8", "replace")
         root = self._settings.prefix
         if not back.startswith(f"{root}/") or back.startswith("//") or "\\" in back:
             back = f"{root}/"
         try:
             if path[1] == "call":
-                return await self._call(orders, read_typed(request.args))
-            return redirect(f"{root}/{await orders.give(path[1], request.args, back)}")
+                return await self._call(orders, read_typed(fields))
+            return redirect(f"{root}/{await orders.give(path[1], fields, back)}")
         except NotThere as error:
             return plain(str(error), 404)
 

@@ -9,10 +9,11 @@ from twisted.internet import defer
 
 from dangad.errors import ReloadFailed, ShuttingDown
 from dangad.web.actions import MAX_OUTCOMES, ORDERS
+from dangad.web.replies import FORM, MAX_FIELDS
 from dangad.web.settings import WebSettings
 from tests.unit.web.busyoperations import HOSTILE
 from tests.unit.web.test_pages import PATHS, Outline
-from tests.unit.web.visits import Answer, VisitCase
+from tests.unit.web.visits import Answer, Visit, VisitCase
 
 HERE = "http://localhost"
 
@@ -159,6 +160,31 @@ class ForgeryTests(ActionsCase):
             with self.subTest(site):
                 self.assert_refused(self.post("pause", f"Sec-Fetch-Site: {site}"))
         self.assertEqual(self.post("pause", "Sec-Fetch-Site: same-origin").status, 303)
+
+    def test_odd_origin(self) -> None:
+        """An origin that is no origin is refused, and no failure is logged."""
+        for origin in (
+            b"http://[",
+            b"http://\xff",
+            b"http://localhost\r\nOrigin: http://localhost",
+        ):
+            visit = Visit(self.site)
+            head = b"POST /ops/do/pause HTTP/1.1\r\nHost: localhost\r\nOrigin: %s\r\n\r\n"
+            visit.channel.dataReceived(head % origin)
+            self.clock.advance(0)
+            self.assertEqual(visit.answer().status, 403)
+
+    def test_other_bodies(self) -> None:
+        """An order is a form with few fields, and nothing else."""
+        here, length = f"Origin: {HERE}", "Content-Length: 1"
+        for kind in ("multipart/form-data; boundary=b", "text/plain", f"{FORM.decode()}; x=y"):
+            visit = Visit(self.site)
+            visit.ask("POST /ops/do/pause", here, f"Content-Type: {kind}", length)
+            visit.channel.dataReceived(b"x")
+            self.clock.advance(0)
+            self.assertEqual(visit.answer().status, 415)
+        body = b"&".join(b"a=1" for _ in range(MAX_FIELDS + 1))
+        self.assertEqual(self.send("POST /ops/do/pause", here, body=body).status, 415)
 
     def test_get(self) -> None:
         """No GET changes anything."""

@@ -2,13 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Any
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, cast
 
-from dangad.web.live import MAX_VIEWERS, QUIET_ROUNDS, SLOW_ROUNDS
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+
+from dangad.web.live import MAX_STREAMS, MAX_VIEWERS, QUIET_ROUNDS, SLOW_ROUNDS, Update
 from tests.unit.web.visits import Visit, VisitCase
+
+if TYPE_CHECKING:
+    from twisted.web.server import Request
+
+
+class Looking:
+    """The request of a page that is open, and takes everything."""
+
+    def __init__(self) -> None:
+        #: Fires when the page is closed.
+        self.finished: Deferred[Any] = Deferred()
+
+    def notifyFinish(self) -> Deferred[Any]:
+        """When the page is closed."""
+        return self.finished
+
+    def setHeader(self, *_: object) -> None:
+        """Take a header."""
+
+    def registerProducer(self, *_: object) -> None:
+        """Take the producer."""
+
+    def write(self, data: bytes) -> None:
+        """Take bytes."""
 
 
 class LiveTests(VisitCase):
+    def setUp(self) -> None:
+        """Make the page."""
+        super().setUp()
+        #: The renderings of `look`: the page, and when.
+        self.asked: list[tuple[str, float]] = []
+
     def watch(self, path: str = "/live/workers") -> Visit:
         """A page that is open."""
         visit = Visit(self.site)
@@ -78,6 +112,60 @@ class LiveTests(VisitCase):
         self.pass_seconds(5)
         self.assertEqual(len(asked), 5)
         self.assertEqual(len({visit.transport.value()[-500:] for visit in visits}), 1)
+
+    def look(self, name: str, takes: float) -> Deferred[Any]:
+        """Open a page whose rendering takes that long; the Deferred closes it."""
+        request = Looking()
+
+        async def render() -> Update:
+            self.asked.append((name, self.clock.seconds()))
+            await deferLater(self.clock, takes)
+            return Update(b"")
+
+        self.assertTrue(self.site.live.watch(cast("Request", request), name, render))
+        return request.finished
+
+    def test_one_chain(self) -> None:
+        """However often a page is opened and closed during a round, rounds do not multiply."""
+        page = self.look("a", 0.02)
+        for _ in range(5):
+            self.clock.advance(1)
+            self.clock.advance(0.01)
+            page.callback(None)
+            page = self.look("a", 0.02)
+            self.clock.pump([0.01] * 10)
+        self.asked.clear()
+        self.clock.pump([0.01] * 1050)
+        self.assertIn(len(self.asked), (9, 10))
+        page.callback(None)
+        self.asked.clear()
+        self.clock.pump([0.01] * 200)
+        self.assertEqual(self.asked, [])
+
+    def test_dear_page(self) -> None:
+        """Where a page takes long, there is more time between its updates."""
+        self.look("a", 0.4)
+        self.clock.pump([0.1] * 150)
+        pauses = [later - sooner for (_, sooner), (_, later) in pairwise(self.asked)]
+        self.assertGreaterEqual(len(pauses), 2)
+        self.assertGreater(min(pauses), 3.9)
+
+    def test_budget(self) -> None:
+        """A round ends after a while; the addresses that are left come first in the next one."""
+        for name in "abc":
+            self.look(name, 0.3)
+        self.clock.pump([0.1] * 25)
+        self.assertEqual("".join(name for name, _ in self.asked), "ab")
+        self.clock.pump([0.1] * 65)
+        self.assertEqual("".join(name for name, _ in self.asked), "abca")
+
+    def test_addresses(self) -> None:
+        """Few addresses are kept up to date at a time, however many viewers each has."""
+        visits = [self.watch(f"/live/jobs?page={page}") for page in range(1, MAX_STREAMS + 1)]
+        self.assertEqual(self.get("/live/workers").status, 503)
+        self.assertIn("200 OK", self.written(self.watch("/live/jobs?page=2")))
+        visits[0].channel.connectionLost()
+        self.assertIn("200 OK", self.written(self.watch("/live/workers")))
 
     def test_nobody(self) -> None:
         """Nothing is rendered while nobody looks."""

@@ -12,11 +12,13 @@ from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as parse_open_metrics,
 )
 from prometheus_client.parser import text_string_to_metric_families as parse_text
+from twisted.internet.defer import fail
 
 from dangad.web.metrics import HISTOGRAMS, METRICS, STALLS
+from dangad.web.scrapes import KEPT_TIME
 from tests.reader import ROOT
 from tests.unit.web.busyoperations import HOSTILE, command
-from tests.unit.web.visits import VisitCase
+from tests.unit.web.visits import Visit, VisitCase
 
 HOW_TO = ROOT / "docs" / "how-to"
 PAGES = tuple(HOW_TO / name for name in ("web.md", "web/alerts.yml", "web/grafana.json"))
@@ -43,6 +45,45 @@ class MetricsTests(VisitCase):
     def told(self) -> set[str]:
         """The names of all metrics."""
         return names_of(parse_text(self.get("/metrics").text))
+
+    def test_shared(self) -> None:
+        """All who ask within a second share one text in each format."""
+        asked: list[str] = []
+        commands = self.operations.commands
+
+        def note() -> Any:
+            asked.append("commands")
+            return commands()
+
+        self.operations.commands = note  # type: ignore[method-assign]
+        visits = [Visit(self.site) for _ in range(5)]
+        for visit in visits:
+            visit.ask("GET /metrics")
+        first = self.get("/metrics")
+        self.assertEqual({visit.answer().body for visit in visits}, {first.body})
+        self.assertEqual(len(asked), 1)
+        self.assertTrue(self.get("/metrics", f"Accept: {OPEN_METRICS}").text.endswith("# EOF\n"))
+        self.assertEqual(len(asked), 2)
+        self.clock.advance(KEPT_TIME)
+        self.get("/metrics")
+        self.assertEqual(len(asked), 3)
+
+    def test_many_formats(self) -> None:
+        """Only few formats are made at a time."""
+        kind = "Accept: application/openmetrics-text; version=1.0."
+        found = [self.get("/metrics", f"{kind}{number}").status for number in range(5)]
+        self.assertEqual(found, [200, 200, 200, 503, 503])
+        self.clock.advance(KEPT_TIME)
+        self.assertEqual(self.get("/metrics").status, 200)
+
+    def test_failure(self) -> None:
+        """A text that could not be made is tried again."""
+        commands = self.operations.commands
+        self.operations.commands = lambda: fail(KeyError("x"))  # type: ignore[method-assign]
+        self.assertEqual(self.get("/metrics").status, 500)
+        self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
+        self.operations.commands = commands  # type: ignore[method-assign]
+        self.assertEqual(self.get("/metrics").status, 200)
 
     def test_values(self) -> None:
         """Metrics tell what operators are told."""
