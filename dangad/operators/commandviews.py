@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 LONGEST_DOC = 200
 """The most characters of a command's description: of its first line."""
+OTHER_SUM = "other (sum)"
+"""The name of the sum of all other commands if one command is called like the sum."""
 AT_ONCE = 20
 """The most commands that are looked at in one part: their percentiles take time."""
 
@@ -49,7 +51,7 @@ class CommandViews:
             "edges": list(EDGES),
             "commands": {
                 name: {"wait": _histogram(each.waits), "runtime": _histogram(each.runtimes)}
-                for name, each in [*named.items(), (OTHER, metrics.others)]
+                for name, each in [*named.items(), (self._sum(), metrics.others)]
             },
         }
 
@@ -85,6 +87,11 @@ class CommandViews:
             entries.append(self._others(others))
         return entries
 
+    def _sum(self) -> str:
+        """The name of the sum of all commands that are not counted one by one."""
+        known = self._dispatcher.counters.metrics.by_command
+        return OTHER if OTHER.encode() not in known else OTHER_SUM
+
     def _others(self, numbers: CommandMetrics) -> Document:
         """The entry of all commands that are not counted one by one."""
         known = self._dispatcher.counters.metrics.by_command
@@ -92,7 +99,7 @@ class CommandViews:
         running = sum(job.command not in known for job in self._dispatcher.jobs_running())
         waiting = sum(number for name, number in present.items() if name not in known) - running
         return {
-            "command": OTHER,
+            "command": self._sum(),
             "doc": "",
             "running": running,
             "waiting": max(0, waiting),

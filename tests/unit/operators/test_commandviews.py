@@ -60,6 +60,20 @@ class CommandViewsTests(DispatcherTestCase):
         self.assertApproximates(last["runtime"]["p99"], 2, 0.5)
         self.assertIsNone(limited["last"]["5m"]["wait"]["p50"])
 
+    def test_called_other(self) -> None:
+        """A command that is called like the sum of all others is told apart from it."""
+        client, worker = self.connect("client"), self.ready(catalogue("other"))
+        self.submit(client, "other")
+        self.answer(worker)
+        self.submit(client, "None")
+        document = self.document()
+        counted = {name: (each["done"], each["refused"]) for name, each in document.items()}
+        self.assertEqual((counted["other"], counted["other (sum)"]), ((1, 0), (0, 1)))
+        waits = self.views.histograms()["commands"]
+        self.assertEqual(
+            [sum(waits[n]["wait"]["counts"]) for n in ("other", "other (sum)")], [1, 0]
+        )
+
     def test_in_parts(self) -> None:
         """Very many commands are looked at in parts."""
         names = [f"C{number}" for number in range(3 * AT_ONCE)]
