@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from http import HTTPStatus
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
@@ -64,7 +65,7 @@ class Reply:
 
     def send(self, request: Request) -> None:
         """Write it, without the body if only the head is asked for."""
-        request.setResponseCode(self.status)
+        request.setResponseCode(self.status, HTTPStatus(self.status).phrase.encode())
         request.setHeader("Content-Type", self.kind)
         request.setHeader("Content-Length", str(len(self.body)))
         for name, value in self.headers:
