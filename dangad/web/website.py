@@ -18,6 +18,7 @@ from dangad.host.quietlog import QuietLog
 from dangad.server.refusal import RefusedConnection
 from dangad.web.history import History
 from dangad.web.live import Live
+from dangad.web.replies import SEND_TIME
 from dangad.web.routes import Root
 from dangad.web.scrapes import Scrapes
 
@@ -106,7 +107,7 @@ class Visitor(HTTPChannel):
         self.waits_since: float | None = None
         #: Whether a request is being answered.
         self._answering = False
-        #: Closes the connection if the request takes too long to arrive; None between requests.
+        #: Closes the connection if the request, or the reading of the last answer, takes too long.
         self._limit: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
@@ -136,6 +137,8 @@ class Visitor(HTTPChannel):
         self.wait()
         self._answering = False
         super().requestDone(request)
+        if not self.persistent and self._limit is None:
+            self._limit = self.callLater(SEND_TIME, self._give_up)
 
     def pauseProducing(self) -> None:
         """Note that the connection takes no more for now."""
@@ -229,7 +232,7 @@ class WebSite(Site):
             self._quiet.warn(
                 "connections",
                 None,
-                "{count} connections to the page are open; closing one more",
+                "{count} connections to the page are open; one must go before another comes",
                 count=MAX_CONNECTIONS,
             )
             waiting = [each for each in self._visitors if each.waits_since is not None]

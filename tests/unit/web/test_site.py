@@ -268,6 +268,16 @@ class ConnectionTests(VisitCase):
         self.assertFalse(visit.aborted)
         self.assertEqual(visit.transport.value().count(b"200 OK"), 4)
 
+    def test_last_answer(self) -> None:
+        """A connection that ends with an answer does not stay because nobody reads it."""
+        visit = Visit(self.site)
+        visit.ask("GET /health", "Connection: close")
+        self.clock.advance(0)
+        self.assertEqual(visit.answer().status, 200)
+        self.assertFalse(visit.aborted)
+        self.clock.advance(SEND_TIME + 1)
+        self.assertTrue(visit.aborted)
+
     def test_slow_reader(self) -> None:
         """A long answer is written as it is read, and a reader who takes too long is closed."""
         visit = Visit(self.site)
