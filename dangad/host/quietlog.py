@@ -86,6 +86,22 @@ class QuietLog:
         """Log as ``Logger.info`` does, or count it; the parameters are those of :meth:`warn`."""
         self._say(LogLevel.info, kind, peer, format, fields)
 
+    def count(self, kind: str, peer: Hashable) -> bool:
+        """Count a line without its text, if one of its kind and peer is held back already.
+
+        In a flood this is cheaper than making each line. Whether the line was counted; if not, it
+        is to be logged.
+        """
+        now = self._clock.seconds()
+        self._close_windows(now)
+        window = self._windows.get((kind, peer))
+        if window is None and len(self._windows) >= MOST_PEERS:
+            window = self._windows.get((kind, None))
+        if window is None or not window.held:
+            return False
+        window.held += 1
+        return True
+
     def flush(self) -> None:
         """Write the counts of held lines, and forget everything: the server stops."""
         if self._alarm is not None:

@@ -302,22 +302,28 @@ class Endings:
         """Tell `client` that `job` is not accepted."""
         self._state.counters.note_refusal(job, refusal)
         if self._state.counters.log_failed:
-            name, code = client.name, refusal.code.decode("ascii", "replace")
-            quiet = self._state.quiet
-            self.log(
-                quiet.warn if code in _SERIOUS else quiet.info,
-                f"refused: {code}",
-                name,
-                "job {job} {command} was refused: {reason}",
-                job=job.id,
-                command=job.name,
-                client=name,
-                worker=None,
-                code=code,
-                reason=str(refusal),
-            )
+            self._log_refusal(client.name, job, refusal)
         self.tell_end(client, job, refusal)
         self._state.tell()
+
+    def _log_refusal(self, asker: str, job: Job, refusal: DangadError) -> None:
+        """Log that `job` is not accepted. In a flood of refusals most are only counted."""
+        quiet, code = self._state.quiet, refusal.code.decode("ascii", "replace")
+        kind = f"refused: {code}"
+        if quiet.count(kind, asker):
+            return
+        self.log(
+            quiet.warn if code in _SERIOUS else quiet.info,
+            kind,
+            asker,
+            "job {job} {command} was refused: {reason}",
+            job=job.id,
+            command=job.name,
+            client=asker,
+            worker=None,
+            code=code,
+            reason=str(refusal),
+        )
 
     def tell_end(self, client: IClient, job: Job, error: DangadError) -> None:
         """Tell `client` that `job` ended with `error`."""

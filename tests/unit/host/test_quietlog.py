@@ -69,6 +69,19 @@ class QuietLogTest(SynchronousTestCase):
         self.assertEqual(self.lines(), ["garbage"] * 3)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_counted_without_a_text(self) -> None:
+        """Once a line is held back, others of its kind and peer need not be made."""
+        counted = []
+        for _ in range(5):
+            counted.append(self.quiet.count("refused", "1"))
+            if not counted[-1]:
+                self.quiet.warn("refused", "1", "refused")
+        self.assertEqual(counted, [False, False, True, True, True])
+        self.assertFalse(self.quiet.count("refused", "2"))
+        self.clock.advance(INTERVAL)
+        self.assertEqual(self.lines(), ["refused", "refused (and 3 more of this kind in 10 s)"])
+        self.assertFalse(self.quiet.count("refused", "1"))
+
     def test_a_burst(self) -> None:
         """A log may write some lines in full before it counts."""
         quiet = QuietLog(self.clock, self.log, burst=3)
