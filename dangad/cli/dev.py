@@ -43,8 +43,9 @@ A file of job types, for example jobs.py:
         click.Option(
             ["--listen"],
             metavar="ENDPOINT",
-            help="where clients connect: the path of a UNIX socket, or tcp:PORT [default: a socket "
-            "in a directory that only you can enter]",
+            help="where clients connect: the path of a UNIX socket, or "
+            "tcp:PORT:interface=127.0.0.1 [default: a socket in a directory that only you can "
+            "enter]",
         ),
         click.Option(
             ["--control"],
@@ -60,7 +61,8 @@ def dev(
 ) -> None:
     """Serve job files while you write them.
 
-    FILE is a Python file with job types, or the dotted name of a module. A server runs in the
+    FILE is a Python file with job types, a directory that is a package, or the dotted name of a
+    module. A server runs in the
     foreground until Ctrl-C. Its workers get the new code when a Python file beside the job files
     changes. Each job type is shown with a line that calls it; then jobs are shown as they come,
     with what they print and their tracebacks.

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import tempfile
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.error import ProcessExitedAlready
@@ -19,6 +20,7 @@ from twisted.internet.protocol import ProcessProtocol
 
 from dangad.addresses import description_of, looks_described
 from dangad.cli.outcome import WrongUsage
+from dangad.text import signal_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +33,8 @@ LOOPBACK = "127.0.0.1"
 """Where the page is: only this user and root may connect there."""
 MOST_LINE = 2**16
 """Bytes of the longest line of the server's that is kept whole."""
+SIGNALLED = 128
+"""The exit status to which the number of the signal is added that has killed the server."""
 LONGEST_FOLDER = 80
 """Characters of the longest path of a folder for sockets; the kernel takes 107 for a socket."""
 
@@ -72,8 +76,21 @@ def client_address(option: str, endpoint: str) -> str:
         return os.path.abspath(words[0])
     if kind == "tcp" and words[0].isdigit() and words[0] != "0":
         hosts = [word[10:] for word in words[1:] if word.startswith("interface=")]
-        return f"tcp:{hosts[0] if hosts else 'localhost'}:{words[0]}"
-    raise WrongUsage(f"{option} {endpoint}: write a path, or tcp:PORT:interface=127.0.0.1")
+        if not (hosts and _is_loopback(hosts[0])):
+            raise WrongUsage(
+                f"{option} {endpoint}: other machines could connect; "
+                f"write tcp:{words[0]}:interface={LOOPBACK}"
+            )
+        return f"tcp:{hosts[0]}:{words[0]}"
+    raise WrongUsage(f"{option} {endpoint}: write a path, or tcp:PORT:interface={LOOPBACK}")
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether only programs of this machine reach this interface."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def own_program() -> list[str]:
@@ -161,9 +178,16 @@ class ServerProcess(ProcessProtocol):
         if self._rest:
             self._said(self._rest.decode("utf-8", "backslashreplace"))
         ended: Any = reason.value  # either has a code, or was killed
-        self._ended(128 + ended.signal if ended.exitCode is None else ended.exitCode)
+        self._ended(SIGNALLED + ended.signal if ended.exitCode is None else ended.exitCode)
 
 
 def endpoint_in(folder: str, name: str) -> str:
     """The description of a UNIX socket in a folder, for the server."""
     return description_of(os.path.join(folder, name))
+
+
+def how_ended(status: int) -> str:
+    """How a process has ended, by its status as a shell has it."""
+    if status > SIGNALLED:
+        return f"was killed by {signal_name(status - SIGNALLED)}"
+    return f"has ended with status {status}"

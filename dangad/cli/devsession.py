@@ -24,14 +24,17 @@ from dangad.cli.devserver import (
     SocketFolder,
     client_address,
     endpoint_in,
+    how_ended,
     page_port,
     server_words,
 )
 from dangad.cli.filewatch import FileWatch, notices
 from dangad.cli.outcome import FAILED, Failed, Signalled
+from dangad.cli.subcommands import document_of
+from dangad.cli.waits import has_booted
 from dangad.client import Client, Disconnected, connect
 from dangad.errors import DangadError, ReloadFailed
-from dangad.text import counted, signal_name
+from dangad.text import counted
 from dangad.wire import commands
 
 if TYPE_CHECKING:
@@ -44,10 +47,10 @@ MAX_PAYLOAD = 2**30
 """Bytes of the largest answer that is accepted."""
 KINDS = "accepted,started,retried,ended,refused"
 """The kinds of events that are shown."""
-SLOW_RELOAD = 2.0
+SLOW_IMPORT = 3.0
+"""Seconds after which a start says what it waits for."""
+SLOW_RELOAD = 3.0
 """Seconds after which a reload says what it waits for."""
-SIGNALLED = 128
-"""The exit status to which the number of the signal is added that has killed the server."""
 AFTERMATH = 0.5
 """Seconds after a reload in which the log still tells of it."""
 SLOW_END = 1.0
@@ -106,6 +109,8 @@ class Session:
         self._phase = _Phase.DOWN
         #: What the server said before its log began.
         self._early: list[str] = []
+        #: How many times it was started.
+        self._starts = 0
         #: Whether its log has begun: then the job modules can be served.
         self._logs = False
         #: Whether files have changed since the server was started, and it does not serve yet.
@@ -196,6 +201,12 @@ class Session:
         self._early, self._logs, self._outdated = [], False, False
         words = server_words(self._code, listen, control, self._page)
         self._server.start(self._reactor, private, words)
+        self._starts += 1
+        self._reactor.callLater(SLOW_IMPORT, self._say_importing, self._starts)
+
+    def _say_importing(self, start: int) -> None:
+        if start == self._starts and self._phase is _Phase.STARTING:
+            self._screen.say(f"the job modules are being imported, for {SLOW_IMPORT:g} s so far")
 
     def _said(self, line: str) -> None:
         """Take a line of the server's output."""
@@ -237,7 +248,7 @@ class Session:
             return
         said = [line.removeprefix("twistd dangad: ") for line in self._early]
         if before is _Phase.STARTING and not self._is_their_fault():
-            why = said.pop() if said else f"it {_how(status)}"
+            why = said.pop() if said else f"it {how_ended(status)}"
             self.end(Failed(FAILED, f"the server does not start: {why}"))
         for line in said:
             self._screen.write("          ", line)
@@ -250,13 +261,14 @@ class Session:
             if said and said[-1].endswith("decorate a function with @dangad.job"):
                 self._screen.say("`dangad dev --help` shows how to write a job type")
         else:
-            text = f"the server {_how(status)}"
+            text = f"the server {how_ended(status)}"
             self._screen.say((text, "bad"), "; a change of the files starts it again")
 
     def _is_their_fault(self) -> bool:
         """Whether a start has failed because of the job modules."""
         last = self._early[-1] if self._early else ""
-        return not (self._logs or last.startswith("twistd dangad: --"))
+        options = ("twistd dangad: --", "twistd dangad: cannot listen on ")
+        return not (self._logs or last.startswith(options))
 
     # While it serves.
 
@@ -332,11 +344,12 @@ class Session:
         self._reloads += 1
         ours = self._reloads
         self._reloading += 1
-        slow = self._reactor.callLater(SLOW_RELOAD, self._say_slow, ours)
+        before = (await document_of(operator, "Status"))["generation"]
+        slow = self._reactor.callLater(SLOW_RELOAD, self._say_slow, ours, before)
         try:
             await operator.run(commands.Reload)
         except ReloadFailed as error:
-            if ours == self._reloads:
+            if ours == self._reloads and await self._goes_on(operator):
                 self._screen.say(
                     ("not reloaded: ", "bad"),
                     str(error).partition("cannot be served: ")[2] or str(error),
@@ -344,7 +357,8 @@ class Session:
                 self._screen.say("the old code goes on; waiting for the next change")
             return
         except DangadError as error:
-            self._screen.say(("not reloaded: ", "bad"), str(error))
+            if await self._goes_on(operator):
+                self._screen.say(("not reloaded: ", "bad"), str(error))
             return
         finally:
             self._reactor.callLater(AFTERMATH, self._forget_reload)
@@ -354,17 +368,28 @@ class Session:
             self._screen.say(("reloaded", "good"))
             await self._show_calls()
 
+    async def _goes_on(self, operator: Client) -> bool:
+        """Whether the server goes on; a Ctrl-C may reach it before this program."""
+        state = (await document_of(operator, "Status"))["state"]
+        return self._phase is not _Phase.ENDING and state == "running"
+
     def _forget_reload(self) -> None:
         self._reloading -= 1
 
-    def _say_slow(self, ours: int) -> None:
-        if ours == self._reloads and self._phase is _Phase.SERVING:
+    def _say_slow(self, ours: int, before: int) -> None:
+        operator = self._operator
+        if ours == self._reloads and self._phase is _Phase.SERVING and operator is not None:
+            self._run(self._show_slow(operator, before))
+
+    async def _show_slow(self, operator: Client, before: int) -> None:
+        """Show what a reload waits for.
+
+        :param before: the generation of the workers before it.
+        """
+        workers = await document_of(operator, "Workers")
+        generation = (await document_of(operator, "Status"))["generation"]
+        if has_booted(before, generation, workers):
             self._screen.say("still reloading; running jobs end with the code that they began with")
-            self._run(self._show_calls())
-
-
-def _how(status: int) -> str:
-    """How a process has ended, by its status as a shell has it."""
-    if status > SIGNALLED:
-        return f"was killed by {signal_name(status - SIGNALLED)}"
-    return f"has ended with status {status}"
+            await self._show_calls()
+        else:
+            self._screen.say(f"the new code is being imported, for {SLOW_RELOAD:g} s so far")

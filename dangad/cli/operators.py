@@ -16,6 +16,7 @@ from dangad.cli.configtext import show_config
 from dangad.cli.streams import say
 from dangad.cli.subcommands import document_of, subcommand
 from dangad.cli.waits import telling_of_drain, telling_of_reload
+from dangad.text import show_seconds
 
 if TYPE_CHECKING:
     from dangad.client import Client
@@ -107,13 +108,38 @@ async def resume(client: Client, commands: tuple[str, ...]) -> Any:
 async def stack(client: Client, job: int) -> Any:
     """Show where a running job is.
 
-    Prints the Python stack of each thread of its worker; the server logs them, too. `workers`
-    shows the ID.
+    Prints the Python stack of each thread of its worker; the server logs them, too. The ID is that
+    of the job: `workers` shows it in the column JOB.
     """
+    from dangad.errors import NotRunning
     from dangad.wire import commands
 
-    answer = await client.run(commands.Stack, {"job": job})
+    try:
+        answer = await client.run(commands.Stack, {"job": job})
+    except NotRunning:
+        why = await _why_no_stack(client, job)
+        if not why:
+            raise
+        raise NotRunning(why) from None
     return {"job": job, **answer}
+
+
+async def _why_no_stack(client: Client, job: int) -> str:
+    """Why a job has no stack; empty if this is not known."""
+    from dangad.errors import DangadError
+
+    try:
+        document = await document_of(client, "Job", job=job)
+    except DangadError:
+        return ""
+    if document.get("ended") is not None:
+        return f"job {job} has ended: {document['state']}"
+    if document["runtime"] is not None:
+        return ""
+    state = (
+        "is paused" if document["paused"] else f"has waited for {show_seconds(document['wait'])}"
+    )
+    return f"job {job} {state}, and has no stack before it starts"
 
 
 @subcommand(documents.show_reloaded)

@@ -1,6 +1,7 @@
 """What an order that takes long waits for, told to the user of a terminal: a reload, and a drain.
 
-Used by :mod:`dangad.cli.operators`. The server is asked now and then while the order is under way.
+Used by :mod:`dangad.cli.operators`, and in part by :mod:`dangad.cli.devsession`. The server is
+asked now and then while the order is under way.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ async def telling_of_reload(client: Client) -> AsyncIterator[None]:
     async def look() -> tuple[object, str]:
         workers = await document_of(client, "Workers")
         status, seconds = await document_of(client, "Status"), time.monotonic() - began
-        if not _has_booted(before, status["generation"], workers):
+        if not has_booted(before, status["generation"], workers):
             return int(seconds / AGAIN), import_line(status["generation"], workers, seconds)
         return old_job(status["generation"], workers)
 
@@ -96,7 +97,7 @@ def _telling(look: Look) -> Iterator[None]:
             looking.stop()
 
 
-def _has_booted(before: int, generation: int, workers: list[dict[str, Any]]) -> bool:
+def has_booted(before: int, generation: int, workers: list[dict[str, Any]]) -> bool:
     """Whether a worker has imported the new code of a reload.
 
     :param before: the generation of the workers before the reload.

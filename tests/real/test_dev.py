@@ -253,6 +253,24 @@ class DevTests(SynchronousTestCase):
         self.write("jobs.py", JOBS)
         self.assertEqual(dev.call("Add", a=20), "sum  23")
 
+    def test_slow_import(self) -> None:
+        """An import that takes long is told, at a start and at a reload, which Ctrl-C ends."""
+        hanging = f"import time\n\ntime.sleep(1000)\n{JOBS}"
+        self.write("jobs.py", hanging)
+        first = self.start("jobs.py", terminal=True)
+        first.wait_for(r"the job modules are being imported, for 3 s so far")
+        first.type(b"\x03")
+        first.end()
+        self.write("jobs.py", JOBS)
+        second = self.start("jobs.py", terminal=True)
+        self.assertEqual(second.call("Add"), "sum  5")
+        self.write("jobs.py", hanging)
+        second.wait_for(r"the new code is being imported, for 3 s so far")
+        second.type(b"\x03")
+        self.assertEqual(second.end(), -signal.SIGINT, second.said)
+        self.assertNotIn("the old code goes on", second.said)
+        self.assert_nothing_left(second)
+
     def test_interrupted(self) -> None:
         """On a terminal lines have colours; Ctrl-C ends everything, and running jobs."""
         self.write("jobs.py", JOBS + WAIT)

@@ -158,6 +158,8 @@ def test_pause(shell: Shell, peer: BlockingPeer) -> None:
     assert code_of(peer.call(b"Python", code=b"out = 1")) is None
     [waiting] = shell.document("jobs")["jobs"]
     assert (waiting["command"], waiting["paused"]) == ("Limited", True)
+    text = f"NOT_RUNNING: job {waiting['id']} is paused, and has no stack before it starts"
+    assert shell.refused("stack", str(waiting["id"])) == text
     assert "paused" in shell.text("status")
     assert shell.document("jobs", "--state", "paused")["total"] == 1
     assert shell.text("pause") == "paused: all commands\n"

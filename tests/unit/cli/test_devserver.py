@@ -32,9 +32,15 @@ class AddressTests(SynchronousTestCase):
             ("/run/a:b.sock", "/run/a:b.sock"),
             ("unix:dangad.sock:mode=660", f"{here}/dangad.sock"),
             ("tcp:7003:interface=127.0.0.1", "tcp:127.0.0.1:7003"),
-            ("tcp:7003", "tcp:localhost:7003"),
+            ("tcp:7003:interface=localhost", "tcp:localhost:7003"),
         ):
             self.assertEqual(client_address("--listen", endpoint), address)
+
+    def test_beyond_this_machine(self) -> None:
+        """An endpoint that other machines reach is refused: the advice is how to write it."""
+        for endpoint in ("tcp:7003", "tcp:7003:interface=0.0.0.0", "tcp:7003:interface=example"):
+            error = self.assertRaises(WrongUsage, client_address, "--listen", endpoint)
+            self.assertTrue(str(error).endswith("; write tcp:7003:interface=127.0.0.1"), error)
 
     def test_not_valid(self) -> None:
         """Other endpoints are refused, in one line."""
