@@ -70,7 +70,10 @@ class Terminal:
             text = self.text
             return text if all(each in text for each in texts) else ""
 
-        return str(wait_for(found, f"{texts} in the terminal"))
+        try:
+            return str(wait_for(found))
+        except AssertionError:
+            raise AssertionError(f"no {texts} in the terminal:\n{self.text}") from None
 
     def resize(self, columns: int, lines: int) -> None:
         """Have another size."""

@@ -222,6 +222,17 @@ class ShowingTests(SynchronousTestCase):
 
         play(story)
 
+    def test_lost_timer(self) -> None:
+        """The size changes even if textual's timer for that was lost, as on a busy machine."""
+
+        async def story(screen: Screen) -> None:
+            screen.app._resize_timer = screen.app.set_timer(1e9)
+            await screen.pilot.resize_terminal(120, 30)
+            await screen.shows("WORKER")
+            self.assertEqual(screen.app.screen.size.width, 120)
+
+        play(story)
+
     def test_hostile_names(self) -> None:
         """Names of peers are shown as they are, and never as markup or control characters."""
 
@@ -302,6 +313,37 @@ class FollowingTests(SynchronousTestCase):
             await screen.pilot.resize_terminal(100, 30)
             screen.server.documents["Status"]["last"] = STATUS["last"]
             await screen.shows_no("cannot be shown")
+
+        play(story)
+
+    def test_odd_news(self) -> None:
+        """News of any shape are shown or are said to be odd; then the screen goes on as before."""
+
+        async def story(screen: Screen) -> None:
+            documents = screen.server.documents
+            status, recent = documents["Status"], documents["Recent"]
+            odd: tuple[tuple[str, Any], ...] = (
+                ("Recent", [{**recent[0], "ended": 1e300}]),
+                ("Recent", [{**recent[0], "ended": float("nan")}]),
+                ("Recent", [{"id": 1}]),
+                ("Recent", RecursionError("too deep")),
+                ("Workers", [None]),
+                ("Status", {**status, "uptime": 10**400}),
+                ("Status", {**status, "jobs": {**status["jobs"], "waiting": float("nan")}}),
+                ("Status", {**status, "jobs": {**status["jobs"], "done": float("nan")}}),
+                ("Status", None),
+            )
+            await screen.press("r")
+            await screen.shows("failures")
+            for name, document in odd:
+                before, documents[name] = documents[name], document
+                await screen.looks()
+                await screen.looks()
+                await screen.pilot.resize_terminal(100 if screen.app.size.width == 80 else 80, 24)
+                documents[name] = before
+                await screen.looks()
+                await screen.shows_no("cannot be shown")
+                await screen.shows("ERROR")
 
         play(story)
 
@@ -515,6 +557,31 @@ class OrderTests(SynchronousTestCase):
             await screen.shows("no job 1 is running")
 
         play(story)
+
+    def test_odd_answers(self) -> None:
+        """An answer to an order that cannot be shown is told as such, and the screen goes on."""
+
+        async def story(screen: Screen) -> None:
+            documents = screen.server.documents
+            documents["Job"] = {}
+            documents["Stack"] = RecursionError("too deep")
+            documents["CancelJobs"] = {"results": None}
+            documents["Resume"] = []
+            for keys, text in (
+                (("enter",), "KeyError("),
+                (("t",), "RecursionError("),
+                (("c", "y"), "TypeError("),
+                (("p", "y"), "TypeError("),
+            ):
+                for key in keys:
+                    if key == "y":
+                        await screen.asks()
+                    await screen.press(key)
+                await screen.shows(text)
+                screen.app.clear_notifications()
+                await screen.shows_no(text)
+
+        play(story, (200, 40))
 
     def test_help_and_quit(self) -> None:
         """The help names each key; q closes it, and then the screen, as Ctrl-C does anywhere."""

@@ -7,6 +7,7 @@
 - :mod:`.news`: what is asked each second, and only as much as is shown.
 - :mod:`.views`: the views that the table can have, with their columns and sort orders.
 - :mod:`.summary`: the lines above the table. :mod:`.history`: the curves of the last minutes.
+- :mod:`.guard`: what happens when an answer cannot be shown.
 - :mod:`.filterline`: the line in which an operator says which jobs are meant.
 
 All texts of peers are escaped by :func:`~dangad.text.printable`, and none is read as markup.

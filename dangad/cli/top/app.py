@@ -7,6 +7,7 @@ The next question follows the answer to the last, however long that takes.
 from __future__ import annotations
 
 import asyncio
+import copy
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,12 +16,14 @@ from rich.text import Text
 from textual import work
 from textual.app import App
 from textual.binding import Binding
+from textual.events import Resize
 from textual.widgets import Footer, Input, Static
 
 from dangad.cli.jobdocuments import job_lines
 from dangad.cli.top import summary
 from dangad.cli.top.dialogs import Question, Reading
 from dangad.cli.top.filterline import read_filter
+from dangad.cli.top.guard import guarded, guarded_action
 from dangad.cli.top.history import History
 from dangad.cli.top.news import News, first_wish, look
 from dangad.cli.top.server import Refused, Unreachable
@@ -69,7 +72,6 @@ p  pause or resume the chosen command, after a question
 ?  this help
 q  quit, as Ctrl-C does; Ctrl-Z suspends
 """
-
 
 _JOB_KEYS = {"jobs": "id", "recent": "id", "workers": "job"}
 """The views whose entries have a job, each with the key of the job's id."""
@@ -150,8 +152,11 @@ class Top(App[None]):
         self.set_interval(self._period, self._show_trouble)
         self.run_worker(self._follow(), name="news")
 
-    def on_resize(self, _: events.Resize) -> None:
-        """Fit what is shown to the terminal."""
+    def on_resize(self, event: Resize) -> None:
+        """Fit what is shown to the terminal, or write all of it again after `fg`."""
+        # textual itself waits for a timer, which a busy machine can lose, and all later sizes, too
+        for screen in self.screen_stack:
+            screen.post_message(Resize(event.size, event.virtual_size))
         self.call_after_refresh(self._show_again)
 
     async def _follow(self) -> None:
@@ -160,15 +165,14 @@ class Top(App[None]):
             self._hurry.clear()
             wish = self._wishes[self._view]
             self._asked = self._clock()
-            try:
-                self._take(await look(self._ask, wish))
-                self._trouble = ""
-            except Unreachable as error:
-                self._trouble = f"no connection, trying again: {error}"
-            except Refused as error:
-                self._trouble = f"the server refuses: {error}"
-            except (AttributeError, LookupError, TypeError, ValueError) as error:
-                self._trouble = f"the server's answer cannot be shown by this dangad: {error!r}"
+            with guarded(self._note_trouble):
+                try:
+                    self._take(await look(self._ask, wish))
+                    self._trouble = ""
+                except Unreachable as error:
+                    self._trouble = f"no connection, trying again: {error}"
+                except Refused as error:
+                    self._trouble = f"the server refuses: {error}"
             self._asked = None
             self._show_trouble()
             try:
@@ -177,23 +181,19 @@ class Top(App[None]):
                 continue
 
     def _take(self, news: News) -> None:
-        """Show news, and keep it if that can be done.
+        """Show news, and keep it, and the curves that it has made longer, if that can be done."""
+        history = copy.deepcopy(self._history)
+        history.add(news.status, self._clock())
+        self._show(news, history)
+        self._news, self._history = news, history
 
-        :raises LookupError: a key is missing: the server is of another version.
-        """
-        self._history.add(news.status, self._clock())
-        self._show(news)
-        self._news = news
-
-    def _show(self, news: News) -> None:
+    def _show(self, news: News, history: History) -> None:
         """Show news in the size of the terminal."""
         width, height = self.size
         with self.batch_update():
             self._put("head", summary.head(news.status))
             self._put("alerts", summary.alerts(news.status))
-            self._put(
-                "curves", summary.curves(self._history, news.status["jobs"]["waiting"], width)
-            )
+            self._put("curves", summary.curves(history, news.status["jobs"]["waiting"], width))
             self._put("tiles", summary.tiles(news.workers, width, 3 if height >= TALL else 2))
             self._put("bar", self._bar(news))
             if not self._line.display:
@@ -205,7 +205,11 @@ class Top(App[None]):
     def _show_again(self) -> None:
         """Show the last news in the present size of the terminal."""
         if self._news is not None:
-            self._show(self._news)
+            with guarded(self._note_trouble):
+                self._show(self._news, self._history)
+
+    def _note_trouble(self, why: str) -> None:
+        self._trouble = why
 
     def _show_trouble(self) -> None:
         """Show why there is no news."""
@@ -313,6 +317,7 @@ class Top(App[None]):
         return entry[key], entry["command"]
 
     @work
+    @guarded_action
     async def action_cancel(self) -> None:
         """Cancel the chosen job, after a question."""
         chosen = self._chosen_job()
@@ -328,6 +333,7 @@ class Top(App[None]):
             self._say(f"job {job}, {command}: {said}")
 
     @work
+    @guarded_action
     async def on_data_table_row_selected(self) -> None:
         """Show everything about the chosen job."""
         chosen = self._chosen_job()
@@ -339,6 +345,7 @@ class Top(App[None]):
             self.push_screen(Reading(f"job {job}, {command}", job_lines(document, None)))
 
     @work
+    @guarded_action
     async def action_stack(self) -> None:
         """Show where the chosen job is."""
         chosen = self._chosen_job()
@@ -351,6 +358,7 @@ class Top(App[None]):
             self.push_screen(Reading(f"job {job}, {command}", answer["stack"].splitlines()))
 
     @work
+    @guarded_action
     async def action_pause(self) -> None:
         """Pause the chosen command, or resume it, after a question."""
         entry = self._table.chosen
@@ -378,11 +386,15 @@ class Top(App[None]):
         try:
             answer = await self._ask(name, **arguments)
         except (Refused, Unreachable) as error:
-            self._say(str(error), severity="error")
+            self.complain(str(error))
             return None
         self._hurry.set()
         return answer
 
-    def _say(self, text: str, severity: Any = "information") -> None:
+    def _say(self, text: str) -> None:
         """Tell the operator something for some seconds."""
-        self.notify(printable(text), severity=severity, markup=False)
+        self.notify(printable(text), markup=False)
+
+    def complain(self, text: str) -> None:
+        """Tell the operator for some seconds what was not done."""
+        self.notify(printable(text), severity="error", markup=False)

@@ -42,6 +42,7 @@ class EntriesTable(DataTable[Text]):
         """
         chosen = self.chosen
         columns = fit(view, width)
+        rows = [cells(entry, columns) for entry in entries]  # first: it may raise
         shape = (view.title, sort, *((column.head, size) for column, size in columns))
         if shape != self._shape:
             if self._shape[:1] != (view.title,):
@@ -51,7 +52,7 @@ class EntriesTable(DataTable[Text]):
                 self.add_column(head_of(column, sort), width=size)
             self._shape, self._identity = shape, view.identity
         self._entries = list(entries)
-        self._set_rows([cells(entry, columns) for entry in self._entries])
+        self._set_rows(rows)
         self._follow(chosen)
 
     def _set_rows(self, rows: list[list[Text]]) -> None:
