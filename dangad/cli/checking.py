@@ -20,7 +20,7 @@ from dangad.cli.streams import encode, say, write
 NOT_VALID = 1
 """The exit status of a check that has said what is wrong."""
 PATIENCE = 3.0
-"""Seconds after which a check says what takes so long."""
+"""Seconds after which a check says on a terminal what takes so long."""
 
 
 @click.command(
@@ -42,7 +42,8 @@ def check(file: str, as_json: bool) -> None:
         try:
             output, _ = process.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
-            say("checking the job modules: their import takes long")
+            if sys.stderr is not None and sys.stderr.isatty():
+                say("checking the job modules: their import takes long")
             output, _ = process.communicate()
     if process.returncode:
         said = process.returncode == NOT_VALID

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
+import subprocess
 import sys
 import tomllib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dangad.cli.checking import PATIENCE
 from dangad.host.capacity import WORKERS_PER_CORE, cores
 from tests.real.test_twistd import GOOD_JOBS, TwistdCase
 from tests.twistdserver import wait_for
-
-if TYPE_CHECKING:
-    import subprocess
 
 DANGAD = [sys.executable, "-m", "dangad"]
 FILE = """\
@@ -161,11 +160,19 @@ class CheckTest(ConfigCase):
         self.assertEqual(done.stderr, "dangad: nope.toml: No such file or directory\n")
 
     def test_slow(self) -> None:
-        """`check` says what takes so long."""
+        """On a terminal `check` says what takes so long."""
         self.write_jobs("slow", f"import time; time.sleep({PATIENCE + 1})\nfrom naps import *\n")
         self.write("slow.toml", "jobs = ['slow']\n")
-        done = self.dangad("check", "slow.toml")
-        self.assertEqual(done.stderr, "dangad: checking the job modules: their import takes long\n")
+        main, terminal = pty.openpty()
+        words = [*DANGAD, "check", "slow.toml"]
+        with subprocess.Popen(
+            words, cwd=self.folder, stdout=subprocess.DEVNULL, stderr=terminal
+        ) as program:
+            os.close(terminal)
+            said = os.read(main, 1000).decode()
+            os.close(main)
+        self.assertEqual(said.strip(), "dangad: checking the job modules: their import takes long")
+        self.assertEqual(program.returncode, 0)
 
     def test_not_valid(self) -> None:
         """`check` fails with the line in which a start would fail, for a module after its error."""
