@@ -24,13 +24,21 @@ _INDENT = "          "
 
 
 class CallLines:
-    """Shows how to call the job types of one server, each once."""
+    """Shows how to call the job types of a server, each once."""
 
     def __init__(self, screen: Screen) -> None:
         """Begin with nothing shown."""
         self._screen = screen
+        # The working directory may be gone later.
+        self._program = own_program()
+        #: The default addresses, by the option of the command that has each.
+        self._defaults = {name: os.path.abspath(door) for name, door in DOORS.items()}
         #: The lines that were shown, by the names of the commands.
         self._shown: dict[str, str] = {}
+
+    def forget(self) -> None:
+        """Begin anew, with another server."""
+        self._shown.clear()
 
     def show(self, catalogue: Mapping[str, Any], addresses: Mapping[str, str], page: int) -> None:
         """Show the job types that are new, or have other arguments than before.
@@ -40,10 +48,10 @@ class CallLines:
         :param page: the port of the page.
         """
         address = addresses["connect"]
-        connect = "" if address == os.path.abspath(DOORS["connect"]) else address
-        program = own_program()
+        connect = "" if address == self._defaults["connect"] else address
         lines = {
-            each["name"]: example_call(each, program, connect) for each in catalogue["commands"]
+            each["name"]: example_call(each, self._program, connect)
+            for each in catalogue["commands"]
         }
         new = [line for name, line in lines.items() if self._shown.get(name) != line]
         is_first = not self._shown
@@ -65,8 +73,8 @@ class CallLines:
         """Show how the other subcommands find the server, unless they do so by default."""
         variables = [
             f"DANGAD_{name.upper()}={shlex.quote(addresses[name])}"
-            for name, default in DOORS.items()
-            if addresses[name] != os.path.abspath(default)
+            for name, default in self._defaults.items()
+            if addresses[name] != default
         ]
         if variables:
             self._screen.say("for `dangad status` and the others there:")

@@ -103,12 +103,16 @@ def own_program() -> list[str]:
     return ["dangad"] if is_known else [os.path.relpath(program)]
 
 
-def page_port() -> int:
-    """A free port for the page, on this machine alone."""
-    with socket.socket() as listening:
-        listening.bind((LOOPBACK, 0))
-        port: int = listening.getsockname()[1]
-        return port
+def hold_port() -> socket.socket:
+    """A socket that keeps a free port for the page, on this machine alone, until it is closed.
+
+    The kernel gives the port to no other program that asks for any free one. The server can listen
+    there: as every server of Twisted's it has SO_REUSEADDR, and this socket does not listen.
+    """
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind((LOOPBACK, 0))
+    return held
 
 
 def server_words(code: JobCode, listen: str, control: str, page: int) -> list[str]:

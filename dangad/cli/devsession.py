@@ -24,8 +24,8 @@ from dangad.cli.devserver import (
     SocketFolder,
     client_address,
     endpoint_in,
+    hold_port,
     how_ended,
-    page_port,
     server_words,
 )
 from dangad.cli.filewatch import FileWatch, notices
@@ -95,7 +95,10 @@ class Session:
                 client_address(option, text)  # it is valid
         #: Where the server can be reached, by the option of the command that says so.
         self._addresses: dict[str, str] = {}
-        self._page = page_port()
+        self._here = os.getcwd()  # it may be gone later
+        #: Keeps the port of the page, whichever server is there.
+        self._held = hold_port()
+        self._page: int = self._held.getsockname()[1]
         self._folder = SocketFolder()
         self._screen = Screen(self.end)
         self._jobs = JobLines(reactor, self._screen)
@@ -137,6 +140,7 @@ class Session:
             self._reactor.run()
         finally:
             self._folder.remove()
+            self._held.close()
         raise self._reasons[0]
 
     def _begin(self) -> None:
@@ -289,7 +293,7 @@ class Session:
         operator = await self._connect("control")
         self._operator = operator
         self._run(self._watch(operator))
-        self._calls = CallLines(self._screen)
+        self._calls.forget()
         await self._show_calls()
         if self._outdated:
             self._outdated = False
@@ -324,7 +328,7 @@ class Session:
 
     def _changed(self, paths: list[str]) -> None:
         """Let the server have the new code."""
-        names = [os.path.relpath(path) for path in paths]
+        names = [os.path.relpath(path, self._here) for path in paths]
         more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
         changed = f"{', '.join(names[:MOST_NAMED])}{more} changed"
         if self._phase is _Phase.DOWN:

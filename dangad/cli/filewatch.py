@@ -1,14 +1,15 @@
 """Tells of changed Python files: :class:`FileWatch`, for ``dangad dev``.
 
-It looks at the files every half second. Where the package :mod:`watchfiles` is installed, the
-kernel tells when to look, so that a change is seen at once. What has changed is always found by
-the times and sizes of the files.
+It looks at the files every half second, or less often if they are very many. Where the package
+:mod:`watchfiles` is installed, the kernel tells when to look, so that a change is seen at once.
+What has changed is always found by the times and sizes of the files.
 """
 
 from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -22,6 +23,8 @@ INTERVAL = 0.5
 """Seconds between two looks at the files."""
 SLOW_INTERVAL = 5.0
 """Seconds between two looks while the kernel tells of changes: it may forget one."""
+SHARE = 20
+"""How many times as long as the last look the time until the next one is, at least."""
 SETTLE = 0.15
 """Seconds without a further change after which a change is told: editors write in several steps."""
 MOST_ENTRIES = 20_000
@@ -48,11 +51,15 @@ def look_at(folders: Iterable[str], files: Iterable[str] = ()) -> Look:
     for path in files:
         _note(look, path)
     waiting = deque(folders)
-    seen = set(waiting)
+    seen: set[tuple[int, int]] = set()  # a link may lead around in a circle
     left = MOST_ENTRIES
     while waiting:
         folder = waiting.popleft()
         try:
+            found = os.stat(folder)
+            if (found.st_dev, found.st_ino) in seen:
+                continue
+            seen.add((found.st_dev, found.st_ino))
             with os.scandir(folder) as entries:
                 look.folders.append(folder)
                 for entry in entries:
@@ -62,8 +69,7 @@ def look_at(folders: Iterable[str], files: Iterable[str] = ()) -> Look:
                     left -= 1
                     if entry.name.endswith(".py"):
                         _note(look, entry.path)
-                    elif _is_searched(entry) and entry.path not in seen:
-                        seen.add(entry.path)
+                    elif _is_searched(entry):
                         waiting.append(entry.path)
         except OSError:  # it is gone, or nobody may read it
             continue
@@ -82,7 +88,7 @@ def _is_searched(entry: os.DirEntry[str]) -> bool:
     """Whether an entry is a folder with code: no virtual environment, for example."""
     if entry.name.startswith(".") or entry.name in _SKIPPED:
         return False
-    if not entry.is_dir(follow_symlinks=False):
+    if not entry.is_dir():
         return False
     return not os.path.exists(os.path.join(entry.path, "pyvenv.cfg"))
 
@@ -110,6 +116,7 @@ class FileWatch:
         files: Sequence[str],
         changed: Callable[[list[str]], object],
         notices: INotices | None = None,
+        timer: Callable[[], float] = time.perf_counter,
     ) -> None:
         """Remember what to watch.
 
@@ -117,14 +124,18 @@ class FileWatch:
         :param files: further files.
         :param changed: called with the changed paths, once no further one changes.
         :param notices: tells when to look, by :meth:`look`; None to look every half second.
+        :param timer: measures how long a look takes.
         """
         self._clock = clock
         self._folders = folders
         self._files = files
         self._changed = changed
         self._notices = notices
+        self._timer = timer
         #: The result of the last look.
         self._last = Look()
+        #: Seconds that the last look took.
+        self._took = 0.0
         #: The paths that have changed, and were not told yet.
         self._untold: set[str] = set()
         #: The call that looks next; None while nothing is watched.
@@ -132,7 +143,7 @@ class FileWatch:
 
     def start(self) -> Look:
         """Begin to watch; return what there is to watch."""
-        self._last = look_at(self._folders, self._files)
+        self._last = self._look()
         self._follow()
         self._next = self._clock.callLater(self._interval, self.look)
         return self._last
@@ -140,7 +151,8 @@ class FileWatch:
     @property
     def _interval(self) -> float:
         """Seconds until the next look, if nothing happens."""
-        return SLOW_INTERVAL if self._notices is not None and self._notices.works else INTERVAL
+        is_told = self._notices is not None and self._notices.works
+        return max(SLOW_INTERVAL if is_told else INTERVAL, SHARE * self._took)
 
     def stop(self) -> None:
         """Watch no more."""
@@ -156,7 +168,7 @@ class FileWatch:
             return
         if self._next.active():
             self._next.cancel()
-        before, self._last = self._last, look_at(self._folders, self._files)
+        before, self._last = self._last, self._look()
         changed = set(_differences(before.files, self._last.files))
         self._untold |= changed
         delay = SETTLE if changed else self._interval
@@ -166,6 +178,12 @@ class FileWatch:
         if self._untold and not changed:
             told, self._untold = sorted(self._untold), set()
             self._changed(told)
+
+    def _look(self) -> Look:
+        began = self._timer()
+        look = look_at(self._folders, self._files)
+        self._took = self._timer() - began
+        return look
 
     def _follow(self) -> None:
         """Let the kernel tell of changes in the folders there are now."""

@@ -59,7 +59,11 @@ PROGRAM = (sys.executable, "-m", "dangad")
 class Dev:
     """``dangad dev`` in a folder, with what it says."""
 
-    def __init__(self, folder: str, *words: str, terminal: bool = False) -> None:
+    def __init__(self, folder: str, *words: str, terminal: bool = False, where: str = "") -> None:
+        """Start it.
+
+        :param where: the working directory, from `folder`.
+        """
         self.folder = folder
         #: By which its processes are found.
         self.mark = os.urandom(8).hex()
@@ -76,7 +80,7 @@ class Dev:
         environment.pop("NO_COLOR", None)
         self.process = subprocess.Popen(
             [*PROGRAM, "dev", *words],
-            cwd=folder,
+            cwd=os.path.join(folder, where),
             env=environment,
             stdin=writing if terminal else subprocess.DEVNULL,
             stdout=writing,
@@ -185,9 +189,9 @@ class DevTests(SynchronousTestCase):
         """Write a file of the developer's."""
         Path(self.folder, name).write_text(text)
 
-    def start(self, *words: str, terminal: bool = False) -> Dev:
+    def start(self, *words: str, terminal: bool = False, where: str = "") -> Dev:
         """A running ``dangad dev``, which ends with the test."""
-        dev = Dev(self.folder, *words, terminal=terminal)
+        dev = Dev(self.folder, *words, terminal=terminal, where=where)
         self.addCleanup(dev.stop)
         return dev
 
@@ -231,6 +235,16 @@ class DevTests(SynchronousTestCase):
         self.assertEqual(dev.end(), -signal.SIGINT, dev.said)
         self.assert_nothing_left(dev)
         self.assertNotIn("\x1b", dev.said)
+
+    def test_directory_gone(self) -> None:
+        """In a working directory that was removed, a change is told, and why it is not served."""
+        os.mkdir(os.path.join(self.folder, "gone"))
+        dev = self.start("../jobs.py", where="gone")
+        self.assertEqual(dev.call("Add"), "sum  5")
+        os.rmdir(os.path.join(self.folder, "gone"))
+        self.write("rules.py", "def add(a, b):\n    return a * b\n")
+        dev.wait_for(r"rules\.py changed: reloading")
+        dev.wait_for(r"not reloaded: .*/gone cannot be used: No such file or directory$")
 
     def test_page(self) -> None:
         """The page is at the shown address, and has the job types."""

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import tempfile
+from typing import Any
 
-from twisted.internet.error import ProcessDone, ProcessTerminated
+from twisted.internet import reactor as _reactor
+from twisted.internet.error import ConnectionDone, ProcessDone, ProcessTerminated
+from twisted.internet.protocol import ServerFactory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -16,11 +20,14 @@ from dangad.cli.devserver import (
     ServerProcess,
     SocketFolder,
     client_address,
+    hold_port,
     server_words,
 )
 from dangad.cli.jobfiles import JobCode
 from dangad.cli.outcome import WrongUsage
 from dangad.options.commandline import Options
+
+reactor: Any = _reactor
 
 
 class AddressTests(SynchronousTestCase):
@@ -64,6 +71,19 @@ class WordsTests(SynchronousTestCase):
         self.assertEqual((options["listen"], options["control"]), (["unix:/a/s"], "unix:/a/c"))
         self.assertEqual(options["drain"], 0)
         self.assertEqual(options["web"], "tcp:8080:interface=127.0.0.1")
+
+
+class PortTests(SynchronousTestCase):
+    def test_held(self) -> None:
+        """A port is kept for the servers that come one after the other, and for nobody else."""
+        with hold_port() as held:
+            where = held.getsockname()
+            with socket.socket() as other, self.assertRaises(OSError):
+                other.bind(where)
+            for _ in range(2):
+                server = reactor.listenTCP(where[1], ServerFactory(), interface=where[0])
+                self.assertEqual(server.getHost().port, where[1])
+                server.connectionLost(Failure(ConnectionDone()))  # at once
 
 
 class FolderTests(SynchronousTestCase):

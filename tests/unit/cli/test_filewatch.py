@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from dangad.cli import filewatch
-from dangad.cli.filewatch import INTERVAL, SETTLE, SLOW_INTERVAL, FileWatch, Notices, look_at
+from dangad.cli.filewatch import INTERVAL, SETTLE, SHARE, SLOW_INTERVAL, FileWatch, Notices, look_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -55,9 +55,16 @@ class LookTests(FolderTest):
         self.assertEqual(self.found(), ["jobs.py"])
 
     def test_links(self) -> None:
-        """A link to a folder is not followed: it may lead around in a circle."""
+        """A link to a folder is followed, but not around in a circle."""
         (self.folder / "again").symlink_to(self.folder)
-        self.assertEqual(self.found(), ["jobs.py"])
+        elsewhere = tempfile.TemporaryDirectory()
+        self.addCleanup(elsewhere.cleanup)
+        Path(elsewhere.name, "rules.py").write_text("")
+        (self.folder / "linked").symlink_to(elsewhere.name)
+        (self.folder / "twice").symlink_to("linked")
+        found = self.found()
+        self.assertIn("jobs.py", found)
+        self.assertIn(found, (["jobs.py", f"{name}/rules.py"] for name in ("linked", "twice")))
 
     def test_bounded(self) -> None:
         """Of very many files only the nearest are watched, and the job files in any case."""
@@ -133,6 +140,20 @@ class WatchTests(FolderTest):
         (self.folder / "jobs.py").unlink()
         self.clock.pump([INTERVAL, SETTLE])
         self.assertEqual(self.told, [["new/rules.py"], ["jobs.py"]])
+
+    def test_slow(self) -> None:
+        """Where a look takes long, the next one comes later: it has a twentieth of the time."""
+        times = iter(range(0, 100, 2))
+        watch = FileWatch(self.clock, [str(self.folder)], (), self.tell, None, lambda: next(times))
+        self.watch.stop()
+        watch.start()
+        self.addCleanup(watch.stop)
+        self.write("jobs.py", "x = 1")
+        self.clock.advance(2 * SHARE - 0.1)
+        self.clock.advance(SETTLE)
+        self.assertEqual(self.told, [])
+        self.clock.advance(SETTLE)
+        self.assertEqual(self.told, [["jobs.py"]])
 
     def test_stopped(self) -> None:
         """After the stop nothing is told, and nothing is left to do."""
