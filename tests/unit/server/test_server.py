@@ -279,7 +279,7 @@ class ServerCase(TellingTestCase):
         "failed": lambda case: len(case.flushLoggedErrors(OSError)),  # as was logged
         "over": lambda case: case.successResultOf(case.waited) or [],
         "not_over": lambda case: case.assertNoResult(case.waited) or [],
-        "quiet": lambda case: case.clock.getDelayedCalls(),
+        "quiet": lambda case: case.dispatcher.state.quiet.flush() or case.clock.getDelayedCalls(),
         # The clients of whom this is true, in the order of their coming.
         "read": lambda case: case.those(lambda client: client.line.reading),
         "cut_off": lambda case: case.those(lambda client: client.line.cut_off),
