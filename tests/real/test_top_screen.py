@@ -192,7 +192,7 @@ class ShowingTests(SynchronousTestCase):
         """80 columns and 24 lines have room for all views, and for the keys."""
 
         async def story(screen: Screen) -> None:
-            await screen.shows("12 of 2,000  by age▼")
+            await screen.shows("12 of 2,000  by state▲")
             for text in ("dangad 0.1.0", "jobs/s", "● 4711 Thumbnail 2.1 s", "paused: Rotate"):
                 self.assertIn(text, screen.text)
             await screen.shows("/ Filter  s Sort  c Cancel  t Stack  p Pause  ? Help  q Quit")
@@ -377,7 +377,7 @@ class FollowingTests(SynchronousTestCase):
                 await screen.press("s")
             await screen.asked_by("client")
             await screen.press("s")
-            await screen.shows("by age▼")
+            await screen.shows("by state▲")
 
         play(story, period=1000.0)
 

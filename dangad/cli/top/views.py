@@ -132,7 +132,7 @@ VIEWS = {
             Column("CLIENT", "client", 5, CLIENT, grows=3),
         ),
         "id",
-        ("state", *_both(*JOB_ORDERS[1:4]), *JOB_ORDERS[4:]),
+        ("state", *_both(*JOB_ORDERS[2:4]), *JOB_ORDERS[4:]),
         _FILTERS,
         LIVE_STATES,
     ),
