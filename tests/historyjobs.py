@@ -94,7 +94,7 @@ def _live(name: str, seconds: float) -> None:
     """Give signs of life for so long."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        current_job().progress(int((end - time.monotonic()) * 1000), 0)
+        current_job().progress(max(0, int((end - time.monotonic()) * 1000)), 0)
         time.sleep(min(_STEP, seconds))
         _write("alive", name)
 

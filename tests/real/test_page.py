@@ -195,7 +195,7 @@ def test_without_scripts(web: WebServer) -> None:
     """Without JavaScript every page is a snapshot."""
     with browser(scripts=False) as plain:
         plain.open(f"{web.address}/")
-        plain.wait_for("Everything works", "#health")
+        plain.wait_for("running", "#health")
         assert "idle" in plain.text(".tile")
         assert not plain.all("#curves canvas")
         assert plain.all(".gauge svg.graph")

@@ -91,6 +91,9 @@ class RecordingDispatcher:
         self.reclaimed: list[int] = []
         self.when_finished: Callable[[], object] | None = None
 
+    def job_of(self, _: Any) -> None:
+        """See :meth:`.Dispatcher.job_of`: it knows of none."""
+
     @property
     def answers(self) -> RecordingDispatcher:
         """Who is told of answers."""
