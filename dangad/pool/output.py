@@ -73,7 +73,8 @@ class JobOutput:
         self.tail: deque[str] = deque(maxlen=TAIL)
         #: The last job that has printed something.
         self._printed_by = 0
-        #: The id of the last job whose stack was asked for, or 0. A stack is not output of its job.
+        #: The id of the last job whose stack was asked for, or 0. A stack is not output of its job,
+        #: unless it shows where the job was when its time was up.
         self._asked = 0
         #: Lists to which each line is also added while somebody waits for it.
         self._listeners: list[list[str]] = []
@@ -188,8 +189,8 @@ class JobOutput:
                 for line in lines
                 for start in range(0, len(line) or 1, MAX_LINE)
             ]
-        own = lines
-        if self._job is not None and self._job.id == self._asked:
+        own, job = lines, self._job
+        if job is not None and job.id == self._asked and job.stopped_for is None:
             own = [line for line in lines if not _STACK.match(line)]
         self.tail.extend(map(_text, own[-TAIL:]))
         if own and self._job is not None and self._job.id != self._printed_by:
