@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,24 +75,6 @@ class Terminal:
         except AssertionError:
             raise AssertionError(f"no {texts} in the terminal:\n{self.text}") from None
 
-    def widens_to_show(self, *texts: str) -> None:
-        """Have a larger size, in which all texts can be read.
-
-        On a busy machine textual may lose a change of the size; the next one is taken.
-        """
-        for columns in range(120, 130):
-            self.resize(columns, 40)
-            end = time.monotonic() + 5
-            while time.monotonic() < end:
-                if all(each in self.text for each in texts):
-                    return
-                time.sleep(0.05)
-        self.shows(*texts)
-
-    def resize(self, columns: int, lines: int) -> None:
-        """Have another size."""
-        self._do("resize-window", "-x", str(columns), "-y", str(lines))
-
     def run(self, words: str) -> None:
         """Run the command, after a look at the settings of the terminal."""
         self._runs += 1
@@ -148,13 +129,10 @@ def test_top(server: TextServer, terminal: Terminal) -> None:
         terminal.type("y")
         assert code_of(peer.answer(waiting)) == "CANCELLED"
         terminal.shows("job 2, Python: cancelled", "waiting 0")
-        terminal.widens_to_show("WORKER", "LEFT")
-        terminal.resize(40, 12)
         terminal.type("c")
         terminal.shows("Cancel job 1, Python?")
         terminal.type("y")
         assert code_of(peer.answer(running)) == "CANCELLED"
-    terminal.resize(80, 24)
     terminal.type("q")
     assert terminal.ended() == "0"
 
