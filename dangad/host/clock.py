@@ -12,7 +12,18 @@ dates in the log come from Twisted, which asks the wall clock for each line.
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+
+
+def epoch_of(clock: IReactorTime) -> float:
+    """The Unix time at which `clock` was at 0: what makes dates of its times, for people.
+
+    It changes when somebody sets the wall clock, so it is asked for each time.
+    """
+    return time.time() - clock.seconds()
 
 
 def use_steady_clock(reactor: Any) -> None:

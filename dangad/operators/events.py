@@ -8,7 +8,6 @@ how many. While nobody has asked for a minute, nothing is kept, and jobs cost wh
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
+from dangad.host.clock import epoch_of
 from dangad.scheduler.clockcalls import call_later, cancel
 from dangad.scheduler.interfaces import IJournal, IWorkerJournal
 from dangad.text import printable
@@ -285,7 +285,7 @@ class Events:
         """The document with the events after the one of this number."""
         oldest = self._count - len(self._ring)
         missed, last = max(0, oldest - after), max(after, oldest)
-        epoch = time.time() - self._clock.seconds()  # people read the wall clock
+        epoch = epoch_of(self._clock)
         found: list[dict[str, Any]] = []
         for event in islice(self._ring, last - oldest, None):
             last += 1

@@ -7,12 +7,12 @@ A part of :class:`dangad.operators.view.Operations`. :mod:`.filters` says which 
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Mapping
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from dangad.errors import NotFound
+from dangad.host.clock import epoch_of
 from dangad.operators import filters
 from dangad.operators.parts import PART, First
 from dangad.scheduler.record import JobState
@@ -125,7 +125,7 @@ class JobViews:
         meant = filters.read_ended(given)
         order = None if sort is None else filters.read_sort(sort, RECENT_ORDERS)
         filters.check_page(limit)
-        now, epoch = self._clock.seconds(), self._epoch()
+        now, epoch = self._clock.seconds(), epoch_of(self._clock)
         jobs = self._dispatcher.counters.recent
         found = [ended_entry(job, epoch) for job in jobs if meant.takes_ended(job, now)]
         if order is None:
@@ -134,10 +134,6 @@ class JobViews:
         known = [entry for entry in found if entry[key] is not None]
         unknown = [entry for entry in found if entry[key] is None]
         return [*sorted(known, key=itemgetter(key), reverse=descending), *unknown][:limit]
-
-    def _epoch(self) -> float:
-        """The Unix time at which the dispatcher's clock was at 0: people read the wall clock."""
-        return time.time() - self._clock.seconds()
 
     # One job.
 
@@ -155,7 +151,7 @@ class JobViews:
         except NotFound:
             for job in self._dispatcher.counters.recent:
                 if job.id == job_id:
-                    return self._detail(job, ended_entry(job, self._epoch()))
+                    return self._detail(job, ended_entry(job, epoch_of(self._clock)))
             raise NotFound(
                 f"no job {job_id} waits, runs, or is among those that ended last"
             ) from None
@@ -171,7 +167,7 @@ class JobViews:
 
     def _detail(self, job: Job, entry: Document) -> Document:
         """The entry of a job with everything else that is known of it."""
-        epoch = self._epoch()
+        epoch = epoch_of(self._clock)
         output, traceback = split_output(self._lines_of(job.id), job.name)
         return entry | {
             "priority": job.priority.name.lower(),

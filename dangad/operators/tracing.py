@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from dangad.host.clock import epoch_of
 from dangad.host.quietlog import QuietLog
 from dangad.host.startfailure import NotStarted
 from dangad.scheduler.interfaces import IJournal
@@ -148,7 +148,7 @@ class Tracing:
         if not job.traceparent or self._tracer is None:
             return
         context = self._propagator.extract({"traceparent": job.traceparent})
-        offset = time.time() - self._reactor.seconds()  # the scheduler's clock is no wall clock
+        offset = epoch_of(self._reactor)
         accepted, ended = (
             _nanoseconds(offset + job.accepted_at),
             _nanoseconds(offset + job.ended_at),

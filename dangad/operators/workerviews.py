@@ -5,12 +5,12 @@ A part of :class:`dangad.operators.view.Operations`.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import fail
 
 from dangad.errors import NoAnswer, NotRunning
+from dangad.host.clock import epoch_of
 from dangad.host.descent import cpu_time, state
 from dangad.pool.workeroutput import STACK_TIME
 
@@ -58,7 +58,7 @@ class WorkerViews:
 
     def deaths(self) -> list[dict[str, Any]]:
         """See :meth:`IOperations.deaths`."""
-        epoch = time.time() - self._clock.seconds()  # people read the wall clock
+        epoch = epoch_of(self._clock)
         return [
             {
                 "pid": gone.pid or None,
