@@ -62,8 +62,8 @@ class Format:
         self._stamped = stamped
 
     def passes(self, event: LogEvent) -> bool:
-        """Whether `event` is important enough. One without a level counts as information."""
-        return _IMPORTANCE.get(event.get("log_level"), 1) >= self._least
+        """Whether `event` is important enough."""
+        return _IMPORTANCE[level_of(event)] >= self._least
 
     def text(self, event: LogEvent) -> str | None:
         """The event as Twisted writes it: ``<time> [<system>] <text>``; None to leave it out.
@@ -100,12 +100,19 @@ def json_line(document: Mapping[str, Any]) -> str:
     return json.dumps(stamped, ensure_ascii=False, allow_nan=False) + "\n"
 
 
+def level_of(event: LogEvent) -> Any:
+    """The level of `event`. One without a level, or with something else in its place, informs."""
+    level = event.get("log_level")
+    # Only what can be a level is looked up: anything may be in an event, and not all of it hashes.
+    is_one = isinstance(level, type(LogLevel.info)) and level in _IMPORTANCE
+    return level if is_one else LogLevel.info
+
+
 def _document(event: LogEvent) -> dict[str, Any]:
     failure: Failure | None = event.get("log_failure")
-    level = event.get("log_level")
     document: dict[str, Any] = {
         "time": _time(event.get("log_time")),
-        "level": level.name if level is not None else "info",
+        "level": level_of(event).name,
         "namespace": _namespace(event),
     }
     system = event.get("log_system")

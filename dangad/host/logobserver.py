@@ -15,7 +15,7 @@ from twisted.logger import FileLogObserver, ILogObserver, LogLevel
 from twisted.python.logfile import LogFile
 from zope.interface import implementer
 
-from dangad.host.logformat import JSON, Format
+from dangad.host.logformat import JSON, Format, level_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -75,12 +75,11 @@ class SyslogObserver:
             LogLevel.error: syslog.LOG_ERR,
             LogLevel.critical: syslog.LOG_ALERT,
         }
-        self._usual = syslog.LOG_INFO
 
     def __call__(self, event: LogEvent) -> None:
         """Send the event; a text of several lines as so many messages."""
         text = self._line(event)
         if text is not None:
-            priority = self._priorities.get(event.get("log_level"), self._usual)
+            priority = self._priorities[level_of(event)]
             for line in text.splitlines():
                 self._send(priority, line)

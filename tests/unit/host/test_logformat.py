@@ -174,6 +174,14 @@ class JSONTests(SynchronousTestCase):
         self.assertEqual(read["namespace"], "twisted")
         self.assertEqual(read.keys() & {"isError", "message", "system_", "time_"}, set())
 
+    def test_no_level(self) -> None:
+        """An event without a level, or with something else in its place, informs."""
+        levels: tuple[Any, ...] = (None, [], {}, "warn", float("nan"))
+        for level in levels:
+            event = {**event_of("text"), "log_level": level}
+            self.assertEqual(document(event)["level"], "info")
+            self.assertIsNone(Format("warn").json(event))
+
     @given(
         st.dictionaries(st.text(), st.recursive(st.text() | st.binary() | st.floats(), st.lists))
     )
