@@ -215,12 +215,7 @@ class Dispatcher:
 
     def cancel(self, job: Job) -> None:
         """End `job` if it has not ended: at once if it waits, by stopping it if it runs."""
-        endings = self._endings
-        if endings.take_out(job):
-            endings.end(job, reasons.cancelled_waiting(job))
-        else:
-            endings.stop(job, reasons.cancelled_running(job, endings.ran(job)), b"cancelled")
-        self.state.tell()
+        self._endings.cancel(job, reasons.cancelled_waiting, reasons.cancelled_running)
 
     def client_gone(self, client: IClient) -> None:
         """See :meth:`.Absences.client_gone`."""

@@ -192,6 +192,23 @@ class Endings:
         self.prefetch.reclaim(job.worker)
         return job.worker is None and self._state.queue.remove(job)
 
+    def cancel(
+        self,
+        job: Job,
+        while_waiting: Callable[[Job], DangadError],
+        while_running: Callable[[Job, float], DangadError],
+    ) -> None:
+        """End `job` if it has not ended: at once if it waits, by stopping it if it runs.
+
+        :param while_waiting: makes the error of a job that waits.
+        :param while_running: makes the error of a job that has run for so many seconds.
+        """
+        if self.take_out(job):
+            self.end(job, while_waiting(job))
+        else:
+            self.stop(job, while_running(job, self.ran(job)), b"cancelled")
+        self._state.tell()
+
     def stop(self, job: Job, error: DangadError, why: bytes) -> None:
         """Stop `job`, which runs: it ends with `error`, by itself or when the grace is over.
 

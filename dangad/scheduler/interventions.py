@@ -89,12 +89,7 @@ class Interventions:
 
     def cancel(self, job: Job) -> None:
         """End `job` if it has not ended: at once if it waits, by stopping it if it runs."""
-        endings = self._endings
-        if endings.take_out(job):
-            endings.end(job, reasons.withdrawn_waiting(job))
-        else:
-            endings.stop(job, reasons.withdrawn_running(job, endings.ran(job)), b"cancelled")
-        self._state.tell()
+        self._endings.cancel(job, reasons.withdrawn_waiting, reasons.withdrawn_running)
 
     def pardon(self, command: bytes) -> bool:
         """End the quarantine of `command`; whether there was any."""
